@@ -1,0 +1,21 @@
+"""The program: this stack's config -> one etcd cluster -> its endpoints."""
+
+from pathlib import Path
+
+import pulumi
+
+from etcd_cluster import ConfigurationError, EtcdCluster
+from etcd_cluster.stack_config import args_from_stack_config
+
+try:
+    cluster = EtcdCluster("etcd", args_from_stack_config())
+except ConfigurationError as error:
+    raise pulumi.RunError(str(error)) from None
+
+pulumi.export("endpoints", cluster.endpoints)
+pulumi.export("members", cluster.members)
+pulumi.export("caCertificate", cluster.ca_certificate)
+pulumi.export("clientCertificate", cluster.client_certificate)
+pulumi.export("clientKey", cluster.client_key)
+pulumi.export("version", cluster.version)
+pulumi.export("readme", Path(__file__).with_name("Pulumi.README.md").read_text())

@@ -1,0 +1,27 @@
+"""Production etcd as a Pulumi component. These are the public names; everything else may change."""
+
+from etcd_cluster.cluster import EtcdCluster
+from etcd_cluster.errors import ConfigurationError, EtcdClusterError
+from etcd_cluster.machines import Bastion, Host, HostMachines, LocalMachines, Machine, Machines, Ports, Ssh
+from etcd_cluster.pki import Authority
+from etcd_cluster.settings import EtcdClusterArgs, Install
+from etcd_cluster.sizes import SIZES, Size
+
+__all__ = [
+    "SIZES",
+    "Authority",
+    "Bastion",
+    "ConfigurationError",
+    "EtcdCluster",
+    "EtcdClusterArgs",
+    "EtcdClusterError",
+    "Host",
+    "HostMachines",
+    "Install",
+    "LocalMachines",
+    "Machine",
+    "Machines",
+    "Ports",
+    "Size",
+    "Ssh",
+]

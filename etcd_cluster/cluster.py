@@ -1,0 +1,87 @@
+"""EtcdCluster: wires machines, certificates and members together, and exports what clients need. Decides nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+
+from etcd_cluster.certificates import issue_certificates
+from etcd_cluster.formation import Formation
+from etcd_cluster.install.provide import provide_binaries
+from etcd_cluster.member.commands import Command, MemberCommands
+from etcd_cluster.settings import EtcdClusterArgs, validate
+
+
+class EtcdCluster(pulumi.ComponentResource):
+    """A production etcd cluster: healthy when `up` ends, and safe to change afterwards.
+
+    endpoints: client URLs, one a member.
+    members: member name -> {"address", "clientUrl", "peerUrl"}.
+    ca_certificate, client_certificate, client_key: PEM for clients, the key secret; empty texts without TLS.
+    version: of etcd.
+
+    All of them resolve once every member is healthy. Raises `ConfigurationError` for arguments that cannot work, before
+    any resource is registered.
+    """
+
+    endpoints: pulumi.Output[Sequence[str]]
+    members: pulumi.Output[Mapping[str, Mapping[str, str]]]
+    ca_certificate: pulumi.Output[str]
+    client_certificate: pulumi.Output[str]
+    client_key: pulumi.Output[str]
+    version: pulumi.Output[str]
+
+    def __init__(self, name: str, args: EtcdClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        settings = validate(args)
+        inputs = {"size": settings.size.name, "version": settings.version, "members": list(settings.names)}
+        super().__init__("etcd-cluster:index:EtcdCluster", name, inputs, opts)
+        for warning in settings.warnings:
+            pulumi.log.warn(warning, self)
+        child = pulumi.ResourceOptions(parent=self)
+        identity = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}"
+
+        machines = args.machines.provision(name, settings.names, settings.size, parent=self)
+        certificates = issue_certificates(name, machines, args.authority, child) if settings.tls else None
+        members = MemberCommands(name, identity, machines, settings, certificates, parent=self)
+
+        checks = members.check()
+        formation = Formation(
+            f"{name}-formation",
+            cluster=identity,
+            version=settings.version,
+            tls=settings.tls,
+            peer_urls=members.peer_urls,
+            reports={member: check.stdout for member, check in checks.items()},
+            connections={machine.name: machine.connection for machine in machines if machine.connection},
+            opts=child,
+        )
+        binaries = provide_binaries(
+            name, machines, settings.install, settings.version, founders=formation.founders, opts=child
+        )
+        members.prepare(formation.token, formation.founders, binaries)
+        members.roll()
+        health = members.await_health()
+
+        self.endpoints = _once(health, members.client_urls.apply(lambda urls: list(urls.values())))
+        self.members = _once(health, members.described)
+        self.ca_certificate = _once(health, certificates.authority.certificate_pem if certificates else "")
+        self.client_certificate = _once(health, certificates.client.certificate_pem if certificates else "")
+        self.client_key = pulumi.Output.secret(_once(health, certificates.client.private_key_pem if certificates else ""))
+        self.version = _once(health, settings.version)
+        self.register_outputs(
+            {
+                "endpoints": self.endpoints,
+                "members": self.members,
+                "caCertificate": self.ca_certificate,
+                "clientCertificate": self.client_certificate,
+                "clientKey": self.client_key,
+                "version": self.version,
+            }
+        )
+
+
+def _once(health: Command, value: pulumi.Input[Any]) -> pulumi.Output[Any]:
+    """`value`, but not before the health check has passed. The check's id stays known in previews of later changes."""
+    return pulumi.Output.all(value, health.id).apply(lambda known: known[0])

@@ -1,0 +1,77 @@
+"""The command line: python -m etcd_cluster.embedded {up,preview,destroy,outputs}."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from etcd_cluster.embedded import program
+from etcd_cluster.embedded.display import printable
+from etcd_cluster.errors import EtcdClusterError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        if options.operation == "outputs":
+            return _outputs(options)
+        return _run(options)
+    except EtcdClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.operation == "destroy" and not options.yes and not _confirmed(options.stack):
+        return 1
+    operation = {"up": program.up, "preview": program.preview, "destroy": program.destroy}[options.operation]
+    # With --json, standard output is for the result alone.
+    result = operation(options.stack, options.directory, stream=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        steps = [{"operation": each, "urn": urn} for each, urn in result.operations]
+        document = {"ok": result.ok, "operations": steps, "outputs": printable(result.outputs, options.show_secrets)}
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    return 130 if result.interrupted else 0 if result.ok else 1
+
+
+def _outputs(options: argparse.Namespace) -> int:
+    values = printable(program.outputs(options.stack, options.directory), options.show_secrets)
+    if options.json:
+        print(json.dumps(values, indent=2, ensure_ascii=False, sort_keys=True))
+    else:
+        for key in sorted(values):
+            value = values[key]
+            print(f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    return 0
+
+
+def _confirmed(stack: str) -> bool:
+    if not sys.stdin.isatty():
+        print(f"error: destroy deletes every resource of stack {stack}: add --yes if that is meant", file=sys.stderr)
+        return False
+    return input(f"Delete every resource of stack {stack}? Type its name to go on: ").strip() == stack
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m etcd_cluster.embedded", description="Runs a Pulumi program without the Pulumi CLI."
+    )
+    operations = {
+        "up": "bring the stack to what the program describes",
+        "preview": "show what `up` would do, and do nothing",
+        "destroy": "delete every resource of the stack",
+        "outputs": "print the outputs of the stack",
+    }
+    parser.add_argument("operation", choices=operations, help="; ".join(f"{k}: {v}" for k, v in operations.items()))
+    parser.add_argument("--stack", default="dev", help="the stack (default: dev)")
+    parser.add_argument("--directory", default=".", help="where Pulumi.yaml is (default: here)")
+    parser.add_argument("--show-secrets", action="store_true", help="print secret outputs in plain")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--yes", action="store_true", help="do not ask before destroying")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

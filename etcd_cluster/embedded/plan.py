@@ -1,0 +1,238 @@
+"""Decides what is to be done with a resource, from how it was and how it should be. Pure: no process, no file, no SDK."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from etcd_cluster.embedded.state import Resource
+from etcd_cluster.embedded.values import UNKNOWN, Secret, Value, Values, holds_unknown, plain
+
+Path: TypeAlias = "tuple[str | int, ...]"
+
+
+class Operation(enum.Enum):
+    SAME = "same"
+    CREATE = "create"
+    UPDATE = "update"
+    REPLACE = "replace"
+    DELETE = "delete"
+    FORGET = "forget"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a provider says of an update. paths: what differs, as precisely as is known; roots of `paths` may replace."""
+
+    changed: bool
+    paths: tuple[Path, ...] = ()
+    replace_paths: tuple[Path, ...] = ()
+    delete_before_replace: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    operation: Operation
+    # What causes it: names of properties, or of the option that does.
+    reasons: tuple[str, ...] = ()
+    delete_first: bool = False
+
+
+def decide(
+    old: Resource | None,
+    goal: Resource,
+    difference: Difference,
+    replaced_urns: Collection[str],
+) -> Decision:
+    """The step for one registered resource. replaced_urns: what this run has replaced so far."""
+    if old is None:
+        return Decision(Operation.CREATE)
+    delete_first = difference.delete_before_replace
+    if goal.delete_before_replace is not None:
+        delete_first = goal.delete_before_replace
+    if _trigger_fires(old.replacement_trigger, goal.replacement_trigger):
+        return Decision(Operation.REPLACE, ("replacementTrigger",), delete_first)
+    if any(urn in replaced_urns for urn in goal.replace_with):
+        return Decision(Operation.REPLACE, ("replaceWith",), delete_first)
+    if goal.deleted_with and goal.deleted_with in replaced_urns:
+        return Decision(Operation.REPLACE, ("deletedWith",), delete_first)
+    if not difference.changed and not old.pending_replacement:
+        return Decision(Operation.SAME)
+    replace_paths = with_replace_on_changes(difference, goal.replace_on_changes)
+    if replace_paths or old.pending_replacement:
+        return Decision(Operation.REPLACE, roots(replace_paths), delete_first)
+    return Decision(Operation.UPDATE, roots(difference.paths))
+
+
+def _trigger_fires(old: Value, new: Value) -> bool:
+    old, new = plain(old), plain(new)
+    if holds_unknown(old) or holds_unknown(new):
+        return True
+    return old is not None and new is not None and old != new
+
+
+def with_replace_on_changes(difference: Difference, replace_on_changes: Iterable[str]) -> tuple[Path, ...]:
+    """The paths that force a replacement: the provider's, and those below a path of the option `replace_on_changes`."""
+    patterns = [parse_path(text) for text in replace_on_changes]
+    forced = [path for path in difference.paths if any(contains(pattern, path) for pattern in patterns)]
+    return tuple(dict.fromkeys([*difference.replace_paths, *forced]))
+
+
+def roots(paths: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(path[0]) for path in paths if path))
+
+
+def differing_paths(old: Value, new: Value, *, secrecy_counts: bool, at: Path = ()) -> list[Path]:
+    """Where two values differ: the innermost map keys and list positions. A part that is unknown always differs."""
+    if isinstance(old, Secret) or isinstance(new, Secret):
+        if secrecy_counts and isinstance(old, Secret) != isinstance(new, Secret):
+            return [at]
+        old, new = plain(old), plain(new)
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        found: list[Path] = []
+        for key in keys:
+            if key in old and key in new:
+                found += differing_paths(old[key], new[key], secrecy_counts=secrecy_counts, at=(*at, key))
+            else:
+                found.append((*at, key))
+        return found
+    if isinstance(old, list) and isinstance(new, list):
+        shared = min(len(old), len(new))
+        found = [(*at, index) for index in range(shared, max(len(old), len(new)))]
+        for index in range(shared):
+            found += differing_paths(old[index], new[index], secrecy_counts=secrecy_counts, at=(*at, index))
+        return found
+    differ = old == UNKNOWN or new == UNKNOWN or type(old) is not type(new) or old != new
+    return [at] if differ else []
+
+
+def difference_of_inputs(old: Values, new: Values, *, secrecy_counts: bool = False) -> Difference:
+    paths = tuple(differing_paths(dict(old), dict(new), secrecy_counts=secrecy_counts))
+    return Difference(bool(paths), paths)
+
+
+_STEP = re.compile(r'\.?(?P<name>[^.\[\]"]+)|\["(?P<quoted>(?:[^"\\]|\\.)*)"\]|\[(?P<index>\d+|\*)\]')
+
+
+def parse_path(text: str) -> Path:
+    """`a.b[0]["c d"][*]` as a tuple. "*" stands for any key or position."""
+    path: list[str | int] = []
+    position = 0
+    while position < len(text):
+        match = _STEP.match(text, position)
+        if match is None:
+            raise ValueError(f"{text!r} is not a property path (at {text[position:]!r})")
+        if match["name"] is not None:
+            path.append(match["name"])
+        elif match["quoted"] is not None:
+            path.append(re.sub(r"\\(.)", r"\1", match["quoted"]))
+        else:
+            path.append("*" if match["index"] == "*" else int(match["index"]))
+        position = match.end()
+    return tuple(path)
+
+
+def contains(pattern: Path, path: Path) -> bool:
+    """True if the pattern names the path or something above it."""
+    return len(path) >= len(pattern) and all(
+        step == "*" or (step == at and type(step) is type(at)) for step, at in zip(pattern, path, strict=False)
+    )
+
+
+def keep_ignored(old: Values, new: Values, ignore_changes: Sequence[str]) -> Values:
+    """The new inputs, with the old value at every path of the option `ignore_changes`."""
+    if not ignore_changes:
+        return new
+    kept: Values = copy.deepcopy(new)
+    for text in ignore_changes:
+        _reset(old, kept, parse_path(text))
+    return kept
+
+
+def _reset(old: Value, new: Value, path: Path) -> None:
+    # Through a secret as well: deepcopy gave this copy of the new inputs a container of its own.
+    old = old.value if isinstance(old, Secret) else old
+    new = new.value if isinstance(new, Secret) else new
+    step, rest = path[0], path[1:]
+    if isinstance(new, dict) and isinstance(old, dict):
+        names = [str(key) for key in dict.fromkeys([*old, *new])] if step == "*" else [str(step)]
+        for name in names:
+            if rest:
+                if name in old and name in new:
+                    _reset(old[name], new[name], rest)
+            elif name in old:
+                new[name] = copy.deepcopy(old[name])
+            else:
+                new.pop(name, None)
+    elif isinstance(new, list) and isinstance(old, list):
+        shared = range(min(len(old), len(new)))
+        for index in shared if step == "*" else [step]:
+            if isinstance(index, int) and index in shared:
+                if rest:
+                    _reset(old[index], new[index], rest)
+                else:
+                    new[index] = copy.deepcopy(old[index])
+
+
+def marked_outputs(resource: Resource) -> Resource:
+    """The resource with every output marked secret that must be: by option, or as its input of the same name is."""
+    outputs = dict(resource.outputs)
+    for key, value in outputs.items():
+        by_option = key in resource.additional_secret_outputs
+        given = resource.inputs.get(key)
+        if (by_option or isinstance(given, Secret)) and not isinstance(value, Secret):
+            outputs[key] = Secret(plain(value))
+    return replace(resource, outputs=outputs)
+
+
+def dependents(root: Resource, resources: Iterable[Resource]) -> list[Resource]:
+    """All that need the root, directly or not (parents do not count), in an order that starts near it."""
+    found: list[Resource] = []
+    urns = {root.urn}
+    rest = [resource for resource in resources if resource is not root]
+    while True:
+        more = [each for each in rest if (each.needs() - {each.parent}) & urns]
+        if not more:
+            return found
+        found += more
+        urns |= {each.urn for each in more}
+        rest = [each for each in rest if each not in more]
+
+
+def deletion_order(condemned: Sequence[Resource]) -> list[list[Resource]]:
+    """Groups to be deleted one after the other; what is in one group can be deleted at the same time."""
+    groups: list[list[Resource]] = []
+    left = list(condemned)
+    while left:
+        needed: set[str] = set()
+        for resource in left:
+            needed |= resource.needs()
+        # Old and new generations may need each other by name: then there is no better order than all at once.
+        group = [resource for resource in left if resource.urn not in needed] or left
+        groups.append(group)
+        chosen = {id(resource) for resource in group}
+        left = [resource for resource in left if id(resource) not in chosen]
+    return groups
+
+
+def skipped_by(resource: Resource, condemned_urns: Collection[str]) -> str | None:
+    """Why the deletion of a resource needs no call of its provider, or None."""
+    if resource.retain_on_delete:
+        return "retained"
+    if resource.deleted_with and resource.deleted_with in condemned_urns:
+        return "goes with " + resource.deleted_with.split("::", 3)[3]
+    return None
+
+
+def protected(condemned: Iterable[Resource]) -> list[Resource]:
+    """Those whose deletion is forbidden. What was replaced already is not asked again."""
+    return [resource for resource in condemned if resource.protect and not resource.pending_deletion]
+
+
+def changed_values(old: Mapping[str, Value], new: Mapping[str, Value], keys: Iterable[str]) -> dict[str, tuple[Value, Value]]:
+    return {key: (old.get(key), new.get(key)) for key in keys}

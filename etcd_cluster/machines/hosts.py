@@ -1,0 +1,105 @@
+"""Hosts that you already own, reached over SSH."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+
+from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.machines.machine import Machine
+from etcd_cluster.machines.ssh import Ssh, require_pinnable_host_key
+from etcd_cluster.sizes import Size
+
+MEMBER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host.
+
+    address: IP address or DNS name at which clients and the other members reach it.
+    host_key: its public SSH host key (ed25519 or ECDSA), pinned.
+    ssh_address: where SSH reaches it; default `address`.
+    device: block device for etcd's data alone; default None keeps the data on the root file system.
+    """
+
+    address: pulumi.Input[str]
+    host_key: pulumi.Input[str]
+    ssh_address: pulumi.Input[str] | None = None
+    device: pulumi.Input[str] | None = None
+
+
+@dataclass(frozen=True)
+class HostMachines:
+    """Members on your own hosts: member name -> host. One member runs on every host listed: 1, 3, 5 or 7."""
+
+    hosts: Mapping[str, Host]
+    ssh: Ssh = field(default_factory=Ssh)
+
+    @property
+    def platform(self) -> str:
+        return "hosts"
+
+    def member_names(self, members: int | None) -> Sequence[str]:
+        if not self.hosts:
+            raise ConfigurationError("hosts", dict(self.hosts), "no host is listed", "list 1, 3, 5 or 7 hosts")
+        if members is not None and members != len(self.hosts):
+            raise ConfigurationError(
+                "members", members, f"{len(self.hosts)} hosts are listed", "leave `members` out, or list as many hosts"
+            )
+        for name, host in self.hosts.items():
+            _check_host(name, host)
+        for what in ("address", "ssh_address"):
+            self._refuse_shared(what)
+        return tuple(self.hosts)
+
+    def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+        return [self._machine(name, self.hosts[name]) for name in names]
+
+    def _machine(self, name: str, host: Host) -> Machine:
+        return Machine(
+            name=name,
+            address=host.address,
+            connection=self.ssh.connection(host.ssh_address or host.address, host.host_key),
+            device=host.device,
+        )
+
+    def _refuse_shared(self, what: str) -> None:
+        """Two members on one machine would lose quorum together."""
+        owners: dict[str, str] = {}
+        for name, host in self.hosts.items():
+            value = getattr(host, what)
+            if not isinstance(value, str):
+                continue
+            if value in owners:
+                raise ConfigurationError(
+                    f"hosts.{name}.{_camel_case(what)}",
+                    value,
+                    f"host {owners[value]} has the same",
+                    "give every member a host of its own",
+                )
+            owners[value] = name
+
+
+def _check_host(name: str, host: Host) -> None:
+    if not MEMBER_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"hosts.{name}", name, "not usable as a member's name", "use lower-case letters, digits and hyphens"
+        )
+    if isinstance(host.address, str) and not re.fullmatch(r"[0-9A-Za-z.:-]+", host.address):
+        raise ConfigurationError(
+            f"hosts.{name}.address", host.address, "neither an IP address nor a DNS name", "leave scheme and port out"
+        )
+    if isinstance(host.device, str) and not re.fullmatch(r"/dev/[0-9A-Za-z._/+:=@-]+", host.device):
+        raise ConfigurationError(
+            f"hosts.{name}.device", host.device, "not the path of a block device", "write it like /dev/nvme1n1"
+        )
+    require_pinnable_host_key(f"hosts.{name}.hostKey", host.host_key)
+
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.title() for word in others)

@@ -1,0 +1,59 @@
+"""This machine: members as processes of the caller, for development. No root, no systemd, loopback only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+
+from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.machines.machine import Machine, Ports
+from etcd_cluster.sizes import Size
+
+DEFAULT_MEMBERS = 3
+PORTS_A_MEMBER = 10
+
+
+@dataclass(frozen=True)
+class LocalMachines:
+    """Members on this machine, named etcd-1, etcd-2 and so on.
+
+    base_port: client port of the first member, default 2379; peers use the next one, metrics the one after, and every
+        further member ten more.
+    directory: holds binaries, keys, data and logs; default `~/.local/share/etcd-cluster/PROJECT/STACK`
+        (XDG_DATA_HOME is honoured).
+    """
+
+    base_port: int = 2379
+    directory: str | None = None
+
+    @property
+    def platform(self) -> str:
+        return "local"
+
+    def member_names(self, members: int | None) -> Sequence[str]:
+        last_port = self.base_port + PORTS_A_MEMBER * (members or DEFAULT_MEMBERS)
+        if not 1024 <= self.base_port or last_port > 65535:
+            raise ConfigurationError(
+                "local.basePort", self.base_port, "its ports are not all between 1024 and 65535", "use 2379"
+            )
+        return tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
+
+    def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+        directory = Path(self.directory or _default_directory()).expanduser().absolute() / cluster
+        return [
+            Machine(name, "127.0.0.1", connection=None, ports=self._ports(index), directory=str(directory / name))
+            for index, name in enumerate(names)
+        ]
+
+    def _ports(self, index: int) -> Ports:
+        first = self.base_port + PORTS_A_MEMBER * index
+        return Ports(client=first, peer=first + 1, metrics=first + 2)
+
+
+def _default_directory() -> Path:
+    share = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(share) / "etcd-cluster" / pulumi.get_project() / pulumi.get_stack()

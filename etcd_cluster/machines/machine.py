@@ -1,0 +1,68 @@
+"""What a platform yields: machines that members can run on. Nothing here knows etcd's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pulumi
+from pulumi_command.remote import ConnectionArgs
+
+from etcd_cluster.sizes import Size
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports of one member. Metrics listen on loopback only."""
+
+    client: int = 2379
+    peer: int = 2380
+    metrics: int = 2381
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A reachable place for one member.
+
+    name: the member's name, stable for its whole life.
+    address: IP address or DNS name at which clients and the other members reach it.
+    connection: how remote Commands get there; None is this machine.
+    device: block device for etcd's data alone, such as `/dev/nvme1n1`; None keeps the data on the root file system.
+    directory: holds everything of the member, which then runs as the caller; None is the system's standard places,
+        with systemd.
+    deleted_with: the resource whose deletion takes the whole machine away, so that nothing is run there on destroy.
+    depends_on: what must exist before the machine can be reached.
+    """
+
+    name: str
+    address: pulumi.Input[str]
+    connection: ConnectionArgs | None
+    ports: Ports = Ports()
+    device: pulumi.Input[str] | None = None
+    directory: str | None = None
+    deleted_with: pulumi.Resource | None = None
+    depends_on: Sequence[pulumi.Resource] = ()
+
+
+class Machines(Protocol):
+    """A platform: describes machines, and provisions them as children of the component.
+
+    Implement it to run members anywhere else; everything after "here is a reachable machine" is shared.
+    """
+
+    @property
+    def platform(self) -> str:
+        """The platform's name, as stack config has it."""
+        ...
+
+    def member_names(self, members: int | None) -> Sequence[str]:
+        """Names for that many members (None: the platform's own number), known without asking any provider.
+
+        Raises `ConfigurationError` for a description that cannot work.
+        """
+        ...
+
+    def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+        """Registers what the machines need, with `parent` as the parent, and returns one machine a name, in order."""
+        ...

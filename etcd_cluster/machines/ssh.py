@@ -1,0 +1,75 @@
+"""How machines are reached over SSH: user, key, pinned host keys, bastion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_command.remote import ConnectionArgs, ProxyConnectionArgs
+
+from etcd_cluster.errors import ConfigurationError
+
+PINNABLE_HOST_KEYS = ("ssh-ed25519 ", "ecdsa-sha2-")
+
+
+@dataclass(frozen=True)
+class Bastion:
+    """A host to jump through. `host_key` is pinned like every other; user and key default to those of the target."""
+
+    address: pulumi.Input[str]
+    host_key: pulumi.Input[str]
+    port: int = 22
+    user: str | None = None
+    private_key: pulumi.Input[str] | None = None
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """How to log in.
+
+    user: default root; any other needs sudo without a password. port: default 22.
+    private_key: text of an unencrypted private key; None asks the SSH agent at SSH_AUTH_SOCK.
+    dial_attempts: how often to try to connect, default 3, so that an unreachable host shows within seconds.
+    dial_timeout_seconds: for each attempt, default 5.
+    """
+
+    user: str = "root"
+    port: int = 22
+    private_key: pulumi.Input[str] | None = None
+    bastion: Bastion | None = None
+    dial_attempts: int = 3
+    dial_timeout_seconds: int = 5
+
+    def connection(self, address: pulumi.Input[str], host_key: pulumi.Input[str]) -> ConnectionArgs:
+        """The connection to one machine, with its host key pinned."""
+        proxy = self.bastion and ProxyConnectionArgs(
+            host=self.bastion.address,
+            port=self.bastion.port,
+            user=self.bastion.user or self.user,
+            private_key=self.bastion.private_key or self.private_key,
+            host_key=self.bastion.host_key,
+            dial_error_limit=self.dial_attempts,
+            per_dial_timeout=self.dial_timeout_seconds,
+        )
+        return ConnectionArgs(
+            host=address,
+            port=self.port,
+            user=self.user,
+            private_key=self.private_key,
+            host_key=host_key,
+            dial_error_limit=self.dial_attempts,
+            per_dial_timeout=self.dial_timeout_seconds,
+            proxy=proxy,
+        )
+
+
+def require_pinnable_host_key(key: str, host_key: pulumi.Input[str]) -> None:
+    """Refuses a host key that is missing or cannot be pinned, when it is known already."""
+    if isinstance(host_key, str) and not host_key.startswith(PINNABLE_HOST_KEYS):
+        raise ConfigurationError(
+            key,
+            host_key,
+            "not an ed25519 or ECDSA public host key",
+            "give the line that `ssh-keyscan -t ed25519 HOST` prints, without its first word, after comparing it with "
+            "/etc/ssh/ssh_host_ed25519_key.pub on the host",
+        )

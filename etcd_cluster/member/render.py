@@ -1,0 +1,286 @@
+"""Pure: what a member should be -> the text of every file and script that makes it so. No Pulumi, no effects."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member.layout import Layout
+
+CLUSTER_LINE = "# etcd-cluster:"
+"""Starts the line by which a rendered unit says whose it is."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member, with every value known."""
+
+    name: str
+    address: str
+    ports: Ports = Ports()
+
+    def client_url(self, tls: bool) -> str:
+        return url(self.address, self.ports.client, tls)
+
+    def peer_url(self, tls: bool) -> str:
+        return url(self.address, self.ports.peer, tls)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A certificate and its private key, PEM."""
+
+    certificate: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """All that makes one member's files.
+
+    cluster: the cluster's identity, PROJECT/STACK/NAME. token: etcd's initial-cluster-token. members: all founders.
+    options: etcd's own settings, validated for its version. dedicated_disk: the data has a file system of its own.
+    authority: PEM of the authority to trust; None with server and peer for plaintext.
+    """
+
+    cluster: str
+    token: str
+    member: Member
+    members: tuple[Member, ...]
+    layout: Layout
+    options: Mapping[str, object]
+    dedicated_disk: bool = False
+    authority: str | None = None
+    server: Leaf | None = None
+    peer: Leaf | None = None
+
+    @property
+    def tls(self) -> bool:
+        return self.authority is not None
+
+
+def url(address: str, port: int, tls: bool) -> str:
+    """A client or peer URL; IPv6 addresses in brackets."""
+    host = f"[{address}]" if ":" in address else address
+    return f"{'https' if tls else 'http'}://{host}:{port}"
+
+
+def etcd_configuration(spec: MemberSpec) -> str:
+    """etcd's configuration file (YAML). Starts as "new": only a founder without data ever reads that line."""
+    member, layout, tls = spec.member, spec.layout, spec.tls
+    settings: dict[str, object] = {
+        "name": member.name,
+        "data-dir": layout.data,
+        "listen-client-urls": _listen_urls(member.address, member.ports.client, tls, loopback=True),
+        "advertise-client-urls": member.client_url(tls),
+        "listen-peer-urls": _listen_urls(member.address, member.ports.peer, tls, loopback=False),
+        "initial-advertise-peer-urls": member.peer_url(tls),
+        "initial-cluster": ",".join(f"{founder.name}={founder.peer_url(tls)}" for founder in spec.members),
+        "initial-cluster-token": spec.token,
+        "initial-cluster-state": "new",
+        "listen-metrics-urls": url("127.0.0.1", member.ports.metrics, tls=False),
+    }
+    if tls:
+        settings["client-transport-security"] = _transport_security(layout, "server")
+        settings["peer-transport-security"] = _transport_security(layout, "peer")
+    settings.update(spec.options)
+    header = f"{CLUSTER_LINE} {spec.cluster}, written by `pulumi up`; changes made here are put back\n"
+    return header + yaml.safe_dump(settings, sort_keys=False, width=1000)
+
+
+def _listen_urls(address: str, port: int, tls: bool, *, loopback: bool) -> str:
+    """etcd listens on addresses only: a DNS name means every address of the machine."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return url("0.0.0.0", port, tls)  # noqa: S104  the machine's own firewall rules apply
+    if not loopback or parsed.is_loopback:
+        return url(address, port, tls)
+    return f"{url(address, port, tls)},{url('127.0.0.1', port, tls)}"
+
+
+def _transport_security(layout: Layout, leaf: str) -> dict[str, object]:
+    return {
+        "cert-file": f"{layout.pki}/{leaf}.crt",
+        "key-file": f"{layout.pki}/{leaf}.key",
+        "trusted-ca-file": f"{layout.pki}/ca.crt",
+        "client-cert-auth": True,
+    }
+
+
+def systemd_unit(spec: MemberSpec) -> str:
+    """etcd.service. It refuses to start without its file system, and without its data once it has formed."""
+    layout = spec.layout
+    mounted = (
+        f"RequiresMountsFor={layout.volume}\n"
+        "# The data disk is mounted, or etcd does not start.\n"
+        f"AssertPathIsMountPoint={layout.volume}\n"
+        if spec.dedicated_disk
+        else ""
+    )
+    return f"""\
+{CLUSTER_LINE} {spec.cluster}
+[Unit]
+Description=etcd member {spec.member.name}
+Documentation=https://etcd.io/docs/
+Wants=network-online.target
+After=network-online.target time-sync.target
+{mounted}# Its data is there, or it has never formed: an emptied member must not start as a new one.
+AssertPathExists=|{layout.data}/member
+AssertPathExists=|!{layout.state}/formed
+
+[Service]
+Type=notify
+User=etcd
+Group=etcd
+# As many Go processors as the machine has, looked up at each start.
+ExecStart=/bin/sh -c 'GOMAXPROCS=$$(nproc) exec {layout.binaries}/etcd --config-file {layout.configuration}/etcd.yaml'
+Restart=on-failure
+RestartSec=2s
+# A member waits for its quorum as long as that takes.
+TimeoutStartSec=infinity
+TimeoutStopSec=30s
+LimitNOFILE=65536
+OOMScoreAdjust=-900
+IOSchedulingClass=best-effort
+IOSchedulingPriority=0
+UMask=0077
+ReadWritePaths={layout.data}
+ProtectSystem=strict
+ProtectHome=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+PrivateTmp=yes
+PrivateDevices=yes
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def mount_unit(layout: Layout) -> str:
+    """The data disk's mount unit. @WHAT@ is for the machine to fill in: only it knows the file system's UUID."""
+    return f"""\
+{CLUSTER_LINE} data disk
+[Unit]
+Description=etcd's data disk
+Before=etcd.service
+
+[Mount]
+What=@WHAT@
+Where={layout.volume}
+Type=xfs
+Options=noatime,nodev,nosuid,noexec
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def administrator_profile(spec: MemberSpec) -> str:
+    """/etc/profile.d/etcd.sh: plain `etcdctl` works for root."""
+    layout = spec.layout
+    lines = [
+        f"{CLUSTER_LINE} {spec.cluster}",
+        f'export PATH="$PATH:{layout.binaries}"',
+        "export ETCDCTL_API=3",
+        f"export ETCDCTL_ENDPOINTS={spec.member.client_url(spec.tls)}",
+    ]
+    if spec.tls:
+        lines += [
+            f"export ETCDCTL_CACERT={layout.pki}/ca.crt",
+            f"export ETCDCTL_CERT={layout.pki}/server.crt",
+            f"export ETCDCTL_KEY={layout.pki}/server.key",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def identity(spec: MemberSpec) -> str:
+    """The marker beside the data: whose data this is."""
+    return json.dumps({"cluster": spec.cluster, "member": spec.member.name, "token": spec.token}) + "\n"
+
+
+def member_variables(spec: MemberSpec) -> dict[str, str]:
+    """Shell variables for the member scripts. Files travel as base64, so that no content needs quoting."""
+    variables = {
+        "cluster": spec.cluster,
+        "token": spec.token,
+        "client_urls": " ".join(member.client_url(spec.tls) for member in spec.members),
+        "own_client_url": spec.member.client_url(spec.tls),
+        "file_configuration": _encode(etcd_configuration(spec)),
+        "file_unit": _encode(systemd_unit(spec)),
+        "file_mount_unit": _encode(mount_unit(spec.layout)),
+        "file_profile": _encode(administrator_profile(spec)),
+        "file_identity": _encode(identity(spec)),
+        "file_authority": _encode(spec.authority or ""),
+    }
+    for name, leaf in (("server", spec.server), ("peer", spec.peer)):
+        variables[f"file_{name}_certificate"] = _encode(leaf.certificate if leaf else "")
+        variables[f"file_{name}_key"] = _encode(leaf.key if leaf else "")
+    return variables
+
+
+def client_variables(client_urls: Sequence[str], authority: str | None, client: Leaf | None) -> dict[str, str]:
+    """Shell variables for health.sh, which acts as a client."""
+    return {
+        "endpoints": ",".join(client_urls),
+        "file_authority": _encode(authority or ""),
+        "file_client_certificate": _encode(client.certificate if client else ""),
+        "file_client_key": _encode(client.key if client else ""),
+    }
+
+
+def layout_variables(layout: Layout) -> dict[str, str]:
+    """The layout as shell variables."""
+    return {f"{name}_path" if name != "supervisor" else name: value for name, value in vars(layout).items()}
+
+
+STEPS: Mapping[str, Sequence[str]] = {
+    "check": ("machine", "check"),
+    "prepare": ("machine", "activate", "prepare"),
+    "roll": ("activate", "roll"),
+    "health": ("health",),
+}
+"""Step -> the script files that it takes, besides common.sh and the supervisor's."""
+
+
+def script(step: str, layout: Layout, variables: Mapping[str, str] | None = None) -> str:
+    """What a machine's `bash -s -- STEP KEY=VALUE...` reads: become root, variables, functions, then the step."""
+    elevate = ("elevate",) if layout.supervisor == "systemd" else ()
+    assignments = {**layout_variables(layout), **(variables or {})}
+    return "\n".join(
+        [
+            *map(_source, elevate),
+            *(f"{name}={shlex.quote(value)}" for name, value in assignments.items()),
+            *map(_source, ("common", layout.supervisor, *STEPS[step])),
+            '"$1" "$@" </dev/null; exit',
+            "",
+        ]
+    )
+
+
+@cache
+def _source(name: str) -> str:
+    return (files("etcd_cluster.member") / "scripts" / f"{name}.sh").read_text()
+
+
+def _encode(content: str) -> str:
+    return base64.b64encode(content.encode()).decode()

@@ -1,0 +1,107 @@
+# shellcheck shell=bash
+# Preflight: reads, changes nothing, and names every problem at once. Prints a report for the record of forming.
+# shellcheck disable=SC2154
+problems=()
+problem() { problems+=("$1"); }
+
+check() {
+  read_spec "$@"
+  if [[ $supervisor == systemd ]]; then
+    check_system
+    check_hardware
+    check_address
+    check_device
+    check_packages
+  fi
+  check_unit
+  check_ports
+  check_data
+  if ((${#problems[@]} > 0)); then
+    printf 'error: %s: %s\n' "${spec[member]}" "${problems[@]/%/; nothing was changed on this machine}" >&2
+    exit 1
+  fi
+  report
+}
+
+check_system() {
+  [[ -d /run/systemd/system ]] || problem "this machine does not run systemd, which supervises etcd; use a distribution with systemd"
+  case $(uname -m) in
+    x86_64 | aarch64) ;;
+    *) problem "its processor is $(uname -m); etcd runs on x86_64 and aarch64" ;;
+  esac
+}
+
+# at_least WHAT ACTUAL NEEDED UNIT
+at_least() {
+  (($2 >= $3)) || [[ ${spec[undersized]} == allow ]] ||
+    problem "$1: $2$4, but size ${spec[size]} needs $3$4; choose a larger machine or a smaller size, or set allowUndersized: true"
+}
+
+check_hardware() {
+  at_least processors "$(nproc)" "${spec[vcpus]}" ""
+  at_least memory "$(awk '$1 == "MemTotal:" { print int($2 / 1024) }' /proc/meminfo)" "${spec[memory-mib]}" " MiB"
+  if [[ -z ${spec[device]:-} ]]; then
+    local folder=$volume_path
+    until [[ -d $folder ]]; do folder=$(dirname "$folder"); done
+    at_least "free disk space at $folder" "$(df --output=size -BG "$folder" | tail -n 1 | tr -dc 0-9)" "${spec[disk-gib]}" " GiB"
+  fi
+}
+
+check_address() {
+  [[ ${spec[address]} =~ ^[0-9.]+$|: ]] || return 0 # a DNS name is for the resolver
+  ip -o address show | awk '{ split($4, a, "/"); print a[1] }' | grep -qxF -- "${spec[address]}" ||
+    problem "address ${spec[address]} is not on this machine (it has $(ip -o address show scope global | awk '{ split($4, a, "/"); printf "%s%s", s, a[1]; s = ", " }')); correct the member's address"
+}
+
+check_device() {
+  local device=${spec[device]:-} found
+  [[ -n $device ]] || return 0
+  if [[ ! -b $device ]]; then
+    problem "device $device is not a block device here; see \`lsblk\` for what this machine has"
+    return 0
+  fi
+  at_least "device $device" "$(($(blockdev --getsize64 "$device") / 1024 ** 3))" "${spec[disk-gib]}" " GiB"
+  found=$(device_content "$device")
+  case $found in
+    blank | ours | unfinished) ;;
+    *) problem "device $device is not blank: $found; etcd gets a device of its own, and only a blank one is ever formatted: choose another, or wipe it yourself once you are sure (\`wipefs --all $device\`)" ;;
+  esac
+}
+
+check_packages() {
+  [[ -z $(missing_packages) ]] || command -v apt-get >/dev/null || command -v dnf >/dev/null || command -v yum >/dev/null || command -v zypper >/dev/null ||
+    problem "it lacks $(missing_packages | tr '\n' ' ')and has no package manager that is known here; install them by hand"
+}
+
+check_unit() {
+  if [[ $supervisor == systemd && -f $unit_path ]] && ! grep -qxF "# etcd-cluster: $cluster" "$unit_path"; then
+    problem "$unit_path belongs to something else ($(head -n 1 "$unit_path")); remove that etcd first"
+  fi
+}
+
+check_ports() {
+  local port holder
+  [[ -z $(service_pid) ]] || return 0 # they are our own etcd's
+  for port in ${spec[ports]//,/ }; do
+    if listening "$port"; then
+      holder=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:((\([^,]*\),pid=\([0-9]*\).*/\1, process \2/p' | head -n 1)
+      problem "port $port is taken by ${holder:-another program}; stop it, or use another machine"
+    fi
+  done
+}
+
+# Data that carries no marker, or another's, is never touched.
+check_data() {
+  if has_data && [[ -z $(data_token) ]]; then
+    problem "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
+  elif [[ -n $(data_token) && "$(marker_field cluster)/$(marker_field member)" != "$cluster/${spec[member]}" ]]; then
+    problem "$volume_path holds the data of member $(marker_field member) of cluster $(marker_field cluster), but this is member ${spec[member]} of $cluster; use another disk or machine, or the names it had"
+  fi
+}
+
+report() {
+  local running=false
+  [[ -z $(service_pid) ]] || running=true
+  printf '{"machine": "%s", "token": "%s", "running": %s, "clock": %s}\n' \
+    "$(machine_identity)" "$(data_token)" "$running" "$(date +%s.%N)"
+}

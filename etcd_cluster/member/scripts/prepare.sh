@@ -1,0 +1,202 @@
+# shellcheck shell=bash
+# Makes a machine ready and starts its member, if that does not run. A member that runs is never restarted here: what it
+# should become is staged, and roll.sh brings it there. Safe to run again from any point.
+# shellcheck disable=SC2154
+prepare() {
+  read_spec "$@"
+  lock
+  if [[ $supervisor == systemd ]]; then
+    install_packages
+    create_user
+  fi
+  make_folders
+  install_version
+  if [[ -n ${spec[device]:-} ]]; then mount_device; fi
+  require_own_data
+  put_keys
+  stage
+  if [[ -z $(service_pid) ]]; then start_member; fi
+  say ready
+}
+
+install_packages() {
+  local packages
+  mapfile -t packages < <(missing_packages)
+  ((${#packages[@]} > 0)) || return 0
+  say "installing ${packages[*]}"
+  if command -v apt-get >/dev/null; then
+    DEBIAN_FRONTEND=noninteractive timeout 600 bash -c 'apt-get -qq update && apt-get -qq -y install "$@"' - "${packages[@]}" >/dev/null 2>&1
+  else
+    timeout 600 "$(command -v dnf || command -v yum || command -v zypper)" --quiet install -y "${packages[@]}" >/dev/null 2>&1
+  fi || fail "cannot install ${packages[*]}: install them by hand, then run again"
+  systemctl enable --quiet --now chrony.service 2>/dev/null || systemctl enable --quiet --now chronyd.service 2>/dev/null || true
+  [[ -z $(missing_packages) ]] || fail "still missing after installation: $(missing_packages | tr '\n' ' '); install by hand, then run again"
+}
+
+create_user() {
+  id -u etcd >/dev/null 2>&1 ||
+    useradd --system --user-group --no-create-home --home-dir "$volume_path" --shell "$(command -v nologin || echo /bin/false)" etcd
+}
+
+make_folders() {
+  mkdir -p "$versions_path" "$configuration_path" "$pki_path" "$state_path/next" "$volume_path"
+  [[ $supervisor != systemd ]] || chown etcd: "$pki_path"
+  chmod 500 "$pki_path" 2>/dev/null || true
+  [[ $supervisor == systemd ]] || chmod 700 "$pki_path"
+  # What an interrupted write left behind may hold a key.
+  find "$pki_path" "$configuration_path" "$state_path" -name '.new-*' -delete
+}
+
+# Binaries of the asked version, in a folder of their own: complete and checked before it gets its name.
+install_version() {
+  local target=$versions_path/$version new
+  if [[ -x $target/etcdctl ]] && version_is "$target/etcd" "$version"; then return 0; fi
+  new=$(mktemp -d "$versions_path/.new-XXXXXX")
+  # shellcheck disable=SC2064  # expanded now: the folder of this run
+  trap "rm -rf '$new'" EXIT
+  case ${spec[install]} in
+    release) download_release "$new" ;;
+    local) cp "$local_binaries"/etcd* "$new/" ;;
+    *) unpack "$delivered_archive" "$delivered_sha256" "$new" ;;
+  esac
+  version_is "$new/etcd" "$version" ||
+    fail "what was installed is $("$new/etcd" --version 2>&1 | head -n 1 | cut -c1-200), not etcd $version; correct \`version\` or \`install\`"
+  chmod 755 "$new" "$new"/etcd*
+  rm -rf "$target"
+  mv "$new" "$target"
+  sync "$versions_path"
+}
+
+version_is() { [[ $("$1" --version 2>/dev/null | head -n 1) == "etcd Version: $2" ]]; }
+
+download_release() {
+  local name sums expected
+  name=etcd-v$version-linux-$(architecture).tar.gz
+  say "downloading $name"
+  fetch "${spec[mirror]}/v$version/$name" "$1/$name"
+  expected=$pinned_sha256
+  if [[ -z $expected ]]; then
+    sums=$1/SHA256SUMS
+    fetch "${spec[mirror]}/v$version/SHA256SUMS" "$sums"
+    expected=$(awk -v name="$name" '$2 == name || $2 == "*" name { print $1; exit }' "$sums")
+    [[ -n $expected ]] || fail "${spec[mirror]}/v$version/SHA256SUMS does not list $name; set install.sha256, or use another install.mirror"
+    rm -f "$sums"
+  fi
+  unpack "$1/$name" "$expected" "$1"
+  rm -f "$1/$name"
+}
+
+fetch() {
+  curl --fail --silent --show-error --location --connect-timeout 10 --max-time 300 --retry 3 --output "$2" "$1" ||
+    fail "cannot download $1; check install.mirror and this machine's way out, or use install.from: archive"
+}
+
+architecture() { case $(uname -m) in x86_64) echo amd64 ;; aarch64) echo arm64 ;; esac; }
+
+# unpack ARCHIVE SHA256 FOLDER: etcd's programs, and nothing else of it, once its sum is right.
+unpack() {
+  local actual
+  [[ -f $1 ]] || fail "$1 is missing on this machine; run \`pulumi up\` again with install.from: release, or deliver it again"
+  actual=$(sha256sum "$1" | cut -d ' ' -f 1)
+  [[ $actual == "$2" ]] || fail "$(basename "$1") has SHA-256 $actual, expected $2; it was not installed: check install.mirror and install.sha256"
+  tar -xzf "$1" -C "$3" --strip-components 1 --no-same-owner --wildcards '*/etcd' '*/etcdctl' '*/etcdutl' 2>/dev/null ||
+    tar -xzf "$1" -C "$3" --strip-components 1 --no-same-owner --wildcards '*/etcd' '*/etcdctl' # 3.4 has no etcdutl
+}
+
+# A file system is made once, and on a blank device only.
+mount_device() {
+  local device what
+  device=$(readlink -f "${spec[device]}")
+  case $(device_content "$device") in
+    ours) ;;
+    blank | unfinished)
+      say "formatting ${spec[device]} (blank) with XFS"
+      device_identity "$device" >"$state_path/formatting"
+      sync "$state_path/formatting"
+      mkfs.xfs -q -f -L "$LABEL" "$device"
+      sync
+      rm -f "$state_path/formatting"
+      ;;
+    *) fail "device ${spec[device]}: $(device_content "$device"); only a blank device is formatted" ;;
+  esac
+  ! command -v udevadm >/dev/null || udevadm settle --timeout 10 2>/dev/null || true
+  what=/dev/disk/by-uuid/$(blkid -p -s UUID -o value "$device")
+  [[ -e $what ]] || what=UUID=${what##*/} # no udev here
+  if put_file 644 root /etc/systemd/system/data-etcd.mount \
+    "$(printf '%s' "$file_mount_unit" | base64 -d | sed "s|@WHAT@|$what|" | base64 -w 0)"; then systemctl daemon-reload; fi
+  systemctl enable --quiet data-etcd.mount
+  systemctl start data-etcd.mount || fail "cannot mount ${spec[device]} at $volume_path: $(systemctl status --no-pager --lines 5 data-etcd.mount 2>&1 | tail -n 5)"
+}
+
+# Whose data is this? Nobody's: ours from now on, on the machines that form the cluster. Ours: go on. Else: stop.
+require_own_data() {
+  if [[ -z $(data_token) ]]; then
+    ! has_data || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
+    [[ ! -e $state_path/formed ]] ||
+      fail "this member has formed before, but $volume_path is empty: its disk is lost or not mounted. It must not start as a new member; bring the disk back"
+    [[ $founding_machine == "$(machine_identity)" ]] ||
+      fail "this machine is not the one that formed the cluster as ${spec[member]}, and holds none of its data; bring the old machine or its disk back"
+    put_file 644 "$(id -un)" "$volume_path/etcd-cluster.json" "$file_identity" || true
+    sync "$volume_path"
+  fi
+  [[ $(data_token) == "$token" ]] || fail "$volume_path holds the data of another cluster (token $(data_token), this one has $token); use another disk or machine"
+  mkdir -p "$data_path"
+  chmod 700 "$data_path"
+  [[ $supervisor != systemd ]] || chown etcd: "$data_path"
+}
+
+# Certificates and keys: etcd reads them again for every handshake, so they are put in place at once. What it trusts is
+# read at start only, and so is part of what is staged.
+put_keys() {
+  [[ ${spec[tls]} == on ]] || return 0
+  local leaf certificate key
+  for leaf in server peer; do
+    certificate=file_${leaf}_certificate key=file_${leaf}_key
+    put_file 400 "$owner" "$pki_path/$leaf.key" "${!key}" || true
+    put_file 444 "$owner" "$pki_path/$leaf.crt" "${!certificate}" || true
+  done
+}
+
+stage() {
+  put_file 640 "$owner" "$state_path/next/etcd.yaml" "$file_configuration" || true
+  put_file 644 "$(id -un)" "$state_path/next/etcd.service" "$file_unit" || true
+  put_file 644 "$(id -un)" "$state_path/next/ca.crt" "$file_authority" || true
+  printf '%s\n' "$version" >"$state_path/next/version"
+  if [[ $supervisor == systemd ]]; then put_file 644 root /etc/profile.d/etcd.sh "$file_profile" || true; fi
+}
+
+# Not running: never started, stopped, or dead. Starting it takes nothing from a quorum.
+start_member() {
+  activate
+  say "starting etcd $version"
+  service_start
+  rm -f "$state_path/pending"
+  wait_until 60 listens_or_failed || fail_with_log "etcd does not listen on its peer port after 60 seconds"
+  ! service_failed || fail_with_log "etcd does not start"
+  wait_until 60 has_data || fail_with_log "etcd has made no data directory after 60 seconds"
+  touch "$state_path/formed"
+}
+
+listens_or_failed() {
+  service_failed || { has_data && listening "${spec[peer-port]}"; }
+}
+
+# Takes a member off its machine when it is destroyed: stopped, its programs and keys removed, its data kept unless
+# that was given up by name (deleteData).
+remove() {
+  read_spec "$@"
+  lock
+  service_stop
+  if [[ $supervisor == systemd ]]; then
+    systemctl disable --quiet etcd.service 2>/dev/null || true
+    rm -f "$unit_path" /etc/profile.d/etcd.sh
+    systemctl daemon-reload
+  fi
+  rm -rf "$pki_path" "$configuration_path" "$versions_path" "$binaries_path" "$state_path/next" "$state_path/pending"
+  if [[ ${spec[delete-data]:-no} == yes ]]; then
+    say "deleting the data, as deleteData asks"
+    rm -rf "$data_path" "$volume_path/etcd-cluster.json" "$state_path/formed"
+  else
+    say "stopped; the data stays in $volume_path"
+  fi
+}

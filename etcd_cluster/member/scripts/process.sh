@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# etcd as a process of the caller, on this machine.
+# shellcheck disable=SC2154
+# shellcheck disable=SC2034  # whose the files are, for the steps
+owner=$(id -un)
+pid_path=$state_path/etcd.pid
+log_path=$logs_path/etcd.log
+
+# Every member has a folder of its own on the one machine.
+machine_identity() { printf '%s:%s' "$(cat /etc/machine-id 2>/dev/null || uname -n)" "$state_path"; }
+
+service_pid() {
+  local pid
+  pid=$(cat "$pid_path" 2>/dev/null) || return 0
+  # The process of that id may be another one by now.
+  if tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "$configuration_path/etcd.yaml"; then printf '%s' "$pid"; fi
+}
+
+service_start() {
+  [[ -z $(service_pid) ]] || return 0
+  if [[ -e $state_path/formed ]] && ! has_data; then
+    fail "$data_path is empty, but this member has formed before: its data is lost, and it must not start as a new one"
+  fi
+  mkdir -p "$logs_path"
+  # In a session of its own, so that it outlives this one; not holding this run's lock.
+  setsid "$binaries_path/etcd" --config-file "$configuration_path/etcd.yaml" >>"$log_path" 2>&1 </dev/null 9>&- &
+  printf '%s\n' "$!" >"$pid_path"
+}
+
+service_restart() {
+  service_stop
+  service_start
+}
+
+service_stop() {
+  local pid
+  pid=$(service_pid)
+  [[ -n $pid ]] || return 0
+  kill "$pid"
+  wait_until 30 process_ended "$pid" || fail "etcd (process $pid) did not stop within 30 seconds"
+}
+
+process_ended() { ! kill -0 "$1" 2>/dev/null || [[ $(ps -o stat= -p "$1") == Z* ]]; }
+
+service_failed() { [[ -z $(service_pid) ]]; }
+
+service_log() { tail -n "$1" "$log_path" 2>/dev/null || true; }
+
+put_service() { :; }
+
+service_differs() { false; }

@@ -1,0 +1,60 @@
+# shellcheck shell=bash
+# One member's turn: where what it should be differs from what runs, it is restarted; then it has to become healthy.
+# Turns are taken one after the other, so that at most one member is ever down because of us.
+# shellcheck disable=SC2154
+roll() {
+  read_spec "$@"
+  lock
+  if needs_restart; then restart_member; fi
+  wait_until "${spec[timeout]}" healthy_or_failed || true
+  healthy "$own_client_url" || fail_with_log "not healthy after ${spec[timeout]} seconds"
+  wait_until "${spec[timeout]}" caught_up || fail_with_log "healthy, but still behind the leader after ${spec[timeout]} seconds"
+  say "healthy, etcd $version"
+}
+
+healthy_or_failed() { service_failed || healthy "$own_client_url"; }
+
+# Preconditions: every other member is healthy, so that quorum is kept without this one; and it does not lead.
+restart_member() {
+  local other
+  for other in $(other_client_urls); do
+    healthy "$other" || fail "not restarted, because the member at $other is not healthy; mend that first, then run again"
+  done
+  if leads; then hand_over; fi
+  say "restarting with etcd $version"
+  activate
+  service_restart
+  rm -f "$state_path/pending"
+}
+
+other_client_urls() {
+  local candidate
+  for candidate in $client_urls; do [[ $candidate == "$own_client_url" ]] || echo "$candidate"; done
+}
+
+leads() {
+  [[ $(wc -w <<<"$client_urls") -gt 1 ]] &&
+    [[ $(status_field "$own_client_url" Leader) == "$(status_field "$own_client_url" MemberID)" ]]
+}
+
+hand_over() {
+  local successor
+  successor=$(member_id "$(other_client_urls | head -n 1)")
+  say "moving leadership to member $successor first"
+  etcdctl_at "$own_client_url" move-leader "$successor" >/dev/null ||
+    fail "not restarted, because leadership could not be moved to member $successor; run again"
+}
+
+# member_id CLIENT_URL: in hexadecimal, as move-leader takes it.
+member_id() { etcdctl_at "$own_client_url" member list | awk -F ', ' -v url="$1" '$5 == url { print $1 }'; }
+
+# At most a few entries behind the most advanced member.
+caught_up() {
+  local url own most=0 index
+  own=$(status_field "$own_client_url" RaftAppliedIndex)
+  for url in $client_urls; do
+    index=$(status_field "$url" RaftAppliedIndex 2>/dev/null || true)
+    ((${index:-0} <= most)) || most=$index
+  done
+  [[ -n $own ]] && ((own + 100 >= most))
+}

@@ -1,0 +1,522 @@
+"""Runs commands on other machines through OpenSSH's own client. Knows nothing of Pulumi or etcd.
+
+Every target has one multiplexed connection for as long as the `OpenSsh` lives. Host keys are pinned, no configuration
+of the user or the system is read, and a private key is only ever in a 0600 file in memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from etcd_cluster.errors import EtcdClusterError
+
+_LINE_LIMIT = 2048
+_ALIVE_INTERVAL_SECONDS = 5
+_ALIVE_COUNT = 3
+# A master whose owner was killed ends by itself this long after its last command.
+_MASTER_IDLE_SECONDS = 120
+_FIRST_PAUSE_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+class SshError(EtcdClusterError):
+    """Base of what can go wrong between this machine and another one."""
+
+
+class SshConfigurationError(SshError):
+    """The connection cannot be used as it is written."""
+
+
+class SshHostKeyError(SshError):
+    """The machine that answered is not the one whose host key is pinned."""
+
+
+class SshAuthenticationError(SshError):
+    """The machine refused the user or the key."""
+
+
+class SshUnreachableError(SshError):
+    """Nothing answered as an SSH server, after all attempts."""
+
+
+class SshConnectionLostError(SshError):
+    """The connection ended while a command ran. Whether the command still runs is not known."""
+
+
+class CommandTimeoutError(EtcdClusterError):
+    """A command ran longer than it may."""
+
+
+class InterruptedRunError(EtcdClusterError):
+    """The run was told to stop: nothing new is started."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach one machine.
+
+    host_key: the pinned key of the machine, as in its `ssh_host_ed25519_key.pub`: `ssh-ed25519 AAAA...`. Required.
+    private_key: the text of the key to log in with. Without one, the keys of the ssh-agent at `agent_socket`, or else
+        at `SSH_AUTH_SOCK`, are used.
+    proxy: the machine to go through (a bastion).
+    dial_error_limit: attempts before giving up, -1 for no limit. A refused log-in or a wrong host key is never retried.
+    """
+
+    host: str
+    port: int = 22
+    user: str = "root"
+    private_key: str | None = field(default=None, repr=False)
+    host_key: str | None = None
+    proxy: Connection | None = None
+    per_dial_timeout_seconds: int = 15
+    dial_error_limit: int = 10
+    agent_socket: str | None = None
+
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command left. `combined` holds both streams in the order in which they came."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    combined: str
+
+
+class ChildProcesses:
+    """Runs programs, each in a process group of its own, so that one call can end all of them."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        stdin: bytes | str | None = None,
+        on_stdout_line: Callable[[str], None] | None = None,
+        on_stderr_line: Callable[[str], None] | None = None,
+        environment: Mapping[str, str] | None = None,
+        directory: str | Path | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Completed:
+        """Runs a program to its end and to the end of its output. A line handed on is cut to 2 KiB.
+
+        Raises CommandTimeoutError (the process group is ended), InterruptedRunError (nothing was started) and OSError.
+        """
+        with self._lock:
+            if self._stopped:
+                raise InterruptedRunError("interrupted before the command started")
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                cwd=directory,
+                start_new_session=True,
+            )
+            self._running.add(process)
+        timed_out = threading.Event()
+
+        def expire() -> None:
+            timed_out.set()
+            _end_group(process, signal.SIGTERM)
+            time.sleep(2)
+            _end_group(process, signal.SIGKILL)
+
+        timer = threading.Timer(timeout_seconds, expire) if timeout_seconds is not None else None
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        try:
+            completed = _collect(process, stdin, on_stdout_line, on_stderr_line)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            with self._lock:
+                self._running.discard(process)
+        if timed_out.is_set():
+            raise CommandTimeoutError(f"timed out after {timeout_seconds:g} s\n{completed.combined}".rstrip())
+        return completed
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> None:
+        """Ends whatever runs, and lets nothing start any more."""
+        self._stopped = True
+        # Not under the lock: a signal handler may have interrupted its holder.
+        for process in tuple(self._running):
+            _end_group(process, with_signal)
+
+
+def _end_group(process: subprocess.Popen[bytes], with_signal: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if process.returncode is None:
+            os.killpg(process.pid, with_signal)
+
+
+def _collect(
+    process: subprocess.Popen[bytes],
+    stdin: bytes | str | None,
+    on_stdout_line: Callable[[str], None] | None,
+    on_stderr_line: Callable[[str], None] | None,
+) -> Completed:
+    assert process.stdout is not None and process.stderr is not None
+    combined: list[bytes] = []
+    order = threading.Lock()
+    kept: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+
+    def read(name: str, stream: IO[bytes], on_line: Callable[[str], None] | None) -> None:
+        with stream:
+            for line in _lines(stream):
+                with order:
+                    kept[name].append(line)
+                    combined.append(line)
+                if on_line is not None:
+                    text = line[:_LINE_LIMIT].decode(errors="replace").rstrip("\r\n")
+                    if text:
+                        on_line(text)
+
+    def write() -> None:
+        assert process.stdin is not None and stdin is not None
+        # A program need not read what it is given.
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(stdin.encode() if isinstance(stdin, str) else stdin)
+
+    threads = [
+        threading.Thread(target=read, args=("stdout", process.stdout, on_stdout_line), daemon=True),
+        threading.Thread(target=read, args=("stderr", process.stderr, on_stderr_line), daemon=True),
+    ]
+    if stdin is not None:
+        threads.append(threading.Thread(target=write, daemon=True))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    returncode = process.wait()
+    return Completed(
+        returncode,
+        b"".join(kept["stdout"]).decode(errors="replace"),
+        b"".join(kept["stderr"]).decode(errors="replace"),
+        b"".join(combined).decode(errors="replace"),
+    )
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    # A piece at a time, so that a line without end is neither waited for nor held twice.
+    while piece := stream.readline(65536):
+        yield piece
+
+
+class OpenSsh:
+    """A context manager that runs commands over SSH, and closes every connection and removes every key at its end."""
+
+    def __init__(self, processes: ChildProcesses | None = None) -> None:
+        self._processes = processes or ChildProcesses()
+        self._directory: Path | None = None
+        self._targets: dict[Connection, _Target] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> OpenSsh:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(
+        self,
+        connection: Connection,
+        command: str,
+        *,
+        stdin: bytes | str | None = None,
+        on_stderr_line: Callable[[str], None] | None = None,
+        on_stdout_line: Callable[[str], None] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Completed:
+        """Runs a command in the log-in shell of the user. Its own failure is a return code, not an exception.
+
+        timeout_seconds: a limit over all, dialling included. The command may run on at the other side.
+        Raises SshError when there is no connection or it is lost, CommandTimeoutError and InterruptedRunError.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        target = self._target(connection)
+        target.ensure_master(deadline)
+        left = None if deadline is None else max(0.1, deadline - time.monotonic())
+        completed = self._processes.run(
+            [*target.ssh, "-T", target.alias, "--", command],
+            stdin=stdin,
+            on_stdout_line=on_stdout_line,
+            on_stderr_line=on_stderr_line,
+            timeout_seconds=left,
+            environment=target.environment,
+        )
+        # 255 is ssh's own failure, but a command may return it as well: the connection itself tells them apart.
+        if completed.returncode == 255 and not target.is_up():
+            raise SshConnectionLostError(
+                f"the connection to {connection.address} was lost while a command ran there; it may still be running. "
+                f"Check the machine and run again. ssh said: {_last_line(completed.stderr)}"
+            )
+        return completed
+
+    def close(self) -> None:
+        """Ends all connections and removes all keys. Safe to call twice."""
+        with self._lock:
+            targets, self._targets = list(self._targets.values()), {}
+            directory, self._directory = self._directory, None
+        # The machines behind a bastion first: their connections run through the bastion's.
+        for target in sorted(targets, key=lambda each: each.connection.proxy is None):
+            target.close()
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _target(self, connection: Connection) -> _Target:
+        with self._lock:
+            if connection in self._targets:
+                return self._targets[connection]
+        proxy = self._target(connection.proxy) if connection.proxy is not None else None
+        with self._lock:
+            if connection not in self._targets:
+                if self._directory is None:
+                    self._directory = _private_directory()
+                name = str(len(self._targets))
+                self._targets[connection] = _Target(connection, proxy, self._directory, name, self._processes)
+            return self._targets[connection]
+
+
+class _Target:
+    """One machine: its configuration file for ssh, and the master connection that commands share."""
+
+    def __init__(
+        self, connection: Connection, proxy: _Target | None, directory: Path, name: str, processes: ChildProcesses
+    ) -> None:
+        self.connection = connection
+        self.proxy = proxy
+        self.alias = f"target{name}"
+        self._processes = processes
+        self._socket = directory / f"c{name}"
+        self._log = directory / f"l{name}"
+        self._dialling = threading.Lock()
+        key_file = _write_key(connection, directory / f"k{name}")
+        known_hosts = directory / f"h{name}"
+        known_hosts.write_text(f"{self.alias} {' '.join(_pinned_key(connection))}\n")
+        self.block = _host_block(connection, self.alias, self._socket, key_file, known_hosts)
+        configuration = directory / f"f{name}"
+        jump = f"Host {self.alias}\n  ProxyJump {proxy.alias}\n{proxy.block}" if proxy is not None else ""
+        configuration.write_text(f"{self.block}{jump}")
+        self.ssh = [_ssh_program(), "-F", str(configuration)]
+        self.environment = _client_environment(connection)
+
+    def is_up(self) -> bool:
+        """True while the master connection answers."""
+        if not self._socket.exists():
+            return False
+        check = [*self.ssh, "-O", "check", self.alias]
+        quiet = subprocess.DEVNULL
+        return subprocess.run(check, stdin=quiet, stdout=quiet, stderr=quiet, timeout=10).returncode == 0
+
+    def ensure_master(self, deadline: float | None) -> None:
+        """Dials until the connection stands, the limit of attempts is reached, or a failure is final."""
+        if self.proxy is not None:
+            self.proxy.ensure_master(deadline)
+        with self._dialling:
+            attempt, pause = 0, _FIRST_PAUSE_SECONDS
+            while not self._socket.exists():
+                if self._processes.stopped:
+                    raise InterruptedRunError(f"interrupted while dialling {self.connection.address}")
+                attempt += 1
+                said = self._dial()
+                if said is None:
+                    return
+                final = _final_failure(self.connection, said)
+                if final is not None:
+                    raise final
+                limit = self.connection.dial_error_limit
+                late = deadline is not None and time.monotonic() + pause > deadline
+                if late or 0 <= limit <= attempt:
+                    through = f" through {self.connection.proxy.address}" if self.connection.proxy is not None else ""
+                    raise SshUnreachableError(
+                        f"cannot reach {self.connection.address}{through} after {attempt} attempt(s): {said}. "
+                        "Check that the machine is up, that its address and port are right, and that no firewall is between"
+                    )
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _dial(self) -> str | None:
+        """Starts the master, which detaches once it is logged in. Answers what went wrong, or None."""
+        arguments = [*self.ssh, "-o", "ControlMaster=yes", "-f", "-N", self.alias]
+        # Into a file: the detached master keeps the stream open, so a pipe would never end.
+        with self._log.open("wb") as log:
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=self.environment,
+                start_new_session=True,
+            )
+            returncode = process.wait()
+        if returncode == 0:
+            return None
+        return self._log.read_text(errors="replace").strip() or f"ssh ended with {returncode}"
+
+    def close(self) -> None:
+        if self._socket.exists():
+            quiet = subprocess.DEVNULL
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    [*self.ssh, "-O", "exit", self.alias], stdin=quiet, stdout=quiet, stderr=quiet, timeout=10
+                )
+
+
+def _private_directory() -> Path:
+    """A new 0700 directory with a short path (sockets allow about 100 characters), in memory where there is such."""
+    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm", tempfile.gettempdir()]
+    for base in candidates:
+        if base and len(base) < 60 and os.path.isdir(base) and os.access(base, os.W_OK | os.X_OK):
+            _sweep(Path(base))
+            return Path(tempfile.mkdtemp(prefix=f"etcd-ssh-{os.getpid()}-", dir=base))
+    raise SshConfigurationError("no writable temporary directory with a short path: set TMPDIR to one, such as /tmp")
+
+
+def _sweep(base: Path) -> None:
+    # A killed run could not remove its keys: the next one does.
+    for left in base.glob("etcd-ssh-*-*"):
+        with contextlib.suppress(OSError, ValueError):
+            if left.stat().st_uid == os.getuid() and not os.path.exists(f"/proc/{int(left.name.split('-')[2])}"):
+                if os.path.isdir("/proc/self"):
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+def _write_key(connection: Connection, path: Path) -> Path | None:
+    if connection.private_key is None:
+        return None
+    # OpenSSH refuses a key without a last newline, or with the line ends of Windows.
+    text = connection.private_key.replace("\r\n", "\n").strip() + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    return path
+
+
+def _pinned_key(connection: Connection) -> tuple[str, str]:
+    """The type and the base64 of the pinned host key."""
+    if not connection.host_key:
+        raise SshConfigurationError(
+            f"no host key is pinned for {connection.host}: give its public host key "
+            "(on the machine: cat /etc/ssh/ssh_host_ed25519_key.pub)"
+        )
+    parts = connection.host_key.split()
+    try:
+        if len(parts) < 2 or not re.fullmatch(r"[a-z0-9@.-]+", parts[0]):
+            raise ValueError
+        if parts[0].encode() not in base64.b64decode(parts[1], validate=True)[:64]:
+            raise ValueError
+    except (ValueError, binascii.Error):
+        raise SshConfigurationError(
+            f"the host key of {connection.host} cannot be read: {connection.host_key[:40]!r}. "
+            "It should look like: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA..."
+        ) from None
+    return parts[0], parts[1]
+
+
+def _host_block(
+    connection: Connection, alias: str, socket: Path, key_file: Path | None, known_hosts: Path
+) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", connection.host) or connection.host.startswith("-"):
+        raise SshConfigurationError(f"{connection.host!r} is not a host name or an address")
+    if not re.fullmatch(r"[A-Za-z0-9._@\\-]+", connection.user) or connection.user.startswith("-"):
+        raise SshConfigurationError(f"{connection.user!r} is not a user name ({connection.host})")
+    key_type = _pinned_key(connection)[0]
+    algorithms = "rsa-sha2-512,rsa-sha2-256" if key_type == "ssh-rsa" else key_type
+    settings = {
+        "HostName": connection.host,
+        "Port": connection.port,
+        "User": connection.user,
+        "HostKeyAlias": alias,
+        "HostKeyAlgorithms": algorithms,
+        "UserKnownHostsFile": known_hosts,
+        "GlobalKnownHostsFile": "none",
+        "StrictHostKeyChecking": "yes",
+        "UpdateHostKeys": "no",
+        "BatchMode": "yes",
+        "PreferredAuthentications": "publickey",
+        "ConnectTimeout": connection.per_dial_timeout_seconds or "none",
+        "ServerAliveInterval": _ALIVE_INTERVAL_SECONDS,
+        "ServerAliveCountMax": _ALIVE_COUNT,
+        "ControlPath": socket,
+        "ControlPersist": _MASTER_IDLE_SECONDS,
+        "LogLevel": "ERROR",
+    }
+    if key_file is not None:
+        settings |= {"IdentityFile": key_file, "IdentitiesOnly": "yes", "IdentityAgent": "none"}
+    else:
+        settings |= {"IdentityFile": "none", "IdentityAgent": connection.agent_socket or "SSH_AUTH_SOCK"}
+    return "".join([f"Host {alias}\n", *(f"  {name} {value}\n" for name, value in settings.items())])
+
+
+def _client_environment(connection: Connection) -> dict[str, str]:
+    kept = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK"}
+    return {name: value for name, value in os.environ.items() if name in kept}
+
+
+def _ssh_program() -> str:
+    program = shutil.which("ssh")
+    if program is None:
+        raise SshConfigurationError("the program `ssh` is not installed: install OpenSSH's client (openssh-client)")
+    return program
+
+
+def _final_failure(connection: Connection, said: str) -> SshError | None:
+    """The error that no further attempt can mend, or None."""
+    if re.search(r"HOST IDENTIFICATION HAS CHANGED|Host key verification failed|host key is known", said):
+        return SshHostKeyError(
+            f"host key of {connection.host} is not the pinned one: the machine was rebuilt, or something answers in its "
+            "place. If it was rebuilt, pin its new key (on the machine: cat /etc/ssh/ssh_host_ed25519_key.pub)"
+        )
+    if "no matching host key type" in said:
+        return SshHostKeyError(
+            f"{connection.host} has no host key of the pinned type {_pinned_key(connection)[0]}: pin one that it has. "
+            f"ssh said: {_last_line(said)}"
+        )
+    if re.search(r"Load key .*(invalid format|error in libcrypto|incorrect passphrase)", said):
+        return SshAuthenticationError(
+            f"the private key for {connection.user}@{connection.host} cannot be read: give an unencrypted OpenSSH or PEM key"
+        )
+    if re.search(r"Permission denied|Too many authentication failures|No more authentication methods", said):
+        held = "the key" if connection.private_key is not None else "every key of the ssh-agent"
+        return SshAuthenticationError(
+            f"{connection.host} refused {held} for user {connection.user}: add the public key to that user's "
+            "authorized_keys, or give another key or user"
+        )
+    return None
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1][:_LINE_LIMIT] if lines else "nothing"

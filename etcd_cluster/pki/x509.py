@@ -1,0 +1,414 @@
+"""Certificates as pure functions: issue an authority, issue a leaf, check that they fit together.
+
+No Pulumi, no clock and no files here: times come in as arguments, PEM goes in and out as text.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal, TypeVar, get_args
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from etcd_cluster.errors import EtcdClusterError
+
+KeyAlgorithm = Literal["RSA-2048", "ECDSA-P256"]
+Profile = Literal["server", "peer", "client"]
+
+AUTHORITY_VALIDITY_HOURS = 87_600
+LEAF_VALIDITY_HOURS = 43_800
+MIN_VALIDITY_HOURS = 24
+MAX_AUTHORITY_VALIDITY_HOURS = 219_000
+MAX_LEAF_VALIDITY_HOURS = 87_600
+
+# A machine whose clock is a little behind must not find a fresh certificate "not yet valid".
+BACKDATE = timedelta(minutes=5)
+
+_KEY_ALGORITHMS: tuple[KeyAlgorithm, ...] = get_args(KeyAlgorithm)
+_MIN_RSA_BITS = 2048
+_MAX_COMMON_NAME = 64  # ub-common-name, RFC 5280
+_MAX_DNS_NAME = 253
+_MAX_SHOWN = 80
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SERVER_AND_CLIENT = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
+# A server is a client too: etcd's HTTP gateway dials its own gRPC port with the server certificate.
+_USAGES: dict[Profile, frozenset[x509.ObjectIdentifier]] = {
+    "server": _SERVER_AND_CLIENT,
+    "peer": _SERVER_AND_CLIENT,
+    "client": frozenset({ExtendedKeyUsageOID.CLIENT_AUTH}),
+}
+
+_PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+_PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+
+
+class PkiError(EtcdClusterError):
+    """A certificate, a key or an input of one cannot be used. The text never holds key material."""
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A certificate and its private key (PKCS#8, unencrypted), both PEM."""
+
+    certificate_pem: str
+    private_key_pem: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Validity:
+    """When a certificate is valid, in UTC."""
+
+    not_before: datetime
+    not_after: datetime
+
+    @property
+    def renewal(self) -> datetime:
+        """The moment at which a third of the lifetime is left."""
+        return self.not_after - (self.not_after - self.not_before) / 3
+
+
+@dataclass(frozen=True)
+class AlternativeNames:
+    """Subject alternative names by kind: sorted, without duplicates."""
+
+    dns_names: tuple[str, ...]
+    ip_addresses: tuple[IPv4Address | IPv6Address, ...]
+
+    def as_text(self) -> list[str]:
+        return [*self.dns_names, *(str(address) for address in self.ip_addresses)]
+
+
+def create_authority(
+    common_name: str,
+    *,
+    now: datetime,
+    key_algorithm: KeyAlgorithm = "RSA-2048",
+    validity_hours: int = AUTHORITY_VALIDITY_HOURS,
+) -> KeyPair:
+    """A self-signed authority that may sign leaves, and no further authority.
+
+    The defaults, RSA-2048 and 87,600 hours (10 years), are those of the cfssl walkthroughs for etcd.
+    Raises PkiError for a bad name, algorithm or validity.
+    """
+    key = _new_key(valid_key_algorithm(key_algorithm))
+    lifetime = timedelta(hours=valid_hours(validity_hours, MAX_AUTHORITY_VALIDITY_HOURS))
+    not_before = _backdated(now)
+    subject = _subject(common_name)
+    builder = _builder(subject, subject, key, Validity(not_before, not_before + lifetime))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+    builder = builder.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
+    )
+    return _signed(builder, key, signed_by=key)
+
+
+def issue_leaf(
+    authority: KeyPair,
+    *,
+    common_name: str,
+    profile: Profile,
+    now: datetime,
+    hosts: Iterable[str] = (),
+    validity_hours: int = LEAF_VALIDITY_HOURS,
+) -> KeyPair:
+    """A new ECDSA P-256 key and its certificate, signed by the authority.
+
+    profile: server and peer carry serverAuth and clientAuth, and need hosts; client carries clientAuth and
+    has no hosts.
+    hosts: DNS names and IP addresses, the subject alternative names.
+    validity_hours: 43,800 (5 years) unless told; cut short where the authority ends earlier.
+    Raises PkiError for a bad input, or an authority that cannot sign now.
+    """
+    usages = sorted(_USAGES[valid_profile(profile)], key=lambda usage: usage.dotted_string)
+    names = split_hosts(hosts)
+    check_hosts_suit_profile(names.as_text(), profile)
+    verify_authority(authority.certificate_pem, now)
+    verify_key(authority.certificate_pem, authority.private_key_pem)
+    issuer = parse_certificate(authority.certificate_pem)
+    validity = leaf_validity(authority.certificate_pem, validity_hours, now)
+    key = _new_key("ECDSA-P256")
+    builder = _builder(_subject(common_name), issuer.subject, key, validity)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(digital_signature=True), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    builder = builder.add_extension(_identifier_of(issuer), critical=False)
+    alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names.dns_names]
+    alternatives += [x509.IPAddress(address) for address in names.ip_addresses]
+    if alternatives:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    return _signed(builder, key, signed_by=_parse_private_key(authority.private_key_pem))
+
+
+def leaf_validity(authority_certificate_pem: str, validity_hours: int, now: datetime) -> Validity:
+    """When a leaf issued now is valid: never outside its authority's own time."""
+    lifetime = timedelta(hours=valid_hours(validity_hours, MAX_LEAF_VALIDITY_HOURS))
+    authority = validity_of(authority_certificate_pem)
+    not_before = max(_backdated(now), authority.not_before)
+    return Validity(not_before, min(not_before + lifetime, authority.not_after))
+
+
+def parse_certificate(certificate_pem: str) -> x509.Certificate:
+    """The one certificate in a PEM text. Raises PkiError for none, or for several."""
+    try:
+        certificates = x509.load_pem_x509_certificates(certificate_pem.encode())
+    except ValueError:
+        raise PkiError("there is no PEM certificate; expected one CERTIFICATE block") from None
+    if len(certificates) != 1:
+        raise PkiError(f"there are {len(certificates)} PEM certificates; expected one, without its chain")
+    return certificates[0]
+
+
+def canonical_certificate(certificate_pem: str) -> str:
+    """The certificate alone, so that a comment or white space around it is never a change."""
+    return parse_certificate(certificate_pem).public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def fingerprint(certificate_pem: str) -> str:
+    """SHA-256 of the certificate, in lower-case hexadecimal."""
+    return parse_certificate(certificate_pem).fingerprint(hashes.SHA256()).hex()
+
+
+def validity_of(certificate_pem: str) -> Validity:
+    certificate = parse_certificate(certificate_pem)
+    return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+
+
+def renewal_due(certificate_pem: str, now: datetime) -> bool:
+    """Whether a third of the certificate's lifetime is left, or less."""
+    return now >= validity_of(certificate_pem).renewal
+
+
+def rfc3339(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def verify_authority(certificate_pem: str, now: datetime) -> None:
+    """Raise PkiError unless this is an authority that may sign etcd's server and client leaves now."""
+    certificate = parse_certificate(certificate_pem)
+    _public_key(certificate)
+    name = f"the authority {_name(certificate)}"
+    constraints = _extension(certificate, x509.BasicConstraints)
+    if constraints is None or not constraints.ca:
+        raise PkiError(f"{_name(certificate)} is no authority: it lacks CA:TRUE; give the authority's own")
+    # Absent usages mean "any" (RFC 5280); a present one must allow what is asked of it here.
+    usage = _extension(certificate, x509.KeyUsage)
+    if usage is not None and not usage.key_cert_sign:
+        raise PkiError(f"{name} may not sign certificates: it lacks keyCertSign; give one that may")
+    extended = _extension(certificate, x509.ExtendedKeyUsage)
+    allowed = _SERVER_AND_CLIENT if extended is None else frozenset(extended)
+    if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in allowed and not allowed >= _SERVER_AND_CLIENT:
+        raise PkiError(f"{name} may not sign both serverAuth and clientAuth leaves; give one that may")
+    _check_time(name, certificate_pem, now)
+
+
+def verify_key(certificate_pem: str, private_key_pem: str) -> None:
+    """Raise PkiError unless the private key is the certificate's own."""
+    certificate = parse_certificate(certificate_pem)
+    if _parse_private_key(private_key_pem).public_key() != _public_key(certificate):
+        raise PkiError(f"the private key is not that of {_name(certificate)}; give the one it was made with")
+
+
+def verify_leaf(leaf: KeyPair, authority_certificate_pem: str, now: datetime) -> None:
+    """Raise PkiError unless the leaf is valid now, has its own key, and was signed by the authority."""
+    verify_authority(authority_certificate_pem, now)
+    verify_key(leaf.certificate_pem, leaf.private_key_pem)
+    certificate = parse_certificate(leaf.certificate_pem)
+    authority = parse_certificate(authority_certificate_pem)
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        raise PkiError(f"{_name(certificate)} was not signed by the authority {_name(authority)}") from None
+    _check_time(_name(certificate), leaf.certificate_pem, now)
+
+
+def valid_common_name(value: object) -> str:
+    """The name itself. Raises PkiError unless it is 1 to 64 printable characters."""
+    if not isinstance(value, str) or not value.strip():
+        raise PkiError(f"common_name is {shown(value)}; give a name, such as 'etcd'")
+    if len(value) > _MAX_COMMON_NAME or not value.isprintable():
+        raise PkiError(f"common_name is {shown(value)}; give 1 to {_MAX_COMMON_NAME} printable characters")
+    return value
+
+
+def valid_key_algorithm(value: object) -> KeyAlgorithm:
+    for algorithm in _KEY_ALGORITHMS:
+        if value == algorithm:
+            return algorithm
+    raise PkiError(f"key_algorithm is {shown(value)}; give one of {', '.join(_KEY_ALGORITHMS)}")
+
+
+def valid_profile(value: object) -> Profile:
+    for profile in _USAGES:
+        if value == profile:
+            return profile
+    raise PkiError(f"profile is {shown(value)}; give one of {', '.join(_USAGES)}")
+
+
+def valid_hours(value: object, maximum: int) -> int:
+    """Whole hours, 24 to maximum, as an int: Pulumi hands every number over as a float. Raises PkiError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise PkiError(f"validity_hours is {shown(value)}; give whole hours")
+    if not MIN_VALIDITY_HOURS <= value <= maximum:
+        raise PkiError(f"validity_hours is {value:.0f}; give {MIN_VALIDITY_HOURS} to {maximum}")
+    return int(value)
+
+
+def split_hosts(hosts: Iterable[object]) -> AlternativeNames:
+    """Hosts by kind, one spelling each. Raises PkiError for what is neither a DNS name nor an IP address."""
+    dns_names: set[str] = set()
+    addresses: set[IPv4Address | IPv6Address] = set()
+    for host in hosts:
+        address = _address(host)
+        if address is not None:
+            addresses.add(address)
+        else:
+            dns_names.add(_dns_name(host))
+    by_version = sorted(addresses, key=lambda address: (address.version, int(address)))
+    return AlternativeNames(tuple(sorted(dns_names)), tuple(by_version))
+
+
+def check_hosts_suit_profile(hosts: Iterable[str], profile: Profile) -> None:
+    """Raise PkiError for a client with hosts, or a server or peer without."""
+    hosts = list(hosts)
+    if profile == "client" and hosts:
+        raise PkiError(f"hosts is {shown(hosts)}; a client certificate has no hosts: leave them out")
+    if profile != "client" and not hosts:
+        raise PkiError(f"hosts is empty; a {profile} certificate needs each name and address it is reached by")
+
+
+def _address(host: object) -> IPv4Address | IPv6Address | None:
+    if not isinstance(host, str):
+        return None
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if address.is_unspecified or "%" in host:
+        raise PkiError(f"host {shown(host)} is no address to connect to; give one that others can reach")
+    return address
+
+
+def _dns_name(host: object) -> str:
+    name = host.lower() if isinstance(host, str) else ""
+    labels = name.removeprefix("*.").split(".")
+    # A last label of digits only is a mistyped IPv4 address.
+    if len(name) > _MAX_DNS_NAME or labels[-1].isdigit() or not all(map(_LABEL.fullmatch, labels)):
+        raise PkiError(
+            f"host {shown(host)} is neither a DNS name nor an IP address; give it without scheme, port, "
+            "brackets or final dot, and in ASCII"
+        )
+    return name
+
+
+def _backdated(now: datetime) -> datetime:
+    return now.replace(microsecond=0) - BACKDATE
+
+
+def _new_key(algorithm: KeyAlgorithm) -> _PrivateKey:
+    if algorithm == "RSA-2048":
+        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _subject(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, valid_common_name(common_name))])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: _PrivateKey, validity: Validity) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(validity.not_before)
+        .not_valid_after(validity.not_after)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _key_usage(
+    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _identifier_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """The issuer's own identifier where it has one: not every authority derives it the same way."""
+    identifier = _extension(issuer, x509.SubjectKeyIdentifier)
+    if identifier is None:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(_public_key(issuer))
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _signed(builder: x509.CertificateBuilder, key: _PrivateKey, *, signed_by: _PrivateKey) -> KeyPair:
+    certificate = builder.sign(signed_by, hashes.SHA256())
+    private_key = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
+    return KeyPair(certificate_pem.decode("ascii"), private_key.decode("ascii"))
+
+
+def _parse_private_key(private_key_pem: str) -> _PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(private_key_pem.encode(), password=None)
+    except TypeError:
+        raise PkiError("the private key is encrypted; give it unencrypted, as a Pulumi secret") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise PkiError("there is no PEM private key; expected one in PKCS#8, PKCS#1 or SEC 1") from None
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise PkiError(f"the private key is a {type(key).__name__}; give an RSA or ECDSA key")
+    return key
+
+
+def _public_key(certificate: x509.Certificate) -> _PublicKey:
+    key = certificate.public_key()
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        raise PkiError(f"the key of {_name(certificate)} is a {type(key).__name__}; expected RSA or ECDSA")
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
+        raise PkiError(f"the key of {_name(certificate)} has {key.key_size} bits; expected {_MIN_RSA_BITS} at least")
+    return key
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _check_time(name: str, certificate_pem: str, now: datetime) -> None:
+    validity = validity_of(certificate_pem)
+    if now < validity.not_before:
+        raise PkiError(f"{name} is not valid before {rfc3339(validity.not_before)}; it is {rfc3339(now)} now")
+    if now >= validity.not_after:
+        raise PkiError(f"{name} expired at {rfc3339(validity.not_after)}; give one that is valid")
+
+
+def _name(certificate: x509.Certificate) -> str:
+    return shown(certificate.subject.rfc4514_string())
+
+
+def shown(value: object) -> str:
+    """A value for an error text, but no long one: it may be a key in the wrong place."""
+    text = repr(value)
+    return f"a text of {len(text)} characters" if len(text) > _MAX_SHOWN else text

@@ -1,0 +1,138 @@
+"""What is known of etcd's releases: which are supported here, which lose data, which lack security fixes.
+
+The settings a release takes are in `options`; how to move from one release to another is not decided here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from etcd_cluster.errors import ConfigurationError
+
+DEFAULT_VERSION: Final = "3.6.16"
+
+# The newest patch of each series that this project was tried with (3.4.45 is the last of its series).
+NEWEST_KNOWN: Final = {"3.4": "3.4.45", "3.5": "3.5.35", "3.6": "3.6.16", "3.7": "3.7.3"}
+
+
+@dataclass(frozen=True, order=True)
+class Version:
+    """A release of etcd, ordered as releases are."""
+
+    major: int
+    minor: int
+    patch: int
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """Reads "3.6.16" or "v3.6.16"; raises `ValueError` for anything else, pre-releases included."""
+        match = re.fullmatch(r"v?([0-9]+)\.([0-9]+)\.([0-9]+)(-.+)?", text)
+        if match is None:
+            raise ValueError(f'"{text}" is no etcd version, which is three numbers such as {DEFAULT_VERSION}')
+        if match[4]:
+            raise ValueError(f'"{text}" is a pre-release of etcd, made for testing only')
+        return cls(int(match[1]), int(match[2]), int(match[3]))
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+    @property
+    def series(self) -> str:
+        """The line of releases it belongs to: "3.6" for 3.6.16."""
+        return f"{self.major}.{self.minor}"
+
+
+class Verdict(Enum):
+    """What follows from a finding."""
+
+    UNSUPPORTED = "refused"
+    CORRUPTS = "refused, unless explicitly allowed"
+    WARN = "allowed, with a warning"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing known of some releases. `affected` holds ranges "A..B": from A on, B the first without it."""
+
+    verdict: Verdict
+    affected: str
+    why: str
+    source: str
+    instead: str = ""
+
+    def covers(self, version: Version) -> bool:
+        ranges = (part.split("..") for part in self.affected.split())
+        return any(Version.parse(since) <= version < Version.parse(until) for since, until in ranges)
+
+    def problem(self) -> str:
+        return f"{self.why} ({self.source})"
+
+    def fix(self, version: Version) -> str:
+        return f"use {self.instead or NEWEST_KNOWN.get(version.series, DEFAULT_VERSION)}"
+
+
+# CORRUPTS: the release's own regression makes members disagree about data, and a later patch of its series cures
+# it. Flaws that every release before a fix shares only warn: to refuse those would be to refuse all of 3.4.
+# In `source`, #N is an issue or pull request of etcd-io/etcd, and CHANGELOG is a file or folder in it.
+FINDINGS: Final = (
+    Finding(Verdict.UNSUPPORTED, "0.0.0..3.4.9", "etcd-cluster supports 3.4.9 and later",
+            "3.4.8 cannot restart once its log was purged: #11918", "3.6.16"),
+    Finding(Verdict.UNSUPPORTED, "3.8.0..9999.0.0", "etcd-cluster does not know its settings",
+            "3.7 is the newest supported series", "3.6.16 or 3.7.3"),
+
+    Finding(Verdict.CORRUPTS, "3.5.0..3.5.3",
+            "a member killed under load loses transactions that the others keep", "#13766, CHANGELOG/README"),
+    Finding(Verdict.CORRUPTS, "3.5.0..3.5.6",
+            "a member that crashes while it defragments applies entries twice", "#14685, CHANGELOG/README"),
+    Finding(Verdict.CORRUPTS, "3.4.20..3.4.22 3.5.5..3.5.6",
+            "with authentication on, a new member drops writes that the others apply", "#14571"),
+
+    Finding(Verdict.WARN, "3.4.0..3.5.0",
+            "upstream support of 3.4 ended on 2026-06-01, with this left open: half-open TLS handshakes exhaust a "
+            "member, and a watch can read past the keys its user may",
+            "CHANGELOG-3.4, GHSA-6vch-q96h-7gc3, GHSA-xg4h-6gfc-h4m8", "3.6.16"),
+    Finding(Verdict.WARN, "3.5.0..3.5.33 3.6.0..3.6.14 3.7.0..3.7.1",
+            "half-open TLS handshakes exhaust a member, and a watch can read past the keys its user may",
+            "GHSA-6vch-q96h-7gc3, GHSA-xg4h-6gfc-h4m8"),
+    Finding(Verdict.WARN, "3.4.0..3.4.44 3.5.0..3.5.30 3.6.0..3.6.11",
+            "some requests get past etcd's own authentication",
+            "CVE-2026-33413, CVE-2026-33343, CVE-2026-44283"),
+
+    Finding(Verdict.WARN, "3.4.0..3.4.21 3.5.0..3.5.5",
+            "a cluster of one member can lose acknowledged writes when it crashes", "#14370"),
+    Finding(Verdict.WARN, "3.4.0..3.4.32 3.5.0..3.5.14",
+            "a crash during compaction can set the revision back", "#17780"),
+    Finding(Verdict.WARN, "3.5.0..3.5.17",
+            "a transaction that fails half-way can leave its first half behind", "#18679"),
+    Finding(Verdict.WARN, "3.4.0..3.4.38 3.5.0..3.5.23 3.6.0..3.6.5",
+            "a defragmentation while a member receives a snapshot can corrupt that member", "#20271"),
+    Finding(Verdict.WARN, "3.6.0..3.6.4",
+            "a member can fail to restart after a learner was promoted", "#20340"),
+)  # fmt: skip
+
+
+def require_usable(version: str, *, allow_unsafe: bool) -> tuple[str, list[str]]:
+    """The release in its plain form ("3.6.16"), and the warnings its user should read.
+
+    Args:
+        version: The release, with or without a leading "v".
+        allow_unsafe: Let a release pass that is known to corrupt data; its refusal becomes a warning.
+
+    Raises:
+        ConfigurationError: It is no release, an unsupported one, or one known to corrupt data.
+    """
+    try:
+        parsed = Version.parse(version)
+    except ValueError as error:
+        raise ConfigurationError("version", version, str(error), f"use {DEFAULT_VERSION}") from None
+    found = [finding for finding in FINDINGS if finding.covers(parsed)]
+    for finding in found:
+        if finding.verdict is Verdict.UNSUPPORTED:
+            raise ConfigurationError("version", version, finding.problem(), finding.fix(parsed))
+        if finding.verdict is Verdict.CORRUPTS and not allow_unsafe:
+            fix = f"{finding.fix(parsed)}, or set allowUnsafeVersion to run it all the same"
+            raise ConfigurationError("version", version, finding.problem(), fix)
+    return str(parsed), [f"etcd {parsed}: {finding.problem()}; {finding.fix(parsed)}" for finding in found]

@@ -1,0 +1,314 @@
+"""What `etcd_cluster.openssh` promises, against real SSH servers on loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from etcd_cluster.openssh import (
+    ChildProcesses,
+    CommandTimeoutError,
+    Connection,
+    InterruptedRunError,
+    OpenSsh,
+    SshAuthenticationError,
+    SshConfigurationError,
+    SshConnectionLostError,
+    SshHostKeyError,
+    SshUnreachableError,
+)
+from tests.embedded import sshd
+
+pytestmark = pytest.mark.skipif(sshd.missing is not None, reason=sshd.missing or "")
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return sshd.make_key(tmp_path_factory.mktemp("key") / "id")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, key: tuple[str, str]) -> Iterator[sshd.Server]:
+    with sshd.server(tmp_path_factory.mktemp("sshd") / "node", key[1]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bastion(tmp_path_factory: pytest.TempPathFactory, key: tuple[str, str]) -> Iterator[sshd.Server]:
+    with sshd.server(tmp_path_factory.mktemp("sshd") / "bastion", key[1]) as running:
+        yield running
+
+
+@pytest.fixture
+def node(server: sshd.Server, key: tuple[str, str]) -> Connection:
+    return Connection(
+        "127.0.0.1", port=server.port, user=sshd.user(), private_key=key[0], host_key=server.host_key, dial_error_limit=2
+    )
+
+
+@pytest.fixture
+def ssh() -> Iterator[OpenSsh]:
+    with OpenSsh() as opened:
+        yield opened
+
+
+def test_a_command_runs_and_its_streams_come_back(ssh: OpenSsh, node: Connection) -> None:
+    lines: list[str] = []
+    completed = ssh.run(node, "cat; echo problem >&2; exit 3", stdin="given\n", on_stderr_line=lines.append)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (3, "given\n", "problem\n")
+    assert lines == ["problem"]
+    assert sorted(completed.combined.split()) == ["given", "problem"]
+
+
+def test_a_command_that_looks_like_an_option_is_a_command(ssh: OpenSsh, node: Connection) -> None:
+    # The local ssh would print its version; the shell over there complains instead.
+    assert "OpenSSH" not in ssh.run(node, "-V").combined
+
+
+def test_return_code_255_of_a_command_is_its_own(ssh: OpenSsh, node: Connection) -> None:
+    assert ssh.run(node, "exit 255").returncode == 255
+
+
+def test_one_connection_serves_all_commands_of_a_machine(ssh: OpenSsh, node: Connection, server: sshd.Server) -> None:
+    before = server.log.read_text().count("Accepted publickey")
+    for _ in range(3):
+        ssh.run(node, "true")
+    assert server.log.read_text().count("Accepted publickey") == before + 1
+
+
+def test_commands_of_one_machine_run_at_the_same_time(ssh: OpenSsh, node: Connection) -> None:
+    began = time.monotonic()
+    threads = [threading.Thread(target=ssh.run, args=(node, "sleep 1")) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - began < 4
+
+
+def test_a_large_output_is_neither_lost_nor_in_the_way(ssh: OpenSsh, node: Connection) -> None:
+    lines: list[str] = []
+    completed = ssh.run(node, "head -c 300000 /dev/zero | tr '\\0' x | tee /dev/stderr", on_stderr_line=lines.append)
+    assert len(completed.stdout) == 300_000
+    assert max(map(len, lines)) <= 2048
+
+
+def test_a_connection_without_a_host_key_is_refused(ssh: OpenSsh, node: Connection) -> None:
+    with pytest.raises(SshConfigurationError, match=r"no host key is pinned for 127\.0\.0\.1"):
+        ssh.run(replace(node, host_key=None), "true")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "a b"},
+        {"host": "-oProxyCommand=touch"},
+        {"user": "a\nProxyCommand touch"},
+        {"host_key": "ssh-ed25519 !!"},
+        {"host_key": "not a key"},
+    ],
+)
+def test_what_could_change_the_meaning_of_the_configuration_is_refused(
+    ssh: OpenSsh, node: Connection, change: dict[str, str]
+) -> None:
+    with pytest.raises(SshConfigurationError):
+        ssh.run(replace(node, **change), "true")
+
+
+def test_a_wrong_host_key_ends_at_once(ssh: OpenSsh, node: Connection, tmp_path: Path) -> None:
+    _, other = sshd.make_key(tmp_path / "other")
+    began = time.monotonic()
+    with pytest.raises(SshHostKeyError, match=r"host key of 127\.0\.0\.1 is not the pinned one"):
+        ssh.run(replace(node, host_key=other, dial_error_limit=-1), "true")
+    assert time.monotonic() - began < 3
+
+
+def test_a_host_key_of_another_type_ends_at_once(ssh: OpenSsh, node: Connection, tmp_path: Path) -> None:
+    _, other = sshd.make_key(tmp_path / "other", "ecdsa")
+    with pytest.raises(SshHostKeyError, match="no host key of the pinned type ecdsa"):
+        ssh.run(replace(node, host_key=other, dial_error_limit=-1), "true")
+
+
+def test_a_refused_key_ends_at_once(ssh: OpenSsh, node: Connection, tmp_path: Path) -> None:
+    private, _ = sshd.make_key(tmp_path / "stranger")
+    began = time.monotonic()
+    with pytest.raises(SshAuthenticationError, match=rf"127\.0\.0\.1 refused the key for user {sshd.user()}"):
+        ssh.run(replace(node, private_key=private, dial_error_limit=-1), "true")
+    assert time.monotonic() - began < 3
+
+
+def test_a_broken_key_is_named_as_such(ssh: OpenSsh, node: Connection) -> None:
+    with pytest.raises(SshAuthenticationError, match="cannot be read"):
+        ssh.run(replace(node, private_key="-----BEGIN OPENSSH PRIVATE KEY-----\nnot\n-----END-----"), "true")
+
+
+@pytest.mark.parametrize("mangle", [str.strip, lambda text: text.replace("\n", "\r\n")], ids=["no last newline", "CRLF"])
+def test_a_key_may_come_with_other_line_ends(ssh: OpenSsh, node: Connection, mangle) -> None:  # type: ignore[no-untyped-def]
+    assert ssh.run(replace(node, private_key=mangle(node.private_key)), "true").returncode == 0
+
+
+def test_a_closed_port_is_tried_as_often_as_allowed_and_then_named(ssh: OpenSsh, node: Connection) -> None:
+    port = sshd.free_port()
+    with pytest.raises(SshUnreachableError, match=rf"cannot reach 127\.0\.0\.1:{port} after 3 attempt"):
+        ssh.run(replace(node, port=port, dial_error_limit=3), "true")
+
+
+def test_a_server_that_says_nothing_is_given_up(ssh: OpenSsh, node: Connection) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        began = time.monotonic()
+        with pytest.raises(SshUnreachableError, match=f"127.0.0.1:{port}"):
+            ssh.run(replace(node, port=port, per_dial_timeout_seconds=1, dial_error_limit=1), "true")
+        assert time.monotonic() - began < 4
+
+
+def test_a_machine_that_comes_up_late_is_waited_for(
+    ssh: OpenSsh, node: Connection, tmp_path: Path, key: tuple[str, str]
+) -> None:
+    with sshd.server(tmp_path / "first", key[1]) as early:
+        pass
+    failed: list[BaseException] = []
+
+    def dial() -> None:
+        try:
+            ssh.run(replace(node, port=early.port, host_key=early.host_key, dial_error_limit=-1), "true", timeout_seconds=1)
+        except SshUnreachableError as error:
+            failed.append(error)
+
+    dial()
+    assert "attempt" in str(failed[0])
+
+
+def test_a_bastion_is_gone_through_with_both_keys_pinned(
+    ssh: OpenSsh, node: Connection, bastion: sshd.Server, server: sshd.Server
+) -> None:
+    proxy = replace(node, port=bastion.port, host_key=bastion.host_key)
+    before = bastion.log.read_text().count("Accepted publickey")
+    assert ssh.run(replace(node, proxy=proxy), "echo $SSH_CONNECTION").stdout.split()[-1] == str(server.port)
+    assert ssh.run(replace(node, proxy=proxy), "true").returncode == 0
+    assert bastion.log.read_text().count("Accepted publickey") == before + 1
+
+
+def test_a_wrong_key_of_the_bastion_or_of_the_node_names_that_one(
+    ssh: OpenSsh, node: Connection, bastion: sshd.Server, tmp_path: Path
+) -> None:
+    _, other = sshd.make_key(tmp_path / "other")
+    proxy = replace(node, host="127.0.0.2", port=bastion.port, host_key=bastion.host_key)
+    good = replace(node, proxy=replace(proxy, host="localhost"))
+    with pytest.raises(SshHostKeyError, match="host key of localhost"):
+        ssh.run(replace(node, proxy=replace(proxy, host="localhost", host_key=other)), "true")
+    with pytest.raises(SshHostKeyError, match=r"host key of 127\.0\.0\.1"):
+        ssh.run(replace(good, host_key=other), "true")
+
+
+def test_an_absent_node_behind_a_bastion_is_named_with_it(ssh: OpenSsh, node: Connection, bastion: sshd.Server) -> None:
+    proxy = replace(node, port=bastion.port, host_key=bastion.host_key)
+    port = sshd.free_port()
+    with pytest.raises(SshUnreachableError, match=rf"127\.0\.0\.1:{port} through 127\.0\.0\.1:{bastion.port}"):
+        ssh.run(replace(node, port=port, proxy=proxy), "true")
+
+
+def test_a_time_limit_ends_the_command(ssh: OpenSsh, node: Connection) -> None:
+    began = time.monotonic()
+    with pytest.raises(CommandTimeoutError, match=r"timed out after .* s"):
+        ssh.run(node, "echo begun; sleep 60", timeout_seconds=1.5)
+    assert time.monotonic() - began < 5
+
+
+def test_a_lost_connection_is_told_from_a_failed_command(
+    node: Connection, tmp_path: Path, key: tuple[str, str]
+) -> None:
+    with OpenSsh() as ssh, sshd.server(tmp_path / "node", key[1]) as running:
+        there = replace(node, port=running.port, host_key=running.host_key)
+        with pytest.raises(SshConnectionLostError, match="lost while a command ran"):
+            # The parent of the shell's parent is the server's process for this connection.
+            ssh.run(there, "kill -9 $(ps -o ppid= -p $PPID) $PPID; sleep 5")
+        assert ssh.run(there, "echo again").stdout == "again\n"
+
+
+def test_no_key_is_in_any_command_line_or_environment(ssh: OpenSsh, node: Connection) -> None:
+    assert node.private_key is not None
+    body = node.private_key.splitlines()[1].encode()
+    thread = threading.Thread(target=ssh.run, args=(node, "sleep 1"), kwargs={"stdin": "x"})
+    thread.start()
+    seen = 0
+    while thread.is_alive():
+        for process in Path("/proc").glob("[0-9]*"):
+            for name in ("cmdline", "environ"):
+                try:
+                    content = (process / name).read_bytes()
+                except OSError:
+                    continue
+                seen += 1
+                assert body not in content
+    assert seen > 0
+
+
+def test_keys_are_private_files_in_memory_and_gone_at_the_end(node: Connection) -> None:
+    with OpenSsh() as ssh:
+        ssh.run(node, "true")
+        folder = ssh._directory
+        assert folder is not None
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        keys = [file for file in folder.iterdir() if file.is_file() and "PRIVATE KEY" in file.read_text()]
+        assert [stat.S_IMODE(file.stat().st_mode) for file in keys] == [0o600]
+        if os.path.isdir("/dev/shm") or os.environ.get("XDG_RUNTIME_DIR"):
+            assert not str(folder).startswith("/tmp")
+    assert not folder.exists()
+
+
+def test_nothing_of_a_connection_outlives_it(node: Connection, server: sshd.Server) -> None:
+    with OpenSsh() as ssh:
+        ssh.run(node, "true")
+        target = ssh._target(node)
+        assert target.is_up()
+    limit = time.monotonic() + 5
+    while time.monotonic() < limit and server.log.read_text().rstrip().rpartition("\n")[2].find("Disconnected") < 0:
+        time.sleep(0.05)
+    assert not target.is_up()
+
+
+def test_the_keys_of_a_killed_run_are_removed_by_the_next(node: Connection) -> None:
+    with OpenSsh() as ssh:
+        ssh.run(node, "true")
+        base = ssh._directory
+        assert base is not None
+        left = base.parent / "etcd-ssh-4194305-left"
+        left.mkdir()
+        (left / "k0").write_text("key")
+    with OpenSsh() as ssh:
+        ssh.run(node, "true")
+    assert not left.exists()
+
+
+def test_the_users_own_ssh_configuration_is_not_read(
+    ssh: OpenSsh, node: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("Host *\n  ProxyCommand false\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ssh.run(node, "true").returncode == 0
+
+
+def test_after_a_stop_what_runs_ends_and_nothing_starts(node: Connection) -> None:
+    processes = ChildProcesses()
+    with OpenSsh(processes) as ssh:
+        ssh.run(node, "true")
+        codes: list[int] = []
+        thread = threading.Thread(target=lambda: codes.append(ssh.run(node, "sleep 60").returncode))
+        thread.start()
+        while not processes._running:
+            time.sleep(0.01)
+        processes.stop()
+        thread.join(timeout=5)
+        assert codes and codes[0] != 0
+        with pytest.raises(InterruptedRunError):
+            ssh.run(node, "true")

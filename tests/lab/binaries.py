@@ -1,0 +1,172 @@
+"""Real etcd binaries of exact versions, and a release mirror packed from them.
+
+Nothing is downloaded from the releases: `go` builds etcd's own modules, from wherever GOPROXY points. Hosts live in hosts.py.
+
+    ensure("3.6.16")                         -> folder with etcd, etcdctl, etcdutl
+    mirror(tmp_path, ["3.6.16", "3.7.3"])    -> folder to serve, laid out as BASE/vX.Y.Z/FILE
+
+From the shell, to fill the cache ahead: `nice python3 -m tests.lab.binaries 3.6.16 3.7.3`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+from .hosts import cache_dir, locked
+
+# 3.4 predates semantic import versioning, so its releases are known to Go by commit only.
+PSEUDO_VERSIONS_3_4 = {"3.4.9": "v0.5.0-alpha.5.0.20200520232829-54ba9589114f"}
+# What the official tarballs carry: a tar run by root keeps it unless told otherwise.
+RELEASE_UID, RELEASE_GID = 528287, 89939
+BUILD_TIMEOUT_SECONDS = 1800
+
+
+class BuildError(Exception):
+    """A version cannot be built here; the message says why."""
+
+
+def requirements() -> list[str]:
+    """Why etcd cannot be built on this machine; empty when it can."""
+    return [] if shutil.which("go") else ["go is not on PATH (etcd is built from its Go modules)"]
+
+
+def architecture() -> str:
+    """The Go name of this machine's architecture, as in the names of etcd's releases."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
+def ensure(version: str) -> Path:
+    """The folder with the static binaries of `version` ("3.6.16"), built if the cache lacks them.
+
+    It holds `etcd`, `etcdctl` and, from 3.5 on, `etcdutl`. Parallel callers build once.
+    Raises BuildError.
+    """
+    packages = _packages(version)
+    target = cache_dir() / "etcd" / f"v{version}-{architecture()}"
+    if target.is_dir():
+        return target
+    with locked(target):
+        if not target.is_dir():
+            _build(version, packages, target)
+    return target
+
+
+def archive(version: str) -> Path:
+    """The cached release tarball of `version`, packed if the cache lacks it."""
+    binaries = ensure(version)
+    top = f"etcd-v{version}-linux-{architecture()}"
+    target = cache_dir() / "release" / f"{top}.tar.gz"
+    if target.is_file():
+        return target
+    with locked(target):
+        if not target.is_file():
+            partial = target.with_name(f".{target.name}.{os.getpid()}")
+            _pack(binaries, top, partial)
+            partial.rename(target)
+    return target
+
+
+def mirror(folder: Path, versions: list[str]) -> Path:
+    """Lay out `folder` as the official download site: vX.Y.Z/etcd-vX.Y.Z-linux-ARCH.tar.gz and vX.Y.Z/SHA256SUMS.
+
+    Files are copies: a test may spoil them.
+    """
+    for version in versions:
+        source = archive(version)
+        release = folder / f"v{version}"
+        release.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, release / source.name)
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        (release / "SHA256SUMS").write_text(f"{digest}  {source.name}\n")
+    return folder
+
+
+def _packages(version: str) -> dict[str, tuple[str, str]]:
+    """Binary name -> (main package, module version)."""
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise BuildError(f"etcd version {version!r}: expected X.Y.Z, without a v")
+    if version.startswith("3.4."):
+        if version not in PSEUDO_VERSIONS_3_4:
+            known = ", ".join(PSEUDO_VERSIONS_3_4)
+            raise BuildError(
+                f"etcd {version}: of 3.4 the lab knows {known}; add its commit to PSEUDO_VERSIONS_3_4"
+            )
+        pseudo = PSEUDO_VERSIONS_3_4[version]
+        return {"etcd": ("go.etcd.io/etcd", pseudo), "etcdctl": ("go.etcd.io/etcd/etcdctl", pseudo)}
+    return {
+        "etcd": ("go.etcd.io/etcd/server/v3", f"v{version}"),
+        "etcdctl": ("go.etcd.io/etcd/etcdctl/v3", f"v{version}"),
+        "etcdutl": ("go.etcd.io/etcd/etcdutl/v3", f"v{version}"),
+    }
+
+
+def _build(version: str, packages: dict[str, tuple[str, str]], target: Path) -> None:
+    """Build into a neighbour of `target`, check, then rename: `target` is whole or absent."""
+    missing = requirements()
+    if missing:
+        raise BuildError(f"etcd {version}: {missing[0]}")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as name:
+        module, out = Path(name, "module"), Path(name, "out")
+        module.mkdir()
+        out.mkdir()
+        _go(module, "mod", "init", "lab.invalid/etcd")
+        # Modules with replace directives refuse `go install pkg@version`: require them from this one.
+        _go(module, "get", "-tool", *(f"{package}@{release}" for package, release in packages.values()))
+        for binary, (package, _) in packages.items():
+            _go(module, "build", "-trimpath", "-ldflags", "-s -w", "-o", str(out / binary), package)
+        _check_version(out / "etcd", version)
+        out.rename(target)
+    print(f"lab: built etcd {version} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _go(folder: Path, *arguments: str) -> None:
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+    done = subprocess.run(
+        ["go", *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=BUILD_TIMEOUT_SECONDS,
+    )
+    if done.returncode != 0:
+        raise BuildError(f"go {' '.join(arguments)}: {done.stderr.strip()[-2000:]}")
+
+
+def _check_version(etcd: Path, version: str) -> None:
+    said = subprocess.run([etcd, "--version"], check=True, capture_output=True, text=True, timeout=30).stdout
+    if f"etcd Version: {version}\n" not in said:
+        raise BuildError(f"built etcd {version}, but it says {said.splitlines()[:1]}")
+
+
+def _pack(binaries: Path, top: str, target: Path) -> None:
+    def released(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid, entry.gid, entry.uname, entry.gname = RELEASE_UID, RELEASE_GID, "", ""
+        entry.mode, entry.mtime = 0o755, 0
+        return entry
+
+    with (
+        gzip.GzipFile(target, "wb", compresslevel=1, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        tar.add(binaries, top, recursive=False, filter=released)
+        for binary in sorted(binaries.iterdir()):
+            tar.add(binary, f"{top}/{binary.name}", filter=released)
+
+
+if __name__ == "__main__":
+    for asked in sys.argv[1:]:
+        print(ensure(asked), archive(asked))
