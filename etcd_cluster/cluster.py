@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -26,8 +25,8 @@ class EtcdCluster(pulumi.ComponentResource):
     any resource is registered.
     """
 
-    endpoints: pulumi.Output[Sequence[str]]
-    members: pulumi.Output[Mapping[str, Mapping[str, str]]]
+    endpoints: pulumi.Output[list[str]]
+    members: pulumi.Output[dict[str, dict[str, str]]]
     ca_certificate: pulumi.Output[str]
     client_certificate: pulumi.Output[str]
     client_key: pulumi.Output[str]
@@ -35,7 +34,7 @@ class EtcdCluster(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: EtcdClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         settings = validate(args)
-        inputs = {"size": settings.size.name, "version": settings.version, "members": list(settings.names)}
+        inputs = {"size": settings.size.name, "version": settings.version, "memberNames": list(settings.names)}
         super().__init__("etcd-cluster:index:EtcdCluster", name, inputs, opts)
         for warning in settings.warnings:
             pulumi.log.warn(warning, self)

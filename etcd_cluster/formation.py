@@ -9,7 +9,7 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +17,7 @@ import pulumi
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, Resource, ResourceProvider
 from pulumi.dynamic import UpdateResult
 from pulumi.runtime.rpc import UNKNOWN
+from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.install.delivery import parse_connection
@@ -63,33 +64,34 @@ class FormationProvider(ResourceProvider):
 
 def refusals(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
     """What of a change to a formed cluster is refused: one text a reason, saying what to do. Unknown values pass."""
-    texts: list[str] = []
-    old_urls, new_urls = olds["peer_urls"], news["peer_urls"]
-    if UNKNOWN not in (old_urls, new_urls) and set(old_urls) != set(new_urls):
-        texts.append(
-            f"members: {_names(new_urls)}: this cluster was formed by {_names(old_urls)}, and its membership cannot be "
-            "changed yet; put the members back as they were"
-        )
-    elif UNKNOWN not in (old_urls, new_urls):
-        texts += [
-            f"address of {name}: {new_urls[name]}: the cluster knows this member at {old_urls[name]}, and its address "
-            "cannot be changed yet; put it back"
-            for name in old_urls
-            if UNKNOWN not in (old_urls[name], new_urls[name]) and old_urls[name] != new_urls[name]
-            and bool(olds["tls"]) == bool(news["tls"])
+    return [
+        *_membership_refusals(olds["peer_urls"], news["peer_urls"]),
+        *_tls_refusals(olds["tls"], news["tls"]),
+        *_version_refusals(olds["version"], news["version"]),
+    ]
+
+
+def _membership_refusals(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    if set(old) != set(new):
+        return [
+            f"members: {_names(new)}: this cluster was formed by {_names(old)}, and its membership cannot be changed "
+            "yet; put the members back as they were"
         ]
-    if bool(olds["tls"]) != bool(news["tls"]):
-        texts.append(
-            f"tls: {str(news['tls']).lower()}: a running cluster cannot be switched yet; put tls back to "
-            f"{str(olds['tls']).lower()}"
-        )
-    texts += _version_refusals(str(olds["version"]), str(news["version"]))
-    return texts
+    return [
+        f"address of {name}: {new[name]}: the cluster knows this member at {old[name]}, and its address cannot be "
+        "changed yet; put it back"
+        for name in old
+        if _known(new[name]) and old[name].partition("://")[2] != new[name].partition("://")[2]
+    ]
+
+
+def _tls_refusals(old: bool, new: bool) -> list[str]:
+    if old == new:
+        return []
+    return [f"tls: {str(new).lower()}: a running cluster cannot be switched yet; put it back to {str(old).lower()}"]
 
 
 def _version_refusals(old: str, new: str) -> list[str]:
-    if UNKNOWN in (old, new):
-        return []
     before, after = Version.parse(old), Version.parse(new)
     if after.series == before.series:
         if after >= before:
@@ -167,7 +169,12 @@ def _inputs(props: Mapping[str, Any]) -> Properties:
     return {name: props[name] for name in INPUTS}
 
 
-def _names(names: Sequence[str] | Mapping[str, Any]) -> str:
+def _known(value: object) -> bool:
+    """Providers see what is not known yet as an object of the SDK, or as its sentinel."""
+    return not isinstance(value, pulumi.output.Unknown) and value != UNKNOWN
+
+
+def _names(names: Mapping[str, Any]) -> str:
     return ", ".join(sorted(names))
 
 
@@ -192,7 +199,7 @@ class Formation(Resource, module="cluster", name="Formation"):
         tls: bool,
         peer_urls: Mapping[str, pulumi.Input[str]],
         reports: Mapping[str, pulumi.Input[str]],
-        connections: Mapping[str, Mapping[str, Any]],
+        connections: Mapping[str, ConnectionArgs],
         opts: pulumi.ResourceOptions,
     ) -> None:
         super().__init__(

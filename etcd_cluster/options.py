@@ -1,7 +1,7 @@
 """The etcd server's settings under `etcd`, by their own names: which release reads which, and as what type.
 
-etcd ignores a key it does not know without a word, and refuses to start over a value of the wrong type. So a key
-that is not in these tables is refused here, and values are turned into exactly what the configuration file takes.
+etcd ignores a key it does not know without a word, and refuses to start over a value of the wrong type. So a
+key that is not in these tables is refused here, and values become exactly what the configuration file takes.
 """
 
 from __future__ import annotations
@@ -9,19 +9,15 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Final
+from typing import Final, cast
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.versions import Version
 
-KEY: Final = "etcd"
-MAXIMUM_QUOTA_BYTES: Final = 8 * 1024**3  # the largest that etcd's maintenance guide suggests
-MAXIMUM_ELECTION_TIMEOUT_MS: Final = 50_000  # etcd refuses more
-
-NANOSECONDS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+Value = str | int | bool | list[str]  # as it stands in the configuration file
 
 
 def _integer(value: object) -> int:
@@ -49,13 +45,10 @@ def _string(value: object) -> str:
 
 
 def _strings(value: object) -> list[str]:
-    items: Sequence[object] = value.split(",") if isinstance(value, str) else _sequence(value)
-    return [_string(item.strip() if isinstance(item, str) else item) for item in items]
-
-
-def _sequence(value: object) -> Sequence[object]:
+    if isinstance(value, str):
+        return [_string(item.strip()) for item in value.split(",")]
     if isinstance(value, list | tuple) and value:
-        return value
+        return [_string(item) for item in cast(Iterable[object], value)]
     raise ValueError
 
 
@@ -63,37 +56,38 @@ def _comma_separated(value: object) -> str:
     return ",".join(_strings(value))
 
 
+_NANOSECONDS: Final = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
+
+
 def _nanoseconds(value: object) -> int:
-    """A bare number counts as nanoseconds, as in etcd's own file, but not where someone must have meant seconds."""
+    """A bare number is nanoseconds, as in etcd's own file, unless someone must have meant seconds by it."""
     if isinstance(value, str) and re.fullmatch(r"([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+", value):
         parts = re.findall(r"([0-9.]+)([a-zµ]+)", value)
-        return int(sum(Decimal(number) * NANOSECONDS[unit] for number, unit in parts))
+        return int(sum(Decimal(number) * int(_NANOSECONDS[unit]) for number, unit in parts))
     number = _integer(value)
-    if number == 0 or number >= NANOSECONDS["ms"]:
-        return number
-    raise ValueError
+    if 0 < number < _NANOSECONDS["ms"]:
+        raise ValueError
+    return number
 
 
 def _retention(value: object) -> str:
-    try:
-        return str(_integer(value))
-    except ValueError:
-        _nanoseconds(value)
-        return _string(value)
+    text = _string(value) if isinstance(value, str) else str(_integer(value))
+    if not re.fullmatch(r"[0-9]+", text):
+        _nanoseconds(text)
+    if text.startswith("-"):
+        raise ValueError
+    return text
 
 
 def _gates(value: object) -> str:
-    """One canonical string, sorted: the order in which gates were written must not restart a member."""
-    pairs = value.items() if isinstance(value, Mapping) else [_pair(item) for item in _strings(value)]
-    gates = {_string(gate): _boolean(state) for gate, state in pairs}
-    return ",".join(f"{gate}={str(gates[gate]).lower()}" for gate in sorted(gates))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    gate, equals, state = text.partition("=")
-    if not equals:
-        raise ValueError
-    return gate.strip(), state.strip()
+    """One sorted string: the order in which gates were written must not restart a member."""
+    if isinstance(value, Mapping):
+        pairs = list(cast(Mapping[object, object], value).items())
+    else:
+        parts = [item.partition("=") for item in _strings(value)]
+        pairs = [(gate.strip(), state.strip()) for gate, _, state in parts]
+    states = {_string(gate): _boolean(state) for gate, state in pairs}
+    return ",".join(f"{gate}={str(state).lower()}" for gate, state in sorted(states.items()))
 
 
 @dataclass(frozen=True)
@@ -101,17 +95,17 @@ class Kind:
     """What a value must be, in words, and how it is read; `read` raises `ValueError` for anything else."""
 
     expected: str
-    read: Callable[[object], object]
+    read: Callable[[object], Value]
 
 
 INTEGER: Final = Kind("a whole number, such as 100", _integer)
 BOOLEAN: Final = Kind("true or false", _boolean)
-STRING: Final = Kind("a string", _string)
-STRINGS: Final = Kind("a list of strings", _strings)
-COMMAS: Final = Kind("a list of strings", _comma_separated)
+STRING: Final = Kind("text", _string)
+STRINGS: Final = Kind("a list of texts", _strings)
+COMMAS: Final = Kind("a list of texts", _comma_separated)
 DURATION: Final = Kind('a duration with its unit, such as "500ms" or "1h30m"', _nanoseconds)
-RETENTION: Final = Kind('a duration such as "1h" (mode periodic) or a number of revisions (mode revision)', _retention)
-GATES: Final = Kind('feature gates, such as "InitialCorruptCheck=true"', _gates)
+RETENTION: Final = Kind('a duration, such as "1h", or a number of revisions', _retention)
+GATES: Final = Kind('feature gates, such as "LeaseCheckpoint=true"', _gates)
 
 
 @dataclass(frozen=True)
@@ -120,36 +114,42 @@ class Setting:
 
     Attributes:
         first: For each series that reads the key, its first release that does.
-        now: What replaces it from 3.6 on: another setting, or a feature gate (those begin with a capital).
+        experimental: The same for "experimental-" and the key, its older name.
+        now: Of an older name: what took its place in 3.6, a setting or a feature gate.
         choices: The values it may have, where etcd has a fixed set.
-        least: The smallest number it may be; for a duration, in nanoseconds.
+        least: The smallest number it may be; for a duration in nanoseconds.
         most: The largest.
     """
 
     name: str
     kind: Kind
     first: str
+    experimental: str = ""
     now: str = ""
     choices: tuple[str, ...] = ()
     least: int = 0
     most: int | None = None
 
-    def read_by(self, version: Version) -> bool:
-        return _reads(self.first, version)
 
+@dataclass(frozen=True)
+class Gate:
+    """One feature gate of 3.6 and later, and the setting that was its older form."""
 
-def _reads(first: str, version: Version) -> bool:
-    return any(since.series == version.series and since <= version for since in map(Version.parse, first.split()))
+    name: str
+    first: str
+    was: str = ""
+    was_first: str = ""
 
 
 ALL: Final = "3.4.9 3.5.0 3.6.0 3.7.0"
 TO_3_6: Final = "3.4.9 3.5.0 3.6.0"
-ONLY_3_5_AND_3_6: Final = "3.5.0 3.6.0"
 FROM_3_5: Final = "3.5.0 3.6.0 3.7.0"
 FROM_3_6: Final = "3.6.0 3.7.0"
 
+QUOTA_LIMIT_BYTES: Final = 8 * 1024**3  # the largest that etcd's maintenance guide suggests
+ELECTION_LIMIT_MS: Final = 50_000  # etcd refuses more
 TLS_VERSIONS: Final = ("TLS1.2", "TLS1.3")
-# TLS 1.2 only: etcd refuses the names of TLS 1.3 suites. The other names that it knows are broken ciphers.
+# For TLS 1.2: etcd refuses the names of TLS 1.3, and the others that it knows are weak.
 CIPHER_SUITES: Final = (
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
@@ -160,11 +160,11 @@ CIPHER_SUITES: Final = (
 )
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "dpanic", "panic", "fatal")
 
-# From the `json` tags in embed/config.go (server/embed/config.go since 3.5) at every release tag.
+# From the json tags in embed/config.go (3.4) and server/embed/config.go at every release since 3.4.9.
 SETTINGS: Final = (
     # Raft and membership
-    Setting("heartbeat-interval", INTEGER, ALL, least=1),
-    Setting("election-timeout", INTEGER, ALL, least=1, most=MAXIMUM_ELECTION_TIMEOUT_MS),
+    Setting("heartbeat-interval", INTEGER, ALL, least=1, most=ELECTION_LIMIT_MS // 5),
+    Setting("election-timeout", INTEGER, ALL, least=1, most=ELECTION_LIMIT_MS),
     Setting("initial-election-tick-advance", BOOLEAN, ALL),
     Setting("pre-vote", BOOLEAN, ALL),
     Setting("strict-reconfig-check", BOOLEAN, ALL),
@@ -172,9 +172,11 @@ SETTINGS: Final = (
     Setting("next-cluster-version-compatible", BOOLEAN, "3.4.31"),
     Setting("snapshot-count", INTEGER, ALL, least=1),
     Setting("snapshot-catchup-entries", INTEGER, FROM_3_6, least=1),
-    Setting("experimental-snapshot-catch-up-entries", INTEGER, "3.5.14 3.6.0", now="snapshot-catchup-entries", least=1),
+    Setting("experimental-snapshot-catch-up-entries", INTEGER, "3.5.14 3.6.0",
+            now="snapshot-catchup-entries", least=1),
     Setting("max-snapshots", INTEGER, ALL),
     Setting("max-wals", INTEGER, ALL),
+    Setting("downgrade-check-time", DURATION, FROM_3_6, experimental="3.5.0 3.6.0"),
 
     # Requests and connections
     Setting("max-request-bytes", INTEGER, ALL, least=1),
@@ -184,6 +186,7 @@ SETTINGS: Final = (
     Setting("grpc-keepalive-interval", DURATION, ALL),
     Setting("grpc-keepalive-timeout", DURATION, ALL),
     Setting("enable-grpc-gateway", BOOLEAN, ALL),
+    Setting("watch-progress-notify-interval", DURATION, FROM_3_6, experimental="3.4.11 3.5.0 3.6.0"),
     Setting("cors", COMMAS, ALL),
     Setting("host-whitelist", COMMAS, ALL),
     Setting("tls-min-version", STRING, "3.4.25 3.5.8 3.6.0 3.7.0", choices=TLS_VERSIONS),
@@ -195,39 +198,19 @@ SETTINGS: Final = (
     Setting("auth-token-ttl", INTEGER, "3.4.10 3.5.0 3.6.0 3.7.0", least=1),
     Setting("bcrypt-cost", INTEGER, ALL, least=4, most=31),
 
-    # Storage
-    Setting("quota-backend-bytes", INTEGER, ALL, most=MAXIMUM_QUOTA_BYTES),
+    # Storage and compaction
+    Setting("quota-backend-bytes", INTEGER, ALL, most=QUOTA_LIMIT_BYTES),
     Setting("backend-batch-interval", DURATION, ALL),
     Setting("backend-batch-limit", INTEGER, ALL),
-    Setting("backend-bbolt-freelist-type", STRING, FROM_3_5, choices=("array", "map")),
-    Setting("experimental-backend-bbolt-freelist-type", STRING, "3.4.9",
-            now="backend-bbolt-freelist-type", choices=("array", "map")),
-    Setting("memory-mlock", BOOLEAN, FROM_3_6),
-    Setting("experimental-memory-mlock", BOOLEAN, ONLY_3_5_AND_3_6, now="memory-mlock"),
-    Setting("bootstrap-defrag-threshold-megabytes", INTEGER, FROM_3_6),
-    Setting("experimental-bootstrap-defrag-threshold-megabytes", INTEGER, ONLY_3_5_AND_3_6,
-            now="bootstrap-defrag-threshold-megabytes"),
-    Setting("experimental-stop-grpc-service-on-defrag", BOOLEAN, "3.5.14 3.6.0", now="StopGRPCServiceOnDefrag"),
-    Setting("experimental-txn-mode-write-with-shared-buffer", BOOLEAN, ONLY_3_5_AND_3_6,
-            now="TxnModeWriteWithSharedBuffer"),
-
-    # Compaction and leases
+    Setting("backend-bbolt-freelist-type", STRING, FROM_3_5, experimental="3.4.9", choices=("array", "map")),
+    Setting("bootstrap-defrag-threshold-megabytes", INTEGER, FROM_3_6, experimental="3.5.0 3.6.0"),
+    Setting("memory-mlock", BOOLEAN, FROM_3_6, experimental="3.5.0 3.6.0"),
     Setting("auto-compaction-mode", STRING, ALL, choices=("periodic", "revision")),
     Setting("auto-compaction-retention", RETENTION, ALL),
-    Setting("compaction-batch-limit", INTEGER, FROM_3_6, least=1),
-    Setting("experimental-compaction-batch-limit", INTEGER, TO_3_6, now="compaction-batch-limit", least=1),
-    Setting("compaction-sleep-interval", DURATION, FROM_3_6),
-    Setting("experimental-compaction-sleep-interval", DURATION, "3.5.16 3.6.0", now="compaction-sleep-interval"),
-    Setting("experimental-enable-lease-checkpoint", BOOLEAN, TO_3_6, now="LeaseCheckpoint"),
-    Setting("experimental-enable-lease-checkpoint-persist", BOOLEAN, "3.4.20 3.5.2 3.6.0", now="LeaseCheckpointPersist"),
-
-    # Checks for corruption
-    Setting("experimental-initial-corrupt-check", BOOLEAN, TO_3_6, now="InitialCorruptCheck"),
-    Setting("corrupt-check-time", DURATION, FROM_3_6),
-    Setting("experimental-corrupt-check-time", DURATION, TO_3_6, now="corrupt-check-time"),
-    Setting("experimental-compact-hash-check-enabled", BOOLEAN, "3.5.5 3.6.0", now="CompactHashCheck"),
-    Setting("compact-hash-check-time", DURATION, FROM_3_6, least=1),
-    Setting("experimental-compact-hash-check-time", DURATION, "3.5.5 3.6.0", now="compact-hash-check-time", least=1),
+    Setting("compaction-batch-limit", INTEGER, FROM_3_6, experimental=TO_3_6, least=1),
+    Setting("compaction-sleep-interval", DURATION, FROM_3_6, experimental="3.5.16 3.6.0"),
+    Setting("corrupt-check-time", DURATION, FROM_3_6, experimental=TO_3_6),
+    Setting("compact-hash-check-time", DURATION, FROM_3_6, experimental="3.5.5 3.6.0", least=1),
 
     # What is logged and measured
     Setting("logger", STRING, ALL, choices=("zap", "capnslog")),
@@ -236,45 +219,43 @@ SETTINGS: Final = (
     Setting("log-format", STRING, FROM_3_6, choices=("json", "console")),
     Setting("enable-log-rotation", BOOLEAN, FROM_3_5),
     Setting("log-rotation-config-json", STRING, FROM_3_5),
+    Setting("warning-apply-duration", DURATION, FROM_3_6, experimental="3.4.16 3.5.0 3.6.0"),
+    Setting("warning-unary-request-duration", DURATION, FROM_3_6, experimental="3.6.0"),
     Setting("metrics", STRING, ALL, choices=("basic", "extensive")),
-    Setting("enable-pprof", BOOLEAN, "3.4.34 3.5.0 3.6.0 3.7.0"),  # older ones panic on it when built with Go 1.22
-    Setting("warning-apply-duration", DURATION, FROM_3_6),
-    Setting("experimental-warning-apply-duration", DURATION, "3.4.16 3.5.0 3.6.0", now="warning-apply-duration"),
-    Setting("warning-unary-request-duration", DURATION, FROM_3_6),
-    Setting("experimental-warning-unary-request-duration", DURATION, "3.6.0", now="warning-unary-request-duration"),
-    Setting("watch-progress-notify-interval", DURATION, FROM_3_6),
-    Setting("experimental-watch-progress-notify-interval", DURATION, "3.4.11 3.5.0 3.6.0",
-            now="watch-progress-notify-interval"),
-    Setting("downgrade-check-time", DURATION, FROM_3_6),
-    Setting("experimental-downgrade-check-time", DURATION, ONLY_3_5_AND_3_6, now="downgrade-check-time"),
-    Setting("enable-distributed-tracing", BOOLEAN, FROM_3_6),
-    Setting("experimental-enable-distributed-tracing", BOOLEAN, ONLY_3_5_AND_3_6, now="enable-distributed-tracing"),
-    Setting("distributed-tracing-address", STRING, FROM_3_6),
-    Setting("experimental-distributed-tracing-address", STRING, ONLY_3_5_AND_3_6, now="distributed-tracing-address"),
-    Setting("distributed-tracing-service-name", STRING, FROM_3_6),
-    Setting("experimental-distributed-tracing-service-name", STRING, ONLY_3_5_AND_3_6,
-            now="distributed-tracing-service-name"),
-    Setting("distributed-tracing-instance-id", STRING, FROM_3_6),
-    Setting("experimental-distributed-tracing-instance-id", STRING, ONLY_3_5_AND_3_6,
-            now="distributed-tracing-instance-id"),
-    Setting("distributed-tracing-sampling-rate", INTEGER, FROM_3_6, most=10**6),
-    Setting("experimental-distributed-tracing-sampling-rate", INTEGER, "3.5.11 3.6.0",
-            now="distributed-tracing-sampling-rate", most=10**6),
+    Setting("enable-pprof", BOOLEAN, "3.4.34 3.5.0 3.6.0 3.7.0"),  # before, it panics when built with Go 1.22
+    Setting("enable-distributed-tracing", BOOLEAN, FROM_3_6, experimental="3.5.0 3.6.0"),
+    Setting("distributed-tracing-address", STRING, FROM_3_6, experimental="3.5.0 3.6.0"),
+    Setting("distributed-tracing-service-name", STRING, FROM_3_6, experimental="3.5.0 3.6.0"),
+    Setting("distributed-tracing-instance-id", STRING, FROM_3_6, experimental="3.5.0 3.6.0"),
+    Setting("distributed-tracing-sampling-rate", INTEGER, FROM_3_6, experimental="3.5.11 3.6.0", most=10**6),
 
     Setting("feature-gates", GATES, FROM_3_6),
 )  # fmt: skip
 
 # From server/features/etcd_features.go.
-FEATURE_GATES: Final = {
-    "CompactHashCheck": FROM_3_6,
-    "FastLeaseKeepAlive": "3.7.0",
-    "InitialCorruptCheck": FROM_3_6,
-    "LeaseCheckpoint": FROM_3_6,
-    "LeaseCheckpointPersist": FROM_3_6,
-    "PriorityRequest": "3.7.0",
-    "SetMemberLocalAddr": FROM_3_6,
-    "StopGRPCServiceOnDefrag": FROM_3_6,
-    "TxnModeWriteWithSharedBuffer": FROM_3_6,
+FEATURE_GATES: Final = (
+    Gate("CompactHashCheck", FROM_3_6, "experimental-compact-hash-check-enabled", "3.5.5 3.6.0"),
+    Gate("FastLeaseKeepAlive", "3.7.0"),
+    Gate("InitialCorruptCheck", FROM_3_6, "experimental-initial-corrupt-check", TO_3_6),
+    Gate("LeaseCheckpoint", FROM_3_6, "experimental-enable-lease-checkpoint", TO_3_6),
+    Gate("LeaseCheckpointPersist", FROM_3_6,
+         "experimental-enable-lease-checkpoint-persist", "3.4.20 3.5.2 3.6.0"),
+    Gate("PriorityRequest", "3.7.0"),
+    Gate("SetMemberLocalAddr", FROM_3_6),
+    Gate("StopGRPCServiceOnDefrag", FROM_3_6, "experimental-stop-grpc-service-on-defrag", "3.5.14 3.6.0"),
+    Gate("TxnModeWriteWithSharedBuffer", FROM_3_6,
+         "experimental-txn-mode-write-with-shared-buffer", "3.5.0 3.6.0"),
+)  # fmt: skip
+
+# Every key of the two tables by its name, older names included.
+KNOWN: Final = {
+    **{setting.name: setting for setting in SETTINGS},
+    **{
+        f"experimental-{setting.name}": replace(setting, first=setting.experimental, now=setting.name)
+        for setting in SETTINGS
+        if setting.experimental
+    },
+    **{gate.was: Setting(gate.was, BOOLEAN, gate.was_first, now=gate.name) for gate in FEATURE_GATES if gate.was},
 }
 
 
@@ -287,25 +268,22 @@ class Reserved:
     fix: str
 
 
-_ADDRESSES = "etcd-cluster writes each member's own addresses there"
-_UNSAFE = "it gives up data that etcd has acknowledged"
-_V2 = "v2 data keeps a cluster from ever moving beyond 3.5"
 RESERVED: Final = (
-    Reserved("name", "members are named by etcd-cluster", "name them under hosts, or leave it out"),
-    Reserved("data-dir wal-dir", "etcd-cluster keeps both on the data volume", "choose the volume: hosts.NAME.device"),
-    Reserved("listen-*-urls advertise-*-urls", _ADDRESSES, "use hosts.NAME.address"),
-    Reserved("initial-advertise-*", _ADDRESSES, "use hosts.NAME.address"),
-    Reserved("initial-cluster*", "etcd-cluster forms the cluster, once", "use members, or hosts"),
-    Reserved("discovery* proxy*", "etcd-cluster tells members of one another", "use members, or hosts"),
-    Reserved("client-* peer-* experimental-peer-*", "etcd-cluster makes the certificates", "use tls"),
-    Reserved("*ca-file cert-file key-file *auto-tls self-signed-*", "etcd-cluster makes the certificates", "use tls"),
-    Reserved("force-new-cluster unsafe-no-fsync", _UNSAFE, "leave it out"),
-    Reserved("enable-v2 experimental-enable-v2v3 v2-deprecation", _V2, "leave it out, and move v2 clients to v3"),
+    Reserved("name", "etcd-cluster names the members", "leave it out, or name them under hosts"),
+    Reserved("data-dir wal-dir", "both are on the data volume", "use hosts.NAME.device to choose that volume"),
+    Reserved("listen-*-urls initial-advertise-* advertise-*-urls", "etcd-cluster knows every member's addresses",
+             "use hosts.NAME.address"),
+    Reserved("initial-cluster* discovery* proxy*", "etcd-cluster tells members of one another",
+             "use members, or hosts"),
+    Reserved("client-* peer-* experimental-peer-* cert-file key-file *ca-file *auto-tls self-signed-*",
+             "etcd-cluster makes the certificates and says where they are", "use tls"),
+    Reserved("force-new-cluster unsafe-no-fsync", "it gives up data that etcd acknowledged", "leave it out"),
+    Reserved("enable-v2 experimental-enable-v2v3 v2-deprecation", "a cluster with v2 data is stuck on 3.5",
+             "leave it out, and move v2 clients to v3"),
     Reserved("socket-options socket-reuse-*", "a second etcd could take a member's ports", "leave it out"),
     Reserved("debug log-package-levels", "it is gone since 3.5", "use log-level"),
     Reserved("log-output", "it is gone since 3.5", "use log-outputs"),
-    Reserved("config-file version", "it is an argument, not a setting", "leave it out"),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -313,27 +291,27 @@ class Default:
     """What every member is given unless the user says otherwise, and the releases it is given to."""
 
     name: str
-    value: object
+    value: str | int | bool | tuple[str, ...]
     first: str
 
 
 DEFAULTS: Final = (
-    # Regular compaction, which the compact hash check also needs: etcd itself never compacts unless told to.
+    # Left alone, etcd never compacts; and the compact hash check compares what compactions leave.
     Default("auto-compaction-mode", "periodic", ALL),
     Default("auto-compaction-retention", "1h", ALL),
-    # 3.4 and 3.5 would wait for 100000 entries. Their next minor cannot start from what stays in the log until then.
-    # 3.6 has 10000 by itself, and before 3.6.8 warns when told so.
+    # 3.4 and 3.5 would wait for 100000 entries, and the next minor cannot start from what their log holds until
+    # then. 3.6 has 10000 by itself; before 3.6.8 it warns when told so.
     Default("snapshot-count", 10_000, "3.4.9 3.5.0 3.6.8 3.7.0"),
-    # The cheap checks. The periodic one (corrupt-check-time) reads the whole database: the user's to choose.
+    # The cheap checks. The third, corrupt-check-time, reads the whole database: the user's to choose.
     Default("experimental-initial-corrupt-check", True, "3.4.9 3.5.0"),
     Default("experimental-compact-hash-check-enabled", True, "3.5.5"),
     Default("feature-gates", "CompactHashCheck=true,InitialCorruptCheck=true", FROM_3_6),
-    # What 3.5 and later do by themselves, so that all releases behave as one.
+    # What later releases do by themselves. 3.4 has no gateway when it reads a file, but one when it reads flags.
     Default("pre-vote", True, ALL),
     Default("strict-reconfig-check", True, ALL),
-    Default("enable-grpc-gateway", True, "3.4.9"),  # off in 3.4 when it reads a file, on when it reads flags
+    Default("enable-grpc-gateway", True, ALL),
     Default("logger", "zap", ALL),
-    Default("log-outputs", ["stderr"], ALL),
+    Default("log-outputs", ("stderr",), ALL),
     Default("log-level", "info", ALL),
 )
 
@@ -341,139 +319,177 @@ DEFAULTS: Final = (
 def defaults(version: str) -> dict[str, object]:
     """The settings every member of this release is given, in the file's own types."""
     release = Version.parse(version)
-    return {default.name: default.value for default in DEFAULTS if _reads(default.first, release)}
+    return {
+        default.name: list(default.value) if isinstance(default.value, tuple) else default.value
+        for default in DEFAULTS
+        if _reads(default.first, release)
+    }
 
 
 def validate(options: Mapping[str, object], version: str) -> dict[str, object]:
     """A user's settings, in the types that etcd's configuration file takes.
 
-    They are judged together with `defaults(version)`, which they are to be laid over. Feature gates come back
-    complete: the default ones, and the user's over them.
+    They are judged as laid over `defaults(version)`, which is how they are to be used. Feature gates come
+    back complete, the default ones included.
 
     Args:
-        options: Settings by their etcd names. Numbers and booleans may be strings or floats; durations have a unit.
+        options: Settings by their etcd names. Numbers and booleans may be strings or floats.
         version: A supported release, such as "3.6.16".
 
     Raises:
-        ConfigurationError: For the first setting that this release would ignore, refuse, or be harmed by.
+        ConfigurationError: For the first setting that this release would ignore or refuse, or that does harm.
     """
     release = Version.parse(version)
-    chosen = {name: _value(_setting(name, value, release), value, release) for name, value in options.items()}
-    given = defaults(version)
+    chosen: dict[str, object] = {}
+    for name, value in options.items():
+        setting = _find(name, value, release)
+        chosen[name] = _read(name, value, setting, release)
+    settings = defaults(version)
     if "feature-gates" in chosen:
-        chosen["feature-gates"] = _gates({**_states(given["feature-gates"]), **_states(chosen["feature-gates"])})
-    _check_together({**given, **chosen}, release)
+        chosen["feature-gates"] = _gates({**_states(settings), **_states(chosen)})
+    settings.update(chosen)
+    for check in (
+        _check_raft,
+        _check_compaction,
+        _check_tls,
+        _check_names,
+        _check_leases,
+        _check_logs,
+        _check_token,
+    ):
+        check(settings, release)
     return chosen
 
 
-def _setting(name: str, value: object, release: Version) -> Setting:
-    """The row of a key that this release reads and a user may give."""
-    setting = next((setting for setting in SETTINGS if setting.name == name), None)
-    if setting is not None and setting.read_by(release):
-        return setting
-    if setting is not None:
-        raise _error(name, value, f"etcd {release} does not read it", _replacement(setting, release))
+def _reads(first: str, release: Version) -> bool:
+    """Whether `release` is one of those that `first` begins, each in its series."""
+    begins = [Version.parse(text) for text in first.split()]
+    return any(begin.series == release.series and begin <= release for begin in begins)
+
+
+def _find(name: str, value: object, release: Version) -> Setting:
+    """The setting of that name, if this release reads it and a user may give it."""
+    if name in KNOWN and _reads(KNOWN[name].first, release):
+        return KNOWN[name]
+    if name in KNOWN:
+        raise _error(name, value, f"etcd {release} does not read it", _replacement(name, release))
     for reserved in RESERVED:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in reserved.names.split()):
             raise _error(name, value, reserved.why, reserved.fix)
-    known = [setting.name for setting in SETTINGS if setting.read_by(release)]
-    near = difflib.get_close_matches(name.lstrip("-").replace("_", "-").lower(), known, n=1)
+    names = [known for known, setting in KNOWN.items() if _reads(setting.first, release)]
+    near = difflib.get_close_matches(name.lstrip("-").replace("_", "-").lower(), names, n=1)
     raise _error(name, value, f"etcd {release} has no such setting", f"use {near[0]}" if near else "leave it out")
 
 
-def _replacement(setting: Setting, release: Version) -> str:
-    """What to do about a setting that another release reads, but not this one."""
-    if release.series in FROM_3_6 and setting.now[:1].isupper():
-        return f"use feature-gates: {setting.now}=true or false"
-    names = {setting.now, *(other.name for other in SETTINGS if other.now == setting.name)}
-    readable = [other.name for other in SETTINGS if other.name in names and other.read_by(release)]
-    if readable:
-        return f"use {readable[0]}"
+def _replacement(name: str, release: Version) -> str:
+    """What to do about a setting that other releases read, but not this one."""
+    setting = KNOWN[name]
+    if _is_gate(setting.now) and release >= Version(3, 6, 0):
+        return f"use feature-gates with {setting.now}"
+    if setting.kind is GATES:
+        return "use settings such as experimental-initial-corrupt-check"
+    others = [setting.now, *(older for older, row in KNOWN.items() if row.now == name)]
+    for other in others:
+        if other in KNOWN and _reads(KNOWN[other].first, release):
+            return f"use {other}"
     later = [first for first in setting.first.split() if Version.parse(first).series == release.series]
     return f"use etcd {later[0]} or later, or leave it out" if later else "leave it out"
 
 
-def _value(setting: Setting, value: object, release: Version) -> object:
+def _read(name: str, value: object, setting: Setting, release: Version) -> Value:
     """The value in the file's own type, within its limits."""
     wrong = f"etcd {release} does not take this"
     try:
-        converted = setting.kind.read(value)
+        read = setting.kind.read(value)
     except ValueError:
-        raise _error(setting.name, value, wrong, f"write {setting.kind.expected}") from None
-    for item in converted if isinstance(converted, list) else [converted]:
-        if setting.choices and item not in setting.choices:
-            raise _error(setting.name, value, wrong, f"write one of {', '.join(setting.choices)}")
-    if isinstance(converted, int) and not isinstance(converted, bool):
-        if converted < setting.least:
-            raise _error(setting.name, value, "this is too small", f"write at least {setting.least}")
-        if setting.most is not None and converted > setting.most:
-            raise _error(setting.name, value, "this is too large", f"write at most {setting.most}")
+        raise _error(name, value, wrong, f"write {setting.kind.expected}") from None
+    items = read if isinstance(read, list) else [read]
+    if setting.choices and not all(item in setting.choices for item in items):
+        raise _error(name, value, wrong, f"write {', '.join(setting.choices[:-1])} or {setting.choices[-1]}")
+    if isinstance(read, int) and read < setting.least:
+        raise _error(name, value, "this is too small", f"write at least {setting.least}")
+    if isinstance(read, int) and setting.most is not None and read > setting.most:
+        raise _error(name, value, "this is too large", f"write at most {setting.most}")
     if setting.kind is GATES:
-        _check_gates(value, str(converted), release)
-    return converted
+        known = [gate.name for gate in FEATURE_GATES if _reads(gate.first, release)]
+        for gate in _states({name: read}):
+            if gate not in known:
+                near = difflib.get_close_matches(gate, known, n=1) or known
+                raise _error(name, value, f"etcd {release} has no feature gate {gate}", f"use {', '.join(near)}")
+    return read
 
 
-def _check_gates(value: object, gates: str, release: Version) -> None:
-    known = [gate for gate, first in FEATURE_GATES.items() if _reads(first, release)]
-    for gate in _states(gates):
-        if gate not in known:
-            near = difflib.get_close_matches(gate, known, n=1) or known
-            problem = f"etcd {release} has no feature gate {gate}"
-            raise _error("feature-gates", value, problem, f"use {', '.join(near)}")
+def _is_gate(now: str) -> bool:
+    return now[:1].isupper()
 
 
-def _states(gates: object) -> dict[str, str]:
-    """The states of feature gates by name, from their canonical string."""
-    return dict(pair.split("=") for pair in str(gates).split(","))
+def _states(settings: Mapping[str, object]) -> dict[str, str]:
+    """The state of each feature gate by its name."""
+    gates = str(settings.get("feature-gates", ""))
+    return dict(pair.split("=") for pair in gates.split(",")) if gates else {}
 
 
-def _check_together(settings: Mapping[str, object], release: Version) -> None:
-    """Raises for settings that are right one by one, but not together. `settings` holds the defaults too."""
-    # 100 and 1000 ms are etcd's own defaults.
-    heartbeat = _integer(settings.get("heartbeat-interval", 100))
+def _check_raft(settings: Mapping[str, object], _: Version) -> None:
+    heartbeat = _integer(settings.get("heartbeat-interval", 100))  # etcd's own default, as is 1000
     election = _integer(settings.get("election-timeout", 1000))
     if election < 5 * heartbeat:
-        problem = f"this is less than five times the heartbeat-interval of {heartbeat} ms"
-        raise _error("election-timeout", election, problem, f"write {10 * heartbeat} or more")
+        problem = f"etcd needs at least five times the heartbeat-interval, which is {heartbeat} ms"
+        raise _error("election-timeout", election, problem, f"write {5 * heartbeat} or more")
 
-    mode, retention = settings["auto-compaction-mode"], str(settings["auto-compaction-retention"])
-    if mode == "revision" and not retention.isdigit():
-        problem = "this is no number of revisions, which auto-compaction-mode revision counts by"
+
+def _check_compaction(settings: Mapping[str, object], _: Version) -> None:
+    retention = str(settings["auto-compaction-retention"])
+    if settings["auto-compaction-mode"] == "revision" and not retention.isdigit():
+        problem = "auto-compaction-mode revision needs a number of revisions"
         raise _error("auto-compaction-retention", retention, problem, "write a whole number, such as 1000")
 
-    tls_min, tls_max = settings.get("tls-min-version"), settings.get("tls-max-version")
-    if tls_min == "TLS1.3" and tls_max == "TLS1.2":
-        raise _error("tls-min-version", tls_min, "this is above tls-max-version", "lower it, or leave one out")
-    if tls_min == "TLS1.3" and "cipher-suites" in settings:
-        problem = "with nothing below TLS 1.3, cipher suites cannot be chosen"
-        raise _error("cipher-suites", settings["cipher-suites"], problem, "leave it out")
 
+def _check_tls(settings: Mapping[str, object], _: Version) -> None:
+    if settings.get("tls-min-version") != "TLS1.3":
+        return
+    if settings.get("tls-max-version") == "TLS1.2":
+        raise _error("tls-min-version", "TLS1.3", "tls-max-version is below it", "leave one of them out")
+    if "cipher-suites" in settings:
+        problem = "cipher suites cannot be chosen when tls-min-version is TLS1.3"
+        raise _error("cipher-suites", settings["cipher-suites"], problem, "leave one of them out")
+
+
+def _check_names(settings: Mapping[str, object], _: Version) -> None:
+    gates = str(settings.get("feature-gates", ""))
+    for name, value in settings.items():
+        now = KNOWN[name].now
+        if _is_gate(now) and now in gates:  # etcd looks for the name anywhere in the string, and so do we
+            problem = f"feature gate {now} took its place and is set as well"
+            raise _error(name, value, problem, f"use feature-gates with {now}")
+        if now in settings:
+            raise _error(name, value, f"{now} is its name now and is set as well", f"use {now}")
+
+
+def _check_leases(settings: Mapping[str, object], _: Version) -> None:
+    states = _states(settings)
+    for persist, take in (
+        ("experimental-enable-lease-checkpoint-persist", "experimental-enable-lease-checkpoint"),
+        ("LeaseCheckpointPersist", "LeaseCheckpoint"),
+    ):
+        on = [settings.get(name) is True or states.get(name) == "true" for name in (persist, take)]
+        if on == [True, False]:
+            raise _error(persist, True, f"etcd refuses it without {take}", f"set {take} to true as well")
+
+
+def _check_logs(settings: Mapping[str, object], release: Version) -> None:
     if settings["logger"] == "capnslog" and release.series != "3.4":
         raise _error("logger", "capnslog", "it is gone since 3.5", "write zap")
+    files = set(_strings(settings["log-outputs"])) - {"default", "stderr", "stdout"}
+    if settings.get("enable-log-rotation") and len(files) != 1:
+        problem = "etcd rotates one log file, no more and no less"
+        raise _error("enable-log-rotation", True, problem, "write that file's path in log-outputs")
 
+
+def _check_token(settings: Mapping[str, object], _: Version) -> None:
     token = str(settings.get("auth-token", "simple"))
-    if token.split(",")[0] not in ("simple", "jwt"):
-        raise _error("auth-token", token, "this kind of token is not known", 'write simple, or "jwt,..."')
-
-    gates = str(settings.get("feature-gates", ""))
-    for setting in SETTINGS:
-        if setting.name in settings and setting.now and (setting.now in settings or setting.now in gates):
-            use = f"feature-gates: {setting.now}=true or false" if setting.now[0].isupper() else setting.now
-            problem = f"{setting.now} is set too, which is what it is called now"
-            raise _error(setting.name, settings[setting.name], problem, f"use {use}")
-
-    persist = settings.get("experimental-enable-lease-checkpoint-persist") or "LeaseCheckpointPersist=true" in gates
-    checkpoint = settings.get("experimental-enable-lease-checkpoint") or "LeaseCheckpoint=true" in gates
-    if persist and not checkpoint:
-        name = "feature-gates" if gates else "experimental-enable-lease-checkpoint-persist"
-        problem = "to persist lease checkpoints, etcd must take them"
-        raise _error(name, settings[name], problem, "enable lease checkpoints as well")
-
-    paths = [output for output in _strings(settings["log-outputs"]) if output not in ("default", "stderr", "stdout")]
-    if settings.get("enable-log-rotation") and len(paths) != 1:
-        problem = "only a log file can be rotated, and only one"
-        raise _error("enable-log-rotation", True, problem, "give log-outputs the path of one file")
+    if token.partition(",")[0] not in ("simple", "jwt"):
+        raise _error("auth-token", token, "etcd knows no such token", "write simple, or jwt with its options")
 
 
 def _error(name: str, value: object, problem: str, fix: str) -> ConfigurationError:
-    return ConfigurationError(f"{KEY}.{name}", value, problem, fix)
+    return ConfigurationError(f"etcd.{name}", value, problem, fix)

@@ -74,7 +74,7 @@ class Finding:
         return f"use {self.instead or NEWEST_KNOWN.get(version.series, DEFAULT_VERSION)}"
 
 
-# CORRUPTS: the release's own regression makes members disagree about data, and a later patch of its series cures
+# CORRUPTS: a regression of these very releases makes members disagree about data, and later patches are free of
 # it. Flaws that every release before a fix shares only warn: to refuse those would be to refuse all of 3.4.
 # In `source`, #N is an issue or pull request of etcd-io/etcd, and CHANGELOG is a file or folder in it.
 FINDINGS: Final = (
@@ -91,8 +91,8 @@ FINDINGS: Final = (
             "with authentication on, a new member drops writes that the others apply", "#14571"),
 
     Finding(Verdict.WARN, "3.4.0..3.5.0",
-            "upstream support of 3.4 ended on 2026-06-01, with this left open: half-open TLS handshakes exhaust a "
-            "member, and a watch can read past the keys its user may",
+            "upstream support of 3.4 ended on 2026-06-01, with this left open: half-open TLS handshakes exhaust "
+            "a member, and a watch can read past the keys its user may",
             "CHANGELOG-3.4, GHSA-6vch-q96h-7gc3, GHSA-xg4h-6gfc-h4m8", "3.6.16"),
     Finding(Verdict.WARN, "3.5.0..3.5.33 3.6.0..3.6.14 3.7.0..3.7.1",
             "half-open TLS handshakes exhaust a member, and a watch can read past the keys its user may",

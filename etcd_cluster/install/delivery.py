@@ -90,7 +90,7 @@ def parse_connection(properties: Mapping[str, Any]) -> Connection:
         name = names.get(name, name)
         if name not in known:
             raise ConfigurationError("ssh", key, "not supported here", "log in with a private key or the SSH agent")
-        if value is not None:
+        if value not in (None, ""):
             # Numbers come out of Pulumi as floats.
             given[name] = int(value) if isinstance(value, float) else value
     if given.get("proxy") is not None:

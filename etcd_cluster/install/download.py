@@ -60,8 +60,13 @@ def _published_sum(url: str, name: str) -> str:
 def _fetch(url: str, write: Callable[[bytes], object]) -> None:
     try:
         with _opener().open(_request(url)) as response:
+            left = int(response.headers.get("Content-Length") or 0)
             while chunk := response.read(1 << 18):
+                left -= len(chunk)
                 write(chunk)
+        # A line that broke is no reason to distrust the mirror, as a wrong sum would be.
+        if left > 0:
+            raise InstallError(f"{without_credentials(url)}: the connection ended {left} bytes early")
     except urllib.error.HTTPError as error:
         raise InstallError(f"{without_credentials(url)}: HTTP {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -73,7 +78,9 @@ def _fetch(url: str, write: Callable[[bytes], object]) -> None:
 def _request(url: str) -> urllib.request.Request:
     parts = urllib.parse.urlsplit(url)
     credentials, _, host = parts.netloc.rpartition("@")
-    request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)))
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("not an http or https URL")
+    request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)))  # noqa: S310 (checked)
     if credentials:
         token = base64.b64encode(urllib.parse.unquote(credentials).encode()).decode()
         # Unredirected: the place that a mirror redirects to must not see the password.

@@ -42,15 +42,6 @@ class Ssh:
 
     def connection(self, address: pulumi.Input[str], host_key: pulumi.Input[str]) -> ConnectionArgs:
         """The connection to one machine, with its host key pinned."""
-        proxy = self.bastion and ProxyConnectionArgs(
-            host=self.bastion.address,
-            port=self.bastion.port,
-            user=self.bastion.user or self.user,
-            private_key=self.bastion.private_key or self.private_key,
-            host_key=self.bastion.host_key,
-            dial_error_limit=self.dial_attempts,
-            per_dial_timeout=self.dial_timeout_seconds,
-        )
         return ConnectionArgs(
             host=address,
             port=self.port,
@@ -59,7 +50,18 @@ class Ssh:
             host_key=host_key,
             dial_error_limit=self.dial_attempts,
             per_dial_timeout=self.dial_timeout_seconds,
-            proxy=proxy,
+            proxy=self._proxy(self.bastion) if self.bastion else None,
+        )
+
+    def _proxy(self, bastion: Bastion) -> ProxyConnectionArgs:
+        return ProxyConnectionArgs(
+            host=bastion.address,
+            port=bastion.port,
+            user=bastion.user or self.user,
+            private_key=bastion.private_key or self.private_key,
+            host_key=bastion.host_key,
+            dial_error_limit=self.dial_attempts,
+            per_dial_timeout=self.dial_timeout_seconds,
         )
 
 

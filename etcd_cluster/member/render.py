@@ -94,7 +94,8 @@ def etcd_configuration(spec: MemberSpec) -> str:
         settings["peer-transport-security"] = _transport_security(layout, "peer")
     settings.update(spec.options)
     header = f"{CLUSTER_LINE} {spec.cluster}, written by `pulumi up`; changes made here are put back\n"
-    return header + yaml.safe_dump(settings, sort_keys=False, width=1000)
+    text: str = yaml.safe_dump(settings, sort_keys=False, width=1000)
+    return header + text
 
 
 def _listen_urls(address: str, port: int, tls: bool, *, loopback: bool) -> str:
@@ -201,7 +202,6 @@ def administrator_profile(spec: MemberSpec) -> str:
     lines = [
         f"{CLUSTER_LINE} {spec.cluster}",
         f'export PATH="$PATH:{layout.binaries}"',
-        "export ETCDCTL_API=3",
         f"export ETCDCTL_ENDPOINTS={spec.member.client_url(spec.tls)}",
     ]
     if spec.tls:

@@ -1,6 +1,7 @@
 """Real etcd binaries of exact versions, and a release mirror packed from them.
 
-Nothing is downloaded from the releases: `go` builds etcd's own modules, from wherever GOPROXY points. Hosts live in hosts.py.
+Nothing is downloaded from the releases: `go` builds etcd's own modules, from wherever GOPROXY points.
+Hosts live in hosts.py.
 
     ensure("3.6.16")                         -> folder with etcd, etcdctl, etcdutl
     mirror(tmp_path, ["3.6.16", "3.7.3"])    -> folder to serve, laid out as BASE/vX.Y.Z/FILE
@@ -98,9 +99,7 @@ def _packages(version: str) -> dict[str, tuple[str, str]]:
     if version.startswith("3.4."):
         if version not in PSEUDO_VERSIONS_3_4:
             known = ", ".join(PSEUDO_VERSIONS_3_4)
-            raise BuildError(
-                f"etcd {version}: of 3.4 the lab knows {known}; add its commit to PSEUDO_VERSIONS_3_4"
-            )
+            raise BuildError(f"etcd {version}: of 3.4 the lab knows {known}; add its commit to PSEUDO_VERSIONS_3_4")
         pseudo = PSEUDO_VERSIONS_3_4[version]
         return {"etcd": ("go.etcd.io/etcd", pseudo), "etcdctl": ("go.etcd.io/etcd/etcdctl", pseudo)}
     return {

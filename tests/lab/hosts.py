@@ -50,33 +50,14 @@ BOOT_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 120.0
 BASE_TIMEOUT_SECONDS = 1800.0
 
-PACKAGES = [
-    *(
-        "systemd",
-        "systemd-sysv",
-        "dbus",
-        "openssh-server",
-        "sudo",
-        "procps",
-        "iproute2",
-        "curl",
-        "ca-certificates",
-    ),
-    *("xfsprogs", "e2fsprogs", "chrony"),
-]
-# Timers would make hosts busy at random moments; gettys and maintenance serve nobody here.
-MASKED_UNITS = [
-    *(
-        "apt-daily.timer",
-        "apt-daily-upgrade.timer",
-        "dpkg-db-backup.timer",
-        "e2scrub_all.timer",
-        "fstrim.timer",
-    ),
-    *("e2scrub_reap.service", "systemd-pstore.service", "console-getty.service", "getty@tty1.service"),
-]
+PACKAGES = (
+    "systemd,systemd-sysv,dbus,openssh-server,sudo,procps,iproute2,curl,ca-certificates,"  # as on a cloud's image
+    "xfsprogs,e2fsprogs,chrony"
+)
 BASE_FILES = {
-    "etc/ssh/sshd_config.d/lab.conf": "PermitRootLogin prohibit-password\nUseDNS no\nHostKey /etc/ssh/ssh_host_ed25519_key\n",
+    "etc/ssh/sshd_config.d/lab.conf": (
+        "PermitRootLogin prohibit-password\nUseDNS no\nHostKey /etc/ssh/ssh_host_ed25519_key\n"
+    ),
     "etc/sudoers.d/admin": "admin ALL=(ALL) NOPASSWD: ALL\n",
     "etc/default/chrony": 'DAEMON_OPTS="-x -F 1"\n',
     "etc/chrony/chrony.conf": "local stratum 10\ndriftfile /var/lib/chrony/chrony.drift\n",
@@ -94,6 +75,18 @@ for home in /root /home/admin /home/nosudo; do
     chown --reference="$home" "$home/.ssh"
 done
 systemctl enable --quiet systemd-networkd
+systemctl disable --quiet ssh.socket 2> /dev/null || true  # Ubuntu starts sshd by the first connection
+systemctl enable --quiet ssh.service
+# Timers would make hosts busy at random moments; gettys and maintenance serve nobody here.
+systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
+    e2scrub_reap.service systemd-pstore.service console-getty.service getty@tty1.service
+"""
+# The units of the base that a ready host has up. Not "systemd has finished": an enabled etcd may wait for its peers.
+READY = """
+until case $(systemctl is-system-running) in
+    running | degraded) true ;;
+    *) [ "$(systemctl is-active ssh chrony systemd-user-sessions | sort -u)" = active ] ;;
+esac; do sleep 0.05; done
 """
 USERS = {"root": "root", "admin": "home/admin", "nosudo": "home/nosudo"}
 
@@ -250,7 +243,7 @@ class Lab:
         return f"http://{OPERATOR_ADDRESS}:{port}"
 
     def run(self, argv: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
-        """`subprocess.run` beside the hosts; unless told otherwise, text, captured, checked (LabError), 60 s at most."""
+        """`subprocess.run` beside the hosts; unless told otherwise: text, captured, checked (LabError), 60 s."""
         settings: dict[str, Any] = {"text": True, "timeout": 60.0, "stdin": subprocess.DEVNULL, **options}
         check = settings.pop("check", True)
         if "input" in settings:
@@ -287,12 +280,14 @@ class Lab:
         for process in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(2)
-        _remove(self.name)
-        for process in processes:
-            process.wait(10)
-        if self in _open_labs:
+        try:
+            _remove(self.name)
+        finally:
+            for process in processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
             _open_labs.remove(self)
-        _release_signals()
+            _release_signals()
 
     def _register(self, name: str, address: str | None) -> Host:
         """Reserve a name and an address."""
@@ -403,24 +398,20 @@ class Host:
         return self.run(f"cat -- {shlex.quote(path)}").stdout
 
     def wait_ready(self, timeout: float = BOOT_TIMEOUT_SECONDS) -> None:
-        """Wait until systemd has finished starting (running or degraded) and ssh answers."""
+        """Wait until the base's services are up and ssh answers. Units that tests added may still be starting."""
         deadline = time.monotonic() + timeout
 
-        def sshd_listens() -> bool:
+        def decided() -> bool:
             leader = self._leader()
-            return not self.running or (
-                leader is not None and Path(f"/proc/{leader}/root/run/sshd.pid").exists()
-            )
+            listening = leader is not None and Path(f"/proc/{leader}/root/run/sshd.pid").exists()
+            return listening or not self.running
 
         # Watched from outside: a connection to a host that is not there yet costs seconds in ARP.
-        _wait(sshd_listens, timeout, f"host {self.name} to boot", lambda: self.console[-2000:])
+        _wait(decided, timeout, f"host {self.name} to boot", lambda: self.console[-2000:])
         if not self.running:
             raise LabError(f"host {self.name} went down while it booted: {self.console[-2000:]}")
-        done = self.run(
-            "systemctl is-system-running --wait", check=False, timeout=max(1.0, deadline - time.monotonic())
-        )
-        if done.stdout.strip() not in ("running", "degraded"):
-            raise LabError(f"host {self.name} is not ready: {done.stdout.strip()} {done.stderr.strip()}")
+        left = max(1.0, deadline - time.monotonic())
+        self.run(f"timeout {left:.0f} sh -c {shlex.quote(READY)}", timeout=left + 15)
 
     def reboot(self, timeout: float = STOP_TIMEOUT_SECONDS) -> None:
         """Shut down in order, boot the same root again, wait until ready."""
@@ -501,7 +492,7 @@ class Host:
         self.lab.run(["nft", "-f", "-"], input=f"{table}\ndelete {table}\n")
 
     def remove(self) -> None:
-        """Take the machine away for good: its name and address are free again. The disk's image stays until the lab closes."""
+        """Take the machine away for good: its name and address are free again. `disk` stays until the lab closes."""
         self._end()
         self.restore_traffic()
         with self.lab._lock:
@@ -570,9 +561,7 @@ class Host:
                 return None
             socket.unlink(missing_ok=True)
             with log.open("w") as output:
-                opened = self.lab.popen(
-                    [*ssh, "-M", "-N", f"{user}@{self.address}"], stdout=output, stderr=output
-                )
+                opened = self.lab.popen([*ssh, "-M", "-N", f"{user}@{self.address}"], stdout=output, stderr=output)
             _wait(lambda: socket.exists() or opened.poll() is not None, 15, f"ssh to {self.name}")
             if opened.poll() is not None:
                 return log.read_text()
@@ -634,9 +623,7 @@ def remove_leftovers() -> None:
         for name in sorted(found):
             matched = _NAME.fullmatch(name)
             if matched and not _is_alive(name, int(matched[1])):
-                with contextlib.suppress(
-                    LabError
-                ):  # whoever needs a lab should not fail for another's remains
+                with contextlib.suppress(LabError):  # whoever needs a lab should not fail for another's remains
                     _remove(name)
                 _remove_nspawn_state(f"e{matched[1]}-*")
 
@@ -656,7 +643,7 @@ def locked(target: Path) -> Iterator[None]:
 def _base() -> Path:
     """The root that all hosts share, built if the cache lacks it."""
     suite = _os_release().get("VERSION_CODENAME", "")
-    content = json.dumps([suite, os.uname().machine, PACKAGES, MASKED_UNITS, BASE_FILES, SETUP])
+    content = json.dumps([suite, os.uname().machine, PACKAGES, BASE_FILES, SETUP])
     target = cache_dir() / f"base-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if target.is_dir():
         return target
@@ -674,13 +661,11 @@ def _build_base(suite: str, target: Path) -> None:
         sources = _apt_sources(suite, Path(folder))
         excluded = [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("man", "doc", "locale")]
         transport = [f"--aptopt={option}" for option in _apt_transport()]
-        include = f"--include={','.join(PACKAGES)}"
+        include = f"--include={PACKAGES}"
         argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory", include]
         _call(*argv, *excluded, *transport, suite, str(partial), *sources, timeout=BASE_TIMEOUT_SECONDS)
     for path, content in BASE_FILES.items():
         _write(partial / path, content)
-    for unit in MASKED_UNITS:
-        (partial / "etc/systemd/system" / unit).symlink_to("/dev/null")
     _call("chroot", str(partial), "sh", "-c", SETUP)
     partial.rename(target)
 
@@ -700,18 +685,12 @@ def _apt_sources(suite: str, folder: Path) -> list[str]:
         elif path.suffix == ".sources":
             for stanza in re.split(r"\n\s*\n", path.read_text()):
                 fields = {
-                    key.lower(): value
-                    for key, value in re.findall(r"^([\w-]+):[ \t]*(.*)$", stanza, re.MULTILINE)
+                    key.lower(): value for key, value in re.findall(r"^([\w-]+):[ \t]*(.*)$", stanza, re.MULTILINE)
                 }
                 of_suite = (
-                    wanted & set(fields.get("suites", "").split())
-                    and "main" in fields.get("components", "").split()
+                    wanted & set(fields.get("suites", "").split()) and "main" in fields.get("components", "").split()
                 )
-                if (
-                    of_suite
-                    and "deb" in fields.get("types", "").split()
-                    and fields.get("enabled", "yes") != "no"
-                ):
+                if of_suite and "deb" in fields.get("types", "").split() and fields.get("enabled", "yes") != "no":
                     stanzas.append(stanza.strip() + "\n")
     files = {"sources.list": "\n".join(lines), "lab.sources": "\n".join(stanzas)}
     written = [str(folder / name) for name, content in files.items() if content]
@@ -909,6 +888,8 @@ def _remove_nspawn_state(machine: str) -> None:
 
 
 def _kill(pid: int) -> None:
+    if pid <= 0:  # a process of another pid namespace reads as 0, which would mean ourselves
+        return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
@@ -943,9 +924,7 @@ def _owner(name: str) -> dict[str, Any]:
 
 def _try(*argv: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Run a tool of this machine, whatever comes of it."""
-    return subprocess.run(
-        argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
-    )
+    return subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
 
 
 def _call(*argv: str, timeout: float = 60.0) -> str:
@@ -1004,7 +983,7 @@ def _close_all() -> None:
                 print(error, file=sys.stderr)
 
 
-def _end_by_signal(number: int, frame: FrameType | None) -> None:
+def _end_by_signal(number: int, _: FrameType | None) -> None:
     _close_all()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

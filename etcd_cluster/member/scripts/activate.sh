@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# From staged to live: what a member is at its next start.
+# What a member is at its next start: configuration, unit, trusted authority and version.
 # shellcheck disable=SC2154
 needs_restart() {
   [[ -e $state_path/pending ]] ||

@@ -4,7 +4,7 @@
 # shellcheck disable=SC2154
 set -euo pipefail
 umask 022
-export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin" ETCDCTL_API=3
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
 # The line that ran this script: KEY=VALUE pairs that a reviewer can read.
 declare -A spec=()

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Makes a machine ready and starts its member, if that does not run. A member that runs is never restarted here: what it
-# should become is staged, and roll.sh brings it there. Safe to run again from any point.
+# Makes a machine ready, and starts its member if that does not run. A member that runs is never restarted here: programs
+# and certificates are laid ready, and roll.sh makes it use them. Safe to run again from any point.
 # shellcheck disable=SC2154
 prepare() {
   read_spec "$@"
@@ -14,7 +14,7 @@ prepare() {
   if [[ -n ${spec[device]:-} ]]; then mount_device; fi
   require_own_data
   put_keys
-  stage
+  if [[ $supervisor == systemd ]]; then put_file 644 root /etc/profile.d/etcd.sh "$file_profile" || true; fi
   if [[ -z $(service_pid) ]]; then start_member; fi
   say ready
 }
@@ -39,7 +39,7 @@ create_user() {
 }
 
 make_folders() {
-  mkdir -p "$versions_path" "$configuration_path" "$pki_path" "$state_path/next" "$volume_path"
+  mkdir -p "$versions_path" "$configuration_path" "$pki_path" "$state_path" "$volume_path"
   [[ $supervisor != systemd ]] || chown etcd: "$pki_path"
   chmod 500 "$pki_path" 2>/dev/null || true
   [[ $supervisor == systemd ]] || chmod 700 "$pki_path"
@@ -121,7 +121,7 @@ mount_device() {
   esac
   ! command -v udevadm >/dev/null || udevadm settle --timeout 10 2>/dev/null || true
   what=/dev/disk/by-uuid/$(blkid -p -s UUID -o value "$device")
-  [[ -e $what ]] || what=UUID=${what##*/} # no udev here
+  [[ -e $what ]] || what=$device # no udev here, so device names do not move either
   if put_file 644 root /etc/systemd/system/data-etcd.mount \
     "$(printf '%s' "$file_mount_unit" | base64 -d | sed "s|@WHAT@|$what|" | base64 -w 0)"; then systemctl daemon-reload; fi
   systemctl enable --quiet data-etcd.mount
@@ -146,7 +146,7 @@ require_own_data() {
 }
 
 # Certificates and keys: etcd reads them again for every handshake, so they are put in place at once. What it trusts is
-# read at start only, and so is part of what is staged.
+# read at start only, and so is left to activate.sh.
 put_keys() {
   [[ ${spec[tls]} == on ]] || return 0
   local leaf certificate key
@@ -155,14 +155,6 @@ put_keys() {
     put_file 400 "$owner" "$pki_path/$leaf.key" "${!key}" || true
     put_file 444 "$owner" "$pki_path/$leaf.crt" "${!certificate}" || true
   done
-}
-
-stage() {
-  put_file 640 "$owner" "$state_path/next/etcd.yaml" "$file_configuration" || true
-  put_file 644 "$(id -un)" "$state_path/next/etcd.service" "$file_unit" || true
-  put_file 644 "$(id -un)" "$state_path/next/ca.crt" "$file_authority" || true
-  printf '%s\n' "$version" >"$state_path/next/version"
-  if [[ $supervisor == systemd ]]; then put_file 644 root /etc/profile.d/etcd.sh "$file_profile" || true; fi
 }
 
 # Not running: never started, stopped, or dead. Starting it takes nothing from a quorum.
@@ -192,7 +184,7 @@ remove() {
     rm -f "$unit_path" /etc/profile.d/etcd.sh
     systemctl daemon-reload
   fi
-  rm -rf "$pki_path" "$configuration_path" "$versions_path" "$binaries_path" "$state_path/next" "$state_path/pending"
+  rm -rf "$pki_path" "$configuration_path" "$versions_path" "$binaries_path" "$state_path/pending"
   if [[ ${spec[delete-data]:-no} == yes ]]; then
     say "deleting the data, as deleteData asks"
     rm -rf "$data_path" "$volume_path/etcd-cluster.json" "$state_path/formed"
