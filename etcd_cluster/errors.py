@@ -28,4 +28,5 @@ class ConfigurationError(EtcdClusterError):
 
     def __str__(self) -> str:
         value = json.dumps(self.value, default=str, ensure_ascii=False, skipkeys=True)
-        return f"{self.key}: {value}: {self.problem}. {self.fix[:1].upper()}{self.fix[1:]}."
+        end = "" if self.fix.endswith("?") else "."
+        return f"{self.key}: {value}: {self.problem}. {self.fix[:1].upper()}{self.fix[1:]}{end}"

@@ -369,7 +369,8 @@ class _Target:
 
     def _dial(self) -> str | None:
         """Starts the master, which detaches once it is logged in. Answers what went wrong, or None."""
-        arguments = [*self.ssh, "-o", "ControlMaster=yes", "-f", "-N", self.alias]
+        # At ERROR, ssh does not even say that the two sides have no algorithm in common.
+        arguments = [*self.ssh, "-o", "ControlMaster=yes", "-o", "LogLevel=INFO", "-f", "-N", self.alias]
         # Into a file: the detached master keeps the stream open, so a pipe would never end.
         with self._log.open("wb") as log:
             process = subprocess.Popen(

@@ -56,12 +56,13 @@ def _comma_separated(value: object) -> str:
     return ",".join(_strings(value))
 
 
+_DURATION: Final = r"([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+"
 _NANOSECONDS: Final = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
 
 
 def _nanoseconds(value: object) -> int:
     """A bare number is nanoseconds, as in etcd's own file, unless someone must have meant seconds by it."""
-    if isinstance(value, str) and re.fullmatch(r"([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+", value):
+    if isinstance(value, str) and re.fullmatch(_DURATION, value):
         parts = re.findall(r"([0-9.]+)([a-zµ]+)", value)
         return int(sum(Decimal(number) * int(_NANOSECONDS[unit]) for number, unit in parts))
     number = _integer(value)
@@ -72,11 +73,9 @@ def _nanoseconds(value: object) -> int:
 
 def _retention(value: object) -> str:
     text = _string(value) if isinstance(value, str) else str(_integer(value))
-    if not re.fullmatch(r"[0-9]+", text):
-        _nanoseconds(text)
-    if text.startswith("-"):
-        raise ValueError
-    return text
+    if re.fullmatch(rf"[0-9]+|{_DURATION}", text):
+        return text
+    raise ValueError
 
 
 def _gates(value: object) -> str:
@@ -149,7 +148,7 @@ FROM_3_6: Final = "3.6.0 3.7.0"
 QUOTA_LIMIT_BYTES: Final = 8 * 1024**3  # the largest that etcd's maintenance guide suggests
 ELECTION_LIMIT_MS: Final = 50_000  # etcd refuses more
 TLS_VERSIONS: Final = ("TLS1.2", "TLS1.3")
-# For TLS 1.2: etcd refuses the names of TLS 1.3, and the others that it knows are weak.
+# For TLS 1.2. Those of TLS 1.3 cannot be chosen, and the others that etcd knows are weak.
 CIPHER_SUITES: Final = (
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
@@ -377,7 +376,7 @@ def _find(name: str, value: object, release: Version) -> Setting:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in reserved.names.split()):
             raise _error(name, value, reserved.why, reserved.fix)
     names = [known for known, setting in KNOWN.items() if _reads(setting.first, release)]
-    near = difflib.get_close_matches(name.lstrip("-").replace("_", "-").lower(), names, n=1)
+    near = difflib.get_close_matches(name.lstrip("-").replace("_", "-").lower(), names, n=1, cutoff=0.7)
     raise _error(name, value, f"etcd {release} has no such setting", f"use {near[0]}" if near else "leave it out")
 
 
@@ -466,14 +465,13 @@ def _check_names(settings: Mapping[str, object], _: Version) -> None:
 
 
 def _check_leases(settings: Mapping[str, object], _: Version) -> None:
+    problem, fix = "lease checkpoints cannot be persisted when none are taken", "enable lease checkpoints as well"
     states = _states(settings)
-    for persist, take in (
-        ("experimental-enable-lease-checkpoint-persist", "experimental-enable-lease-checkpoint"),
-        ("LeaseCheckpointPersist", "LeaseCheckpoint"),
-    ):
-        on = [settings.get(name) is True or states.get(name) == "true" for name in (persist, take)]
-        if on == [True, False]:
-            raise _error(persist, True, f"etcd refuses it without {take}", f"set {take} to true as well")
+    if states.get("LeaseCheckpointPersist") == "true" and states.get("LeaseCheckpoint") != "true":
+        raise _error("feature-gates", settings["feature-gates"], problem, fix)
+    persist, take = "experimental-enable-lease-checkpoint-persist", "experimental-enable-lease-checkpoint"
+    if settings.get(persist) and not settings.get(take):
+        raise _error(persist, True, problem, fix)
 
 
 def _check_logs(settings: Mapping[str, object], release: Version) -> None:

@@ -11,7 +11,7 @@ from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.install.sources import DEFAULT_MIRROR
 from etcd_cluster.machines import Machines
 from etcd_cluster.pki import Authority
-from etcd_cluster.sizes import Size, SizeName, size_named
+from etcd_cluster.sizes import MIB, Size, SizeName, size_named
 
 MEMBER_COUNTS = (1, 3, 5, 7)
 
@@ -94,6 +94,7 @@ def validate(args: EtcdClusterArgs) -> Settings:
     version, warnings = versions.require_usable(args.version, allow_unsafe=args.allow_unsafe_version)
     user_options = options.validate(args.etcd, version)
     server_options = {**options.defaults(version), "quota-backend-bytes": size.quota_bytes, **user_options}
+    _require_quota_in_memory(server_options["quota-backend-bytes"], size)
     if not args.tls:
         warnings = [*warnings, "tls: false: anyone who reaches this cluster's ports can read and change everything"]
     return Settings(
@@ -122,6 +123,17 @@ def _require_odd(key: str, count: int) -> None:
         )
 
 
+def _require_quota_in_memory(quota_bytes: object, size: Size) -> None:
+    """etcd maps its whole database: beyond the memory, it swaps."""
+    if isinstance(quota_bytes, int) and quota_bytes > size.minimum_memory_mib * MIB:
+        raise ConfigurationError(
+            "etcd.quota-backend-bytes",
+            quota_bytes,
+            f"more than the memory of size {size.name} ({size.minimum_memory_mib} MiB)",
+            f"leave it out for {size.quota_bytes}, or choose a larger size",
+        )
+
+
 def _validate_install(install: Install, platform: str) -> Install:
     source = install.source or ("auto" if platform == "local" else "release")
     if source not in ("release", "archive", "build") and not (source == "auto" and platform == "local"):
@@ -130,6 +142,13 @@ def _validate_install(install: Install, platform: str) -> Install:
         raise ConfigurationError("install.archive", install.archive, "missing", "give the path of an etcd release tarball")
     if not install.mirror.startswith(("https://", "http://")):
         raise ConfigurationError("install.mirror", install.mirror, "not an http(s) URL", f"the default is {DEFAULT_MIRROR}")
+    if "@" in install.mirror:
+        raise ConfigurationError(
+            "install.mirror",
+            "(not shown)",
+            "it carries a user or password, which every preview would show",
+            "use a mirror that needs none, or install.from: archive",
+        )
     if install.sha256 is not None and not _is_sha256(install.sha256):
         raise ConfigurationError("install.sha256", install.sha256, "not a SHA-256 sum", "give its 64 hexadecimal digits")
     return Install(source, install.mirror.rstrip("/"), install.sha256, install.archive, install.go_proxy)

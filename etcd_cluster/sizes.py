@@ -1,7 +1,7 @@
 """The hardware table: what each size is for, what it runs on, and the quota that goes with it.
 
-Source of every figure but the last three columns of `Size`: "Example hardware configurations" in etcd's operations
-guide (https://etcd.io/docs/latest/op-guide/hardware/). The quota and the data disk are ours; `Size` says why.
+Source of every figure but the quota and the minimum disk: "Example hardware configurations" in etcd's operations
+guide (https://etcd.io/docs/latest/op-guide/hardware/). Those two are ours; `Size` says why.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from etcd_cluster.errors import ConfigurationError
 
 SizeName = Literal["small", "medium", "large", "xlarge"]
 
+MIB: Final = 1024**2
 GIB: Final = 1024**3
 
 

@@ -93,7 +93,7 @@ def etcd_configuration(spec: MemberSpec) -> str:
         settings["client-transport-security"] = _transport_security(layout, "server")
         settings["peer-transport-security"] = _transport_security(layout, "peer")
     settings.update(spec.options)
-    header = f"{CLUSTER_LINE} {spec.cluster}, written by `pulumi up`; changes made here are put back\n"
+    header = f"{CLUSTER_LINE} {spec.cluster}, written by `pulumi up`: change the stack, not this file\n"
     text: str = yaml.safe_dump(settings, sort_keys=False, width=1000)
     return header + text
 

@@ -586,6 +586,8 @@ class Host:
                 self._nspawn.wait(10)
             self._nspawn = None
         _end_cgroups(self._cgroups())
+        # The kernel takes an ended machine's network away some time later: until then its address would still answer.
+        _try("ip", "-n", self.lab.name, "link", "delete", self._port)
         _remove_nspawn_state(self._machine)
 
     def _cgroups(self) -> list[Path]:

@@ -1,0 +1,33 @@
+"""Pure: measured seconds -> a table of medians and ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+
+def table(seconds: Mapping[str, Sequence[float]], reference: str, wanted: Mapping[str, float] | None = None) -> str:
+    """One row a contestant. Every round's ratio is to the reference of the same round, so that a busy machine weighs
+    on both. wanted: the ratio that a contestant should stay within, printed beside its own."""
+    rows = [["", "median", "ratio", "min - max", "wanted"]]
+    for name, own in seconds.items():
+        row = [name, f"{median(own):.2f} s"]
+        if name == reference:
+            row += ["1", "", ""]
+        else:
+            each = [mine / its for mine, its in zip(own, seconds[reference], strict=True)]
+            target = f"<= {wanted[name]}" if wanted and name in wanted else ""
+            row += [f"{median(each):.2f}", f"{min(each):.2f} - {max(each):.2f}", target]
+        rows.append(row)
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        return "  ".join([row[0].ljust(widths[0]), *cells[1:]]).rstrip()
+
+    return "\n".join(map(line, rows))

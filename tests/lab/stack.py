@@ -1,0 +1,172 @@
+"""One stack of the real program against hosts of the lab, run by the embedded engine or by the real Pulumi CLI."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from tests.lab.hosts import Host, Lab
+
+PROJECT = Path(__file__).parents[2]
+PROGRAM_FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.README.md", "etcd_cluster")
+STACK = "lab"
+UP_TIMEOUT_SECONDS = 600
+
+
+class Engine(Enum):
+    """What runs the program."""
+
+    EMBEDDED = "embedded"
+    PULUMI = "pulumi"
+
+
+def host_config(hosts: Sequence[Host], mirror_url: str, *, user: str = "admin", **changes: Any) -> dict[str, Any]:
+    """Stack config for these hosts, with `changes` to its top-level keys."""
+    return {
+        "platform": "hosts",
+        "ssh": {"user": user, "privateKeyFile": str(hosts[0].private_key_file)},
+        "install": {"mirror": mirror_url},
+        "hosts": {host.name: _host_block(host) for host in hosts},
+        **changes,
+    }
+
+
+def _host_block(host: Host) -> dict[str, str]:
+    device = {"device": host.device} if host.device else {}
+    return {"address": host.address, "hostKey": host.host_key, **device}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one run ended. `output` holds all that a person would have seen."""
+
+    returncode: int
+    output: str
+    seconds: float
+
+
+class Failed(Exception):
+    """A run failed that should not have; its text is the whole output."""
+
+
+class Stack:
+    """A checkout of the program in `folder`, with a stack of its own. `config` may be changed between runs."""
+
+    def __init__(self, lab: Lab, folder: Path, config: Mapping[str, Any], engine: Engine = Engine.EMBEDDED) -> None:
+        self._lab = lab
+        self._engine = engine
+        self.config = dict(config)
+        self.folder = folder / "project"
+        self.state = folder / "state"
+        for path in (self.folder, self.state):
+            path.mkdir(parents=True)
+        for name in PROGRAM_FILES:
+            (self.folder / name).symlink_to(PROJECT / name)
+        (self.folder / ".venv").symlink_to(sys.prefix)
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(self.folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "ETCD_CLUSTER_STATE_DIR": str(self.state),
+            "ETCD_CLUSTER_CACHE_DIR": os.environ.get("ETCD_CLUSTER_CACHE_DIR", str(Path.home() / ".cache/etcd-cluster")),
+            "PULUMI_BACKEND_URL": f"file://{self.state}",
+            "PULUMI_CONFIG_PASSPHRASE": "correct horse battery staple",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            "NO_COLOR": "1",
+        }
+        self.environment.pop("SSH_AUTH_SOCK", None)
+        if engine is Engine.PULUMI:
+            self._write_config()
+            self._run(["pulumi", "stack", "init", STACK, "--non-interactive"])
+
+    def up(self, *, check: bool = True) -> Run:
+        return self._run(self.up_command(), check=check)
+
+    def up_command(self) -> list[str]:
+        """Also writes the config: for callers that start and stop the run by themselves."""
+        self._write_config()
+        if self._engine is Engine.EMBEDDED:
+            return self._embedded("up")
+        return ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", STACK]
+
+    def preview(self, *, check: bool = True) -> Run:
+        self._write_config()
+        pulumi = ["pulumi", "preview", "--non-interactive", "--stack", STACK]
+        return self._run(self._embedded("preview") if self._engine is Engine.EMBEDDED else pulumi, check=check)
+
+    def destroy(self, *, check: bool = True) -> Run:
+        self._write_config()
+        pulumi = ["pulumi", "destroy", "--yes", "--skip-preview", "--non-interactive", "--stack", STACK]
+        return self._run(self._embedded("destroy", "--yes") if self._engine is Engine.EMBEDDED else pulumi, check=check)
+
+    def outputs(self) -> dict[str, Any]:
+        """All stack outputs, secrets in the clear."""
+        pulumi = ["pulumi", "stack", "output", "--json", "--show-secrets", "--stack", STACK]
+        embedded = self._embedded("outputs", "--json", "--show-secrets")
+        outputs: dict[str, Any] = json.loads(self._run(embedded if self._engine is Engine.EMBEDDED else pulumi).output)
+        return outputs
+
+    def popen(self, command: Sequence[str]) -> subprocess.Popen[str]:
+        """Starts `command` as `up` would run, in a process group of its own; output is one stream."""
+        return self._lab.popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def etcdctl(self, *arguments: str, binaries: Path, credentials: bool = True) -> subprocess.CompletedProcess[str]:
+        """etcdctl beside the hosts, as a client with the exported certificate."""
+        outputs = self.outputs()
+        command = [str(binaries / "etcdctl"), "--endpoints", ",".join(outputs["endpoints"]), "--command-timeout", "5s"]
+        if credentials and outputs["clientKey"]:
+            for flag, name in (("cacert", "caCertificate"), ("cert", "clientCertificate"), ("key", "clientKey")):
+                file = self.folder / f"{name}.pem"
+                file.write_text(outputs[name])
+                command += [f"--{flag}", str(file)]
+        return self._lab.run([*command, *arguments], check=False, capture_output=True, text=True)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder.parent)
+
+    def _embedded(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "etcd_cluster.embedded", *arguments, "--stack", STACK]
+
+    def _write_config(self) -> None:
+        # JSON is YAML too.
+        values = {f"etcd-cluster:{key}": value for key, value in self.config.items()}
+        path = self.folder / f"Pulumi.{STACK}.yaml"
+        kept = path.read_text() if path.exists() else ""
+        salt = next((line for line in kept.splitlines() if line.startswith("encryptionsalt:")), "")
+        path.write_text(f"{salt}\nconfig: {json.dumps(values)}\n")
+
+    def _run(self, command: Sequence[str], *, check: bool = True) -> Run:
+        start = time.monotonic()
+        done = self._lab.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=UP_TIMEOUT_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+        run = Run(done.returncode, done.stdout, time.monotonic() - start)
+        if check and run.returncode != 0:
+            raise Failed(run.output)
+        return run

@@ -1,0 +1,6 @@
+# etcd-cluster: etcd-cluster/prod/etcd
+export PATH="$PATH:/opt/etcd/bin"
+export ETCDCTL_ENDPOINTS=https://10.0.0.1:2379
+export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
+export ETCDCTL_CERT=/etc/etcd/pki/server.crt
+export ETCDCTL_KEY=/etc/etcd/pki/server.key

@@ -1,0 +1,266 @@
+"""What EtcdCluster registers: the exact children, how they hang together, and what is secret."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pulumi
+import pytest
+
+from etcd_cluster import Authority, ConfigurationError, EtcdCluster, EtcdClusterArgs, HostMachines, LocalMachines
+from etcd_cluster import Host, Install, Ssh
+from tests.unit.recording import Recorded, Recording, record
+
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
+SSH_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nssh-secret\n-----END OPENSSH PRIVATE KEY-----\n"
+HOSTS = HostMachines(
+    {
+        f"host-{number}": Host(f"10.0.0.{number}", f"{HOST_KEY}{number}", device="/dev/nvme1n1")
+        for number in (1, 2, 3)
+    },
+    Ssh(user="admin", private_key=SSH_KEY),
+)
+MEMBERS = ("host-1", "host-2", "host-3")
+
+
+def results(resource: Recorded) -> dict[str, Any]:
+    """What the real providers would answer, with markers instead of PEM."""
+    name = resource.name
+    if resource.type.endswith(":CertificateAuthority"):
+        return {"certificate_pem": "ca-pem", "private_key_pem": secret("ca-key")}
+    if resource.type.endswith(":Certificate"):
+        return {"certificate_pem": f"{name}-pem", "private_key_pem": secret(f"{name}-key")}
+    if resource.type.endswith(":Formation"):
+        return {"token": "the-token", "founders": {member: f"machine-of-{member}" for member in resource.value("reports")}}
+    if resource.type.endswith(":LocalBinaries"):
+        return {"directory": "/cache/etcd", "installed_version": "3.6.16"}
+    if resource.type.endswith(":DeliveredBinaries"):
+        return {"path": "/opt/etcd/archives/etcd.tar.gz", "delivered_sha256": "ab" * 32}
+    return {"stdout": json.dumps({"machine": name, "token": "", "running": False, "clock": 1})}
+
+
+def secret(value: str) -> pulumi.Output[str]:
+    return pulumi.Output.secret(value)
+
+
+def build(preview: bool = False, **changes: Any) -> Recording:
+    arguments = {"machines": HOSTS, **changes}
+    known = (lambda _: {}) if preview else results
+    return record(lambda: EtcdCluster("etcd", EtcdClusterArgs(**arguments)), preview=preview, results=known)
+
+
+@pytest.fixture(scope="module")
+def three_hosts() -> Recording:
+    return build()
+
+
+def steps(name: str) -> list[str]:
+    return [f"etcd-{member}-{name}" for member in MEMBERS]
+
+
+def test_children_are_exactly_these(three_hosts: Recording) -> None:
+    assert {name: resource.type for name, resource in three_hosts.resources.items()} == {
+        "etcd": "etcd-cluster:index:EtcdCluster",
+        "etcd-authority": "pulumi-python:dynamic/pki:CertificateAuthority",
+        "etcd-client": "pulumi-python:dynamic/pki:Certificate",
+        "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
+        "etcd-host-1-health": "command:remote:Command",
+        **dict.fromkeys(steps("server") + steps("peer"), "pulumi-python:dynamic/pki:Certificate"),
+        **dict.fromkeys(steps("check") + steps("prepare") + steps("roll"), "command:remote:Command"),
+    }
+
+
+def test_every_child_hangs_below_the_component(three_hosts: Recording) -> None:
+    children = [resource for name, resource in three_hosts.resources.items() if name != "etcd"]
+    assert {resource.request.parent.split("$")[-1] for resource in children} == {"etcd-cluster:index:EtcdCluster::etcd"}
+
+
+def dependencies(recording: Recording, name: str) -> set[str]:
+    return {urn.split("::")[-1] for urn in recording.resources[name].request.dependencies}
+
+
+def test_nothing_is_prepared_before_every_machine_was_checked_and_the_forming_recorded(three_hosts: Recording) -> None:
+    assert dependencies(three_hosts, "etcd-formation") >= set(steps("check"))
+    for prepare in steps("prepare"):
+        assert "etcd-formation" in dependencies(three_hosts, prepare)
+
+
+def test_members_are_rolled_one_after_the_other_and_after_all_are_prepared(three_hosts: Recording) -> None:
+    first, second, third = steps("roll")
+    for roll in (first, second, third):
+        assert dependencies(three_hosts, roll) >= set(steps("prepare"))
+    assert first in dependencies(three_hosts, second)
+    assert second in dependencies(three_hosts, third)
+    assert third in dependencies(three_hosts, "etcd-host-1-health")
+
+
+def test_preparing_does_not_wait_for_other_members(three_hosts: Recording) -> None:
+    assert not dependencies(three_hosts, "etcd-host-2-prepare") & {"etcd-host-1-prepare", "etcd-host-1-roll"}
+
+
+def test_lines_say_what_a_reviewer_wants_to_see_and_nothing_else(three_hosts: Recording) -> None:
+    commands = three_hosts.resources
+    assert commands["etcd-host-1-check"].value("create") == (
+        "bash -s -- check member=host-1 address=10.0.0.1 ports=2379,2380,2381 install=release device=/dev/nvme1n1 "
+        "size=small vcpus=2 memory-mib=6912 disk-gib=8 undersized=refuse"
+    )
+    assert commands["etcd-host-1-prepare"].value("create") == (
+        "bash -s -- prepare member=host-1 version=3.6.16 size=small tls=on peer-port=2380 device=/dev/nvme1n1 "
+        "install=release mirror=https://github.com/etcd-io/etcd/releases/download delete-data=no"
+    )
+    assert commands["etcd-host-1-roll"].value("create") == (
+        "bash -s -- roll member=host-1 version=3.6.16 size=small tls=on peer-port=2380 device=/dev/nvme1n1 timeout=120"
+    )
+    assert commands["etcd-host-1-health"].value("create") == (
+        "bash -s -- health member=host-1 members=3 tls=on timeout=120"
+    )
+
+
+def test_only_destroying_a_member_runs_something(three_hosts: Recording) -> None:
+    deletes = {name: r.inputs.get("delete") for name, r in three_hosts.resources.items() if "Command" in r.type}
+    assert {name for name, line in deletes.items() if line} == set(steps("prepare"))
+    assert deletes["etcd-host-1-prepare"].startswith("bash -s -- remove member=host-1 ")
+    assert deletes["etcd-host-1-prepare"].endswith(" delete-data=no")
+
+
+def commands_of(recording: Recording) -> list[Recorded]:
+    return [resource for resource in recording.resources.values() if "Command" in resource.type]
+
+
+def test_scripts_and_connections_are_secret(three_hosts: Recording) -> None:
+    for command in commands_of(three_hosts):
+        assert command.is_secret("stdin")
+        assert command.is_secret("connection")
+        assert command.request.hideDiffs == ["stdin"]
+        assert command.inputs["addPreviousOutputInEnv"] is False
+
+
+def test_no_key_is_in_any_plain_input(three_hosts: Recording) -> None:
+    for resource in three_hosts.resources.values():
+        plain = {key: value for key, value in resource.inputs.items() if not resource.is_secret(key)}
+        assert "-key" not in json.dumps(plain, default=str).replace("host-key", ""), resource.name
+        assert "ssh-secret" not in json.dumps(plain, default=str), resource.name
+
+
+def test_commands_never_replace(three_hosts: Recording) -> None:
+    """A replacement would run the new step before the old one's `delete`, which stops the member."""
+    for command in commands_of(three_hosts):
+        assert "triggers" not in command.inputs
+
+
+def test_connections_are_pinned_and_give_up_within_seconds(three_hosts: Recording) -> None:
+    connection = three_hosts.resources["etcd-host-2-check"].value("connection")
+    assert connection["hostKey"] == f"{HOST_KEY}2"
+    assert connection["host"] == "10.0.0.2"
+    assert connection["user"] == "admin"
+    assert connection["dialErrorLimit"] * connection["perDialTimeout"] <= 15
+
+
+def test_steps_are_bounded_in_time(three_hosts: Recording) -> None:
+    for command in commands_of(three_hosts):
+        assert command.request.customTimeouts.create
+        assert command.request.customTimeouts.update
+        assert command.request.customTimeouts.delete
+
+
+def test_outputs_are_for_clients_and_the_key_is_secret(three_hosts: Recording) -> None:
+    outputs = three_hosts.outputs["etcd"]
+    assert outputs["endpoints"] == [f"https://10.0.0.{number}:2379" for number in (1, 2, 3)]
+    assert outputs["members"]["host-3"] == {
+        "address": "10.0.0.3",
+        "clientUrl": "https://10.0.0.3:2379",
+        "peerUrl": "https://10.0.0.3:2380",
+    }
+    assert outputs["caCertificate"] == "ca-pem"
+    assert outputs["clientCertificate"] == "etcd-client-pem"
+    assert pulumi.runtime.rpc.is_rpc_secret(outputs["clientKey"])
+    assert outputs["version"] == "3.6.16"
+
+
+def test_a_certificate_names_the_member_its_address_and_loopback(three_hosts: Recording) -> None:
+    server = three_hosts.resources["etcd-host-2-server"]
+    assert server.value("hosts") == ["host-2", "10.0.0.2", "localhost", "127.0.0.1", "::1"]
+    assert server.value("profile") == "server"
+    client = three_hosts.resources["etcd-client"]
+    assert (client.value("hosts"), client.value("profile")) == ([], "client")
+
+
+def test_preview_of_a_new_cluster_works_with_everything_unknown() -> None:
+    recording = build(preview=True)
+    assert set(recording.resources) == set(build().resources)
+    assert recording.resources["etcd-host-1-prepare"].value("create").startswith("bash -s -- prepare member=host-1")
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"version": "3.6.15"}, {*steps("prepare"), *steps("roll"), "etcd-formation", "etcd"}),
+        ({"etcd": {"heartbeat-interval": 200, "election-timeout": 2000}}, {*steps("prepare"), *steps("roll")}),
+        ({"allow_undersized": True}, {*steps("check")}),
+        ({"delete_data": True}, {*steps("prepare")}),
+    ],
+)
+def test_a_change_shows_in_the_lines_it_concerns(
+    three_hosts: Recording, change: dict[str, Any], changed: set[str]
+) -> None:
+    def visible(recording: Recording) -> dict[str, str]:
+        return {
+            name: json.dumps({k: v for k, v in r.inputs.items() if not r.is_secret(k)}, default=str, sort_keys=True)
+            for name, r in recording.resources.items()
+        }
+
+    before, after = visible(three_hosts), visible(build(**change))
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_plaintext_has_no_certificates_and_says_that_it_is_unsafe() -> None:
+    recording = build(tls=False)
+    assert not [name for name, resource in recording.resources.items() if "pki" in resource.type]
+    assert recording.outputs["etcd"]["endpoints"][0] == "http://10.0.0.1:2379"
+    assert any(warning.startswith("tls: false") for warning in recording.warnings)
+
+
+def test_an_own_authority_signs_instead_of_a_new_one() -> None:
+    def program() -> None:
+        own = Authority.from_pem("own-ca-pem", "own-ca-key")
+        EtcdCluster("etcd", EtcdClusterArgs(machines=HOSTS, authority=own))
+
+    recording = record(program, results=results)
+    assert "etcd-authority" not in recording.resources
+    assert recording.resources["etcd-client"].value("authority_certificate_pem") == "own-ca-pem"
+
+
+@pytest.mark.parametrize("source", ["archive", "build"])
+def test_programs_are_sent_only_after_the_preflight(source: str) -> None:
+    recording = build(install=Install(source=source, archive="/tmp/etcd.tar.gz"))  # type: ignore[arg-type]
+    assert "etcd-formation" in dependencies(recording, "etcd-host-1-binaries")
+    assert recording.resources["etcd-host-1-binaries"].is_secret("connection")
+    assert "etcd-host-1-binaries" in dependencies(recording, "etcd-host-1-prepare")
+
+
+def test_members_on_this_machine_use_local_commands_and_one_set_of_programs() -> None:
+    recording = build(machines=LocalMachines(directory="/srv/etcd"))
+    commands = commands_of(recording)
+    assert {command.type for command in commands} == {"command:local:Command"}
+    assert [name for name in recording.resources if name.endswith("binaries")] == ["etcd-binaries"]
+    assert recording.outputs["etcd"]["endpoints"] == [f"https://127.0.0.1:{port}" for port in (2379, 2389, 2399)]
+
+
+def test_two_clusters_live_in_one_program() -> None:
+    def program() -> None:
+        EtcdCluster("main", EtcdClusterArgs(machines=LocalMachines(2379, "/srv/a")))
+        EtcdCluster("events", EtcdClusterArgs(machines=LocalMachines(3379, "/srv/b")))
+
+    recording = record(program, results=results)
+    names = [name.partition("-")[0] for name in recording.resources]
+    assert names.count("main") == names.count("events")
+
+
+def test_bad_arguments_are_refused_before_anything_is_registered() -> None:
+    def program() -> None:
+        with pytest.raises(ConfigurationError, match='size: "tiny": unknown'):
+            EtcdCluster("etcd", EtcdClusterArgs(machines=HOSTS, size="tiny"))  # type: ignore[arg-type]
+
+    recording = record(program)
+    assert recording.resources == {}

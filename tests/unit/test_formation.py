@@ -1,0 +1,124 @@
+"""The record of forming: who may form, what may never change, and that a second cluster is never made."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.dynamic.dynamic import serialize_provider
+
+from etcd_cluster.formation import FormationError, FormationProvider, agree_on_token, require_clocks_together
+
+MEMBERS = ("host-1", "host-2", "host-3")
+FORMED: dict[str, Any] = {
+    "cluster": "etcd-cluster/prod/etcd",
+    "version": "3.6.15",
+    "tls": True,
+    "peer_urls": {name: f"https://{name}:2380" for name in MEMBERS},
+    "reports": {},
+    "connections": {},
+}
+
+
+def report(machine: str, token: str = "", running: bool = False) -> dict[str, Any]:
+    return {"machine": machine, "token": token, "running": running}
+
+
+def blank() -> dict[str, dict[str, Any]]:
+    return {name: report(f"machine-of-{name}") for name in MEMBERS}
+
+
+def test_blank_machines_form_under_a_new_token_each_time() -> None:
+    first, second = agree_on_token(blank()), agree_on_token(blank())
+    assert len(first) == 32
+    assert first != second
+
+
+def test_machines_that_all_bring_this_clusters_data_go_on_with_it() -> None:
+    assert agree_on_token({name: report(name, token="old") for name in MEMBERS}) == "old"
+
+
+@pytest.mark.parametrize(
+    ("reports", "text"),
+    [
+        ({**blank(), "host-2": report("b", token="old")}, "host-2: old"),
+        ({name: report(name, token=f"of-{name}") for name in MEMBERS}, "host-3: of-host-3"),
+        ({name: report(name, token="old", running=name == "host-3") for name in MEMBERS}, "host-3: a member of this cluster"),
+        ({**blank(), "host-3": report("machine-of-host-1")}, "host-3 and host-1 are the same machine"),
+    ],
+)
+def test_anything_between_is_refused_and_nothing_was_changed(reports: dict[str, dict[str, Any]], text: str) -> None:
+    with pytest.raises(FormationError) as refused:
+        agree_on_token(reports)
+    assert text in str(refused.value)
+    assert "nothing was changed" in str(refused.value)
+
+
+def test_clocks_apart_are_refused_and_close_ones_are_not() -> None:
+    require_clocks_together({"host-1": 0.2, "host-2": -4.9})
+    with pytest.raises(FormationError, match="clock of host-2 is 300 s behind"):
+        require_clocks_together({"host-1": 0.2, "host-2": -300.0})
+
+
+def created() -> dict[str, Any]:
+    reports = {name: json.dumps(value) for name, value in blank().items()}
+    return dict(FormationProvider().create({**FORMED, "reports": reports}).outs)
+
+
+def test_the_record_holds_token_and_founders() -> None:
+    outs = created()
+    assert outs["founders"] == {name: f"machine-of-{name}" for name in MEMBERS}
+    assert outs["token"]
+
+
+def test_an_update_keeps_token_and_founders_whatever_the_machines_report_now() -> None:
+    before = created()
+    later = {**FORMED, "version": "3.6.16", "reports": {name: json.dumps(report("new")) for name in MEMBERS}}
+    after = FormationProvider().update("id", before, later).outs
+    assert (after["token"], after["founders"]) == (before["token"], before["founders"])
+    assert after["version"] == "3.6.16"
+
+
+@pytest.mark.parametrize(
+    ("change", "changes"),
+    [({}, False), ({"version": "3.6.16"}, True), ({"reports": {"host-1": "{}"}}, False), ({"connections": {"a": 1}}, False)],
+)
+def test_only_a_new_version_is_a_change(change: dict[str, Any], changes: bool) -> None:
+    assert FormationProvider().diff("id", FORMED, {**FORMED, **change}).changes is changes
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"peer_urls": {"host-1": "https://host-1:2380"}}, "members: host-1"),
+        ({"peer_urls": {**FORMED["peer_urls"], "host-2": "https://elsewhere:2380"}}, "address of host-2"),
+        ({"tls": False}, "tls: false"),
+        ({"version": "3.7.3"}, "version: 3.7.3"),
+        ({"version": "3.6.14"}, "version: 3.6.14"),
+    ],
+)
+def test_what_cannot_be_done_safely_is_refused_at_preview(change: dict[str, Any], text: str) -> None:
+    failures = FormationProvider().check(FORMED, {**FORMED, **change}).failures
+    assert [failure.reason for failure in failures if text in failure.reason]
+    assert all(failure.property == "" for failure in failures), "the engine would print the property's value"
+
+
+def test_a_newer_patch_passes_and_so_does_the_first_forming() -> None:
+    assert FormationProvider().check(FORMED, {**FORMED, "version": "3.6.16"}).failures == []
+    assert FormationProvider().check({}, FORMED).failures == []
+
+
+def test_unknown_addresses_pass_the_preview() -> None:
+    unknown = {**FORMED["peer_urls"], "host-2": pulumi.output.Unknown()}
+    assert FormationProvider().check(FORMED, {**FORMED, "peer_urls": unknown, "reports": pulumi.output.Unknown()}).failures == []
+
+
+def test_state_names_the_provider_and_holds_no_code() -> None:
+    """A contract with every existing stack: neither the module nor the class may be renamed."""
+    pickled = base64.b64decode(serialize_provider(FormationProvider()))
+    assert b"etcd_cluster.formation" in pickled
+    assert b"FormationProvider" in pickled
+    assert len(pickled) < 100

@@ -1,0 +1,113 @@
+"""Stack config as Pulumi hands it over: text at the top, JSON for blocks. Slips are named with their path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+from etcd_cluster import ConfigurationError, EtcdClusterArgs, HostMachines, LocalMachines
+from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
+from etcd_cluster.versions import DEFAULT_VERSION
+
+PROJECT = Path(__file__).parents[2]
+HOST = {"address": "10.0.0.1", "hostKey": "ssh-ed25519 AAAA"}
+
+
+def read(**values: Any) -> EtcdClusterArgs:
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    pulumi.runtime.set_all_config({f"{NAMESPACE}:{key}": text for key, text in texts.items()})
+    return args_from_stack_config()
+
+
+def test_a_platform_is_all_that_is_needed() -> None:
+    assert read(platform="local") == EtcdClusterArgs(machines=LocalMachines())
+
+
+def test_every_key_reaches_its_argument(tmp_path: Path) -> None:
+    key = tmp_path / "id"
+    key.write_text("the key\n")
+    args = read(
+        platform="hosts",
+        size="medium",
+        version="3.5.35",
+        tls="false",
+        members="1",
+        install={"from": "archive", "archive": "etcd.tar.gz", "sha256": "ab", "mirror": "http://m", "goProxy": "p"},
+        ssh={"user": "admin", "port": 2222, "privateKeyFile": str(key), "bastion": {"address": "b", "hostKey": "k"}},
+        hosts={"host-1": {**HOST, "sshAddress": "192.0.2.1", "device": "/dev/vdb"}},
+        etcd={"heartbeat-interval": 200},
+        allowUndersized="true",
+        allowUnsafeVersion="true",
+        deleteData="true",
+    )
+    assert (args.size, args.version, args.tls, args.members) == ("medium", "3.5.35", False, 1)
+    assert args.allow_undersized
+    assert args.allow_unsafe_version
+    assert args.delete_data
+    assert args.etcd == {"heartbeat-interval": 200}
+    assert tuple(vars(args.install).values()) == ("archive", "http://m", "ab", "etcd.tar.gz", "p")
+    assert isinstance(args.machines, HostMachines)
+    host, ssh = args.machines.hosts["host-1"], args.machines.ssh
+    assert (host.address, host.ssh_address, host.device) == ("10.0.0.1", "192.0.2.1", "/dev/vdb")
+    assert (ssh.user, ssh.port) == ("admin", 2222)
+    assert ssh.bastion is not None
+    assert ssh.bastion.address == "b"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"platform": "hosts", "hosts": {"a": {"address": "10.0.0.1"}}}, "hosts.a.hostKey"),
+        ({"platform": "hosts", "hosts": {"a": {**HOST, "adress": "x"}}}, "did you mean address?"),
+        ({"platform": "hosts", "hosts": {"a": {**HOST, "device": 5}}}, "hosts.a.device: 5: not text"),
+        ({"platform": "mars"}, 'platform: "mars"'),
+        ({}, "platform"),
+        ({"platform": "local", "sise": "small"}, "did you mean size?"),
+        ({"platform": "local", "members": "three"}, 'members: "three": not a whole number'),
+        ({"platform": "local", "tls": "maybe"}, 'tls: "maybe": not true or false'),
+        ({"platform": "local", "local": {"baseport": 1}}, "did you mean basePort?"),
+        ({"platform": "local", "install": "release"}, "install"),
+        ({"platform": "hosts", "hosts": {"a": HOST}, "ssh": {"bastion": {"hostKey": "k"}}}, "ssh.bastion.address"),
+        ({"platform": "hosts", "hosts": {"a": HOST}, "ssh": {"privateKeyFile": "/nowhere"}}, "ssh.privateKeyFile"),
+    ],
+)
+def test_a_slip_is_named_with_its_path(values: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read(**values)
+    assert text.lower() in str(refused.value).lower()
+
+
+@pytest.mark.parametrize(
+    "ssh", [{"privatekey": "hunter2"}, {"privateKey": {"text": "hunter2"}}, "hunter2", ["hunter2"], {"bastion": "hunter2"}]
+)
+def test_a_slip_never_shows_a_key(ssh: Any) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read(platform="hosts", hosts={"a": HOST}, ssh=ssh)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_preview_elsewhere_does_not_need_the_key_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: True)
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warned.append)
+    args = read(platform="hosts", hosts={"a": HOST}, ssh={"privateKeyFile": "/nowhere"})
+    assert isinstance(args.machines, HostMachines)
+    assert "/nowhere" in warned[0]
+
+
+def test_declared_defaults_are_the_arguments_own() -> None:
+    declared = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["config"]
+    assert declared["version"]["default"] == DEFAULT_VERSION
+    defaults = {key: value["default"] for key, value in declared.items() if "default" in value}
+    assert read(platform="local", **defaults) == EtcdClusterArgs(machines=LocalMachines())
+
+
+def test_every_stack_of_this_project_is_valid() -> None:
+    for file in PROJECT.glob("Pulumi.*.yaml"):
+        config = yaml.safe_load(file.read_text())["config"]
+        read(**{key.removeprefix(f"{NAMESPACE}:"): value for key, value in config.items()})

@@ -1,0 +1,126 @@
+"""What is promised of etcd releases: which may be run, which are refused, and what their users are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.versions import DEFAULT_VERSION, FINDINGS, NEWEST_KNOWN, Verdict, Version, require_usable
+
+
+@pytest.mark.parametrize("text", ["3.6.16", "v3.6.16"])
+def test_a_release_is_read_with_or_without_its_v(text: str) -> None:
+    version = Version.parse(text)
+    assert (version.major, version.minor, version.patch) == (3, 6, 16)
+    assert str(version) == "3.6.16"
+    assert version.series == "3.6"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3.6", "3.6.16.1", "latest", "3.6.x", " 3.6.16", "٣.٦.١٦", "3.6.16+git", "3.6.0-rc.1"]
+)
+def test_anything_else_is_no_release(text: str) -> None:
+    with pytest.raises(ValueError, match="etcd"):
+        Version.parse(text)
+
+
+def test_releases_are_ordered_by_number_and_not_by_letter() -> None:
+    assert Version.parse("3.4.9") < Version.parse("3.4.10") < Version.parse("3.5.0") < Version.parse("3.10.0")
+
+
+@pytest.mark.parametrize("version", [DEFAULT_VERSION, "3.5.35", "3.6.14", "3.7.1", "3.7.3"])
+def test_a_supported_release_above_its_security_floor_draws_no_warning(version: str) -> None:
+    assert require_usable(version, allow_unsafe=False) == (version, [])
+
+
+def test_the_plain_form_of_a_release_comes_back() -> None:
+    assert require_usable("v3.7.3", allow_unsafe=False)[0] == "3.7.3"
+
+
+def test_3_4_9_is_usable_and_its_user_is_told_why_to_leave_it() -> None:
+    version, warnings = require_usable("3.4.9", allow_unsafe=False)
+    assert version == "3.4.9"
+    assert all(warning.startswith("etcd 3.4.9: ") for warning in warnings)
+    for source in ("CHANGELOG-3.4", "CVE-2026-33413", "#14370", "#17780", "#20271"):
+        assert any(source in warning for warning in warnings), source
+
+
+def test_the_last_3_4_warns_only_that_nobody_mends_it_any_more() -> None:
+    _, warnings = require_usable("3.4.45", allow_unsafe=False)
+    assert len(warnings) == 1
+    assert "ended on 2026-06-01" in warnings[0]
+    assert warnings[0].endswith("use 3.6.16")
+
+
+@pytest.mark.parametrize(
+    ("version", "floor"), [("3.5.32", "3.5.33"), ("3.6.13", "3.6.14"), ("3.7.0", "3.7.1"), ("3.4.43", "3.4.44")]
+)
+def test_below_the_security_floor_the_advisories_are_named(version: str, floor: str) -> None:
+    _, below = require_usable(version, allow_unsafe=False)
+    _, at_floor = require_usable(floor, allow_unsafe=False)
+    gone = set(map(_source, below)) - set(map(_source, at_floor))
+    assert any("GHSA-" in source or "CVE-" in source for source in gone)
+
+
+@pytest.mark.parametrize(
+    ("version", "source"),
+    [
+        ("3.5.0", "#13766"),
+        ("3.5.1", "#13766"),
+        ("3.5.2", "#13766"),
+        ("3.5.3", "#14685"),
+        ("3.5.4", "#14685"),
+        ("3.5.5", "#14685"),
+        ("3.4.20", "#14571"),
+        ("3.4.21", "#14571"),
+    ],
+)
+def test_a_release_known_to_corrupt_data_is_refused_unless_explicitly_allowed(version: str, source: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        require_usable(version, allow_unsafe=False)
+    assert (refusal.value.key, refusal.value.value) == ("version", version)
+    assert source in refusal.value.problem
+    assert "allowUnsafeVersion" in refusal.value.fix
+    assert NEWEST_KNOWN[Version.parse(version).series] in refusal.value.fix
+
+    allowed, warnings = require_usable(version, allow_unsafe=True)
+    assert allowed == version
+    assert any(source in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("version", ["3.4.19", "3.4.22", "3.5.6"])
+def test_the_neighbours_of_a_corrupting_release_are_not_refused(version: str) -> None:
+    require_usable(version, allow_unsafe=False)
+
+
+@pytest.mark.parametrize("version", ["2.3.8", "3.3.27", "3.4.8", "3.8.0", "4.0.0", "3.6.0-rc.1", "3.6", "latest"])
+@pytest.mark.parametrize("allow_unsafe", [False, True])
+def test_nothing_makes_an_unsupported_release_acceptable(version: str, allow_unsafe: bool) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        require_usable(version, allow_unsafe=allow_unsafe)
+    assert refusal.value.key == "version"
+    assert DEFAULT_VERSION in refusal.value.fix
+
+
+def test_a_refusal_reads_as_one_sentence_with_its_way_out() -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        require_usable("3.5.1", allow_unsafe=False)
+    assert str(refusal.value) == (
+        'version: "3.5.1": a member killed under load loses transactions that the others keep '
+        "(#13766, CHANGELOG/README). Use 3.5.35, or set allowUnsafeVersion to run it all the same."
+    )
+
+
+def test_no_release_that_is_recommended_has_a_finding_beyond_the_end_of_its_series() -> None:
+    for series, version in NEWEST_KNOWN.items():
+        findings = [finding for finding in FINDINGS if finding.covers(Version.parse(version))]
+        assert all(finding.verdict is Verdict.WARN for finding in findings)
+        assert bool(findings) == (series == "3.4")
+
+
+def test_every_finding_names_its_source() -> None:
+    assert all(finding.source and finding.why for finding in FINDINGS)
+
+
+def _source(warning: str) -> str:
+    return warning.rpartition("(")[2]
