@@ -1,4 +1,4 @@
-"""EtcdCluster: wires machines, certificates and members together, and exports what clients need. Decides nothing else."""
+"""EtcdCluster: wires machines, certificates and members together, and exports what clients need."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ class EtcdCluster(pulumi.ComponentResource):
             connections={machine.name: machine.connection for machine in machines if machine.connection},
             opts=child,
         )
-        binaries = provide_binaries(
-            name, machines, settings.install, settings.version, founders=formation.founders, opts=child
-        )
+        binaries = provide_binaries(name, machines, settings, formation.founders, child)
         members.prepare(formation.token, formation.founders, binaries)
         members.roll()
         health = members.await_health()
@@ -67,7 +65,9 @@ class EtcdCluster(pulumi.ComponentResource):
         self.members = _once(health, members.described)
         self.ca_certificate = _once(health, certificates.authority.certificate_pem if certificates else "")
         self.client_certificate = _once(health, certificates.client.certificate_pem if certificates else "")
-        self.client_key = pulumi.Output.secret(_once(health, certificates.client.private_key_pem if certificates else ""))
+        self.client_key = pulumi.Output.secret(
+            _once(health, certificates.client.private_key_pem if certificates else "")
+        )
         self.version = _once(health, settings.version)
         self.register_outputs(
             {

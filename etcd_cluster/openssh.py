@@ -11,13 +11,14 @@ import binascii
 import contextlib
 import os
 import re
+import selectors
 import shutil
 import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,11 @@ from typing import IO
 
 from etcd_cluster.errors import EtcdClusterError
 
-_LINE_LIMIT = 2048
+_LINE_BYTES = 2048
+_PIECE_BYTES = 65536
+_POLL_SECONDS = 0.25
+# Between a polite and a forced end.
+_GRACE_SECONDS = 3.0
 _ALIVE_INTERVAL_SECONDS = 5
 _ALIVE_COUNT = 3
 # A master whose owner was killed ends by itself this long after its last command.
@@ -125,41 +130,48 @@ class ChildProcesses:
 
         Raises CommandTimeoutError (the process group is ended), InterruptedRunError (nothing was started) and OSError.
         """
+        feed = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+        process = self._start(arguments, feed, subprocess.PIPE, subprocess.PIPE, environment, directory)
+        try:
+            return _collect(process, stdin, on_stdout_line, on_stderr_line, timeout_seconds, lambda: self._stopped)
+        finally:
+            self._forget(process)
+
+    def wait_for(self, arguments: Sequence[str], *, stderr: IO[bytes], environment: Mapping[str, str]) -> int:
+        """Runs a program that may leave a child behind, and answers its return code. Raises InterruptedRunError."""
+        process = self._start(arguments, subprocess.DEVNULL, subprocess.DEVNULL, stderr, environment, None)
+        try:
+            return process.wait()
+        finally:
+            self._forget(process)
+
+    def _start(
+        self,
+        arguments: Sequence[str],
+        stdin: int,
+        stdout: int,
+        stderr: int | IO[bytes],
+        environment: Mapping[str, str] | None,
+        directory: str | Path | None,
+    ) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._stopped:
                 raise InterruptedRunError("interrupted before the command started")
             process = subprocess.Popen(
                 arguments,
-                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 env=environment,
                 cwd=directory,
                 start_new_session=True,
             )
             self._running.add(process)
-        timed_out = threading.Event()
+            return process
 
-        def expire() -> None:
-            timed_out.set()
-            _end_group(process, signal.SIGTERM)
-            time.sleep(2)
-            _end_group(process, signal.SIGKILL)
-
-        timer = threading.Timer(timeout_seconds, expire) if timeout_seconds is not None else None
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
-        try:
-            completed = _collect(process, stdin, on_stdout_line, on_stderr_line)
-        finally:
-            if timer is not None:
-                timer.cancel()
-            with self._lock:
-                self._running.discard(process)
-        if timed_out.is_set():
-            raise CommandTimeoutError(f"timed out after {timeout_seconds:g} s\n{completed.combined}".rstrip())
-        return completed
+    def _forget(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._running.discard(process)
 
     @property
     def stopped(self) -> bool:
@@ -184,52 +196,97 @@ def _collect(
     stdin: bytes | str | None,
     on_stdout_line: Callable[[str], None] | None,
     on_stderr_line: Callable[[str], None] | None,
+    timeout_seconds: float | None,
+    stopped: Callable[[], bool],
 ) -> Completed:
+    """Feeds and reads a process until it and its streams have ended, or, once it was told to end, for a short while."""
     assert process.stdout is not None and process.stderr is not None
-    combined: list[bytes] = []
-    order = threading.Lock()
-    kept: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+    kept = bytearray()
+    out = _Stream(on_stdout_line, kept)
+    err = _Stream(on_stderr_line, kept)
+    given = memoryview(stdin.encode() if isinstance(stdin, str) else stdin or b"")
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    told_at: float | None = None
+    with process, selectors.DefaultSelector() as selector:
+        for pipe, stream in ((process.stdout, out), (process.stderr, err)):
+            os.set_blocking(pipe.fileno(), False)
+            selector.register(pipe, selectors.EVENT_READ, stream)
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+        while selector.get_map() or process.poll() is None:
+            if not selector.get_map():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_POLL_SECONDS)
+            for key, _ in selector.select(_POLL_SECONDS) if selector.get_map() else ():
+                if key.data is None:
+                    given = _write_some(key.fd, given)
+                    ended = not given
+                else:
+                    ended = not key.data.read_some(key.fd)
+                if ended:
+                    selector.unregister(key.fileobj)
+                    key.fileobj.close()  # type: ignore[union-attr]
+            now = time.monotonic()
+            if told_at is None and (stopped() or (deadline is not None and now > deadline)):
+                told_at = now
+                _end_group(process, signal.SIGTERM)
+            # Whoever else holds the streams once the process has gone (ssh's master does) is not waited for.
+            patience = _GRACE_SECONDS if process.poll() is None else _POLL_SECONDS
+            if told_at is not None and now > told_at + patience:
+                _end_group(process, signal.SIGKILL)
+                break
+        for stream in (out, err):
+            stream.flush()
+    if told_at is not None and not stopped():
+        text = kept.decode(errors="replace").rstrip()
+        raise CommandTimeoutError(f"timed out after {timeout_seconds:g} s\n{text}".rstrip())
+    return Completed(process.returncode, out.text(), err.text(), kept.decode(errors="replace"))
 
-    def read(name: str, stream: IO[bytes], on_line: Callable[[str], None] | None) -> None:
-        with stream:
-            for line in _lines(stream):
-                with order:
-                    kept[name].append(line)
-                    combined.append(line)
-                if on_line is not None:
-                    text = line[:_LINE_LIMIT].decode(errors="replace").rstrip("\r\n")
-                    if text:
-                        on_line(text)
 
-    def write() -> None:
-        assert process.stdin is not None and stdin is not None
+def _write_some(descriptor: int, given: memoryview) -> memoryview:
+    try:
+        return given[os.write(descriptor, given[:_PIECE_BYTES]) :] if given else given
+    except BlockingIOError:
+        return given
+    except BrokenPipeError:
         # A program need not read what it is given.
-        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-            pipe.write(stdin.encode() if isinstance(stdin, str) else stdin)
-
-    threads = [
-        threading.Thread(target=read, args=("stdout", process.stdout, on_stdout_line), daemon=True),
-        threading.Thread(target=read, args=("stderr", process.stderr, on_stderr_line), daemon=True),
-    ]
-    if stdin is not None:
-        threads.append(threading.Thread(target=write, daemon=True))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    returncode = process.wait()
-    return Completed(
-        returncode,
-        b"".join(kept["stdout"]).decode(errors="replace"),
-        b"".join(kept["stderr"]).decode(errors="replace"),
-        b"".join(combined).decode(errors="replace"),
-    )
+        return given[:0]
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    # A piece at a time, so that a line without end is neither waited for nor held twice.
-    while piece := stream.readline(65536):
-        yield piece
+class _Stream:
+    """One output of a process: kept whole, and handed on line by line."""
+
+    def __init__(self, on_line: Callable[[str], None] | None, combined: bytearray) -> None:
+        self._on_line = on_line
+        self._combined = combined
+        self._all = bytearray()
+        self._begun = bytearray()
+
+    def read_some(self, descriptor: int) -> bool:
+        try:
+            piece = os.read(descriptor, _PIECE_BYTES)
+        except BlockingIOError:
+            return True
+        self._all += piece
+        self._combined += piece
+        if self._on_line is not None:
+            self._begun += piece
+            *lines, self._begun = self._begun.split(b"\n")
+            for line in lines:
+                self._hand_on(line)
+        return bool(piece)
+
+    def flush(self) -> None:
+        self._hand_on(self._begun)
+
+    def _hand_on(self, line: bytes) -> None:
+        text = line[:_LINE_BYTES].decode(errors="replace").rstrip()
+        if text and self._on_line is not None:
+            self._on_line(text)
+
+    def text(self) -> str:
+        return self._all.decode(errors="replace")
 
 
 class OpenSsh:
@@ -373,15 +430,7 @@ class _Target:
         arguments = [*self.ssh, "-o", "ControlMaster=yes", "-o", "LogLevel=INFO", "-f", "-N", self.alias]
         # Into a file: the detached master keeps the stream open, so a pipe would never end.
         with self._log.open("wb") as log:
-            process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                env=self.environment,
-                start_new_session=True,
-            )
-            returncode = process.wait()
+            returncode = self._processes.wait_for(arguments, stderr=log, environment=self.environment)
         if returncode == 0:
             return None
         return self._log.read_text(errors="replace").strip() or f"ssh ended with {returncode}"
@@ -446,9 +495,7 @@ def _pinned_key(connection: Connection) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _host_block(
-    connection: Connection, alias: str, socket: Path, key_file: Path | None, known_hosts: Path
-) -> str:
+def _host_block(connection: Connection, alias: str, socket: Path, key_file: Path | None, known_hosts: Path) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._:%-]+", connection.host) or connection.host.startswith("-"):
         raise SshConfigurationError(f"{connection.host!r} is not a host name or an address")
     if not re.fullmatch(r"[A-Za-z0-9._@\\-]+", connection.user) or connection.user.startswith("-"):
@@ -520,4 +567,4 @@ def _final_failure(connection: Connection, said: str) -> SshError | None:
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    return lines[-1][:_LINE_LIMIT] if lines else "nothing"
+    return lines[-1][:_LINE_BYTES] if lines else "nothing"

@@ -1,9 +1,9 @@
-"""What a user may ask for: the typed arguments, and their validation. Stack config becomes arguments in stack_config."""
+"""What a user may ask for: the typed arguments, and their validation. Stack config is read in stack_config."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from etcd_cluster import options, versions
@@ -62,7 +62,7 @@ class EtcdClusterArgs:
     tls: bool = True
     authority: Authority | None = None
     install: Install = field(default_factory=Install)
-    etcd: Mapping[str, Any] = field(default_factory=dict)
+    etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     allow_undersized: bool = False
     allow_unsafe_version: bool = False
     delete_data: bool = False
@@ -79,6 +79,7 @@ class Settings:
     options: Mapping[str, object]
     user_options: Mapping[str, object]
     install: Install
+    install_source: InstallSource
     allow_undersized: bool
     delete_data: bool
     warnings: Sequence[str]
@@ -104,7 +105,8 @@ def validate(args: EtcdClusterArgs) -> Settings:
         tls=args.tls,
         options=server_options,
         user_options=user_options,
-        install=_validate_install(args.install, args.machines.platform),
+        install=_validate_install(args.install),
+        install_source=_install_source(args.install, args.machines.platform),
         allow_undersized=args.allow_undersized,
         delete_data=args.delete_data,
         warnings=warnings,
@@ -134,14 +136,22 @@ def _require_quota_in_memory(quota_bytes: object, size: Size) -> None:
         )
 
 
-def _validate_install(install: Install, platform: str) -> Install:
+def _install_source(install: Install, platform: str) -> InstallSource:
     source = install.source or ("auto" if platform == "local" else "release")
     if source not in ("release", "archive", "build") and not (source == "auto" and platform == "local"):
         raise ConfigurationError("install.from", source, "unknown", "choose release, archive or build")
-    if source == "archive" and not install.archive:
-        raise ConfigurationError("install.archive", install.archive, "missing", "give the path of an etcd release tarball")
+    return source
+
+
+def _validate_install(install: Install) -> Install:
+    if install.source == "archive" and not install.archive:
+        raise ConfigurationError(
+            "install.archive", install.archive, "missing", "give the path of an etcd release tarball"
+        )
     if not install.mirror.startswith(("https://", "http://")):
-        raise ConfigurationError("install.mirror", install.mirror, "not an http(s) URL", f"the default is {DEFAULT_MIRROR}")
+        raise ConfigurationError(
+            "install.mirror", install.mirror, "not an http(s) URL", f"the default is {DEFAULT_MIRROR}"
+        )
     if "@" in install.mirror:
         raise ConfigurationError(
             "install.mirror",
@@ -150,8 +160,10 @@ def _validate_install(install: Install, platform: str) -> Install:
             "use a mirror that needs none, or install.from: archive",
         )
     if install.sha256 is not None and not _is_sha256(install.sha256):
-        raise ConfigurationError("install.sha256", install.sha256, "not a SHA-256 sum", "give its 64 hexadecimal digits")
-    return Install(source, install.mirror.rstrip("/"), install.sha256, install.archive, install.go_proxy)
+        raise ConfigurationError(
+            "install.sha256", install.sha256, "not a SHA-256 sum", "give its 64 hexadecimal digits"
+        )
+    return replace(install, mirror=install.mirror.rstrip("/"))
 
 
 def _is_sha256(text: str) -> bool:

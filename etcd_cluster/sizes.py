@@ -70,7 +70,7 @@ class Size:
 
     @property
     def minimum_memory_mib(self) -> int:
-        """Memory that a host of yours needs: nine tenths of the smaller cloud's, since firmware and kernel keep some."""
+        """Memory that a host of yours needs: nine tenths of the smaller cloud's, as firmware and kernel keep some."""
         return int(min(self.aws.memory_gb, self.gce.memory_gb) * 0.9 * 1024)
 
     @property

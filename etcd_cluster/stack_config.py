@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,8 +19,7 @@ from etcd_cluster.versions import DEFAULT_VERSION
 
 NAMESPACE = "etcd-cluster"
 
-T = TypeVar("T", str, int, bool)
-KIND_NAMES = {str: "text", int: "a whole number", bool: "true or false", dict: "a block of keys"}
+T = TypeVar("T")
 
 
 def args_from_stack_config() -> EtcdClusterArgs:
@@ -139,13 +138,13 @@ class Keys:
         return list(self._values)
 
     def text(self, name: str) -> str | None:
-        return self._take(name, str)
+        return self._take(name, _text, "text")
 
     def integer(self, name: str) -> int | None:
-        return self._take(name, int)
+        return self._take(name, _integer, "a whole number")
 
     def boolean(self, name: str, default: bool) -> bool:
-        value = self._take(name, bool)
+        value = self._take(name, _boolean, "true or false")
         return default if value is None else value
 
     def require(self, name: str, meaning: str) -> str:
@@ -169,7 +168,7 @@ class Keys:
             raise ConfigurationError(
                 self.full_name(name), "(not shown)", "not a block of keys", "write `key: value` lines below it"
             )
-        return value
+        return cast(dict[str, Any], value)
 
     def section(self, name: str) -> Keys:
         return Keys(f"{self.full_name(name)}.", self.mapping(name))
@@ -180,27 +179,32 @@ class Keys:
             fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(self._known))}"
             raise ConfigurationError(self._path.rstrip(".") or "config", name, "unknown key", fix)
 
-    def _take(self, name: str, kind: type[T]) -> T | None:
+    def _take(self, name: str, convert: Callable[[Any], T | None], kind: str) -> T | None:
         self._known.append(name)
         value = self._values.pop(name, None)
         if value is None:
             return None
-        converted = _convert(value, kind)
+        converted = convert(value)
         if converted is None:
             shown = value if "key" not in name.lower() else "(not shown)"
-            raise ConfigurationError(self.full_name(name), shown, f"not {KIND_NAMES[kind]}", f"write {KIND_NAMES[kind]}")
+            raise ConfigurationError(self.full_name(name), shown, f"not {kind}", f"write {kind}")
         return converted
 
 
-def _convert(value: Any, kind: type[T]) -> T | None:
-    """`value` as that kind; None if it is not one. Texts of numbers and booleans count: `pulumi config set` writes them."""
-    if kind is str:
-        return cast(T, value) if isinstance(value, str) else None
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    if kind is int and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return cast(T, value) if type(value) is kind else None
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _integer(value: Any) -> int | None:
+    """`pulumi config set` writes numbers as text, and some of Pulumi's ways make them floats."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number.is_integer() and not isinstance(value, bool) else None
+
+
+def _boolean(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(str(value))

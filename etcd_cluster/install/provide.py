@@ -1,14 +1,15 @@
-"""Gives every machine etcd's programs: by release (each downloads for itself), sent from here, or found on this machine."""
+"""Gives every machine etcd's programs: it downloads a release itself, gets a tarball sent, or has them from this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import pulumi
+from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
 from etcd_cluster.machines import Machine
-from etcd_cluster.settings import Install
+from etcd_cluster.settings import Settings
 
 Variables = Mapping[str, pulumi.Input[str]]
 """What prepare.sh reads: `version` that is really installed, and where its programs come from."""
@@ -17,31 +18,32 @@ Variables = Mapping[str, pulumi.Input[str]]
 def provide_binaries(
     cluster: str,
     machines: Sequence[Machine],
-    install: Install,
-    version: str,
-    *,
+    settings: Settings,
     founders: pulumi.Output[dict[str, str]],
     opts: pulumi.ResourceOptions,
 ) -> Mapping[str, Variables]:
     """Member name -> variables. Nothing is sent to a machine before `founders`, the result of preflight, is known."""
-    on_this_machine: Variables | None = None
     provided: dict[str, Variables] = {}
+    here = [machine for machine in machines if machine.connection is None]
+    if here:
+        provided |= dict.fromkeys((machine.name for machine in here), _on_this_machine(cluster, settings, opts))
     for machine in machines:
         if machine.connection is None:
-            on_this_machine = on_this_machine or _local(cluster, install, version, opts)
-            provided[machine.name] = on_this_machine
-        elif install.source == "release":
-            provided[machine.name] = {"version": version, "pinned_sha256": install.sha256 or ""}
+            continue
+        if settings.install_source == "release":
+            provided[machine.name] = {"version": settings.version, "pinned_sha256": settings.install.sha256 or ""}
         else:
-            provided[machine.name] = _delivered(cluster, machine, install, version, founders, opts)
+            identity = founders[machine.name]
+            provided[machine.name] = _sent(cluster, machine, machine.connection, identity, settings, opts)
     return provided
 
 
-def _local(cluster: str, install: Install, version: str, opts: pulumi.ResourceOptions) -> Variables:
+def _on_this_machine(cluster: str, settings: Settings, opts: pulumi.ResourceOptions) -> Variables:
+    install = settings.install
     binaries = LocalBinaries(
         f"{cluster}-binaries",
-        version=version,
-        source=install.source or "auto",
+        version=settings.version,
+        source=settings.install_source,
         mirror=install.mirror,
         sha256=install.sha256,
         archive=install.archive,
@@ -51,28 +53,28 @@ def _local(cluster: str, install: Install, version: str, opts: pulumi.ResourceOp
     return {"version": binaries.installed_version, "local_binaries": binaries.directory}
 
 
-def _delivered(
+def _sent(
     cluster: str,
     machine: Machine,
-    install: Install,
-    version: str,
-    founders: pulumi.Output[dict[str, str]],
+    connection: ConnectionArgs,
+    identity: pulumi.Output[str],
+    settings: Settings,
     opts: pulumi.ResourceOptions,
 ) -> Variables:
-    assert machine.connection is not None and install.source is not None
+    install = settings.install
     delivered = DeliveredBinaries(
         f"{cluster}-{machine.name}-binaries",
-        version=version,
-        source=install.source,
-        connection=machine.connection,
-        machine=founders.apply(lambda identities: identities[machine.name]),
+        version=settings.version,
+        source=settings.install_source,
+        connection=connection,
+        machine=identity,
         sha256=install.sha256,
         archive=install.archive,
         go_proxy=install.go_proxy,
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(deleted_with=machine.deleted_with)),
     )
     return {
-        "version": version,
+        "version": settings.version,
         "delivered_archive": delivered.path,
         "delivered_sha256": delivered.delivered_sha256,
     }

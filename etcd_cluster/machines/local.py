@@ -36,24 +36,28 @@ class LocalMachines:
 
     def member_names(self, members: int | None) -> Sequence[str]:
         last_port = self.base_port + PORTS_A_MEMBER * (members or DEFAULT_MEMBERS)
-        if not 1024 <= self.base_port or last_port > 65535:
+        if not self.base_port >= 1024 or last_port > 65535:
             raise ConfigurationError(
                 "local.basePort", self.base_port, "its ports are not all between 1024 and 65535", "use 2379"
             )
         return tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
 
     def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
-        directory = Path(self.directory or _default_directory()).expanduser().absolute() / cluster
+        folder = self.folder(cluster, pulumi.get_project(), pulumi.get_stack())
         return [
-            Machine(name, "127.0.0.1", connection=None, ports=self._ports(index), directory=str(directory / name))
+            Machine(name, "127.0.0.1", connection=None, ports=self._ports(index), directory=str(folder / name))
             for index, name in enumerate(names)
         ]
+
+    def folder(self, cluster: str, project: str, stack: str) -> Path:
+        """Holds one folder a member."""
+        directory = self.directory or _share() / "etcd-cluster" / project / stack
+        return Path(directory).expanduser().absolute() / cluster
 
     def _ports(self, index: int) -> Ports:
         first = self.base_port + PORTS_A_MEMBER * index
         return Ports(client=first, peer=first + 1, metrics=first + 2)
 
 
-def _default_directory() -> Path:
-    share = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(share) / "etcd-cluster" / pulumi.get_project() / pulumi.get_stack()
+def _share() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")

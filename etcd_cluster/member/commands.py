@@ -266,7 +266,7 @@ def _layout(machine: Machine) -> Layout:
 
 
 def _install_from(machine: Machine, settings: Settings) -> str:
-    return (settings.install.source or "") if machine.connection else "local"
+    return settings.install_source if machine.connection else "local"
 
 
 def _device(machine: Machine) -> dict[str, pulumi.Input[str]]:

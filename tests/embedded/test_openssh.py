@@ -220,7 +220,7 @@ def test_a_time_limit_ends_the_command(ssh: OpenSsh, node: Connection) -> None:
     began = time.monotonic()
     with pytest.raises(CommandTimeoutError, match=r"timed out after .* s"):
         ssh.run(node, "echo begun; sleep 60", timeout_seconds=1.5)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 8
 
 
 def test_a_lost_connection_is_told_from_a_failed_command(
@@ -229,8 +229,8 @@ def test_a_lost_connection_is_told_from_a_failed_command(
     with OpenSsh() as ssh, sshd.server(tmp_path / "node", key[1]) as running:
         there = replace(node, port=running.port, host_key=running.host_key)
         with pytest.raises(SshConnectionLostError, match="lost while a command ran"):
-            # The parent of the shell's parent is the server's process for this connection.
-            ssh.run(there, "kill -9 $(ps -o ppid= -p $PPID) $PPID; sleep 5")
+            # The shell's parent is the server's process for this connection.
+            ssh.run(there, "kill -9 $PPID; sleep 5")
         assert ssh.run(there, "echo again").stdout == "again\n"
 
 

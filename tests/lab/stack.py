@@ -77,7 +77,9 @@ class Stack:
             "PYTHONPATH": str(self.folder),
             "PYTHONDONTWRITEBYTECODE": "1",
             "ETCD_CLUSTER_STATE_DIR": str(self.state),
-            "ETCD_CLUSTER_CACHE_DIR": os.environ.get("ETCD_CLUSTER_CACHE_DIR", str(Path.home() / ".cache/etcd-cluster")),
+            "ETCD_CLUSTER_CACHE_DIR": os.environ.get(
+                "ETCD_CLUSTER_CACHE_DIR", str(Path.home() / ".cache/etcd-cluster")
+            ),
             "PULUMI_BACKEND_URL": f"file://{self.state}",
             "PULUMI_CONFIG_PASSPHRASE": "correct horse battery staple",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
@@ -115,6 +117,16 @@ class Stack:
         embedded = self._embedded("outputs", "--json", "--show-secrets")
         outputs: dict[str, Any] = json.loads(self._run(embedded if self._engine is Engine.EMBEDDED else pulumi).output)
         return outputs
+
+    def recorded(self, name: str) -> dict[str, Any]:
+        """What the state holds of the resource of that name: id, outputs and more; empty if it is not there."""
+        if self._engine is Engine.EMBEDDED:
+            files = list(self.state.glob(f"*/{STACK}.json"))
+            resources = json.loads(files[0].read_text())["resources"] if files else []
+        else:
+            exported = self._run(["pulumi", "stack", "export", "--stack", STACK]).output
+            resources = json.loads(exported)["deployment"].get("resources", [])
+        return next((resource for resource in resources if resource["urn"].endswith(f"::{name}")), {})
 
     def popen(self, command: Sequence[str]) -> subprocess.Popen[str]:
         """Starts `command` as `up` would run, in a process group of its own; output is one stream."""

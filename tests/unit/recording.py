@@ -56,14 +56,14 @@ class _Monitor(mocks.MockMonitor):
         super().__init__(_Mocks(recording, results))
         self._recording = recording
 
-    def RegisterResource(self, request: Any) -> Any:  # noqa: N802  the SDK's name
+    def RegisterResource(self, request: Any) -> Any:
         if request.type != "pulumi:pulumi:Stack":
             _ensure_event_loop()  # registrations come in threads of their own
             inputs = rpc.deserialize_properties(request.object, keep_unknowns=True)
             self._recording.resources[request.name] = Recorded(request, inputs)
         return super().RegisterResource(request)
 
-    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802  the SDK's name
+    def RegisterResourceOutputs(self, request: Any) -> Any:
         _ensure_event_loop()
         outputs = rpc.deserialize_properties(request.outputs, keep_unknowns=True)
         self._recording.outputs[request.urn.split("::")[-1]] = outputs
@@ -88,7 +88,7 @@ class _Engine(mocks.MockEngine):
         super().__init__(None)
         self._recording = recording
 
-    def Log(self, request: Any) -> None:  # noqa: N802  the SDK's name
+    def Log(self, request: Any) -> None:
         self._recording.warnings.append(request.message)
 
 
@@ -126,3 +126,4 @@ def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
         yield loop
     finally:
         loop.close()
+        asyncio.set_event_loop(asyncio.new_event_loop())  # the SDK's own helpers expect one

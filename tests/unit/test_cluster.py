@@ -8,17 +8,23 @@ from typing import Any
 import pulumi
 import pytest
 
-from etcd_cluster import Authority, ConfigurationError, EtcdCluster, EtcdClusterArgs, HostMachines, LocalMachines
-from etcd_cluster import Host, Install, Ssh
+from etcd_cluster import (
+    Authority,
+    ConfigurationError,
+    EtcdCluster,
+    EtcdClusterArgs,
+    Host,
+    HostMachines,
+    Install,
+    LocalMachines,
+    Ssh,
+)
 from tests.unit.recording import Recorded, Recording, record
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 SSH_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nssh-secret\n-----END OPENSSH PRIVATE KEY-----\n"
 HOSTS = HostMachines(
-    {
-        f"host-{number}": Host(f"10.0.0.{number}", f"{HOST_KEY}{number}", device="/dev/nvme1n1")
-        for number in (1, 2, 3)
-    },
+    {f"host-{number}": Host(f"10.0.0.{number}", f"{HOST_KEY}{number}", device="/dev/nvme1n1") for number in (1, 2, 3)},
     Ssh(user="admin", private_key=SSH_KEY),
 )
 MEMBERS = ("host-1", "host-2", "host-3")
@@ -32,7 +38,10 @@ def results(resource: Recorded) -> dict[str, Any]:
     if resource.type.endswith(":Certificate"):
         return {"certificate_pem": f"{name}-pem", "private_key_pem": secret(f"{name}-key")}
     if resource.type.endswith(":Formation"):
-        return {"token": "the-token", "founders": {member: f"machine-of-{member}" for member in resource.value("reports")}}
+        return {
+            "token": "the-token",
+            "founders": {member: f"machine-of-{member}" for member in resource.value("reports")},
+        }
     if resource.type.endswith(":LocalBinaries"):
         return {"directory": "/cache/etcd", "installed_version": "3.6.16"}
     if resource.type.endswith(":DeliveredBinaries"):

@@ -46,7 +46,10 @@ def test_machines_that_all_bring_this_clusters_data_go_on_with_it() -> None:
     [
         ({**blank(), "host-2": report("b", token="old")}, "host-2: old"),
         ({name: report(name, token=f"of-{name}") for name in MEMBERS}, "host-3: of-host-3"),
-        ({name: report(name, token="old", running=name == "host-3") for name in MEMBERS}, "host-3: a member of this cluster"),
+        (
+            {name: report(name, token="old", running=name == "host-3") for name in MEMBERS},
+            "host-3: a member of this cluster",
+        ),
         ({**blank(), "host-3": report("machine-of-host-1")}, "host-3 and host-1 are the same machine"),
     ],
 )
@@ -84,7 +87,12 @@ def test_an_update_keeps_token_and_founders_whatever_the_machines_report_now() -
 
 @pytest.mark.parametrize(
     ("change", "changes"),
-    [({}, False), ({"version": "3.6.16"}, True), ({"reports": {"host-1": "{}"}}, False), ({"connections": {"a": 1}}, False)],
+    [
+        ({}, False),
+        ({"version": "3.6.16"}, True),
+        ({"reports": {"host-1": "{}"}}, False),
+        ({"connections": {"a": 1}}, False),
+    ],
 )
 def test_only_a_new_version_is_a_change(change: dict[str, Any], changes: bool) -> None:
     assert FormationProvider().diff("id", FORMED, {**FORMED, **change}).changes is changes
@@ -113,7 +121,10 @@ def test_a_newer_patch_passes_and_so_does_the_first_forming() -> None:
 
 def test_unknown_addresses_pass_the_preview() -> None:
     unknown = {**FORMED["peer_urls"], "host-2": pulumi.output.Unknown()}
-    assert FormationProvider().check(FORMED, {**FORMED, "peer_urls": unknown, "reports": pulumi.output.Unknown()}).failures == []
+    assert (
+        FormationProvider().check(FORMED, {**FORMED, "peer_urls": unknown, "reports": pulumi.output.Unknown()}).failures
+        == []
+    )
 
 
 def test_state_names_the_provider_and_holds_no_code() -> None:

@@ -1,4 +1,4 @@
-"""Every file that reaches a machine, against a golden copy. `UPDATE_GOLDEN=1 scripts/test tests/unit` writes them anew."""
+"""Every file that reaches a machine, against a golden copy. `UPDATE_GOLDEN=1 scripts/test tests/unit` writes them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ LOCAL = replace(
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        *((f"etcd-{version}.yaml", render.etcd_configuration(spec(version))) for version in ("3.4.9", "3.5.35", "3.6.16", "3.7.3")),
+        *(
+            (f"etcd-{version}.yaml", render.etcd_configuration(spec(version)))
+            for version in ("3.4.9", "3.5.35", "3.6.16", "3.7.3")
+        ),
         ("etcd-plaintext.yaml", render.etcd_configuration(PLAINTEXT)),
         ("etcd-local.yaml", render.etcd_configuration(LOCAL)),
         ("etcd.service", render.systemd_unit(spec())),
@@ -103,13 +106,17 @@ def test_etcd_listens_on_its_own_address_and_clients_on_loopback_too(address: st
 @pytest.mark.parametrize("step", render.STEPS)
 @pytest.mark.parametrize("layout", [Layout.system(), Layout.below("/tmp/it's a folder")])
 def test_every_script_is_valid_shell_whatever_its_values(step: str, layout: Layout) -> None:
-    variables = {"cluster": "it's $(not) `run`\n\"quoted\"", "token": "$HOME"}
+    variables = {"cluster": 'it\'s $(not) `run`\n"quoted"', "token": "$HOME"}
     text = render.script(step, layout, variables)
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     echo = f"{text.split('# shellcheck')[0]}" if layout.supervisor == "process" else ""
     if echo:
         shown = subprocess.run(
-            ["bash", "-s"], input=f"{echo}\nprintf '%s|%s' \"$cluster\" \"$token\"", text=True, capture_output=True, check=True
+            ["bash", "-s"],
+            input=f'{echo}\nprintf \'%s|%s\' "$cluster" "$token"',
+            text=True,
+            capture_output=True,
+            check=True,
         )
         assert shown.stdout == f"{variables['cluster']}|{variables['token']}"
 

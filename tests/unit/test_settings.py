@@ -87,7 +87,11 @@ def test_a_password_in_the_mirror_is_refused_without_showing_it() -> None:
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"version": "3.4.9"}, "3.4.9"), ({"tls": False}, "tls: false"), ({"version": "3.5.1", "allow_unsafe_version": True}, "3.5.1")],
+    [
+        ({"version": "3.4.9"}, "3.4.9"),
+        ({"tls": False}, "tls: false"),
+        ({"version": "3.5.1", "allow_unsafe_version": True}, "3.5.1"),
+    ],
 )
 def test_what_works_but_should_not_be_used_is_warned_about(change: dict[str, Any], word: str) -> None:
     assert any(word in warning for warning in validate(arguments(**change)).warnings)
@@ -99,11 +103,23 @@ def test_what_works_but_should_not_be_used_is_warned_about(change: dict[str, Any
     [
         ("small", (100, 200, 100, 50), ("m4.large", 2, 8, 3600, 56.25), ("n1-standard-2", 50, 2, 7.5, 1500, 25)),
         ("medium", (500, 1000, 500, 250), ("m4.xlarge", 4, 16, 6000, 93.75), ("n1-standard-4", 150, 4, 15, 4500, 75)),
-        ("large", (1500, 10000, 1000, 1000), ("m4.2xlarge", 8, 32, 8000, 125), ("n1-standard-8", 250, 8, 30, 7500, 125)),
-        ("xlarge", (1500, 10000, 1000, 3000), ("m4.4xlarge", 16, 64, 16000, 250), ("n1-standard-16", 500, 16, 60, 15000, 250)),
+        (
+            "large",
+            (1500, 10000, 1000, 1000),
+            ("m4.2xlarge", 8, 32, 8000, 125),
+            ("n1-standard-8", 250, 8, 30, 7500, 125),
+        ),
+        (
+            "xlarge",
+            (1500, 10000, 1000, 3000),
+            ("m4.4xlarge", 16, 64, 16000, 250),
+            ("n1-standard-16", 500, 16, 60, 15000, 250),
+        ),
     ],
 )
-def test_the_hardware_table_is_the_guides(name: str, load: tuple[int, ...], aws: tuple[Any, ...], gce: tuple[Any, ...]) -> None:
+def test_the_hardware_table_is_the_guides(
+    name: str, load: tuple[int, ...], aws: tuple[Any, ...], gce: tuple[Any, ...]
+) -> None:
     size = size_named(name)
     assert (size.clients, size.requests_per_second, size.data_mb, size.kubernetes_nodes) == load
     assert tuple(vars(size.aws).values()) == aws

@@ -83,7 +83,8 @@ def test_a_slip_is_named_with_its_path(values: dict[str, Any], text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "ssh", [{"privatekey": "hunter2"}, {"privateKey": {"text": "hunter2"}}, "hunter2", ["hunter2"], {"bastion": "hunter2"}]
+    "ssh",
+    [{"privatekey": "hunter2"}, {"privateKey": {"text": "hunter2"}}, "hunter2", ["hunter2"], {"bastion": "hunter2"}],
 )
 def test_a_slip_never_shows_a_key(ssh: Any) -> None:
     with pytest.raises(ConfigurationError) as refused:

@@ -1,0 +1,169 @@
+"""A cluster that the program formed on hosts of the lab, as tests ask it. Hosts are in hosts.py, runs in stack.py."""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.lab import binaries
+from tests.lab.hosts import Host, Lab, LabError
+from tests.lab.stack import Run, Stack
+
+CLIENT_VERSION = "3.6.16"
+HEALTHY_SECONDS = 60.0
+CHANGES = re.compile(r"\b(created?|updated?|replaced?|deleted?)\b")
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = HEALTHY_SECONDS) -> None:
+    """Waits for a condition; after the limit, fails by the name of what did not happen."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not after {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+def changes_nothing(run: Run) -> bool:
+    """Whether a run said that there was nothing to do. Holds for both engines."""
+    return "unchanged" in run.output and not CHANGES.search(run.output.rpartition("Outputs:")[0])
+
+
+class Cluster:
+    """A formed cluster, its stack and its hosts; acts as a client beside the hosts."""
+
+    def __init__(self, lab: Lab, hosts: list[Host], stack: Stack) -> None:
+        self.lab = lab
+        self.hosts = hosts
+        self.stack = stack
+        self.outputs: dict[str, Any] = {}
+        self._etcdctl = binaries.ensure(CLIENT_VERSION) / "etcdctl"
+
+    def up(self) -> Run:
+        """`up`, then the outputs and the client's files anew."""
+        run = self.stack.up()
+        self.outputs = self.stack.outputs()
+        for name in ("caCertificate", "clientCertificate", "clientKey"):
+            self.file(name).write_text(self.outputs[name])
+        return run
+
+    def file(self, output: str) -> Path:
+        """The file with an exported certificate or key."""
+        return self.stack.folder.parent / f"{output}.pem"
+
+    def etcdctl(self, *arguments: str, check: bool = True) -> str:
+        """What etcdctl prints, as a client with the exported certificate that knows every endpoint."""
+        command = [str(self._etcdctl), "--endpoints", ",".join(self.outputs["endpoints"]), "--command-timeout", "5s"]
+        if self.outputs["clientKey"]:
+            for flag, name in (("cacert", "caCertificate"), ("cert", "clientCertificate"), ("key", "clientKey")):
+                command += [f"--{flag}", str(self.file(name))]
+        return self.lab.run([*command, *arguments], check=check).stdout
+
+    def healthy(self) -> bool:
+        """Whether every endpoint is."""
+        try:
+            self.etcdctl("endpoint", "health")
+        except LabError:
+            return False
+        return True
+
+    def await_health(self) -> None:
+        eventually(self.healthy, "every endpoint healthy")
+
+    def cluster_ids(self) -> set[str]:
+        """What every endpoint says it belongs to."""
+        return self._status("ClusterID")
+
+    def versions(self) -> set[str]:
+        return self._status("Version")
+
+    def pids(self) -> dict[str, str]:
+        """Host name -> process of its etcd; "0" where none runs."""
+        return {host.name: host.run("systemctl show -P MainPID etcd").stdout.strip() for host in self.hosts}
+
+    def each_host(self, command: str) -> dict[str, str]:
+        """What a command prints on every host, all at once."""
+        with ThreadPoolExecutor(len(self.hosts)) as pool:
+            printed = pool.map(lambda host: host.run(command).stdout, self.hosts)
+            return dict(zip([host.name for host in self.hosts], printed, strict=True))
+
+    def _status(self, field: str) -> set[str]:
+        printed = self.etcdctl("endpoint", "status", "--write-out", "fields")
+        found = re.findall(rf'^"{field}" : (.*)$', printed, re.MULTILINE)
+        assert len(found) == len(self.outputs["endpoints"]), printed
+        return set(found)
+
+
+class Writes:
+    """Keys that a client wrote one after the other, each tried again as an ordinary client would."""
+
+    def __init__(self) -> None:
+        self.acknowledged: list[str] = []
+        self.failed: list[str] = []
+
+
+@contextmanager
+def continuous_writes(cluster: Cluster, prefix: str, attempts: int = 3) -> Iterator[Writes]:
+    """Writes in the background for as long as the block lasts."""
+    writes, over = Writes(), threading.Event()
+
+    def write(key: str) -> None:
+        error = ""
+        for _ in range(attempts):
+            try:
+                cluster.etcdctl("put", key, "value")
+            except LabError as failure:
+                error = str(failure)
+            else:
+                writes.acknowledged.append(key)
+                return
+        writes.failed.append(error)
+
+    def write_on() -> None:
+        while not over.is_set():
+            write(f"{prefix}{len(writes.acknowledged):06d}")
+
+    writer = threading.Thread(target=write_on)
+    writer.start()
+    try:
+        yield writes
+    finally:
+        over.set()
+        writer.join()
+
+
+@contextmanager
+def watched_processes() -> Iterator[set[bytes]]:
+    """Collects arguments and environments of all processes while the block lasts: those of the hosts show here too."""
+    seen: set[bytes] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            for process in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    try:
+                        seen.add((process / name).read_bytes())
+                    except OSError:
+                        continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+
+
+def traces(private_key_pem: str) -> list[str]:
+    """Texts by which a private key is recognised: lines of its body, and a piece of it as the scripts carry it."""
+    body = [line for line in private_key_pem.splitlines() if len(line) > 30 and "-----" not in line]
+    assert body, "not a private key"
+    carried = base64.b64encode(private_key_pem.encode()).decode()
+    return [*body, carried[60:140]]
