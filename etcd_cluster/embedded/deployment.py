@@ -179,7 +179,9 @@ class Deployment:
             return goal
         inputs, failures = provider.check(goal, old)
         if failures:
-            raise StepError("; ".join(f"{each.property}: {each.reason}" if each.property else each.reason for each in failures))
+            raise StepError(
+                "; ".join(f"{each.property}: {each.reason}" if each.property else each.reason for each in failures)
+            )
         checked = replace(goal, inputs=inputs)
         self._display.hide(checked)
         return checked
@@ -223,9 +225,7 @@ class Deployment:
 
     # Carrying out
 
-    def _carry_out(
-        self, decision: Decision, old: Resource | None, goal: Resource, first: list[Resource]
-    ) -> Resource:
+    def _carry_out(self, decision: Decision, old: Resource | None, goal: Resource, first: list[Resource]) -> Resource:
         operation = decision.operation
         if operation is Operation.SAME:
             assert old is not None
@@ -245,7 +245,9 @@ class Deployment:
                 assert old is not None
                 new = self._update(old, goal)
             else:
-                displaced = old if operation is Operation.REPLACE and not decision.delete_first else None
+                replaces = operation is Operation.REPLACE and not decision.delete_first
+                # What was deleted already, by an earlier run, is not deleted again.
+                displaced = old if replaces and old is not None and not old.pending_replacement else None
                 new = self._create(goal, displaced)
         except InterruptedRunError:
             raise
@@ -345,7 +347,12 @@ class Deployment:
         self._hooks.run(hook.AFTER_DELETE, resource, old=resource)
 
     def _attempt(
-        self, operation: str, resource: Resource, new: Resource | None, old: Resource | None, call: Callable[[], _Result]
+        self,
+        operation: str,
+        resource: Resource,
+        new: Resource | None,
+        old: Resource | None,
+        call: Callable[[], _Result],
     ) -> _Result:
         """Calls a provider, and calls it again as long as a hook for errors asks for that."""
         errors: list[str] = []
@@ -357,7 +364,9 @@ class Deployment:
             except EtcdClusterError as error:
                 errors.insert(0, str(error))
                 if len(errors) >= hook.RETRY_LIMIT:
-                    raise StepError(f"maximum number of error hook retries ({hook.RETRY_LIMIT}) reached: {error}") from error
+                    raise StepError(
+                        f"maximum number of error hook retries ({hook.RETRY_LIMIT}) reached: {error}"
+                    ) from error
                 if self.interrupted or not self._hooks.wants_retry(operation, resource, new, old, errors):
                     raise
                 times = f"({len(errors)}/{hook.RETRY_LIMIT})"

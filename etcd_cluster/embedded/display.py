@@ -66,7 +66,7 @@ class Display:
     def hide_text(self, text: str) -> None:
         if len(text) >= _SHORTEST_MASKED:
             with self._lock:
-                self._secrets.add(text)
+                self._secrets.update({text, json.dumps(text, ensure_ascii=False)[1:-1]})
                 if "PRIVATE KEY" in text:
                     self._secrets.update(line for line in text.splitlines() if len(line) > 16 and "-----" not in line)
 
@@ -146,7 +146,9 @@ class Display:
         words = {Operation.SAME: "unchanged", **({each: each.value for each in _DONE} if self._dry_run else _DONE)}
         for operation in (Operation.CREATE, Operation.UPDATE, Operation.REPLACE, Operation.DELETE, Operation.FORGET):
             if self.counts[operation]:
-                parts.append(f"{_SIGNS[operation]} {self.counts[operation]} {'to ' if self._dry_run else ''}{words[operation]}")
+                parts.append(
+                    f"{_SIGNS[operation]} {self.counts[operation]} {'to ' if self._dry_run else ''}{words[operation]}"
+                )
         if not parts and ok:
             parts.append("no changes" if self._dry_run else "nothing changed")
         if self.counts[Operation.SAME]:

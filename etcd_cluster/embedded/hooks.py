@@ -54,7 +54,13 @@ class Hooks:
         raise HookError(f"the function of hook {name!r} is not in this process")
 
     def run(
-        self, kind: str, resource: Resource, *, new: Resource | None = None, old: Resource | None = None, done: bool = False
+        self,
+        kind: str,
+        resource: Resource,
+        *,
+        new: Resource | None = None,
+        old: Resource | None = None,
+        done: bool = False,
     ) -> None:
         """Runs the hooks of one kind that are bound to a resource. done: the operation is over, its outputs are known."""
         names = resource.hooks.get(kind)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import enum
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from etcd_cluster.embedded.state import Resource
-from etcd_cluster.embedded.values import UNKNOWN, Secret, Value, Values, holds_unknown, plain
+from etcd_cluster.embedded.values import UNKNOWN, Secret, Value, Values, holds_unknown, plain, secret
 
 Path: TypeAlias = "tuple[str | int, ...]"
 
@@ -26,7 +26,7 @@ class Operation(enum.Enum):
 
 @dataclass(frozen=True)
 class Difference:
-    """What a provider says of an update. paths: what differs, as precisely as is known; roots of `paths` may replace."""
+    """What a provider says of an update. paths: what differs, as precisely as it says. replace_paths: what replaces."""
 
     changed: bool
     paths: tuple[Path, ...] = ()
@@ -51,21 +51,28 @@ def decide(
     """The step for one registered resource. replaced_urns: what this run has replaced so far."""
     if old is None:
         return Decision(Operation.CREATE)
-    delete_first = difference.delete_before_replace
-    if goal.delete_before_replace is not None:
-        delete_first = goal.delete_before_replace
-    if _trigger_fires(old.replacement_trigger, goal.replacement_trigger):
-        return Decision(Operation.REPLACE, ("replacementTrigger",), delete_first)
-    if any(urn in replaced_urns for urn in goal.replace_with):
-        return Decision(Operation.REPLACE, ("replaceWith",), delete_first)
-    if goal.deleted_with and goal.deleted_with in replaced_urns:
-        return Decision(Operation.REPLACE, ("deletedWith",), delete_first)
+    option = _option_that_replaces(old, goal, replaced_urns)
+    if option is not None:
+        return Decision(Operation.REPLACE, (option,), bool(goal.delete_before_replace))
     if not difference.changed and not old.pending_replacement:
         return Decision(Operation.SAME)
     replace_paths = with_replace_on_changes(difference, goal.replace_on_changes)
     if replace_paths or old.pending_replacement:
+        delete_first = goal.delete_before_replace
+        if delete_first is None:
+            delete_first = difference.delete_before_replace
         return Decision(Operation.REPLACE, roots(replace_paths), delete_first)
-    return Decision(Operation.UPDATE, roots(difference.paths))
+    # A provider need not say what differs.
+    paths = difference.paths or differing_paths(old.inputs, goal.inputs, secrecy_counts=False)
+    return Decision(Operation.UPDATE, roots(paths))
+
+
+def _option_that_replaces(old: Resource, goal: Resource, replaced_urns: Collection[str]) -> str | None:
+    if _trigger_fires(old.replacement_trigger, goal.replacement_trigger):
+        return "replacementTrigger"
+    if any(urn in replaced_urns for urn in goal.replace_with):
+        return "replaceWith"
+    return "deletedWith" if goal.deleted_with in replaced_urns else None
 
 
 def _trigger_fires(old: Value, new: Value) -> bool:
@@ -87,19 +94,23 @@ def roots(paths: Iterable[Path]) -> tuple[str, ...]:
 
 
 def differing_paths(old: Value, new: Value, *, secrecy_counts: bool, at: Path = ()) -> list[Path]:
-    """Where two values differ: the innermost map keys and list positions. A part that is unknown always differs."""
+    """Where two values differ: the innermost map keys and list positions. A part that is unknown always differs.
+
+    secrecy_counts: becoming a secret is a difference too, and a secret differs as a whole or not at all.
+    """
     if isinstance(old, Secret) or isinstance(new, Secret):
-        if secrecy_counts and isinstance(old, Secret) != isinstance(new, Secret):
-            return [at]
+        if secrecy_counts:
+            return [at] if old != new or holds_unknown(new) else []
         old, new = plain(old), plain(new)
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
         found: list[Path] = []
-        for key in keys:
-            if key in old and key in new:
-                found += differing_paths(old[key], new[key], secrecy_counts=secrecy_counts, at=(*at, key))
+        for key in dict.fromkeys([*old, *new]):
+            before, after = old.get(key), new.get(key)
+            # What is null is not there.
+            if before is None or after is None:
+                found += [(*at, key)] if before is not after else []
             else:
-                found.append((*at, key))
+                found += differing_paths(before, after, secrecy_counts=secrecy_counts, at=(*at, key))
         return found
     if isinstance(old, list) and isinstance(new, list):
         shared = min(len(old), len(new))
@@ -112,7 +123,7 @@ def differing_paths(old: Value, new: Value, *, secrecy_counts: bool, at: Path = 
 
 
 def difference_of_inputs(old: Values, new: Values, *, secrecy_counts: bool = False) -> Difference:
-    paths = tuple(differing_paths(dict(old), dict(new), secrecy_counts=secrecy_counts))
+    paths = tuple(differing_paths(old, new, secrecy_counts=secrecy_counts))
     return Difference(bool(paths), paths)
 
 
@@ -154,29 +165,35 @@ def keep_ignored(old: Values, new: Values, ignore_changes: Sequence[str]) -> Val
     return kept
 
 
-def _reset(old: Value, new: Value, path: Path) -> None:
-    # Through a secret as well: deepcopy gave this copy of the new inputs a container of its own.
-    old = old.value if isinstance(old, Secret) else old
-    new = new.value if isinstance(new, Secret) else new
+def _reset(old: Value, new: Value, path: Path, *, was_secret: bool = False, is_secret: bool = False) -> None:
+    # Secrets are gone through: deepcopy gave this copy of the new inputs containers of its own.
+    if isinstance(old, Secret):
+        old, was_secret = old.value, True
+    if isinstance(new, Secret):
+        new, is_secret = new.value, True
+
+    def kept(value: Value) -> Value:
+        value = copy.deepcopy(value)
+        return secret(value) if was_secret and not is_secret else value
+
     step, rest = path[0], path[1:]
-    if isinstance(new, dict) and isinstance(old, dict):
-        names = [str(key) for key in dict.fromkeys([*old, *new])] if step == "*" else [str(step)]
+    if isinstance(new, dict):
+        before = old if isinstance(old, dict) else {}
+        names = list(dict.fromkeys([*before, *new])) if step == "*" else [str(step)]
         for name in names:
-            if rest:
-                if name in old and name in new:
-                    _reset(old[name], new[name], rest)
-            elif name in old:
-                new[name] = copy.deepcopy(old[name])
-            else:
+            if rest and name in before and name in new:
+                _reset(before[name], new[name], rest, was_secret=was_secret, is_secret=is_secret)
+            elif not rest and name in before:
+                new[name] = kept(before[name])
+            elif not rest:
                 new.pop(name, None)
     elif isinstance(new, list) and isinstance(old, list):
-        shared = range(min(len(old), len(new)))
-        for index in shared if step == "*" else [step]:
-            if isinstance(index, int) and index in shared:
+        for index in range(min(len(old), len(new))):
+            if step in ("*", index):
                 if rest:
-                    _reset(old[index], new[index], rest)
+                    _reset(old[index], new[index], rest, was_secret=was_secret, is_secret=is_secret)
                 else:
-                    new[index] = copy.deepcopy(old[index])
+                    new[index] = kept(old[index])
 
 
 def marked_outputs(resource: Resource) -> Resource:
@@ -196,7 +213,7 @@ def dependents(root: Resource, resources: Iterable[Resource]) -> list[Resource]:
     urns = {root.urn}
     rest = [resource for resource in resources if resource is not root]
     while True:
-        more = [each for each in rest if (each.needs() - {each.parent}) & urns]
+        more = [each for each in rest if each.needs(parent=False) & urns]
         if not more:
             return found
         found += more
@@ -232,7 +249,3 @@ def skipped_by(resource: Resource, condemned_urns: Collection[str]) -> str | Non
 def protected(condemned: Iterable[Resource]) -> list[Resource]:
     """Those whose deletion is forbidden. What was replaced already is not asked again."""
     return [resource for resource in condemned if resource.protect and not resource.pending_deletion]
-
-
-def changed_values(old: Mapping[str, Value], new: Mapping[str, Value], keys: Iterable[str]) -> dict[str, tuple[Value, Value]]:
-    return {key: (old.get(key), new.get(key)) for key in keys}

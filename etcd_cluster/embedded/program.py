@@ -23,12 +23,13 @@ from etcd_cluster.embedded.passphrase import Crypter, passphrase
 from etcd_cluster.embedded.project import Configuration, Project, configuration, read_project, read_stack
 from etcd_cluster.embedded.providers import Providers, StepError
 from etcd_cluster.embedded.state import StackLock, State, StateError, read_document, state_folder
-from etcd_cluster.embedded.values import Values, plain, strings
+from etcd_cluster.embedded.values import Values
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.openssh import InterruptedRunError
 
 # Steps block a thread each while they wait for a machine.
 _THREADS = 64
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -184,7 +185,7 @@ def _interruptible(deployment: Deployment, providers: Providers, display: Displa
             providers.processes.stop(signal.SIGKILL)
             os._exit(130)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield
     finally:
@@ -234,7 +235,9 @@ def _execute(
     sys.argv = [str(opened.project.program)]
     os.chdir(opened.project.program)
     try:
-        loop.run_until_complete(run_in_stack(lambda: _without_result(runpy.run_path(".", run_name="__main__"))))
+        loop.run_until_complete(
+            run_in_stack(lambda: _without_result(runpy.run_path(str(opened.project.program), run_name="__main__")))
+        )
     except (StepError, StoppedError, InterruptedRunError):
         # Shown when it happened.
         deployment.failed = True
@@ -262,10 +265,8 @@ def _program_trace(error: BaseException, program: Path) -> str:
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r})"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "/site-packages/pulumi/" not in frame.filename and "<frozen" not in frame.filename]
+    own = [
+        frame for frame in frames if "/site-packages/pulumi/" not in frame.filename and "<frozen" not in frame.filename
+    ]
     trace = "".join(traceback.format_list(own[-6:]))
     return f"{type(error).__name__}: {error}\n{trace}".rstrip()
-
-
-def show(values: Values) -> list[str]:
-    return list(strings(plain(dict(values))))

@@ -116,7 +116,9 @@ class _Command:
 
     def update(self, old: Resource, goal: Resource, step: Step) -> Values:
         command = goal.inputs.get("update")
-        return self._run(goal.inputs, command if command is not None else goal.inputs.get("create"), old.outputs, goal, step)
+        return self._run(
+            goal.inputs, command if command is not None else goal.inputs.get("create"), old.outputs, goal, step
+        )
 
     def delete(self, old: Resource, step: Step) -> None:
         self._run(old.outputs, old.outputs.get("delete"), old.outputs, old, step)
@@ -144,7 +146,13 @@ class _Command:
         return {**kept, **streams}
 
     def _execute(
-        self, inputs: Values, command: str, previous: dict[str, str], step: Step, say_out: Say | None, say_err: Say | None
+        self,
+        inputs: Values,
+        command: str,
+        previous: dict[str, str],
+        step: Step,
+        say_out: Say | None,
+        say_err: Say | None,
     ) -> Completed:
         raise NotImplementedError
 
@@ -164,7 +172,13 @@ class _LocalCommand(_Command):
         return inputs, failures
 
     def _execute(
-        self, inputs: Values, command: str, previous: dict[str, str], step: Step, say_out: Say | None, say_err: Say | None
+        self,
+        inputs: Values,
+        command: str,
+        previous: dict[str, str],
+        step: Step,
+        say_out: Say | None,
+        say_err: Say | None,
     ) -> Completed:
         environment = {**os.environ, **cast("dict[str, str]", inputs.get("environment") or {})}
         if inputs.get("addPreviousOutputInEnv") is not False:
@@ -183,7 +197,9 @@ class _LocalCommand(_Command):
                 timeout_seconds=step.timeout_seconds,
             )
         except OSError as error:
-            raise StepError(f"cannot start {interpreter[0]} in {inputs.get('dir') or os.getcwd()}: {error.strerror}") from None
+            raise StepError(
+                f"cannot start {interpreter[0]} in {inputs.get('dir') or os.getcwd()}: {error.strerror}"
+            ) from None
 
     def _status(self, returncode: int) -> str:
         if returncode < 0:
@@ -228,7 +244,13 @@ class _RemoteCommand(_Command):
         return failures
 
     def _execute(
-        self, inputs: Values, command: str, previous: dict[str, str], step: Step, say_out: Say | None, say_err: Say | None
+        self,
+        inputs: Values,
+        command: str,
+        previous: dict[str, str],
+        step: Step,
+        say_out: Say | None,
+        say_err: Say | None,
     ) -> Completed:
         return self._ssh.run(
             _connection(cast(Values, inputs["connection"])),
@@ -301,11 +323,12 @@ class _Dynamic:
         olds, news = plain_values(old.outputs), plain_values(goal.inputs)
         with _readable_errors("diff"):
             result = self._provider(news, olds).diff(old.id, olds, news)
-        by_inputs = difference_of_inputs(old.inputs, goal.inputs)
-        changed = by_inputs.changed if result.changes is None else bool(result.changes)
-        paths = by_inputs.paths if changed else ()
-        replaces = tuple((str(key),) for key in result.replaces or ()) if changed else ()
-        return Difference(changed, paths or replaces, replaces, bool(result.delete_before_replace))
+        replaces = tuple((str(key),) for key in result.replaces or ())
+        delete_first = bool(result.delete_before_replace)
+        if result.changes is None:
+            by_inputs = difference_of_inputs(old.inputs, goal.inputs)
+            return Difference(by_inputs.changed, by_inputs.paths, replaces, delete_first)
+        return Difference(bool(result.changes), (), replaces, delete_first)
 
     def create(self, goal: Resource, step: Step) -> tuple[str, Values]:
         news = plain_values(goal.inputs)
@@ -331,7 +354,9 @@ class _Dynamic:
     def _provider(self, *sources: Values) -> Any:
         from pulumi.runtime._serialization import _deserialize
 
-        text = next((str(each[_PROVIDER_KEY]) for each in sources if each.get(_PROVIDER_KEY) not in (None, UNKNOWN)), None)
+        text = next(
+            (str(each[_PROVIDER_KEY]) for each in sources if each.get(_PROVIDER_KEY) not in (None, UNKNOWN)), None
+        )
         if text is None:
             raise StepError(f"its state holds no {_PROVIDER_KEY}")
         with self._unpickling:
@@ -379,4 +404,3 @@ def _as_serialized(values: dict[str, Any]) -> Values:
         return from_struct(loop.run_until_complete(rpc.serialize_properties(values, {})))
     finally:
         loop.close()
-

@@ -62,9 +62,9 @@ class Resource:
     def name(self) -> str:
         return self.urn.split("::", 3)[3]
 
-    def needs(self) -> set[str]:
+    def needs(self, *, parent: bool = True) -> set[str]:
         """The URNs of what must be there before this resource, and must stay until it is gone."""
-        needed = {self.parent, self.deleted_with, *self.dependencies, *self.replace_with}
+        needed = {self.deleted_with, *self.dependencies, *self.replace_with, self.parent if parent else ""}
         for urns in self.property_dependencies.values():
             needed.update(urns)
         return needed - {"", self.urn}
@@ -119,6 +119,7 @@ class State:
         self.current: dict[str, Resource] = {}
         self.replaced: list[Resource] = []
         self._writable = writable
+        self._completed: set[str] = set()
         self._records: dict[int, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._saving = threading.Lock()
@@ -137,7 +138,11 @@ class State:
     def put(self, resource: Resource, *, replaces: Resource | None = None) -> None:
         """Records a completed step. replaces: the old one stays, to be deleted later."""
         with self._lock:
-            old = self.current.pop(resource.urn, None)
+            old = self.current.get(resource.urn)
+            if resource.urn not in self._completed:
+                # What depends on others comes after them.
+                self._completed.add(resource.urn)
+                self.current.pop(resource.urn, None)
             self.current[resource.urn] = resource
             if old is not resource and old is not None and old == resource:
                 # Nothing to write: the record on disk says the same.

@@ -1,4 +1,4 @@
-"""Gives every machine etcd's programs: it downloads a release itself, gets a tarball sent, or has them from this machine."""
+"""Gives every machine etcd's programs: downloaded there, sent there, or found on this machine."""
 
 from __future__ import annotations
 

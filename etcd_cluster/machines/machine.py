@@ -31,6 +31,7 @@ class Machine:
     device: block device for etcd's data alone, such as `/dev/nvme1n1`; None keeps the data on the root file system.
     directory: holds everything of the member, which then runs as the caller; None is the system's standard places,
         with systemd.
+    boot: changes when the machine has restarted and nothing there brings its members back; None where systemd does.
     deleted_with: the resource whose deletion takes the whole machine away, so that nothing is run there on destroy.
     depends_on: what must exist before the machine can be reached.
     """
@@ -41,6 +42,7 @@ class Machine:
     ports: Ports = Ports()
     device: pulumi.Input[str] | None = None
     directory: str | None = None
+    boot: str | None = None
     deleted_with: pulumi.Resource | None = None
     depends_on: Sequence[pulumi.Resource] = ()
 

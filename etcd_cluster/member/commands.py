@@ -121,10 +121,10 @@ class MemberCommands:
                 **self._member_spec(machine),
                 "install": install,
                 **({"mirror": self._settings.install.mirror} if install == "release" else {}),
-                "delete-data": "yes" if self._settings.delete_data else "no",
             }
+            on_delete = {"data": "delete" if self._settings.delete_data else "keep"}
             stdin = _script("prepare", machine, variables)
-            self._prepared.append(self._run(machine, "prepare", spec, stdin, on_delete="remove"))
+            self._prepared.append(self._run(machine, "prepare", spec, stdin, on_delete=on_delete))
 
     def roll(self) -> None:
         """What has changed is taken up by a restart, one member at a time; then the member has to be healthy."""
@@ -211,13 +211,13 @@ class MemberCommands:
         stdin: pulumi.Input[str],
         *,
         depends_on: Sequence[pulumi.Resource] = (),
-        on_delete: str | None = None,
+        on_delete: Spec | None = None,
     ) -> Command:
         """A Command named CLUSTER-MEMBER-STEP. Nothing is run on a machine that is itself going away."""
-        full_spec: Spec = {"member": machine.name, **spec}
+        member: Spec = {"member": machine.name}
         arguments: dict[str, Any] = {
-            "create": command_line(step, full_spec),
-            "delete": command_line(on_delete, full_spec) if on_delete else None,
+            "create": command_line(step, {**member, **spec}),
+            "delete": command_line("remove", {**member, **on_delete}) if on_delete else None,
             "stdin": pulumi.Output.secret(stdin),
             "add_previous_output_in_env": False,
         }

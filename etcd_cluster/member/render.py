@@ -26,7 +26,7 @@ class Member:
 
     name: str
     address: str
-    ports: Ports = Ports()
+    ports: Ports = field(default_factory=Ports)
 
     def client_url(self, tls: bool) -> str:
         return url(self.address, self.ports.client, tls)

@@ -50,7 +50,12 @@ def bastion(tmp_path_factory: pytest.TempPathFactory, key: tuple[str, str]) -> I
 @pytest.fixture
 def node(server: sshd.Server, key: tuple[str, str]) -> Connection:
     return Connection(
-        "127.0.0.1", port=server.port, user=sshd.user(), private_key=key[0], host_key=server.host_key, dial_error_limit=2
+        "127.0.0.1",
+        port=server.port,
+        user=sshd.user(),
+        private_key=key[0],
+        host_key=server.host_key,
+        dial_error_limit=2,
     )
 
 
@@ -150,7 +155,9 @@ def test_a_broken_key_is_named_as_such(ssh: OpenSsh, node: Connection) -> None:
         ssh.run(replace(node, private_key="-----BEGIN OPENSSH PRIVATE KEY-----\nnot\n-----END-----"), "true")
 
 
-@pytest.mark.parametrize("mangle", [str.strip, lambda text: text.replace("\n", "\r\n")], ids=["no last newline", "CRLF"])
+@pytest.mark.parametrize(
+    "mangle", [str.strip, lambda text: text.replace("\n", "\r\n")], ids=["no last newline", "CRLF"]
+)
 def test_a_key_may_come_with_other_line_ends(ssh: OpenSsh, node: Connection, mangle) -> None:  # type: ignore[no-untyped-def]
     assert ssh.run(replace(node, private_key=mangle(node.private_key)), "true").returncode == 0
 
@@ -179,7 +186,9 @@ def test_a_machine_that_comes_up_late_is_waited_for(
 
     def dial() -> None:
         try:
-            ssh.run(replace(node, port=early.port, host_key=early.host_key, dial_error_limit=-1), "true", timeout_seconds=1)
+            ssh.run(
+                replace(node, port=early.port, host_key=early.host_key, dial_error_limit=-1), "true", timeout_seconds=1
+            )
         except SshUnreachableError as error:
             failed.append(error)
 

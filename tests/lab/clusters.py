@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import threading
 import time
@@ -12,12 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from etcd_cluster.embedded.passphrase import Crypter
+from etcd_cluster.embedded.state import State, read_document
+from etcd_cluster.embedded.values import plain_values
 from tests.lab import binaries
 from tests.lab.hosts import Host, Lab, LabError
-from tests.lab.stack import Run, Stack
+from tests.lab.stack import STACK, Engine, Run, Stack
 
 CLIENT_VERSION = "3.6.16"
 HEALTHY_SECONDS = 60.0
+PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----[^-]+-----END (?:[A-Z]+ )?PRIVATE KEY-----")
 CHANGES = re.compile(r"\b(created?|updated?|replaced?|deleted?)\b")
 
 
@@ -37,10 +42,11 @@ def changes_nothing(run: Run) -> bool:
 class Cluster:
     """A formed cluster, its stack and its hosts; acts as a client beside the hosts."""
 
-    def __init__(self, lab: Lab, hosts: list[Host], stack: Stack) -> None:
+    def __init__(self, lab: Lab, hosts: list[Host], stack: Stack, engine: Engine = Engine.EMBEDDED) -> None:
         self.lab = lab
         self.hosts = hosts
         self.stack = stack
+        self.engine = engine
         self.outputs: dict[str, Any] = {}
         self._etcdctl = binaries.ensure(CLIENT_VERSION) / "etcdctl"
 
@@ -55,6 +61,25 @@ class Cluster:
     def file(self, output: str) -> Path:
         """The file with an exported certificate or key."""
         return self.stack.folder.parent / f"{output}.pem"
+
+    def state_files(self) -> list[Path]:
+        return [path for path in self.stack.state.rglob("*") if path.is_file()]
+
+    def private_keys_in_state(self) -> set[str]:
+        """Every private key that the state holds, decrypted."""
+        if self.engine is Engine.PULUMI:
+            command = ["pulumi", "stack", "export", "--show-secrets", "--stack", STACK]
+            text = self.lab.run(command, cwd=self.stack.folder, env=self.stack.environment).stdout
+        else:
+            (file,) = (path for path in self.state_files() if path.suffix == ".json")
+            document = read_document(file)
+            passphrase = self.stack.environment["PULUMI_CONFIG_PASSPHRASE"]
+            state = State(file, Crypter(lambda: passphrase, document["encryptionsalt"], str(file)), writable=False)
+            state.load(document)
+            text = json.dumps([plain_values(resource.outputs) for resource in state.current.values()])
+        while "\\n" in text:  # JSON, and Pulumi keeps secrets as JSON inside of it
+            text = text.replace("\\\\n", "\\n").replace("\\n", "\n")
+        return private_keys(text)
 
     def etcdctl(self, *arguments: str, check: bool = True) -> str:
         """What etcdctl prints, as a client with the exported certificate that knows every endpoint."""
@@ -144,7 +169,7 @@ def watched_processes() -> Iterator[set[bytes]]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.02):
+        while not over.wait(0.05):
             for process in Path("/proc").glob("[0-9]*"):
                 for name in ("cmdline", "environ"):
                     try:
@@ -161,9 +186,16 @@ def watched_processes() -> Iterator[set[bytes]]:
         watcher.join()
 
 
+def private_keys(text: str) -> set[str]:
+    """Every private key in a text, as PEM."""
+    return {f"{key}\n" for key in PRIVATE_KEY.findall(text)}
+
+
 def traces(private_key_pem: str) -> list[str]:
     """Texts by which a private key is recognised: lines of its body, and a piece of it as the scripts carry it."""
-    body = [line for line in private_key_pem.splitlines() if len(line) > 30 and "-----" not in line]
+    header, *body = [line for line in private_key_pem.splitlines() if len(line) > 30]
+    if "OPENSSH" in header:
+        body = body[2:]  # all such keys begin alike
     assert body, "not a private key"
     carried = base64.b64encode(private_key_pem.encode()).decode()
-    return [*body, carried[60:140]]
+    return [*(line for line in body if "-----" not in line), carried[150:250]]

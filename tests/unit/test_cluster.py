@@ -116,7 +116,7 @@ def test_lines_say_what_a_reviewer_wants_to_see_and_nothing_else(three_hosts: Re
     )
     assert commands["etcd-host-1-prepare"].value("create") == (
         "bash -s -- prepare member=host-1 version=3.6.16 size=small tls=on peer-port=2380 device=/dev/nvme1n1 "
-        "install=release mirror=https://github.com/etcd-io/etcd/releases/download delete-data=no"
+        "install=release mirror=https://github.com/etcd-io/etcd/releases/download"
     )
     assert commands["etcd-host-1-roll"].value("create") == (
         "bash -s -- roll member=host-1 version=3.6.16 size=small tls=on peer-port=2380 device=/dev/nvme1n1 timeout=120"
@@ -129,8 +129,7 @@ def test_lines_say_what_a_reviewer_wants_to_see_and_nothing_else(three_hosts: Re
 def test_only_destroying_a_member_runs_something(three_hosts: Recording) -> None:
     deletes = {name: r.inputs.get("delete") for name, r in three_hosts.resources.items() if "Command" in r.type}
     assert {name for name, line in deletes.items() if line} == set(steps("prepare"))
-    assert deletes["etcd-host-1-prepare"].startswith("bash -s -- remove member=host-1 ")
-    assert deletes["etcd-host-1-prepare"].endswith(" delete-data=no")
+    assert deletes["etcd-host-1-prepare"] == "bash -s -- remove member=host-1 data=keep"
 
 
 def commands_of(recording: Recording) -> list[Recorded]:

@@ -185,7 +185,7 @@ remove() {
     systemctl daemon-reload
   fi
   rm -rf "$pki_path" "$configuration_path" "$versions_path" "$binaries_path" "$state_path/pending"
-  if [[ ${spec[delete-data]:-no} == yes ]]; then
+  if [[ ${spec[data]} == delete ]]; then
     say "deleting the data, as deleteData asks"
     rm -rf "$data_path" "$volume_path/etcd-cluster.json" "$state_path/formed"
   else

@@ -14,13 +14,13 @@ roll() {
 
 healthy_or_failed() { service_failed || healthy "$own_client_url"; }
 
-# Preconditions: every other member is healthy, so that quorum is kept without this one; and it does not lead.
+# Preconditions: every other member is healthy, so that quorum is kept without this one; and another one leads.
 restart_member() {
   local other
   for other in $(other_client_urls); do
     healthy "$other" || fail "not restarted, because the member at $other is not healthy; mend that first, then run again"
   done
-  if leads; then hand_over; fi
+  give_leadership_to "$(leader_meanwhile)"
   say "restarting with etcd $version"
   activate
   service_restart
@@ -32,21 +32,25 @@ other_client_urls() {
   for candidate in $client_urls; do [[ $candidate == "$own_client_url" ]] || echo "$candidate"; done
 }
 
-leads() {
-  [[ $(wc -w <<<"$client_urls") -gt 1 ]] &&
-    [[ $(status_field "$own_client_url" Leader) == "$(status_field "$own_client_url" MemberID)" ]]
+# The last in the order leads until its own turn, then the first, whose turn is over: followers before the leader.
+leader_meanwhile() {
+  if [[ $client_urls == *"$own_client_url" ]]; then
+    other_client_urls | head -n 1
+  else
+    other_client_urls | tail -n 1
+  fi
 }
 
-hand_over() {
-  local successor
-  successor=$(member_id "$(other_client_urls | head -n 1)")
-  say "moving leadership to member $successor first"
-  etcdctl_at "$own_client_url" move-leader "$successor" >/dev/null ||
-    fail "not restarted, because leadership could not be moved to member $successor; run again"
+# give_leadership_to CLIENT_URL (none in a cluster of one)
+give_leadership_to() {
+  local id
+  if [[ -z $1 || $(status_field "$1" Leader) == "$(status_field "$1" MemberID)" ]]; then return 0; fi
+  # move-leader takes the id as `member list` shows it: in hexadecimal.
+  id=$(etcdctl_at "$1" member list | awk -F ', ' -v url="$1" '$5 == url { print $1 }')
+  say "moving leadership to $1 first"
+  etcdctl_at "${client_urls// /,}" move-leader "$id" >/dev/null ||
+    fail "not restarted, because leadership could not be moved to $1; run again"
 }
-
-# member_id CLIENT_URL: in hexadecimal, as move-leader takes it.
-member_id() { etcdctl_at "$own_client_url" member list | awk -F ', ' -v url="$1" '$5 == url { print $1 }'; }
 
 # At most a few entries behind the most advanced member.
 caught_up() {
