@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, cast
 
 from etcd_cluster.errors import EtcdClusterError
 
@@ -33,6 +33,7 @@ _POLL_SECONDS = 0.25
 _GRACE_SECONDS = 3.0
 _ALIVE_INTERVAL_SECONDS = 5
 _ALIVE_COUNT = 3
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108
 # A master whose owner was killed ends by itself this long after its last command.
 _MASTER_IDLE_SECONDS = 120
 _FIRST_PAUSE_SECONDS = 0.25
@@ -199,8 +200,7 @@ def _collect(
     timeout_seconds: float | None,
     stopped: Callable[[], bool],
 ) -> Completed:
-    """Feeds and reads a process until it and its streams have ended, or, once it was told to end, for a short while."""
-    assert process.stdout is not None and process.stderr is not None
+    """Feeds and reads a process until it and its streams have ended, or, once it was told to end, a short while."""
     kept = bytearray()
     out = _Stream(on_stdout_line, kept)
     err = _Stream(on_stderr_line, kept)
@@ -208,7 +208,7 @@ def _collect(
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     told_at: float | None = None
     with process, selectors.DefaultSelector() as selector:
-        for pipe, stream in ((process.stdout, out), (process.stderr, err)):
+        for pipe, stream in ((cast("IO[bytes]", process.stdout), out), (cast("IO[bytes]", process.stderr), err)):
             os.set_blocking(pipe.fileno(), False)
             selector.register(pipe, selectors.EVENT_READ, stream)
         if process.stdin is not None:
@@ -226,7 +226,7 @@ def _collect(
                     ended = not key.data.read_some(key.fd)
                 if ended:
                     selector.unregister(key.fileobj)
-                    key.fileobj.close()  # type: ignore[union-attr]
+                    cast("IO[bytes]", key.fileobj).close()
             now = time.monotonic()
             if told_at is None and (stopped() or (deadline is not None and now > deadline)):
                 told_at = now
@@ -280,7 +280,7 @@ class _Stream:
     def flush(self) -> None:
         self._hand_on(self._begun)
 
-    def _hand_on(self, line: bytes) -> None:
+    def _hand_on(self, line: bytearray) -> None:
         text = line[:_LINE_BYTES].decode(errors="replace").rstrip()
         if text and self._on_line is not None:
             self._on_line(text)
@@ -419,7 +419,8 @@ class _Target:
                     through = f" through {self.connection.proxy.address}" if self.connection.proxy is not None else ""
                     raise SshUnreachableError(
                         f"cannot reach {self.connection.address}{through} after {attempt} attempt(s): {said}. "
-                        "Check that the machine is up, that its address and port are right, and that no firewall is between"
+                        "Check that the machine is up, that its address and port are right, and that no firewall "
+                        "is between"
                     )
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
@@ -446,7 +447,7 @@ class _Target:
 
 def _private_directory() -> Path:
     """A new 0700 directory with a short path (sockets allow about 100 characters), in memory where there is such."""
-    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm", tempfile.gettempdir()]
+    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), _SHARED_MEMORY, tempfile.gettempdir()]
     for base in candidates:
         if base and len(base) < 60 and os.path.isdir(base) and os.access(base, os.W_OK | os.X_OK):
             _sweep(Path(base))
@@ -458,9 +459,18 @@ def _sweep(base: Path) -> None:
     # A killed run could not remove its keys: the next one does.
     for left in base.glob("etcd-ssh-*-*"):
         with contextlib.suppress(OSError, ValueError):
-            if left.stat().st_uid == os.getuid() and not os.path.exists(f"/proc/{int(left.name.split('-')[2])}"):
-                if os.path.isdir("/proc/self"):
-                    shutil.rmtree(left, ignore_errors=True)
+            if left.stat().st_uid == os.getuid() and not _is_running(int(left.name.split("-")[2])):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _write_key(connection: Connection, path: Path) -> Path | None:
@@ -544,8 +554,8 @@ def _final_failure(connection: Connection, said: str) -> SshError | None:
     """The error that no further attempt can mend, or None."""
     if re.search(r"HOST IDENTIFICATION HAS CHANGED|Host key verification failed|host key is known", said):
         return SshHostKeyError(
-            f"host key of {connection.host} is not the pinned one: the machine was rebuilt, or something answers in its "
-            "place. If it was rebuilt, pin its new key (on the machine: cat /etc/ssh/ssh_host_ed25519_key.pub)"
+            f"host key of {connection.host} is not the pinned one: the machine was rebuilt, or something answers in "
+            "its place. If it was rebuilt, pin its new key (on the machine: cat /etc/ssh/ssh_host_ed25519_key.pub)"
         )
     if "no matching host key type" in said:
         return SshHostKeyError(
@@ -554,7 +564,8 @@ def _final_failure(connection: Connection, said: str) -> SshError | None:
         )
     if re.search(r"Load key .*(invalid format|error in libcrypto|incorrect passphrase)", said):
         return SshAuthenticationError(
-            f"the private key for {connection.user}@{connection.host} cannot be read: give an unencrypted OpenSSH or PEM key"
+            f"the private key for {connection.user}@{connection.host} cannot be read: give an unencrypted key, in "
+            "OpenSSH's or PEM format"
         )
     if re.search(r"Permission denied|Too many authentication failures|No more authentication methods", said):
         held = "the key" if connection.private_key is not None else "every key of the ssh-agent"

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etcd_cluster.embedded.state import Resource
 from etcd_cluster.embedded.values import Values, to_struct
 from etcd_cluster.errors import EtcdClusterError
-
-if TYPE_CHECKING:
-    from pulumi.runtime.proto import resource_pb2
 
 RETRY_LIMIT = 100
 
@@ -62,7 +59,7 @@ class Hooks:
         old: Resource | None = None,
         done: bool = False,
     ) -> None:
-        """Runs the hooks of one kind that are bound to a resource. done: the operation is over, its outputs are known."""
+        """Runs a resource's hooks of one kind. done: the operation is over, its outputs are known."""
         names = resource.hooks.get(kind)
         if not names:
             return
@@ -122,7 +119,7 @@ class Hooks:
         return self._hooks[name]
 
 
-def _call(hook: _Hook, request: bytes) -> resource_pb2.ResourceHookResponse | resource_pb2.ErrorHookResponse | Any:
+def _call(hook: _Hook, request: bytes) -> Any:
     async def call() -> Any:
         return await hook.function(request)
 

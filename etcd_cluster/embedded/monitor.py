@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import empty_pb2
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks
@@ -36,7 +36,7 @@ class _NoMocks(Mocks):
 
 
 class Monitor(MockMonitor):
-    """What the SDK takes for the engine's resource monitor. other_outputs: the outputs of another stack, by its name."""
+    """What the SDK takes for the engine's resource monitor. other_outputs: the outputs of a stack, by its name."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class Monitor(MockMonitor):
         resource = self._completed.get(str(arguments.get("urn")))
         if resource is None:
             raise StepError(f"unknown resource {arguments.get('urn')}")
-        answer = to_struct({"urn": resource.urn, "id": resource.id, "state": resource.outputs})
-        return resource_pb2.ResourceInvokeResponse(**{"return": answer})
+        answer: Any = {"return": to_struct({"urn": resource.urn, "id": resource.id, "state": resource.outputs})}
+        return resource_pb2.ResourceInvokeResponse(**answer)
 
     def RegisterResourceHook(self, request: Any) -> Any:
         self._hooks.register(
@@ -106,7 +106,7 @@ class Monitor(MockMonitor):
         return empty_pb2.Empty()
 
     def GetDeploymentInfo(self, request: Any) -> Any:
-        features = super().GetDeploymentInfo(request).supportedFeatures
+        features = cast(Any, super()).GetDeploymentInfo(request).supportedFeatures
         kept = [feature for feature in features if feature not in _UNAVAILABLE_FEATURES]
         return resource_pb2.DeploymentInfo(supportedFeatures=kept)
 
@@ -119,14 +119,13 @@ class Monitor(MockMonitor):
 class Engine:
     """What the SDK takes for the engine: shows what a program logs."""
 
-    _SEVERITIES = {engine_pb2.INFO: "info", engine_pb2.WARNING: "warning", engine_pb2.ERROR: "error"}
-
     def __init__(self, display: Display) -> None:
         self._display = display
 
     def Log(self, request: Any) -> Any:
-        if request.severity in self._SEVERITIES:
-            self._display.note(self._SEVERITIES[request.severity], request.message)
+        severities = {engine_pb2.INFO: "info", engine_pb2.WARNING: "warning", engine_pb2.ERROR: "error"}
+        if request.severity in severities:
+            self._display.note(severities[request.severity], request.message)
         return empty_pb2.Empty()
 
     def RequirePulumiVersion(self, request: Any) -> Any:

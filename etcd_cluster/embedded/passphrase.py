@@ -43,10 +43,11 @@ class Crypter:
         """The salt and a known text, by which a wrong passphrase is told; "" while nothing was encrypted."""
         return self._state
 
-    def derive(self) -> None:
+    def derive(self) -> bytes:
+        """The key. Raises PassphraseError if the passphrase is not the right one."""
         with self._deriving:
             if self._key is not None:
-                return
+                return self._key
             if not self._state:
                 salt = os.urandom(_SALT_BYTES)
                 key = _derive(self._passphrase(), salt)
@@ -63,19 +64,17 @@ class Crypter:
                         "PULUMI_CONFIG_PASSPHRASE_FILE to the one that its secrets were written with"
                     )
             self._key = key
+            return key
 
     def encrypt(self, text: str) -> str:
-        self.derive()
+        key = self.derive()
         # An unchanged secret keeps its ciphertext, so that an unchanged state is an unchanged file.
         if text not in self._ciphertexts:
-            assert self._key is not None
-            self._ciphertexts[text] = _seal(self._key, text)
+            self._ciphertexts[text] = _seal(key, text)
         return self._ciphertexts[text]
 
     def decrypt(self, ciphertext: str) -> str:
-        self.derive()
-        assert self._key is not None
-        text = _open(self._key, ciphertext)
+        text = _open(self.derive(), ciphertext)
         if text is None:
             raise PassphraseError(f"{self._where}: a secret in it is damaged")
         self._ciphertexts[text] = ciphertext

@@ -1,4 +1,4 @@
-"""Decides what is to be done with a resource, from how it was and how it should be. Pure: no process, no file, no SDK."""
+"""Decides what is to be done with a resource, from how it was and how it should be. No process, no file, no SDK."""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ class _Stack:
         path = self.folder / f"{stack}.json"
         if (before and before[-1] != self.project.name) or not path.exists():
             raise StateError(
-                f"stack reference {name!r}: there is no such stack in {self.folder}. Without the Pulumi CLI only stacks of "
-                f"the same project ({self.project.name}) can be referred to"
+                f"stack reference {name!r}: there is no such stack in {self.folder}. Without the Pulumi CLI only "
+                f"stacks of the same project ({self.project.name}) can be referred to"
             )
         document = read_document(path)
         state = State(path, self._crypter(document["encryptionsalt"], f"the state of stack {stack} ({path})"), False)

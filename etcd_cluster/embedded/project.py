@@ -94,7 +94,8 @@ def _apply_declared(project: Project, stack: str, values: dict[str, Any], secret
         listed = ", ".join(repr(key) for key in sorted(missing))
         plural = "values" if len(missing) > 1 else "value"
         raise ProjectError(
-            f"stack {stack!r} is missing configuration {plural} {listed}: write them under `config:` in Pulumi.{stack}.yaml"
+            f"stack {stack!r} is missing configuration {plural} {listed}: write them under `config:` in "
+            f"Pulumi.{stack}.yaml"
         )
 
 
@@ -112,11 +113,9 @@ def _split(full: str) -> tuple[str, tuple[str | int, ...]]:
 def _get(values: Mapping[str, Any], root: str, path: tuple[str | int, ...]) -> tuple[bool, Any]:
     at: Any = values
     for step in (root, *path):
-        if isinstance(at, dict) and step in at:
+        try:
             at = at[step]
-        elif isinstance(at, list) and isinstance(step, int) and step < len(at):
-            at = at[step]
-        else:
+        except (KeyError, IndexError, TypeError):
             return False, None
     return True, at
 

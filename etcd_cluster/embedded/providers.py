@@ -37,6 +37,9 @@ _PREVIOUS_STDERR = "PULUMI_COMMAND_STDERR"
 _PROVIDER_KEY = "__provider"
 _DYNAMIC_TYPE = "pulumi-python:dynamic"
 
+_CONNECTION_DEFAULTS: Values = {"user": "root", "port": 22.0, "dialErrorLimit": 10.0, "perDialTimeout": 15.0}
+_UNSUPPORTED = {"password": "privateKey", "privateKeyPassword": "an unencrypted privateKey, or the ssh-agent"}
+
 Say = Callable[[str], None]
 
 
@@ -138,9 +141,8 @@ class _Command:
             except CommandTimeoutError as error:
                 raise StepError(f"running {_quoted(command)}: {_tail(str(error))}") from None
             if completed.returncode != 0:
-                raise StepError(
-                    f"{self._status(completed.returncode)}: running {_quoted(command)}:\n{_tail(completed.combined)}".rstrip()
-                )
+                status, tail = self._status(completed.returncode), _tail(completed.combined)
+                raise StepError(f"{status}: running {_quoted(command)}:\n{tail}".rstrip())
             streams = {"stdout": completed.stdout.removesuffix("\n"), "stderr": completed.stderr.removesuffix("\n")}
         kept = {key: value for key, value in inputs.items() if key not in streams}
         return {**kept, **streams}
@@ -208,9 +210,6 @@ class _LocalCommand(_Command):
 
 
 class _RemoteCommand(_Command):
-    _CONNECTION_DEFAULTS: Values = {"user": "root", "port": 22.0, "dialErrorLimit": 10.0, "perDialTimeout": 15.0}
-    _UNSUPPORTED = {"password": "privateKey", "privateKeyPassword": "an unencrypted privateKey, or the ssh-agent"}
-
     def __init__(self, ssh: OpenSsh) -> None:
         self._ssh = ssh
 
@@ -222,13 +221,13 @@ class _RemoteCommand(_Command):
         connection = plain(inputs.get("connection"))
         if isinstance(connection, dict):
             proxy = connection.get("proxy")
-            with_defaults: Values = {**self._CONNECTION_DEFAULTS, **connection}
+            with_defaults: Values = {**_CONNECTION_DEFAULTS, **connection}
             if isinstance(proxy, dict):
-                with_defaults["proxy"] = {**self._CONNECTION_DEFAULTS, **proxy}
+                with_defaults["proxy"] = {**_CONNECTION_DEFAULTS, **proxy}
             inputs = {**inputs, "connection": Secret(with_defaults)}
             hops = [("connection", connection), *([("connection.proxy", proxy)] if isinstance(proxy, dict) else [])]
             for path, hop in hops:
-                failures += self._check_hop(path, cast(Values, hop))
+                failures += self._check_hop(path, hop)
         elif connection != UNKNOWN:
             failures.append(CheckFailure("connection", "missing: say which machine to run on"))
         return inputs, failures
@@ -237,7 +236,7 @@ class _RemoteCommand(_Command):
         failures = []
         if not hop.get("host"):
             failures.append(CheckFailure(f"{path}.host", "missing"))
-        for key, instead in self._UNSUPPORTED.items():
+        for key, instead in _UNSUPPORTED.items():
             if hop.get(key) is not None:
                 reason = f"is not supported without the Pulumi CLI: use {instead}"
                 failures.append(CheckFailure(f"{path}.{key}", reason))
@@ -361,14 +360,16 @@ class _Dynamic:
             raise StepError(f"its state holds no {_PROVIDER_KEY}")
         with self._unpickling:
             if text not in self._unpickled:
-                import dill
+                import dill  # type: ignore[import-untyped]
 
+                pickled = base64.b64decode(text)
                 try:
-                    provider = _deserialize(lambda: dill.loads(base64.b64decode(text)))
+                    # What it runs came from the program itself, or from its state.
+                    provider = _deserialize(lambda: dill.loads(pickled))  # noqa: S301
                 except (ImportError, AttributeError) as error:
                     raise StepError(
-                        f"its provider cannot be loaded: {error}. A provider's module and class must stay importable for "
-                        "as long as a stack holds resources of it"
+                        f"its provider cannot be loaded: {error}. A provider's module and class must stay importable "
+                        "for as long as a stack holds resources of it"
                     ) from error
                 self._configure(provider)
                 self._unpickled[text] = provider

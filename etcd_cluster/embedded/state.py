@@ -88,14 +88,12 @@ def _to_json(resource: Resource, encrypt: Callable[[str], str]) -> dict[str, Any
 
 
 def _from_json(record: Mapping[str, Any], decrypt: Callable[[str], str]) -> Resource:
-    known = {"urn", "type", "custom", *_DEFAULTS}
-    return Resource(
-        **{
-            name: decode(value, decrypt) if name in _VALUE_FIELDS else value
-            for name, value in record.items()
-            if name in known
-        }
-    )
+    known: dict[str, Any] = {
+        name: decode(value, decrypt) if name in _VALUE_FIELDS else value
+        for name, value in record.items()
+        if name in _DEFAULTS or name in ("urn", "type", "custom")
+    }
+    return Resource(**known)
 
 
 def state_folder(environment: Mapping[str, str], project: str) -> Path:
@@ -144,13 +142,11 @@ class State:
                 self._completed.add(resource.urn)
                 self.current.pop(resource.urn, None)
             self.current[resource.urn] = resource
-            if old is not resource and old is not None and old == resource:
+            record = self._records.pop(id(old), None)
+            if record is not None and old == resource and replaces is None:
                 # Nothing to write: the record on disk says the same.
-                if id(old) in self._records:
-                    self._records[id(resource)] = self._records.pop(id(old))
-                    return
-            if old is not None and old is not resource:
-                self._records.pop(id(old), None)
+                self._records[id(resource)] = record
+                return
             if replaces is not None:
                 replaces.pending_deletion = True
                 self._records.pop(id(replaces), None)
@@ -202,14 +198,13 @@ class State:
 def read_document(path: Path) -> dict[str, Any]:
     """The state file as JSON, or an empty one."""
     try:
-        document = json.loads(path.read_bytes())
+        document: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {"version": _VERSION, "encryptionsalt": "", "resources": []}
     except (OSError, ValueError) as error:
         raise StateError(f"cannot read the state file {path}: {error}. Restore it from a backup") from None
     if document.get("version") != _VERSION:
         raise StateError(f"{path} is of version {document.get('version')!r}, this program reads {_VERSION}: update it")
-    assert isinstance(document, dict)
     return document
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 if TYPE_CHECKING:
     from google.protobuf import struct_pb2
 
 # The SDK's own marks on the wire (pulumi.runtime.rpc); repeated here because importing the SDK takes half a second.
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
-_SECRET = "1b47061264138c4ac30d75fd1eb44270"
+_SECRET_MARK = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 
@@ -29,7 +29,7 @@ class Secret:
         return "[secret]"
 
 
-Value: TypeAlias = "None | bool | float | str | Secret | list[Value] | dict[str, Value]"
+Value: TypeAlias = "bool | float | str | Secret | list[Value] | dict[str, Value] | None"
 Values: TypeAlias = "dict[str, Value]"
 
 
@@ -49,7 +49,7 @@ def _from_protobuf(value: struct_pb2.Value) -> Value:
         return [_from_protobuf(item) for item in value.list_value.values]
     if kind == "struct_value":
         mapping = from_struct(value.struct_value)
-        if mapping.get(_SIGNATURE) == _SECRET:
+        if mapping.get(_SIGNATURE) == _SECRET_MARK:
             return secret(mapping.get("value"))
         return mapping
     return None
@@ -66,7 +66,7 @@ def to_struct(values: Mapping[str, Value]) -> struct_pb2.Struct:
 
 def _to_protobuf(value: Value, target: struct_pb2.Value) -> None:
     if isinstance(value, Secret):
-        value = {_SIGNATURE: _SECRET, "value": value.value}
+        value = {_SIGNATURE: _SECRET_MARK, "value": value.value}
     if value is None:
         target.null_value = 0  # type: ignore[assignment]
     elif isinstance(value, bool):
@@ -88,7 +88,7 @@ def _to_protobuf(value: Value, target: struct_pb2.Value) -> None:
 def encode(value: Value, encrypt: Callable[[str], str]) -> object:
     """The JSON form of a value, every secret in it encrypted."""
     if isinstance(value, Secret):
-        return {_SIGNATURE: _SECRET, "ciphertext": encrypt(json.dumps(value.value))}
+        return {_SIGNATURE: _SECRET_MARK, "ciphertext": encrypt(json.dumps(value.value))}
     if isinstance(value, list):
         return [encode(item, encrypt) for item in value]
     if isinstance(value, dict):
@@ -96,15 +96,15 @@ def encode(value: Value, encrypt: Callable[[str], str]) -> object:
     return value
 
 
-def decode(value: object, decrypt: Callable[[str], str]) -> Value:
+def decode(value: Any, decrypt: Callable[[str], str]) -> Value:
+    """The value of what `encode` made, or of any JSON."""
     if isinstance(value, dict):
-        if value.get(_SIGNATURE) == _SECRET:
+        if value.get(_SIGNATURE) == _SECRET_MARK:
             return Secret(json.loads(decrypt(value["ciphertext"])))
         return {key: decode(item, decrypt) for key, item in value.items()}
     if isinstance(value, list):
         return [decode(item, decrypt) for item in value]
-    assert value is None or isinstance(value, (bool, int, float, str))
-    return value
+    return cast(Value, value)
 
 
 def secret(value: Value) -> Secret:

@@ -45,14 +45,16 @@ class LocalMachines:
     def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
         folder = self.folder(cluster, pulumi.get_project(), pulumi.get_stack())
         return [
-            Machine(name, "127.0.0.1", connection=None, ports=self._ports(index), directory=str(folder / name))
+            Machine(
+                name,
+                "127.0.0.1",
+                connection=None,
+                ports=self._ports(index),
+                directory=str(directory / name),
+                boot=_boot(),
+            )
             for index, name in enumerate(names)
         ]
-
-    def folder(self, cluster: str, project: str, stack: str) -> Path:
-        """Holds one folder a member."""
-        directory = self.directory or _share() / "etcd-cluster" / project / stack
-        return Path(directory).expanduser().absolute() / cluster
 
     def _ports(self, index: int) -> Ports:
         first = self.base_port + PORTS_A_MEMBER * index
