@@ -1,7 +1,21 @@
 # shellcheck shell=sh
 # What up, down, env and test share: messages, Python and its locked dependencies, and which engine has a stack.
-# Source it from the project's folder: . scripts/lib.sh
+# They source it, then call `enter` first.
 set -eu
+
+# enter FOLDER: go to the project. Folders that the caller named stay those that it meant.
+enter() {
+  for name in ETCD_CLUSTER_STATE_DIR ETCD_CLUSTER_CACHE_DIR; do
+    eval "folder=\${$name:-}"
+    # shellcheck disable=SC2154  # set by eval
+    case $folder in
+      '' | /*) ;;
+      '~/'*) export "$name=$HOME/${folder#??}" ;;
+      *) export "$name=$PWD/$folder" ;;
+    esac
+  done
+  cd "$1"
+}
 
 # Progress goes to standard error: the standard output of `env` is for eval.
 say() { printf '%s\n' "$*" >&2; }
@@ -127,15 +141,6 @@ find_state() {
   chmod 700 "$state"
 }
 
-# absolute_folders: relative ones are the caller's, so this comes before any cd.
-absolute_folders() {
-  for name in ETCD_CLUSTER_STATE_DIR ETCD_CLUSTER_CACHE_DIR; do
-    eval "folder=\${$name:-}"
-    # shellcheck disable=SC2154  # set by eval
-    case $folder in '' | /* | '~'*) ;; *) export "$name=$PWD/$folder" ;; esac
-  done
-}
-
 # owner_of STACK: `embedded` or `pulumi`, whichever has it; nothing for a stack that neither has.
 owner_of() {
   if [ -s "$state/$1.json" ] && ! grep -q '"resources":\[\]' "$state/$1.json"; then
@@ -201,7 +206,32 @@ passphrase({}, pathlib.Path(sys.argv[1]), lambda text: print(text, file=sys.stde
   export PULUMI_CONFIG_PASSPHRASE_FILE="$state/passphrase"
 }
 
-# can_ask: a person is there.
+# find_owner STACK: sets `engine` to the one that has the stack (embedded, pulumi, or nothing for neither), ready to use.
+# A stack keeps its engine: the other one does not know what is there.
+find_owner() {
+  engine=$(owner_of "$1") pulumi='' without_pulumi=''
+  [ "$engine" != embedded ] || return 0
+  find_pulumi
+  if [ -n "$pulumi" ]; then
+    use_pulumi "$1"
+    if [ -n "$engine" ] || pulumi_has "$1"; then engine=pulumi; fi
+  elif [ -n "$engine" ]; then
+    fail "stack $1 was made with the Pulumi CLI, and only that knows it: $without_pulumi. Install it again: https://www.pulumi.com/docs/install"
+  fi
+}
+
+pulumi_has() { "$pulumi" stack output --json --stack "$1" --non-interactive >/dev/null 2>&1 </dev/null; }
+
+# embedded OPERATION STACK OPTIONS...: the engine of this project, in etcd_cluster/embedded.
+embedded() {
+  operation=$1 of=$2
+  shift 2
+  "$venv_python" -m etcd_cluster.embedded "$operation" --stack "$of" "$@"
+}
+
+# --- People ---
+
+# can_ask: someone is there to answer.
 can_ask() { [ -z "${CI:-}" ] && [ -t 0 ] && [ -t 2 ]; }
 
 # confirm QUESTION
@@ -210,7 +240,3 @@ confirm() {
   read -r answer || answer=''
   case $answer in y | Y | yes) ;; *) fail 'nothing was done' ;; esac
 }
-
-# engine ARGUMENTS...: the embedded one, for the stack in `stack`.
-# shellcheck disable=SC2154  # set by up, down and env
-embedded() { "$venv_python" -m etcd_cluster.embedded "$@" --stack "$stack"; }

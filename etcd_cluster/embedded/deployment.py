@@ -160,9 +160,8 @@ class Deployment:
             goal = replace(goal, inputs=keep_ignored(old.inputs, goal.inputs, goal.ignore_changes))
         goal = self._checked(provider, goal, old)
         decision = decide(old, goal, self._difference(provider, old, goal), self._replaced)
-        if decision.operation is not Operation.REPLACE:
+        if old is None or decision.operation is not Operation.REPLACE:
             return decision, old, goal, []
-        assert old is not None
         if old.protect and goal.protect:
             raise StepError(
                 f"unable to replace resource {goal.urn!r} as it is currently marked for protection. Remove `protect` "
@@ -227,8 +226,7 @@ class Deployment:
 
     def _carry_out(self, decision: Decision, old: Resource | None, goal: Resource, first: list[Resource]) -> Resource:
         operation = decision.operation
-        if operation is Operation.SAME:
-            assert old is not None
+        if old is not None and operation is Operation.SAME:
             new = marked_outputs(replace(goal, id=old.id, outputs=old.outputs))
             self._state.put(new)
             self._display.unchanged(new)
@@ -241,8 +239,7 @@ class Deployment:
             for each in first:
                 if not each.pending_replacement:
                     self._delete(each, keep_for_replacement=True)
-            if operation is Operation.UPDATE:
-                assert old is not None
+            if old is not None and operation is Operation.UPDATE:
                 new = self._update(old, goal)
             else:
                 replaces = operation is Operation.REPLACE and not decision.delete_first

@@ -104,7 +104,7 @@ def destroy(stack: str = "dev", directory: str | Path = ".", *, stream: TextIO |
         state = opened.state(writable=True)
         config = opened.configuration()
         _make_importable(opened.project)
-        with _deployment(opened, config, state, display, dry_run=False) as (deployment, hooks):
+        with _deployment(opened, config, state, display, dry_run=False) as (deployment, _):
             display.heading(f"Destroying stack {stack} of {opened.project.name}")
             began = time.monotonic()
             deployment.destroy()

@@ -15,6 +15,7 @@ from etcd_cluster.sizes import Size
 
 DEFAULT_MEMBERS = 3
 PORTS_A_MEMBER = 10
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class LocalMachines:
             )
         return tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
 
+    def folder(self, cluster: str, project: str, stack: str) -> Path:
+        """What holds all of one cluster: a folder for each member."""
+        base = Path(self.directory) if self.directory else _share() / "etcd-cluster" / project / stack
+        return base.expanduser().absolute() / cluster
+
     def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
         folder = self.folder(cluster, pulumi.get_project(), pulumi.get_stack())
         return [
@@ -50,7 +56,7 @@ class LocalMachines:
                 "127.0.0.1",
                 connection=None,
                 ports=self._ports(index),
-                directory=str(directory / name),
+                directory=str(folder / name),
                 boot=_boot(),
             )
             for index, name in enumerate(names)
@@ -59,6 +65,14 @@ class LocalMachines:
     def _ports(self, index: int) -> Ports:
         first = self.base_port + PORTS_A_MEMBER * index
         return Ports(client=first, peer=first + 1, metrics=first + 2)
+
+
+def _boot() -> str | None:
+    """Short for the kernel's id of this boot; None where there is none (not Linux)."""
+    try:
+        return BOOT_ID.read_text()[:8]
+    except OSError:
+        return None
 
 
 def _share() -> Path:

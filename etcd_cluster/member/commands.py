@@ -163,6 +163,7 @@ class MemberCommands:
             "tls": _on(self._settings.tls),
             "peer-port": str(machine.ports.peer),
             **_device(machine),
+            **({"boot": machine.boot} if machine.boot else {}),
             **{f"etcd.{key}": str(value) for key, value in self._settings.user_options.items()},
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -19,6 +20,7 @@ from etcd_cluster import (
     LocalMachines,
     Ssh,
 )
+from etcd_cluster.machines import local
 from tests.unit.recording import Recorded, Recording, record
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
@@ -253,6 +255,19 @@ def test_members_on_this_machine_use_local_commands_and_one_set_of_programs() ->
     assert {command.type for command in commands} == {"command:local:Command"}
     assert [name for name in recording.resources if name.endswith("binaries")] == ["etcd-binaries"]
     assert recording.outputs["etcd"]["endpoints"] == [f"https://127.0.0.1:{port}" for port in (2379, 2389, 2399)]
+
+
+def test_members_on_this_machine_are_started_again_after_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def prepare_line(boot: str) -> str:
+        (tmp_path / "boot_id").write_text(boot)
+        monkeypatch.setattr(local, "BOOT_ID", tmp_path / "boot_id")
+        recording = build(machines=LocalMachines(directory="/srv/etcd"))
+        return str(recording.resources["etcd-etcd-1-prepare"].value("create"))
+
+    assert prepare_line("first") == prepare_line("first")
+    assert prepare_line("first") != prepare_line("second")
 
 
 def test_two_clusters_live_in_one_program() -> None:

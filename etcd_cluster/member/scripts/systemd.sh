@@ -25,7 +25,8 @@ service_restart() {
   service_start
 }
 
-service_stop() { systemctl stop etcd.service; }
+# A unit that is not there is stopped, too.
+service_stop() { systemctl stop etcd.service 2>/dev/null || [[ -z $(service_pid) ]]; }
 
 # Gave up, or keeps dying: waiting longer is no use.
 service_failed() {
