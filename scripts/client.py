@@ -68,7 +68,7 @@ def exports(outputs: Outputs, credentials: Mapping[str, str], programs: Path | N
     lines += [f"unset {name}" for name in CREDENTIALS if name not in credentials]
     if programs:
         folder = shlex.quote(str(programs))
-        lines.append(f'case ":$PATH:" in :{folder}:*) ;; *) export PATH={folder}:"$PATH" ;; esac')
+        lines.append(f'case ":$PATH:" in *:{folder}:*) ;; *) export PATH={folder}:"$PATH" ;; esac')
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ enter() {
     # shellcheck disable=SC2154  # set by eval
     case $folder in
       '' | /*) ;;
-      '~/'*) export "$name=$HOME/${folder#??}" ;;
+      "~"/*) export "$name=$HOME/${folder#??}" ;;
       *) export "$name=$PWD/$folder" ;;
     esac
   done
@@ -43,7 +43,8 @@ with_dots() {
   while sleep 1; do printf . >&2; done &
   ticker=$!
   if "$@" >"$scratch/log" 2>&1 </dev/null; then status=0; else status=$?; fi
-  kill "$ticker" && wait "$ticker" 2>/dev/null || true
+  kill "$ticker"
+  wait "$ticker" 2>/dev/null || true
   ticker=''
   if [ "$status" -eq 0 ]; then say ' done'; else
     say ' failed:'
