@@ -19,7 +19,7 @@ class EtcdCluster(pulumi.ComponentResource):
     endpoints: client URLs, one a member.
     members: member name -> {"address", "clientUrl", "peerUrl"}.
     ca_certificate, client_certificate, client_key: PEM for clients, the key secret; empty texts without TLS.
-    version: of etcd.
+    version: of etcd, as installed: a demo on this machine may have fallen back to another one.
 
     All of them resolve once every member is healthy. Raises `ConfigurationError` for arguments that cannot work, before
     any resource is registered.
@@ -53,6 +53,7 @@ class EtcdCluster(pulumi.ComponentResource):
             tls=settings.tls,
             peer_urls=members.peer_urls,
             reports={member: check.stdout for member, check in checks.items()},
+            report_scripts=members.check_scripts,
             connections={machine.name: machine.connection for machine in machines if machine.connection},
             opts=child,
         )
@@ -68,7 +69,7 @@ class EtcdCluster(pulumi.ComponentResource):
         self.client_key = pulumi.Output.secret(
             _once(health, certificates.client.private_key_pem if certificates else "")
         )
-        self.version = _once(health, settings.version)
+        self.version = _once(health, binaries[machines[0].name]["version"])
         self.register_outputs(
             {
                 "endpoints": self.endpoints,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import subprocess
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.install.delivery import parse_connection
-from etcd_cluster.openssh import OpenSsh
+from etcd_cluster.openssh import Completed, OpenSsh
 from etcd_cluster.versions import Version
 
 CLOCK_TOLERANCE_SECONDS = 5.0
@@ -37,7 +38,7 @@ CLOCK_TOLERANCE_SECONDS = 5.0
 
 Properties = dict[str, Any]
 
-INPUTS = ("cluster", "version", "tls", "peer_urls", "reports", "connections")
+INPUTS = ("cluster", "version", "tls", "peer_urls", "reports", "report_scripts", "connections")
 
 
 class FormationError(EtcdClusterError):
@@ -57,9 +58,13 @@ class FormationProvider(ResourceProvider):
         return DiffResult(changes=olds["version"] != news["version"], replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
-        reports = {name: json.loads(report) for name, report in props["reports"].items()}
+        recorded = {name: json.loads(report) for name, report in props["reports"].items()}
+        current = current_reports(props.get("report_scripts") or {}, props["connections"])
+        reports = dict(sorted({**recorded, **current}.items()))  # Pulumi keeps no order
         token = agree_on_token(reports)
-        require_clocks_together(clock_offsets(props["connections"]))
+        require_clocks_together(
+            {name: current[name]["clock_offset"] for name in props["connections"] if name in current}
+        )
         founders = {name: report["machine"] for name, report in reports.items()}
         return CreateResult(token, {**_inputs(props), "token": token, "founders": founders})
 
@@ -145,21 +150,36 @@ def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
 _UNCHANGED = "; nothing was changed on any machine"
 
 
-def clock_offsets(connections: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds by which each machine's clock is ahead of this one's. Empty for members on this machine, and where no
-    OpenSSH client is installed to ask with (each machine still keeps its own clock by NTP)."""
-    if not connections or shutil.which("ssh") is None:
+def current_reports(
+    scripts: Mapping[str, str], connections: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """What the machines report now, with `clock_offset`. Preflight's own reports may be those of an earlier run, which
+    was refused here and whose causes were mended since. Empty where no OpenSSH client is installed to ask with."""
+    if not scripts or (connections and shutil.which("ssh") is None):
         return {}
-    with OpenSsh() as ssh, ThreadPoolExecutor(len(connections)) as threads:
+    command = "bash -s -- report"
+    with OpenSsh() as ssh, ThreadPoolExecutor(len(scripts)) as threads:
 
-        def offset(inputs: Mapping[str, Any]) -> float:
-            connection = parse_connection(inputs)
-            ssh.run(connection, "true", stdin=None)  # connecting is not part of the measurement
+        def report(name: str) -> Mapping[str, Any]:
+            answer: Completed | subprocess.CompletedProcess[str]
             before = time.time()
-            clock = float(ssh.run(connection, "date +%s.%N", stdin=None).stdout)
-            return clock - (before + time.time()) / 2
+            if name in connections:
+                answer = ssh.run(parse_connection(connections[name]), command, stdin=scripts[name])
+            else:
+                answer = subprocess.run(
+                    command.split(), input=scripts[name], capture_output=True, text=True, check=False
+                )
+            if answer.returncode != 0:
+                raise FormationError(f"{name}: cannot be asked for its report: {answer.stderr.strip()}" + _UNCHANGED)
+            found: dict[str, Any] = json.loads(answer.stdout)
+            return {**found, "clock_offset": clock_offset(found["clock"], before, time.time())}
 
-        return dict(zip(connections, threads.map(offset, connections.values()), strict=True))
+        return dict(zip(scripts, threads.map(report, scripts), strict=True))
+
+
+def clock_offset(clock: float, before: float, after: float) -> float:
+    """Seconds by which a clock is surely ahead of this machine's: it was read between `before` and `after`."""
+    return max(clock - after, 0.0) + min(clock - before, 0.0)
 
 
 def require_clocks_together(offsets: Mapping[str, float]) -> None:
@@ -174,7 +194,7 @@ def require_clocks_together(offsets: Mapping[str, float]) -> None:
 
 
 def _inputs(props: Mapping[str, Any]) -> Properties:
-    return {name: props[name] for name in INPUTS}
+    return {name: props.get(name) for name in INPUTS}
 
 
 def _known(value: object) -> bool:
@@ -190,8 +210,8 @@ class Formation(Resource, module="cluster", name="Formation"):
     """Records the forming of one cluster.
 
     cluster: PROJECT/STACK/NAME. version, tls: as asked. peer_urls: member name -> URL.
-    reports: member name -> what its preflight printed. connections: member name -> SSH connection (secret; empty here
-    on this machine).
+    reports: member name -> what its preflight printed. report_scripts: member name -> the script that prints it anew.
+    connections: member name -> SSH connection (secret; empty here on this machine).
     Outputs: token (etcd's initial-cluster-token), founders (member name -> machine id).
     """
 
@@ -207,6 +227,7 @@ class Formation(Resource, module="cluster", name="Formation"):
         tls: bool,
         peer_urls: Mapping[str, pulumi.Input[str]],
         reports: Mapping[str, pulumi.Input[str]],
+        report_scripts: Mapping[str, str],
         connections: Mapping[str, ConnectionArgs],
         opts: pulumi.ResourceOptions,
     ) -> None:
@@ -219,6 +240,7 @@ class Formation(Resource, module="cluster", name="Formation"):
                 "tls": tls,
                 "peer_urls": peer_urls,
                 "reports": reports,
+                "report_scripts": pulumi.Output.secret(report_scripts),  # long, and of no interest to a reader
                 "connections": pulumi.Output.secret(connections),
                 "token": None,
                 "founders": None,

@@ -35,12 +35,16 @@ class NotUpError(EtcdClusterError):
     """The stack has no cluster to connect to."""
 
 
-def stack_outputs(stack: str, engine: str) -> Outputs:
-    """The stack's outputs, secrets in the clear. Raises `NotUpError` where there are none."""
+def stack_outputs(stack: str, engine: str, config_folder: str) -> Outputs:
+    """The stack's outputs, secrets in the clear. Raises `NotUpError` where there are none.
+
+    config_folder: where the Pulumi CLI finds, and may change, Pulumi.STACK.yaml.
+    """
     if engine == "embedded":
         outputs: Any = printable(program.outputs(stack), show_secrets=True)
     else:
-        command = ["pulumi", "stack", "output", "--json", "--show-secrets", "--non-interactive", "--stack", stack]
+        command = ["pulumi", "stack", "output", "--json", "--show-secrets", "--non-interactive"]
+        command += ["--stack", stack, "--cwd", config_folder]
         done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         if done.returncode != 0:
             raise NotUpError(f"stack {stack}: the Pulumi CLI cannot read its outputs (above)")
@@ -75,7 +79,7 @@ def exports(outputs: Outputs, credentials: Mapping[str, str], programs: Path | N
 def find_programs(file: StackFile, outputs: Outputs) -> Path | None:
     """The folder of an etcdctl for this cluster: a member's own on this machine, else one of PATH (None) or the cache."""
     if file.platform == "local":
-        return file.local_folder / next(iter(outputs["members"])) / "bin"
+        return file.local_folder / min(outputs["members"]) / "bin"
     if shutil.which("etcdctl"):
         return None
     version = outputs["version"]
@@ -114,11 +118,12 @@ def main() -> int:
     parser.add_argument("action", choices=["exports", "summary"])
     parser.add_argument("stack")
     parser.add_argument("engine", choices=["embedded", "pulumi"])
+    parser.add_argument("--config-folder", default=".")
     parser.add_argument("--scripts", default="scripts")
     options = parser.parse_args()
     try:
         file = StackFile(options.stack, Path.cwd())
-        outputs = stack_outputs(options.stack, options.engine)
+        outputs = stack_outputs(options.stack, options.engine, options.config_folder)
         # Also after `up`: shells that were set up before find the new certificate.
         folder = state_folder(os.environ, PROJECT) / "client" / options.stack
         credentials = write_credentials(outputs, folder)

@@ -6,12 +6,12 @@ set -eu
 # enter FOLDER: go to the project. Folders that the caller named stay those that it meant.
 enter() {
   for name in ETCD_CLUSTER_STATE_DIR ETCD_CLUSTER_CACHE_DIR; do
-    eval "folder=\${$name:-}"
+    eval "given=\${$name:-}"
     # shellcheck disable=SC2154  # set by eval
-    case $folder in
+    case $given in
       '' | /*) ;;
-      "~"/*) export "$name=$HOME/${folder#??}" ;;
-      *) export "$name=$PWD/$folder" ;;
+      "~"/*) export "$name=$HOME/${given#??}" ;;
+      *) export "$name=$PWD/$given" ;;
     esac
   done
   cd "$1"
@@ -176,7 +176,7 @@ new_enough() {
   [ "$major" -gt 3 ] || { [ "$major" -eq 3 ] && [ "$minor" -ge 260 ]; }
 }
 
-# use_pulumi STACK: where the CLI keeps the stack, and the passphrase of its secrets.
+# use_pulumi STACK: where the CLI keeps the stack, the passphrase of its secrets, and in `config_folder` its Pulumi.STACK.yaml.
 use_pulumi() {
   if [ -z "${PULUMI_BACKEND_URL:-}" ] && [ -s "$state/$1.backend" ]; then PULUMI_BACKEND_URL=$(cat "$state/$1.backend"); fi
   if [ -z "${PULUMI_BACKEND_URL:-}" ]; then PULUMI_BACKEND_URL=$(logged_in_at); fi
@@ -185,6 +185,7 @@ use_pulumi() {
     mkdir -p "$state/pulumi"
   fi
   export PULUMI_BACKEND_URL PULUMI_SKIP_UPDATE_CHECK=true
+  config_folder=.
   use_passphrase "$1"
 }
 
@@ -205,12 +206,24 @@ from etcd_cluster.embedded.passphrase import passphrase
 passphrase({}, pathlib.Path(sys.argv[1]), lambda text: print(text, file=sys.stderr))' "$state/passphrase"
   fi
   export PULUMI_CONFIG_PASSPHRASE_FILE="$state/passphrase"
+  if ! grep -q '^encryptionsalt:' "Pulumi.$1.yaml"; then copy_config "$1"; fi
+}
+
+# copy_config STACK: almost any command of the CLI writes the salt of a passphrase into Pulumi.STACK.yaml. That of one that is known on this machine
+# only goes into a copy, so that the checkout stays as it is.
+copy_config() {
+  config_folder=$state/config/$1
+  mkdir -p "$config_folder"
+  cp Pulumi.yaml "$config_folder/"
+  salt=$(grep '^encryptionsalt:' "$config_folder/Pulumi.$1.yaml" 2>/dev/null || true)
+  { cat "Pulumi.$1.yaml" && printf '\n%s\n' "$salt"; } >"$config_folder/new.yaml"
+  mv "$config_folder/new.yaml" "$config_folder/Pulumi.$1.yaml"
 }
 
 # find_owner STACK: sets `engine` to the one that has the stack (embedded, pulumi, or nothing for neither), ready to use.
 # A stack keeps its engine: the other one does not know what is there.
 find_owner() {
-  engine=$(owner_of "$1") pulumi='' without_pulumi=''
+  engine=$(owner_of "$1") pulumi='' without_pulumi='' config_folder=.
   [ "$engine" != embedded ] || return 0
   find_pulumi
   if [ -n "$pulumi" ]; then
@@ -221,7 +234,7 @@ find_owner() {
   fi
 }
 
-pulumi_has() { "$pulumi" stack output --json --stack "$1" --non-interactive >/dev/null 2>&1 </dev/null; }
+pulumi_has() { "$pulumi" stack output --json --stack "$1" --cwd "$config_folder" --non-interactive >/dev/null 2>&1 </dev/null; }
 
 # embedded OPERATION STACK OPTIONS...: the engine of this project, in etcd_cluster/embedded.
 embedded() {

@@ -61,7 +61,7 @@ class Display:
         """Learns the secrets of a resource, so that no later line shows one."""
         for values in (resource.inputs, resource.outputs):
             for key, value in values.items():
-                self._hide(value, connection=key == "connection")
+                self._hide(value, connection=key in ("connection", "connections"))
 
     def hide_text(self, text: str) -> None:
         if len(text) >= _SHORTEST_MASKED:

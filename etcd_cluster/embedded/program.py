@@ -246,7 +246,7 @@ def _execute(
         display.note("error", str(error))
     except BaseException as error:
         deployment.failed = True
-        display.note("error", f"the program failed: {_program_trace(error, opened.project.program)}")
+        display.note("error", f"the program failed: {_program_trace(error)}")
     finally:
         # The loop goes on meanwhile: steps under way may call hooks on it.
         loop.run_until_complete(loop.run_in_executor(None, deployment.close))
@@ -261,12 +261,10 @@ def _without_result(_: object) -> None:
     return None
 
 
-def _program_trace(error: BaseException, program: Path) -> str:
+def _program_trace(error: BaseException) -> str:
+    """An error of the program with the frames that are the program's: neither ours nor the SDK's nor asyncio's."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r})"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        frame for frame in frames if "/site-packages/pulumi/" not in frame.filename and "<frozen" not in frame.filename
-    ]
-    trace = "".join(traceback.format_list(own[-6:]))
-    return f"{type(error).__name__}: {error}\n{trace}".rstrip()
+    others = ("/site-packages/pulumi/", "/etcd_cluster/embedded/", "/asyncio/", "<frozen", "/runpy.py", "/concurrent/")
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not any(part in each.filename for part in others)]
+    return "".join([*traceback.format_exception_only(error), *traceback.format_list(frames)]).rstrip()

@@ -11,7 +11,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, cast
 
 from etcd_cluster.embedded.plan import Difference, difference_of_inputs
@@ -111,7 +111,9 @@ class _Command:
 
     def diff(self, old: Resource, goal: Resource) -> Difference:
         # Becoming a secret, or ceasing to be one, is a change to this provider.
-        return difference_of_inputs(old.inputs, goal.inputs, secrecy_counts=True)
+        found = difference_of_inputs(old.inputs, goal.inputs, secrecy_counts=True)
+        # The list as a whole; for its items the SDK sets `replace_on_changes`.
+        return replace(found, replace_paths=tuple(path for path in found.paths if path == ("triggers",)))
 
     def create(self, goal: Resource, step: Step) -> tuple[str, Values]:
         outputs = self._run(goal.inputs, goal.inputs.get("create"), {}, goal, step)

@@ -34,7 +34,8 @@ Values: TypeAlias = "dict[str, Value]"
 
 
 def from_struct(struct: struct_pb2.Struct) -> Values:
-    return {key: _from_protobuf(value) for key, value in struct.fields.items()}
+    # The order of a protobuf map is arbitrary: sorted, what is shown and kept does not depend on it.
+    return {key: _from_protobuf(struct.fields[key]) for key in sorted(struct.fields)}
 
 
 def _from_protobuf(value: struct_pb2.Value) -> Value:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, TypeVar, get_args
 
@@ -368,6 +369,8 @@ def _signed(builder: x509.CertificateBuilder, key: _PrivateKey, *, signed_by: _P
     return KeyPair(certificate_pem.decode("ascii"), private_key.decode("ascii"))
 
 
+# OpenSSL takes 30 ms to check an RSA key that it reads, and the authority's is needed for every leaf.
+@lru_cache(maxsize=8)
 def _parse_private_key(private_key_pem: str) -> _PrivateKey:
     try:
         key = serialization.load_pem_private_key(private_key_pem.encode(), password=None)

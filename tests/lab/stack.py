@@ -111,6 +111,11 @@ class Stack:
         pulumi = ["pulumi", "destroy", "--yes", "--skip-preview", "--non-interactive", "--stack", STACK]
         return self._run(self._embedded("destroy", "--yes") if self._engine is Engine.EMBEDDED else pulumi, check=check)
 
+    def unlock(self) -> Run:
+        """What a user does after a killed run. The embedded engine's lock goes with its process."""
+        pulumi = ["pulumi", "cancel", "--yes", "--non-interactive", "--stack", STACK]
+        return Run(0, "", 0.0) if self._engine is Engine.EMBEDDED else self._run(pulumi)
+
     def outputs(self) -> dict[str, Any]:
         """All stack outputs, secrets in the clear."""
         pulumi = ["pulumi", "stack", "output", "--json", "--show-secrets", "--stack", STACK]

@@ -19,3 +19,10 @@ activate() {
   ln -sfn "$versions_path/$version" "$binaries_path.new"
   mv -fT "$binaries_path.new" "$binaries_path"
 }
+
+# From here on, missing data is lost data.
+mark_formed() {
+  [[ ! -e $state_path/formed ]] || return 0
+  touch "$state_path/formed"
+  sync "$state_path"
+}

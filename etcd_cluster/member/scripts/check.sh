@@ -17,7 +17,7 @@ check() {
   check_ports
   check_data
   if ((${#problems[@]} > 0)); then
-    printf 'error: %s: %s\n' "${spec[member]}" "${problems[@]/%/; nothing was changed on this machine}" >&2
+    printf '%s; nothing was changed on this machine\n' "${problems[@]/#/error: ${spec[member]}: }" >&2
     exit 1
   fi
   report

@@ -45,16 +45,28 @@ file_differs() {
   [[ ! -f $1 ]] || ! printf '%s' "$2" | base64 -d | cmp -s - "$1"
 }
 
-# put_file MODE OWNER PATH CONTENT(base64): writes atomically, and only what differs. 0 when it wrote.
+# put_file MODE OWNER PATH CONTENT(base64): writes atomically, and only what differs. 0 when it wrote, 1 when it need not.
+# It ends the step where it cannot: callers look at the status, and so `set -e` does not hold in here.
 put_file() {
   local mode=$1 owner=$2 path=$3 content=$4 new
   if ! file_differs "$path" "$content" && [[ $(stat -c '%a %U' "$path") == "$mode $owner" ]]; then return 1; fi
-  new=$(mktemp "$(dirname "$path")/.new-XXXXXX")
-  printf '%s' "$content" | base64 -d >"$new"
-  chmod "$mode" "$new"
-  [[ $(stat -c %U "$new") == "$owner" ]] || chown "$owner:" "$new"
-  sync "$new"
-  mv -f "$new" "$path"
+  if ! { new=$(mktemp "${path%/*}/.new-XXXXXX") &&
+    printf '%s' "$content" | base64 -d >"$new" &&
+    chmod "$mode" "$new" &&
+    { [[ $(stat -c %U "$new") == "$owner" ]] || chown "$owner:" "$new"; } &&
+    sync "$new" &&
+    mv -f "$new" "$path"; }; then
+    fail "cannot write $path (see above); mend that, then run again"
+  fi
+}
+
+# require_space MIB FOLDER...: room for what is about to be written.
+require_space() {
+  local folder free
+  for folder in "${@:2}"; do
+    free=$(df -Pk "$folder" | awk 'END { print int($4 / 1024) }')
+    ((free >= $1)) || fail "$folder: $free MiB free, but $1 MiB are needed there; free some space, then run again"
+  done
 }
 
 # etcdctl_at URLS(comma-separated) ARGUMENTS...: as the member itself, whose certificate serves clients and is one.

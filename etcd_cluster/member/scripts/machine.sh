@@ -7,7 +7,7 @@ LABEL=etcd-data
 device_content() {
   local device signature
   device=$(readlink -f "$1")
-  if [[ $(cat "$state_path/formatting" 2>/dev/null) == "$(device_identity "$device")" ]]; then
+  if formatting_was_cut_short "$device"; then
     printf 'unfinished'
     return
   fi
@@ -31,7 +31,22 @@ device_content() {
   fi
 }
 
-device_identity() { printf '%s %s' "$(lsblk -ndo MAJ:MIN,SERIAL "$1" 2>/dev/null | tr -s ' ')" "$(blockdev --getsize64 "$1")"; }
+# The device carries what our own formatting wrote, known by its UUID, or nothing that anybody could tell. Another disk
+# in its place is not that one.
+formatting_was_cut_short() {
+  local uuid identity
+  [[ -e $state_path/formatting ]] || return 1
+  read -r uuid identity <"$state_path/formatting" || true # cut short itself
+  case $(wipefs --no-act --noheadings --output TYPE,UUID "$1" | awk '{ $1 = $1; print }') in
+    "xfs $uuid") true ;;
+    "") [[ $identity == "$(device_identity "$1")" ]] ;;
+    *) false ;;
+  esac
+}
+
+device_identity() {
+  lsblk -ndo MAJ:MIN,SERIAL "$1" 2>/dev/null | awk -v bytes="$(blockdev --getsize64 "$1")" '{ $1 = $1; print $0, bytes }'
+}
 
 # One name a line, as the distributions call them.
 missing_packages() {
@@ -42,7 +57,6 @@ missing_packages() {
 
 # Something keeps this machine's clock: any NTP client that runs, or a clock that is in sync.
 clock_kept() {
-  [[ $(timedatectl show --property NTPSynchronized --value 2>/dev/null) == yes ]] ||
-    systemctl is-active --quiet chrony.service || systemctl is-active --quiet chronyd.service ||
-    systemctl is-active --quiet systemd-timesyncd.service || systemctl is-active --quiet ntpd.service || systemctl is-active --quiet ntp.service
+  systemctl is-active --quiet chrony.service chronyd.service systemd-timesyncd.service ntpd.service ntp.service ||
+    [[ $(timedatectl show --property NTPSynchronized --value 2>/dev/null) == yes ]]
 }

@@ -45,12 +45,15 @@ make_folders() {
   [[ $supervisor == systemd ]] || chmod 700 "$pki_path"
   # What an interrupted write left behind may hold a key.
   find "$pki_path" "$configuration_path" "$state_path" -name '.new-*' -delete
+  rm -rf "$versions_path"/.new-*
+  require_space 10 "$configuration_path" "$state_path"
 }
 
 # Binaries of the asked version, in a folder of their own: complete and checked before it gets its name.
 install_version() {
   local target=$versions_path/$version new
   if [[ -x $target/etcdctl ]] && version_is "$target/etcd" "$version"; then return 0; fi
+  require_space 200 "$versions_path"
   new=$(mktemp -d "$versions_path/.new-XXXXXX")
   # shellcheck disable=SC2064  # expanded now: the folder of this run
   trap "rm -rf '$new'" EXIT
@@ -105,35 +108,42 @@ unpack() {
 
 # A file system is made once, and on a blank device only.
 mount_device() {
-  local device what
+  local device what uuid
   device=$(readlink -f "${spec[device]}")
+  [[ -b $device ]] || fail "device ${spec[device]} is not there; bring the disk back, or correct its name"
   case $(device_content "$device") in
     ours) ;;
     blank | unfinished)
+      require_never_formed "device ${spec[device]}"
       say "formatting ${spec[device]} (blank) with XFS"
-      device_identity "$device" >"$state_path/formatting"
-      sync "$state_path/formatting"
-      mkfs.xfs -q -f -L "$LABEL" "$device"
-      sync
+      uuid=$(cat /proc/sys/kernel/random/uuid)
+      printf '%s %s\n' "$uuid" "$(device_identity "$device")" >"$state_path/formatting"
+      sync "$state_path/formatting" "$state_path"
+      mkfs.xfs -q -f -L "$LABEL" -m "uuid=$uuid" "$device"
+      sync "$device"
       rm -f "$state_path/formatting"
+      sync "$state_path" # a mark that came back after a power cut would condemn what is written from here on
       ;;
     *) fail "device ${spec[device]}: $(device_content "$device"); only a blank device is formatted" ;;
   esac
   ! command -v udevadm >/dev/null || udevadm settle --timeout 10 2>/dev/null || true
   what=/dev/disk/by-uuid/$(blkid -p -s UUID -o value "$device")
   [[ -e $what ]] || what=$device # no udev here, so device names do not move either
-  if put_file 644 root /etc/systemd/system/data-etcd.mount \
-    "$(printf '%s' "$file_mount_unit" | base64 -d | sed "s|@WHAT@|$what|" | base64 -w 0)"; then systemctl daemon-reload; fi
-  systemctl enable --quiet data-etcd.mount
+  put_unit data-etcd.mount "$(printf '%s' "$file_mount_unit" | base64 -d | sed "s|@WHAT@|$what|" | base64 -w 0)"
   systemctl start data-etcd.mount || fail "cannot mount ${spec[device]} at $volume_path: $(systemctl status --no-pager --lines 5 data-etcd.mount 2>&1 | tail -n 5)"
+}
+
+# What was there may come back: nothing new is begun in its place.
+require_never_formed() {
+  [[ ! -e $state_path/formed ]] ||
+    fail "this member has formed before, but $1 is empty: its data are lost, or their disk is not here. It must not start as a new member; bring the disk back"
 }
 
 # Whose data is this? Nobody's: ours from now on, on the machines that form the cluster. Ours: go on. Else: stop.
 require_own_data() {
+  has_data || require_never_formed "$data_path"
   if [[ -z $(data_token) ]]; then
     ! has_data || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
-    [[ ! -e $state_path/formed ]] ||
-      fail "this member has formed before, but $volume_path is empty: its disk is lost or not mounted. It must not start as a new member; bring the disk back"
     [[ $founding_machine == "$(machine_identity)" ]] ||
       fail "this machine is not the one that formed the cluster as ${spec[member]}, and holds none of its data; bring the old machine or its disk back"
     put_file 644 "$(id -un)" "$volume_path/etcd-cluster.json" "$file_identity" || true
@@ -163,14 +173,19 @@ start_member() {
   say "starting etcd $version"
   service_start
   rm -f "$state_path/pending"
-  wait_until 60 listens_or_failed || fail_with_log "etcd does not listen on its peer port after 60 seconds"
-  ! service_failed || fail_with_log "etcd does not start"
-  wait_until 60 has_data || fail_with_log "etcd has made no data directory after 60 seconds"
-  touch "$state_path/formed"
+  wait_until 60 listens_or_fail || fail_with_log "etcd does not listen on its peer port after 60 seconds"
+  mark_formed
 }
 
-listens_or_failed() {
-  service_failed || { has_data && listening "${spec[peer-port]}"; }
+listens_or_fail() {
+  { has_data && listening "${spec[peer-port]}"; } || { service_failed && fail_with_log "etcd does not start"; }
+}
+
+# No answer is yes: there is nothing to wait for.
+follows() {
+  local leader
+  leader=$(status_field "$own_client_url" Leader 2>/dev/null) || return 0
+  [[ $leader != "$(status_field "$own_client_url" MemberID 2>/dev/null)" ]]
 }
 
 # Takes a member off its machine when it is destroyed: stopped, its programs and keys removed, its data kept unless
@@ -178,9 +193,12 @@ listens_or_failed() {
 remove() {
   read_spec "$@"
   lock
+  # A leader that stops waits 7 seconds for a successor. Where all go at once there is none, but a leader that has lost
+  # its quorum leads no longer, and then stops at once.
+  wait_until 3 follows || true
   service_stop
   if [[ $supervisor == systemd ]]; then
-    systemctl disable --quiet etcd.service 2>/dev/null || true
+    systemctl disable --quiet --no-reload etcd.service 2>/dev/null || true
     rm -f "$unit_path" /etc/profile.d/etcd.sh
     systemctl daemon-reload
   fi

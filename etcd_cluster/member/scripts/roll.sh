@@ -6,19 +6,20 @@ roll() {
   read_spec "$@"
   lock
   if needs_restart; then restart_member; fi
-  wait_until "${spec[timeout]}" healthy_or_failed || true
-  healthy "$own_client_url" || fail_with_log "not healthy after ${spec[timeout]} seconds"
+  wait_until "${spec[timeout]}" healthy_or_fail || fail_with_log "not healthy after ${spec[timeout]} seconds"
   wait_until "${spec[timeout]}" caught_up || fail_with_log "healthy, but still behind the leader after ${spec[timeout]} seconds"
+  mark_formed # an earlier run may have been cut short right after it had started the member
   say "healthy, etcd $version"
 }
 
-healthy_or_failed() { service_failed || healthy "$own_client_url"; }
+healthy_or_fail() { healthy "$own_client_url" || { service_failed && fail_with_log "etcd does not run"; }; }
 
 # Preconditions: every other member is healthy, so that quorum is kept without this one; and another one leads.
+# A member that was started a moment ago gets the time for that.
 restart_member() {
   local other
   for other in $(other_client_urls); do
-    healthy "$other" || fail "not restarted, because the member at $other is not healthy; mend that first, then run again"
+    wait_until 30 healthy "$other" || fail "not restarted, because the member at $other is not healthy; mend that first, then run again"
   done
   give_leadership_to "$(leader_meanwhile)"
   say "restarting with etcd $version"
@@ -52,13 +53,11 @@ give_leadership_to() {
     fail "not restarted, because leadership could not be moved to $1; run again"
 }
 
-# At most a few entries behind the most advanced member.
+# At most a few entries behind the most advanced member that answers.
 caught_up() {
-  local url own most=0 index
-  own=$(status_field "$own_client_url" RaftAppliedIndex)
-  for url in $client_urls; do
-    index=$(status_field "$url" RaftAppliedIndex 2>/dev/null || true)
-    ((${index:-0} <= most)) || most=$index
-  done
-  [[ -n $own ]] && ((own + 100 >= most))
+  { etcdctl_at "${client_urls// /,}" endpoint status --write-out fields 2>/dev/null || true; } |
+    awk -F ' : ' -v own="\"$own_client_url\"" '
+      $1 == "\"RaftAppliedIndex\"" { applied = $2 + 0; if (applied > most) most = applied }
+      $1 == "\"Endpoint\"" && $2 == own { ours = applied }
+      END { exit !(ours && ours + 100 >= most) }'
 }

@@ -30,16 +30,27 @@ service_stop() { systemctl stop etcd.service 2>/dev/null || [[ -z $(service_pid)
 
 # Gave up, or keeps dying: waiting longer is no use.
 service_failed() {
-  [[ $(systemctl show --property ActiveState --value etcd.service) == failed ]] ||
-    (($(systemctl show --property NRestarts --value etcd.service) > 2))
+  local state
+  state=$(systemctl show --property ActiveState,NRestarts etcd.service)
+  [[ $state == *ActiveState=failed* ]] || { [[ $state =~ NRestarts=([0-9]+) ]] && ((BASH_REMATCH[1] > 2)); }
 }
 
 service_log() { journalctl --unit etcd.service --no-pager --output cat --lines "$1" 2>/dev/null || true; }
 
-# put_service CONTENT(base64): the unit, known to systemd and started on boot.
-put_service() {
-  if put_file 644 root "$unit_path" "$1"; then systemctl daemon-reload; fi
-  systemctl is-enabled --quiet etcd.service 2>/dev/null || systemctl enable --quiet etcd.service
+# put_unit UNIT CONTENT(base64): known to systemd, and started on boot.
+put_unit() {
+  put_file 644 root "/etc/systemd/system/$1" "$2" || true
+  systemctl is-enabled --quiet "$1" 2>/dev/null || systemctl enable --quiet --no-reload "$1"
+  unit_loaded "$1" || systemctl daemon-reload
 }
+
+# systemd reads a new unit by itself. Telling it to, which takes long, is for one that it holds in an older form.
+unit_loaded() {
+  local state
+  state=$(systemctl show --property LoadState,NeedDaemonReload "$1")
+  [[ $state == *LoadState=loaded* && $state == *NeedDaemonReload=no* ]]
+}
+
+put_service() { put_unit etcd.service "$1"; }
 
 service_differs() { file_differs "$unit_path" "$1"; }

@@ -1,0 +1,66 @@
+"""Every file passes its linter and its type checker. A failure shows what the tool said."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PYTHON_TOOLS = {
+    "ruff check": ["ruff", "check", "."],
+    "ruff format": ["ruff", "format", "--check", "."],
+    "mypy": ["mypy"],
+    "pyright": ["pyright", "--pythonpath", sys.executable],
+}
+SH_SCRIPTS = [PROJECT / "scripts" / name for name in ("up", "down", "env", "test", "lib.sh")]
+BASH_SCRIPTS = [PROJECT / ".ci" / "run", *sorted((PROJECT / "etcd_cluster" / "member" / "scripts").glob("*.sh"))]
+PINNED = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
+TIMEOUT_SECONDS = 300
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run(
+        command, cwd=PROJECT, check=False, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("tool", PYTHON_TOOLS)
+def test_python_passes(tool: str) -> None:
+    run(sys.executable, "-m", *PYTHON_TOOLS[tool])
+
+
+@pytest.mark.parametrize("script", SH_SCRIPTS, ids=lambda path: path.name)
+def test_entry_points_pass_shellcheck_as_posix_sh(script: Path) -> None:
+    run(shellcheck(), "--shell", "sh", script)
+
+
+@pytest.mark.parametrize("script", BASH_SCRIPTS, ids=lambda path: path.name)
+def test_bash_passes_shellcheck(script: Path) -> None:
+    run(shellcheck(), script)
+
+
+def shellcheck() -> str:
+    """The locked one, else any."""
+    found = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or shutil.which("shellcheck")
+    assert found, "shellcheck is missing: scripts/test installs it"
+    return found
+
+
+def test_the_locks_pin_the_same_versions() -> None:
+    runtime, development = (
+        dict(PINNED.findall((PROJECT / name).read_text())) for name in ("requirements.txt", "requirements-dev.txt")
+    )
+    assert runtime.items() <= development.items()
+
+
+def test_the_lock_holds_what_the_package_depends_on() -> None:
+    block = re.search(r"^dependencies = \[(.*?)^\]", (PROJECT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    assert block
+    names = set(re.findall(r'"([\w-]+)', block[1]))
+    assert names <= set(dict(PINNED.findall((PROJECT / "requirements.txt").read_text())))
