@@ -90,7 +90,7 @@ set -euo pipefail
 name=etcd-v$version-linux-\$(dpkg --print-architecture)
 curl -fsS --remote-name-all "$mirror/v$version/{\$name.tar.gz,SHA256SUMS}"
 sha256sum --quiet --ignore-missing -c SHA256SUMS
-tar -xzf "\$name.tar.gz" --no-same-owner --strip-components 1 -C /usr/local/bin --wildcards '*/etcd' '*/etcdctl'
+tar -xzf "\$name.tar.gz" --no-same-owner --strip-components 1 -C /usr/local/bin --wildcards '*/etcd' '*/etcdctl' '*/etcdutl'
 mkfs.xfs -q "$device"
 useradd --system --no-create-home --shell /usr/sbin/nologin etcd
 install -m 644 etcd.service data-etcd.mount /etc/systemd/system/

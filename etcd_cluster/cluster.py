@@ -53,7 +53,9 @@ class EtcdCluster(pulumi.ComponentResource):
             tls=settings.tls,
             peer_urls=members.peer_urls,
             reports={member: check.stdout for member, check in checks.items()},
-            report_scripts=members.check_scripts,
+            preflights={
+                member: pulumi.Output.all(command=check.create, script=check.stdin) for member, check in checks.items()
+            },
             connections={machine.name: machine.connection for machine in machines if machine.connection},
             opts=child,
         )

@@ -38,7 +38,7 @@ CLOCK_TOLERANCE_SECONDS = 5.0
 
 Properties = dict[str, Any]
 
-INPUTS = ("cluster", "version", "tls", "peer_urls", "reports", "report_scripts", "connections")
+INPUTS = ("cluster", "version", "tls", "peer_urls", "reports", "preflights", "connections")
 
 
 class FormationError(EtcdClusterError):
@@ -59,7 +59,7 @@ class FormationProvider(ResourceProvider):
 
     def create(self, props: Properties) -> CreateResult:
         recorded = {name: json.loads(report) for name, report in props["reports"].items()}
-        current = current_reports(props.get("report_scripts") or {}, props["connections"])
+        current = current_reports(props.get("preflights") or {}, props["connections"])
         reports = dict(sorted({**recorded, **current}.items()))  # Pulumi keeps no order
         token = agree_on_token(reports)
         require_clocks_together(
@@ -151,30 +151,30 @@ _UNCHANGED = "; nothing was changed on any machine"
 
 
 def current_reports(
-    scripts: Mapping[str, str], connections: Mapping[str, Mapping[str, Any]]
+    preflights: Mapping[str, Mapping[str, str]], connections: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
-    """What the machines report now, with `clock_offset`. Preflight's own reports may be those of an earlier run, which
-    was refused here and whose causes were mended since. Empty where no OpenSSH client is installed to ask with."""
-    if not scripts or (connections and shutil.which("ssh") is None):
+    """Preflight's reports as of now, with `clock_offset`. The recorded ones may be those of an earlier run, which was
+    refused here and whose causes were mended since. Empty where no OpenSSH client is installed to ask with."""
+    if not preflights or (connections and shutil.which("ssh") is None):
         return {}
-    command = "bash -s -- report"
-    with OpenSsh() as ssh, ThreadPoolExecutor(len(scripts)) as threads:
+    with OpenSsh() as ssh, ThreadPoolExecutor(len(preflights)) as threads:
 
         def report(name: str) -> Mapping[str, Any]:
+            command, script = preflights[name]["command"], preflights[name]["script"]
             answer: Completed | subprocess.CompletedProcess[str]
             before = time.time()
             if name in connections:
-                answer = ssh.run(parse_connection(connections[name]), command, stdin=scripts[name])
+                answer = ssh.run(parse_connection(connections[name]), command, stdin=script)
             else:
                 answer = subprocess.run(
-                    command.split(), input=scripts[name], capture_output=True, text=True, check=False
+                    ["sh", "-c", command], input=script, capture_output=True, text=True, check=False
                 )
             if answer.returncode != 0:
-                raise FormationError(f"{name}: cannot be asked for its report: {answer.stderr.strip()}" + _UNCHANGED)
+                raise FormationError(answer.stderr.strip())
             found: dict[str, Any] = json.loads(answer.stdout)
             return {**found, "clock_offset": clock_offset(found["clock"], before, time.time())}
 
-        return dict(zip(scripts, threads.map(report, scripts), strict=True))
+        return dict(zip(preflights, threads.map(report, preflights), strict=True))
 
 
 def clock_offset(clock: float, before: float, after: float) -> float:
@@ -210,7 +210,7 @@ class Formation(Resource, module="cluster", name="Formation"):
     """Records the forming of one cluster.
 
     cluster: PROJECT/STACK/NAME. version, tls: as asked. peer_urls: member name -> URL.
-    reports: member name -> what its preflight printed. report_scripts: member name -> the script that prints it anew.
+    reports: member name -> what its preflight printed. preflights: member name -> the command and script that do so.
     connections: member name -> SSH connection (secret; empty here on this machine).
     Outputs: token (etcd's initial-cluster-token), founders (member name -> machine id).
     """
@@ -227,7 +227,7 @@ class Formation(Resource, module="cluster", name="Formation"):
         tls: bool,
         peer_urls: Mapping[str, pulumi.Input[str]],
         reports: Mapping[str, pulumi.Input[str]],
-        report_scripts: Mapping[str, str],
+        preflights: Mapping[str, pulumi.Input[Mapping[str, str]]],
         connections: Mapping[str, ConnectionArgs],
         opts: pulumi.ResourceOptions,
     ) -> None:
@@ -240,7 +240,7 @@ class Formation(Resource, module="cluster", name="Formation"):
                 "tls": tls,
                 "peer_urls": peer_urls,
                 "reports": reports,
-                "report_scripts": pulumi.Output.secret(report_scripts),  # long, and of no interest to a reader
+                "preflights": preflights,
                 "connections": pulumi.Output.secret(connections),
                 "token": None,
                 "founders": None,

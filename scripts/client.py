@@ -1,4 +1,4 @@
-"""What clients need of a stack that is up: certificate and key as files, lines for a shell, and a summary for a person."""
+"""What clients need of a stack that is up: certificate and key as files, lines for a shell, a summary for people."""
 
 from __future__ import annotations
 
@@ -77,9 +77,10 @@ def exports(outputs: Outputs, credentials: Mapping[str, str], programs: Path | N
 
 
 def find_programs(file: StackFile, outputs: Outputs) -> Path | None:
-    """The folder of an etcdctl for this cluster: a member's own on this machine, else one of PATH (None) or the cache."""
+    """The folder of an etcdctl for this cluster: a local member's own, else that of PATH (None) or of the cache."""
     if file.platform == "local":
-        return file.local_folder / min(outputs["members"]) / "bin"
+        members: list[str] = sorted(outputs["members"])
+        return file.local_folder / members[0] / "bin"
     if shutil.which("etcdctl"):
         return None
     version = outputs["version"]

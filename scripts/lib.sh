@@ -103,10 +103,10 @@ find_python() {
 
 # Debian and Ubuntu have what `python3 -m venv` needs in a package of its own.
 require_venv_module() {
-  if "$python" -c 'import ensurepip' 2>/dev/null; then return 0; fi
+  if "$python" -c 'from ensurepip import version' 2>/dev/null; then return 0; fi
   if can_install_packages; then
     with_dots 'Installing the package python3-venv' install_packages python3-venv || true
-    if "$python" -c 'import ensurepip' 2>/dev/null; then return 0; fi
+    if "$python" -c 'from ensurepip import version' 2>/dev/null; then return 0; fi
   fi
   fail "$python cannot make virtual environments: run \`sudo apt-get install python3-venv\` (Debian, Ubuntu), then run again"
 }

@@ -38,7 +38,7 @@ class StackFile:
     @property
     def local_folder(self) -> Path:
         """Holds one folder a member, where the platform is `local`."""
-        block = self._value("local") or {}
+        block: Any = self._value("local") or "{}"
         local: dict[str, Any] = json.loads(block) if isinstance(block, str) else block
         return LocalMachines(directory=local.get("directory")).folder(CLUSTER, self._project.name, self._stack)
 

@@ -53,6 +53,8 @@ class Deployment:
     def __init__(self, state: State, providers: Providers, display: Display, hooks: Hooks, *, dry_run: bool) -> None:
         self.failed = False
         self.interrupted = False
+        # By a preview: what `up` would refuse to do.
+        self._refused = False
         self._state = state
         self._providers = providers
         self._display = display
@@ -136,6 +138,10 @@ class Deployment:
         self._display.hide(new)
         self._state.put(new)
 
+    @property
+    def ok(self) -> bool:
+        return not (self.failed or self.interrupted or self._refused)
+
     def interrupt(self) -> None:
         """Begins nothing more."""
         self.interrupted = True
@@ -163,10 +169,15 @@ class Deployment:
         if old is None or decision.operation is not Operation.REPLACE:
             return decision, old, goal, []
         if old.protect and goal.protect:
-            raise StepError(
+            problem = StepError(
                 f"unable to replace resource {goal.urn!r} as it is currently marked for protection. Remove `protect` "
                 "from it in the program and run again"
             )
+            if not self._dry_run:
+                raise problem
+            # A preview goes on, to show all there is.
+            self._refused = True
+            self._display.failed(decision.operation.value, goal, str(problem))
         self._replaced.add(goal.urn)
         goal = self._checked(provider, asked, None)
         first = self._deleted_before(old) if decision.delete_first else []
@@ -294,13 +305,11 @@ class Deployment:
 
     def _delete_all(self, condemned: list[Resource]) -> None:
         self._condemned.update(each.urn for each in condemned)
-        forbidden = protected(condemned)
-        for resource in forbidden:
-            self._fail("delete", resource, StepError(
-                f"resource {resource.urn!r} cannot be deleted because it is protected. Remove `protect` from it in the "
-                "program and run `up` first"
-            ))  # fmt: skip
-        if forbidden:
+        for resource in protected(condemned):
+            self._refused = True
+            problem = f"resource {resource.urn!r} cannot be deleted because it is protected. Remove `protect` from it in "
+            self._display.failed("delete", resource, problem + "the program and run `up` first")
+        if self._refused and not self._dry_run:
             return
         with ThreadPoolExecutor(_PARALLEL_DELETIONS) as pool:
             for group in deletion_order(condemned):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -118,15 +119,18 @@ class Display:
     def finished(self, operation: Operation, resource: Resource, note: str = "", *, counts: bool = True) -> None:
         if counts:
             self._count(operation, resource)
-        seconds = time.monotonic() - self._started.pop(id(resource), time.monotonic())
-        text = f"{_DONE[operation]} ({seconds:.1f} s)" if not note else f"{_DONE[operation]} ({note})"
+        began = self._started.pop(id(resource), None)
+        if not note and began is not None:
+            note = f"{time.monotonic() - began:.1f} s"
+        text = f"{_DONE[operation]} ({note})" if note else _DONE[operation]
         if resource.custom:
             self._step(_SIGNS[operation], resource, text)
 
     def failed(self, operation: str, resource: Resource, message: str) -> None:
-        seconds = time.monotonic() - self._started.pop(id(resource), time.monotonic())
+        began = self._started.pop(id(resource), None)
+        after = f" ({time.monotonic() - began:.1f} s)" if began is not None else ""
         first, *rest = message.splitlines() or [""]
-        self._step("!", resource, f"{operation} failed ({seconds:.1f} s): {first}")
+        self._step("!", resource, f"{operation} failed{after}: {first}")
         for line in rest:
             self._print("     " + line)
 
@@ -177,7 +181,8 @@ class Display:
 
     def _print(self, line: str) -> None:
         line = self.masked(line)
-        with self._lock:
+        # A reader that went away (`| head`) is no reason to leave a step half done.
+        with self._lock, contextlib.suppress(BrokenPipeError):
             self._stream.write(line + "\n")
             self._stream.flush()
 

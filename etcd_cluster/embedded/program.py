@@ -145,7 +145,7 @@ def _run_program(opened: _Stack, display: Display, *, dry_run: bool) -> Result:
 
 
 def _result(deployment: Deployment, display: Display, state: State, began: float) -> Result:
-    ok = not deployment.failed and not deployment.interrupted
+    ok = deployment.ok
     outputs = state.outputs()
     display.outputs(outputs)
     display.summary(ok, time.monotonic() - began)

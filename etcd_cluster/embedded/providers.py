@@ -24,6 +24,7 @@ from etcd_cluster.embedded.values import (
     from_struct,
     plain,
     plain_values,
+    to_struct,
     with_secrecy_of,
 )
 from etcd_cluster.errors import EtcdClusterError
@@ -312,18 +313,18 @@ class _Dynamic:
         self._unpickling = threading.Lock()
 
     def check(self, goal: Resource, old: Resource | None) -> tuple[Values, list[CheckFailure]]:
-        news = plain_values(goal.inputs)
-        olds = plain_values(old.inputs) if old is not None else {}
+        olds = _as_received(old.inputs if old is not None else {}, unknowns=True)
+        news = _as_received(goal.inputs, unknowns=True)
+        pickled = goal.inputs[_PROVIDER_KEY]
         with _readable_errors("check"):
-            result = self._provider(news, olds).check(olds, news)
-            inputs = {**(result.inputs or {}), _PROVIDER_KEY: news[_PROVIDER_KEY]}
+            result = self._provider(goal.inputs, old.inputs if old is not None else {}).check(olds, news)
             failures = [CheckFailure(each.property, each.reason) for each in result.failures or []]
-            return with_secrecy_of(_as_serialized(inputs), goal.inputs), failures
+            return self._answer(result.inputs, pickled, goal), failures
 
     def diff(self, old: Resource, goal: Resource) -> Difference:
-        olds, news = plain_values(old.outputs), plain_values(goal.inputs)
+        olds, news = _as_received(old.outputs, unknowns=True), _as_received(goal.inputs, unknowns=True)
         with _readable_errors("diff"):
-            result = self._provider(news, olds).diff(old.id, olds, news)
+            result = self._provider(goal.inputs, old.outputs).diff(old.id, olds, news)
         replaces = tuple((str(key),) for key in result.replaces or ())
         delete_first = bool(result.delete_before_replace)
         if result.changes is None:
@@ -332,32 +333,31 @@ class _Dynamic:
         return Difference(bool(result.changes), (), replaces, delete_first)
 
     def create(self, goal: Resource, step: Step) -> tuple[str, Values]:
-        news = plain_values(goal.inputs)
         with _readable_errors("create"):
-            result = self._provider(news).create(news)
-            outputs = {**(result.outs or {}), _PROVIDER_KEY: goal.inputs[_PROVIDER_KEY]}
+            result = self._provider(goal.inputs).create(_as_received(goal.inputs))
             if not result.id:
                 raise StepError("the provider's create returned no id")
-            return str(result.id), with_secrecy_of(_as_serialized(plain_values(outputs)), goal.inputs)
+            return str(result.id), self._answer(result.outs, goal.inputs[_PROVIDER_KEY], goal)
 
     def update(self, old: Resource, goal: Resource, step: Step) -> Values:
-        olds, news = plain_values(old.outputs), plain_values(goal.inputs)
+        olds, news = _as_received(old.outputs), _as_received(goal.inputs)
         with _readable_errors("update"):
-            result = self._provider(news).update(old.id, olds, news)
-            outputs = {**(result.outs or {}), _PROVIDER_KEY: goal.inputs[_PROVIDER_KEY]}
-            return with_secrecy_of(_as_serialized(plain_values(outputs)), goal.inputs)
+            result = self._provider(goal.inputs).update(old.id, olds, news)
+            return self._answer(result.outs, goal.inputs[_PROVIDER_KEY], goal)
 
     def delete(self, old: Resource, step: Step) -> None:
-        olds = plain_values(old.outputs)
         with _readable_errors("delete"):
-            self._provider(olds).delete(old.id, olds)
+            self._provider(old.outputs).delete(old.id, _as_received(old.outputs))
+
+    def _answer(self, values: dict[str, Any] | None, pickled: Value, goal: Resource) -> Values:
+        """What a provider answered, as it is remembered: with its pickled self, and as secret as the inputs."""
+        return with_secrecy_of(_as_serialized({**(values or {}), _PROVIDER_KEY: plain(pickled)}), goal.inputs)
 
     def _provider(self, *sources: Values) -> Any:
         from pulumi.runtime._serialization import _deserialize
 
-        text = next(
-            (str(each[_PROVIDER_KEY]) for each in sources if each.get(_PROVIDER_KEY) not in (None, UNKNOWN)), None
-        )
+        candidates = [plain(each.get(_PROVIDER_KEY)) for each in sources]
+        text = next((each for each in candidates if isinstance(each, str) and each != UNKNOWN), None)
         if text is None:
             raise StepError(f"its state holds no {_PROVIDER_KEY}")
         with self._unpickling:
@@ -396,6 +396,14 @@ def _readable_errors(method: str) -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)[1:]
         trace = "".join(traceback.format_list(frames[-4:]))
         raise StepError(f"its provider's {method} failed: {type(error).__name__}: {error}\n{trace}".rstrip()) from error
+
+
+def _as_received(values: Values, *, unknowns: bool = False) -> dict[str, Any]:
+    """Values as the SDK hands them to a provider: without secrecy, and with `Unknown` objects in place of unknowns."""
+    from pulumi.runtime import rpc
+
+    received: dict[str, Any] = rpc.deserialize_properties(to_struct(plain_values(values)), unknowns)
+    return received
 
 
 def _as_serialized(values: dict[str, Any]) -> Values:

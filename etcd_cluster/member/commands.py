@@ -83,12 +83,6 @@ class MemberCommands:
             }
         )
 
-    @property
-    def check_scripts(self) -> dict[str, str]:
-        """Member name -> the script of its preflight, whose `report` prints what forming needs."""
-        variables = {"cluster": self._identity}
-        return {machine.name: render.script("check", _layout(machine), variables) for machine in self._machines}
-
     def check(self) -> dict[str, Command]:
         """Preflight: reads only. Prints the report that forming needs. Local members share a machine that is not
         theirs, so its hardware is not measured."""
@@ -110,7 +104,7 @@ class MemberCommands:
             **_device(machine),
             **(hardware if machine.connection else {}),
         }
-        return self._run(machine, "check", spec, self.check_scripts[machine.name])
+        return self._run(machine, "check", spec, render.script("check", _layout(machine), {"cluster": self._identity}))
 
     def prepare(
         self,

@@ -69,17 +69,15 @@ class Cluster:
         """Every private key that the state holds, decrypted."""
         if self.engine is Engine.PULUMI:
             command = ["pulumi", "stack", "export", "--show-secrets", "--stack", STACK]
-            text = self.lab.run(command, cwd=self.stack.folder, env=self.stack.environment).stdout
-        else:
-            (file,) = (path for path in self.state_files() if path.suffix == ".json")
-            document = read_document(file)
-            passphrase = self.stack.environment["PULUMI_CONFIG_PASSPHRASE"]
-            state = State(file, Crypter(lambda: passphrase, document["encryptionsalt"], str(file)), writable=False)
-            state.load(document)
-            text = json.dumps([plain_values(resource.outputs) for resource in state.current.values()])
-        while "\\n" in text:  # JSON, and Pulumi keeps secrets as JSON inside of it
-            text = text.replace("\\\\n", "\\n").replace("\\n", "\n")
-        return private_keys(text)
+            done = self.lab.run(command, cwd=self.stack.folder, env=self.stack.environment)
+            return {key for text in _texts(json.loads(done.stdout)) for key in private_keys(text)}
+        (file,) = (path for path in self.state_files() if path.suffix == ".json")
+        document = read_document(file)
+        passphrase = self.stack.environment["PULUMI_CONFIG_PASSPHRASE"]
+        state = State(file, Crypter(lambda: passphrase, document["encryptionsalt"], str(file)), writable=False)
+        state.load(document)
+        values = [plain_values(resource.outputs) for resource in state.current.values()]
+        return {key for text in _texts(values) for key in private_keys(text)}
 
     def etcdctl(self, *arguments: str, check: bool = True) -> str:
         """What etcdctl prints, as a client with the exported certificate that knows every endpoint."""
@@ -184,6 +182,22 @@ def watched_processes() -> Iterator[set[bytes]]:
     finally:
         over.set()
         watcher.join()
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a JSON value; Pulumi keeps secrets as JSON inside of it."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        try:
+            inner = json.loads(value)
+        except ValueError:
+            inner = None
+        if isinstance(inner, str | dict | list):
+            yield from _texts(inner)
+        else:
+            yield value
 
 
 def private_keys(text: str) -> set[str]:

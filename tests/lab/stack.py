@@ -116,6 +116,11 @@ class Stack:
         pulumi = ["pulumi", "cancel", "--yes", "--non-interactive", "--stack", STACK]
         return Run(0, "", 0.0) if self._engine is Engine.EMBEDDED else self._run(pulumi)
 
+    def clear_pending(self) -> Run:
+        """What a user does about the creations that a killed run left in the state of the Pulumi CLI as pending."""
+        refresh = ["pulumi", "refresh", "--clear-pending-creates", "--yes", "--skip-preview"]
+        return self._run([*refresh, "--non-interactive", "--stack", STACK])
+
     def outputs(self) -> dict[str, Any]:
         """All stack outputs, secrets in the clear."""
         pulumi = ["pulumi", "stack", "output", "--json", "--show-secrets", "--stack", STACK]

@@ -224,8 +224,14 @@ PROBLEMS = {
         f"mkdir -p /data/etcd/data/member && echo {shlex.quote(MARKER)} > /data/etcd/etcd-cluster.json",
         "rm -r /data",
     ),
+    "disk of another cluster": Problem(
+        ["device /dev/xvdf holds the data of member host-9 of cluster shop/prod/etcd", "use another disk"],
+        "mkfs.xfs -q -L etcd-data /dev/xvdf && mount /dev/xvdf /mnt &&"
+        f" echo {shlex.quote(MARKER)} > /mnt/etcd-cluster.json && umount /mnt",
+        WIPE,
+    ),
     "data of nobody known": Problem(
-        ["/data/etcd/data holds etcd data that this cluster did not make", "move it away"],
+        ["/data/etcd holds etcd data that this cluster did not make", "move it away"],
         "mkdir -p /data/etcd/data/member",
         "rm -r /data",
     ),

@@ -24,9 +24,7 @@ TIMEOUT_SECONDS = 300
 
 
 def run(*command: str | Path) -> None:
-    done = subprocess.run(
-        command, cwd=PROJECT, check=False, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
-    )
+    done = subprocess.run(command, cwd=PROJECT, check=False, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
 
 

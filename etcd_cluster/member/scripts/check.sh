@@ -11,6 +11,7 @@ check() {
     check_hardware
     check_address
     check_device
+    look_at_disk
     check_packages
   fi
   check_unit
@@ -90,12 +91,28 @@ check_ports() {
   done
 }
 
+# A disk of ours that is not mounted (the machine is new, or was reinstalled) is looked at read-only, for this run alone.
+place=$volume_path
+look_at_disk() {
+  local device
+  [[ -b ${spec[device]:-} ]] || return 0
+  device=$(readlink -f "${spec[device]}")
+  [[ $(device_content "$device") == ours ]] && ! findmnt -rn --source "$device" >/dev/null || return 0
+  look=$(mktemp -d /run/etcd-cluster-XXXXXX)
+  trap 'umount "$look" 2>/dev/null; rmdir "$look"' EXIT
+  if mount -t xfs -o ro,norecovery,nodev,nosuid,noexec "$device" "$look"; then
+    data_path=$look/${data_path#"$volume_path"/} volume_path=$look place="device ${spec[device]}"
+  else
+    problem "device ${spec[device]} carries etcd's file system, but cannot be mounted; repair it (xfs_repair), or use another disk"
+  fi
+}
+
 # Data that carries no marker, or another's, is never touched.
 check_data() {
   if has_data && [[ -z $(data_token) ]]; then
-    problem "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
+    problem "$place holds etcd data that this cluster did not make; move it away, or use another machine"
   elif [[ -n $(data_token) && "$(marker_field cluster)/$(marker_field member)" != "$cluster/${spec[member]}" ]]; then
-    problem "$volume_path holds the data of member $(marker_field member) of cluster $(marker_field cluster), but this is member ${spec[member]} of $cluster; use another disk or machine, or the names it had"
+    problem "$place holds the data of member $(marker_field member) of cluster $(marker_field cluster), but this is member ${spec[member]} of $cluster; use another disk or machine, or the names it had"
   fi
 }
 

@@ -53,7 +53,7 @@ put_file() {
   if ! { new=$(mktemp "${path%/*}/.new-XXXXXX") &&
     printf '%s' "$content" | base64 -d >"$new" &&
     chmod "$mode" "$new" &&
-    { [[ $(stat -c %U "$new") == "$owner" ]] || chown "$owner:" "$new"; } &&
+    { ((EUID != 0)) || chown "$owner:" "$new"; } &&
     sync "$new" &&
     mv -f "$new" "$path"; }; then
     fail "cannot write $path (see above); mend that, then run again"
@@ -73,7 +73,7 @@ require_space() {
 credentials_path=$pki_path credentials=server
 etcdctl_at() {
   local tls=()
-  if [[ ${spec[tls]} == on ]]; then
+  if [[ $1 == https:* ]]; then
     tls=(--cacert "$credentials_path/ca.crt" --cert "$credentials_path/$credentials.crt" --key "$credentials_path/$credentials.key")
   fi
   timeout 15 "$binaries_path/etcdctl" --endpoints "$1" --dial-timeout 2s --command-timeout 5s "${tls[@]}" "${@:2}"

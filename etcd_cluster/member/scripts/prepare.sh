@@ -181,9 +181,10 @@ listens_or_fail() {
   { has_data && listening "${spec[peer-port]}"; } || { service_failed && fail_with_log "etcd does not start"; }
 }
 
-# No answer is yes: there is nothing to wait for.
+# No answer is yes, and so is a cluster of one: there is nothing to wait for.
 follows() {
   local leader
+  [[ $client_urls == *" "* ]] || return 0
   leader=$(status_field "$own_client_url" Leader 2>/dev/null) || return 0
   [[ $leader != "$(status_field "$own_client_url" MemberID 2>/dev/null)" ]]
 }

@@ -25,7 +25,11 @@ service_start() {
   # In a session of its own, so that it outlives this one; not holding this run's lock.
   setsid "$binaries_path/etcd" --config-file "$configuration_path/etcd.yaml" >>"$log_path" 2>&1 </dev/null 9>&- &
   printf '%s\n' "$!" >"$pid_path"
+  # Until it has become etcd it is a copy of this shell, which looks like a failure.
+  wait_until 10 started_or_ended "$!" || true
 }
+
+started_or_ended() { [[ -n $(service_pid) ]] || process_ended "$1"; }
 
 service_restart() {
   service_stop

@@ -40,7 +40,7 @@ service_log() { journalctl --unit etcd.service --no-pager --output cat --lines "
 # put_unit UNIT CONTENT(base64): known to systemd, and started on boot.
 put_unit() {
   put_file 644 root "/etc/systemd/system/$1" "$2" || true
-  systemctl is-enabled --quiet "$1" 2>/dev/null || systemctl enable --quiet --no-reload "$1"
+  systemctl enable --quiet --no-reload "$1"
   unit_loaded "$1" || systemctl daemon-reload
 }
 

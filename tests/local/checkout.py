@@ -1,0 +1,110 @@
+"""A checkout of the project with folders of its own for everything that its scripts keep. Members run on free ports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+FILES = (
+    "Pulumi.yaml",
+    "Pulumi.dev.yaml",
+    "Pulumi.README.md",
+    "__main__.py",
+    "etcd_cluster",
+    "scripts",
+    "requirements.txt",
+)
+SET_UP = (Path(sys.prefix) / "requirements.txt").is_file()
+"""Whether scripts/test made the environment that runs this: the scripts then have nothing to install."""
+NOT_SET_UP = "the Python that runs this is not the .venv of scripts/test"
+
+PASSED_ON = ("PULUMI_HOME", "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION")
+TIMEOUT_SECONDS = 1800
+"""Enough to build etcd, where it cannot be downloaded and nobody has built it before."""
+PORTS = 30
+
+
+class Checkout:
+    """Below `folder`, whose name may be anything."""
+
+    def __init__(self, folder: Path, engine: str = "embedded") -> None:
+        self.project, self.home = folder / "project", folder / "home"
+        for path in (self.project, self.home):
+            path.mkdir(parents=True)
+        for name in FILES:
+            copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
+            copy(PROJECT / name, self.project / name)
+        (self.project / ".venv").symlink_to(sys.prefix)
+        passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        cache = os.environ.get("ETCD_CLUSTER_CACHE_DIR") or str(Path.home() / ".cache" / "etcd-cluster")
+        self.environment = {
+            **passed_on,
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "ETCD_CLUSTER_CACHE_DIR": cache,  # etcd is built, or downloaded, once
+            "ETCD_CLUSTER_ENGINE": engine,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "CI": "true",
+        }
+
+    @property
+    def state(self) -> Path:
+        return self.home / ".local" / "state" / "etcd-cluster" / "etcd-cluster"
+
+    @property
+    def members(self) -> Path:
+        return self.home / ".local" / "share" / "etcd-cluster" / "etcd-cluster" / "dev" / "etcd"
+
+    @property
+    def stack_file(self) -> Path:
+        return self.project / "Pulumi.dev.yaml"
+
+    def use_free_ports(self) -> None:
+        with self.stack_file.open("a") as file:
+            file.write(f"  etcd-cluster:local:\n    basePort: {_free_ports()}\n")
+
+    def script(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs scripts/NAME from another folder; with `check`, fails with all that it said."""
+        command = [str(self.project / "scripts" / name), *arguments]
+        return self._run(command, check)
+
+    def shell(self, commands: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs commands in a shell that has asked scripts/env first."""
+        environment = 'eval "$("$1/scripts/env")"; '
+        return self._run(["sh", "-ec", environment + commands, "sh", str(self.project)], check)
+
+    def processes(self) -> dict[str, str]:
+        """Member -> id of its process."""
+        return {path.parts[-3]: path.read_text().strip() for path in sorted(self.members.glob("*/state/etcd.pid"))}
+
+    def _run(self, command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command,
+            cwd=self.home,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_SECONDS,
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+
+def _free_ports() -> int:
+    """The first of a row of ports on which nothing listens; from etcd's own on."""
+    for base in range(2379, 30000, 1000):
+        if all(_is_free(base + offset) for offset in range(PORTS)):
+            return base
+    raise AssertionError("there are no free ports here")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -1,0 +1,80 @@
+"""The README's quick start, as a newcomer runs it: real members on this machine, by each engine that is here."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.local.checkout import NOT_SET_UP, SET_UP, Checkout
+
+pytestmark = pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP)
+
+
+def _missing(engine: str) -> str | None:
+    if engine == "embedded":
+        return None
+    if shutil.which("pulumi") is None:
+        return "there is no Pulumi CLI on PATH"
+    plugins = subprocess.run(["pulumi", "plugin", "ls"], check=False, capture_output=True, text=True).stdout
+    return None if "command" in plugins else "the Pulumi CLI lacks its plugin: pulumi plugin install resource command"
+
+
+@pytest.fixture(params=["embedded", "pulumi"])
+def checkout(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Checkout]:
+    """With a space in its path, as homes have. Whatever a test does, no member outlives it."""
+    engine: str = request.param
+    if reason := _missing(engine):
+        pytest.skip(reason)
+    checkout = Checkout(tmp_path / "quick start", engine)
+    checkout.use_free_ports()
+    yield checkout
+    checkout.script("down", "--delete-data")
+
+
+def test_up_use_again_down_up_again_and_down_for_good(checkout: Checkout) -> None:
+    stack_file = checkout.stack_file.read_text()
+    up = checkout.script("up")
+    assert "is up, all 3 members healthy" in up.stdout
+
+    healthy = checkout.shell("etcdctl endpoint health --cluster; etcdctl put greeting hello; env")
+    assert healthy.stdout.count("is healthy") == 3
+    assert "PRIVATE KEY" not in healthy.stdout + up.stdout + up.stderr
+    key = checkout.state / "client" / "dev" / "client.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
+
+    processes = checkout.processes()
+    checkout.script("up")
+    assert checkout.processes() == processes
+
+    down = checkout.script("down")
+    assert f"The data stays in {checkout.members}" in down.stdout
+    assert not key.exists()
+    assert checkout.script("env", check=False).stdout == "false\n"
+
+    checkout.script("up")
+    assert checkout.shell("etcdctl get greeting --print-value-only").stdout == "hello\n"
+
+    checkout.script("down", "--delete-data")
+    assert not checkout.members.exists()
+    assert checkout.stack_file.read_text() == stack_file, "the checkout stays as it was"
+
+
+def test_without_tls_env_clears_what_an_earlier_stack_left(checkout: Checkout) -> None:
+    checkout.stack_file.write_text(checkout.stack_file.read_text().replace("tls: true", "tls: false"))
+    checkout.script("up")
+    checkout.environment["ETCDCTL_KEY"] = "/of/another/stack"
+    assert checkout.shell("etcdctl endpoint health --cluster").stdout.count("is healthy") == 3
+
+
+def test_down_with_delete_data_works_for_members_that_died(checkout: Checkout) -> None:
+    checkout.script("up")
+    for process in checkout.processes().values():
+        subprocess.run(["kill", "-KILL", process], check=True)
+    checkout.script("down", "--delete-data")
+    assert not checkout.members.exists()

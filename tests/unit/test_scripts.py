@@ -1,0 +1,239 @@
+"""What the entry points say and decide before anything runs. Whole runs are in tests/local."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from etcd_cluster.embedded.state import state_folder
+from scripts.client import exports, find_programs, summary, write_credentials
+from scripts.local_data import LocalDataError, delete
+from scripts.stack_file import StackFile
+from tests.local.checkout import NOT_SET_UP, SET_UP, Checkout
+
+needs_set_up = pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP)
+SHELLS = [shell for shell in ("sh", "dash", "bash", "zsh") if shutil.which(shell)]
+NASTY = '/home/o\'neil $HOME `id`/"a b"'
+OUTPUTS = {
+    "endpoints": ["https://127.0.0.1:2379", "https://127.0.0.1:2389"],
+    "members": {"etcd-2": {}, "etcd-1": {}},
+    "caCertificate": "authority\n",
+    "clientCertificate": "certificate\n",
+    "clientKey": "key\n",
+    "version": "3.6.16",
+}
+CLUSTER = "etcd-cluster/dev/etcd"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path / "a b")
+
+
+@pytest.mark.parametrize("script", ["up", "down", "env"])
+def test_an_unknown_stack_is_named_with_those_that_exist(script: str, checkout: Checkout) -> None:
+    (checkout.project / "Pulumi.prod.yaml").touch()
+    done = checkout.script(script, "staging", check=False)
+    assert done.returncode == 1
+    assert "stack staging: there is no Pulumi.staging.yaml" in done.stderr
+    assert "Stacks that exist: dev prod" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["up", "down"])
+def test_an_unknown_option_is_named(script: str, checkout: Checkout) -> None:
+    done = checkout.script(script, "--force", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "option --force: unknown; usage: scripts/" in done.stderr
+
+
+def test_env_fails_inside_eval_as_well(checkout: Checkout) -> None:
+    checkout.stack_file.unlink()
+    done = checkout.shell("echo went on", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@needs_set_up
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"XDG_STATE_HOME": "/tmp/xdg"}, {"ETCD_CLUSTER_STATE_DIR": "own folder"}, {"ETCD_CLUSTER_STATE_DIR": "~/own"}],
+)
+def test_scripts_and_embedded_engine_keep_state_in_one_place(variables: dict[str, str], checkout: Checkout) -> None:
+    script = '. scripts/lib.sh; cd "$HOME"; enter "$OLDPWD"; mkdir() { :; }; chmod() { :; }; find_state; echo "$state"'
+    environment = checkout.environment | variables
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=checkout.project, env=environment, capture_output=True, text=True, check=True
+    )
+    expected = variables.get("ETCD_CLUSTER_STATE_DIR", "").replace("~", str(checkout.home))
+    expected = str(checkout.home / expected) if expected else ""
+    home = {"XDG_STATE_HOME": variables.get("XDG_STATE_HOME", str(checkout.home / ".local/state"))}
+    assert Path(done.stdout.strip()) == state_folder({**home, "ETCD_CLUSTER_STATE_DIR": expected}, "etcd-cluster")
+
+
+@needs_set_up
+def test_a_stack_of_the_pulumi_cli_never_goes_to_the_embedded_engine(checkout: Checkout) -> None:
+    checkout.state.mkdir(parents=True)
+    (checkout.state / "dev.backend").write_text("file:///elsewhere\n")
+    checkout.environment["PATH"] = "/usr/bin:/bin"
+    done = checkout.script("up", check=False)
+    assert done.returncode == 1
+    assert "stack dev was made with the Pulumi CLI, and only that knows it" in done.stderr
+
+
+@needs_set_up
+def test_a_stack_of_the_embedded_engine_never_goes_to_the_pulumi_cli(checkout: Checkout) -> None:
+    checkout.state.mkdir(parents=True)
+    (checkout.state / "dev.json").write_text('{"version":1,"encryptionsalt":"","resources":[{}]}')
+    checkout.environment["ETCD_CLUSTER_ENGINE"] = "pulumi"
+    done = checkout.script("up", check=False)
+    assert done.returncode == 1
+    assert "stack dev belongs to engine embedded, not pulumi: run scripts/down dev first" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"),
+    [
+        ("3.260.0", True),
+        ("3.259.9", False),
+        ("4.0.0", True),
+        ("2.999.0", False),
+        ("3.300.1-dev", True),
+        ("unknown", False),
+    ],
+)
+def test_a_pulumi_cli_before_3_260_is_too_old(version: str, accepted: bool, checkout: Checkout) -> None:
+    command = ["sh", "-c", '. scripts/lib.sh; new_enough "$1"', "sh", version]
+    done = subprocess.run(command, cwd=checkout.project, check=False, capture_output=True)
+    assert (done.returncode == 0) == accepted
+
+
+@needs_set_up
+def test_down_never_deletes_data_on_hosts_that_the_stack_file_does_not_give_up(checkout: Checkout) -> None:
+    (checkout.project / "Pulumi.prod.yaml").write_text("config:\n  etcd-cluster:platform: hosts\n")
+    done = checkout.script("down", "prod", "--delete-data", "--yes", check=False)
+    assert done.returncode == 1
+    assert "only if `etcd-cluster:deleteData: true` stands under `config:` in Pulumi.prod.yaml" in done.stderr
+
+
+@needs_set_up
+def test_down_of_a_stack_that_matters_needs_a_yes(checkout: Checkout) -> None:
+    (checkout.project / "Pulumi.prod.yaml").write_text("config:\n  etcd-cluster:platform: hosts\n")
+    done = checkout.script("down", "prod", check=False)
+    assert done.returncode == 1
+    assert "stack prod: taking it down needs --yes" in done.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_exports_are_quoted_for_every_shell(shell: str) -> None:
+    credentials = dict.fromkeys(("ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"), NASTY)
+    lines = exports(OUTPUTS, credentials, Path(NASTY))
+    # Twice: the second time PATH does not grow.
+    script = f'{lines}\n{lines}\nprintf "%s\\n" "$ETCDCTL_KEY" "$ETCDCTL_ENDPOINTS" "$PATH"'
+    done = subprocess.run(
+        [shutil.which(shell) or shell, "-c", script], env={"PATH": "/bin"}, capture_output=True, text=True, check=True
+    )
+    endpoints = "https://127.0.0.1:2379,https://127.0.0.1:2389"
+    assert done.stdout.splitlines() == [NASTY, endpoints, f"{NASTY}:/bin"]
+
+
+def test_without_tls_no_credentials_are_exported(tmp_path: Path) -> None:
+    credentials = write_credentials({**OUTPUTS, "clientKey": ""}, tmp_path / "client")
+    assert exports(OUTPUTS, credentials, None).splitlines()[1:] == [
+        "unset ETCDCTL_CACERT",
+        "unset ETCDCTL_CERT",
+        "unset ETCDCTL_KEY",
+    ]
+    assert not (tmp_path / "client").exists()
+
+
+def test_keys_are_files_for_the_caller_only(tmp_path: Path) -> None:
+    (tmp_path / "client").mkdir(mode=0o755)
+    credentials = write_credentials(OUTPUTS, tmp_path / "client")
+    assert oct((tmp_path / "client").stat().st_mode)[-3:] == "700"
+    assert {oct(Path(path).stat().st_mode)[-3:] for path in credentials.values()} == {"600"}
+    assert Path(credentials["ETCDCTL_KEY"]).read_text() == "key\n"
+
+
+def stack_file(folder: Path, **config: object) -> StackFile:
+    (folder / "Pulumi.yaml").write_text("name: etcd-cluster\nruntime: python\n")
+    values = {f"etcd-cluster:{key}": value for key, value in config.items()}
+    (folder / "Pulumi.dev.yaml").write_text(json.dumps({"config": values}))
+    return StackFile("dev", folder)
+
+
+@pytest.mark.parametrize("local", [{"directory": "/srv/a b"}, json.dumps({"directory": "/srv/a b"})])
+def test_on_this_machine_etcdctl_is_that_of_a_member(local: object, tmp_path: Path) -> None:
+    file = stack_file(tmp_path, platform="local", local=local)
+    assert find_programs(file, OUTPUTS) == Path("/srv/a b/etcd/etcd-1/bin")
+
+
+def test_for_hosts_etcdctl_comes_from_path_else_the_cache_else_it_is_said_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = stack_file(tmp_path, platform="hosts")
+    monkeypatch.setenv("ETCD_CLUSTER_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert find_programs(file, OUTPUTS) is None
+    assert "https://github.com/etcd-io/etcd/releases/tag/v3.6.16" in capsys.readouterr().err
+    cached = tmp_path / "cache" / "binaries" / "3.6.16-0123456789ab"
+    for folder in (cached, tmp_path / "bin"):
+        folder.mkdir(parents=True)
+        (folder / "etcdctl").touch(mode=0o755)
+    assert find_programs(file, OUTPUTS) is None
+    monkeypatch.setenv("PATH", "")
+    assert find_programs(file, OUTPUTS) == cached
+
+
+def test_the_summary_says_endpoints_next_step_and_where_things_are(tmp_path: Path) -> None:
+    text = summary(
+        stack_file(tmp_path, platform="local", local={"directory": "/srv"}), OUTPUTS, "dev", "/my project/scripts"
+    )
+    assert "etcd 3.6.16 is up, all 2 members healthy" in text
+    assert f'eval "$({shlex.quote("/my project/scripts/env")})" && etcdctl endpoint health --cluster' in text
+    assert "/srv/etcd/MEMBER/volume" in text
+    assert "/srv/etcd/MEMBER/logs/etcd.log" in text
+
+
+def make_member(folder: Path, cluster: str | None) -> Path:
+    (folder / "volume" / "data" / "member").mkdir(parents=True)
+    if cluster:
+        (folder / "volume" / "etcd-cluster.json").write_text(json.dumps({"cluster": cluster}))
+    return folder
+
+
+def test_local_data_of_this_cluster_is_deleted(tmp_path: Path) -> None:
+    make_member(tmp_path / "etcd" / "etcd-1", CLUSTER)
+    (tmp_path / "etcd" / "etcd-2").mkdir()
+    assert delete(tmp_path / "etcd", CLUSTER)
+    assert not (tmp_path / "etcd").exists()
+    assert not delete(tmp_path / "etcd", CLUSTER)
+
+
+@pytest.mark.parametrize(("owner", "named"), [("other/dev/etcd", "other/dev/etcd"), (None, "no cluster that is known")])
+def test_local_data_of_others_is_never_deleted(owner: str | None, named: str, tmp_path: Path) -> None:
+    make_member(tmp_path / "etcd" / "etcd-1", CLUSTER)
+    make_member(tmp_path / "etcd" / "etcd-2", owner)
+    with pytest.raises(LocalDataError, match=named):
+        delete(tmp_path / "etcd", CLUSTER)
+    assert (tmp_path / "etcd" / "etcd-1" / "volume" / "data" / "member").is_dir()
+
+
+def test_local_data_under_a_running_member_is_never_deleted(tmp_path: Path) -> None:
+    member = make_member(tmp_path / "etcd" / "etcd-1", CLUSTER)
+    (member / "state").mkdir()
+    program = "import sys, time; print('ready', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", program, str(member / "configuration" / "etcd.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        (member / "state" / "etcd.pid").write_text(f"{process.pid}\n")
+        try:
+            with pytest.raises(LocalDataError, match=f"etcd-1 still runs \\(process {process.pid}\\)"):
+                delete(tmp_path / "etcd", CLUSTER)
+        finally:
+            process.kill()
