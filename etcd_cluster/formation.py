@@ -58,13 +58,13 @@ class FormationProvider(ResourceProvider):
         return DiffResult(changes=olds["version"] != news["version"], replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
-        recorded = {name: json.loads(report) for name, report in props["reports"].items()}
-        current = current_reports(props.get("preflights") or {}, props["connections"])
-        reports = dict(sorted({**recorded, **current}.items()))  # Pulumi keeps no order
+        reports = {name: json.loads(report) for name, report in props["reports"].items()}
+        if not just_made(reports, time.time()):
+            current = current_reports(props.get("preflights") or {}, props["connections"])
+            require_clocks_together({name: report["clock_offset"] for name, report in current.items()})
+            reports |= current
+        reports = dict(sorted(reports.items()))  # Pulumi keeps no order
         token = agree_on_token(reports)
-        require_clocks_together(
-            {name: current[name]["clock_offset"] for name in props["connections"] if name in current}
-        )
         founders = {name: report["machine"] for name, report in reports.items()}
         return CreateResult(token, {**_inputs(props), "token": token, "founders": founders})
 
@@ -148,6 +148,11 @@ def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 _UNCHANGED = "; nothing was changed on any machine"
+
+
+def just_made(reports: Mapping[str, Mapping[str, Any]], now: float) -> bool:
+    """Whether every machine's clock read about `now` in its report: then they agree, and nothing is from an earlier run."""
+    return all(abs(report["clock"] - now) <= CLOCK_TOLERANCE_SECONDS for report in reports.values())
 
 
 def current_reports(

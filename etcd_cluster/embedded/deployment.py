@@ -33,7 +33,8 @@ from etcd_cluster.embedded.values import UNKNOWN, Values
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.openssh import InterruptedRunError
 
-# When a hook after a step fails, the run fails. Does what the step did count as done? This line decides it.
+# When a hook after a step fails, the run fails. Does what the step did count as done? The engine (3.260) says True: it
+# is kept, and the next run neither repeats it nor calls the hook again.
 AFTER_HOOK_FAILURE_KEEPS_RESULT = False
 
 _PARALLEL_DELETIONS = 16
@@ -72,10 +73,13 @@ class Deployment:
         self._deciding = threading.RLock()
         self._in_flight = 0
         self._idle = threading.Condition()
-        for resource in [*state.current.values(), *state.replaced]:
+        for resource in state.resources():
             display.hide(resource)
 
     # What the program asks for
+
+    def is_new(self, urn: str) -> bool:
+        return bool(self._olds) and urn not in self._olds
 
     def register(self, goal: Resource) -> Resource:
         """Brings one resource to its goal. Raises StepError if that fails, after saying so."""
@@ -87,12 +91,8 @@ class Deployment:
                 return self._carry_out(decision, old, goal, first)
             except (StoppedError, InterruptedRunError):
                 raise
-            except EtcdClusterError as error:
-                raise self._fail("registration", goal, error) from error
             except Exception as error:
-                # A defect of this package: say where.
-                trace = "".join(traceback.format_exception(error)[-6:])
-                raise self._fail("registration", goal, StepError(f"unexpected: {error}\n{trace}")) from error
+                raise self._fail("registration", goal, error) from error
 
     def register_outputs(self, urn: str, outputs: Values) -> None:
         """Takes the outputs of a component, or, to be kept until the end, of the stack."""
@@ -111,25 +111,27 @@ class Deployment:
                 try:
                     self._hooks.run(kind, new, new=new, old=old, done=True)
                 except EtcdClusterError as error:
-                    raise self._fail("after hook", new, error) from error
+                    raise self._fail("hook", new, error) from error
 
     def finish(self) -> None:
         """Deletes what the program no longer has. Called when the program has run to its end."""
         with self._under_way():
             self._stop_if_over()
-            gone = [each for urn, each in self._state.current.items() if urn not in self._registered]
-            self._delete_all([*self._state.replaced, *gone])
+            gone = [
+                each for each in self._state.resources() if each.pending_deletion or each.urn not in self._registered
+            ]
+            self._delete_all(gone)
 
     def destroy(self) -> None:
         """Deletes everything."""
         with self._under_way():
-            self._delete_all([*self._state.replaced, *self._state.current.values()])
+            self._delete_all(self._state.resources())
 
     def close(self) -> None:
         """Waits for what is under way, then records the outputs of the stack."""
         with self._idle:
             self._idle.wait_for(lambda: self._in_flight == 0)
-        stack = next((each for each in self._state.current.values() if each.type == STACK_TYPE), None)
+        stack = self._state.stack()
         if stack is None or self._stack_outputs is None:
             return
         # After a failure, a missing output is not a removed one.
@@ -206,7 +208,8 @@ class Deployment:
     def _deleted_before(self, root: Resource) -> list[Resource]:
         """What has to be deleted before the root is, because the replacement of the root will replace it. Root last."""
         condemned: dict[str, Resource] = {root.urn: root}
-        for candidate in dependents(root, self._state.current.values()):
+        others = [each for each in self._state.resources() if not each.pending_deletion]
+        for candidate in dependents(root, others):
             if candidate.urn not in self._registered and self._falls_with(candidate, condemned):
                 condemned[candidate.urn] = candidate
         for resource in condemned.values():
@@ -307,7 +310,9 @@ class Deployment:
         self._condemned.update(each.urn for each in condemned)
         for resource in protected(condemned):
             self._refused = True
-            problem = f"resource {resource.urn!r} cannot be deleted because it is protected. Remove `protect` from it in "
+            problem = (
+                f"resource {resource.urn!r} cannot be deleted because it is protected. Remove `protect` from it in "
+            )
             self._display.failed("delete", resource, problem + "the program and run `up` first")
         if self._refused and not self._dry_run:
             return
@@ -328,7 +333,7 @@ class Deployment:
                 self._delete(resource)
         except InterruptedRunError:
             pass
-        except EtcdClusterError as error:
+        except Exception as error:
             self._fail("delete", resource, error)
 
     def _delete(self, resource: Resource, *, keep_for_replacement: bool = False) -> None:
@@ -392,12 +397,16 @@ class Deployment:
         if self.failed:
             raise StoppedError("not begun: an earlier step failed")
 
-    def _fail(self, operation: str, resource: Resource, error: EtcdClusterError) -> StepError:
+    def _fail(self, operation: str, resource: Resource, error: Exception) -> StepError:
         """Says that a step failed, once, and lets nothing new begin."""
         if isinstance(error, _ReportedError):
             return error
         self.failed = True
-        text = self._display.masked(str(error))
+        text = str(error)
+        if not isinstance(error, EtcdClusterError):
+            # A defect of this package: say where.
+            text = "".join([f"unexpected: {error}\n", *traceback.format_tb(error.__traceback__)[-4:]]).rstrip()
+        text = self._display.masked(text)
         self._display.failed(operation, resource, text)
         return _ReportedError(f"{resource.name}: {text}")
 

@@ -44,12 +44,14 @@ class Monitor(MockMonitor):
         project: str,
         deployment: Deployment,
         hooks: Hooks,
+        display: Display,
         other_outputs: Callable[[str], Values],
     ) -> None:
         super().__init__(_NoMocks())
         self._prefix = f"urn:pulumi:{stack}::{project}::"
         self._deployment = deployment
         self._hooks = hooks
+        self._display = display
         self._other_outputs = other_outputs
         self._completed: dict[str, Resource] = {}
 
@@ -60,6 +62,8 @@ class Monitor(MockMonitor):
 
     def RegisterResource(self, request: Any) -> Any:
         urn = self.make_urn(request.parent, request.type, request.name)
+        if request.aliases and self._deployment.is_new(urn):
+            self._display.note("warning", f"{request.name} is taken as new: only the Pulumi CLI follows `aliases`")
         resource = self._deployment.register(_goal(request, urn))
         self._completed[urn] = resource
         # As in the engine: what a component exports may name resources that are not registered yet.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import os
 import secrets
@@ -66,6 +67,15 @@ class Crypter:
             self._key = key
             return key
 
+    def derive_ahead(self) -> None:
+        """Begins to derive the key in the background. An error comes again when the key is used."""
+
+        def attempt() -> None:
+            with contextlib.suppress(PassphraseError):
+                self.derive()
+
+        threading.Thread(target=attempt, daemon=True).start()
+
     def encrypt(self, text: str) -> str:
         key = self.derive()
         # An unchanged secret keeps its ciphertext, so that an unchanged state is an unchanged file.
@@ -106,8 +116,8 @@ def _open(key: bytes, ciphertext: str) -> str | None:
         return None
 
 
-def passphrase(environment: Mapping[str, str], made_up: Path, say: Callable[[str], None]) -> str:
-    """The passphrase of the environment, or else one of our own, made once and kept in a 0600 file."""
+def passphrase(environment: Mapping[str, str], made_up: Path, say: Callable[[str], None], *, make: bool) -> str:
+    """The passphrase of the environment, or else one of our own, kept in a 0600 file. make: it may be made now."""
     if "PULUMI_CONFIG_PASSPHRASE" in environment:
         return environment["PULUMI_CONFIG_PASSPHRASE"]
     if file := environment.get("PULUMI_CONFIG_PASSPHRASE_FILE"):
@@ -116,6 +126,11 @@ def passphrase(environment: Mapping[str, str], made_up: Path, say: Callable[[str
         except OSError as error:
             raise PassphraseError(f"PULUMI_CONFIG_PASSPHRASE_FILE: cannot read {file}: {error.strerror}") from None
     if not made_up.exists():
+        if not make:
+            raise PassphraseError(
+                "no passphrase: set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE to the one that the "
+                "secrets of this stack were written with"
+            )
         made_up.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = made_up.with_suffix(f".{os.getpid()}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

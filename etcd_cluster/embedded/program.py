@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,7 +21,14 @@ from etcd_cluster.embedded.deployment import Deployment, StoppedError
 from etcd_cluster.embedded.display import Display
 from etcd_cluster.embedded.hooks import Hooks
 from etcd_cluster.embedded.passphrase import Crypter, passphrase
-from etcd_cluster.embedded.project import Configuration, Project, configuration, read_project, read_stack
+from etcd_cluster.embedded.project import (
+    Configuration,
+    Project,
+    ProjectError,
+    configuration,
+    read_project,
+    read_stack,
+)
 from etcd_cluster.embedded.providers import Providers, StepError
 from etcd_cluster.embedded.state import StackLock, State, StateError, read_document, state_folder
 from etcd_cluster.embedded.values import Values
@@ -46,6 +54,8 @@ class _Stack:
     """The files of one stack, opened."""
 
     def __init__(self, directory: Path, stack: str, say: Callable[[str], None]) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", stack) or stack.startswith("."):
+            raise ProjectError(f"{stack!r} is not a name for a stack: use letters, digits, `-`, `_` and `.`")
         self.name = stack
         self.project = read_project(directory.absolute())
         self.folder = state_folder(os.environ, self.project.name)
@@ -58,12 +68,18 @@ class _Stack:
     def configuration(self) -> Configuration:
         return configuration(self.project, self.name, self._document, self._config_crypter)
 
-    def state(self, *, writable: bool) -> State:
+    def state(self, *, writable: bool, runs: bool = True) -> State:
+        """The state as it is on disk. runs: the SDK will be needed as well."""
         document = read_document(self.path)
         salt = document["encryptionsalt"]
         # One salt for both where possible: the key is then derived once.
         same = salt in ("", self._config_crypter.state)
         crypter = self._config_crypter if same else self._crypter(salt, f"the state of stack {self.name} ({self.path})")
+        if salt:
+            crypter.derive_ahead()
+        if runs:
+            # Takes as long as deriving the key: both at once.
+            import pulumi.runtime  # noqa: F401
         state = State(self.path, crypter, writable)
         state.load(document)
         return state
@@ -83,7 +99,8 @@ class _Stack:
         return state.outputs()
 
     def _crypter(self, salt: str, where: str) -> Crypter:
-        return Crypter(lambda: passphrase(os.environ, self.folder / "passphrase", self._say), salt, where)
+        own = self.folder / "passphrase"
+        return Crypter(lambda: passphrase(os.environ, own, self._say, make=not salt), salt, where)
 
 
 def up(stack: str = "dev", directory: str | Path = ".", *, stream: TextIO | None = None) -> Result:
@@ -117,7 +134,7 @@ def outputs(stack: str = "dev", directory: str | Path = ".") -> Values:
     opened = _Stack(Path(directory), stack, lambda text: print(text, file=sys.stderr))
     if not opened.path.exists():
         raise StateError(f"stack {stack} has no outputs: there is no state at {opened.path}. Run `up` first")
-    return opened.state(writable=False).outputs()
+    return opened.state(writable=False, runs=False).outputs()
 
 
 def _run(stack: str, directory: Path, stream: TextIO | None, *, dry_run: bool) -> Result:
@@ -132,8 +149,8 @@ def _run(stack: str, directory: Path, stream: TextIO | None, *, dry_run: bool) -
 def _run_program(opened: _Stack, display: Display, *, dry_run: bool) -> Result:
     state = opened.state(writable=not dry_run)
     config = opened.configuration()
-    for key in config.secret_keys:
-        display.hide_text(config.values[key])
+    for text in config.secrets:
+        display.hide_text(text)
     _make_importable(opened.project)
     with _deployment(opened, config, state, display, dry_run=dry_run) as (deployment, hooks):
         display.heading(f"{'Previewing' if dry_run else 'Updating'} stack {opened.name} of {opened.project.name}")
@@ -211,7 +228,7 @@ def _execute(
 
     from etcd_cluster.embedded.monitor import Engine, Monitor
 
-    monitor = Monitor(opened.name, opened.project.name, deployment, hooks, opened.other_outputs)
+    monitor = Monitor(opened.name, opened.project.name, deployment, hooks, display, opened.other_outputs)
     settings.ROOT.set(None)
     settings.configure(
         settings.Settings(
@@ -266,5 +283,7 @@ def _program_trace(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r})"
     others = ("/site-packages/pulumi/", "/etcd_cluster/embedded/", "/asyncio/", "<frozen", "/runpy.py", "/concurrent/")
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if not any(part in each.filename for part in others)]
+    frames = [
+        each for each in traceback.extract_tb(error.__traceback__) if not any(part in each.filename for part in others)
+    ]
     return "".join([*traceback.format_exception_only(error), *traceback.format_list(frames)]).rstrip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ class Configuration:
 
     values: dict[str, str]
     secret_keys: list[str]
+    # Every decrypted value by itself.
+    secrets: list[str]
 
 
 def read_project(directory: Path) -> Project:
@@ -39,8 +42,8 @@ def read_project(directory: Path) -> Project:
     if document is None:
         raise ProjectError(f"no Pulumi.yaml in {directory}: run this where the project is, or give --directory")
     name = document.get("name")
-    if not isinstance(name, str) or not name:
-        raise ProjectError(f"{directory / 'Pulumi.yaml'}: it has no `name`")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("."):
+        raise ProjectError(f"{directory / 'Pulumi.yaml'}: its `name` is missing, or is no name: {name!r}")
     return Project(name, directory, directory / str(document.get("main") or "."), document.get("config") or {})
 
 
@@ -53,16 +56,18 @@ def configuration(project: Project, stack: str, document: Mapping[str, Any], cry
     """Merges the stack's values with the defaults of the project. Raises ProjectError naming each key that is wrong."""
     values: dict[str, Any] = {}
     secret_keys: set[str] = set()
+    secrets: list[str] = []
     for key, raw in (document.get("config") or {}).items():
         full = _full_key(project.name, str(key))
 
         def reveal(ciphertext: str, key: str = full) -> str:
             secret_keys.add(key)
-            return crypter.decrypt(ciphertext)
+            secrets.append(crypter.decrypt(ciphertext))
+            return secrets[-1]
 
         values[full] = _revealed(raw, reveal)
     _apply_declared(project, stack, values, secret_keys)
-    return Configuration({key: _as_text(value) for key, value in values.items()}, sorted(secret_keys))
+    return Configuration({key: _as_text(value) for key, value in values.items()}, sorted(secret_keys), secrets)
 
 
 def _apply_declared(project: Project, stack: str, values: dict[str, Any], secret_keys: set[str]) -> None:

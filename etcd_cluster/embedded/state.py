@@ -118,7 +118,8 @@ class State:
         self.replaced: list[Resource] = []
         self._writable = writable
         self._completed: set[str] = set()
-        self._records: dict[int, dict[str, Any]] = {}
+        # The text of each resource, so that a step costs the encoding of one.
+        self._records: dict[int, str] = {}
         self._lock = threading.Lock()
         self._saving = threading.Lock()
         self._changes = 0
@@ -127,11 +128,16 @@ class State:
     def load(self, document: Mapping[str, Any]) -> None:
         for record in document["resources"]:
             resource = _from_json(record, self.crypter.decrypt)
-            self._records[id(resource)] = dict(record)
+            self._records[id(resource)] = json.dumps(record, separators=(",", ":"))
             if resource.pending_deletion:
                 self.replaced.append(resource)
             else:
                 self.current[resource.urn] = resource
+
+    def resources(self) -> list[Resource]:
+        """All, old ones that were replaced included. A copy: steps go on meanwhile."""
+        with self._lock:
+            return [*self.replaced, *self.current.values()]
 
     def put(self, resource: Resource, *, replaces: Resource | None = None) -> None:
         """Records a completed step. replaces: the old one stays, to be deleted later."""
@@ -170,14 +176,16 @@ class State:
 
     def outputs(self) -> Values:
         """What the stack exports."""
-        for resource in self.current.values():
-            if resource.type == STACK_TYPE:
-                return resource.outputs
-        return {}
+        stack = self.stack()
+        return stack.outputs if stack is not None else {}
+
+    def stack(self) -> Resource | None:
+        return next((each for each in self.resources() if each.type == STACK_TYPE), None)
 
     def _encode(self, resource: Resource) -> None:
         if self._writable:
-            self._records[id(resource)] = _to_json(resource, self.crypter.encrypt)
+            record = _to_json(resource, self.crypter.encrypt)
+            self._records[id(resource)] = json.dumps(record, separators=(",", ":"))
 
     def _save(self, change: int) -> None:
         if not self._writable:
@@ -190,8 +198,12 @@ class State:
                 saved = self._changes
                 kept = [*self.current.values(), *self.replaced]
                 records = [self._records[id(resource)] for resource in kept if id(resource) in self._records]
-            document = {"version": _VERSION, "encryptionsalt": self.crypter.state, "resources": records}
-            write_atomically(self.path, json.dumps(document, separators=(",", ":")))
+            salt = json.dumps(self.crypter.state)
+            text = f'{{"version":{_VERSION},"encryptionsalt":{salt},"resources":[\n' + ",\n".join(records) + "\n]}\n"
+            try:
+                write_atomically(self.path, text)
+            except OSError as error:
+                raise StateError(f"cannot write the state file {self.path}: {error.strerror}") from None
             self._saved_changes = saved
 
 

@@ -22,7 +22,8 @@ RECORDER = """
         for values in given.values():
             values.pop("__provider", None) if isinstance(values, dict) else None
         with open(CALLS, "a") as file:
-            file.write(json.dumps({"method": method, **given}, sort_keys=True, default=lambda value: type(value).__name__) + "\\n")
+            line = json.dumps({"method": method, **given}, sort_keys=True, default=lambda value: type(value).__name__)
+            file.write(line + "\\n")
 
     class Provider(ResourceProvider):
         serialize_as_secret_always = False

@@ -82,7 +82,11 @@ OTHER = PREFIX + "other"
     ],
 )
 def test_the_step_for_a_resource(
-    old: dict[str, Any] | None, goal: dict[str, Any], difference: Difference, replaced: tuple[str, ...], expected: Decision
+    old: dict[str, Any] | None,
+    goal: dict[str, Any],
+    difference: Difference,
+    replaced: tuple[str, ...],
+    expected: Decision,
 ) -> None:
     before = resource(**old) if old is not None else None
     assert decide(before, resource(**goal), difference, replaced) == expected

@@ -33,7 +33,8 @@ def test_a_preview_of_nothing_yet_leaves_no_trace(project: Project, tmp_path: Pa
 def test_a_preview_of_changes_shows_them_with_their_values(project: Project) -> None:
     program = """
     a = command("a", "{0}")
-    command("b", stdin=pulumi.Output.secret("{0}"), opts=Options(hide_diffs=["environment"]), environment={{"x": "{0}"}})
+    command("b", stdin=pulumi.Output.secret("{0}"), environment={{"x": "{0}"}},
+            opts=Options(hide_diffs=["environment"]))
     command("c", triggers=["{0}"])
     if "{0}" == "one": command("d", opts=Options(depends_on=[a]))
     else: local.Command("e", create=pulumi.Output.concat("echo ", a.stdout))

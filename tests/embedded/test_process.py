@@ -70,7 +70,11 @@ def test_the_result_as_json(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("main", "message"),
-    [("import absent", "No module named 'absent'"), ("def broken(", "SyntaxError"), ("raise SystemExit(3)", "sys.exit(3)")],
+    [
+        ("import absent", "No module named 'absent'"),
+        ("def broken(", "SyntaxError"),
+        ("raise SystemExit(3)", "sys.exit(3)"),
+    ],
 )
 def test_a_program_that_fails_is_told_without_our_own_trace(project: Project, main: str, message: str) -> None:
     project.write(main)

@@ -87,6 +87,7 @@ def test_secure_values_are_decrypted_and_their_keys_known_as_secret(tmp_path: Pa
     config = read(tmp_path, "config: {top: {type: string, secret: true}}", json.dumps(stack), crypter)
     assert config.values == {"proj:open": "x", "proj:top": "hunter2", "proj:deep": '{"a":"hunter2","b":"x"}'}
     assert config.secret_keys == ["proj:deep", "proj:top"]
+    assert config.secrets == ["hunter2", "hunter2"]
 
 
 def test_a_folder_without_a_project_is_named(tmp_path: Path) -> None:

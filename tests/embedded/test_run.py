@@ -44,7 +44,7 @@ def test_up_creates_then_changes_nothing_then_destroy_deletes(project: Project) 
     b = command("b", a.stdout and "", opts=Options(depends_on=[a]))
     pulumi.export("out", a.stdout)
     pulumi.export("port", 2379)
-    """
+    """,
     )
     first = project.up()
     assert first.ok
@@ -83,7 +83,7 @@ def test_names_follow_the_engine(project: Project) -> None:
             super().__init__("pkg:index:Inner", name, {}, opts)
     Outer("o")
     command("top")
-    """
+    """,
     )
     assert project.up().ok
     assert {name: each["urn"] for name, each in project.resources().items()} == {
@@ -172,7 +172,7 @@ def test_what_is_no_longer_in_the_program_is_deleted_last_dependents_first(proje
     a = command("a")
     b = command("b", opts=Options(depends_on=[a]))
     c = command("c", opts=Options(depends_on=[b]))
-    """
+    """,
     )
     project.up()
     journal(project)
@@ -213,7 +213,9 @@ def test_a_protected_resource_stops_the_deletion_of_everything(project: Project)
     journal(project)
     for ran in (project.destroy(),):
         assert not ran.ok
-        assert "'urn:pulumi:dev::project::command:local:Command::a' cannot be deleted because it is protected" in ran.text
+        assert (
+            "'urn:pulumi:dev::project::command:local:Command::a' cannot be deleted because it is protected" in ran.text
+        )
     project.write(LOCAL)
     assert not project.up().ok
     assert journal(project) == []
@@ -255,7 +257,7 @@ def test_a_failed_step_ends_the_run_and_what_was_done_is_kept(project: Project) 
     never = command("never", opts=Options(depends_on=[bad]))
     slow = local.Command("slow", create="sleep 1", opts=Options(depends_on=[good]))
     pulumi.export("x", never.stdout)
-    """
+    """,
     )
     ran = project.up()
     assert not ran.ok
@@ -289,7 +291,7 @@ def test_a_failed_deletion_stays_in_the_state(project: Project) -> None:
         """
     base = command("base")
     local.Command("stuck", create="true", delete="exit 4", opts=Options(depends_on=[base]))
-    """
+    """,
     )
     project.up()
     journal(project)
@@ -322,9 +324,10 @@ def test_independent_commands_run_at_the_same_time(project: Project) -> None:
         """
     folder = os.path.dirname(JOURNAL)
     for i in range(40):
-        local.Command(f"c{i}", create=f"touch {folder}/come{i}; until [ $(ls {folder}/come* | wc -l) = 40 ]; do sleep 0.05; done",
+        local.Command(f"c{i}", create=f"touch {folder}/come{i}; "
+                                      f"until [ $(ls {folder}/come* | wc -l) = 40 ]; do sleep 0.05; done",
                       opts=Options(custom_timeouts=pulumi.CustomTimeouts(create="30s")))
-    """
+    """,
     )
     ran = project.up()
     assert ran.ok, ran.text
@@ -337,7 +340,7 @@ def test_a_custom_timeout_ends_a_command(project: Project) -> None:
         """
     local.Command("a", create="echo begun; sleep 60",
                   opts=Options(custom_timeouts=pulumi.CustomTimeouts(create="1s")))
-    """
+    """,
     )
     ran = project.up()
     assert not ran.ok
@@ -349,11 +352,11 @@ def test_a_command_gets_its_directory_environment_input_and_earlier_output(proje
     project.write(
         LOCAL,
         f"""
-    a = local.Command("a", dir="{tmp_path}", environment={{"NAME": "v"}}, stdin="given", interpreter=["/bin/bash", "-c"],
-                      create='pwd; echo $NAME; cat; echo; echo ${{BASH_VERSION:+bash}}',
+    a = local.Command("a", dir="{tmp_path}", environment={{"NAME": "v"}}, stdin="given",
+                      interpreter=["/bin/bash", "-c"], create='pwd; echo $NAME; cat; echo; echo ${{BASH_VERSION:+bash}}',
                       update='echo before: $PULUMI_COMMAND_STDOUT', triggers=[])
     pulumi.export("out", a.stdout)
-    """
+    """,
     )
     assert project.up().outputs == {"out": f"{tmp_path}\nv\ngiven\nbash"}
     text = (project.folder / "__main__.py").read_text().replace('"v"', '"w"')
@@ -372,7 +375,9 @@ def test_lines_on_stderr_are_shown_with_the_name_unless_logging_says_no(
     assert ("a: progress" in project.up().text) is shown
 
 
-def test_the_operations_of_a_run_need_no_more_than_the_program(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operations_of_a_run_need_no_more_than_the_program(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever happens within this package while a step is carried out, the run fails and says where."""
     project.write(LOCAL, 'command("a")')
 
@@ -468,7 +473,7 @@ def test_a_resource_can_be_handed_to_another_one(project: Project) -> None:
         """
     a = command("a")
     pulumi.export("same", pulumi.Output.all(a.id, a.stdout).apply(lambda pair: pair[0].startswith("a") and pair[1]))
-    """
+    """,
     )
     assert project.up().outputs == {"same": "out-a"}
 
@@ -478,3 +483,36 @@ def test_what_a_program_logs_is_shown(project: Project) -> None:
     text = project.up().text
     assert "warning: take care" in text
     assert "info: so it is" in text
+
+
+def test_a_renamed_resource_with_an_alias_is_pointed_out(project: Project) -> None:
+    project.write(LOCAL, 'command("a")')
+    assert "aliases" not in project.up().text
+    project.write(LOCAL, 'command("b", opts=Options(aliases=[pulumi.Alias(name="a")]))')
+    assert "warning: b is taken as new: only the Pulumi CLI follows `aliases`" in project.preview().text
+
+
+@pytest.mark.parametrize("stack", ["../other", ".hidden", "a/b", ""])
+def test_a_stack_has_a_plain_name(project: Project, stack: str) -> None:
+    from etcd_cluster.embedded.project import ProjectError
+
+    project.write(LOCAL)
+    project.stack = stack
+    with pytest.raises(ProjectError, match="is not a name for a stack"):
+        project.up()
+
+
+def test_a_state_that_cannot_be_written_fails_the_step(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from etcd_cluster.embedded import state
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    project.write(LOCAL, 'command("a")')
+    monkeypatch.setattr(state, "write_atomically", full)
+    ran = project.up()
+    assert not ran.ok
+    assert f"cannot write the state file {project.state_file}: No space left on device" in ran.text
+    assert "Traceback" not in ran.text

@@ -90,7 +90,6 @@ def test_outputs_become_as_secret_as_the_inputs_they_are_named_like(outputs: Any
     assert with_secrecy_of(outputs, inputs) == expected
 
 
-# Made with Pulumi's own passphrase provider format, passphrase "password" (from Pulumi's documentation of the format).
 def test_the_format_is_read_back_with_the_right_passphrase_only() -> None:
     crypter = Crypter(lambda: "right", "", "there")
     ciphertext = crypter.encrypt("hunter2")
@@ -117,11 +116,13 @@ def test_the_passphrase_is_that_of_the_environment_or_one_made_once(tmp_path: Pa
     own = tmp_path / "folder" / "passphrase"
     file = tmp_path / "given"
     file.write_text("from file\n")
-    assert passphrase({"PULUMI_CONFIG_PASSPHRASE": ""}, own, said.append) == ""
-    assert passphrase({"PULUMI_CONFIG_PASSPHRASE_FILE": str(file)}, own, said.append) == "from file"
+    assert passphrase({"PULUMI_CONFIG_PASSPHRASE": ""}, own, said.append, make=True) == ""
+    assert passphrase({"PULUMI_CONFIG_PASSPHRASE_FILE": str(file)}, own, said.append, make=True) == "from file"
+    with pytest.raises(PassphraseError, match="no passphrase: set PULUMI_CONFIG_PASSPHRASE"):
+        passphrase({}, own, said.append, make=False)
     assert said == []
-    made = passphrase({}, own, said.append)
-    assert passphrase({}, own, said.append) == made
+    made = passphrase({}, own, said.append, make=True)
+    assert passphrase({}, own, said.append, make=False) == made
     assert len(made) >= 32
     assert len(said) == 1
     assert str(own) in said[0]
@@ -129,4 +130,4 @@ def test_the_passphrase_is_that_of_the_environment_or_one_made_once(tmp_path: Pa
     assert own.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in own.parent.iterdir()] == ["passphrase"]
     with pytest.raises(PassphraseError, match="cannot read"):
-        passphrase({"PULUMI_CONFIG_PASSPHRASE_FILE": str(tmp_path / "absent")}, own, said.append)
+        passphrase({"PULUMI_CONFIG_PASSPHRASE_FILE": str(tmp_path / "absent")}, own, said.append, make=True)

@@ -128,14 +128,33 @@ class Stack:
         outputs: dict[str, Any] = json.loads(self._run(embedded if self._engine is Engine.EMBEDDED else pulumi).output)
         return outputs
 
+    def exported(self) -> list[dict[str, Any]]:
+        """The state of the Pulumi CLI, secrets in the clear but marked."""
+        exported = self._run(["pulumi", "stack", "export", "--show-secrets", "--stack", STACK]).output
+        resources: list[dict[str, Any]] = json.loads(exported)["deployment"].get("resources", [])
+        return resources
+
+    def operations(self, command: str) -> set[tuple[str, str]]:
+        """(create, update, replace or delete; URN): what `up` or `destroy` does."""
+        self._write_config()
+        if self._engine is Engine.EMBEDDED:
+            output = self._run(self._embedded(command, "--json", *(["--yes"] if command == "destroy" else []))).output
+            document = json.loads(output[output.index("\n{") :])
+            found = [(each["operation"], each["urn"]) for each in document["operations"]]
+        else:
+            pulumi = ["pulumi", command, "--yes", "--skip-preview", "--non-interactive", "--json", "--stack", STACK]
+            lines = [json.loads(line) for line in self._run(pulumi).output.splitlines() if line.startswith("{")]
+            steps = [line["resOutputsEvent"]["metadata"] for line in lines if "resOutputsEvent" in line]
+            found = [(step["op"], step["urn"]) for step in steps if "pulumi:providers:" not in step["urn"]]
+        return {step for step in found if step[0] in ("create", "update", "replace", "delete")}
+
     def recorded(self, name: str) -> dict[str, Any]:
         """What the state holds of the resource of that name: id, outputs and more; empty if it is not there."""
         if self._engine is Engine.EMBEDDED:
             files = list(self.state.glob(f"*/{STACK}.json"))
             resources = json.loads(files[0].read_text())["resources"] if files else []
         else:
-            exported = self._run(["pulumi", "stack", "export", "--stack", STACK]).output
-            resources = json.loads(exported)["deployment"].get("resources", [])
+            resources = self.exported()
         return next((resource for resource in resources if resource["urn"].endswith(f"::{name}")), {})
 
     def popen(self, command: Sequence[str]) -> subprocess.Popen[str]:

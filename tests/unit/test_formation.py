@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import pulumi
 import pytest
 from pulumi.dynamic.dynamic import serialize_provider
 
-from etcd_cluster.formation import FormationError, FormationProvider, agree_on_token, require_clocks_together
+from etcd_cluster.formation import FormationError, FormationProvider, agree_on_token, just_made, require_clocks_together
 
 MEMBERS = ("host-1", "host-2", "host-3")
 FORMED: dict[str, Any] = {
@@ -24,7 +25,7 @@ FORMED: dict[str, Any] = {
 
 
 def report(machine: str, token: str = "", running: bool = False) -> dict[str, Any]:
-    return {"machine": machine, "token": token, "running": running}
+    return {"machine": machine, "token": token, "running": running, "clock": time.time()}
 
 
 def blank() -> dict[str, dict[str, Any]]:
@@ -64,6 +65,12 @@ def test_clocks_apart_are_refused_and_close_ones_are_not() -> None:
     require_clocks_together({"host-1": 0.2, "host-2": -4.9})
     with pytest.raises(FormationError, match="clock of host-2 is 300 s behind"):
         require_clocks_together({"host-1": 0.2, "host-2": -300.0})
+
+
+@pytest.mark.parametrize(("age", "fresh"), [(0.5, True), (4.9, True), (-4.9, True), (6, False), (-300, False)])
+def test_reports_are_taken_as_they_are_only_if_they_were_made_just_now(age: float, fresh: bool) -> None:
+    reports = {"host-1": {"clock": 1000.0}, "host-2": {"clock": 1000.0 - age}}
+    assert just_made(reports, 1000.0) is fresh
 
 
 def created() -> dict[str, Any]:

@@ -49,8 +49,16 @@ give_leadership_to() {
   # move-leader takes the id as `member list` shows it: in hexadecimal.
   id=$(etcdctl_at "$1" member list | awk -F ', ' -v url="$1" '$5 == url { print $1 }')
   say "moving leadership to $1 first"
-  etcdctl_at "${client_urls// /,}" move-leader "$id" >/dev/null ||
+  etcdctl_at "$(healthy_client_urls)" move-leader "$id" >/dev/null ||
     fail "not restarted, because leadership could not be moved to $1; run again"
+}
+
+# Without ourselves, if we are what has to be mended: move-leader asks them all who leads, and gives up at the first failure.
+healthy_client_urls() {
+  local urls
+  urls=$(other_client_urls | paste -sd , -)
+  if healthy "$own_client_url"; then urls+=,$own_client_url; fi
+  echo "$urls"
 }
 
 # At most a few entries behind the most advanced member that answers.
