@@ -59,7 +59,7 @@ class EtcdCluster(pulumi.ComponentResource):
             connections={machine.name: machine.connection for machine in machines if machine.connection},
             opts=child,
         )
-        binaries = provide_binaries(name, machines, settings, formation.founders, child)
+        binaries = provide_binaries(name, machines, settings, formation, parent=self)
         members.prepare(formation.token, formation.founders, binaries)
         members.roll()
         health = members.await_health()

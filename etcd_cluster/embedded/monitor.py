@@ -10,10 +10,10 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks
 from pulumi.runtime.proto import engine_pb2, resource_pb2
 
+from etcd_cluster.embedded.contract import StepError, UnsupportedTypeError
 from etcd_cluster.embedded.deployment import Deployment
 from etcd_cluster.embedded.display import Display
 from etcd_cluster.embedded.hooks import Hooks
-from etcd_cluster.embedded.providers import StepError, UnsupportedTypeError
 from etcd_cluster.embedded.state import STACK_TYPE, Resource
 from etcd_cluster.embedded.values import Secret, Values, from_struct, to_struct
 

@@ -116,7 +116,7 @@ def _open(key: bytes, ciphertext: str) -> str | None:
         return None
 
 
-def passphrase(environment: Mapping[str, str], made_up: Path, say: Callable[[str], None], *, make: bool) -> str:
+def passphrase(environment: Mapping[str, str], made_up: Path, say: Callable[[str], None], *, make: bool = True) -> str:
     """The passphrase of the environment, or else one of our own, kept in a 0600 file. make: it may be made now."""
     if "PULUMI_CONFIG_PASSPHRASE" in environment:
         return environment["PULUMI_CONFIG_PASSPHRASE"]

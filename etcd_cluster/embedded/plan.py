@@ -12,7 +12,7 @@ from typing import TypeAlias
 from etcd_cluster.embedded.state import Resource
 from etcd_cluster.embedded.values import UNKNOWN, Secret, Value, Values, holds_unknown, plain, secret
 
-Path: TypeAlias = "tuple[str | int, ...]"
+PropertyPath: TypeAlias = "tuple[str | int, ...]"
 
 
 class Operation(enum.Enum):
@@ -29,8 +29,8 @@ class Difference:
     """What a provider says of an update. paths: what differs, as precisely as it says. replace_paths: what replaces."""
 
     changed: bool
-    paths: tuple[Path, ...] = ()
-    replace_paths: tuple[Path, ...] = ()
+    paths: tuple[PropertyPath, ...] = ()
+    replace_paths: tuple[PropertyPath, ...] = ()
     delete_before_replace: bool = False
 
 
@@ -82,18 +82,18 @@ def _trigger_fires(old: Value, new: Value) -> bool:
     return old is not None and new is not None and old != new
 
 
-def with_replace_on_changes(difference: Difference, replace_on_changes: Iterable[str]) -> tuple[Path, ...]:
+def with_replace_on_changes(difference: Difference, replace_on_changes: Iterable[str]) -> tuple[PropertyPath, ...]:
     """The paths that force a replacement: the provider's, and those below a path of the option `replace_on_changes`."""
     patterns = [parse_path(text) for text in replace_on_changes]
     forced = [path for path in difference.paths if any(contains(pattern, path) for pattern in patterns)]
     return tuple(dict.fromkeys([*difference.replace_paths, *forced]))
 
 
-def roots(paths: Iterable[Path]) -> tuple[str, ...]:
+def roots(paths: Iterable[PropertyPath]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(path[0]) for path in paths if path))
 
 
-def differing_paths(old: Value, new: Value, *, secrecy_counts: bool, at: Path = ()) -> list[Path]:
+def differing_paths(old: Value, new: Value, *, secrecy_counts: bool, at: PropertyPath = ()) -> list[PropertyPath]:
     """Where two values differ: the innermost map keys and list positions. A part that is unknown always differs.
 
     secrecy_counts: becoming a secret is a difference too, and a secret differs as a whole or not at all.
@@ -103,7 +103,7 @@ def differing_paths(old: Value, new: Value, *, secrecy_counts: bool, at: Path = 
             return [at] if old != new or holds_unknown(new) else []
         old, new = plain(old), plain(new)
     if isinstance(old, dict) and isinstance(new, dict):
-        found: list[Path] = []
+        found: list[PropertyPath] = []
         for key in dict.fromkeys([*old, *new]):
             before, after = old.get(key), new.get(key)
             # What is null is not there.
@@ -130,7 +130,7 @@ def difference_of_inputs(old: Values, new: Values, *, secrecy_counts: bool = Fal
 _STEP = re.compile(r'\.?(?P<name>[^.\[\]"]+)|\["(?P<quoted>(?:[^"\\]|\\.)*)"\]|\[(?P<index>\d+|\*)\]')
 
 
-def parse_path(text: str) -> Path:
+def parse_path(text: str) -> PropertyPath:
     """`a.b[0]["c d"][*]` as a tuple. "*" stands for any key or position."""
     path: list[str | int] = []
     position = 0
@@ -148,7 +148,7 @@ def parse_path(text: str) -> Path:
     return tuple(path)
 
 
-def contains(pattern: Path, path: Path) -> bool:
+def contains(pattern: PropertyPath, path: PropertyPath) -> bool:
     """True if the pattern names the path or something above it."""
     return len(path) >= len(pattern) and all(
         step == "*" or (step == at and type(step) is type(at)) for step, at in zip(pattern, path, strict=False)
@@ -165,7 +165,7 @@ def keep_ignored(old: Values, new: Values, ignore_changes: Sequence[str]) -> Val
     return kept
 
 
-def _reset(old: Value, new: Value, path: Path, *, was_secret: bool = False, is_secret: bool = False) -> None:
+def _reset(old: Value, new: Value, path: PropertyPath, *, was_secret: bool = False, is_secret: bool = False) -> None:
     # Secrets are gone through: deepcopy gave this copy of the new inputs containers of its own.
     if isinstance(old, Secret):
         old, was_secret = old.value, True

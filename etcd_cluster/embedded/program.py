@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from etcd_cluster.embedded.contract import StepError
 from etcd_cluster.embedded.deployment import Deployment, StoppedError
 from etcd_cluster.embedded.display import Display
 from etcd_cluster.embedded.hooks import Hooks
@@ -29,7 +30,7 @@ from etcd_cluster.embedded.project import (
     read_project,
     read_stack,
 )
-from etcd_cluster.embedded.providers import Providers, StepError
+from etcd_cluster.embedded.providers import Providers
 from etcd_cluster.embedded.state import StackLock, State, StateError, read_document, state_folder
 from etcd_cluster.embedded.values import Values
 from etcd_cluster.errors import EtcdClusterError
@@ -45,9 +46,9 @@ class Result:
     """What a run did. operations: (operation, URN) in the order of completion. outputs: as the stack has them now."""
 
     ok: bool
-    interrupted: bool = False
-    operations: list[tuple[str, str]] = field(default_factory=list)
-    outputs: Values = field(default_factory=dict)
+    interrupted: bool
+    operations: list[tuple[str, str]]
+    outputs: Values
 
 
 class _Stack:
@@ -174,7 +175,7 @@ def _result(deployment: Deployment, display: Display, state: State, began: float
 @contextlib.contextmanager
 def _deployment(
     opened: _Stack, config: Configuration, state: State, display: Display, *, dry_run: bool
-) -> Iterator[tuple[Deployment, Hooks]]:
+) -> Generator[tuple[Deployment, Hooks]]:
     providers = Providers(opened.project.name, config.values)
     hooks = Hooks(dry_run, lambda resource, text: display.note("warning", text, resource))
     deployment = Deployment(state, providers, display, hooks, dry_run=dry_run)
@@ -186,7 +187,7 @@ def _deployment(
 
 
 @contextlib.contextmanager
-def _interruptible(deployment: Deployment, providers: Providers, display: Display) -> Iterator[None]:
+def _interruptible(deployment: Deployment, providers: Providers, display: Display) -> Generator[None]:
     """On Ctrl-C or SIGTERM the children are told to end and nothing new begins; the second time they are killed."""
     if threading.current_thread() is not threading.main_thread():
         yield

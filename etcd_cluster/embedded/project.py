@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from etcd_cluster.embedded.passphrase import Crypter
-from etcd_cluster.embedded.plan import parse_path
+from etcd_cluster.embedded.plan import PropertyPath, parse_path
+from etcd_cluster.embedded.values import is_list, is_map
 from etcd_cluster.errors import EtcdClusterError
 
 
@@ -57,8 +58,9 @@ def configuration(project: Project, stack: str, document: Mapping[str, Any], cry
     values: dict[str, Any] = {}
     secret_keys: set[str] = set()
     secrets: list[str] = []
-    for key, raw in (document.get("config") or {}).items():
-        full = _full_key(project.name, str(key))
+    given: dict[str, Any] = document.get("config") or {}
+    for key, raw in given.items():
+        full = _full_key(project.name, key)
 
         def reveal(ciphertext: str, key: str = full) -> str:
             secret_keys.add(key)
@@ -66,35 +68,7 @@ def configuration(project: Project, stack: str, document: Mapping[str, Any], cry
             return secrets[-1]
 
         values[full] = _revealed(raw, reveal)
-    _apply_declared(project, stack, values, secret_keys)
-    return Configuration({key: _as_text(value) for key, value in values.items()}, sorted(secret_keys), secrets)
-
-
-def _apply_declared(project: Project, stack: str, values: dict[str, Any], secret_keys: set[str]) -> None:
-    missing: list[str] = []
-    for key, declared in project.declared.items():
-        shorthand = not isinstance(declared, dict)
-        schema: Mapping[str, Any] = {"default": declared} if shorthand else declared
-        full = _full_key(project.name, str(key))
-        own = full.startswith(f"{project.name}:")
-        root, path = _split(full)
-        found, value = _get(values, root, path)
-        if not found:
-            default = schema.get("default", schema.get("value"))
-            if default is not None:
-                _set(values, root, path, default)
-                continue
-            if own:
-                missing.append(str(key))
-            continue
-        if schema.get("secret") and root not in secret_keys:
-            raise ProjectError(
-                f"configuration key {key!r} of stack {stack!r} must be encrypted as it's secret: "
-                f"set it with `pulumi config set --secret {key}`"
-            )
-        type_ = schema.get("type")
-        if type_ is not None and not _is_of_type(value, str(type_), schema.get("items")):
-            raise ProjectError(f"configuration key {key!r} of stack {stack!r} must be of type {_type_name(schema)!r}")
+    missing = [key for key in project.declared if not _apply_declared(project, stack, key, values, secret_keys)]
     if missing:
         listed = ", ".join(repr(key) for key in sorted(missing))
         plural = "values" if len(missing) > 1 else "value"
@@ -102,46 +76,69 @@ def _apply_declared(project: Project, stack: str, values: dict[str, Any], secret
             f"stack {stack!r} is missing configuration {plural} {listed}: write them under `config:` in "
             f"Pulumi.{stack}.yaml"
         )
+    return Configuration({key: _as_text(value) for key, value in values.items()}, sorted(secret_keys), secrets)
+
+
+def _apply_declared(project: Project, stack: str, key: str, values: dict[str, Any], secret_keys: set[str]) -> bool:
+    """Checks one key that Pulumi.yaml declares, or gives it its default. False if it has neither value nor default."""
+    declared: Any = project.declared[key]
+    schema = declared if is_map(declared) else {"default": declared}
+    full = _full_key(project.name, key)
+    root, path = _split(full)
+    found, value = _get(values, root, path)
+    if not found:
+        default = schema.get("default", schema.get("value"))
+        if default is not None:
+            _set(values, root, path, default)
+        # A key of another namespace can only carry a value.
+        return default is not None or not full.startswith(f"{project.name}:")
+    if schema.get("secret") and root not in secret_keys:
+        raise ProjectError(
+            f"configuration key {key!r} of stack {stack!r} must be encrypted as it's secret: "
+            f"set it with `pulumi config set --secret {key}`"
+        )
+    if "type" in schema and not _is_of_type(value, schema):
+        raise ProjectError(f"configuration key {key!r} of stack {stack!r} must be of type {_type_name(schema)!r}")
+    return True
 
 
 def _full_key(project: str, key: str) -> str:
     return key if ":" in key else f"{project}:{key}"
 
 
-def _split(full: str) -> tuple[str, tuple[str | int, ...]]:
+def _split(full: str) -> tuple[str, PropertyPath]:
     """`project:a.b[0]` as the key `project:a` and the path below it."""
     namespace, _, name = full.partition(":")
     path = parse_path(name)
     return f"{namespace}:{path[0]}", path[1:]
 
 
-def _get(values: Mapping[str, Any], root: str, path: tuple[str | int, ...]) -> tuple[bool, Any]:
-    at: Any = values
+def _get(values: Any, root: str, path: PropertyPath) -> tuple[bool, Any]:
     for step in (root, *path):
         try:
-            at = at[step]
+            values = values[step]
         except (KeyError, IndexError, TypeError):
             return False, None
-    return True, at
+    return True, values
 
 
-def _set(values: dict[str, Any], root: str, path: tuple[str | int, ...], value: Any) -> None:
+def _set(values: dict[str, Any], root: str, path: PropertyPath, value: Any) -> None:
     at: dict[Any, Any] = values
     steps = (root, *path)
     for step in steps[:-1]:
-        below = at.setdefault(step, {})
-        if not isinstance(below, dict):
+        below: Any = at.setdefault(step, {})
+        if not is_map(below):
             raise ProjectError(f"configuration key {root!r} has to be an object, to hold {'.'.join(map(str, path))!r}")
         at = below
     at[steps[-1]] = value
 
 
 def _revealed(raw: Any, reveal: Callable[[str], str]) -> Any:
-    if isinstance(raw, dict):
-        if set(raw) == {"secure"} and isinstance(raw["secure"], str):
+    if is_map(raw):
+        if list(raw) == ["secure"] and isinstance(raw["secure"], str):
             return reveal(raw["secure"])
         return {str(key): _revealed(value, reveal) for key, value in raw.items()}
-    if isinstance(raw, list):
+    if is_list(raw):
         return [_revealed(value, reveal) for value in raw]
     return raw
 
@@ -154,26 +151,26 @@ def _as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _is_of_type(value: Any, type_: str, items: Any) -> bool:
+def _is_of_type(value: Any, schema: Mapping[str, Any]) -> bool:
+    type_: Any = schema.get("type")
+    items: Any = schema.get("items")
     if type_ == "string":
-        # What the engine compares is the text of a scalar.
+        # What is compared is the text of a scalar.
         return not isinstance(value, (dict, list))
     if type_ == "integer":
         if isinstance(value, str):
-            return value.lstrip("+-").isdecimal()
+            return re.fullmatch(r"[+-]?\d+", value) is not None
         return not isinstance(value, bool) and isinstance(value, (int, float)) and value == int(value)
     if type_ == "boolean":
         return isinstance(value, bool) or value in ("true", "false")
     if type_ == "object":
         return isinstance(value, dict)
-    if type_ == "array" and isinstance(value, list) and isinstance(items, dict):
-        return all(_is_of_type(item, str(items.get("type")), items.get("items")) for item in value)
-    return False
+    return type_ == "array" and is_list(value) and bool(items) and all(_is_of_type(item, items) for item in value)
 
 
 def _type_name(schema: Mapping[str, Any]) -> str:
-    items = schema.get("items")
-    return f"array<{_type_name(items)}>" if isinstance(items, dict) else str(schema.get("type"))
+    items: Any = schema.get("items")
+    return f"array<{_type_name(items)}>" if items else str(schema.get("type"))
 
 
 def _read_yaml(path: Path) -> dict[str, Any] | None:
@@ -188,9 +185,9 @@ def _read_yaml(path: Path) -> dict[str, Any] | None:
     # The C loader is a tenth of the time, but not every build has it.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        document = yaml.load(text, Loader=loader)  # noqa: S506
+        document: Any = yaml.load(text, Loader=loader)  # noqa: S506
     except yaml.YAMLError as error:
         raise ProjectError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(document, dict):
+    if not is_map(document):
         raise ProjectError(f"{path}: should be a mapping, with `name:` or `config:`")
     return document

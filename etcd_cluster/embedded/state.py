@@ -28,6 +28,10 @@ class StackLockedError(StateError):
     """Another run works on the same stack."""
 
 
+def _no_values() -> Values:
+    return {}
+
+
 @dataclass
 class Resource:
     """A resource: as the program asks for it (no id, no outputs yet), and as it is remembered."""
@@ -35,24 +39,24 @@ class Resource:
     urn: str
     type: str
     custom: bool
-    inputs: Values = field(default_factory=dict)
-    outputs: Values = field(default_factory=dict)
+    inputs: Values = field(default_factory=_no_values)
+    outputs: Values = field(default_factory=_no_values)
     id: str = ""
     parent: str = ""
-    dependencies: list[str] = field(default_factory=list)
-    property_dependencies: dict[str, list[str]] = field(default_factory=dict)
+    dependencies: list[str] = field(default_factory=list[str])
+    property_dependencies: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     protect: bool = False
     retain_on_delete: bool = False
     deleted_with: str = ""
-    replace_with: list[str] = field(default_factory=list)
+    replace_with: list[str] = field(default_factory=list[str])
     replacement_trigger: Value = None
     delete_before_replace: bool | None = None
-    ignore_changes: list[str] = field(default_factory=list)
-    replace_on_changes: list[str] = field(default_factory=list)
-    additional_secret_outputs: list[str] = field(default_factory=list)
-    hide_diffs: list[str] = field(default_factory=list)
-    custom_timeouts: dict[str, float] = field(default_factory=dict)
-    hooks: dict[str, list[str]] = field(default_factory=dict)
+    ignore_changes: list[str] = field(default_factory=list[str])
+    replace_on_changes: list[str] = field(default_factory=list[str])
+    additional_secret_outputs: list[str] = field(default_factory=list[str])
+    hide_diffs: list[str] = field(default_factory=list[str])
+    custom_timeouts: dict[str, float] = field(default_factory=dict[str, float])
+    hooks: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     # Deleted already, and to be created again.
     pending_replacement: bool = False
     # Replaced already, and to be deleted.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
 
 if TYPE_CHECKING:
     from google.protobuf import struct_pb2
@@ -99,13 +99,22 @@ def encode(value: Value, encrypt: Callable[[str], str]) -> object:
 
 def decode(value: Any, decrypt: Callable[[str], str]) -> Value:
     """The value of what `encode` made, or of any JSON."""
-    if isinstance(value, dict):
+    if is_map(value):
         if value.get(_SIGNATURE) == _SECRET_MARK:
             return Secret(json.loads(decrypt(value["ciphertext"])))
         return {key: decode(item, decrypt) for key, item in value.items()}
-    if isinstance(value, list):
+    if is_list(value):
         return [decode(item, decrypt) for item in value]
     return cast(Value, value)
+
+
+def is_map(value: object) -> TypeGuard[dict[str, Any]]:
+    """For what was read from a file: isinstance alone leaves the types of its items unknown."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def secret(value: Value) -> Secret:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.formation import Formation
 from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
 from etcd_cluster.machines import Machine
 from etcd_cluster.settings import Settings
@@ -19,10 +20,12 @@ def provide_binaries(
     cluster: str,
     machines: Sequence[Machine],
     settings: Settings,
-    founders: pulumi.Output[dict[str, str]],
-    opts: pulumi.ResourceOptions,
+    formation: Formation,
+    parent: pulumi.Resource,
 ) -> Mapping[str, Variables]:
-    """Member name -> variables. Nothing is sent to a machine before `founders`, the result of preflight, is known."""
+    """Member name -> variables. Nothing is built or sent before the preflight of all machines is passed, as `formation`
+    says."""
+    opts = pulumi.ResourceOptions(parent=parent, depends_on=[formation])
     provided: dict[str, Variables] = {}
     here = [machine for machine in machines if machine.connection is None]
     if here:
@@ -33,7 +36,7 @@ def provide_binaries(
         if settings.install_source == "release":
             provided[machine.name] = {"version": settings.version, "pinned_sha256": settings.install.sha256 or ""}
         else:
-            identity = founders[machine.name]
+            identity = formation.founders[machine.name]
             provided[machine.name] = _sent(cluster, machine, machine.connection, identity, settings, opts)
     return provided
 

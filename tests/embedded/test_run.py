@@ -353,7 +353,8 @@ def test_a_command_gets_its_directory_environment_input_and_earlier_output(proje
         LOCAL,
         f"""
     a = local.Command("a", dir="{tmp_path}", environment={{"NAME": "v"}}, stdin="given",
-                      interpreter=["/bin/bash", "-c"], create='pwd; echo $NAME; cat; echo; echo ${{BASH_VERSION:+bash}}',
+                      interpreter=["/bin/bash", "-c"],
+                      create='pwd; echo $NAME; cat; echo; echo ${{BASH_VERSION:+bash}}',
                       update='echo before: $PULUMI_COMMAND_STDOUT', triggers=[])
     pulumi.export("out", a.stdout)
     """,

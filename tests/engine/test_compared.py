@@ -107,16 +107,20 @@ def of_properties(dependencies: Mapping[str, list[str]]) -> dict[str, list[str]]
     return {name: sorted(urns) for name, urns in dependencies.items() if urns}
 
 
-def kind(value: Any) -> Any:
-    """The value without what is random in it: names and nesting, types, and what is secret."""
+def kind(value: Any, *, secret: bool = False) -> Any:
+    """The value without what is random in it: names and nesting, types, and what is secret (not: twice secret)."""
     if isinstance(value, Secret):
-        return ["secret", kind(value.value)]
+        value, marked = value.value, True
+    elif isinstance(value, dict) and value.get(SIGNATURE) == SECRET:
+        value, marked = json.loads(value["plaintext"]), True
+    else:
+        marked = False
+    if marked and not secret:
+        return ["secret", kind(value, secret=True)]
     if isinstance(value, dict):
-        if value.get(SIGNATURE) == SECRET:
-            return ["secret", kind(json.loads(value["plaintext"]))]
-        return {name: kind(item) for name, item in value.items() if item is not None}
+        return {name: kind(item, secret=secret or marked) for name, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [kind(item) for item in value]
+        return [kind(item, secret=secret or marked) for item in value]
     if isinstance(value, bool):
         return value
     return "number" if isinstance(value, (int, float)) else type(value).__name__

@@ -187,6 +187,18 @@ def test_step_killed_on_a_host(scene: Scene, trap: Trap) -> None:
     assert_converges(scene.stack, scene.hosts, file_systems(scene.hosts))
 
 
+def test_another_disk_in_the_place_of_a_half_formatted_one(scene: Scene) -> None:
+    """That a formatting was cut short is no licence to format whatever is there now."""
+    host = scene.hosts[1]
+    Trap("mkfs.xfs", "", CUT_SHORT).set(host, KILL_STEP)
+    assert scene.stack.up(check=False).returncode != 0
+    host.run("wipefs -qa /dev/xvdf && mkfs.ext4 -q -L precious /dev/xvdf")
+    refused = scene.stack.up(check=False)
+    assert refused.returncode != 0
+    assert "it carries ext4 precious; only a blank device is formatted" in refused.output
+    assert host.run("blkid -p -s LABEL -o value /dev/xvdf").stdout == "precious\n"
+
+
 @traps(
     during_mkfs=Trap("mkfs.xfs", "", CUT_SHORT),
     after_start=Trap("systemctl", "start --no-block", CALL),
