@@ -151,7 +151,7 @@ _UNCHANGED = "; nothing was changed on any machine"
 
 
 def just_made(reports: Mapping[str, Mapping[str, Any]], now: float) -> bool:
-    """Whether every machine's clock read about `now` in its report: then they agree, and nothing is from an earlier run."""
+    """Whether every report's clock read about `now`: then clocks agree, and nothing is from an earlier run."""
     return all(abs(report["clock"] - now) <= CLOCK_TOLERANCE_SECONDS for report in reports.values())
 
 

@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -293,6 +293,7 @@ class OpenSsh:
     """A context manager that runs commands over SSH, and closes every connection and removes every key at its end."""
 
     def __init__(self, processes: ChildProcesses | None = None) -> None:
+        _sweep()
         self._processes = processes or ChildProcesses()
         self._directory: Path | None = None
         self._targets: dict[Connection, _Target] = {}
@@ -447,17 +448,20 @@ class _Target:
 
 def _private_directory() -> Path:
     """A new 0700 directory with a short path (sockets allow about 100 characters), in memory where there is such."""
-    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), _SHARED_MEMORY, tempfile.gettempdir()]
-    for base in candidates:
-        if base and len(base) < 60 and os.path.isdir(base) and os.access(base, os.W_OK | os.X_OK):
-            _sweep(Path(base))
-            return Path(tempfile.mkdtemp(prefix=f"etcd-ssh-{os.getpid()}-", dir=base))
+    for base in _short_directories():
+        return Path(tempfile.mkdtemp(prefix=f"etcd-ssh-{os.getpid()}-", dir=base))
     raise SshConfigurationError("no writable temporary directory with a short path: set TMPDIR to one, such as /tmp")
 
 
-def _sweep(base: Path) -> None:
-    # A killed run could not remove its keys: the next one does.
-    for left in base.glob("etcd-ssh-*-*"):
+def _short_directories() -> Iterator[Path]:
+    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), _SHARED_MEMORY, tempfile.gettempdir()):
+        if base and len(base) < 60 and os.path.isdir(base) and os.access(base, os.W_OK | os.X_OK):
+            yield Path(base)
+
+
+def _sweep() -> None:
+    """A killed run could not remove its keys: the next one does, even if it connects to nothing."""
+    for left in (found for base in _short_directories() for found in base.glob("etcd-ssh-*-*")):
         with contextlib.suppress(OSError, ValueError):
             if left.stat().st_uid == os.getuid() and not _is_running(int(left.name.split("-")[2])):
                 shutil.rmtree(left, ignore_errors=True)
