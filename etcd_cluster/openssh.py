@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import fcntl
 import os
 import re
 import selectors
@@ -34,6 +35,8 @@ _GRACE_SECONDS = 3.0
 _ALIVE_INTERVAL_SECONDS = 5
 _ALIVE_COUNT = 3
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
+_DIRECTORY_PREFIX = "etcd-ssh-"
+_LONGEST_BASE = 60
 # A master whose owner was killed ends by itself this long after its last command.
 _MASTER_IDLE_SECONDS = 120
 _FIRST_PAUSE_SECONDS = 0.25
@@ -295,7 +298,7 @@ class OpenSsh:
     def __init__(self, processes: ChildProcesses | None = None) -> None:
         _sweep()
         self._processes = processes or ChildProcesses()
-        self._directory: Path | None = None
+        self._directory: _PrivateDirectory | None = None
         self._targets: dict[Connection, _Target] = {}
         self._lock = threading.Lock()
 
@@ -351,7 +354,7 @@ class OpenSsh:
         for target in sorted(targets, key=lambda each: each.connection.proxy is None):
             target.close()
         if directory is not None:
-            shutil.rmtree(directory, ignore_errors=True)
+            directory.remove()
 
     def _target(self, connection: Connection) -> _Target:
         with self._lock:
@@ -361,9 +364,9 @@ class OpenSsh:
         with self._lock:
             if connection not in self._targets:
                 if self._directory is None:
-                    self._directory = _private_directory()
+                    self._directory = _PrivateDirectory()
                 name = str(len(self._targets))
-                self._targets[connection] = _Target(connection, proxy, self._directory, name, self._processes)
+                self._targets[connection] = _Target(connection, proxy, self._directory.path, name, self._processes)
             return self._targets[connection]
 
 
@@ -446,35 +449,52 @@ class _Target:
                 )
 
 
-def _private_directory() -> Path:
-    """A new 0700 directory with a short path (sockets allow about 100 characters), in memory where there is such."""
-    for base in _short_directories():
-        return Path(tempfile.mkdtemp(prefix=f"etcd-ssh-{os.getpid()}-", dir=base))
-    raise SshConfigurationError("no writable temporary directory with a short path: set TMPDIR to one, such as /tmp")
+class _PrivateDirectory:
+    """A new 0700 directory with a short path (sockets allow about 100 characters), in memory where there is such.
+
+    It is locked for as long as its owner lives: by that, what a killed run left is told from what is in use.
+    """
+
+    def __init__(self) -> None:
+        base = next(_short_directories(), None)
+        if base is None:
+            raise SshConfigurationError("no writable temporary directory with a short path: set TMPDIR to one")
+        unlocked = Path(tempfile.mkdtemp(prefix=".etcd-ssh-", dir=base))
+        self._lock = _try_lock(unlocked)
+        self.path = base / f"{_DIRECTORY_PREFIX}{os.getpid()}-{unlocked.name.rpartition('-')[2]}"
+        # It gets its name when it is locked, so that it is never seen without.
+        unlocked.rename(self.path)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
 
 
 def _short_directories() -> Iterator[Path]:
     for base in (os.environ.get("XDG_RUNTIME_DIR", ""), _SHARED_MEMORY, tempfile.gettempdir()):
-        if base and len(base) < 60 and os.path.isdir(base) and os.access(base, os.W_OK | os.X_OK):
+        if base and len(base) < _LONGEST_BASE and os.path.isdir(base) and os.access(base, os.W_OK | os.X_OK):
             yield Path(base)
 
 
 def _sweep() -> None:
     """A killed run could not remove its keys: the next one does, even if it connects to nothing."""
-    for left in (found for base in _short_directories() for found in base.glob("etcd-ssh-*-*")):
-        with contextlib.suppress(OSError, ValueError):
-            if left.stat().st_uid == os.getuid() and not _is_running(int(left.name.split("-")[2])):
+    for left in (found for base in _short_directories() for found in base.glob(f"{_DIRECTORY_PREFIX}*")):
+        with contextlib.suppress(OSError):
+            lock = _try_lock(left) if left.stat().st_uid == os.getuid() else None
+            if lock is not None:
                 shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
 
 
-def _is_running(process_id: int) -> bool:
+def _try_lock(directory: Path) -> int | None:
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
 
 
 def _write_key(connection: Connection, path: Path) -> Path | None:

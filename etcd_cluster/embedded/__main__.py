@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -27,8 +28,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.operation == "destroy" and not options.yes and not _confirmed(options.stack):
         return 1
     operation = {"up": program.up, "preview": program.preview, "destroy": program.destroy}[options.operation]
-    # With --json, standard output is for the result alone.
-    result = operation(options.stack, options.directory, stream=sys.stderr if options.json else sys.stdout)
+    # With --json, standard output is for the result alone, whatever the program prints.
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
+        result = operation(options.stack, options.directory)
     if options.json:
         steps = [{"operation": each, "urn": urn} for each, urn in result.operations]
         document = {"ok": result.ok, "operations": steps, "outputs": printable(result.outputs, options.show_secrets)}

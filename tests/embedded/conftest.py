@@ -80,7 +80,7 @@ class Project:
             [sys.executable, "-m", "etcd_cluster.embedded", *arguments, "--directory", str(self.folder)],
             cwd=options.pop("cwd", ROOT),
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=options.pop("stderr", subprocess.STDOUT),
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment},
             **options,

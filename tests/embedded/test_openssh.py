@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -264,8 +265,8 @@ def test_no_key_is_in_any_command_line_or_environment(ssh: OpenSsh, node: Connec
 def test_keys_are_private_files_in_memory_and_gone_at_the_end(node: Connection) -> None:
     with OpenSsh() as ssh:
         ssh.run(node, "true")
-        folder = ssh._directory
-        assert folder is not None
+        assert ssh._directory is not None
+        folder = ssh._directory.path
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         keys = [file for file in folder.iterdir() if file.is_file() and "PRIVATE KEY" in file.read_text()]
         assert [stat.S_IMODE(file.stat().st_mode) for file in keys] == [0o600]
@@ -285,17 +286,42 @@ def test_nothing_of_a_connection_outlives_it(node: Connection, server: sshd.Serv
     assert not target.is_up()
 
 
-def test_the_keys_of_a_killed_run_are_removed_by_the_next(node: Connection) -> None:
-    with OpenSsh() as ssh:
-        ssh.run(node, "true")
-        base = ssh._directory
-        assert base is not None
-        left = base.parent / "etcd-ssh-4194305-left"
+def test_the_keys_of_a_killed_run_are_removed_by_the_next_but_not_those_of_a_living_one(node: Connection) -> None:
+    with OpenSsh() as living:
+        living.run(node, "true")
+        assert living._directory is not None
+        kept = living._directory.path
+        left = kept.with_name("etcd-ssh-1-left")
         left.mkdir()
         (left / "k0").write_text("key")
-    with OpenSsh() as ssh:
-        ssh.run(node, "true")
-    assert not left.exists()
+        OpenSsh().close()
+        assert not left.exists()
+        assert kept.exists()
+        assert living.run(node, "true").returncode == 0
+
+
+def test_without_a_key_the_agents_are_used(node: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert node.private_key is not None
+    key = tmp_path / "id"
+    key.write_text(node.private_key)
+    key.chmod(0o600)
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "agent").exists():
+            time.sleep(0.01)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        with OpenSsh() as ssh, pytest.raises(SshAuthenticationError, match="refused every key of the ssh-agent"):
+            ssh.run(replace(node, private_key=None), "true")
+        subprocess.run(["ssh-add", "-q", str(key)], check=True)
+        with OpenSsh() as ssh:
+            assert ssh.run(replace(node, private_key=None), "true").returncode == 0
+        monkeypatch.delenv("SSH_AUTH_SOCK")
+        with OpenSsh() as ssh:
+            there = replace(node, private_key=None, agent_socket=str(tmp_path / "agent"))
+            assert ssh.run(there, "true").returncode == 0
+    finally:
+        agent.terminate()
+        agent.wait()
 
 
 def test_the_users_own_ssh_configuration_is_not_read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.embedded.test_run import LOCAL, journal
 
 SLOW = """
     command("done")
-    slow = local.Command("slow", create=f"touch {JOURNAL}.begun; trap 'echo ended >> {JOURNAL}; exit 1' TERM; "
+    slow = local.Command("slow", create=f"trap 'echo ended >> {JOURNAL}; exit 1' TERM; touch {JOURNAL}.begun; "
                                         f"[ -e {JOURNAL}.quick ] || (sleep 30 & wait); echo create slow >> {JOURNAL}",
                          opts=Options(depends_on=[command("before")]))
     command("after", opts=Options(depends_on=[slow]))
@@ -59,10 +60,11 @@ def test_up_outputs_and_destroy_on_the_command_line(project: Project) -> None:
 
 
 def test_the_result_as_json(project: Project) -> None:
-    project.write(LOCAL, 'pulumi.export("out", command("a").stdout)')
-    process = project.start("up", "--json")
-    text, _ = process.communicate(timeout=60)
-    document = json.loads(text[text.index("\n{\n") :])
+    project.write(LOCAL, 'print("by the program"); pulumi.export("out", command("a").stdout)')
+    process = project.start("up", "--json", stderr=subprocess.PIPE)
+    text, progress = process.communicate(timeout=60)
+    document = json.loads(text)
+    assert "by the program" in progress
     assert document["ok"] is True
     assert document["outputs"] == {"out": "out-a"}
     assert [step["operation"] for step in document["operations"]] == ["create", "create"]

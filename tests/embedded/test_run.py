@@ -253,15 +253,17 @@ def test_a_failed_step_ends_the_run_and_what_was_done_is_kept(project: Project) 
         LOCAL,
         """
     good = command("good")
-    bad = local.Command("bad", create="echo why >&2; exit 7", opts=Options(depends_on=[good]))
+    wait = f"until [ -e {JOURNAL}.slow ]; do sleep 0.02; done"
+    bad = local.Command("bad", create=f"{wait}; echo why >&2; exit 7", opts=Options(depends_on=[good]))
     never = command("never", opts=Options(depends_on=[bad]))
-    slow = local.Command("slow", create="sleep 1", opts=Options(depends_on=[good]))
+    slow = local.Command("slow", create=f"touch {JOURNAL}.slow; sleep 1", opts=Options(depends_on=[good]))
     pulumi.export("x", never.stdout)
     """,
     )
     ran = project.up()
     assert not ran.ok
-    assert 'exit status 7: running "echo why >&2; exit 7":' in ran.text
+    assert 'exit status 7: running "until' in ran.text
+    assert 'echo why >&2; exit 7":' in ran.text
     assert "     why" in ran.text
     assert "Traceback" not in ran.text
     assert journal(project) == ["create good"]
