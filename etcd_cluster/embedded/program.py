@@ -246,7 +246,6 @@ def _execute(
     # Tasks that a failure leaves behind are no news.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
     executor = ThreadPoolExecutor(_THREADS)
     loop.set_default_executor(executor)
     arguments, directory = sys.argv, os.getcwd()
@@ -271,7 +270,6 @@ def _execute(
         executor.shutdown(wait=True, cancel_futures=True)
         os.chdir(directory)
         sys.argv = arguments
-        asyncio.set_event_loop(None)
         loop.close()
 
 
