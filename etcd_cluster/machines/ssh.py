@@ -65,6 +65,10 @@ class Ssh:
         )
 
 
+BOOTING = Ssh(dial_attempts=100, dial_timeout_seconds=10)
+"""Patience for a machine that is being made: some minutes until it answers."""
+
+
 def require_pinnable_host_key(key: str, host_key: pulumi.Input[str]) -> None:
     """Refuses a host key that is missing or cannot be pinned, when it is known already."""
     if isinstance(host_key, str) and not host_key.startswith(PINNABLE_HOST_KEYS):
