@@ -2,7 +2,7 @@
 
 from etcd_cluster.cluster import EtcdCluster
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
-from etcd_cluster.machines import Bastion, Host, HostMachines, LocalMachines, Machine, Machines, Ports, Ssh
+from etcd_cluster.machines import AwsMachines, Bastion, GcpMachines, Host, HostMachines, LocalMachines, Machine, Machines, Ports, Ssh
 from etcd_cluster.pki import Authority
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.sizes import SIZES, Size
@@ -10,11 +10,13 @@ from etcd_cluster.sizes import SIZES, Size
 __all__ = [
     "SIZES",
     "Authority",
+    "AwsMachines",
     "Bastion",
     "ConfigurationError",
     "EtcdCluster",
     "EtcdClusterArgs",
     "EtcdClusterError",
+    "GcpMachines",
     "Host",
     "HostMachines",
     "Install",

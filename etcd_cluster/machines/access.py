@@ -14,6 +14,8 @@ def require_private(key: str, ranges: Sequence[str]) -> None:
         try:
             network = ipaddress.ip_network(text)
         except ValueError as error:
-            raise ConfigurationError(key, text, f"not a range of addresses ({error})", "write it like 10.0.0.0/16") from None
+            raise ConfigurationError(
+                key, text, f"not a range of addresses ({error})", "write it like 10.0.0.0/16"
+            ) from None
         if network.prefixlen == 0:
             raise ConfigurationError(key, text, "the whole world", "name the ranges or groups that need it")

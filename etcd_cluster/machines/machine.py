@@ -28,10 +28,12 @@ class Machine:
     name: the member's name, stable for its whole life.
     address: IP address or DNS name at which clients and the other members reach it.
     connection: how remote Commands get there; None is this machine.
-    device: block device for etcd's data alone, such as `/dev/nvme1n1`; None keeps the data on the root file system.
+    device: block device for etcd's data alone, such as `/dev/nvme1n1`; several with commas between mean whichever is
+        there; None keeps the data on the root file system.
     directory: holds everything of the member, which then runs as the caller; None is the system's standard places,
         with systemd.
     boot: changes when the machine has restarted and nothing there brings its members back; None where systemd does.
+    first_boot: the machine may be booting for the first time: cloud-init and the device are waited for.
     deleted_with: the resource whose deletion takes the whole machine away, so that nothing is run there on destroy.
     depends_on: what must exist before the machine can be reached.
     """
@@ -43,6 +45,7 @@ class Machine:
     device: pulumi.Input[str] | None = None
     directory: str | None = None
     boot: str | None = None
+    first_boot: bool = False
     deleted_with: pulumi.Resource | None = None
     depends_on: Sequence[pulumi.Resource] = ()
 

@@ -108,6 +108,7 @@ class MemberCommands:
             "ports": f"{machine.ports.client},{machine.ports.peer},{machine.ports.metrics}",
             "install": _install_from(machine, self._settings),
             **_device(machine),
+            **({"boot": "first"} if machine.first_boot else {}),
             **(hardware if machine.connection else {}),
         }
         return self._run(machine, "check", spec, self.check_scripts[machine.name])

@@ -109,8 +109,7 @@ unpack() {
 # A file system is made once, and on a blank device only.
 mount_device() {
   local device what uuid
-  device=$(readlink -f "${spec[device]}")
-  [[ -b $device ]] || fail "device ${spec[device]} is not there; bring the disk back, or correct its name"
+  device=$(data_device) || fail "device ${spec[device]} is not there; bring the disk back, or correct its name"
   case $(device_content "$device") in
     ours) ;;
     blank | unfinished)
