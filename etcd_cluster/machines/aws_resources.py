@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, cast
 
 import pulumi
 import pulumi_aws as aws
 
 from etcd_cluster.machines.aws import (
-    DEBIAN,
-    DEVICE_NAME,
     GP3_BASE_IOPS,
     GP3_BASE_MIB_PER_SECOND,
-    GP3_MOST_IOPS,
-    GP3_MOST_MIB_PER_SECOND,
-    XEN_DEVICE,
     AwsMachines,
     architecture,
+    require_subnets,
 )
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.machine import Machine, Ports
 from etcd_cluster.machines.ssh import BOOTING, Ssh
-from etcd_cluster.machines.ssh_keys import SshKeyPair
+from etcd_cluster.machines.ssh_keys import SshKeyPair, public_half
 from etcd_cluster.sizes import Size
+
+DEBIAN = "136693071363"
+"""The account that publishes Debian's images: https://wiki.debian.org/Cloud/AmazonEC2Image"""
+
+ATTACHED_AS = "/dev/sdf"
+XEN_DEVICE = "/dev/xvdf"
+"""What instances on Xen (m4) make of ATTACHED_AS; those on Nitro name the volume by its id."""
+
+WHAT_RENEWING_TAKES = ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId"]
+"""Inputs of an instance whose change replaces, or stops and starts, the machine."""
+
+Tags = dict[str, pulumi.Input[str]]
 
 
 class Provisioning:
@@ -45,51 +54,89 @@ class Provisioning:
         login = self._login()
         return [self._machine(name, index, group, image_id, login) for index, name in enumerate(names)]
 
-    def _login(self) -> SshKeyPair | None:
-        if self._given.private_key is not None:
-            return None
-        return SshKeyPair(f"{self._cluster}-ssh", self._opts())
+    def _login(self) -> Login:
+        given = self._given.private_key
+        if given is not None:
+            private_key = pulumi.Output.secret(given)
+            return {"private_key": private_key, "public_key": private_key.apply(public_half)}
+        pair = SshKeyPair(f"{self._cluster}-ssh", self._opts())
+        return {"private_key": pair.private_key, "public_key": pair.public_key}
 
     def _machine(
-        self,
-        name: str,
-        index: int,
-        group: aws.ec2.SecurityGroup,
-        image_id: pulumi.Input[str],
-        login: SshKeyPair | None,
+        self, name: str, index: int, group: aws.ec2.SecurityGroup, image_id: pulumi.Input[str], login: Login
     ) -> Machine:
-        given = self._given
-        subnet_id = self._subnet_ids.apply(lambda ids: ids[index % len(ids)])
-        zone = aws.ec2.get_subnet_output(id=subnet_id, opts=self._lookup()).availability_zone
         host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
-        interface = aws.ec2.NetworkInterface(
-            f"{self._cluster}-{name}-interface",
-            subnet_id=subnet_id,
-            security_groups=[group.id],
-            description=f"etcd member {name}",
-            tags=self._tags(name),
-            opts=self._opts(),
-        )
-        volume = aws.ebs.Volume(
-            f"{self._cluster}-{name}-data",
-            availability_zone=zone,
-            type="gp3",
-            size=self._volume_gib,
-            iops=min(max(self._size.aws.iops, GP3_BASE_IOPS), GP3_MOST_IOPS),
-            throughput=min(
-                max(math.ceil(self._size.aws.mb_per_second), GP3_BASE_MIB_PER_SECOND), GP3_MOST_MIB_PER_SECOND
-            ),
-            encrypted=True,
-            kms_key_id=given.kms_key_id,
-            tags=self._tags(name),
-            opts=self._opts(protect=given.deletion_protection or None, retain_on_delete=given.retain_volumes),
-        )
-        user_data = pulumi.Output.all(
-            authorized_key=login.public_key if login else given.public_key,
+        interface = self._interface(name, index, group)
+        volume = self._volume(name, interface)
+        keys = pulumi.Output.all(
+            authorized_key=login["public_key"],
             host_private_key=host_key.private_key,
             host_public_key=host_key.public_key,
-        ).apply(_user_data)
-        instance = aws.ec2.Instance(
+        )
+        user_data: pulumi.Input[str] = keys.apply(lambda known: cloud_config(**known))
+        instance = self._instance(name, interface, volume, image_id, pulumi.Output.secret(user_data))
+        attachment = self._attachment(name, instance, volume)
+        ssh = Ssh(
+            user=OPERATOR,
+            private_key=login["private_key"],
+            bastion=self._given.bastion,
+            dial_attempts=BOOTING.dial_attempts,
+            dial_timeout_seconds=BOOTING.dial_timeout_seconds,
+        )
+        return Machine(
+            name=name,
+            address=interface.private_ip,
+            connection=ssh.connection(interface.private_ip, host_key.public_key),
+            device=volume.id.apply(device),
+            first_boot=True,
+            deleted_with=instance,
+            depends_on=[instance, attachment],
+        )
+
+    def _interface(self, name: str, index: int, group: aws.ec2.SecurityGroup) -> aws.ec2.NetworkInterface:
+        """The member's address. It stays where it was made, whatever the list of subnets becomes."""
+        return aws.ec2.NetworkInterface(
+            f"{self._cluster}-{name}-interface",
+            subnet_id=self._subnet_ids.apply(lambda ids: _in_turn(ids, index)),
+            security_groups=[group.id, *self._given.security_group_ids],
+            description=f"etcd member {name}",
+            tags=self._tags(f"{name}-interface", name),
+            opts=self._opts(ignore_changes=["subnetId"], protect=self._protect()),
+        )
+
+    def _volume(self, name: str, interface: aws.ec2.NetworkInterface) -> aws.ebs.Volume:
+        """The member's data. Nothing that may change later replaces it: size and performance change in place."""
+        hardware = self._size.aws
+        subnet = aws.ec2.get_subnet_output(id=interface.subnet_id, opts=self._lookup())
+        return aws.ebs.Volume(
+            f"{self._cluster}-{name}-data",
+            availability_zone=subnet.availability_zone,
+            type="gp3",
+            size=self._volume_gib,
+            iops=max(hardware.iops, GP3_BASE_IOPS),
+            throughput=max(math.ceil(hardware.mb_per_second), GP3_BASE_MIB_PER_SECOND),
+            encrypted=True,
+            kms_key_id=self._given.kms_key_id,
+            tags=self._tags(f"{name}-data", name),
+            opts=self._opts(
+                ignore_changes=["availabilityZone", "kmsKeyId"],
+                protect=self._protect(),
+                retain_on_delete=self._given.retain_volumes,
+            ),
+        )
+
+    def _instance(
+        self,
+        name: str,
+        interface: aws.ec2.NetworkInterface,
+        volume: aws.ebs.Volume,
+        image_id: pulumi.Input[str],
+        user_data: pulumi.Output[str],
+    ) -> aws.ec2.Instance:
+        """The machine. Only the member that is to be renewed gets another: any change of image, type or user data then
+        replaces it, which works for a dead machine too, and the Commands that prepare it follow."""
+        renewed = self._given.renew == name
+        return aws.ec2.Instance(
             f"{self._cluster}-{name}",
             ami=image_id,
             instance_type=self._instance_type,
@@ -97,100 +144,78 @@ class Provisioning:
             root_block_device=aws.ec2.InstanceRootBlockDeviceArgs(
                 volume_type="gp3",
                 encrypted=True,
-                kms_key_id=given.kms_key_id,
+                kms_key_id=self._given.kms_key_id,
                 delete_on_termination=True,
-                tags=self._tags(name),
+                tags=self._tags(f"{name}-root", name),
             ),
             metadata_options=aws.ec2.InstanceMetadataOptionsArgs(
                 http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
             ),
-            user_data=pulumi.Output.secret(user_data),
-            disable_api_termination=given.deletion_protection,
+            user_data=user_data,
             ebs_optimized=True,
-            tags=self._tags(name),
-            # A new image, type or user data never replaces a running member by itself. The interface and the volume
-            # belong to one instance at a time, so the old one goes first.
+            disable_api_termination=self._given.deletion_protection,
+            # Pulumi's own protection is `protect`; AWS's would otherwise stop the renewing of a member as well.
+            force_destroy=True,
+            tags=self._tags(name, name),
             opts=self._opts(
-                ignore_changes=[] if given.renew == name else ["ami", "instanceType", "userData"],
+                ignore_changes=[] if renewed else WHAT_RENEWING_TAKES,
+                replace_on_changes=["instanceType", "userData"],
+                # Interface and volume belong to one instance at a time, so the old one goes first.
                 delete_before_replace=True,
-                protect=given.deletion_protection or None,
+                # So that the volume, where it goes at all, goes after the machine that has it attached.
+                depends_on=[volume],
+                protect=None if renewed else self._protect(),
             ),
         )
-        attachment = aws.ec2.VolumeAttachment(
+
+    def _attachment(self, name: str, instance: aws.ec2.Instance, volume: aws.ebs.Volume) -> aws.ec2.VolumeAttachment:
+        return aws.ec2.VolumeAttachment(
             f"{self._cluster}-{name}-attachment",
-            device_name=DEVICE_NAME,
+            device_name=ATTACHED_AS,
             instance_id=instance.id,
             volume_id=volume.id,
-            # A mounted file system would hold on to the volume, and a dead machine would never let it go.
+            # A mounted file system holds on to its volume.
             stop_instance_before_detaching=True,
-            opts=self._opts(delete_before_replace=True),
-        )
-        ssh = Ssh(
-            user=OPERATOR,
-            private_key=login.private_key if login else given.private_key,
-            bastion=given.bastion,
-            dial_attempts=BOOTING.dial_attempts,
-            dial_timeout_seconds=BOOTING.dial_timeout_seconds,
-        )
-        nitro_device = volume.id.apply(
-            lambda id_: f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{id_.replace('-', '')}"
-        )
-        return Machine(
-            name=name,
-            address=interface.private_ip,
-            connection=ssh.connection(interface.private_ip, host_key.public_key),
-            device=nitro_device.apply(lambda path: f"{path},{XEN_DEVICE}"),
-            first_boot=True,
-            deleted_with=instance,
-            depends_on=[instance, attachment],
+            # An instance that ends lets go of its volume by itself; a dead one could not be stopped first.
+            opts=self._opts(delete_before_replace=True, deleted_with=instance),
         )
 
     def _security_group(self) -> aws.ec2.SecurityGroup:
-        given = self._given
-        vpc_id = aws.ec2.get_subnet_output(id=self._subnet_ids.apply(lambda ids: ids[0]), opts=self._lookup()).vpc_id
+        given, ports = self._given, Ports()
+        subnet = aws.ec2.get_subnet_output(id=self._subnet_ids.apply(lambda ids: _in_turn(ids, 0)), opts=self._lookup())
         group = aws.ec2.SecurityGroup(
             f"{self._cluster}-members",
-            vpc_id=vpc_id,
+            vpc_id=subnet.vpc_id,
             description=f"Members of etcd cluster {self._cluster}",
             tags=self._tags("members"),
-            opts=self._opts(),
+            opts=self._opts(ignore_changes=["vpcId"]),
         )
-        ports = Ports()
-        self._allow(group, "etcd", ports.client, given.client_cidrs, given.client_security_group_ids)
-        self._allow(group, "members", ports.client, (), [group.id])
-        self._allow(group, "peers", ports.peer, (), [group.id])
-        self._allow(group, "ssh", 22, given.ssh_cidrs, given.ssh_security_group_ids)
+        self._allow(group, "clients", ports.client, sources(given.client_cidrs, given.client_security_group_ids))
+        self._allow(group, "members", ports.client, {"self": {"referenced_security_group_id": group.id}})
+        self._allow(group, "peers", ports.peer, {"self": {"referenced_security_group_id": group.id}})
+        self._allow(group, "ssh", 22, sources(given.ssh_cidrs, given.ssh_security_group_ids))
         aws.vpc.SecurityGroupEgressRule(
             f"{self._cluster}-out",
             security_group_id=group.id,
             ip_protocol="-1",
             cidr_ipv4="0.0.0.0/0",
-            description="Downloads, time, members",
+            description="Downloads, time, DNS, members",
             tags=self._tags("out"),
             opts=self._opts(),
         )
         return group
 
-    def _allow(
-        self,
-        group: aws.ec2.SecurityGroup,
-        purpose: str,
-        port: int,
-        ranges: Sequence[str],
-        groups: Sequence[pulumi.Input[str]],
-    ) -> None:
+    def _allow(self, group: aws.ec2.SecurityGroup, purpose: str, port: int, by_name: Mapping[str, Source]) -> None:
         """One rule for each source: that is what AWS counts, tags and shows."""
-        sources: list[dict[str, Any]] = [{"cidr_ipv6" if ":" in text else "cidr_ipv4": text} for text in ranges]
-        sources += [{"referenced_security_group_id": id_} for id_ in groups]
-        for number, source in enumerate(sources):
+        for name, source in by_name.items():
             aws.vpc.SecurityGroupIngressRule(
-                f"{self._cluster}-{purpose}-{number}",
+                f"{self._cluster}-{purpose}-{name}",
                 security_group_id=group.id,
                 ip_protocol="tcp",
                 from_port=port,
                 to_port=port,
                 description=purpose,
-                tags=self._tags(purpose),
+                tags=self._tags(f"{purpose}-{name}"),
                 opts=self._opts(),
                 **source,
             )
@@ -198,22 +223,27 @@ class Provisioning:
     def _image_id(self) -> pulumi.Input[str]:
         if self._given.image_id is not None:
             return self._given.image_id
+        name = f"debian-12-{architecture(self._instance_type)}-*"
         return aws.ec2.get_ami_output(
             most_recent=True,
             owners=[DEBIAN],
-            filters=[{"name": "name", "values": [f"debian-12-{architecture(self._instance_type)}-*"]}],
+            filters=[aws.ec2.GetAmiFilterArgs(name="name", values=[name])],
             opts=self._lookup(),
         ).id
 
-    def _tags(self, name: str) -> dict[str, str]:
+    def _tags(self, what: str, member: str | None = None) -> Tags:
         return {
             **self._given.tags,
-            "Name": f"{self._cluster}-{name}",
+            "Name": f"{self._cluster}-{what}",
             "pulumi:project": pulumi.get_project(),
             "pulumi:stack": pulumi.get_stack(),
             "etcd:cluster": self._cluster,
-            "etcd:member": name,
+            **({"etcd:member": member} if member else {}),
         }
+
+    def _protect(self) -> bool | None:
+        """None leaves it to the component, whose own protection its children inherit."""
+        return True if self._given.deletion_protection else None
 
     def _opts(self, **options: Any) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self._parent, **options)
@@ -222,5 +252,41 @@ class Provisioning:
         return pulumi.InvokeOptions(parent=self._parent)
 
 
-def _user_data(keys: dict[str, str]) -> str:
-    return cloud_config(**keys)
+class Login(TypedDict):
+    """The key pair that `pulumi up` logs in with."""
+
+    private_key: pulumi.Output[str]
+    public_key: pulumi.Output[str]
+
+
+class Source(TypedDict, total=False):
+    """Where traffic may come from: exactly one of these."""
+
+    cidr_ipv4: str
+    cidr_ipv6: str
+    referenced_security_group_id: pulumi.Input[str]
+
+
+def sources(ranges: Sequence[str], groups: Sequence[pulumi.Input[str]]) -> dict[str, Source]:
+    """Sources by a name that stays when others come and go: a rule that took over its neighbour's source would clash
+    with it. Groups that are known only later go by their place in the list."""
+    named: dict[str, Source] = {}
+    for text in ranges:
+        network = ipaddress.ip_network(text)
+        range_ = str(network)
+        name = range_.replace("/", "-").replace(":", ".")
+        named[name] = {"cidr_ipv4": range_} if network.version == 4 else {"cidr_ipv6": range_}
+    for number, group in enumerate(groups):
+        named[group if isinstance(group, str) else f"group-{number}"] = {"referenced_security_group_id": group}
+    return named
+
+
+def device(volume_id: str) -> str:
+    """Where the volume appears: by its id on Nitro, by the attachment's name on Xen."""
+    nitro = f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
+    return f"{nitro},{XEN_DEVICE}"
+
+
+def _in_turn(subnet_ids: Sequence[str], index: int) -> str:
+    require_subnets(subnet_ids)
+    return subnet_ids[index % len(subnet_ids)]

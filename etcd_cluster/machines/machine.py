@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pulumi
 from pulumi_command.remote import ConnectionArgs
@@ -70,4 +70,14 @@ class Machines(Protocol):
 
     def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
         """Registers what the machines need, with `parent` as the parent, and returns one machine a name, in order."""
+        ...
+
+
+@runtime_checkable
+class ProvisionedMachines(Protocol):
+    """What a platform may offer besides, if it makes machines and disks: a check before anything is registered."""
+
+    def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
+        """Raises `ConfigurationError` for machines or disks below `size`, unless that is allowed, and for data that is
+        to be deleted with its member but is kept by the platform; `MissingExtraError` without the platform's SDK."""
         ...

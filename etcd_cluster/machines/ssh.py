@@ -79,3 +79,14 @@ def require_pinnable_host_key(key: str, host_key: pulumi.Input[str]) -> None:
             "give the line that `ssh-keyscan -t ed25519 HOST` prints, without its first word, after comparing it with "
             "/etc/ssh/ssh_host_ed25519_key.pub on the host",
         )
+
+
+def require_bastion_login(bastion: Bastion | None, private_key: pulumi.Input[str] | None) -> None:
+    """Refuses a bastion that would be offered the key pair made for the cluster, which it cannot know."""
+    if bastion is not None and bastion.private_key is None and private_key is None:
+        raise ConfigurationError(
+            "ssh.bastion.privateKey",
+            None,
+            "missing, and the key pair that is made for the machines cannot log in to the bastion",
+            "give the bastion's key, or as ssh.privateKey one for bastion and machines",
+        )

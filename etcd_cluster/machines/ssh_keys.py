@@ -8,9 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 import pulumi
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
 from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, Resource, ResourceProvider
+
+from etcd_cluster.errors import ConfigurationError
 
 
 class SshKeyPairProvider(ResourceProvider):
@@ -24,7 +34,7 @@ class SshKeyPairProvider(ResourceProvider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         return DiffResult(changes=False, replaces=[])
 
-    def create(self, _props: dict[str, Any]) -> CreateResult:
+    def create(self, props: dict[str, Any]) -> CreateResult:
         key = Ed25519PrivateKey.generate()
         public_key = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
         private_key = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
@@ -47,3 +57,21 @@ class SshKeyPair(Resource, module="ssh", name="SshKeyPair"):
         secret = pulumi.ResourceOptions(additional_secret_outputs=["private_key"])
         properties = {"public_key": None, "private_key": None}
         super().__init__(SshKeyPairProvider(), name, properties, pulumi.ResourceOptions.merge(opts, secret))
+
+
+def public_half(private_key: str) -> str:
+    """The line for authorized_keys that belongs to an unencrypted private key, in OpenSSH's format or PEM.
+
+    Raises `ConfigurationError`, which shows nothing of the key. A preview may lack the key's text, and gets none here.
+    """
+    if not private_key and pulumi.runtime.is_dry_run():
+        return ""
+    text = private_key.strip().encode() + b"\n"
+    load = load_ssh_private_key if b"OPENSSH" in text.partition(b"\n")[0] else load_pem_private_key
+    try:
+        public_key = load(text, password=None).public_key()
+        return public_key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ConfigurationError(
+            "ssh.privateKey", "(not shown)", "not an unencrypted SSH private key", "give the text of one"
+        ) from None
