@@ -2,8 +2,19 @@
 
 from etcd_cluster.cluster import EtcdCluster
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
-from etcd_cluster.machines import AwsMachines, Bastion, GcpMachines, Host, HostMachines, LocalMachines, Machine, Machines, Ports, Ssh
-from etcd_cluster.pki import Authority
+from etcd_cluster.machines import (
+    AwsMachines,
+    Bastion,
+    GcpMachines,
+    Host,
+    HostMachines,
+    LocalMachines,
+    Machine,
+    Machines,
+    Ports,
+    Ssh,
+)
+from etcd_cluster.pki import Authority, Certificate, CertificateArgs, CertificateAuthority, CertificateAuthorityArgs
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.sizes import SIZES, Size
 
@@ -12,6 +23,10 @@ __all__ = [
     "Authority",
     "AwsMachines",
     "Bastion",
+    "Certificate",
+    "CertificateArgs",
+    "CertificateAuthority",
+    "CertificateAuthorityArgs",
     "ConfigurationError",
     "EtcdCluster",
     "EtcdClusterArgs",

@@ -87,12 +87,12 @@ class _Mocks(mocks.Mocks):
         self._results = results
         self._calls = calls
 
-    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
-        return self._calls(args.token, args.args), None
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        return self._calls(args.token, args.args), []
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        outputs = self._results(self._recording.resources[args.name])
-        return (None if is_dry_run() else f"{args.name}-id"), outputs
+        outputs = dict(self._results(self._recording.resources[args.name]))
+        return outputs.pop("id", None if is_dry_run() else f"{args.name}-id"), outputs
 
 
 class _Engine(mocks.MockEngine):
@@ -112,7 +112,8 @@ def record(
     calls: Calls = no_calls,
     project: str = PROJECT,
 ) -> Recording:
-    """Runs `program`. `results` gives the outputs of each resource; what it leaves out is unknown in a preview. `calls`
+    """Runs `program`. `results` gives the outputs of each resource, and its id if that matters; what it leaves out
+    is unknown in a preview. `calls`
     answers functions of providers, by token and arguments."""
     recording = Recording()
     with _event_loop() as loop:
