@@ -19,7 +19,7 @@ from etcd_cluster.machines.aws import (
 )
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.machine import Machine, Ports
-from etcd_cluster.machines.ssh import BOOTING, Ssh
+from etcd_cluster.machines.ssh import Ssh
 from etcd_cluster.machines.ssh_keys import SshKeyPair, public_half
 from etcd_cluster.sizes import Size
 
@@ -76,13 +76,7 @@ class Provisioning:
         user_data: pulumi.Input[str] = keys.apply(lambda known: cloud_config(**known))
         instance = self._instance(name, interface, volume, image_id, pulumi.Output.secret(user_data))
         attachment = self._attachment(name, instance, volume)
-        ssh = Ssh(
-            user=OPERATOR,
-            private_key=login["private_key"],
-            bastion=self._given.bastion,
-            dial_attempts=BOOTING.dial_attempts,
-            dial_timeout_seconds=BOOTING.dial_timeout_seconds,
-        )
+        ssh = Ssh(user=OPERATOR, private_key=login["private_key"], bastion=self._given.bastion)
         return Machine(
             name=name,
             address=interface.private_ip,

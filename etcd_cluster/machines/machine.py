@@ -33,7 +33,7 @@ class Machine:
     directory: holds everything of the member, which then runs as the caller; None is the system's standard places,
         with systemd.
     boot: changes when the machine has restarted and nothing there brings its members back; None where systemd does.
-    first_boot: the machine may be booting for the first time: cloud-init and the device are waited for.
+    first_boot: the machine may be booting for the first time: SSH, cloud-init and the device are waited for.
     deleted_with: the resource whose deletion takes the whole machine away, so that nothing is run there on destroy.
     depends_on: what must exist before the machine can be reached.
     """

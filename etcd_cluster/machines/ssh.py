@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import pulumi
@@ -65,8 +66,15 @@ class Ssh:
         )
 
 
-BOOTING = Ssh(dial_attempts=100, dial_timeout_seconds=10)
-"""Patience for a machine that is being made: some minutes until it answers."""
+BOOTING_ATTEMPTS = 60
+"""From five minutes, where connections are refused, to ten, where nothing answers at all."""
+
+
+def patient(connection: ConnectionArgs) -> ConnectionArgs:
+    """The same connection, for a machine that may be booting. For one that has booted, seconds are enough."""
+    changed = copy(connection)
+    changed.dial_error_limit = BOOTING_ATTEMPTS
+    return changed
 
 
 def require_pinnable_host_key(key: str, host_key: pulumi.Input[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pulumi
@@ -15,6 +16,7 @@ from pulumi_command import local, remote
 
 from etcd_cluster.certificates import ClusterCertificates
 from etcd_cluster.machines import Machine
+from etcd_cluster.machines.ssh import patient
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.pki import Certificate
@@ -111,6 +113,8 @@ class MemberCommands:
             **({"boot": "first"} if machine.first_boot else {}),
             **(hardware if machine.connection else {}),
         }
+        connection = patient(machine.connection) if machine.connection and machine.first_boot else machine.connection
+        machine = replace(machine, connection=connection)
         return self._run(machine, "check", spec, self.check_scripts[machine.name])
 
     def prepare(
