@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from etcd_cluster import AwsMachines, Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs
 from etcd_cluster.machines.aws import architecture, capacity
-from etcd_cluster.machines.ssh_keys import SshKeyPairProvider, public_half
 from etcd_cluster.settings import validate
 from etcd_cluster.sizes import SIZES
 from tests.unit import test_cluster
@@ -472,14 +471,3 @@ def test_the_rows_own_type_and_the_default_volume_are_large_enough(size: Any) ->
 )
 def test_processors_are_told_by_the_types_name(instance_type: str, expected: str) -> None:
     assert architecture(instance_type) == expected
-
-
-def test_a_made_key_pair_belongs_together_and_its_id_says_nothing_of_the_private_half() -> None:
-    made = SshKeyPairProvider().create({})
-    assert public_half(made.outs["private_key"]) == made.outs["public_key"]
-    assert made.id in made.outs["public_key"]
-
-
-def test_a_public_half_is_found_in_pem_as_well() -> None:
-    pem = OWN_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    assert public_half(pem) == public_half(f"\n{OWN_KEY_TEXT}") == OWN_KEY_LINE
