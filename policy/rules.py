@@ -44,7 +44,7 @@ def volumes_encrypted(type_: str, inputs: Inputs) -> Iterator[str]:
         root = inputs.get("rootBlockDevice")
         if root is None or root.get("encrypted") is not True:
             yield "the root volume is not encrypted: set `encrypted` of `rootBlockDevice`"
-        for device in inputs.get("ebsBlockDevices") or []:
+        for device in _blocks(inputs, "ebsBlockDevices"):
             if device.get("encrypted") is not True:
                 yield f"volume {device.get('deviceName')} is not encrypted: set its `encrypted`"
 
@@ -101,15 +101,15 @@ def _openings(type_: str, inputs: Inputs) -> Iterator[tuple[Sequence[str], Ports
     elif type_ == "aws:ec2/securityGroupRule:SecurityGroupRule" and inputs["type"] == "ingress":
         yield _aws_ranges(inputs), _aws_ports(inputs, "protocol")
     elif type_ == "aws:ec2/securityGroup:SecurityGroup":
-        for rule in inputs.get("ingress") or []:
+        for rule in _blocks(inputs, "ingress"):
             yield _aws_ranges(rule), _aws_ports(rule, "protocol")
     elif type_ == "gcp:compute/firewall:Firewall" and inputs.get("direction", "INGRESS") == "INGRESS":
-        for rule in inputs.get("allows") or []:
+        for rule in _blocks(inputs, "allows"):
             yield _gcp_ranges(inputs), _gcp_ports(rule)
 
 
 def _aws_ranges(rule: Inputs) -> list[str]:
-    return [*(rule.get("cidrBlocks") or []), *(rule.get("ipv6CidrBlocks") or [])]
+    return [*_texts(rule, "cidrBlocks"), *_texts(rule, "ipv6CidrBlocks")]
 
 
 def _aws_ports(rule: Inputs, protocol_key: str) -> Ports:
@@ -124,7 +124,7 @@ def _aws_ports(rule: Inputs, protocol_key: str) -> Ports:
 
 def _gcp_ranges(firewall: Inputs) -> Sequence[str]:
     """Without any source, everybody may come in."""
-    ranges = list(firewall.get("sourceRanges") or [])
+    ranges = _texts(firewall, "sourceRanges")
     others = firewall.get("sourceTags") or firewall.get("sourceServiceAccounts")
     return ranges if ranges or others else ["0.0.0.0/0"]
 
@@ -133,11 +133,21 @@ def _gcp_ports(rule: Inputs) -> Ports:
     protocol = str(rule["protocol"]).lower()
     if protocol not in ("tcp", "6", "all"):
         return NO_PORT
-    ports = [] if protocol == "all" else list(rule.get("ports") or [])
-    if not ports:
+    ports = _texts(rule, "ports")
+    if protocol == "all" or not ports:
         return EVERY_PORT
-    ends = [str(text).split("-") for text in ports]
+    ends = [text.split("-") for text in ports]
     return Ports(*((int(each[0]), int(each[-1])) for each in ends))
+
+
+def _blocks(inputs: Inputs, key: str) -> Sequence[Inputs]:
+    found: Sequence[Inputs] | None = inputs.get(key)
+    return found or ()
+
+
+def _texts(inputs: Inputs, key: str) -> Sequence[str]:
+    found: Sequence[str] | None = inputs.get(key)
+    return found or ()
 
 
 def _is_world(text: str) -> bool:
