@@ -11,6 +11,7 @@ import pytest
 from etcd_cluster import Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs, GcpMachines
 from etcd_cluster.machines import gcp
 from etcd_cluster.sizes import SIZES
+from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
 from tests.unit import test_cluster
 from tests.unit.recording import PROJECT, STACK, Recorded, Recording, record
 
@@ -353,6 +354,61 @@ def test_preview_works_with_a_network_that_is_made_in_the_same_program() -> None
         EtcdCluster("etcd", EtcdClusterArgs(machines=machines))
 
     assert "etcd-etcd-3" in record(program, preview=True).resources
+
+
+# --- stack config ---
+
+
+def from_stack_config(gcp: dict[str, Any], **others: Any) -> GcpMachines:
+    blocks = {"gcp": gcp, **others}
+    pulumi.runtime.set_all_config(
+        {f"{NAMESPACE}:{key}": json.dumps(block) for key, block in blocks.items()} | {f"{NAMESPACE}:platform": "gcp"}
+    )
+    machines = args_from_stack_config().machines
+    assert isinstance(machines, GcpMachines)
+    return machines
+
+
+def test_every_key_of_stack_config_reaches_its_argument() -> None:
+    values: dict[str, Any] = {
+        "network": "net",
+        "subnetwork": "subnet",
+        "zones": ["europe-west1-b"],
+        "clientRanges": ["10.1.0.0/16"],
+        "clientTags": ["app"],
+        "sshRanges": ["10.9.0.5/32"],
+        "sshTags": ["bastion"],
+        "machineType": "n2-standard-4",
+        "image": "i",
+        "diskGb": 100,
+        "kmsKey": KMS_KEY,
+        "deletionProtection": True,
+        "retainDisks": False,
+        "renew": "etcd-2",
+        "labels": {"team": "platform"},
+    }
+    bastion = {"address": "b", "hostKey": "ssh-ed25519 AAAA", "user": "jump"}
+    machines = from_stack_config(values, ssh={"privateKey": OWN_KEY, "bastion": bastion})
+    for key, value in values.items():
+        assert getattr(machines, "".join(f"_{c.lower()}" if c.isupper() else c for c in key)) == value, key
+    assert machines.bastion is not None
+    assert (machines.bastion.address, machines.bastion.user) == ("b", "jump")
+    assert machines.private_key is not None
+
+
+@pytest.mark.parametrize(
+    ("gcp", "text"),
+    [
+        ({"subnetwork": "s"}, "gcp.network"),
+        ({"network": "n", "subnetwork": "s", "zone": "z"}, "did you mean zones"),
+        ({"network": "n", "subnetwork": "s", "zones": "europe-west1-b"}, "gcp.zones"),
+        ({"network": "n", "subnetwork": "s", "labels": {"team": 5}}, "gcp.labels.team"),
+    ],
+)
+def test_a_slip_in_stack_config_is_named_with_its_path(gcp: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        from_stack_config(gcp)
+    assert text in str(refused.value).lower()
 
 
 # --- what is refused ---
