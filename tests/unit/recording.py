@@ -113,8 +113,7 @@ def record(
     project: str = PROJECT,
 ) -> Recording:
     """Runs `program`. `results` gives the outputs of each resource, and its id if that matters; what it leaves out
-    is unknown in a preview. `calls`
-    answers functions of providers, by token and arguments."""
+    is unknown in a preview. `calls` answers functions of providers, by token and arguments."""
     recording = Recording()
     with _event_loop() as loop:
         settings.configure(
@@ -126,6 +125,7 @@ def record(
                 engine=_Engine(recording),
             )
         )
+        settings.ROOT.set(None)  # tests with the SDK's own mocks leave their stack behind
         loop.run_until_complete(run_in_stack(lambda: _discard(program())))
     return recording
 
