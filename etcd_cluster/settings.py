@@ -10,6 +10,7 @@ from etcd_cluster import options, versions
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.install.sources import DEFAULT_MIRROR
 from etcd_cluster.machines import Machines
+from etcd_cluster.machines.machine import ProvisionedMachines
 from etcd_cluster.pki import Authority
 from etcd_cluster.sizes import MIB, Size, SizeName, size_named
 
@@ -52,7 +53,7 @@ class EtcdClusterArgs:
     etcd: settings of the server by their own names, such as {"heartbeat-interval": 200}.
     allow_undersized: accept machines below the size's row.
     allow_unsafe_version: accept a version that is known to corrupt data.
-    delete_data: on destroy, delete etcd's data as well.
+    delete_data: on destroy, delete etcd's data as well; disks that a cloud platform makes go by its own argument.
     """
 
     machines: Machines
@@ -96,6 +97,8 @@ def validate(args: EtcdClusterArgs) -> Settings:
     user_options = options.validate(args.etcd, version)
     server_options = {**options.defaults(version), "quota-backend-bytes": size.quota_bytes, **user_options}
     _require_quota_in_memory(server_options["quota-backend-bytes"], size)
+    if isinstance(args.machines, ProvisionedMachines):
+        args.machines.require_usable(size, allow_undersized=args.allow_undersized, delete_data=args.delete_data)
     if not args.tls:
         warnings = [*warnings, "tls: false: anyone who reaches this cluster's ports can read and change everything"]
     return Settings(

@@ -13,7 +13,7 @@ from pulumi.runtime.config import CONFIG
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.install.sources import DEFAULT_MIRROR
-from etcd_cluster.machines import Bastion, Host, HostMachines, LocalMachines, Machines, Ssh
+from etcd_cluster.machines import AwsMachines, Bastion, GcpMachines, Host, HostMachines, LocalMachines, Machines, Ssh
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.versions import DEFAULT_VERSION
 
@@ -44,15 +44,19 @@ def args_from_stack_config() -> EtcdClusterArgs:
 
 
 def _machines(keys: Keys) -> Machines:
-    platform = keys.require("platform", "where members run: local or hosts")
-    ssh, hosts, local = keys.section("ssh"), keys.section("hosts"), keys.section("local")
+    platform = keys.require("platform", "where members run: local, hosts, aws or gcp")
+    ssh, hosts, local, aws, gcp = (keys.section(name) for name in ("ssh", "hosts", "local", "aws", "gcp"))
     if platform == "local":
         machines: Machines = LocalMachines(local.integer("basePort") or 2379, local.text("directory"))
     elif platform == "hosts":
         machines = HostMachines({name: _host(hosts.section(name)) for name in hosts.names()}, _ssh(ssh))
+    elif platform == "aws":
+        machines = _aws(aws, ssh)
+    elif platform == "gcp":
+        machines = _gcp(gcp, ssh)
     else:
-        raise ConfigurationError("platform", platform, "unknown", "choose local or hosts")
-    for section in (ssh, hosts, local):
+        raise ConfigurationError("platform", platform, "unknown", "choose local, hosts, aws or gcp")
+    for section in (ssh, hosts, local, aws, gcp):
         section.done()
     return machines
 
@@ -68,23 +72,70 @@ def _host(keys: Keys) -> Host:
     return host
 
 
+def _aws(keys: Keys, ssh: Keys) -> AwsMachines:
+    return AwsMachines(
+        subnet_ids=keys.texts("subnetIds"),
+        client_cidrs=keys.texts("clientCidrs"),
+        client_security_group_ids=keys.texts("clientSecurityGroupIds"),
+        ssh_cidrs=keys.texts("sshCidrs"),
+        ssh_security_group_ids=keys.texts("sshSecurityGroupIds"),
+        security_group_ids=keys.texts("securityGroupIds"),
+        bastion=_bastion(ssh),
+        instance_type=keys.text("instanceType"),
+        image_id=keys.text("imageId"),
+        volume_gib=keys.integer("volumeGib"),
+        kms_key_id=keys.text("kmsKeyId"),
+        private_key=_private_key(ssh),
+        deletion_protection=keys.boolean("deletionProtection", False),
+        retain_volumes=keys.boolean("retainVolumes", True),
+        renew=keys.text("renew"),
+        tags=keys.section("tags").all_texts(),
+    )
+
+
+def _gcp(keys: Keys, ssh: Keys) -> GcpMachines:
+    return GcpMachines(
+        network=keys.require("network", "the name or link of the VPC network"),
+        subnetwork=keys.require("subnetwork", "the name or link of the subnetwork"),
+        zones=keys.texts("zones"),
+        client_ranges=keys.texts("clientRanges"),
+        client_tags=keys.texts("clientTags"),
+        ssh_ranges=keys.texts("sshRanges"),
+        ssh_tags=keys.texts("sshTags"),
+        bastion=_bastion(ssh),
+        machine_type=keys.text("machineType"),
+        image=keys.text("image"),
+        disk_gb=keys.integer("diskGb"),
+        kms_key=keys.text("kmsKey"),
+        private_key=_private_key(ssh),
+        deletion_protection=keys.boolean("deletionProtection", False),
+        retain_disks=keys.boolean("retainDisks", True),
+        renew=keys.text("renew"),
+        labels=keys.section("labels").all_texts(),
+    )
+
+
+def _bastion(ssh: Keys) -> Bastion | None:
+    keys = ssh.section("bastion")
+    if not keys.names():
+        return None
+    bastion = Bastion(
+        address=keys.require("address", "the bastion's IP address or DNS name"),
+        host_key=keys.require("hostKey", "the bastion's public SSH host key"),
+        port=keys.integer("port") or 22,
+        user=keys.text("user"),
+        private_key=_private_key(keys),
+    )
+    keys.done()
+    return bastion
+
+
 def _ssh(keys: Keys) -> Ssh:
-    bastion_keys = keys.section("bastion")
-    bastion = None
-    if bastion_keys.names():
-        bastion = Bastion(
-            address=bastion_keys.require("address", "the bastion's IP address or DNS name"),
-            host_key=bastion_keys.require("hostKey", "the bastion's public SSH host key"),
-            port=bastion_keys.integer("port") or 22,
-            user=bastion_keys.text("user"),
-            private_key=_private_key(bastion_keys),
-        )
-    bastion_keys.done()
     return Ssh(
         user=keys.text("user") or "root",
         port=keys.integer("port") or 22,
         private_key=_private_key(keys),
-        bastion=bastion,
+        bastion=_bastion(keys),
     )
 
 
@@ -147,6 +198,14 @@ class Keys:
         value = self._take(name, _boolean, "true or false")
         return default if value is None else value
 
+    def texts(self, name: str) -> list[str]:
+        """A list of texts; empty if absent."""
+        return self._take(name, _texts, "a list of texts") or []
+
+    def all_texts(self) -> dict[str, str]:
+        """Every key that is left, with its text."""
+        return {name: self.text(name) or "" for name in self.names()}
+
     def require(self, name: str, meaning: str) -> str:
         value = self.text(name)
         if not value:
@@ -193,6 +252,13 @@ class Keys:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _texts(value: Any) -> list[str] | None:
+    if not isinstance(value, list):
+        return None
+    items = cast("list[object]", value)
+    return [item for item in items if isinstance(item, str)] if all(isinstance(item, str) for item in items) else None
 
 
 def _integer(value: Any) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pulumi
 from pulumi_command.remote import ConnectionArgs
@@ -28,10 +28,12 @@ class Machine:
     name: the member's name, stable for its whole life.
     address: IP address or DNS name at which clients and the other members reach it.
     connection: how remote Commands get there; None is this machine.
-    device: block device for etcd's data alone, such as `/dev/nvme1n1`; None keeps the data on the root file system.
+    device: block device for etcd's data alone, such as `/dev/nvme1n1`; several with commas between mean whichever is
+        there; None keeps the data on the root file system.
     directory: holds everything of the member, which then runs as the caller; None is the system's standard places,
         with systemd.
     boot: changes when the machine has restarted and nothing there brings its members back; None where systemd does.
+    first_boot: the machine may be booting for the first time: SSH, cloud-init and the device are waited for.
     deleted_with: the resource whose deletion takes the whole machine away, so that nothing is run there on destroy.
     depends_on: what must exist before the machine can be reached.
     """
@@ -43,6 +45,7 @@ class Machine:
     device: pulumi.Input[str] | None = None
     directory: str | None = None
     boot: str | None = None
+    first_boot: bool = False
     deleted_with: pulumi.Resource | None = None
     depends_on: Sequence[pulumi.Resource] = ()
 
@@ -67,4 +70,14 @@ class Machines(Protocol):
 
     def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
         """Registers what the machines need, with `parent` as the parent, and returns one machine a name, in order."""
+        ...
+
+
+@runtime_checkable
+class ProvisionedMachines(Protocol):
+    """What a platform may offer besides, if it makes machines and disks: a check before anything is registered."""
+
+    def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
+        """Raises `ConfigurationError` for machines or disks below `size`, unless that is allowed, and for data that is
+        to be deleted with its member but is kept by the platform; `MissingExtraError` without the platform's SDK."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import pulumi
@@ -65,6 +66,17 @@ class Ssh:
         )
 
 
+BOOTING_ATTEMPTS = 60
+"""From five minutes, where connections are refused, to ten, where nothing answers at all."""
+
+
+def patient(connection: ConnectionArgs) -> ConnectionArgs:
+    """The same connection, for a machine that may be booting. For one that has booted, seconds are enough."""
+    changed = copy(connection)
+    changed.dial_error_limit = BOOTING_ATTEMPTS
+    return changed
+
+
 def require_pinnable_host_key(key: str, host_key: pulumi.Input[str]) -> None:
     """Refuses a host key that is missing or cannot be pinned, when it is known already."""
     if isinstance(host_key, str) and not host_key.startswith(PINNABLE_HOST_KEYS):
@@ -74,4 +86,15 @@ def require_pinnable_host_key(key: str, host_key: pulumi.Input[str]) -> None:
             "not an ed25519 or ECDSA public host key",
             "give the line that `ssh-keyscan -t ed25519 HOST` prints, without its first word, after comparing it with "
             "/etc/ssh/ssh_host_ed25519_key.pub on the host",
+        )
+
+
+def require_bastion_login(bastion: Bastion | None, private_key: pulumi.Input[str] | None) -> None:
+    """Refuses a bastion that would be offered the key pair made for the cluster, which it cannot know."""
+    if bastion is not None and bastion.private_key is None and private_key is None:
+        raise ConfigurationError(
+            "ssh.bastion.privateKey",
+            None,
+            "missing, and the key pair that is made for the machines cannot log in to the bastion",
+            "give the bastion's key, or as ssh.privateKey one for bastion and machines",
         )

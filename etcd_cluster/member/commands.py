@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pulumi
+from pulumi.output import Unknown
+from pulumi.runtime import is_dry_run
 from pulumi_command import local, remote
 
 from etcd_cluster.certificates import ClusterCertificates
 from etcd_cluster.machines import Machine
+from etcd_cluster.machines.ssh import patient
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.pki import Certificate
@@ -102,9 +106,12 @@ class MemberCommands:
             "ports": f"{machine.ports.client},{machine.ports.peer},{machine.ports.metrics}",
             "install": _install_from(machine, self._settings),
             **_device(machine),
+            **({"boot": "first"} if machine.first_boot else {}),
             **(hardware if machine.connection else {}),
         }
-        return self._run(machine, "check", spec, render.script("check", _layout(machine), {"cluster": self._identity}))
+        connection = patient(machine.connection) if machine.connection and machine.first_boot else machine.connection
+        script = render.script("check", _layout(machine), {"cluster": self._identity})
+        return self._run(replace(machine, connection=connection), "check", spec, script)
 
     def prepare(
         self,
@@ -128,8 +135,12 @@ class MemberCommands:
 
     def roll(self) -> None:
         """What has changed is taken up by a restart, one member at a time; then the member has to be healthy."""
-        for machine in self._machines:
-            spec = {**self._member_spec(machine), "timeout": str(HEALTH_TIMEOUT_SECONDS)}
+        for number, machine in enumerate(self._machines, start=1):
+            spec = {
+                **self._member_spec(machine),
+                "turn": f"{number}of{len(self._machines)}",
+                "timeout": str(HEALTH_TIMEOUT_SECONDS),
+            }
             stdin = _script("roll", machine, self._variables[machine.name])
             after = [*self._prepared, *self._rolled[-1:]]
             self._rolled.append(self._run(machine, "roll", spec, stdin, depends_on=after))
@@ -240,10 +251,17 @@ class MemberCommands:
 
 
 def command_line(step: str, spec: Spec) -> pulumi.Output[str]:
-    """`bash -s -- STEP KEY=VALUE...`, quoted where a value needs it."""
-    return pulumi.Output.all(**spec).apply(
-        lambda known: " ".join(["bash -s --", step, *(f"{key}={shlex.quote(str(known[key]))}" for key in spec)])
-    )
+    """`bash -s -- STEP KEY=VALUE...`, quoted where a value needs it. In a preview, a value that only `up` will know is
+    `?`: otherwise the whole line would be hidden, version and all, wherever a machine is yet to be made."""
+    words = [_word(key, value) for key, value in spec.items()]
+    return pulumi.Output.all(*words).apply(lambda known: " ".join(["bash -s --", step, *known]))
+
+
+def _word(key: str, value: pulumi.Input[str]) -> pulumi.Output[str]:
+    def word(known: str | Unknown) -> str:
+        return f"{key}=?" if isinstance(known, Unknown) else f"{key}={shlex.quote(known)}"
+
+    return pulumi.Output.from_input(value).apply(word, run_with_unknowns=is_dry_run())
 
 
 def _script(step: str, machine: Machine, variables: pulumi.Output[dict[str, str]]) -> pulumi.Output[str]:

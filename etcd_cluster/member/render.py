@@ -16,6 +16,9 @@ import yaml
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 
+METADATA_SERVICE = "169.254.169.254"
+"""Of AWS and of Google: it knows a machine's user data, with the SSH host key, and its credentials."""
+
 CLUSTER_LINE = "# etcd-cluster:"
 """Starts the line by which a rendered unit says whose it is."""
 
@@ -166,6 +169,7 @@ PrivateDevices=yes
 NoNewPrivileges=yes
 CapabilityBoundingSet=
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+{_without_metadata_service(spec)}\
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -175,6 +179,26 @@ SystemCallArchitectures=native
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def _without_metadata_service(spec: MemberSpec) -> str:
+    """On Google Cloud it is the DNS server too, so it is left to a member that may have names to look up."""
+    looks_up = not all(_is_address(member.address) for member in spec.members) or any(
+        key.endswith("-address") for key in spec.options
+    )
+    return (
+        ""
+        if looks_up
+        else f"# A cloud's metadata service is none of etcd's business.\nIPAddressDeny={METADATA_SERVICE}\n"
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def mount_unit(layout: Layout) -> str:

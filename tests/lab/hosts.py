@@ -9,7 +9,8 @@ What runs on the hosts is the tests' business; etcd itself comes from binaries.p
         lab.run(["ssh", ...])                       # a process of the operator, beside the hosts
 
 Each host has a root of its own (an overlay over one shared base), a blank data disk at /dev/xvdf, an ed25519 host key,
-and three users who accept the operator's key: root, admin (sudo without a password) and nosudo.
+and three users who accept the operator's key: root, admin (sudo without a password) and nosudo. Given user data, it is
+a cloud's new instance: cloud-init runs at its first boot, and its host key is the one of the user data.
 Hosts and operator reach each other at 10.77.0.0/24 and nothing else: there is no way out of the namespace.
 
 Unlike a machine: no udev (no /dev/disk; blkid and UUID= work), systemd ignores devices in /etc/fstab (mount units
@@ -37,12 +38,14 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, final
+
+import yaml
 
 OPERATOR_ADDRESS = "10.77.0.1"
 DEVICE = "/dev/xvdf"
@@ -64,6 +67,13 @@ BASE_FILES = {
     "etc/systemd/system/chrony.service.d/lab.conf": "[Unit]\nConditionCapability=\n",
     "etc/resolv.conf": "",
 }
+CLOUD_PACKAGES = f"{PACKAGES},cloud-init"
+CLOUD_FILES = {
+    **BASE_FILES,
+    # The seed is on the host, and its network is the lab's.
+    "etc/cloud/cloud.cfg.d/90-lab.cfg": "datasource_list: [NoCloud, None]\nnetwork: {config: disabled}\n",
+}
+SEED = "var/lib/cloud/seed/nocloud"
 SETUP = r"""
 set -eu
 rm -f /etc/ssh/ssh_host_* /etc/hostname /etc/apt/apt.conf.d/99mmdebstrap
@@ -197,16 +207,18 @@ class Lab:
         disk_gib: int | None = 10,
         disk: Path | None = None,
         address: str | None = None,
+        user_data: str | None = None,
+        wait: bool = True,
     ) -> Host:
-        """Boot a host and wait until it is ready.
+        """Boot a host and, with `wait`, wait until it is ready.
 
         `disk_gib` is the size of its blank data disk (sparse; XFS needs 1), None for no disk. `disk` gives it the
         disk of a removed host (its `Host.disk`) instead, content and all. `address` defaults to the lowest free
-        one from 10.77.0.11.
+        one from 10.77.0.11. `user_data` is for cloud-init, which may still run when the host is ready.
         """
         host = self._register(name, address)
-        host._install(disk_gib, disk)
-        host.start()
+        host._install(disk_gib, disk, user_data)
+        host.start(wait=wait)
         return host
 
     def hosts(self, count: int, *, disk_gib: int | None = 10) -> list[Host]:
@@ -217,7 +229,7 @@ class Lab:
             hosts = [self._register(name, None) for name in list(free)]
 
         def boot(host: Host) -> None:
-            host._install(disk_gib, None)
+            host._install(disk_gib)
             host.start()
 
         with ThreadPoolExecutor(max_workers=max(1, count)) as pool:
@@ -513,9 +525,9 @@ class Host:
             raise LabError(f"host {self.name} is down")
         return self._nspawn
 
-    def _install(self, disk_gib: int | None, disk: Path | None) -> None:
+    def _install(self, disk_gib: int | None, disk: Path | None = None, user_data: str | None = None) -> None:
         """Make the root (not booted yet), the host key and the disk."""
-        base = _base()
+        base = _base() if user_data is None else _base(CLOUD_PACKAGES, CLOUD_FILES)
         self._folder.mkdir()
         root = self._folder / "root"
         root.mkdir()
@@ -534,6 +546,11 @@ class Host:
         key = root / "etc/ssh/ssh_host_ed25519_key"
         _make_key(key, self.name)
         self.host_key = " ".join(key.with_suffix(".pub").read_text().split()[:2])
+        if user_data is not None:
+            # The key made above is the image's, which cloud-init has to throw away.
+            self.host_key = yaml.safe_load(user_data)["ssh_keys"]["ed25519_public"]
+            _write(root / SEED / "user-data", user_data)
+            _write(root / SEED / "meta-data", f"instance-id: {self._machine}\nlocal-hostname: {self.name}\n")
         for home in USERS.values():
             folder = root / home / ".ssh"
             owner = folder.stat()
@@ -642,20 +659,20 @@ def locked(target: Path) -> Iterator[None]:
 # --- the base root ---
 
 
-def _base() -> Path:
-    """The root that all hosts share, built if the cache lacks it."""
+def _base(packages: str = PACKAGES, added: Mapping[str, str] = BASE_FILES) -> Path:
+    """The root that all hosts of a kind share, built if the cache lacks it."""
     suite = _os_release().get("VERSION_CODENAME", "")
-    content = json.dumps([suite, os.uname().machine, PACKAGES, BASE_FILES, SETUP])
+    content = json.dumps([suite, os.uname().machine, packages, added, SETUP])
     target = cache_dir() / f"base-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if target.is_dir():
         return target
     with locked(target):
         if not target.is_dir():
-            _build_base(suite, target)
+            _build_base(suite, target, packages, added)
     return target
 
 
-def _build_base(suite: str, target: Path) -> None:
+def _build_base(suite: str, target: Path, packages: str, added: Mapping[str, str]) -> None:
     print("lab: building the base root of the hosts, once (a minute or two)", file=sys.stderr, flush=True)
     partial = target.with_name(f".{target.name}.partial")
     _remove_tree(partial)
@@ -663,10 +680,10 @@ def _build_base(suite: str, target: Path) -> None:
         sources = _apt_sources(suite, Path(folder))
         excluded = [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("man", "doc", "locale")]
         transport = [f"--aptopt={option}" for option in _apt_transport()]
-        include = f"--include={PACKAGES}"
+        include = f"--include={packages}"
         argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory", include]
         _call(*argv, *excluded, *transport, suite, str(partial), *sources, timeout=BASE_TIMEOUT_SECONDS)
-    for path, content in BASE_FILES.items():
+    for path, content in added.items():
         _write(partial / path, content)
     _call("chroot", str(partial), "sh", "-c", SETUP)
     partial.rename(target)

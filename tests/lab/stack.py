@@ -59,9 +59,19 @@ class Failed(Exception):
 
 
 class Stack:
-    """A checkout of the program in `folder`, with a stack of its own. `config` may be changed between runs."""
+    """A checkout of the program in `folder`, with a stack of its own. `config` may be changed between runs.
 
-    def __init__(self, lab: Lab, folder: Path, config: Mapping[str, Any], engine: Engine = Engine.EMBEDDED) -> None:
+    program: runs in place of the project's own; it may import from `tests`.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        folder: Path,
+        config: Mapping[str, Any],
+        engine: Engine = Engine.EMBEDDED,
+        program: Path | None = None,
+    ) -> None:
         self._lab = lab
         self._engine = engine
         self.config = dict(config)
@@ -71,6 +81,10 @@ class Stack:
             path.mkdir(parents=True)
         for name in PROGRAM_FILES:
             (self.folder / name).symlink_to(PROJECT / name)
+        if program is not None:
+            (self.folder / "tests").symlink_to(PROJECT / "tests")
+            (self.folder / "__main__.py").unlink()
+            (self.folder / "__main__.py").symlink_to(program)
         (self.folder / ".venv").symlink_to(sys.prefix)
         self.environment = {
             **os.environ,

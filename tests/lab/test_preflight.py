@@ -109,7 +109,7 @@ CONFIGS: dict[str, tuple[Config, list[str]]] = {
     ),
     "unknown platform": (
         fictional_config(3, platform="mainframe"),
-        [r"platform: \"mainframe\"", "Choose local or hosts"],
+        [r"platform: \"mainframe\"", "Choose local, hosts, aws or gcp"],
     ),
     "two hosts": (fictional_config(2), ["hosts: 2", "tolerates no more failures", "Choose 1, 3, 5 or 7"]),
     "four members": (fictional_config(4, members=4), ["members: 4", "Choose 1, 3, 5 or 7"]),

@@ -49,12 +49,23 @@ class Recording:
 
 
 Results = Callable[[Recorded], dict[str, Any]]
+Calls = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
+def no_calls(token: str, _arguments: dict[str, Any]) -> dict[str, Any]:
+    raise AssertionError(f"the program called {token}: machines are known without asking anyone")
 
 
 class _Monitor(mocks.MockMonitor):
-    def __init__(self, recording: Recording, results: Results) -> None:
-        super().__init__(_Mocks(recording, results))
+    def __init__(self, recording: Recording, results: Results, calls: Calls) -> None:
+        super().__init__(_Mocks(recording, results, calls))
         self._recording = recording
+
+    def ReadResource(self, request: Any) -> Any:
+        _ensure_event_loop()
+        inputs = rpc.deserialize_properties(request.properties, keep_unknowns=True)
+        self._recording.resources[request.name] = Recorded(request, inputs)
+        return super().ReadResource(request)
 
     def RegisterResource(self, request: Any) -> Any:
         if request.type != "pulumi:pulumi:Stack":
@@ -71,16 +82,17 @@ class _Monitor(mocks.MockMonitor):
 
 
 class _Mocks(mocks.Mocks):
-    def __init__(self, recording: Recording, results: Results) -> None:
+    def __init__(self, recording: Recording, results: Results, calls: Calls) -> None:
         self._recording = recording
         self._results = results
+        self._calls = calls
 
-    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
-        raise AssertionError(f"the program called {args.token}: machines are known without asking anyone")
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        return self._calls(args.token, args.args), []
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        outputs = self._results(self._recording.resources[args.name])
-        return (None if is_dry_run() else f"{args.name}-id"), outputs
+        outputs = dict(self._results(self._recording.resources[args.name]))
+        return outputs.pop("id", None if is_dry_run() else f"{args.name}-id"), outputs
 
 
 class _Engine(mocks.MockEngine):
@@ -97,19 +109,23 @@ def record(
     *,
     preview: bool = False,
     results: Results = lambda _: {},
+    calls: Calls = no_calls,
+    project: str = PROJECT,
 ) -> Recording:
-    """Runs `program`. `results` gives the outputs of each resource; what it leaves out is unknown in a preview."""
+    """Runs `program`. `results` gives the outputs of each resource, and its id if that matters; what it leaves out
+    is unknown in a preview. `calls` answers functions of providers, by token and arguments."""
     recording = Recording()
     with _event_loop() as loop:
         settings.configure(
             settings.Settings(
-                project=PROJECT,
+                project=project,
                 stack=STACK,
                 dry_run=preview,
-                monitor=_Monitor(recording, results),
+                monitor=_Monitor(recording, results, calls),
                 engine=_Engine(recording),
             )
         )
+        settings.ROOT.set(None)  # tests with the SDK's own mocks leave their stack behind
         loop.run_until_complete(run_in_stack(lambda: _discard(program())))
     return recording
 

@@ -121,7 +121,8 @@ def test_lines_say_what_a_reviewer_wants_to_see_and_nothing_else(three_hosts: Re
         "install=release mirror=https://github.com/etcd-io/etcd/releases/download"
     )
     assert commands["etcd-host-1-roll"].value("create") == (
-        "bash -s -- roll member=host-1 version=3.6.16 size=small tls=on peer-port=2380 device=/dev/nvme1n1 timeout=120"
+        "bash -s -- roll member=host-1 version=3.6.16 size=small tls=on peer-port=2380 device=/dev/nvme1n1 turn=1of3 "
+        "timeout=120"
     )
     assert commands["etcd-host-1-health"].value("create") == (
         "bash -s -- health member=host-1 members=3 tls=on timeout=120"

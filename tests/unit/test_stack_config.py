@@ -10,7 +10,7 @@ import pulumi
 import pytest
 import yaml
 
-from etcd_cluster import ConfigurationError, EtcdClusterArgs, HostMachines, LocalMachines
+from etcd_cluster import AwsMachines, ConfigurationError, EtcdClusterArgs, HostMachines, LocalMachines
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
 from etcd_cluster.versions import DEFAULT_VERSION
 
@@ -59,12 +59,60 @@ def test_every_key_reaches_its_argument(tmp_path: Path) -> None:
     assert ssh.bastion.address == "b"
 
 
+def test_every_key_of_aws_reaches_its_argument() -> None:
+    block = {
+        "subnetIds": ["subnet-a", "subnet-b"],
+        "clientCidrs": ["10.0.0.0/16"],
+        "clientSecurityGroupIds": ["sg-clients"],
+        "sshCidrs": ["10.1.0.0/16"],
+        "sshSecurityGroupIds": ["sg-bastion"],
+        "securityGroupIds": ["sg-own"],
+        "instanceType": "m7i.large",
+        "imageId": "ami-own",
+        "volumeGib": 100,
+        "kmsKeyId": "arn:aws:kms:r:a:key/1",
+        "deletionProtection": True,
+        "retainVolumes": False,
+        "renew": "etcd-1",
+        "tags": {"team": "storage"},
+    }
+    ssh = {"privateKey": "the key", "bastion": {"address": "b", "hostKey": "k"}}
+    machines = read(platform="aws", aws=block, ssh=ssh).machines
+    assert isinstance(machines, AwsMachines)
+    given = {f"{_snake_case(key)}": value for key, value in block.items()}
+    assert {key: value for key, value in vars(machines).items() if key not in ("private_key", "bastion")} == given
+    assert machines.private_key is not None
+    assert machines.bastion is not None
+    assert machines.bastion.address == "b"
+
+
+def _snake_case(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+def test_aws_needs_little() -> None:
+    block = {"subnetIds": ["subnet-a"], "sshCidrs": ["10.0.0.0/16"]}
+    assert read(platform="aws", aws=block).machines == AwsMachines(
+        ["subnet-a"],
+        ssh_cidrs=["10.0.0.0/16"],
+        client_cidrs=[],
+        client_security_group_ids=[],
+        ssh_security_group_ids=[],
+        security_group_ids=[],
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [
         ({"platform": "hosts", "hosts": {"a": {"address": "10.0.0.1"}}}, "hosts.a.hostKey"),
         ({"platform": "hosts", "hosts": {"a": {**HOST, "adress": "x"}}}, "did you mean address?"),
         ({"platform": "hosts", "hosts": {"a": {**HOST, "device": 5}}}, "hosts.a.device: 5: not text"),
+        ({"platform": "aws", "aws": {"subnetIds": "subnet-a"}}, 'aws.subnetIds: "subnet-a": not a list of texts'),
+        ({"platform": "aws", "aws": {"subnetIds": ["a"], "sshCidr": []}}, "did you mean sshCidrs?"),
+        ({"platform": "aws", "aws": {"tags": {"a": 1}}}, "aws.tags.a: 1: not text"),
+        ({"platform": "aws", "ssh": {"user": "admin"}}, 'ssh: "user": unknown key'),
+        ({"platform": "hosts", "aws": {"renew": "a"}}, 'aws: "renew": unknown key'),
         ({"platform": "mars"}, 'platform: "mars"'),
         ({}, "platform"),
         ({"platform": "local", "sise": "small"}, "did you mean size?"),

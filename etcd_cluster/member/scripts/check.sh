@@ -6,6 +6,7 @@ problem() { problems+=("$1"); }
 
 check() {
   read_spec "$@"
+  if [[ ${spec[boot]:-} == first ]]; then await_first_boot; fi
   if [[ $supervisor == systemd ]]; then
     check_system
     check_hardware
@@ -22,6 +23,17 @@ check() {
     exit 1
   fi
   report
+}
+
+# A machine that is being made: cloud-init ends, and the data disk is attached, some time after SSH answers.
+await_first_boot() {
+  local status=0
+  if command -v cloud-init >/dev/null; then
+    timeout 600 cloud-init status --wait >/dev/null 2>&1 || status=$?
+    # 2 is "done, with complaints".
+    ((status == 0 || status == 2)) || fail "its first boot did not end well: $(cloud-init status --long 2>&1 | tail -n 3 | tr '\n' ' ')"
+  fi
+  [[ -z ${spec[device]:-} ]] || wait_until 300 data_device >/dev/null || true # check_device says what is missing
 }
 
 check_system() {
@@ -55,10 +67,10 @@ check_address() {
 }
 
 check_device() {
-  local device=${spec[device]:-} found
-  [[ -n $device ]] || return 0
-  if [[ ! -b $device ]]; then
-    problem "device $device is not a block device here; see \`lsblk\` for what this machine has"
+  local device found
+  [[ -n ${spec[device]:-} ]] || return 0
+  if ! device=$(data_device); then
+    problem "device ${spec[device]} is not a block device here; see \`lsblk\` for what this machine has"
     return 0
   fi
   at_least "device $device" "$(($(blockdev --getsize64 "$device") / 1024 ** 3))" "${spec[disk-gib]}" " GiB"
@@ -95,8 +107,7 @@ check_ports() {
 place=$volume_path
 look_at_disk() {
   local device
-  [[ -b ${spec[device]:-} ]] || return 0
-  device=$(readlink -f "${spec[device]}")
+  [[ -n ${spec[device]:-} ]] && device=$(data_device) || return 0
   [[ $(device_content "$device") == ours ]] && ! findmnt -rn --source "$device" >/dev/null || return 0
   look=$(mktemp -d /run/etcd-cluster-XXXXXX)
   trap 'umount "$look" 2>/dev/null; rmdir "$look"' EXIT

@@ -3,6 +3,18 @@
 # shellcheck disable=SC2154
 LABEL=etcd-data
 
+# The block device for the data: of the names that it may have here, the first that exists. Nothing if none does.
+data_device() {
+  local candidate
+  for candidate in ${spec[device]//,/ }; do
+    if [[ -b $candidate ]]; then
+      readlink -f "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
 # device_content DEVICE: blank, ours, unfinished (our own formatting was cut short), or what else is on it, in words.
 device_content() {
   local device signature

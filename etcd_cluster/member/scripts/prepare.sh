@@ -109,13 +109,12 @@ unpack() {
 # A file system is made once, and on a blank device only.
 mount_device() {
   local device what uuid
-  device=$(readlink -f "${spec[device]}")
-  [[ -b $device ]] || fail "device ${spec[device]} is not there; bring the disk back, or correct its name"
+  device=$(data_device) || fail "device ${spec[device]} is not there; bring the disk back, or correct its name"
   case $(device_content "$device") in
     ours) ;;
     blank | unfinished)
-      require_never_formed "device ${spec[device]}"
-      say "formatting ${spec[device]} (blank) with XFS"
+      require_never_formed "device $device"
+      say "formatting $device (blank) with XFS"
       uuid=$(cat /proc/sys/kernel/random/uuid)
       printf '%s %s\n' "$uuid" "$(device_identity "$device")" >"$state_path/formatting"
       sync "$state_path/formatting" "$state_path"
@@ -124,13 +123,14 @@ mount_device() {
       rm -f "$state_path/formatting"
       sync "$state_path" # a mark that came back after a power cut would condemn what is written from here on
       ;;
-    *) fail "device ${spec[device]}: $(device_content "$device"); only a blank device is formatted" ;;
+    *) fail "device $device: $(device_content "$device"); only a blank device is formatted" ;;
   esac
   ! command -v udevadm >/dev/null || udevadm settle --timeout 10 2>/dev/null || true
   what=/dev/disk/by-uuid/$(blkid -p -s UUID -o value "$device")
   [[ -e $what ]] || what=$device # no udev here, so device names do not move either
   put_unit data-etcd.mount "$(printf '%s' "$file_mount_unit" | base64 -d | sed "s|@WHAT@|$what|" | base64 -w 0)"
-  systemctl start data-etcd.mount || fail "cannot mount ${spec[device]} at $volume_path: $(systemctl status --no-pager --lines 5 data-etcd.mount 2>&1 | tail -n 5)"
+  systemctl start data-etcd.mount || fail "cannot mount $device at $volume_path: $(systemctl status --no-pager --lines 5 data-etcd.mount 2>&1 | tail -n 5)"
+  xfs_growfs "$volume_path" >/dev/null || fail "cannot grow the file system at $volume_path to the size of $device" # if that has grown
 }
 
 # What was there may come back: nothing new is begun in its place.

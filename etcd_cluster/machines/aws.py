@@ -1,0 +1,207 @@
+"""AWS: for each member an EC2 instance, with a data volume and a network interface that outlive it.
+
+What is asked for, and its checks; the resources are in aws_resources, which alone imports `pulumi_aws`: it comes with
+the extra `etcd-cluster[aws]`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+
+from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.machines.access import require_private
+from etcd_cluster.machines.extras import require_extra
+from etcd_cluster.machines.machine import Machine
+from etcd_cluster.machines.ssh import Bastion, require_bastion_login
+from etcd_cluster.machines.ssh_keys import public_half
+from etcd_cluster.sizes import Size
+
+# gp3's own limits: https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html
+GP3_BASE_IOPS = 3_000
+GP3_BASE_MIB_PER_SECOND = 125
+GP3_IOPS_A_GIB = 500
+
+DEFAULT_VOLUME_GIB = 32
+"""Enough for the row with the most IOPS, and the same for all: EBS never shrinks a volume, so no change of size may."""
+
+DEFAULT_MEMBERS = 3
+
+# Memory a vCPU in GiB, and vCPUs: https://aws.amazon.com/ec2/instance-types/
+MEMORY_A_VCPU = {"c": 2.0, "m": 4.0, "r": 8.0}
+VCPUS = {"medium": 1, "large": 2, "xlarge": 4, **{f"{n}xlarge": 4 * n for n in (2, 3, 4, 6, 8, 9, 10, 12, 16, 24, 32)}}
+BURSTABLE = {
+    "nano": (2, 0.5),
+    "micro": (2, 1.0),
+    "small": (2, 2.0),
+    "medium": (2, 4.0),
+    "large": (2, 8.0),
+    "xlarge": (4, 16.0),
+    "2xlarge": (8, 32.0),
+}
+MEMORY_TOLERANCE = 0.95
+"""Some families have a little less than their kind: r4 15.25 GiB for 16."""
+
+OWN_TAGS = ("Name", "pulumi:project", "pulumi:stack", "etcd:cluster", "etcd:member")
+
+
+@dataclass(frozen=True)
+class AwsMachines:
+    """Members on EC2, named etcd-1, etcd-2 and so on, and spread over the subnets in turn.
+
+    subnet_ids: private subnets of one VPC, best three in three zones. A member stays in the subnet where it was made.
+    client_cidrs, client_security_group_ids: who may reach etcd (2379); default nobody but the members.
+    ssh_cidrs, ssh_security_group_ids: who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless a
+        group of your own lets them in. The whole world is refused here and for clients.
+    security_group_ids: groups of your own for every member, besides the one made for the cluster.
+    bastion: host to jump through, with its own user and key; default None connects straight to the private addresses.
+    instance_type: default the size's row (m4). Types of arm64 (Graviton) get images and programs of arm64.
+    image_id: default the newest Debian 12 at the time when the machine is made.
+    volume_gib: data volume in GiB, default 32 for every size; at least what the quota and the row's IOPS need: 8 for
+        small, 12 for medium, 20 for large, 32 for xlarge. It only ever grows.
+    kms_key_id: ARN of a customer key for the volumes; default the account's own key for EBS. Only new volumes take it.
+    private_key: text of an unencrypted SSH private key; default a key pair made for this cluster. A machine learns its
+        public half when it is made.
+    deletion_protection: neither AWS nor Pulumi deletes instances, interfaces and volumes; default False.
+    retain_volumes: a data volume stays when its member goes, by destroy or by fewer members; default True.
+    renew: the one member whose machine may be replaced now, by a new image, type or key, keeping its data volume and
+        address; default None. The others keep what they have. Take it out afterwards.
+    tags: for every resource, besides Name and the project's, stack's, cluster's and member's names.
+    """
+
+    subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
+    client_cidrs: Sequence[str] = ()
+    client_security_group_ids: Sequence[pulumi.Input[str]] = ()
+    ssh_cidrs: Sequence[str] = ()
+    ssh_security_group_ids: Sequence[pulumi.Input[str]] = ()
+    security_group_ids: Sequence[pulumi.Input[str]] = ()
+    bastion: Bastion | None = None
+    instance_type: str | None = None
+    image_id: pulumi.Input[str] | None = None
+    volume_gib: int | None = None
+    kms_key_id: pulumi.Input[str] | None = None
+    private_key: pulumi.Input[str] | None = None
+    deletion_protection: bool = False
+    retain_volumes: bool = True
+    renew: str | None = None
+    tags: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+
+    @property
+    def platform(self) -> str:
+        return "aws"
+
+    def member_names(self, members: int | None) -> Sequence[str]:
+        names = tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
+        if self.renew is not None and self.renew not in names:
+            raise ConfigurationError("aws.renew", self.renew, "no such member", f"choose one of {', '.join(names)}")
+        require_subnets(self.subnet_ids)
+        require_private("aws.clientCidrs", self.client_cidrs)
+        require_private("aws.sshCidrs", self.ssh_cidrs)
+        if not (self.ssh_cidrs or self.ssh_security_group_ids or self.security_group_ids):
+            raise ConfigurationError(
+                "aws.sshCidrs",
+                [],
+                "nobody could reach the machines by SSH, so nothing could be installed on them",
+                "give the ranges or, as aws.sshSecurityGroupIds, the groups of where Pulumi runs or of the bastion",
+            )
+        if self.instance_type is not None and not re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", self.instance_type):
+            raise ConfigurationError(
+                "aws.instanceType", self.instance_type, "not an instance type", "write it like m7i.large"
+            )
+        _require_arn("aws.kmsKeyId", self.kms_key_id)
+        if isinstance(self.private_key, str):
+            public_half(self.private_key)
+        require_bastion_login(self.bastion, self.private_key)
+        for key in self.tags:
+            _require_free_tag(key)
+        return names
+
+    def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
+        if not allow_undersized:
+            _require_large_enough(self.instance_type_for(size), size)
+        self.volume_gib_for(size)
+        if delete_data and self.retain_volumes:
+            raise ConfigurationError(
+                "deleteData",
+                True,
+                "on AWS the data is on volumes of its own, which outlive the machines",
+                "set aws.retainVolumes: false as well to have them deleted",
+            )
+        require_extra("pulumi_aws", "aws")
+
+    def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+        require_extra("pulumi_aws", "aws")
+        from etcd_cluster.machines.aws_resources import Provisioning
+
+        return Provisioning(self, cluster, size, parent).machines(names)
+
+    def instance_type_for(self, size: Size) -> str:
+        return self.instance_type or size.aws.instance_type
+
+    def volume_gib_for(self, size: Size) -> int:
+        """The data volume: room for the quota, and enough for gp3 to give the row's IOPS."""
+        needed = max(size.minimum_disk_gib, math.ceil(size.aws.iops / GP3_IOPS_A_GIB))
+        chosen = DEFAULT_VOLUME_GIB if self.volume_gib is None else self.volume_gib
+        if chosen < needed:
+            raise ConfigurationError(
+                "aws.volumeGib",
+                chosen,
+                f"size {size.name} needs {needed} GiB for its quota and {size.aws.iops} IOPS",
+                f"leave it out for {DEFAULT_VOLUME_GIB}, or give more",
+            )
+        return chosen
+
+
+def require_subnets(subnet_ids: object) -> None:
+    """Refuses an empty list, and one text in place of a list. What is known only later is checked then."""
+    if isinstance(subnet_ids, str) or subnet_ids in ([], ()):
+        raise ConfigurationError(
+            "aws.subnetIds", subnet_ids, "not a list of subnets", "list private subnets of one VPC, best in three zones"
+        )
+
+
+def architecture(instance_type: str) -> str:
+    """`arm64` for Graviton (a `g` behind the generation, as in m7g, c6gn), else `amd64`."""
+    family = instance_type.partition(".")[0]
+    return "arm64" if family == "a1" or re.fullmatch(r"[a-z]+\d+[a-z]*g[a-z]*", family) else "amd64"
+
+
+def capacity(instance_type: str) -> tuple[int, float] | None:
+    """vCPUs and GiB of memory of a general, compute, memory or burstable type; None for others, which only the
+    preflight on the machine can check."""
+    family, _, size = instance_type.partition(".")
+    if re.fullmatch(r"t\d[a-z]*", family):
+        return BURSTABLE.get(size)
+    matched = re.fullmatch(r"([cmr])\d[a-z-]*", family)
+    if matched is None or size not in VCPUS:
+        return None
+    return VCPUS[size], VCPUS[size] * MEMORY_A_VCPU[matched[1]]
+
+
+def _require_large_enough(instance_type: str, size: Size) -> None:
+    known = capacity(instance_type)
+    if known is not None and (known[0] < size.aws.vcpus or known[1] < size.aws.memory_gb * MEMORY_TOLERANCE):
+        raise ConfigurationError(
+            "aws.instanceType",
+            instance_type,
+            f"it has {known[0]} vCPUs and {known[1]:g} GiB, and size {size.name} needs {size.aws.vcpus} and "
+            f"{size.aws.memory_gb:g}",
+            f"use {size.aws.instance_type} or larger, or a smaller size, or set allowUndersized: true",
+        )
+
+
+def _require_arn(key: str, value: pulumi.Input[str] | None) -> None:
+    """The provider takes nothing shorter."""
+    if isinstance(value, str) and not value.startswith("arn:"):
+        raise ConfigurationError(key, value, "not an ARN", "write it like arn:aws:kms:REGION:ACCOUNT:key/ID")
+
+
+def _require_free_tag(key: str) -> None:
+    if key in OWN_TAGS or key.lower().startswith("aws:"):
+        raise ConfigurationError(
+            f"aws.tags.{key}", key, "this tag is set by the cluster or by AWS", "choose another name"
+        )

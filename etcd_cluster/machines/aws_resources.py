@@ -1,0 +1,286 @@
+"""The AWS resources of one cluster's machines. Imports the AWS SDK, and so only aws.py imports it."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, cast
+
+import pulumi
+import pulumi_aws as aws
+
+from etcd_cluster.machines.aws import (
+    GP3_BASE_IOPS,
+    GP3_BASE_MIB_PER_SECOND,
+    AwsMachines,
+    architecture,
+    require_subnets,
+)
+from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
+from etcd_cluster.machines.machine import Machine, Ports
+from etcd_cluster.machines.ssh import Ssh
+from etcd_cluster.machines.ssh_keys import SshKeyPair, public_half
+from etcd_cluster.sizes import Size
+
+DEBIAN = "136693071363"
+"""The account that publishes Debian's images: https://wiki.debian.org/Cloud/AmazonEC2Image"""
+
+ATTACHED_AS = "/dev/sdf"
+XEN_DEVICE = "/dev/xvdf"
+"""What instances on Xen (m4) make of ATTACHED_AS; those on Nitro name the volume by its id."""
+
+WHAT_RENEWING_TAKES = ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId"]
+"""Inputs of an instance whose change replaces, or stops and starts, the machine."""
+
+Tags = dict[str, pulumi.Input[str]]
+
+
+class Provisioning:
+    """Registers what one cluster's machines need."""
+
+    def __init__(self, given: AwsMachines, cluster: str, size: Size, parent: pulumi.Resource) -> None:
+        self._given = given
+        self._cluster = cluster
+        self._size = size
+        self._parent = parent
+        self._instance_type = given.instance_type_for(size)
+        self._volume_gib = given.volume_gib_for(size)
+        self._subnet_ids = cast("pulumi.Output[Sequence[str]]", pulumi.Output.from_input(given.subnet_ids))
+
+    def machines(self, names: Sequence[str]) -> list[Machine]:
+        group = self._security_group()
+        image_id = self._image_id()
+        login = self._login()
+        return [self._machine(name, index, group, image_id, login) for index, name in enumerate(names)]
+
+    def _login(self) -> Login:
+        given = self._given.private_key
+        if given is not None:
+            private_key = pulumi.Output.secret(given)
+            return {"private_key": private_key, "public_key": private_key.apply(public_half)}
+        pair = SshKeyPair(f"{self._cluster}-ssh", self._opts())
+        return {"private_key": pair.private_key, "public_key": pair.public_key}
+
+    def _machine(
+        self, name: str, index: int, group: aws.ec2.SecurityGroup, image_id: pulumi.Input[str], login: Login
+    ) -> Machine:
+        host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
+        interface = self._interface(name, index, group)
+        volume = self._volume(name, interface)
+        keys = pulumi.Output.all(
+            authorized_key=login["public_key"],
+            host_private_key=host_key.private_key,
+            host_public_key=host_key.public_key,
+        )
+        user_data: pulumi.Input[str] = keys.apply(lambda known: cloud_config(**known))
+        instance = self._instance(name, interface, volume, image_id, pulumi.Output.secret(user_data))
+        attachment = self._attachment(name, instance, volume)
+        ssh = Ssh(user=OPERATOR, private_key=login["private_key"], bastion=self._given.bastion)
+        return Machine(
+            name=name,
+            address=interface.private_ip,
+            connection=ssh.connection(interface.private_ip, host_key.public_key),
+            device=volume.id.apply(device),
+            first_boot=True,
+            deleted_with=instance,
+            depends_on=[instance, attachment],
+        )
+
+    def _interface(self, name: str, index: int, group: aws.ec2.SecurityGroup) -> aws.ec2.NetworkInterface:
+        """The member's address. It stays where it was made, whatever the list of subnets becomes."""
+        return aws.ec2.NetworkInterface(
+            f"{self._cluster}-{name}-interface",
+            subnet_id=self._subnet_ids.apply(lambda ids: _in_turn(ids, index)),
+            security_groups=[group.id, *self._given.security_group_ids],
+            description=f"etcd member {name}",
+            tags=self._tags(f"{name}-interface", name),
+            opts=self._opts(ignore_changes=["subnetId"], protect=self._protect()),
+        )
+
+    def _volume(self, name: str, interface: aws.ec2.NetworkInterface) -> aws.ebs.Volume:
+        """The member's data. Nothing that may change later replaces it: size and performance change in place."""
+        hardware = self._size.aws
+        subnet = aws.ec2.get_subnet_output(id=interface.subnet_id, opts=self._lookup())
+        return aws.ebs.Volume(
+            f"{self._cluster}-{name}-data",
+            availability_zone=subnet.availability_zone,
+            type="gp3",
+            size=self._volume_gib,
+            iops=max(hardware.iops, GP3_BASE_IOPS),
+            throughput=max(math.ceil(hardware.mb_per_second), GP3_BASE_MIB_PER_SECOND),
+            encrypted=True,
+            kms_key_id=self._given.kms_key_id,
+            tags=self._tags(f"{name}-data", name),
+            opts=self._opts(
+                ignore_changes=["availabilityZone", "kmsKeyId"],
+                protect=self._protect(),
+                retain_on_delete=self._given.retain_volumes,
+            ),
+        )
+
+    def _instance(
+        self,
+        name: str,
+        interface: aws.ec2.NetworkInterface,
+        volume: aws.ebs.Volume,
+        image_id: pulumi.Input[str],
+        user_data: pulumi.Output[str],
+    ) -> aws.ec2.Instance:
+        """The machine. Only the member that is to be renewed gets another: any change of image, type or user data then
+        replaces it, which works for a dead machine too, and the Commands that prepare it follow."""
+        renewed = self._given.renew == name
+        return aws.ec2.Instance(
+            f"{self._cluster}-{name}",
+            ami=image_id,
+            instance_type=self._instance_type,
+            primary_network_interface=aws.ec2.InstancePrimaryNetworkInterfaceArgs(network_interface_id=interface.id),
+            root_block_device=aws.ec2.InstanceRootBlockDeviceArgs(
+                volume_type="gp3",
+                encrypted=True,
+                kms_key_id=self._given.kms_key_id,
+                delete_on_termination=True,
+                tags=self._tags(f"{name}-root", name),
+            ),
+            metadata_options=aws.ec2.InstanceMetadataOptionsArgs(
+                http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
+            ),
+            user_data=user_data,
+            ebs_optimized=True,
+            disable_api_termination=self._given.deletion_protection,
+            # Pulumi's own protection is `protect`; AWS's would otherwise stop the renewing of a member as well.
+            force_destroy=True,
+            tags=self._tags(name, name),
+            opts=self._opts(
+                ignore_changes=[] if renewed else WHAT_RENEWING_TAKES,
+                replace_on_changes=["instanceType", "userData"],
+                # Interface and volume belong to one instance at a time, so the old one goes first.
+                delete_before_replace=True,
+                # So that the volume, where it goes at all, goes after the machine that has it attached.
+                depends_on=[volume],
+                protect=None if renewed else self._protect(),
+            ),
+        )
+
+    def _attachment(self, name: str, instance: aws.ec2.Instance, volume: aws.ebs.Volume) -> aws.ec2.VolumeAttachment:
+        return aws.ec2.VolumeAttachment(
+            f"{self._cluster}-{name}-attachment",
+            device_name=ATTACHED_AS,
+            instance_id=instance.id,
+            volume_id=volume.id,
+            # A mounted file system holds on to its volume.
+            stop_instance_before_detaching=True,
+            # An instance that ends lets go of its volume by itself; a dead one could not be stopped first.
+            opts=self._opts(delete_before_replace=True, deleted_with=instance),
+        )
+
+    def _security_group(self) -> aws.ec2.SecurityGroup:
+        given, ports = self._given, Ports()
+        subnet = aws.ec2.get_subnet_output(id=self._subnet_ids.apply(lambda ids: _in_turn(ids, 0)), opts=self._lookup())
+        group = aws.ec2.SecurityGroup(
+            f"{self._cluster}-members",
+            vpc_id=subnet.vpc_id,
+            description=f"Members of etcd cluster {self._cluster}",
+            tags=self._tags("members"),
+            opts=self._opts(ignore_changes=["vpcId"]),
+        )
+        self._allow(group, "clients", ports.client, sources(given.client_cidrs, given.client_security_group_ids))
+        self._allow(group, "members", ports.client, {"self": {"referenced_security_group_id": group.id}})
+        self._allow(group, "peers", ports.peer, {"self": {"referenced_security_group_id": group.id}})
+        self._allow(group, "ssh", 22, sources(given.ssh_cidrs, given.ssh_security_group_ids))
+        aws.vpc.SecurityGroupEgressRule(
+            f"{self._cluster}-out",
+            security_group_id=group.id,
+            ip_protocol="-1",
+            cidr_ipv4="0.0.0.0/0",
+            description="Downloads, time, DNS, members",
+            tags=self._tags("out"),
+            opts=self._opts(),
+        )
+        return group
+
+    def _allow(self, group: aws.ec2.SecurityGroup, purpose: str, port: int, by_name: Mapping[str, Source]) -> None:
+        """One rule for each source: that is what AWS counts, tags and shows."""
+        for name, source in by_name.items():
+            aws.vpc.SecurityGroupIngressRule(
+                f"{self._cluster}-{purpose}-{name}",
+                security_group_id=group.id,
+                ip_protocol="tcp",
+                from_port=port,
+                to_port=port,
+                description=purpose,
+                tags=self._tags(f"{purpose}-{name}"),
+                opts=self._opts(),
+                **source,
+            )
+
+    def _image_id(self) -> pulumi.Input[str]:
+        if self._given.image_id is not None:
+            return self._given.image_id
+        name = f"debian-12-{architecture(self._instance_type)}-*"
+        return aws.ec2.get_ami_output(
+            most_recent=True,
+            owners=[DEBIAN],
+            filters=[aws.ec2.GetAmiFilterArgs(name="name", values=[name])],
+            opts=self._lookup(),
+        ).id
+
+    def _tags(self, what: str, member: str | None = None) -> Tags:
+        return {
+            **self._given.tags,
+            "Name": f"{self._cluster}-{what}",
+            "pulumi:project": pulumi.get_project(),
+            "pulumi:stack": pulumi.get_stack(),
+            "etcd:cluster": self._cluster,
+            **({"etcd:member": member} if member else {}),
+        }
+
+    def _protect(self) -> bool | None:
+        """None leaves it to the component, whose own protection its children inherit."""
+        return True if self._given.deletion_protection else None
+
+    def _opts(self, **options: Any) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self._parent, **options)
+
+    def _lookup(self) -> pulumi.InvokeOptions:
+        return pulumi.InvokeOptions(parent=self._parent)
+
+
+class Login(TypedDict):
+    """The key pair that `pulumi up` logs in with."""
+
+    private_key: pulumi.Output[str]
+    public_key: pulumi.Output[str]
+
+
+class Source(TypedDict, total=False):
+    """Where traffic may come from: exactly one of these."""
+
+    cidr_ipv4: str
+    cidr_ipv6: str
+    referenced_security_group_id: pulumi.Input[str]
+
+
+def sources(ranges: Sequence[str], groups: Sequence[pulumi.Input[str]]) -> dict[str, Source]:
+    """Sources by a name that stays when others come and go: a rule that took over its neighbour's source would clash
+    with it. Groups that are known only later go by their place in the list."""
+    named: dict[str, Source] = {}
+    for text in ranges:
+        network = ipaddress.ip_network(text)
+        range_ = str(network)
+        name = range_.replace("/", "-").replace(":", ".")
+        named[name] = {"cidr_ipv4": range_} if network.version == 4 else {"cidr_ipv6": range_}
+    for number, group in enumerate(groups):
+        named[group if isinstance(group, str) else f"group-{number}"] = {"referenced_security_group_id": group}
+    return named
+
+
+def device(volume_id: str) -> str:
+    """Where the volume appears: by its id on Nitro, by the attachment's name on Xen."""
+    nitro = f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
+    return f"{nitro},{XEN_DEVICE}"
+
+
+def _in_turn(subnet_ids: Sequence[str], index: int) -> str:
+    require_subnets(subnet_ids)
+    return subnet_ids[index % len(subnet_ids)]

@@ -1,0 +1,269 @@
+"""Google Cloud: for each member a Compute Engine instance, with a data disk and an internal address that outlive it.
+
+What is asked for, and its checks; the resources are in gcp_resources, which alone imports `pulumi_gcp`: it comes with
+the extra `etcd-cluster[gcp]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+
+from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.machines.access import require_private
+from etcd_cluster.machines.extras import require_extra
+from etcd_cluster.machines.machine import Machine
+from etcd_cluster.machines.ssh import Bastion, require_bastion_login
+from etcd_cluster.machines.ssh_keys import public_half
+from etcd_cluster.sizes import Size
+
+DEFAULT_MEMBERS = 3
+
+UBUNTU = "ubuntu-os-cloud/ubuntu-2404-lts-amd64"
+"""An image family that has cloud-init, which Google's own Debian images lack."""
+
+DISK_NAME = "etcd-data"
+DEVICE = f"/dev/disk/by-id/google-{DISK_NAME}"
+"""Where Google's udev rules show a disk that is attached under DISK_NAME, over SCSI and over NVMe."""
+
+# Names as Compute Engine takes them: https://cloud.google.com/compute/docs/naming-resources
+NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+LONGEST_NAME = 63
+LONGEST_CLUSTER_NAME = 40
+"""Leaves room for the longest name of a resource (-etcd-7-host-key) and for what Pulumi adds to make it unique."""
+
+LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
+OWN_LABELS = ("pulumi-project", "pulumi-stack", "etcd-cluster", "etcd-member")
+ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
+KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
+
+# Machine types: https://cloud.google.com/compute/docs/machine-resource
+PREDEFINED_TYPE = re.compile(r"([a-z]\d[a-z]*)-(standard|highmem|highcpu)-(\d+)(-lssd)?")
+# From the fourth generation on they take Hyperdisk only, h3 has no SSD either, and arm64 no secure boot.
+UNUSABLE_TYPE = re.compile(r"([a-z][4-9][a-z]*|h3|t2a)-.*")
+HIGHCPU_GB_A_VCPU = {"n1": 0.9, "c3": 2.0, "c3d": 2.0}
+"""All others have 1; standard and highmem have at least what n1-standard has."""
+
+
+@dataclass(frozen=True)
+class GcpMachines:
+    """Members on Compute Engine, named etcd-1, etcd-2 and so on, and spread over the zones in turn.
+
+    network, subnetwork: where members live, by name or link; they have no public addresses.
+    zones: of the subnetwork's region, best three. A member stays in the zone where it was made.
+    client_ranges, client_tags: who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances;
+        default nobody but the members.
+    ssh_ranges, ssh_tags: who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world is
+        refused here and for clients.
+    bastion: host to jump through; default None connects straight to the internal addresses.
+    machine_type: default the size's row (n1). arm64, and what takes no pd-ssd (n4, c4 and later), is refused.
+    image: with cloud-init in it; default the newest Ubuntu 24.04 at the time when the machine is made.
+    disk_gb: data disk (pd-ssd) in GB, default the row's, since its performance follows from its size. It only ever
+        grows, and by `renew`: for a smaller size, give here what there is.
+    kms_key: full name of a customer key for all disks; default Google's own. Only new disks take it. Compute Engine's
+        service agent needs the role roles/cloudkms.cryptoKeyEncrypterDecrypter on it.
+    private_key: text of an unencrypted SSH private key; default a key pair made for this cluster. A machine learns its
+        public half when it is made.
+    deletion_protection: neither Google nor Pulumi deletes instances, addresses and disks; default False. Nothing can be
+        renewed meanwhile.
+    retain_disks: a data disk stays when its member goes, by destroy or by fewer members; default True.
+    renew: the one member whose machine may be replaced now, by a new type, image, key or user data, keeping its address
+        and its data disk, which may grow; default None. The others keep what they have. Take it out afterwards.
+    labels: for every resource that takes them, besides the names of project, stack, cluster and member; lower case.
+    """
+
+    network: pulumi.Input[str]
+    subnetwork: pulumi.Input[str]
+    zones: Sequence[str]
+    client_ranges: Sequence[str] = ()
+    client_tags: Sequence[str] = ()
+    ssh_ranges: Sequence[str] = ()
+    ssh_tags: Sequence[str] = ()
+    bastion: Bastion | None = None
+    machine_type: str | None = None
+    image: pulumi.Input[str] | None = None
+    disk_gb: int | None = None
+    kms_key: pulumi.Input[str] | None = None
+    private_key: pulumi.Input[str] | None = None
+    deletion_protection: bool = False
+    retain_disks: bool = True
+    renew: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def platform(self) -> str:
+        return "gcp"
+
+    def member_names(self, members: int | None) -> Sequence[str]:
+        _check_zones(self.zones)
+        for key, ranges in {"gcp.clientRanges": self.client_ranges, "gcp.sshRanges": self.ssh_ranges}.items():
+            require_private(key, ranges)
+            _check_version_4(key, ranges)
+        for key, tags in {"gcp.clientTags": self.client_tags, "gcp.sshTags": self.ssh_tags}.items():
+            _check_tags(key, tags)
+        if not self.ssh_ranges and not self.ssh_tags:
+            raise ConfigurationError(
+                "gcp.sshRanges",
+                [],
+                "nobody could reach the machines by SSH, so nothing could be installed on them",
+                "give the ranges or, as gcp.sshTags, the network tags of where Pulumi runs or of the bastion",
+            )
+        for key, value in self.labels.items():
+            _check_label(key, value)
+        if isinstance(self.kms_key, str) and not KMS_KEY.fullmatch(self.kms_key):
+            raise ConfigurationError(
+                "gcp.kmsKey",
+                self.kms_key,
+                "not the full name of a key",
+                "write it like projects/P/locations/L/keyRings/R/cryptoKeys/K",
+            )
+        if isinstance(self.private_key, str):
+            public_half(self.private_key)
+        require_bastion_login(self.bastion, self.private_key)
+        names = tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
+        if self.renew is not None and self.renew not in names:
+            raise ConfigurationError("gcp.renew", self.renew, "no such member", f"choose one of {', '.join(names)}")
+        if self.renew is not None and self.deletion_protection:
+            raise ConfigurationError(
+                "gcp.renew",
+                self.renew,
+                "its machine is protected from deletion, and so cannot be replaced",
+                "set gcp.deletionProtection: false, run `pulumi up`, and only then renew",
+            )
+        return names
+
+    def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
+        machine_type = self.machine_type_for(size)
+        _require_ssd_and_secure_boot(machine_type, size)
+        if not allow_undersized:
+            _require_large_enough(machine_type, size)
+            _require_disk("for its IOPS", self.disk_gb_for(size), size.gce.disk_gb, size)
+        _require_disk("for its quota", self.disk_gb_for(size), size.minimum_disk_gib, size)
+        if delete_data and self.retain_disks:
+            raise ConfigurationError(
+                "deleteData",
+                True,
+                "on Google Cloud the data is on disks of its own, which outlive the machines",
+                "set gcp.retainDisks: false as well to have them deleted",
+            )
+        require_extra("pulumi_gcp", "gcp")
+
+    def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+        _check_cluster_name(cluster)
+        require_extra("pulumi_gcp", "gcp")
+        from etcd_cluster.machines.gcp_resources import Provisioning
+
+        return Provisioning(self, cluster, size, parent).machines(names)
+
+    def machine_type_for(self, size: Size) -> str:
+        return self.machine_type or size.gce.machine_type
+
+    def disk_gb_for(self, size: Size) -> int:
+        return size.gce.disk_gb if self.disk_gb is None else self.disk_gb
+
+
+def region_of(zone: str) -> str:
+    return zone.rpartition("-")[0]
+
+
+def network_tag(project: str, stack: str, cluster: str) -> str:
+    """The tag that the firewall's rules are for: no other cluster's on the same network."""
+    identity = f"{project}/{stack}/{cluster}"
+    unique = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    readable = re.sub("[^a-z0-9]+", "-", f"etcd-{stack}-{cluster}".lower())
+    return f"{readable[: LONGEST_NAME - len(unique) - 1].rstrip('-')}-{unique}"
+
+
+def label(text: str) -> str:
+    """`text` as the value of a label."""
+    return re.sub("[^a-z0-9_-]", "-", text.lower())[:LONGEST_NAME]
+
+
+def _require_ssd_and_secure_boot(machine_type: str, size: Size) -> None:
+    if UNUSABLE_TYPE.fullmatch(machine_type):
+        raise ConfigurationError(
+            "gcp.machineType",
+            machine_type,
+            "it takes no pd-ssd disk, or has no secure boot",
+            f"use {size.gce.machine_type}, or a type of n1, n2, n2d, c2, c2d, c3, c3d, e2, t2d, m1, m2 or m3",
+        )
+
+
+def _require_large_enough(machine_type: str, size: Size) -> None:
+    """Of predefined types; others are measured by the preflight on the machine."""
+    predefined = PREDEFINED_TYPE.fullmatch(machine_type)
+    if predefined is None:
+        return
+    series, kind, vcpus = predefined[1], predefined[2], int(predefined[3])
+    enough_memory = kind != "highcpu" or vcpus * HIGHCPU_GB_A_VCPU.get(series, 1.0) >= size.gce.memory_gb
+    if vcpus < size.gce.vcpus or not enough_memory:
+        raise ConfigurationError(
+            "gcp.machineType",
+            machine_type,
+            f"size {size.name} needs {size.gce.vcpus} vCPUs and {size.gce.memory_gb:g} GB",
+            f"use {size.gce.machine_type} or larger, or a smaller size, or set allowUndersized: true",
+        )
+
+
+def _require_disk(reason: str, disk_gb: int, needed: int, size: Size) -> None:
+    if disk_gb < needed:
+        raise ConfigurationError(
+            "gcp.diskGb", disk_gb, f"size {size.name} needs {needed} {reason}", f"leave it out for {size.gce.disk_gb}"
+        )
+
+
+def _check_zones(zones: Sequence[str]) -> None:
+    if not zones:
+        raise ConfigurationError("gcp.zones", list(zones), "no zone is listed", "list one to three of one region")
+    for zone in zones:
+        if not ZONE.fullmatch(zone):
+            raise ConfigurationError("gcp.zones", zone, "not a zone", "write it like europe-west1-b")
+    if len({region_of(zone) for zone in zones}) != 1:
+        raise ConfigurationError("gcp.zones", list(zones), "not of one region", "list one to three of one region")
+    if len(set(zones)) != len(zones):
+        raise ConfigurationError("gcp.zones", list(zones), "one is listed twice", "list each zone once")
+
+
+def _check_version_4(key: str, ranges: Sequence[str]) -> None:
+    """Members have IPv4 addresses only, and no rule of Google's takes ranges of both kinds."""
+    for text in ranges:
+        if ipaddress.ip_network(text).version != 4:
+            raise ConfigurationError(key, text, "not a range of IPv4 addresses", "write it like 10.0.0.0/16")
+
+
+def _check_tags(key: str, tags: Sequence[str]) -> None:
+    for tag in tags:
+        if len(tag) > LONGEST_NAME or not NAME.fullmatch(tag):
+            raise ConfigurationError(
+                key, tag, "not a network tag", "use lower-case letters, digits and -, at most 63 of them"
+            )
+
+
+def _check_label(key: str, value: str) -> None:
+    if key in OWN_LABELS or key.startswith("goog-"):
+        raise ConfigurationError(
+            f"gcp.labels.{key}", key, "this label is set by the cluster or by Google", "choose another name"
+        )
+    if not LABEL_KEY.fullmatch(key) or not LABEL_VALUE.fullmatch(value):
+        raise ConfigurationError(
+            f"gcp.labels.{key}",
+            value,
+            "not a label",
+            "use lower-case letters, digits, _ and -, at most 63 of them, and a letter first in its key",
+        )
+
+
+def _check_cluster_name(cluster: str) -> None:
+    if len(cluster) > LONGEST_CLUSTER_NAME or not NAME.fullmatch(cluster):
+        raise ConfigurationError(
+            "name",
+            cluster,
+            "not usable in the names of Google Cloud's resources",
+            f"use lower-case letters, digits and -, at most {LONGEST_CLUSTER_NAME} of them, and a letter first",
+        )

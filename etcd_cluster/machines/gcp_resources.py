@@ -1,0 +1,184 @@
+"""The Google Cloud resources of one cluster's machines. Imports Google's SDK, and so only gcp.py imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+from pulumi_gcp import compute
+
+from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
+from etcd_cluster.machines.gcp import DEVICE, DISK_NAME, UBUNTU, GcpMachines, label, network_tag, region_of
+from etcd_cluster.machines.machine import Machine, Ports
+from etcd_cluster.machines.ssh import Ssh
+from etcd_cluster.machines.ssh_keys import SshKeyPair, public_half
+from etcd_cluster.sizes import Size
+
+# A member keeps its place for life: another order of zones, or another network, must not move it.
+PLACE_OF_ADDRESS = ["region", "subnetwork"]
+PLACE_OF_DISK = ["zone", "type", "diskEncryptionKey"]
+PLACE_OF_INSTANCE = ["zone", "networkInterfaces"]
+# Only the member that `renew` names takes these up. On the others, most would stop or replace a running machine.
+RENEWED_OF_DISK = ["size"]
+RENEWED_OF_INSTANCE = ["machineType", "bootDisk", "metadata"]
+
+
+class Provisioning:
+    """Registers what one cluster's machines need."""
+
+    def __init__(self, given: GcpMachines, cluster: str, size: Size, parent: pulumi.Resource) -> None:
+        self._given = given
+        self._cluster = cluster
+        self._parent = parent
+        self._machine_type = given.machine_type_for(size)
+        self._disk_gb = given.disk_gb_for(size)
+        self._tag = network_tag(pulumi.get_project(), pulumi.get_stack(), cluster)
+
+    def machines(self, names: Sequence[str]) -> list[Machine]:
+        self._firewall()
+        private_key, public_key = self._login()
+        return [self._machine(name, index, private_key, public_key) for index, name in enumerate(names)]
+
+    def _login(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
+        """The private and the public key to log in with."""
+        if self._given.private_key is not None:
+            private_key = pulumi.Output.secret(self._given.private_key)
+            return private_key, private_key.apply(public_half)
+        made = SshKeyPair(f"{self._cluster}-ssh", self._opts())
+        return made.private_key, made.public_key
+
+    def _machine(self, name: str, index: int, private_key: pulumi.Input[str], public_key: pulumi.Input[str]) -> Machine:
+        zone = self._given.zones[index % len(self._given.zones)]
+        host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
+        address = self._address(name, zone)
+        disk = self._disk(name, zone)
+        instance = self._instance(name, zone, address, disk, _user_data(public_key, host_key))
+        ssh = Ssh(user=OPERATOR, private_key=private_key, bastion=self._given.bastion)
+        return Machine(
+            name=name,
+            address=address.address,
+            connection=ssh.connection(address.address, host_key.public_key),
+            device=DEVICE,
+            first_boot=True,
+            deleted_with=instance,
+            depends_on=[instance],
+        )
+
+    def _address(self, name: str, zone: str) -> compute.Address:
+        return compute.Address(
+            f"{self._cluster}-{name}-address",
+            address_type="INTERNAL",
+            subnetwork=self._given.subnetwork,
+            region=region_of(zone),
+            labels=self._labels(name),
+            opts=self._opts(ignore_changes=PLACE_OF_ADDRESS, protect=self._protect()),
+        )
+
+    def _disk(self, name: str, zone: str) -> compute.Disk:
+        """A smaller size would replace the disk by an empty one, so the one that may change is protected meanwhile."""
+        given, renewed = self._given, self._given.renew == name
+        return compute.Disk(
+            f"{self._cluster}-{name}-data",
+            zone=zone,
+            type="pd-ssd",
+            size=self._disk_gb,
+            disk_encryption_key=compute.DiskDiskEncryptionKeyArgs(kms_key_self_link=given.kms_key)
+            if given.kms_key is not None
+            else None,
+            labels=self._labels(name),
+            opts=self._opts(
+                protect=True if renewed else self._protect(),
+                retain_on_delete=given.retain_disks,
+                ignore_changes=PLACE_OF_DISK if renewed else [*PLACE_OF_DISK, *RENEWED_OF_DISK],
+            ),
+        )
+
+    def _instance(
+        self, name: str, zone: str, address: compute.Address, disk: compute.Disk, user_data: pulumi.Input[str]
+    ) -> compute.Instance:
+        given, renewed = self._given, self._given.renew == name
+        return compute.Instance(
+            f"{self._cluster}-{name}",
+            zone=zone,
+            machine_type=self._machine_type,
+            boot_disk=compute.InstanceBootDiskArgs(
+                initialize_params=compute.InstanceBootDiskInitializeParamsArgs(
+                    image=given.image if given.image is not None else UBUNTU, type="pd-ssd", labels=self._labels(name)
+                ),
+                kms_key_self_link=given.kms_key,
+                auto_delete=True,
+            ),
+            # Attached here, and not by a resource of its own: it is there at first boot, never detached from a machine
+            # that runs, and let go, not deleted, with the instance.
+            attached_disks=[compute.InstanceAttachedDiskArgs(source=disk.id, device_name=DISK_NAME)],
+            # No access_configs: no public address. No service account: no credentials on the machine.
+            network_interfaces=[
+                compute.InstanceNetworkInterfaceArgs(subnetwork=given.subnetwork, network_ip=address.address)
+            ],
+            shielded_instance_config=compute.InstanceShieldedInstanceConfigArgs(
+                enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
+            ),
+            metadata={
+                "user-data": pulumi.Output.secret(user_data),
+                "block-project-ssh-keys": "true",
+                "enable-oslogin": "false",
+                "serial-port-enable": "false",
+            },
+            deletion_protection=given.deletion_protection,
+            tags=[self._tag],
+            labels=self._labels(name),
+            opts=self._opts(
+                # Address and disk belong to one instance at a time, so the old one goes first.
+                delete_before_replace=True,
+                protect=self._protect(),
+                ignore_changes=PLACE_OF_INSTANCE if renewed else [*PLACE_OF_INSTANCE, *RENEWED_OF_INSTANCE],
+                # A new machine, and not the old one stopped and started: cloud-init takes up user data on a new one
+                # only, and the Commands that make a member healthy again follow a new one.
+                replace_on_changes=["machineType", "metadata"],
+                additional_secret_outputs=["metadata"],
+            ),
+        )
+
+    def _firewall(self) -> None:
+        given, ports = self._given, Ports()
+        self._allow("clients", ports.client, given.client_ranges, [*given.client_tags, self._tag])
+        self._allow("peers", ports.peer, (), [self._tag])
+        self._allow("ssh", 22, given.ssh_ranges, given.ssh_tags)
+
+    def _allow(self, purpose: str, port: int, ranges: Sequence[str], tags: Sequence[str]) -> None:
+        if not ranges and not tags:
+            return
+        compute.Firewall(
+            f"{self._cluster}-allow-{purpose}",
+            network=self._given.network,
+            direction="INGRESS",
+            allows=[compute.FirewallAllowArgs(protocol="tcp", ports=[str(port)])],
+            source_ranges=list(ranges) or None,
+            source_tags=list(tags) or None,
+            target_tags=[self._tag],
+            description=f"etcd cluster {self._cluster}: {purpose}",
+            opts=self._opts(),
+        )
+
+    def _labels(self, name: str) -> dict[str, str]:
+        own = {
+            "pulumi-project": pulumi.get_project(),
+            "pulumi-stack": pulumi.get_stack(),
+            "etcd-cluster": self._cluster,
+            "etcd-member": name,
+        }
+        return {**self._given.labels, **{key: label(value) for key, value in own.items()}}
+
+    def _protect(self) -> bool | None:
+        """None leaves it to the component, whose own protection its children inherit."""
+        return True if self._given.deletion_protection else None
+
+    def _opts(self, **options: Any) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self._parent, **options)
+
+
+def _user_data(authorized_key: pulumi.Input[str], host_key: SshKeyPair) -> pulumi.Input[str]:
+    return pulumi.Output.all(
+        authorized_key=authorized_key, host_private_key=host_key.private_key, host_public_key=host_key.public_key
+    ).apply(lambda keys: cloud_config(**keys))

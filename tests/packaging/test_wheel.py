@@ -1,0 +1,99 @@
+"""The wheel, as somebody installs it: without the cloud SDKs, or with one of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.installed import PROJECT, Environment, build_wheel
+
+CLOUD_MODULES = ("pulumi_aws", "pulumi_gcp")
+
+CLUSTER = """
+import json
+import pulumi
+from pulumi.runtime import mocks
+
+class Mocks(mocks.Mocks):
+    def new_resource(self, args):
+        registered.append(args.name)
+        return args.name, {}
+    def call(self, args):
+        return {"id": "subnet", "vpcId": "vpc", "availabilityZone": "z", "rootDeviceName": "/dev/xvda"}
+
+registered = []
+mocks.set_mocks(Mocks(), preview=True)
+from etcd_cluster import AwsMachines, EtcdCluster, EtcdClusterArgs, EtcdClusterError, GcpMachines, LocalMachines
+
+aws = AwsMachines(subnet_ids=["subnet-1"], client_cidrs=["10.0.0.0/16"], ssh_cidrs=["10.0.0.0/16"])
+gcp = GcpMachines("net", "subnet", ["europe-west1-b"], client_ranges=["10.0.0.0/16"], ssh_ranges=["10.0.0.0/16"])
+
+def outcome(machines):
+    try:
+        EtcdCluster("etcd", EtcdClusterArgs(machines=machines))
+    except EtcdClusterError as error:
+        return f"{type(error).__name__}: {error}"
+    return "works"
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return Environment(tmp_path_factory.mktemp("plain"), wheel)
+
+
+def test_the_wheel_holds_scripts_and_types_and_nothing_of_the_tests(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    sources = {
+        str(path.relative_to(PROJECT))
+        for path in (PROJECT / "etcd_cluster").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert sources <= names
+    assert {"etcd_cluster/py.typed", "etcd_cluster/member/scripts/prepare.sh"} <= names
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"etcd_cluster"}
+
+
+def test_importing_takes_no_cloud_sdk(plain: Environment) -> None:
+    loaded = plain.run("import etcd_cluster, json, sys; print(json.dumps([etcd_cluster.__file__, *sys.modules]))")
+    assert "site-packages" in loaded[0]
+    assert not set(CLOUD_MODULES) & set(loaded)
+
+
+def test_importing_takes_no_cloud_sdk_even_where_both_are_installed() -> None:
+    """Runs in this environment, whatever it has."""
+    program = "import etcd_cluster, sys; print(*[m for m in ('pulumi_aws', 'pulumi_gcp') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+
+
+def test_a_cluster_can_be_previewed_without_any_cloud_sdk(plain: Environment) -> None:
+    program = CLUSTER + "print(json.dumps([outcome(LocalMachines(directory='/srv/etcd')), 'etcd' in registered]))"
+    assert plain.run(program)[0] == "works"
+
+
+@pytest.mark.parametrize(("machines", "extra"), [("aws", "aws"), ("gcp", "gcp")])
+def test_a_platform_without_its_extra_says_which_to_install(plain: Environment, machines: str, extra: str) -> None:
+    error = plain.run(f"{CLUSTER}print(json.dumps(outcome({machines})))")
+    assert error.startswith("MissingExtraError: ")
+    assert f"pip install 'etcd-cluster[{extra}]'" in error
+
+
+@pytest.mark.parametrize(("extra", "other"), [("aws", "gcp"), ("gcp", "aws")])
+def test_one_platform_works_without_the_sdk_of_the_other(wheel: Path, tmp_path: Path, extra: str, other: str) -> None:
+    if importlib.util.find_spec(f"pulumi_{extra}") is None:
+        pytest.skip(f"pulumi_{extra} is not installed")
+    environment = Environment(tmp_path, wheel, [extra])
+    outcomes = environment.run(f"{CLUSTER}print(json.dumps([outcome({extra}), outcome({other})]))")
+    assert outcomes[0] == "works"
+    assert f"'etcd-cluster[{other}]'" in outcomes[1]
