@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EtcdClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        # Before anything was begun.
+        return 130
 
 
 def _run(options: argparse.Namespace) -> int:

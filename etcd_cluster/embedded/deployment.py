@@ -154,7 +154,7 @@ class Deployment:
     def _decide(self, goal: Resource) -> tuple[Decision, Resource | None, Resource, list[Resource]]:
         """The step for a goal, the old resource, the goal with checked inputs, and what has to be deleted before."""
         if goal.urn in self._registered:
-            raise StepError(f"Duplicate resource URN '{goal.urn}'; try giving it a unique name")
+            raise StepError(f"two resources of the program have the URN {goal.urn}: give one of them another name")
         self._registered.add(goal.urn)
         old = self._olds.get(goal.urn)
         provider = self._providers.of(goal.type) if goal.custom else None
@@ -173,8 +173,8 @@ class Deployment:
             return decision, old, goal, []
         if old.protect and goal.protect:
             problem = StepError(
-                f"unable to replace resource {goal.urn!r} as it is currently marked for protection. Remove `protect` "
-                "from it in the program and run again"
+                f"{goal.urn} has to be replaced, and is protected. Remove `protect` from it in the program and run "
+                "again"
             )
             if not self._dry_run:
                 raise problem
@@ -216,8 +216,8 @@ class Deployment:
         for resource in condemned.values():
             if resource.protect and resource is not root:
                 raise StepError(
-                    f"unable to replace resource {resource.urn!r} as part of replacing {root.urn!r} as it is currently "
-                    "marked for protection. Remove `protect` from it in the program and run again"
+                    f"{resource.urn} has to be replaced together with {root.urn}, and is protected. Remove `protect` "
+                    "from it in the program and run again"
                 )
         self._condemned.update(condemned)
         self._deleted_early.update(condemned.keys() - {root.urn})
@@ -312,9 +312,9 @@ class Deployment:
         for resource in protected(condemned):
             self._refused = True
             problem = (
-                f"resource {resource.urn!r} cannot be deleted because it is protected. Remove `protect` from it in "
+                f"{resource.urn} is protected: nothing is deleted. Remove `protect` from it in the program and run "
             )
-            self._display.failed("delete", resource, problem + "the program and run `up` first")
+            self._display.failed("delete", resource, problem + "`up` first")
         if self._refused and not self._dry_run:
             return
         with ThreadPoolExecutor(_PARALLEL_DELETIONS) as pool:

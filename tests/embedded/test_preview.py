@@ -101,4 +101,4 @@ def test_a_protected_resource_shows_in_the_preview_already(project: Project) -> 
     project.write(LOCAL)
     seen = project.preview()
     assert not seen.ok
-    assert "because it is protected" in seen.text
+    assert "is protected: nothing is deleted" in seen.text
