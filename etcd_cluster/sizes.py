@@ -44,9 +44,12 @@ class GceHardware:
 class Size:
     """One row of the table.
 
-    `clients`, `requests_per_second` and `data_mb` are upper bounds, except for xlarge, where they are lower bounds.
-    `quota_gib` is etcd's backend quota: never over 8 GiB, the largest that etcd's maintenance guide suggests, and
-    never over the machine's memory, since etcd maps the whole database.
+    name: small, medium, large or xlarge.
+    clients, requests_per_second, data_mb: the load that the row is for: upper bounds, but lower bounds for xlarge.
+    kubernetes_nodes: nodes of a Kubernetes cluster with about that load.
+    aws, gce: what it runs on in either cloud.
+    quota_gib: etcd's backend quota: never over 8 GiB, the largest that etcd's maintenance guide suggests, and never
+        over the machine's memory, since etcd maps the whole database.
     """
 
     name: SizeName

@@ -34,7 +34,12 @@ class Host:
 
 @dataclass(frozen=True)
 class HostMachines:
-    """Members on your own hosts: member name -> host. One member runs on every host listed: 1, 3, 5 or 7."""
+    """Members on your own hosts.
+
+    hosts: member name -> host. One member runs on every host listed: 1, 3, 5 or 7. A name has lower-case letters,
+        digits and hyphens, and stays the member's for its whole life.
+    ssh: how to log in, the same on every host; default root with the SSH agent's keys.
+    """
 
     hosts: Mapping[str, Host]
     ssh: Ssh = field(default_factory=Ssh)

@@ -14,7 +14,12 @@ from etcd_cluster.sizes import Size
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports of one member. Metrics listen on loopback only."""
+    """TCP ports of one member.
+
+    client: for clients, default 2379.
+    peer: for the other members, default 2380.
+    metrics: for Prometheus, on loopback only, without TLS; default 2381.
+    """
 
     client: int = 2379
     peer: int = 2380
@@ -28,6 +33,7 @@ class Machine:
     name: the member's name, stable for its whole life.
     address: IP address or DNS name at which clients and the other members reach it.
     connection: how remote Commands get there; None is this machine.
+    ports: default 2379, 2380 and 2381.
     device: block device for etcd's data alone, such as `/dev/nvme1n1`; several with commas between mean whichever is
         there; None keeps the data on the root file system.
     directory: holds everything of the member, which then runs as the caller; None is the system's standard places,

@@ -15,7 +15,14 @@ PINNABLE_HOST_KEYS = ("ssh-ed25519 ", "ecdsa-sha2-")
 
 @dataclass(frozen=True)
 class Bastion:
-    """A host to jump through. `host_key` is pinned like every other; user and key default to those of the target."""
+    """A host to jump through.
+
+    address: its IP address or DNS name.
+    host_key: its public SSH host key (ed25519 or ECDSA), pinned like every other.
+    port: default 22.
+    user: default the target's.
+    private_key: text of an unencrypted private key; default the target's.
+    """
 
     address: pulumi.Input[str]
     host_key: pulumi.Input[str]
@@ -29,7 +36,8 @@ class Ssh:
     """How to log in.
 
     user: default root; any other needs sudo without a password. port: default 22.
-    private_key: text of an unencrypted private key; None asks the SSH agent at SSH_AUTH_SOCK.
+    private_key: text of an unencrypted private key; default None asks the SSH agent at SSH_AUTH_SOCK.
+    bastion: host to jump through; default None connects straight.
     dial_attempts: how often to try to connect, default 3, so that an unreachable host shows within seconds.
     dial_timeout_seconds: for each attempt, default 5.
     """

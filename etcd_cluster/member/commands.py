@@ -250,16 +250,21 @@ class MemberCommands:
         )
 
 
-def command_line(step: str, spec: Spec) -> pulumi.Output[str]:
+def command_line(step: str, spec: Spec) -> pulumi.Input[str]:
     """`bash -s -- STEP KEY=VALUE...`, quoted where a value needs it. In a preview, a value that only `up` will know is
     `?`: otherwise the whole line would be hidden, version and all, wherever a machine is yet to be made."""
-    words = [_word(key, value) for key, value in spec.items()]
-    return pulumi.Output.all(*words).apply(lambda known: " ".join(["bash -s --", step, *known]))
+    words = {key: shlex.quote(value) for key, value in spec.items() if isinstance(value, str)}
+    later = {key: _word(value) for key, value in spec.items() if not isinstance(value, str)}
+
+    def line(known: Mapping[str, str]) -> str:
+        return " ".join(["bash -s --", step, *(f"{key}={known[key]}" for key in spec)])
+
+    return pulumi.Output.all(**later).apply(lambda known: line({**words, **known})) if later else line(words)
 
 
-def _word(key: str, value: pulumi.Input[str]) -> pulumi.Output[str]:
+def _word(value: pulumi.Input[str]) -> pulumi.Output[str]:
     def word(known: str | Unknown) -> str:
-        return f"{key}=?" if isinstance(known, Unknown) else f"{key}={shlex.quote(known)}"
+        return "?" if isinstance(known, Unknown) else shlex.quote(known)
 
     return pulumi.Output.from_input(value).apply(word, run_with_unknowns=is_dry_run())
 

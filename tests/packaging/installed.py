@@ -33,7 +33,8 @@ class Environment:
 
     def __init__(self, folder: Path, wheel: Path, extras: Sequence[str] = ()) -> None:
         venv.create(folder, with_pip=False, symlinks=True)
-        self._python = folder / "bin" / "python"
+        self.programs = folder / "bin"
+        self._python = self.programs / "python"
         self._install(wheel)
         (site,) = folder.glob("lib/python*/site-packages")
         (installed,) = importlib.metadata.distributions(name="etcd-cluster", path=[str(site)])
@@ -51,7 +52,7 @@ class Environment:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PULUMI"))}
         done = subprocess.run(
             [self._python, "-P" if sys.version_info >= (3, 11) else "-I", "-c", program],
-            cwd=self._python.parent,
+            cwd=self.programs,
             env=environment,
             check=False,
             capture_output=True,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -13,6 +15,8 @@ import pytest
 from tests.packaging.installed import PROJECT, Environment, build_wheel
 
 CLOUD_MODULES = ("pulumi_aws", "pulumi_gcp")
+INTERNAL = ("etcd_cluster.embedded", "etcd_cluster.install")
+"""What callers never name: the engine in process, and where etcd's programs come from."""
 
 CLUSTER = """
 import json
@@ -97,3 +101,21 @@ def test_one_platform_works_without_the_sdk_of_the_other(wheel: Path, tmp_path: 
     outcomes = environment.run(f"{CLUSTER}print(json.dumps([outcome({extra}), outcome({other})]))")
     assert outcomes[0] == "works"
     assert f"'etcd-cluster[{other}]'" in outcomes[1]
+
+
+def test_callers_get_every_type(plain: Environment) -> None:
+    """Completions and strict checkers rely on what the wheel says of itself."""
+    if importlib.util.find_spec("pyright") is None:
+        pytest.skip("pyright is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--verifytypes", "etcd_cluster", "--ignoreexternal", "--outputjson"],
+        cwd=plain.programs,
+        env={**os.environ, "PATH": f"{plain.programs}:{os.environ['PATH']}"},  # pyright asks the first Python there
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    symbols = json.loads(done.stdout)["typeCompleteness"]["symbols"]
+    assert len(symbols) > 500
+    incomplete = [each["name"] for each in symbols if not each["isTypeKnown"] or each["isTypeAmbiguous"]]
+    assert [name for name in incomplete if not name.startswith(INTERNAL)] == []
