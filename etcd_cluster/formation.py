@@ -29,8 +29,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.install.delivery import parse_connection
-from etcd_cluster.openssh import Completed, OpenSsh
+from etcd_cluster.openssh import Completed, OpenSsh, parse_connection
 from etcd_cluster.versions import Version
 
 CLOCK_TOLERANCE_SECONDS = 5.0

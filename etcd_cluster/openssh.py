@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, cast
+from typing import IO, Any, cast
 
-from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.errors import ConfigurationError, EtcdClusterError
 
 _LINE_BYTES = 2048
 _PIECE_BYTES = 65536
@@ -99,6 +99,27 @@ class Connection:
     @property
     def address(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_connection(properties: Mapping[str, Any]) -> Connection:
+    """A connection as pulumi-command describes it, its keys in camelCase or snake_case.
+
+    Raises `ConfigurationError` for a key that OpenSSH has no use for, such as a password. Never shows a value.
+    """
+    names = {"per_dial_timeout": "per_dial_timeout_seconds", "agent_socket_path": "agent_socket"}
+    known = set(Connection.__dataclass_fields__)
+    given: dict[str, Any] = {}
+    for key, value in properties.items():
+        name = re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", key)
+        name = names.get(name, name)
+        if name not in known:
+            raise ConfigurationError("ssh", key, "not supported here", "log in with a private key or the SSH agent")
+        if value not in (None, ""):
+            # Numbers come out of Pulumi as floats.
+            given[name] = int(value) if isinstance(value, float) else value
+    if given.get("proxy") is not None:
+        given["proxy"] = parse_connection(given["proxy"])
+    return Connection(**given)
 
 
 @dataclass(frozen=True)

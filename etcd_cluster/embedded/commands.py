@@ -13,7 +13,7 @@ from etcd_cluster.embedded.contract import CheckFailure, Say, Step, StepError
 from etcd_cluster.embedded.plan import Difference, difference_of_inputs
 from etcd_cluster.embedded.state import Resource
 from etcd_cluster.embedded.values import UNKNOWN, Secret, Value, Values, plain, plain_values
-from etcd_cluster.openssh import ChildProcesses, CommandTimeoutError, Completed, Connection, OpenSsh
+from etcd_cluster.openssh import ChildProcesses, CommandTimeoutError, Completed, OpenSsh, parse_connection
 
 _SHOWN_LINES = 40
 _SHOWN_BYTES = 8192
@@ -180,7 +180,7 @@ class RemoteCommand(_Command):
         say_err: Say | None,
     ) -> Completed:
         return self._ssh.run(
-            _connection(cast(Values, inputs["connection"])),
+            parse_connection(cast(Values, inputs["connection"])),
             command,
             stdin=cast("str | None", inputs.get("stdin")),
             on_stdout_line=say_out,
@@ -190,28 +190,6 @@ class RemoteCommand(_Command):
 
     def _status(self, returncode: int) -> str:
         return f"Process exited with status {returncode}"
-
-
-def _connection(given: Values) -> Connection:
-    def number(key: str, default: int) -> int:
-        value = given.get(key)
-        return int(cast(float, value)) if value is not None else default
-
-    def text(key: str) -> str | None:
-        return cast("str | None", given.get(key)) or None
-
-    proxy = given.get("proxy")
-    return Connection(
-        host=text("host") or "",
-        port=number("port", 22),
-        user=text("user") or "root",
-        private_key=text("privateKey"),
-        host_key=text("hostKey"),
-        proxy=_connection(cast(Values, proxy)) if proxy else None,
-        per_dial_timeout_seconds=number("perDialTimeout", 15),
-        dial_error_limit=number("dialErrorLimit", 10),
-        agent_socket=text("agentSocketPath"),
-    )
 
 
 def _quoted(command: Value) -> str:

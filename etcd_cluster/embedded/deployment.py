@@ -34,10 +34,6 @@ from etcd_cluster.embedded.values import UNKNOWN, Values
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.openssh import InterruptedRunError
 
-# When a hook after a step fails, the run fails. Does what the step did count as done? The engine (3.260) says True: it
-# is kept, and the next run neither repeats it nor calls the hook again.
-AFTER_HOOK_FAILURE_KEEPS_RESULT = False
-
 _PARALLEL_DELETIONS = 16
 _Result = TypeVar("_Result")
 
@@ -300,11 +296,9 @@ class Deployment:
 
     def _completed(self, kind: str, new: Resource, old: Resource | None, displaced: Resource | None) -> Resource:
         self._display.hide(new)
-        if AFTER_HOOK_FAILURE_KEEPS_RESULT:
-            self._state.put(new, replaces=displaced)
+        # As in the engine: when a hook after a step fails, the run fails, but the step is done.
+        self._state.put(new, replaces=displaced)
         self._hooks.run(kind, new, new=new, old=old, done=True)
-        if not AFTER_HOOK_FAILURE_KEEPS_RESULT:
-            self._state.put(new, replaces=displaced)
         return new
 
     def _delete_all(self, condemned: list[Resource]) -> None:

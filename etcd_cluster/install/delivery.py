@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.install.archives import Architecture, parse_architecture
 from etcd_cluster.install.errors import InstallError, excerpt
 from etcd_cluster.openssh import Completed, Connection, OpenSsh
@@ -75,24 +72,3 @@ class Destination:
             sudo = "" if user == "root" else f" (user {user} needs sudo without a password)"
             raise InstallError(f"{self._connection.host} could not {what}{sudo}: {excerpt(done.stderr)}")
         return done
-
-
-def parse_connection(properties: Mapping[str, Any]) -> Connection:
-    """A connection as pulumi-command describes it, its keys in camelCase or snake_case.
-
-    Raises `ConfigurationError` for a key that OpenSSH has no use for, such as a password. Never shows a value.
-    """
-    names = {"per_dial_timeout": "per_dial_timeout_seconds", "agent_socket_path": "agent_socket"}
-    known = set(Connection.__dataclass_fields__)
-    given: dict[str, Any] = {}
-    for key, value in properties.items():
-        name = re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", key)
-        name = names.get(name, name)
-        if name not in known:
-            raise ConfigurationError("ssh", key, "not supported here", "log in with a private key or the SSH agent")
-        if value not in (None, ""):
-            # Numbers come out of Pulumi as floats.
-            given[name] = int(value) if isinstance(value, float) else value
-    if given.get("proxy") is not None:
-        given["proxy"] = parse_connection(given["proxy"])
-    return Connection(**given)

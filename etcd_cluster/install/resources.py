@@ -26,10 +26,10 @@ from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
 from etcd_cluster.install.archives import SHA256, Architecture, parse_minor, release_name, verify_archive
-from etcd_cluster.install.delivery import Destination, parse_connection
+from etcd_cluster.install.delivery import Destination
 from etcd_cluster.install.go_build import build, go_packages
 from etcd_cluster.install.sources import DEFAULT_MIRROR, DEMO_VERSION, archive_path, local_binaries
-from etcd_cluster.openssh import OpenSsh
+from etcd_cluster.openssh import OpenSsh, parse_connection
 
 # What says which file an archive is. Where the state has the same, a preview may run without the file at hand.
 _PROMISED = ("version", "source", "archive", "sha256")

@@ -28,7 +28,6 @@ from pulumi.runtime.rpc import UNKNOWN
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
 from etcd_cluster.install import archives, delivery, go_build, resources, sources
 from etcd_cluster.install.cache import cache_directory, make_once
-from etcd_cluster.install.delivery import parse_connection
 from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.resources import (
     DeliveredBinaries,
@@ -45,7 +44,7 @@ from etcd_cluster.install.sources import (
     release_name,
     verify_archive,
 )
-from etcd_cluster.openssh import Completed, Connection
+from etcd_cluster.openssh import Completed, Connection, parse_connection
 
 VERSION = "3.6.16"
 RELEASE = f"etcd-v{VERSION}-linux-arm64"
