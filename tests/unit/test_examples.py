@@ -148,6 +148,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def test_the_program_in_the_documentation_runs() -> None:
+    if importlib.util.find_spec("pulumi_aws") is None:
+        pytest.skip("pulumi_aws is not installed")
+    text = (PROJECT / "docs" / "using-from-a-program.md").read_text()
+    program = text.partition("```python\n")[2].partition("```")[0]
+    recording = record(lambda: exec(program, {}), results=results, calls=calls)
+    assert len(recording.outputs["etcd-cluster-test"]["endpoints"]) == 3
+
+
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*/*.sh")), ids=lambda path: path.name)
 def test_scripts_of_examples_pass_shellcheck(script: Path) -> None:
     shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or shutil.which("shellcheck")
