@@ -58,7 +58,7 @@ class FormationProvider(ResourceProvider):
 
     def create(self, props: Properties) -> CreateResult:
         reports = {name: json.loads(report) for name, report in props["reports"].items()}
-        if not just_made(reports, time.time()):
+        if not just_made(reports, time.time()) or not can_form(reports):
             current = current_reports(props.get("preflights") or {}, props["connections"])
             require_clocks_together({name: report["clock_offset"] for name, report in current.items()})
             reports |= current
@@ -152,6 +152,15 @@ _UNCHANGED = "; nothing was changed on any machine"
 def just_made(reports: Mapping[str, Mapping[str, Any]], now: float) -> bool:
     """Whether every report's clock read about `now`: then clocks agree, and nothing is from an earlier run."""
     return all(abs(report["clock"] - now) <= CLOCK_TOLERANCE_SECONDS for report in reports.values())
+
+
+def can_form(reports: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether these machines can form the cluster. If not, they may have been mended since the report."""
+    try:
+        agree_on_token(reports)
+    except FormationError:
+        return False
+    return True
 
 
 def current_reports(
