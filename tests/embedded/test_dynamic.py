@@ -178,9 +178,7 @@ def test_a_preview_checks_and_compares_with_unknowns_and_does_no_more(thing: Pro
 
 
 def test_an_exception_is_told_with_where_it_was_raised(thing: Project) -> None:
-    thing.write(
-        """
-    import pulumi
+    broken = """
     from pulumi.dynamic import *
     class Broken(ResourceProvider):
         def create(self, props):
@@ -188,13 +186,12 @@ def test_an_exception_is_told_with_where_it_was_raised(thing: Project) -> None:
     class Thing(Resource):
         def __init__(self, name):
             super().__init__(Broken(), name, {})
-    Thing("thing")
     """
-    )
+    thing.write("from broken import Thing", 'Thing("thing")', broken=broken)
     ran = thing.up()
     assert not ran.ok
     assert "its provider's create failed: KeyError: 'reason'" in ran.text
-    assert '__main__.py", line' in ran.text
+    assert 'broken.py", line' in ran.text
 
 
 def test_a_provider_that_cannot_be_imported_any_more_is_named(thing: Project, tmp_path: Path) -> None:
