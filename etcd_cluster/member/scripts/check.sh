@@ -56,7 +56,7 @@ check_hardware() {
   if [[ -z ${spec[device]:-} ]]; then
     local folder=$volume_path
     until [[ -d $folder ]]; do folder=$(dirname "$folder"); done
-    at_least "free disk space at $folder" "$(df --output=size -BG "$folder" | tail -n 1 | tr -dc 0-9)" "${spec[disk-gib]}" " GiB"
+    at_least "file system at $folder" "$(df --output=size -BG "$folder" | tail -n 1 | tr -dc 0-9)" "${spec[disk-gib]}" " GiB"
   fi
 }
 
