@@ -1,6 +1,6 @@
-"""What is known of etcd's releases: which are supported here, which lose data, which lack security fixes.
+"""What is known of etcd's releases: which are supported, lose data, lack security fixes; which may follow which.
 
-The settings a release takes are in `options`; how to move from one release to another is not decided here.
+The settings a release takes are in `options`; the steps that bring a running cluster to another one are in `rollout`.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class Finding:
     instead: str = ""
 
     def covers(self, version: Version) -> bool:
-        ranges = (part.split("..") for part in self.affected.split())
-        return any(Version.parse(since) <= version < Version.parse(until) for since, until in ranges)
+        return _within(version, self.affected)
 
     def problem(self) -> str:
         return f"{self.why} ({self.source})"
@@ -114,6 +113,50 @@ FINDINGS: Final = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Floor:
+    """The oldest patch of a series that the next series may follow."""
+
+    patch: str
+    why: str
+    source: str
+
+
+# By the series that is left. Any 3.4 that is supported may be followed by 3.5. In `source` here and below, upgrade_3_N
+# is the guide at etcd.io/docs/latest/upgrades.
+FLOORS: Final = {
+    "3.5": Floor("3.5.32", "an older one can carry removed members and demoted voters into 3.6, and cannot tell "
+                 "whether its log stops 3.6", "#19557, #20793, #20995, #21889, upgrade_3_6"),
+    "3.6": Floor("3.6.11", "an older one may not work beside 3.7", "upgrade_3_7"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """What its user should know of a change that is allowed. `leaving`, `reaching`: ranges as in `Finding`."""
+
+    leaving: str
+    reaching: str
+    why: str
+    source: str
+    fix: str
+
+    def covers(self, running: Version, wanted: Version) -> bool:
+        return _within(running, self.leaving) and _within(wanted, self.reaching)
+
+
+# Only what the release alone does not show: the findings of the wanted release are told besides.
+HAZARDS: Final = (
+    Hazard("3.4.0..3.5.0", "3.5.0..3.6.0",
+           "etcd does not support this member by member with its own authentication on: a password that is set "
+           "halfway is stored as an empty one by members that still run 3.4",
+           "#11943, upgrade_3_5", "add no user and change no password until every member runs 3.5"),
+    Hazard("3.5.0..3.6.0", "3.6.0..3.6.3",
+           "a member whose old store ever held users of the v2 API does not start, even if they were removed",
+           "#20351", f"use {NEWEST_KNOWN['3.6']}"),
+)  # fmt: skip
+
+
 def require_usable(version: str, *, allow_unsafe: bool) -> tuple[str, list[str]]:
     """The release in its plain form ("3.6.16"), and the warnings its user should read.
 
@@ -136,3 +179,63 @@ def require_usable(version: str, *, allow_unsafe: bool) -> tuple[str, list[str]]
             fix = f"{finding.fix(parsed)}, or set allowUnsafeVersion to run it all the same"
             raise ConfigurationError("version", version, finding.problem(), fix)
     return str(parsed), [f"etcd {parsed}: {finding.problem()}; {finding.fix(parsed)}" for finding in found]
+
+
+def refuse_change(running: str, wanted: str) -> str | None:
+    """Why a cluster that runs `running` cannot go to `wanted` in one change, and what to set instead; None if it can.
+
+    Whether `wanted` is fit to run at all is `require_usable`'s to say: both are in the form it returns.
+    """
+    before, after = Version.parse(running), Version.parse(wanted)
+    if after < before:
+        why = _no_way_back(before, after)
+        fix = f"set version to {before}, or to a newer patch of {before.series}"
+    else:
+        steps = upgrade_path(running, wanted)
+        if len(steps) < 2:
+            return None
+        why = "etcd is upgraded one minor at a time"
+        if after.minor - before.minor == 1:
+            floor = FLOORS[before.series]
+            why = f"{after.series} may follow {floor.patch} or later only, because {floor.why} ({floor.source})"
+        fix = f"set version to {steps[0]} first, then {', then '.join(steps[1:])}"
+    return f"version: {after}: this cluster runs {before}, and {why}; {fix}"
+
+
+def _no_way_back(before: Version, after: Version) -> str:
+    if after.series == before.series:
+        return (
+            "an older patch is no way back: etcd supports newer patches and the next minor only, and "
+            f"{after} lacks what {before} mended"
+        )
+    return (
+        f"going back to {after.series} is refused: its data may be in the form of {before.series} already, and once "
+        f"every member has run {before.series}, etcd {after.series} refuses to start"
+    )
+
+
+def change_warnings(running: str, wanted: str) -> list[str]:
+    """What the user of a change that `refuse_change` allows should read, besides the warnings of `require_usable`."""
+    before, after = Version.parse(running), Version.parse(wanted)
+    return [
+        f"etcd {running} to {wanted}: {hazard.why} ({hazard.source}); {hazard.fix}"
+        for hazard in HAZARDS
+        if hazard.covers(before, after)
+    ]
+
+
+def upgrade_path(running: str, wanted: str) -> list[str]:
+    """The versions to set one after the other, each allowed after the one before; empty unless `wanted` is newer."""
+    before, after = Version.parse(running), Version.parse(wanted)
+    if after <= before:
+        return []
+    steps = [NEWEST_KNOWN[f"{before.major}.{minor}"] for minor in range(before.minor, after.minor)]
+    floor = FLOORS.get(before.series)
+    if steps and (floor is None or before >= Version.parse(floor.patch)):
+        del steps[0]
+    return [*steps, wanted]
+
+
+def _within(version: Version, ranges: str) -> bool:
+    parts = (part.split("..") for part in ranges.split())
+    return any(Version.parse(since) <= version < Version.parse(until) for since, until in parts)

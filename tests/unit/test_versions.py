@@ -5,7 +5,36 @@ from __future__ import annotations
 import pytest
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.versions import DEFAULT_VERSION, FINDINGS, NEWEST_KNOWN, Verdict, Version, require_usable
+from etcd_cluster.versions import (
+    DEFAULT_VERSION,
+    FINDINGS,
+    FLOORS,
+    HAZARDS,
+    NEWEST_KNOWN,
+    Verdict,
+    Version,
+    change_warnings,
+    refuse_change,
+    require_usable,
+    upgrade_path,
+)
+
+# For each version that runs, all that it may be changed to in one step: itself, newer patches, and from a patch that
+# etcd allows to leave its minor, the next minor.
+ALLOWED = {
+    "3.4.9": "3.4.9 3.4.44 3.5.9 3.5.32 3.5.35",
+    "3.4.44": "3.4.44 3.5.9 3.5.32 3.5.35",
+    "3.5.9": "3.5.9 3.5.32 3.5.35",
+    "3.5.32": "3.5.32 3.5.35 3.6.0 3.6.10 3.6.11 3.6.16",
+    "3.5.35": "3.5.35 3.6.0 3.6.10 3.6.11 3.6.16",
+    "3.6.0": "3.6.0 3.6.10 3.6.11 3.6.16",
+    "3.6.10": "3.6.10 3.6.11 3.6.16",
+    "3.6.11": "3.6.11 3.6.16 3.7.0 3.7.3",
+    "3.6.16": "3.6.16 3.7.0 3.7.3",
+    "3.7.0": "3.7.0 3.7.3",
+    "3.7.3": "3.7.3",
+}
+PAIRS = [(running, wanted) for running in ALLOWED for wanted in ALLOWED]
 
 
 @pytest.mark.parametrize("text", ["3.6.16", "v3.6.16"])
@@ -119,7 +148,112 @@ def test_no_release_that_is_recommended_has_a_finding_beyond_the_end_of_its_seri
 
 
 def test_every_finding_names_its_source() -> None:
-    assert all(finding.source and finding.why for finding in FINDINGS)
+    assert all(known.source and known.why for known in (*FINDINGS, *FLOORS.values(), *HAZARDS))
+
+
+@pytest.mark.parametrize(("running", "wanted"), PAIRS)
+def test_a_running_cluster_takes_only_what_etcd_supports(running: str, wanted: str) -> None:
+    refusal = refuse_change(running, wanted)
+    assert (refusal is None) == (wanted in ALLOWED[running].split()), refusal
+
+
+@pytest.mark.parametrize(("running", "wanted"), PAIRS)
+def test_a_refused_upgrade_names_a_path_whose_every_step_is_allowed(running: str, wanted: str) -> None:
+    steps = upgrade_path(running, wanted)
+    if Version.parse(wanted) <= Version.parse(running):
+        assert steps == []
+        return
+    assert steps[-1] == wanted
+    assert all(refuse_change(*pair) is None for pair in zip([running, *steps], steps, strict=False))
+    for step in steps[:-1]:
+        require_usable(step, allow_unsafe=False)
+        assert step in (refuse_change(running, wanted) or "")
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted", "steps"),
+    [
+        ("3.4.9", "3.7.3", "3.5.35 3.6.16 3.7.3"),
+        ("3.4.9", "3.6.0", "3.5.35 3.6.0"),
+        ("3.5.9", "3.7.3", "3.5.35 3.6.16 3.7.3"),
+        ("3.5.32", "3.7.3", "3.6.16 3.7.3"),
+        ("3.5.31", "3.6.16", "3.5.35 3.6.16"),
+        ("3.5.99", "3.6.16", "3.6.16"),
+        ("3.6.10", "3.7.0", "3.6.16 3.7.0"),
+        ("3.6.11", "3.7.0", "3.7.0"),
+        ("3.6.0", "3.6.16", "3.6.16"),
+    ],
+)
+def test_the_path_goes_by_the_newest_patch_of_each_minor_and_no_further_than_it_must(
+    running: str, wanted: str, steps: str
+) -> None:
+    assert upgrade_path(running, wanted) == steps.split()
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted", "text"),
+    [
+        (
+            "3.4.9",
+            "3.7.3",
+            "version: 3.7.3: this cluster runs 3.4.9, and etcd is upgraded one minor at a time; "
+            "set version to 3.5.35 first, then 3.6.16, then 3.7.3",
+        ),
+        (
+            "3.5.9",
+            "3.6.16",
+            "version: 3.6.16: this cluster runs 3.5.9, and 3.6 may follow 3.5.32 or later only, because an older one "
+            "can carry removed members and demoted voters into 3.6, and cannot tell whether its log stops 3.6 "
+            "(#19557, #20793, #20995, #21889, upgrade_3_6); set version to 3.5.35 first, then 3.6.16",
+        ),
+        (
+            "3.6.0",
+            "3.7.3",
+            "version: 3.7.3: this cluster runs 3.6.0, and 3.7 may follow 3.6.11 or later only, because an older one "
+            "may not work beside 3.7 (upgrade_3_7); set version to 3.6.16 first, then 3.7.3",
+        ),
+        (
+            "3.6.16",
+            "3.5.35",
+            "version: 3.5.35: this cluster runs 3.6.16, and going back to 3.5 is refused: its data may be in the form "
+            "of 3.6 already, and once every member has run 3.6, etcd 3.5 refuses to start; "
+            "set version to 3.6.16, or to a newer patch of 3.6",
+        ),
+        (
+            "3.6.16",
+            "3.6.11",
+            "version: 3.6.11: this cluster runs 3.6.16, and an older patch is no way back: etcd supports newer patches "
+            "and the next minor only, and 3.6.11 lacks what 3.6.16 mended; "
+            "set version to 3.6.16, or to a newer patch of 3.6",
+        ),
+    ],
+)
+def test_a_refused_change_reads_as_one_sentence_with_its_way_out(running: str, wanted: str, text: str) -> None:
+    assert refuse_change(running, wanted) == text
+
+
+def test_every_floor_is_below_the_newest_patch_that_leads_past_it() -> None:
+    for series, floor in FLOORS.items():
+        assert Version.parse(floor.patch).series == series
+        assert Version.parse(floor.patch) <= Version.parse(NEWEST_KNOWN[series])
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted", "source"),
+    [("3.4.9", "3.5.35", "#11943"), ("3.4.45", "3.5.9", "#11943"), ("3.5.32", "3.6.2", "#20351")],
+)
+def test_an_allowed_change_with_a_known_hazard_is_warned_of(running: str, wanted: str, source: str) -> None:
+    (warning,) = change_warnings(running, wanted)
+    assert warning.startswith(f"etcd {running} to {wanted}: ")
+    assert source in warning
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted"),
+    [("3.5.35", "3.6.16"), ("3.5.32", "3.6.3"), ("3.6.16", "3.7.3"), ("3.4.9", "3.4.45"), ("3.6.0", "3.6.2")],
+)
+def test_a_change_without_a_known_hazard_draws_no_warning(running: str, wanted: str) -> None:
+    assert change_warnings(running, wanted) == []
 
 
 def _source(warning: str) -> str:
