@@ -181,7 +181,7 @@ def require_usable(version: str, *, allow_unsafe: bool) -> tuple[str, list[str]]
     return str(parsed), [f"etcd {parsed}: {finding.problem()}; {finding.fix(parsed)}" for finding in found]
 
 
-def refuse_change(running: str, wanted: str) -> str | None:
+def change_refusal(running: str, wanted: str) -> str | None:
     """Why a cluster that runs `running` cannot go to `wanted` in one change, and what to set instead; None if it can.
 
     Whether `wanted` is fit to run at all is `require_usable`'s to say: both are in the form it returns.
@@ -215,7 +215,7 @@ def _no_way_back(before: Version, after: Version) -> str:
 
 
 def change_warnings(running: str, wanted: str) -> list[str]:
-    """What the user of a change that `refuse_change` allows should read, besides the warnings of `require_usable`."""
+    """What the user of a change that `change_refusal` allows should read, besides the warnings of `require_usable`."""
     before, after = Version.parse(running), Version.parse(wanted)
     return [
         f"etcd {running} to {wanted}: {hazard.why} ({hazard.source}); {hazard.fix}"

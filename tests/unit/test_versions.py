@@ -13,8 +13,8 @@ from etcd_cluster.versions import (
     NEWEST_KNOWN,
     Verdict,
     Version,
+    change_refusal,
     change_warnings,
-    refuse_change,
     require_usable,
     upgrade_path,
 )
@@ -153,7 +153,7 @@ def test_every_finding_names_its_source() -> None:
 
 @pytest.mark.parametrize(("running", "wanted"), PAIRS)
 def test_a_running_cluster_takes_only_what_etcd_supports(running: str, wanted: str) -> None:
-    refusal = refuse_change(running, wanted)
+    refusal = change_refusal(running, wanted)
     assert (refusal is None) == (wanted in ALLOWED[running].split()), refusal
 
 
@@ -164,10 +164,10 @@ def test_a_refused_upgrade_names_a_path_whose_every_step_is_allowed(running: str
         assert steps == []
         return
     assert steps[-1] == wanted
-    assert all(refuse_change(*pair) is None for pair in zip([running, *steps], steps, strict=False))
+    assert all(change_refusal(*pair) is None for pair in zip([running, *steps], steps, strict=False))
     for step in steps[:-1]:
         require_usable(step, allow_unsafe=False)
-        assert step in (refuse_change(running, wanted) or "")
+        assert step in (change_refusal(running, wanted) or "")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_the_path_goes_by_the_newest_patch_of_each_minor_and_no_further_than_it_
     ],
 )
 def test_a_refused_change_reads_as_one_sentence_with_its_way_out(running: str, wanted: str, text: str) -> None:
-    assert refuse_change(running, wanted) == text
+    assert change_refusal(running, wanted) == text
 
 
 def test_every_floor_is_below_the_newest_patch_that_leads_past_it() -> None:
