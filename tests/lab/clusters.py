@@ -122,44 +122,6 @@ class Cluster:
         return set(found)
 
 
-class Writes:
-    """Keys that a client wrote one after the other, each tried again as an ordinary client would."""
-
-    def __init__(self) -> None:
-        self.acknowledged: list[str] = []
-        self.failed: list[str] = []
-
-
-@contextmanager
-def continuous_writes(cluster: Cluster, prefix: str, attempts: int = 3) -> Iterator[Writes]:
-    """Writes in the background for as long as the block lasts."""
-    writes, over = Writes(), threading.Event()
-
-    def write(key: str) -> None:
-        error = ""
-        for _ in range(attempts):
-            try:
-                cluster.etcdctl("put", key, "value")
-            except LabError as failure:
-                error = str(failure)
-            else:
-                writes.acknowledged.append(key)
-                return
-        writes.failed.append(error)
-
-    def write_on() -> None:
-        while not over.is_set():
-            write(f"{prefix}{len(writes.acknowledged):06d}")
-
-    writer = threading.Thread(target=write_on)
-    writer.start()
-    try:
-        yield writes
-    finally:
-        over.set()
-        writer.join()
-
-
 @contextmanager
 def watched_processes() -> Iterator[set[bytes]]:
     """Collects arguments and environments of all processes while the block lasts: those of the hosts show here too."""
