@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import binaries
-from .hosts import Lab, requirements
+from tests.lab import binaries
+from tests.lab.hosts import Lab, requirements
 
 MIRROR_VERSIONS = ["3.6.16"]
 

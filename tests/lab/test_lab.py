@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from . import binaries, hosts
-from .hosts import Host, Lab, LabError
+from tests.lab import binaries, hosts
+from tests.lab.hosts import Host, Lab, LabError
 
 REPOSITORY = Path(__file__).parents[2]
 
