@@ -7,9 +7,11 @@ from typing import Any
 import pulumi
 
 from etcd_cluster.certificates import issue_certificates
-from etcd_cluster.formation import Formation
+from etcd_cluster.formation import Formation, machine_identity
 from etcd_cluster.install.provide import provide_binaries
 from etcd_cluster.member.commands import Command, MemberCommands
+from etcd_cluster.rollout import Rollout
+from etcd_cluster.rollout.inputs import authority_fingerprints, describe, wanted_inputs
 from etcd_cluster.settings import EtcdClusterArgs, validate
 
 
@@ -42,31 +44,53 @@ class EtcdCluster(pulumi.ComponentResource):
         identity = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}"
 
         machines = args.machines.provision(name, settings.names, settings.size, parent=self)
-        certificates = issue_certificates(name, machines, args.authority, child) if settings.tls else None
-        members = MemberCommands(name, identity, machines, settings, certificates, parent=self)
+        certificates = (
+            issue_certificates(
+                name, machines, args.authority, child, settings.authority_rotation, settings.authority_overlap_hours
+            )
+            if settings.tls
+            else None
+        )
+        commands = MemberCommands(name, identity, machines, settings, parent=self)
+        connections = {machine.name: machine.connection for machine in machines if machine.connection}
 
-        checks = members.check()
+        checks = commands.check()
+        reports = {member: check.stdout for member, check in checks.items()}
         formation = Formation(
             f"{name}-formation",
             cluster=identity,
-            version=settings.version,
-            tls=settings.tls,
-            peer_urls=members.peer_urls,
-            reports={member: check.stdout for member, check in checks.items()},
+            reports=reports,
             preflights={
                 member: pulumi.Output.all(command=check.create, script=check.stdin) for member, check in checks.items()
             },
-            connections={machine.name: machine.connection for machine in machines if machine.connection},
+            connections=connections,
             opts=child,
         )
-        binaries = provide_binaries(name, machines, settings, formation, parent=self)
-        members.prepare(formation.token, formation.founders, binaries)
-        members.roll()
-        health = members.await_health()
+        identities = {member: report.apply(machine_identity) for member, report in reports.items()}
+        binaries = provide_binaries(name, machines, identities, settings, formation, parent=self)
+        prepared = commands.prepare(formation.token, binaries)
+        rollout = Rollout(
+            f"{name}-rollout",
+            version=settings.version,
+            tls=settings.tls,
+            size=settings.size.name,
+            etcd=settings.user_options,
+            members={machine.name: machine.address for machine in machines},
+            authorities=certificates.trusted_pem.apply(authority_fingerprints) if certificates else [],
+            allow_plaintext=settings.allow_plaintext,
+            wanted=wanted_inputs(identity, machines, settings, formation, certificates, prepared),
+            connections=connections,
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[*checks.values(), *(each.command for each in prepared.values())]
+            ),
+        )
+        described = describe(machines, settings.tls)
+        endpoints = described.apply(lambda members: [member["clientUrl"] for member in members.values()])
+        health = commands.await_health(endpoints, certificates, after=rollout)
 
-        self.endpoints = _once(health, members.client_urls.apply(lambda urls: list(urls.values())))
-        self.members = _once(health, members.described)
-        self.ca_certificate = _once(health, certificates.authority.certificate_pem if certificates else "")
+        self.endpoints = _once(health, endpoints)
+        self.members = _once(health, described)
+        self.ca_certificate = _once(health, certificates.trusted_pem if certificates else "")
         self.client_certificate = _once(health, certificates.client.certificate_pem if certificates else "")
         self.client_key = pulumi.Output.secret(
             _once(health, certificates.client.private_key_pem if certificates else "")

@@ -1,4 +1,4 @@
-"""The record that a cluster was formed: once, by which machines, under which token. It decides what may change later.
+"""The record that a cluster was formed: once, by which machines, under which token.
 
 State contract: Pulumi's state names this module and its classes. Moving or renaming one orphans existing stacks.
 """
@@ -16,8 +16,6 @@ from typing import Any
 
 import pulumi
 from pulumi.dynamic import (
-    CheckFailure,
-    CheckResult,
     CreateResult,
     DiffResult,
     ReadResult,
@@ -25,19 +23,17 @@ from pulumi.dynamic import (
     ResourceProvider,
     UpdateResult,
 )
-from pulumi.runtime.rpc import UNKNOWN
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.openssh import Completed, OpenSsh, parse_connection
-from etcd_cluster.versions import Version
 
 CLOCK_TOLERANCE_SECONDS = 5.0
 """More than a loaded machine delays an answer; far less than what breaks leases and certificates."""
 
 Properties = dict[str, Any]
 
-INPUTS = ("cluster", "version", "tls", "peer_urls", "reports", "preflights", "connections")
+INPUTS = ("cluster", "reports", "preflights", "connections")
 
 
 class FormationError(EtcdClusterError):
@@ -45,16 +41,12 @@ class FormationError(EtcdClusterError):
 
 
 class FormationProvider(ResourceProvider):
-    """Forms once; afterwards refuses, at preview, what would make a second cluster or cannot be done safely."""
+    """Forms once. What comes later, of members and machines, is the rollout's and leaves this record as it is."""
 
     serialize_as_secret_always = False  # pickled by reference: nothing is captured
 
-    def check(self, olds: Properties, news: Properties) -> CheckResult:
-        failures = [CheckFailure("", text) for text in refusals(olds, news)] if olds else []
-        return CheckResult(news, failures)
-
     def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
-        return DiffResult(changes=olds["version"] != news["version"], replaces=[])
+        return DiffResult(changes=False, replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
         reports = {name: json.loads(report) for name, report in props["reports"].items()}
@@ -74,45 +66,9 @@ class FormationProvider(ResourceProvider):
         return ReadResult(id_, props, _inputs(props))
 
 
-def refusals(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
-    """What of a change to a formed cluster is refused: one text a reason, saying what to do. Unknown values pass."""
-    return [
-        *_membership_refusals(olds["peer_urls"], news["peer_urls"]),
-        *_tls_refusals(olds["tls"], news["tls"]),
-        *_version_refusals(olds["version"], news["version"]),
-    ]
-
-
-def _membership_refusals(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    if set(old) != set(new):
-        return [
-            f"members: {_names(new)}: this cluster was formed by {_names(old)}, and its membership cannot be changed "
-            "yet; put the members back as they were"
-        ]
-    return [
-        f"address of {name}: {new[name]}: the cluster knows this member at {old[name]}, and its address cannot be "
-        "changed yet; put it back"
-        for name in old
-        if _known(new[name]) and old[name].partition("://")[2] != new[name].partition("://")[2]
-    ]
-
-
-def _tls_refusals(old: bool, new: bool) -> list[str]:
-    if old == new:
-        return []
-    return [f"tls: {str(new).lower()}: a running cluster cannot be switched yet; put it back to {str(old).lower()}"]
-
-
-def _version_refusals(old: str, new: str) -> list[str]:
-    before, after = Version.parse(old), Version.parse(new)
-    if after.series == before.series:
-        if after >= before:
-            return []
-        return [f"version: {new}: going back from {old} is not supported; choose {old} or a newer patch"]
-    return [
-        f"version: {new}: changing a running cluster from {before.series} to another minor version is not supported "
-        f"yet; choose a patch of {before.series} that is not older than {old}"
-    ]
+def machine_identity(report: str) -> str:
+    """Of the machine that a preflight's report is of."""
+    return str(json.loads(report)["machine"])
 
 
 def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
@@ -210,19 +166,10 @@ def _inputs(props: Mapping[str, Any]) -> Properties:
     return {name: props.get(name) for name in INPUTS}
 
 
-def _known(value: object) -> bool:
-    """Providers see what is not known yet as an object of the SDK, or as its sentinel."""
-    return not isinstance(value, pulumi.output.Unknown) and value != UNKNOWN
-
-
-def _names(names: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(names))
-
-
 class Formation(Resource, module="cluster", name="Formation"):
     """Records the forming of one cluster.
 
-    cluster: PROJECT/STACK/NAME. version, tls: as asked. peer_urls: member name -> URL.
+    cluster: PROJECT/STACK/NAME.
     reports: member name -> what its preflight printed. preflights: member name -> the command and script that do so.
     connections: member name -> SSH connection (secret; empty here on this machine).
     Outputs: token (etcd's initial-cluster-token), founders (member name -> machine id).
@@ -236,9 +183,6 @@ class Formation(Resource, module="cluster", name="Formation"):
         name: str,
         *,
         cluster: str,
-        version: str,
-        tls: bool,
-        peer_urls: Mapping[str, pulumi.Input[str]],
         reports: Mapping[str, pulumi.Input[str]],
         preflights: Mapping[str, pulumi.Input[Mapping[str, str]]],
         connections: Mapping[str, ConnectionArgs],
@@ -249,9 +193,6 @@ class Formation(Resource, module="cluster", name="Formation"):
             name,
             {
                 "cluster": cluster,
-                "version": version,
-                "tls": tls,
-                "peer_urls": peer_urls,
                 "reports": reports,
                 "preflights": preflights,
                 "connections": pulumi.Output.secret(connections),

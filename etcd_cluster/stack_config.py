@@ -14,6 +14,7 @@ from pulumi.runtime.config import CONFIG
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.install.sources import DEFAULT_MIRROR
 from etcd_cluster.machines import AwsMachines, Bastion, GcpMachines, Host, HostMachines, LocalMachines, Machines, Ssh
+from etcd_cluster.pki.x509 import AUTHORITY_OVERLAP_HOURS
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.versions import DEFAULT_VERSION
 
@@ -27,16 +28,20 @@ def args_from_stack_config() -> EtcdClusterArgs:
     prefix = f"{NAMESPACE}:"
     values = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
     keys = Keys("", values)
+    overlap_hours = keys.integer("authorityOverlapHours")
     arguments = EtcdClusterArgs(
         machines=_machines(keys),
         size=cast(Any, keys.text("size") or "small"),  # validated with the rest of the arguments
         members=keys.integer("members"),
         version=keys.text("version") or DEFAULT_VERSION,
         tls=keys.boolean("tls", True),
+        authority_rotation=keys.integer("authorityRotation") or 0,
+        authority_overlap_hours=AUTHORITY_OVERLAP_HOURS if overlap_hours is None else overlap_hours,
         install=_install(keys.section("install")),
         etcd=keys.mapping("etcd"),
         allow_undersized=keys.boolean("allowUndersized", False),
         allow_unsafe_version=keys.boolean("allowUnsafeVersion", False),
+        allow_plaintext=keys.boolean("allowPlaintext", False),
         delete_data=keys.boolean("deleteData", False),
     )
     keys.done()

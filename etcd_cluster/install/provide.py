@@ -19,12 +19,13 @@ Variables = Mapping[str, pulumi.Input[str]]
 def provide_binaries(
     cluster: str,
     machines: Sequence[Machine],
+    identities: Mapping[str, pulumi.Output[str]],
     settings: Settings,
     formation: Formation,
     parent: pulumi.Resource,
 ) -> Mapping[str, Variables]:
     """Member name -> variables. Nothing is built or sent before the preflight of all machines is passed, as `formation`
-    says."""
+    says. identities: member name -> id of its machine, to which a tarball is sent once."""
     opts = pulumi.ResourceOptions(parent=parent, depends_on=[formation])
     provided: dict[str, Variables] = {}
     here = [machine for machine in machines if machine.connection is None]
@@ -36,7 +37,7 @@ def provide_binaries(
         if settings.install_source == "release":
             provided[machine.name] = {"version": settings.version, "pinned_sha256": settings.install.sha256 or ""}
         else:
-            identity = formation.founders[machine.name]
+            identity = identities[machine.name]
             provided[machine.name] = _sent(cluster, machine, machine.connection, identity, settings, opts)
     return provided
 

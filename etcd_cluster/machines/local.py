@@ -15,7 +15,6 @@ from etcd_cluster.sizes import Size
 
 DEFAULT_MEMBERS = 3
 PORTS_A_MEMBER = 10
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,6 @@ class LocalMachines:
                 connection=None,
                 ports=self._ports(index),
                 directory=str(folder / name),
-                boot=_boot(),
             )
             for index, name in enumerate(names)
         ]
@@ -65,14 +63,6 @@ class LocalMachines:
     def _ports(self, index: int) -> Ports:
         first = self.base_port + PORTS_A_MEMBER * index
         return Ports(client=first, peer=first + 1, metrics=first + 2)
-
-
-def _boot() -> str | None:
-    """Short for the kernel's id of this boot; None where there is none (not Linux)."""
-    try:
-        return BOOT_ID.read_text()[:8]
-    except OSError:
-        return None
 
 
 def _share() -> Path:

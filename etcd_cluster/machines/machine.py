@@ -38,7 +38,6 @@ class Machine:
         there; None keeps the data on the root file system.
     directory: holds everything of the member, which then runs as the caller; None is the system's standard places,
         with systemd.
-    boot: changes when the machine has restarted and nothing there brings its members back; None where systemd does.
     first_boot: the machine may be booting for the first time: SSH, cloud-init and the device are waited for.
     deleted_with: the resource whose deletion takes the whole machine away, so that nothing is run there on destroy.
     depends_on: what must exist before the machine can be reached.
@@ -50,7 +49,6 @@ class Machine:
     ports: Ports = Ports()
     device: pulumi.Input[str] | None = None
     directory: str | None = None
-    boot: str | None = None
     first_boot: bool = False
     deleted_with: pulumi.Resource | None = None
     depends_on: Sequence[pulumi.Resource] = ()

@@ -8,6 +8,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cache
 from importlib.resources import files
 
@@ -21,6 +22,10 @@ METADATA_SERVICE = "169.254.169.254"
 
 CLUSTER_LINE = "# etcd-cluster:"
 """Starts the line by which a rendered unit says whose it is."""
+
+
+LATER = "?"
+"""In a preview, in place of a value that only `up` will know."""
 
 
 @dataclass(frozen=True)
@@ -46,29 +51,51 @@ class Leaf:
     key: str = field(repr=False)
 
 
+class PeerSecurity(Enum):
+    """What members say to one another in. READY: still plaintext, but with certificates at hand, so that a member can
+    already speak to others that have moved to TLS."""
+
+    PLAINTEXT = "plaintext"
+    READY = "ready"
+    TLS = "tls"
+
+
+@dataclass(frozen=True)
+class Security:
+    """How one member speaks: to clients, and to the other members."""
+
+    clients_tls: bool
+    peers: PeerSecurity
+
+    @staticmethod
+    def of(tls: bool) -> Security:
+        """What a member ends up with."""
+        return Security(tls, PeerSecurity.TLS if tls else PeerSecurity.PLAINTEXT)
+
+
 @dataclass(frozen=True)
 class MemberSpec:
-    """All that makes one member's files.
+    """All that makes one member's configuration and unit.
 
-    cluster: the cluster's identity, PROJECT/STACK/NAME. token: etcd's initial-cluster-token. members: all founders.
+    cluster: the cluster's identity, PROJECT/STACK/NAME. token: etcd's initial-cluster-token.
     options: etcd's own settings, validated for its version. dedicated_disk: the data has a file system of its own.
-    authority: PEM of the authority to trust; None with server and peer for plaintext.
     """
 
     cluster: str
     token: str
     member: Member
-    members: tuple[Member, ...]
     layout: Layout
     options: Mapping[str, object]
+    security: Security
     dedicated_disk: bool = False
-    authority: str | None = None
-    server: Leaf | None = None
-    peer: Leaf | None = None
 
     @property
-    def tls(self) -> bool:
-        return self.authority is not None
+    def client_url(self) -> str:
+        return self.member.client_url(self.security.clients_tls)
+
+    @property
+    def peer_url(self) -> str:
+        return self.member.peer_url(self.security.peers is PeerSecurity.TLS)
 
 
 def url(address: str, port: int, tls: bool) -> str:
@@ -77,23 +104,30 @@ def url(address: str, port: int, tls: bool) -> str:
     return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
-def etcd_configuration(spec: MemberSpec) -> str:
-    """etcd's configuration file (YAML). Starts as "new": only a founder without data ever reads that line."""
-    member, layout, tls = spec.member, spec.layout, spec.tls
+def etcd_configuration(spec: MemberSpec, bootstrap: Mapping[str, str] | None = None) -> str:
+    """etcd's configuration file (YAML), for a member that has data: without data, etcd refuses to start from it.
+
+    bootstrap: "initial-cluster" and "initial-cluster-state" for a member that forms or joins a cluster now.
+    """
+    member, layout, security = spec.member, spec.layout, spec.security
+    peers_tls = security.peers is PeerSecurity.TLS
     settings: dict[str, object] = {
         "name": member.name,
         "data-dir": layout.data,
-        "listen-client-urls": _listen_urls(member.address, member.ports.client, tls, loopback=True),
-        "advertise-client-urls": member.client_url(tls),
-        "listen-peer-urls": _listen_urls(member.address, member.ports.peer, tls, loopback=False),
-        "initial-advertise-peer-urls": member.peer_url(tls),
-        "initial-cluster": ",".join(f"{founder.name}={founder.peer_url(tls)}" for founder in spec.members),
+        "listen-client-urls": _listen_urls(
+            member.address, member.ports.client, security.clients_tls, loopback=True
+        ),
+        "advertise-client-urls": spec.client_url,
+        "listen-peer-urls": _listen_urls(member.address, member.ports.peer, peers_tls, loopback=False),
+        "initial-advertise-peer-urls": spec.peer_url,
         "initial-cluster-token": spec.token,
-        "initial-cluster-state": "new",
+        "initial-cluster-state": "existing",
         "listen-metrics-urls": url("127.0.0.1", member.ports.metrics, tls=False),
+        **(bootstrap or {}),
     }
-    if tls:
+    if security.clients_tls:
         settings["client-transport-security"] = _transport_security(layout, "server")
+    if security.peers is not PeerSecurity.PLAINTEXT:
         settings["peer-transport-security"] = _transport_security(layout, "peer")
     settings.update(spec.options)
     header = f"{CLUSTER_LINE} {spec.cluster}, written by `pulumi up`: change the stack, not this file\n"
@@ -122,7 +156,7 @@ def _transport_security(layout: Layout, leaf: str) -> dict[str, object]:
 
 
 def systemd_unit(spec: MemberSpec) -> str:
-    """etcd.service. It refuses to start without its file system, and without its data once it has formed."""
+    """etcd.service. It refuses to start without its file system, and without its data unless it is to join now."""
     layout = spec.layout
     mounted = (
         f"RequiresMountsFor={layout.volume}\n"
@@ -138,16 +172,17 @@ Description=etcd member {spec.member.name}
 Documentation=https://etcd.io/docs/
 Wants=network-online.target
 After=network-online.target time-sync.target
-{mounted}# Its data is there, or it has never formed: an emptied member must not start as a new one.
-AssertPathExists=|{layout.data}/member
-AssertPathExists=|!{layout.state}/formed
+{mounted}# Its data is there, or it was told to form or join a cluster: an emptied member must not start as a new one.
+AssertPathExists=|{layout.data}/member/wal
+AssertPathExists=|{layout.configuration}/bootstrap.yaml
 
 [Service]
 Type=notify
 User=etcd
 Group=etcd
-# As many Go processors as the machine has, looked up at each start.
-ExecStart=/bin/sh -c 'GOMAXPROCS=$$(nproc) exec {layout.binaries}/etcd --config-file {layout.configuration}/etcd.yaml'
+# As many Go processors as the machine has, looked up at each start. Only a member without data bootstraps.
+ExecStart=/bin/sh -c 'file=etcd; test -d {layout.data}/member/wal || file=bootstrap; \
+GOMAXPROCS=$$(nproc) exec {layout.binaries}/etcd --config-file {layout.configuration}/$${{file}}.yaml'
 Restart=on-failure
 RestartSec=2s
 # A member waits for its quorum as long as that takes.
@@ -183,9 +218,7 @@ WantedBy=multi-user.target
 
 def _without_metadata_service(spec: MemberSpec) -> str:
     """On Google Cloud it is the DNS server too, so it is left to a member that may have names to look up."""
-    looks_up = not all(_is_address(member.address) for member in spec.members) or any(
-        key.endswith("-address") for key in spec.options
-    )
+    looks_up = not _is_address(spec.member.address) or any(key.endswith("-address") for key in spec.options)
     return (
         ""
         if looks_up
@@ -226,9 +259,9 @@ def administrator_profile(spec: MemberSpec) -> str:
     lines = [
         f"{CLUSTER_LINE} {spec.cluster}",
         f'export PATH="$PATH:{layout.binaries}"',
-        f"export ETCDCTL_ENDPOINTS={spec.member.client_url(spec.tls)}",
+        f"export ETCDCTL_ENDPOINTS={spec.client_url}",
     ]
-    if spec.tls:
+    if spec.security.clients_tls:
         lines += [
             f"export ETCDCTL_CACERT={layout.pki}/ca.crt",
             f"export ETCDCTL_CERT={layout.pki}/server.crt",
@@ -237,38 +270,28 @@ def administrator_profile(spec: MemberSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
-def identity(spec: MemberSpec) -> str:
+def identity(cluster: str, member: str, token: str) -> str:
     """The marker beside the data: whose data this is."""
-    return json.dumps({"cluster": spec.cluster, "member": spec.member.name, "token": spec.token}) + "\n"
+    return json.dumps({"cluster": cluster, "member": member, "token": token}) + "\n"
 
 
-def member_variables(spec: MemberSpec) -> dict[str, str]:
-    """Shell variables for the member scripts. Files travel as base64, so that no content needs quoting."""
-    variables = {
-        "cluster": spec.cluster,
-        "token": spec.token,
-        "client_urls": " ".join(member.client_url(spec.tls) for member in spec.members),
-        "own_client_url": spec.member.client_url(spec.tls),
-        "file_configuration": _encode(etcd_configuration(spec)),
-        "file_unit": _encode(systemd_unit(spec)),
-        "file_mount_unit": _encode(mount_unit(spec.layout)),
-        "file_profile": _encode(administrator_profile(spec)),
-        "file_identity": _encode(identity(spec)),
-        "file_authority": _encode(spec.authority or ""),
+def prepare_variables(cluster: str, member: str, token: str, layout: Layout) -> dict[str, str]:
+    """Shell variables for prepare.sh. Files travel as base64, so that no content needs quoting."""
+    return {
+        "cluster": cluster,
+        "token": token,
+        "file_mount_unit": encode(mount_unit(layout)),
+        "file_identity": encode(identity(cluster, member, token)),
     }
-    for name, leaf in (("server", spec.server), ("peer", spec.peer)):
-        variables[f"file_{name}_certificate"] = _encode(leaf.certificate if leaf else "")
-        variables[f"file_{name}_key"] = _encode(leaf.key if leaf else "")
-    return variables
 
 
 def client_variables(client_urls: Sequence[str], authority: str | None, client: Leaf | None) -> dict[str, str]:
     """Shell variables for health.sh, which acts as a client."""
     return {
         "endpoints": ",".join(client_urls),
-        "file_authority": _encode(authority or ""),
-        "file_client_certificate": _encode(client.certificate if client else ""),
-        "file_client_key": _encode(client.key if client else ""),
+        "file_authority": encode(authority or ""),
+        "file_client_certificate": encode(client.certificate if client else ""),
+        "file_client_key": encode(client.key if client else ""),
     }
 
 
@@ -279,11 +302,23 @@ def layout_variables(layout: Layout) -> dict[str, str]:
 
 STEPS: Mapping[str, Sequence[str]] = {
     "check": ("machine", "check"),
-    "prepare": ("machine", "activate", "prepare"),
-    "roll": ("activate", "roll"),
+    "prepare": ("machine", "prepare"),
+    "observe": ("machine", "observe"),
+    "apply": ("apply",),
+    "membership": ("membership",),
+    "snapshot": ("upgrade",),
+    "v2store": ("upgrade",),
+    "remove": ("remove",),
+    "log": (),
     "health": ("health",),
 }
 """Step -> the script files that it takes, besides common.sh and the supervisor's."""
+
+
+def command_line(step: str, words: Mapping[str, str]) -> str:
+    """`bash -s -- STEP KEY=VALUE...`, quoted where a value needs it: what a reviewer reads of a step."""
+    quoted = (f"{key}={value if value == LATER else shlex.quote(value)}" for key, value in words.items())
+    return " ".join(["bash -s --", step, *quoted])
 
 
 def script(step: str, layout: Layout, variables: Mapping[str, str] | None = None) -> str:
@@ -306,5 +341,5 @@ def _source(name: str) -> str:
     return (files("etcd_cluster.member") / "scripts" / f"{name}.sh").read_text()
 
 
-def _encode(content: str) -> str:
+def encode(content: str) -> str:
     return base64.b64encode(content.encode()).decode()

@@ -45,15 +45,16 @@ file_differs() {
   [[ ! -f $1 ]] || ! printf '%s' "$2" | base64 -d | cmp -s - "$1"
 }
 
-# put_file MODE OWNER PATH CONTENT(base64): writes atomically, and only what differs. 0 when it wrote, 1 when it need not.
+# put_file MODE OWNER(member: whoever etcd runs as) PATH CONTENT(base64): writes atomically, and only what differs. 0 when it wrote, 1 when it need not.
 # It ends the step where it cannot: callers look at the status, and so `set -e` does not hold in here.
 put_file() {
-  local mode=$1 owner=$2 path=$3 content=$4 new
-  if ! file_differs "$path" "$content" && [[ $(stat -c '%a %U' "$path") == "$mode $owner" ]]; then return 1; fi
+  local mode=$1 user=$2 path=$3 content=$4 new
+  [[ $user != member ]] || user=$owner
+  if ! file_differs "$path" "$content" && [[ $(stat -c '%a %U' "$path") == "$mode $user" ]]; then return 1; fi
   if ! { new=$(mktemp "${path%/*}/.new-XXXXXX") &&
     printf '%s' "$content" | base64 -d >"$new" &&
     chmod "$mode" "$new" &&
-    { ((EUID != 0)) || chown "$owner:" "$new"; } &&
+    { ((EUID != 0)) || chown "$user:" "$new"; } &&
     sync "$new" &&
     mv -f "$new" "$path"; }; then
     fail "cannot write $path (see above); mend that, then run again"
@@ -73,18 +74,33 @@ require_space() {
 credentials_path=$pki_path credentials=server
 etcdctl_at() {
   local tls=()
-  if [[ $1 == https:* ]]; then
+  if [[ -f $credentials_path/$credentials.key ]]; then
     tls=(--cacert "$credentials_path/ca.crt" --cert "$credentials_path/$credentials.crt" --key "$credentials_path/$credentials.key")
   fi
-  timeout 15 "$binaries_path/etcdctl" --endpoints "$1" --dial-timeout 2s --command-timeout 5s "${tls[@]}" "${@:2}"
+  timeout "${patience:-15}" "$binaries_path/etcdctl" --endpoints "$1" --dial-timeout 2s --command-timeout 5s "${tls[@]}" "${@:2}"
 }
 
-healthy() { etcdctl_at "$1" endpoint health >/dev/null 2>&1; }
+# This machine's own member, by loopback, which every member listens on.
+own_client_url() {
+  local address scheme=http
+  address=$(sed -n 's/^advertise-client-urls: //p' "$configuration_path/etcd.yaml")
+  [[ $address != https:* ]] || scheme=https
+  echo "$scheme://127.0.0.1:${address##*:}"
+}
 
-# status_field URL NAME: one value of `etcdctl endpoint status`, such as Leader, MemberID or RaftAppliedIndex.
-status_field() {
-  etcdctl_at "$1" endpoint status --write-out fields |
-    awk -F ' : ' -v name="\"$2\"" '$1 == name { gsub(/"/, "", $2); print $2; exit }'
+# metric NAME: a value that the member measures, from what `metrics` printed to $measured; a label's value where there is one.
+metric() { sed -n "s/^$1{[a-z_]*=\"\([^\"]*\)\"} 1\$/\1/p; s/^$1 \(.*\)/\1/p" <<<"$measured"; }
+
+# What the member measures of itself: without TLS, on loopback, and without a write, which a look at /health is on 3.4.
+metrics() {
+  local port
+  port=$(sed -n 's/^listen-metrics-urls: .*:\([0-9]*\)$/\1/p' "$configuration_path/etcd.yaml" 2>/dev/null)
+  [[ -n $port ]] || return 1
+  measured=$( (
+    exec 3<>"/dev/tcp/127.0.0.1/$port" || exit 1
+    printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
+    timeout 3 grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in_bytes)[{ ]' <&3
+  ) 2>/dev/null)
 }
 
 # marker_field NAME: from the marker beside the data; nothing where there is no marker.
@@ -93,13 +109,30 @@ marker_field() {
   [[ ! -f $volume_path/etcd-cluster.json ]] || sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" "$volume_path/etcd-cluster.json"
 }
 
-has_data() { [[ -d $data_path/member ]]; }
+# As etcd judges it: without a log, it starts from nothing.
+has_data() { [[ -d $data_path/member/wal ]]; }
 
 # fail_with_log TEXT: as `fail`, with what etcd itself said last.
-fail_with_log() { fail "$1; the last lines of its log:"$'\n'"$(service_log 20 | cut -c1-400)"; }
+fail_with_log() { fail "$1; the last lines of its log:"$'\n'"$(log)"; }
+
+log() { service_log 20 | cut -c1-400; }
 
 # listening PORT: some program of this machine does, on any address.
 listening() {
   awk -v port="$(printf ':%04X' "$1")" '$4 == "0A" && substr($2, length($2) - 4) == port { found = 1 } END { exit !found }' \
     /proc/net/tcp /proc/net/tcp6 2>/dev/null
+}
+
+# The folder of the program that runs, which may not be the one that would be started.
+running_programs() {
+  local pid
+  pid=$(service_pid)
+  [[ -z $pid ]] || dirname "$(readlink "/proc/$pid/exe" | sed 's/ (deleted)$//')"
+}
+
+# The index of the newest snapshot that etcd made of its log, in decimal; files are called TERM-INDEX.snap.
+newest_snapshot() {
+  local newest
+  newest=$(find "$data_path/member/snap" -name '*-*.snap' -printf '%f\n' 2>/dev/null | sort | tail -n 1)
+  [[ -z $newest ]] || echo "$((16#$(echo "${newest%.snap}" | cut -d - -f 2)))"
 }

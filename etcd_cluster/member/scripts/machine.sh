@@ -15,6 +15,12 @@ data_device() {
   return 1
 }
 
+# The device that carries our file system where the data belongs. Fails if none does.
+mounted_device() {
+  local device
+  device=$(findmnt -rno SOURCE --mountpoint "$volume_path") && [[ $(device_content "$device") == ours ]] && echo "$device"
+}
+
 # device_content DEVICE: blank, ours, unfinished (our own formatting was cut short), or what else is on it, in words.
 device_content() {
   local device signature

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Makes a machine ready, and starts its member if that does not run. A member that runs is never restarted here: programs
-# and certificates are laid ready, and roll.sh makes it use them. Safe to run again from any point.
+# Makes a machine ready: packages, user, folders, programs beside those that run, data disk. A member that runs goes on
+# undisturbed, and none is started. Safe to run again from any point.
 # shellcheck disable=SC2154
 prepare() {
   read_spec "$@"
@@ -11,11 +11,9 @@ prepare() {
   fi
   make_folders
   install_version
+  remove_old_versions
   if [[ -n ${spec[device]:-} ]]; then mount_device; fi
   require_own_data
-  put_keys
-  if [[ $supervisor == systemd ]]; then put_file 644 root /etc/profile.d/etcd.sh "$file_profile" || true; fi
-  if [[ -z $(service_pid) ]]; then start_member; fi
   say ready
 }
 
@@ -70,6 +68,15 @@ install_version() {
   sync "$versions_path"
 }
 
+# All but the one that was just asked for and the one that runs, which an upgrade may go back to.
+remove_old_versions() {
+  local folder
+  for folder in "$versions_path"/*; do
+    [[ $folder == "$versions_path/$version" || $folder == "$(readlink "$binaries_path")" || $folder == "$(running_programs)" ]] ||
+      rm -rf "$folder"
+  done
+}
+
 version_is() { [[ $("$1" --version 2>/dev/null | head -n 1) == "etcd Version: $2" ]]; }
 
 download_release() {
@@ -106,14 +113,14 @@ unpack() {
     tar -xzf "$1" -C "$3" --strip-components 1 --no-same-owner --wildcards '*/etcd' '*/etcdctl' # 3.4 has no etcdutl
 }
 
-# A file system is made once, and on a blank device only.
+# A file system is made once, and on a blank device only. One that is mounted already stays, whatever its device is called
+# by now.
 mount_device() {
   local device what uuid
-  device=$(data_device) || fail "device ${spec[device]} is not there; bring the disk back, or correct its name"
+  device=$(mounted_device) || device=$(data_device) || fail "device ${spec[device]} is not there; bring the disk back, or correct its name"
   case $(device_content "$device") in
     ours) ;;
     blank | unfinished)
-      require_never_formed "device $device"
       say "formatting $device (blank) with XFS"
       uuid=$(cat /proc/sys/kernel/random/uuid)
       printf '%s %s\n' "$uuid" "$(device_identity "$device")" >"$state_path/formatting"
@@ -133,19 +140,10 @@ mount_device() {
   xfs_growfs "$volume_path" >/dev/null || fail "cannot grow the file system at $volume_path to the size of $device" # if that has grown
 }
 
-# What was there may come back: nothing new is begun in its place.
-require_never_formed() {
-  [[ ! -e $state_path/formed ]] ||
-    fail "this member has formed before, but $1 is empty: its data are lost, or their disk is not here. It must not start as a new member; bring the disk back"
-}
-
-# Whose data is this? Nobody's: ours from now on, on the machines that form the cluster. Ours: go on. Else: stop.
+# Whose data is this? Nobody's: ours from now on. Ours: go on. Else: stop.
 require_own_data() {
-  has_data || require_never_formed "$data_path"
   if [[ -z $(data_token) ]]; then
     ! has_data || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
-    [[ $founding_machine == "$(machine_identity)" ]] ||
-      fail "this machine is not the one that formed the cluster as ${spec[member]}, and holds none of its data; bring the old machine or its disk back"
     put_file 644 "$(id -un)" "$volume_path/etcd-cluster.json" "$file_identity" || true
     sync "$volume_path"
   fi
@@ -153,61 +151,4 @@ require_own_data() {
   mkdir -p "$data_path"
   chmod 700 "$data_path"
   [[ $supervisor != systemd ]] || chown etcd: "$data_path"
-}
-
-# Certificates and keys: etcd reads them again for every handshake, so they are put in place at once. What it trusts is
-# read at start only, and so is left to activate.sh.
-put_keys() {
-  [[ ${spec[tls]} == on ]] || return 0
-  local leaf certificate key
-  for leaf in server peer; do
-    certificate=file_${leaf}_certificate key=file_${leaf}_key
-    put_file 400 "$owner" "$pki_path/$leaf.key" "${!key}" || true
-    put_file 444 "$owner" "$pki_path/$leaf.crt" "${!certificate}" || true
-  done
-}
-
-# Not running: never started, stopped, or dead. Starting it takes nothing from a quorum.
-start_member() {
-  activate
-  say "starting etcd $version"
-  service_start
-  rm -f "$state_path/pending"
-  wait_until 60 listens_or_fail || fail_with_log "etcd does not listen on its peer port after 60 seconds"
-  mark_formed
-}
-
-listens_or_fail() {
-  { has_data && listening "${spec[peer-port]}"; } || { service_failed && fail_with_log "etcd does not start"; }
-}
-
-# No answer is yes, and so is a cluster of one: there is nothing to wait for.
-follows() {
-  local leader
-  [[ $client_urls == *" "* ]] || return 0
-  leader=$(status_field "$own_client_url" Leader 2>/dev/null) || return 0
-  [[ $leader != "$(status_field "$own_client_url" MemberID 2>/dev/null)" ]]
-}
-
-# Takes a member off its machine when it is destroyed: stopped, its programs and keys removed, its data kept unless
-# that was given up by name (deleteData).
-remove() {
-  read_spec "$@"
-  lock
-  # A leader that stops waits 7 seconds for a successor. Where all go at once there is none, but a leader that has lost
-  # its quorum leads no longer, and then stops at once.
-  wait_until 3 follows || true
-  service_stop
-  if [[ $supervisor == systemd ]]; then
-    systemctl disable --quiet --no-reload etcd.service 2>/dev/null || true
-    rm -f "$unit_path" /etc/profile.d/etcd.sh
-    systemctl daemon-reload
-  fi
-  rm -rf "$pki_path" "$configuration_path" "$versions_path" "$binaries_path" "$state_path/pending"
-  if [[ ${spec[data]} == delete ]]; then
-    say "deleting the data, as deleteData asks"
-    rm -rf "$data_path" "$volume_path/etcd-cluster.json" "$state_path/formed"
-  else
-    say "stopped; the data stays in $volume_path"
-  fi
 }

@@ -13,28 +13,23 @@ service_pid() {
   local pid
   pid=$(cat "$pid_path" 2>/dev/null) || return 0
   # The process of that id may be another one by now.
-  if tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "$configuration_path/etcd.yaml"; then printf '%s' "$pid"; fi
+  if tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "--config-file $configuration_path/"; then printf '%s' "$pid"; fi
 }
 
 service_start() {
   [[ -z $(service_pid) ]] || return 0
-  if [[ -e $state_path/formed ]] && ! has_data; then
-    fail "$data_path is empty, but this member has formed before: its data is lost, and it must not start as a new one"
-  fi
+  local file=etcd
+  has_data || file=bootstrap
+  [[ -f $configuration_path/$file.yaml ]] || fail "$data_path is empty: its data is lost, and it must not start as a new member"
   mkdir -p "$logs_path"
   # In a session of its own, so that it outlives this one; not holding this run's lock.
-  setsid "$binaries_path/etcd" --config-file "$configuration_path/etcd.yaml" >>"$log_path" 2>&1 </dev/null 9>&- &
+  setsid "$binaries_path/etcd" --config-file "$configuration_path/$file.yaml" >>"$log_path" 2>&1 </dev/null 9>&- &
   printf '%s\n' "$!" >"$pid_path"
   # Until it has become etcd it is a copy of this shell, which looks like a failure.
   wait_until 10 started_or_ended "$!" || true
 }
 
 started_or_ended() { [[ -n $(service_pid) ]] || process_ended "$1"; }
-
-service_restart() {
-  service_stop
-  service_start
-}
 
 service_stop() {
   local pid
@@ -50,6 +45,5 @@ service_failed() { [[ -z $(service_pid) ]]; }
 
 service_log() { tail -n "$1" "$log_path" 2>/dev/null || true; }
 
-put_service() { :; }
-
-service_differs() { false; }
+# Nothing starts it on boot.
+service_on_boot() { false; }

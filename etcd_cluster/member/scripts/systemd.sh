@@ -20,11 +20,6 @@ service_start() {
   systemctl start --no-block etcd.service
 }
 
-service_restart() {
-  systemctl stop etcd.service
-  service_start
-}
-
 # A unit that is not there is stopped, too.
 service_stop() { systemctl stop etcd.service 2>/dev/null || [[ -z $(service_pid) ]]; }
 
@@ -51,6 +46,4 @@ unit_loaded() {
   [[ $state == *LoadState=loaded* && $state == *NeedDaemonReload=no* ]]
 }
 
-put_service() { put_unit etcd.service "$1"; }
-
-service_differs() { file_differs "$unit_path" "$1"; }
+service_on_boot() { systemctl is-enabled --quiet etcd.service 2>/dev/null; }

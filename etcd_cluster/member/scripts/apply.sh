@@ -1,0 +1,104 @@
+# shellcheck shell=bash
+# Puts a member's files in place, and starts, restarts or stops it. $manifest: MODE OWNER PATH CONTENT(base64) lines.
+# shellcheck disable=SC2154
+apply() {
+  read_spec "$@"
+  lock
+  case ${spec[action]} in
+    files) put_files ;;
+    restart) restart_member ;;
+    start) start_member ;;
+    stop)
+      service_stop
+      say "stopped; its data stays in $volume_path"
+      ;;
+  esac
+  if [[ -n ${history:-} ]]; then put_history; fi
+  if has_data; then rm -f "$configuration_path/bootstrap.yaml"; fi
+}
+
+# The mark says that the process may be older than the files: whoever starts it next takes the mark away.
+activate() {
+  touch "$state_path/pending"
+  sync "$state_path"
+  put_files
+  ln -sfn "$versions_path/${spec[version]}" "$binaries_path.new"
+  mv -fT "$binaries_path.new" "$binaries_path"
+}
+
+put_files() {
+  local mode user path content
+  while read -r mode user path content; do
+    [[ -n $mode ]] || continue
+    case $path in
+      /etc/systemd/system/*) put_unit "${path##*/}" "$content" ;;
+      *) put_file "$mode" "$user" "$path" "$content" || true ;;
+    esac
+  done <<<"$manifest"
+}
+
+# Preconditions, asserted by whoever calls: every other member is healthy, this one does not lead (or is alone), and it
+# runs a version that its data allows.
+restart_member() {
+  say "restarting with etcd ${spec[version]}"
+  service_stop
+  activate
+  service_start
+  rm -f "$state_path/pending"
+  await_member
+}
+
+# Not running: starting it takes nothing from a quorum.
+start_member() {
+  if [[ ${spec[aside]:-} == yes ]] && has_data; then set_data_aside; fi
+  activate
+  say "${spec[why]:-starting} with etcd ${spec[version]}"
+  service_start
+  rm -f "$state_path/pending"
+  await_member
+}
+
+# What an earlier membership left is kept, and out of etcd's way.
+set_data_aside() {
+  local kept
+  kept=$data_path.removed-$(date -u +%Y%m%dT%H%M%SZ)
+  mv -T "$data_path" "$kept"
+  say "kept the data of its earlier membership as $kept"
+  mkdir -p "$data_path"
+  chmod 700 "$data_path"
+  [[ $supervisor != systemd ]] || chown etcd: "$data_path"
+  rm -f "$volume_path/history"
+}
+
+await_member() {
+  local timeout=${spec[timeout]}
+  case ${spec[await]} in
+    listening) wait_until "$timeout" listens_or_fail || fail_with_log "etcd does not listen on its peer port after $timeout seconds" ;;
+    flushed)
+      wait_until "$timeout" serves_or_fail || fail_with_log "not in the cluster, or behind the leader, after $timeout seconds"
+      wait_until "$timeout" flushed || fail "its newest snapshot (index $(newest_snapshot)) did not pass index ${spec[index]} within $timeout seconds"
+      ;;
+    serving) wait_until "$timeout" serves_or_fail || fail_with_log "not in the cluster, or behind the leader, after $timeout seconds" ;;
+  esac
+}
+
+listens_or_fail() {
+  { has_data && listening "${spec[peer-port]}"; } || { service_failed && fail_with_log "etcd does not start"; }
+}
+
+# It follows or leads, and has applied all that the cluster had when this step began.
+serves_or_fail() {
+  if metrics && [[ $(metric etcd_server_has_leader) == 1 ]] &&
+    awk -v applied="$(metric etcd_server_proposals_applied_total)" -v asked="${spec[index]:-0}" 'BEGIN { exit !(applied + 0 >= asked + 0) }'; then
+    return 0
+  fi
+  service_failed && fail_with_log "etcd does not run"
+}
+
+flushed() { (($(newest_snapshot) + 0 >= ${spec[index]})); }
+
+# What snapshots have to be newer than, before the next minor: see upgrade.sh.
+put_history() {
+  put_file 644 "$(id -un)" "$volume_path/history" "$history" || true
+  sync "$volume_path"
+}

@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# Changes the membership of the cluster, asked from the leader's machine. Each call is safe to repeat.
+# shellcheck disable=SC2154
+membership() {
+  local error url
+  read_spec "$@"
+  url=$(own_client_url)
+  case ${spec[do]} in
+    # Preconditions: no other learner; every voter healthy. Right after a change etcd counts a member as unhealthy for 5 s.
+    add) change=(member add "${spec[name]}" --learner --peer-urls "${spec[url]}") ;;
+    # Precondition: in sync with the leader, which etcd itself judges; a large database takes a while to get there.
+    promote) change=(member promote "${spec[id]}") ;;
+    # Preconditions: it does not lead; a majority of the others is healthy.
+    remove) change=(member remove "${spec[id]}") ;;
+    # Precondition: every other voter is healthy, so that the change is agreed on.
+    update) change=(member update "${spec[id]}" --peer-urls "${spec[url]}") ;;
+    # Precondition: the other one is a voter, healthy and caught up.
+    lead) change=(move-leader "${spec[id]}") ;;
+  esac
+  say "${spec[say]}"
+  wait_until "${spec[timeout]}" changed "$url" || fail "etcdctl ${change[*]}: not accepted within ${spec[timeout]} seconds: $(tail -n 1 <<<"$error" | cut -c1-400)"
+}
+
+# A lost answer is not a refusal: what is done already is well.
+changed() {
+  error=$(etcdctl_at "$1" "${change[@]}" 2>&1 >/dev/null) || is_done "$1"
+}
+
+is_done() {
+  local members
+  members=$(etcdctl_at "$1" member list 2>/dev/null) || return 1
+  case ${spec[do]} in
+    add) grep -qF ", ${spec[url]}, " <<<"$members" ;;
+    promote) grep -q "^${spec[id]}, .*, false\$" <<<"$members" ;;
+    remove) ! grep -q "^${spec[id]}, " <<<"$members" ;;
+    update) grep -q "^${spec[id]}, .*, ${spec[url]}, " <<<"$members" ;;
+    lead) metrics && [[ $(metric etcd_server_is_leader) == 0 ]] ;;
+  esac
+}

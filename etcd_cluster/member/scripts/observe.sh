@@ -1,0 +1,72 @@
+# shellcheck shell=bash
+# What this machine and its member are, right now: reads only, changes nothing, waits for nobody. Prints NAME=VALUE lines,
+# contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (tell=yes: any does).
+# shellcheck disable=SC2154
+observe() {
+  read_spec "$@"
+  fact machine "$(machine_identity)"
+  fact token "$(data_token)"
+  has_data && fact data yes
+  fact versions "$(installed_versions)"
+  fact programs "$(version_of "$(readlink "$binaries_path")")"
+  fact running "$(version_of "$(running_programs)")"
+  fact pid "$(service_pid)"
+  service_failed && fact failed yes
+  service_on_boot && fact on_boot yes
+  [[ -e $state_path/pending ]] && fact pending yes
+  fact snapshot "$(newest_snapshot)"
+  [[ ! -f $volume_path/history ]] || sed 's/^/history_/' "$volume_path/history"
+  [[ $supervisor != systemd ]] || observe_system
+  observe_files
+  observe_etcd
+  fact clock "$(date +%s)"
+}
+
+fact() { [[ -z $2 ]] || printf '%s=%s\n' "$1" "$2"; }
+
+version_of() { [[ ! -x $1/etcd || ! -x $1/etcdctl ]] || basename "$1"; }
+
+installed_versions() {
+  local folder
+  for folder in "$versions_path"/*; do version_of "$folder"; done | paste -sd ' '
+}
+
+observe_system() {
+  local device mounted
+  id -u etcd >/dev/null 2>&1 || fact lacks "user etcd"
+  [[ -n ${spec[device]:-} ]] || return 0
+  if ! mounted=$(findmnt -rno SOURCE --mountpoint "$volume_path"); then
+    fact lacks "the data disk at $volume_path"
+  elif ! systemctl is-enabled --quiet data-etcd.mount; then
+    fact lacks "the mount of the data disk on boot"
+  elif device=$(blockdev --getsize64 "$mounted" 2>/dev/null); then
+    fact device_bytes "$device"
+    fact filesystem_bytes "$(xfs_info "$volume_path" | awk -F '[ =,]+' '$1 == "data" { print $3 * $5 }')"
+  fi
+}
+
+# Those that etcd-cluster writes, where they are: mode, owner, sum or content.
+observe_files() {
+  local path
+  for path in "$configuration_path"/{etcd,bootstrap}.yaml "$pki_path"/{ca,server,peer}.crt ${unit_path:+"$unit_path" /etc/profile.d/etcd.sh}; do
+    [[ ! -f $path ]] || fact "file:$path" "$(stat -c '%a %U' "$path") $(base64 -w 0 "$path")"
+  done
+  for path in "$pki_path"/{server,peer}.key; do
+    [[ ! -f $path ]] || fact "key:$path" "$(stat -c '%a %U' "$path") $(sha256sum "$path" | cut -d ' ' -f 1)"
+  done
+}
+
+observe_etcd() {
+  local name
+  [[ -n $(service_pid) ]] && metrics || return 0
+  for name in id is_leader is_learner has_leader version proposals_applied_total proposals_committed_total; do
+    fact "$name" "$(metric "etcd_server_$name")"
+  done
+  fact cluster_version "$(metric etcd_cluster_version)"
+  fact database_bytes "$(metric etcd_mvcc_db_total_size_in_bytes)"
+  [[ $(metric etcd_server_is_leader) == 1 || ${spec[tell]:-} == yes ]] || return 0
+  patience=8
+  fact members "$(etcdctl_at "$(own_client_url)" member list --write-out json 2>/dev/null | base64 -w 0)"
+  fact health "$({ etcdctl_at "$(own_client_url)" endpoint health --cluster --write-out json 2>/dev/null || true; } | base64 -w 0)"
+  [[ ${spec[alarms]:-} != yes ]] || fact alarms "$(etcdctl_at "$(own_client_url)" alarm list 2>/dev/null | base64 -w 0)"
+}

@@ -1,0 +1,50 @@
+# shellcheck shell=bash
+# What comes before a member runs another version of etcd.
+# shellcheck disable=SC2154
+KEPT_SNAPSHOTS=3
+
+# A copy of all data beside the data, whole and checked before it gets its name. The newest three are kept.
+snapshot() {
+  local folder=$volume_path/snapshots target checked
+  read_spec "$@"
+  lock
+  target=$folder/${spec[file]}
+  mkdir -p "$folder"
+  chmod 700 "$folder"
+  rm -f "$folder"/.new-*
+  require_space "$((spec[database-mib] + 64))" "$folder"
+  say "taking a snapshot into $target"
+  patience=${spec[timeout]}
+  etcdctl_at "$(own_client_url)" snapshot save "$folder/.new-${spec[file]}" >/dev/null 2>&1 || fail "the snapshot could not be taken; nothing was upgraded. Look at the member's log (journalctl -u etcd) and run again"
+  checked=$(snapshot_status "$folder/.new-${spec[file]}") || fail "the snapshot is damaged ($checked); nothing was upgraded: run again, and check this machine's disk"
+  chmod 600 "$folder/.new-${spec[file]}"
+  sync "$folder/.new-${spec[file]}"
+  mv -f "$folder/.new-${spec[file]}" "$target"
+  sync "$folder"
+  say "snapshot checked: $checked"
+  find "$folder" -name '*.db' -printf '%T@ %p\n' | sort -rn | tail -n "+$((KEPT_SNAPSHOTS + 1))" | cut -d ' ' -f 2- | xargs -r rm -f
+}
+
+# By the tool of the newer version; before 3.5, etcdctl has it.
+snapshot_status() {
+  local tool=$versions_path/${spec[version]}/etcdutl status
+  [[ -x $tool ]] || tool=$binaries_path/etcdctl
+  status=$(ETCDCTL_API=3 timeout "$patience" "$tool" snapshot status "$1" --write-out json 2>&1) || {
+    tail -n 1 <<<"$status" | cut -c1-300
+    return 1
+  }
+  # An old etcdctl prints its help and calls that a success.
+  sed -n 's/^{"hash":\([0-9]*\),"revision":\([0-9]*\),"totalKey":\([0-9]*\),.*/hash \1, revision \2, \3 keys/p' <<<"$status" | grep .
+}
+
+# Does 3.6 take what 3.5 has in its log and its old store? Prints "clean", "log" or "store".
+v2store() {
+  local said
+  read_spec "$@"
+  said=$(timeout "${spec[timeout]}" "$binaries_path/etcdutl" check v2store --data-dir "$data_path" 2>&1) && { echo clean && return 0; }
+  case $said in
+    *"custom v2 content in WAL"*) echo log ;;
+    *"custom content in v2store"*) echo store ;;
+    *) fail "etcdutl check v2store: $(tail -n 1 <<<"$said" | cut -c1-300)" ;;
+  esac
+}

@@ -1,0 +1,135 @@
+"""What a change of the stack means for a running cluster: what is refused, and what will be done, in words. Pure; works
+in a preview, where values may be unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pulumi.output import Unknown
+from pulumi.runtime.rpc import UNKNOWN
+
+from etcd_cluster.rollout.wanted import series
+from etcd_cluster.versions import change_refusal
+
+Inputs = Mapping[str, Any]
+
+
+def refusals(olds: Inputs, news: Inputs) -> list[str]:
+    """What of a change is refused: one text a reason, saying what to do. What is not known yet passes."""
+    found: list[str] = []
+    old, new = set(olds["members"]), set(news["members"])
+    if not old & new:
+        found.append(
+            f"members: {_names(new)}: none of {_names(old)} would be left, so this would be another cluster; keep at "
+            "least one member, or make a new stack"
+        )
+    if olds["tls"] and not news["tls"] and not news.get("allow_plaintext"):
+        found.append(
+            "tls: false: this cluster speaks TLS, and without it anyone who reaches its ports can read and change "
+            "everything; put it back to true, or set allowPlaintext: true as well"
+        )
+    refusal = change_refusal(olds["version"], news["version"])
+    return [*found, refusal] if refusal else found
+
+
+def plan(olds: Inputs, news: Inputs) -> list[str]:
+    """What an `up` will do to a running cluster, one sentence a step, in order; empty where nothing restarts."""
+    old, new = olds["members"], news["members"]
+    staying = [name for name in new if name in old]
+    return [
+        *_membership(old, new),
+        *_addresses(old, new),
+        *_tls(olds, news),
+        *_trust(olds, news),
+        *_version(olds, news, staying),
+        *_settings(olds, news, staying),
+    ]
+
+
+def first_plan(news: Inputs) -> list[str]:
+    return [f"{_names(news['members'])} form a cluster of etcd {news['version']}, started together"]
+
+
+def _membership(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    leaving, coming = [name for name in old if name not in new], [name for name in new if name not in old]
+    return [
+        *(f"{name} leaves the cluster (leadership moves away first), and is stopped; its data stays" for name in leaving),
+        *(f"{name} joins as a learner, gets all data, and is promoted" for name in coming),
+    ]
+
+
+def _addresses(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} moves from {old[name]} to {new[name]}: the cluster is told first, then it is restarted"
+        for name in new
+        if name in old and _known(new[name]) and _known(old[name]) and old[name] != new[name]
+    ]
+
+
+def _tls(olds: Inputs, news: Inputs) -> list[str]:
+    if olds["tls"] == news["tls"]:
+        return []
+    steps = [
+        "every member gets certificates, and is restarted once",
+        "every member moves to TLS towards the others: its peer URL is changed in the cluster, then it is restarted",
+        "every member moves to TLS towards clients: it is restarted. Clients change their endpoints to https now",
+    ]
+    if olds["tls"]:
+        steps = [
+            "every member leaves TLS towards clients: it is restarted. Clients change their endpoints to http now",
+            "every member leaves TLS towards the others: its peer URL is changed in the cluster, then it is restarted",
+            "every member is restarted without certificates",
+        ]
+    return [f"{step} (one at a time)" for step in steps]
+
+
+def _trust(olds: Inputs, news: Inputs) -> list[str]:
+    before, after = olds.get("authorities"), news.get("authorities")
+    if not (olds["tls"] and news["tls"]) or before == after or not _known(after) or not _known(before):
+        return []
+    added = [each for each in after or () if each not in (before or ())]
+    dropped = [each for each in before or () if each not in (after or ())]
+    steps: list[str] = []
+    if added:
+        steps.append("every member trusts the new authority as well as the old one, and is restarted (one at a time)")
+    if dropped:
+        steps.append("every member shows a certificate by the new authority, without a restart")
+        steps.append("every member ceases to trust the old authority, and is restarted (one at a time)")
+    return steps
+
+
+def _version(olds: Inputs, news: Inputs, staying: Sequence[str]) -> list[str]:
+    old, new = olds["version"], news["version"]
+    if old == new:
+        return []
+    names, before, after = _names(staying), series(old), series(new)
+    steps = ["a snapshot is taken and checked before the first member moves"]
+    if before != after:
+        steps.append(f"{names}: restarted once before, where their log could not be read by {after} (one at a time)")
+        if before == "3.5":
+            steps.append(f"{names}: checked for data of etcd's old v2 API")
+    steps.append(f"{names}: {old} -> {new}, one at a time, followers first, the leader last")
+    return steps
+
+
+def _settings(olds: Inputs, news: Inputs, staying: Sequence[str]) -> list[str]:
+    """Where the version changes too, the same restart brings both."""
+    changed = sorted(
+        key
+        for key in {*(olds.get("etcd") or {}), *(news.get("etcd") or {})}
+        if (olds.get("etcd") or {}).get(key) != (news.get("etcd") or {}).get(key)
+    )
+    if olds.get("size") != news.get("size"):
+        changed.append("the quota of the size")
+    if not changed or olds["version"] != news["version"]:
+        return []
+    return [f"{_names(staying)}: restarted for {', '.join(changed)}, one at a time, followers first, the leader last"]
+
+
+def _known(value: object) -> bool:
+    return not isinstance(value, Unknown) and value != UNKNOWN
+
+
+def _names(names: Any) -> str:
+    return ", ".join(sorted(names))

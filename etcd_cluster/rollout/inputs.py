@@ -1,0 +1,94 @@
+"""From a program's machines, settings and certificates to the Rollout's inputs, and to what the stack exports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+
+from etcd_cluster.certificates import ClusterCertificates
+from etcd_cluster.formation import Formation
+from etcd_cluster.machines import Machine
+from etcd_cluster.member.commands import Prepared, layout, leaf
+from etcd_cluster.member.render import Leaf, Member
+from etcd_cluster.pki import x509
+from etcd_cluster.settings import Settings
+
+
+def wanted_inputs(
+    cluster: str,
+    machines: Sequence[Machine],
+    settings: Settings,
+    formation: Formation,
+    certificates: ClusterCertificates | None,
+    prepared: Mapping[str, Prepared],
+) -> pulumi.Output[str]:
+    """What `Wanted.parse` reads, once all of it is known."""
+    everything: dict[str, Any] = {
+        "cluster": cluster,
+        "token": formation.token,
+        "version": _installed(machines, prepared),
+        "tls": settings.tls,
+        "options": dict(settings.options),
+        "user_options": dict(settings.user_options),
+        "quota_bytes": settings.size.quota_bytes,
+        "trusted": certificates.trusted_pem if certificates else "",
+        "order": [machine.name for machine in machines],
+        "members": {
+            machine.name: _member(machine, formation, certificates, prepared[machine.name]) for machine in machines
+        },
+        "delete_data": settings.delete_data,
+    }
+    return pulumi.Output.json_dumps(everything, sort_keys=True)
+
+
+def _installed(machines: Sequence[Machine], prepared: Mapping[str, Prepared]) -> pulumi.Output[str]:
+    """A demo on this machine may have fallen back to another version than was asked for."""
+    return prepared[machines[0].name].variables.apply(lambda variables: variables["version"])
+
+
+def _member(
+    machine: Machine, formation: Formation, certificates: ClusterCertificates | None, prepared: Prepared
+) -> dict[str, Any]:
+    name = machine.name
+    return {
+        "address": machine.address,
+        "ports": vars(machine.ports),
+        "layout": vars(layout(machine)),
+        "device": machine.device,
+        "founder": formation.founders.apply(lambda founders: founders.get(name, "")),
+        "prepare_line": prepared.command.create,
+        "prepare_variables": prepared.variables,
+        "server": leaf(certificates.servers[name]).apply(_pems) if certificates else None,
+        "peer": leaf(certificates.peers[name]).apply(_pems) if certificates else None,
+        "stays": machine.deleted_with is None,
+    }
+
+
+def _pems(of: Leaf) -> dict[str, str]:
+    return {"certificate": of.certificate, "key": of.key}
+
+
+def authority_fingerprints(trusted_pem: str) -> list[str]:
+    """Enough of each to tell them apart."""
+    return [x509.fingerprint(authority)[:16] for authority in x509.split_bundle(trusted_pem)]
+
+
+def describe(machines: Sequence[Machine], tls: bool) -> pulumi.Output[dict[str, dict[str, str]]]:
+    """Member name -> address and URLs, as the stack exports it."""
+
+    def described(addresses: Sequence[str]) -> dict[str, dict[str, str]]:
+        members = [
+            Member(machine.name, address, machine.ports) for machine, address in zip(machines, addresses, strict=True)
+        ]
+        return {
+            member.name: {
+                "address": member.address,
+                "clientUrl": member.client_url(tls),
+                "peerUrl": member.peer_url(tls),
+            }
+            for member in members
+        }
+
+    return pulumi.Output.all(*[machine.address for machine in machines]).apply(described)

@@ -1,0 +1,131 @@
+"""Runs scripts on the members' machines, over OpenSSH or here, and asks all of them what is there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.member import render
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.openssh import ChildProcesses, Completed, OpenSsh, SshError, parse_connection
+from etcd_cluster.rollout.observed import Host, Observation, combine, parse_host
+from etcd_cluster.rollout.plan import RefusedError
+from etcd_cluster.rollout.wanted import WantedMember
+
+OBSERVATION_SECONDS = 60
+STEP_SECONDS = 1800
+"""More than any step waits by itself."""
+
+Say = Callable[[str], None]
+
+
+class StepFailedError(EtcdClusterError):
+    """A script ended with an error on a machine. Its text is what the script said."""
+
+
+class MemberMachines:
+    """The machines of `members`, for as long as the context lasts. connections: member name -> SSH connection, in the
+    form of pulumi-command; a member without one is on this machine.
+
+    Raises `RefusedError` where SSH is needed and there is no `ssh` client.
+    """
+
+    def __init__(self, members: Mapping[str, WantedMember], connections: Mapping[str, Mapping[str, Any]]) -> None:
+        self._members = members
+        self._connections = {name: parse_connection(each) for name, each in connections.items()}
+        self._processes = ChildProcesses()
+        self._ssh = OpenSsh(self._processes)
+        self._context = ExitStack()
+        if self._connections and shutil.which("ssh") is None:
+            raise RefusedError("there is no `ssh` program here to reach the hosts with; install an OpenSSH client")
+
+    def __enter__(self) -> MemberMachines:
+        self._context.enter_context(self._ssh)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._context.close()
+
+    def run(
+        self,
+        name: str,
+        step: str,
+        line: str,
+        variables: Mapping[str, str],
+        say: Say | None = None,
+        timeout_seconds: int = STEP_SECONDS,
+    ) -> str:
+        """What the step prints. Raises `StepFailedError`, and `SshError` where the machine cannot be reached."""
+        script = render.script(step, self._members[name].layout, variables)
+        done: Completed
+        if name in self._connections:
+            done = self._ssh.run(
+                self._connections[name], line, stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds
+            )
+        else:
+            done = self._processes.run(
+                ["sh", "-c", line], stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds
+            )
+        if done.returncode != 0:
+            raise StepFailedError(_error(done.stderr) or f"{name}: {step} ended with {done.returncode}")
+        return done.stdout
+
+    def on_all(self, names: Sequence[str], do: Callable[[str], Any]) -> dict[str, Any]:
+        """`do` for every name, at once; its answers, or what it raised."""
+
+        def attempt(name: str) -> Any:
+            try:
+                return do(name)
+            except EtcdClusterError as error:
+                return error
+
+        with ThreadPoolExecutor(max(1, len(names))) as threads:
+            return dict(zip(names, threads.map(attempt, names), strict=True))
+
+    def observe(self, **asked: str) -> Observation:
+        """What is there now. asked: more to ask of every machine, as KEY=VALUE of observe.sh."""
+        hosts: dict[str, Host] = {}
+        told: dict[str, Mapping[str, str]] = {}
+        silent: dict[str, str] = {}
+
+        def note(answers: Mapping[str, Any]) -> None:
+            for name, answer in answers.items():
+                if isinstance(answer, SshError | StepFailedError):
+                    silent[name] = str(answer)
+                elif isinstance(answer, EtcdClusterError):
+                    raise answer
+                else:
+                    hosts[name], said = parse_host(answer)
+                    if said:
+                        told[name] = said
+
+        note(self.on_all(list(self._members), lambda name: self._observe(name, asked)))
+        followers = [name for name, host in hosts.items() if host.live and host.live.has_leader]
+        if not told and followers:
+            # The leader's machine is not among these, or cannot be reached.
+            note(self.on_all(followers[:1], lambda name: self._observe(name, {**asked, "tell": "yes"})))
+        return combine(hosts, told, silent)
+
+    def _observe(self, name: str, asked: Mapping[str, str]) -> str:
+        member = self._members[name]
+        words = {"member": name, **({"device": member.device} if member.device else {}), **asked}
+        line = render.command_line("observe", words)
+        return self.run(name, "observe", line, {}, timeout_seconds=OBSERVATION_SECONDS)
+
+
+def layout_of(directory: str | None) -> Layout:
+    """Everything below a folder of the caller's, or the system's standard places."""
+    return Layout.below(directory) if directory else Layout.system()
+
+
+def _error(said: str) -> str:
+    """From the script's own error on; what came before was shown as it came."""
+    position = said.rfind("error: ")
+    return said[position + len("error: ") :].strip() if position >= 0 else said.strip()[-2000:]

@@ -1,0 +1,267 @@
+"""What is there: the facts that machines and the leader tell, in types. Nothing is decided here."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from etcd_cluster.member.render import PeerSecurity, Security
+
+FOUNDING = "founding"
+"""In a history: the members that formed the cluster, before their ids were known."""
+
+
+@dataclass(frozen=True)
+class SeenFile:
+    """A file on a machine. content: of a private key, its SHA-256 sum."""
+
+    mode: str
+    owner: str
+    content: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class History:
+    """Up to where a member's log may hold what the next minor version cannot start from.
+
+    series: minor version that runs since `series_index`. members: ids, comma-separated, unchanged since
+    `members_index`. id: the member's own.
+    """
+
+    series: str = ""
+    series_index: int = 0
+    members: str = ""
+    members_index: int = 0
+    id: str = ""
+
+    def text(self) -> str:
+        return "".join(f"{name}={value}\n" for name, value in vars(self).items())
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a running member measures of itself. Indices are of raft's log."""
+
+    id: str
+    leads: bool
+    learner: bool
+    has_leader: bool
+    version: str
+    cluster_version: str
+    applied: int
+    committed: int
+    database_bytes: int
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine and the member on it. running, programs: version that runs, and that would be started; "" if none.
+
+    lacks: what only preparing the machine again can bring back. pending: its files may be newer than its process.
+    """
+
+    machine: str
+    token: str
+    data: bool
+    programs: str
+    running: str
+    pid: str
+    failed: bool
+    on_boot: bool
+    pending: bool
+    snapshot_index: int
+    history: History
+    versions: Sequence[str]
+    lacks: Sequence[str]
+    files: Mapping[str, SeenFile]
+    live: Live | None
+    clock: int
+    device_bytes: int
+    filesystem_bytes: int
+
+    @cached_property
+    def configuration(self) -> Mapping[str, Any]:
+        """etcd's configuration file; empty where there is none that can be read."""
+        file = next((file for path, file in self.files.items() if path.endswith("/etcd.yaml")), None)
+        try:
+            found = yaml.safe_load(file.content) if file else {}
+        except yaml.YAMLError:
+            found = {}
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def security(self) -> Security | None:
+        """How the member speaks by its configuration file; None without one."""
+        configuration = self.configuration
+        if "advertise-client-urls" not in configuration:
+            return None
+        peers = PeerSecurity.READY if "peer-transport-security" in configuration else PeerSecurity.PLAINTEXT
+        if str(configuration.get("initial-advertise-peer-urls", "")).startswith("https:"):
+            peers = PeerSecurity.TLS
+        return Security(str(configuration["advertise-client-urls"]).startswith("https:"), peers)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One member as the cluster lists it. name: "" until it has started once. peer_url: "" if there are several."""
+
+    id: str
+    name: str
+    peer_url: str
+    client_url: str
+    learner: bool
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The whole cluster at one time. hosts: member name -> machine; one that could not be asked is in `silent`, with
+    the reason. teller: whose machine told of members and of the healthy ones (ids): the leader's, if that can be asked;
+    None, and nothing told, where no member can agree with a majority."""
+
+    hosts: Mapping[str, Host]
+    silent: Mapping[str, str]
+    teller: str | None
+    members: Sequence[Listed]
+    healthy: frozenset[str]
+    alarms: Sequence[str] = ()
+
+    @property
+    def leader(self) -> str | None:
+        """The member that leads; None also where its machine cannot be asked."""
+        live = self.hosts[self.teller].live if self.teller else None
+        return self.teller if live and live.leads else None
+
+    @property
+    def voters(self) -> Sequence[Listed]:
+        return [member for member in self.members if not member.learner]
+
+    @property
+    def index(self) -> int:
+        """The end of the log, as far as any member knows."""
+        return max((host.live.committed for host in self.hosts.values() if host.live), default=0)
+
+    @property
+    def member_ids(self) -> str:
+        return ",".join(sorted(member.id for member in self.members))
+
+    def of(self, name: str) -> Listed | None:
+        """The member of that name, as the cluster lists it."""
+        return next((member for member in self.members if member.name == name), None)
+
+    def is_healthy(self, name: str) -> bool:
+        listed = self.of(name)
+        return listed is not None and listed.id in self.healthy
+
+
+def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
+    """What observe.sh printed, and what the leader's machine says of the cluster ("members", "health", "alarms")."""
+    facts: dict[str, str] = {}
+    lacks: list[str] = []
+    files: dict[str, SeenFile] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition("=")
+        if name == "lacks":
+            lacks.append(value)
+        elif name.startswith("file:"):
+            mode, owner, *content = value.split(" ")
+            files[name.removeprefix("file:")] = SeenFile(mode, owner, _decoded("".join(content)))
+        elif name.startswith("key:"):
+            mode, owner, digest = value.split(" ")
+            files[name.removeprefix("key:")] = SeenFile(mode, owner, digest)
+        else:
+            facts[name] = value
+    history = History(
+        series=facts.get("history_series", ""),
+        series_index=_integer(facts.get("history_series_index")),
+        members=facts.get("history_members", ""),
+        members_index=_integer(facts.get("history_members_index")),
+        id=facts.get("history_id", ""),
+    )
+    host = Host(
+        machine=facts.get("machine", ""),
+        token=facts.get("token", ""),
+        data="data" in facts,
+        programs=facts.get("programs", ""),
+        running=facts.get("running", ""),
+        pid=facts.get("pid", ""),
+        failed="failed" in facts,
+        on_boot="on_boot" in facts,
+        pending="pending" in facts,
+        snapshot_index=_integer(facts.get("snapshot")),
+        history=history,
+        versions=facts.get("versions", "").split(),
+        lacks=lacks,
+        files=files,
+        live=_live(facts),
+        clock=_integer(facts.get("clock")),
+        device_bytes=_integer(facts.get("device_bytes")),
+        filesystem_bytes=_integer(facts.get("filesystem_bytes")),
+    )
+    return host, {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
+
+
+def combine(
+    hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], silent: Mapping[str, str]
+) -> Observation:
+    """One observation of what each machine said. Of several that told of the cluster, the one counts that can answer."""
+    nothing = Observation(hosts, silent, None, (), frozenset())
+    for name, said in told.items():
+        members = parse_members(said.get("members", ""))
+        healthy = parse_health(said.get("health", ""), members)
+        live = hosts[name].live
+        if members and live is not None and live.id in healthy:
+            alarms = said.get("alarms", "").splitlines()
+            return replace(nothing, teller=name, members=members, healthy=healthy, alarms=alarms)
+    return nothing
+
+
+def parse_members(text: str) -> list[Listed]:
+    """`etcdctl member list --write-out json`; nothing where there was no answer."""
+    return [
+        Listed(
+            id=f"{each['ID']:x}",
+            name=each.get("name", ""),
+            peer_url=each["peerURLs"][0] if len(each.get("peerURLs", [])) == 1 else "",
+            client_url=(each.get("clientURLs") or [""])[0],
+            learner=bool(each.get("isLearner")),
+        )
+        for each in (json.loads(text)["members"] if text else [])
+    ]
+
+
+def parse_health(text: str, members: Sequence[Listed]) -> frozenset[str]:
+    """`etcdctl endpoint health --cluster --write-out json` -> ids of the members that answer a consistent read."""
+    answers = json.loads(text) if text.startswith("[") else []
+    healthy = {each["endpoint"] for each in answers if each["health"]}
+    return frozenset(member.id for member in members if member.client_url in healthy)
+
+
+def _live(facts: Mapping[str, str]) -> Live | None:
+    if not facts.get("id"):
+        return None
+    return Live(
+        id=facts["id"],
+        leads=facts.get("is_leader") == "1",
+        learner=facts.get("is_learner") == "1",
+        has_leader=facts.get("has_leader") == "1",
+        version=facts.get("version", ""),
+        cluster_version=facts.get("cluster_version", ""),
+        applied=_integer(facts.get("proposals_applied_total")),
+        committed=_integer(facts.get("proposals_committed_total")),
+        database_bytes=_integer(facts.get("database_bytes")),
+    )
+
+
+def _decoded(encoded: str) -> str:
+    return base64.b64decode(encoded).decode(errors="replace")
+
+
+def _integer(text: str | None) -> int:
+    """Metrics come as floats, such as 1.234567e+06."""
+    return int(float(text)) if text else 0

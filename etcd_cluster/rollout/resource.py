@@ -1,0 +1,262 @@
+"""The Rollout resource: what a cluster should be, brought about by looking, doing one thing, and looking again.
+
+State contract: Pulumi's state names this module and its classes. Moving or renaming one orphans existing stacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    Resource,
+    ResourceProvider,
+    UpdateResult,
+)
+from pulumi.output import Unknown
+from pulumi.runtime.rpc import UNKNOWN
+from pulumi_command.remote import ConnectionArgs
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.member import render
+from etcd_cluster.openssh import SshError
+from etcd_cluster.rollout import changes
+from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
+from etcd_cluster.rollout.observed import Observation
+from etcd_cluster.rollout.plan import Act, Call, Memory, RefusedError, Wait, next_act
+from etcd_cluster.rollout.wanted import Wanted, WantedMember
+
+Properties = dict[str, Any]
+
+SHOWN = ("version", "tls", "size", "etcd", "members", "authorities", "allow_plaintext")
+"""What a reviewer sees change."""
+INPUTS = (*SHOWN, "wanted", "connections", "plan", "drift")
+LOOK_AGAIN_SECONDS = 0.3
+REMOVE_SECONDS = 120
+
+
+class RolloutProvider(ResourceProvider):
+    """Refuses in the preview what cannot be done safely; in an `up`, looks for drift, and does what is left to do."""
+
+    serialize_as_secret_always = False  # pickled by reference: nothing is captured
+
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
+        news = dict(news)
+        looks = news.pop("looks")
+        failures = [CheckFailure("", text) for text in changes.refusals(olds, news)] if olds else []
+        steps = changes.plan(olds, news) if olds else changes.first_plan(news)
+        news["plan"] = steps or list(olds.get("plan") or [])
+        news["drift"] = drift(news) if olds and looks and not failures and not _changed(olds, news) else ""
+        return CheckResult(news, failures)
+
+    def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
+        return DiffResult(changes=_changed(olds, news) or bool(news["drift"]), replaces=[])
+
+    def create(self, props: Properties) -> CreateResult:
+        wanted = Wanted.parse(props["wanted"])
+        with MemberMachines(wanted.members, props["connections"]) as machines:
+            roll_out(wanted, machines, Memory(forming=True))
+        return CreateResult(wanted.token, _inputs(props))
+
+    def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
+        wanted, before = Wanted.parse(news["wanted"]), Wanted.parse(olds["wanted"])
+        leaving = {name: member for name, member in before.members.items() if name not in wanted.members}
+        connections = {**{name: olds["connections"][name] for name in leaving if name in olds["connections"]}}
+        everywhere = {**leaving, **wanted.members}
+        with MemberMachines(everywhere, {**connections, **news["connections"]}) as machines:
+            roll_out(wanted, machines, Memory())
+            remove(leaving, machines, before, delete_data=False)
+        return UpdateResult(_inputs(news))
+
+    def delete(self, _id: str, props: Properties) -> None:
+        wanted = Wanted.parse(props["wanted"])
+        with MemberMachines(wanted.members, props["connections"]) as machines:
+            remove(wanted.members, machines, wanted, delete_data=wanted.delete_data)
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        return ReadResult(id_, props, _inputs(props))
+
+
+def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> None:
+    """Looks, does the next thing, and looks again, until there is nothing left to do.
+
+    Raises `RefusedError` where the next thing must not be done, and `StepFailedError` where it failed. What was done
+    until then is done; the next run goes on from there.
+    """
+    looked_at = time.monotonic()
+    while True:
+        seen = machines.observe()
+        act = next_act(wanted, seen, memory)
+        if act is None:
+            return
+        if isinstance(act, Wait):
+            _wait(act, seen, machines, memory, time.monotonic() - looked_at)
+        else:
+            memory.waited.clear()
+            _carry_out(act, wanted, seen, machines, memory)
+        looked_at = time.monotonic()
+
+
+def _wait(wait: Wait, seen: Observation, machines: MemberMachines, memory: Memory, passed: float) -> None:
+    waited = memory.waited.get(wait.problem, 0.0) + max(passed, LOOK_AGAIN_SECONDS)
+    memory.waited[wait.problem] = waited
+    if waited > wait.seconds:
+        raise RefusedError(f"{wait.problem} (after {wait.seconds} seconds){_log_of(wait.member, seen, machines)}")
+    time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _log_of(member: str | None, seen: Observation, machines: MemberMachines) -> str:
+    if member is None or member not in seen.hosts:
+        return ""
+    with contextlib.suppress(EtcdClusterError):
+        return "\n" + machines.run(member, "log", render.command_line("log", {"member": member}), {}).strip()
+    return ""
+
+
+def _carry_out(act: Act, wanted: Wanted, seen: Observation, machines: MemberMachines, memory: Memory) -> None:
+    """All calls of an act at once; then raises the first failure."""
+    calls = {call.member: call for call in act.calls}
+
+    def do(name: str) -> str:
+        call = calls[name]
+        return machines.run(name, call.step, _line(call), _variables(call, wanted), say)
+
+    answers = machines.on_all(list(calls), do)
+    for name, answer in answers.items():
+        if isinstance(answer, StepFailedError):
+            raise StepFailedError(f"{answer}\nThe run stopped there; the next `up` starts with {name}")
+        if isinstance(answer, EtcdClusterError):
+            raise answer
+        memory.note(calls[name], answer, index=seen.index)
+
+
+def _line(call: Call) -> str:
+    if call.step == "prepare":
+        return call.spec["line"]
+    return render.command_line(call.step, {"member": call.member, **call.spec})
+
+
+def _variables(call: Call, wanted: Wanted) -> Mapping[str, str]:
+    if call.step == "prepare":
+        return wanted.members[call.member].prepare_variables
+    manifest = "\n".join(f"{file.mode} {file.owner} {file.path} {render.encode(file.content)}" for file in call.files)
+    history = render.encode(call.history.text()) if call.history else ""
+    return {"manifest": manifest, "history": history}
+
+
+def remove(
+    members: Mapping[str, WantedMember], machines: MemberMachines, cluster: Wanted, *, delete_data: bool
+) -> None:
+    """Stops members and takes programs and keys off their machines, all at once; their data stays, unless that was given
+    up by name. A machine that does not answer is reported, and not waited for: it may be gone for good."""
+    names = [name for name, member in members.items() if member.stays]
+    words = {"data": "delete" if delete_data else "keep", "members": str(len(cluster.members))}
+
+    def do(name: str) -> str:
+        line = render.command_line("remove", {"member": name, **words})
+        return machines.run(name, "remove", line, {}, say, timeout_seconds=REMOVE_SECONDS)
+
+    for name, answer in machines.on_all(names, do).items():
+        if isinstance(answer, SshError):
+            say(
+                f"warning: {name}: not stopped there, and nothing removed: {answer}. If the machine comes back, stop "
+                "etcd on it (systemctl disable --now etcd); its data is still there"
+            )
+        elif isinstance(answer, EtcdClusterError):
+            raise answer
+
+
+def drift(news: Properties) -> str:
+    """What an `up` would do although nothing was changed in the stack: what was changed by hand, or broke. "" if nothing.
+
+    A cluster that is just busy, or cannot be asked, has drifted as well: the update then says why.
+    """
+    wanted = Wanted.parse(news["wanted"])
+    with MemberMachines(wanted.members, news["connections"]) as machines:
+        try:
+            act = next_act(wanted, machines.observe(), Memory())
+        except EtcdClusterError as error:
+            return str(error)
+    return "" if act is None else act.problem if isinstance(act, Wait) else act.text
+
+
+def say(line: str) -> None:
+    """The engine shows what a provider writes to standard error. If it is gone, the work goes on all the same."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
+    return any(not _same(olds.get(name), news.get(name)) for name in (*SHOWN, "wanted", "connections"))
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Unknown is not the same as anything. What is absent is as good as empty."""
+    if isinstance(new, Unknown) or new == UNKNOWN:
+        return False
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(_same(old.get(key), new.get(key)) for key in old.keys() | new.keys())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(_same(*pair) for pair in zip(old, new, strict=True))
+    return (old or None) == (new or None)
+
+
+def _inputs(props: Mapping[str, Any]) -> Properties:
+    return {name: props.get(name) for name in INPUTS}
+
+
+class Rollout(Resource, module="cluster", name="Rollout"):
+    """Brings a cluster to what it should be.
+
+    version, tls, size, etcd (settings of the user's): as asked. members: member name -> address.
+    authorities: fingerprints of the authorities to trust. allow_plaintext: TLS may be given up.
+    wanted: all of it with every file and key, the JSON text that `Wanted.parse` reads (secret).
+    connections: member name -> SSH connection (secret; none here on this machine).
+    Set by the provider: plan (what a change does, a sentence a step), drift (what was found changed by hand).
+    """
+
+    plan: pulumi.Output[list[str]]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str,
+        tls: bool,
+        size: str,
+        etcd: Mapping[str, Any],
+        members: Mapping[str, pulumi.Input[str]],
+        authorities: pulumi.Input[list[str]],
+        allow_plaintext: bool,
+        wanted: pulumi.Input[str],
+        connections: Mapping[str, ConnectionArgs],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        super().__init__(
+            RolloutProvider(),
+            name,
+            {
+                "version": version,
+                "tls": tls,
+                "size": size,
+                "etcd": dict(etcd),
+                "members": members,
+                "authorities": authorities,
+                "allow_plaintext": allow_plaintext,
+                "wanted": pulumi.Output.secret(wanted),
+                "connections": pulumi.Output.secret(connections),
+                "looks": not pulumi.runtime.is_dry_run(),
+                "plan": None,
+                "drift": None,
+            },
+            opts,
+        )

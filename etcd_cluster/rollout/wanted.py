@@ -1,0 +1,186 @@
+"""What a cluster should be, with every value known, as the Rollout resource keeps it; and the files that follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from etcd_cluster import options
+from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member import render
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.render import Leaf, Member, MemberSpec, Security
+from etcd_cluster.pki import x509
+from etcd_cluster.versions import Version
+
+UNIT_PATH = "/etc/systemd/system/etcd.service"
+PROFILE_PATH = "/etc/profile.d/etcd.sh"
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a member. owner: "root", or "member" for whoever etcd runs as there."""
+
+    path: str
+    mode: str
+    owner: str
+    content: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class WantedMember:
+    """One member.
+
+    founder: id of the machine that formed the cluster as this member; "" if it came later.
+    prepare: the line and the shell variables that make its machine ready.
+    stays: its machine outlives `destroy`, so that the member is stopped there.
+    """
+
+    name: str
+    address: str
+    ports: Ports
+    layout: Layout
+    device: str
+    founder: str
+    prepare_line: str
+    prepare_variables: Mapping[str, str]
+    server: Leaf | None
+    peer: Leaf | None
+    stays: bool
+
+    @property
+    def member(self) -> Member:
+        return Member(self.name, self.address, self.ports)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The whole cluster. `members` is in the order in which they are rolled, all else being equal.
+
+    options: of the server, complete, for `version`. user_options, quota_bytes: what they are made of for another one.
+    trusted: PEM of every authority to trust, newest first.
+    """
+
+    cluster: str
+    token: str
+    version: str
+    tls: bool
+    options: Mapping[str, object]
+    user_options: Mapping[str, object]
+    quota_bytes: int
+    trusted: Sequence[str]
+    members: Mapping[str, WantedMember]
+    delete_data: bool
+
+    @staticmethod
+    def parse(text: str) -> Wanted:
+        """From the JSON text that is the resource's input."""
+        properties: Mapping[str, Any] = json.loads(text)
+        return Wanted(
+            cluster=properties["cluster"],
+            token=properties["token"],
+            version=properties["version"],
+            tls=bool(properties["tls"]),
+            options=properties["options"],
+            user_options=properties["user_options"],
+            quota_bytes=properties["quota_bytes"],
+            trusted=x509.split_bundle(properties.get("trusted") or ""),
+            members={name: _member(name, properties["members"][name]) for name in properties["order"]},
+            delete_data=bool(properties["delete_data"]),
+        )
+
+    @cached_property
+    def security(self) -> Security:
+        return Security.of(self.tls)
+
+    @cached_property
+    def issuers(self) -> Sequence[str]:
+        """Those of the trusted authorities that signed the members' certificates."""
+        leaves = [leaf.certificate for member in self.members.values() for leaf in (member.server, member.peer) if leaf]
+        return [authority for authority in self.trusted if any(x509.signed_by(leaf, authority) for leaf in leaves)]
+
+    def server_options(self, version: str) -> Mapping[str, object]:
+        """etcd's own settings for a member that (still) runs `version`: of the user's, those that it knows."""
+        if version == self.version:
+            return self.options
+        known: dict[str, object] = {}
+        for key, value in self.user_options.items():
+            try:
+                known |= {key: options.validate({key: value}, version)[key]}
+            except ConfigurationError:
+                continue
+        return {**options.defaults(version), "quota-backend-bytes": self.quota_bytes, **known}
+
+    def spec(self, name: str, security: Security, version: str, **overrides: object) -> MemberSpec:
+        """What a member's configuration is made of. overrides: server options for this once."""
+        member = self.members[name]
+        return MemberSpec(
+            cluster=self.cluster,
+            token=self.token,
+            member=member.member,
+            layout=member.layout,
+            options={**self.server_options(version), **{key.replace("_", "-"): it for key, it in overrides.items()}},
+            security=security,
+            dedicated_disk=bool(member.device),
+        )
+
+    def leaf_files(self, name: str) -> list[File]:
+        """Certificates and keys, which etcd reads again for every handshake."""
+        member, files = self.members[name], list[File]()
+        for side, leaf in (("server", member.server), ("peer", member.peer)):
+            if leaf is not None:
+                path = f"{member.layout.pki}/{side}"
+                files += [File(f"{path}.key", "400", "member", leaf.key)]
+                files += [File(f"{path}.crt", "444", "member", leaf.certificate)]
+        return files
+
+    def start_files(self, name: str, spec: MemberSpec, trusted: Sequence[str]) -> list[File]:
+        """What etcd, or systemd, reads at a start only."""
+        layout = self.members[name].layout
+        files = [File(f"{layout.configuration}/etcd.yaml", "640", "member", render.etcd_configuration(spec))]
+        if trusted:
+            files += [File(f"{layout.pki}/ca.crt", "444", "member", "".join(trusted))]
+        if layout.supervisor == "systemd":
+            files += [File(UNIT_PATH, "644", "root", render.systemd_unit(spec))]
+        return files
+
+    def other_files(self, name: str, spec: MemberSpec) -> list[File]:
+        """What serves people only."""
+        if self.members[name].layout.supervisor != "systemd":
+            return []
+        return [File(PROFILE_PATH, "644", "root", render.administrator_profile(spec))]
+
+    def bootstrap_file(self, name: str, spec: MemberSpec, state: str, peer_urls: Mapping[str, str]) -> File:
+        """What a member without data starts from. state: "new" or "existing". peer_urls: member name -> URL."""
+        cluster = ",".join(f"{member}={url}" for member, url in peer_urls.items())
+        content = render.etcd_configuration(spec, {"initial-cluster": cluster, "initial-cluster-state": state})
+        return File(f"{self.members[name].layout.configuration}/bootstrap.yaml", "640", "member", content)
+
+
+def series(version: str) -> str:
+    """"3.6" for "3.6.16"; "" for ""."""
+    return Version.parse(version).series if version else ""
+
+
+def _member(name: str, properties: Mapping[str, Any]) -> WantedMember:
+    return WantedMember(
+        name=name,
+        address=properties["address"],
+        ports=Ports(**properties["ports"]),
+        layout=Layout(**properties["layout"]),
+        device=properties.get("device") or "",
+        founder=properties.get("founder") or "",
+        prepare_line=properties["prepare_line"],
+        prepare_variables=properties["prepare_variables"],
+        server=_leaf(properties.get("server")),
+        peer=_leaf(properties.get("peer")),
+        stays=bool(properties["stays"]),
+    )
+
+
+def _leaf(properties: Mapping[str, str] | None) -> Leaf | None:
+    return Leaf(properties["certificate"], properties["key"]) if properties else None
