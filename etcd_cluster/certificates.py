@@ -16,6 +16,7 @@ from etcd_cluster.pki import (
     CertificateAuthorityArgs,
     Profile,
 )
+from etcd_cluster.pki.x509 import AUTHORITY_OVERLAP_HOURS
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -29,14 +30,26 @@ class ClusterCertificates:
     peers: Mapping[str, Certificate]
     client: Certificate
 
+    @property
+    def trusted_pem(self) -> pulumi.Output[str]:
+        """What members and clients trust, newest first: the authority, and in an overlap the one before it."""
+        return self.authority.trusted_pem
+
 
 def issue_certificates(
-    cluster: str, machines: Sequence[Machine], own_authority: Authority | None, opts: pulumi.ResourceOptions
+    cluster: str,
+    machines: Sequence[Machine],
+    own_authority: Authority | None,
+    opts: pulumi.ResourceOptions,
+    rotation: int = 0,
+    overlap_hours: int = AUTHORITY_OVERLAP_HOURS,
 ) -> ClusterCertificates:
-    """Registers the certificates of `cluster`. Without an authority of the caller's own, one is made."""
+    """Registers the certificates of `cluster`. Without an authority of the caller's own, one is made, and rotated."""
     authority = own_authority
     if authority is None:
-        args = CertificateAuthorityArgs(common_name=f"{cluster} etcd authority")
+        args = CertificateAuthorityArgs(
+            common_name=f"{cluster} etcd authority", rotation=rotation, overlap_hours=overlap_hours
+        )
         authority = CertificateAuthority(f"{cluster}-authority", args, opts).authority
     signed_by = authority
 
@@ -49,6 +62,7 @@ def issue_certificates(
         authority,
         servers={machine.name: leaf(machine, "server") for machine in machines},
         peers={machine.name: leaf(machine, "peer") for machine in machines},
+        # A client is signed by the authority's client pair: in an overlap, by the new one.
         client=Certificate(
             f"{cluster}-client", CertificateArgs(authority, common_name="client", profile="client"), opts
         ),

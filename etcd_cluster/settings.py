@@ -12,6 +12,7 @@ from etcd_cluster.install.sources import DEFAULT_MIRROR
 from etcd_cluster.machines import Machines
 from etcd_cluster.machines.machine import ProvisionedMachines
 from etcd_cluster.pki import Authority
+from etcd_cluster.pki.x509 import AUTHORITY_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
 from etcd_cluster.sizes import MIB, Size, SizeName, size_named
 
 MEMBER_COUNTS = (1, 3, 5, 7)
@@ -49,10 +50,13 @@ class EtcdClusterArgs:
     version: of etcd, default the newest 3.6 patch known here; 3.4.9 to 3.7.
     tls: mutual TLS for clients and peers, default True.
     authority: signs the certificates; default one made for this cluster, valid 10 years.
+    authority_rotation: raise it to rotate that one in the next `up`; default 0. By age, it is rotated without.
+    authority_overlap_hours: how long clients of the old one go on after a rotation; default 720, and 0 for not at all.
     install: where etcd's programs come from.
     etcd: settings of the server by their own names, such as {"heartbeat-interval": 200}.
     allow_undersized: accept machines below the size's row.
     allow_unsafe_version: accept a version that is known to corrupt data.
+    allow_plaintext: let a cluster that speaks TLS give it up.
     delete_data: on destroy, delete etcd's data as well; disks that a cloud platform makes go by its own argument.
     """
 
@@ -62,10 +66,13 @@ class EtcdClusterArgs:
     version: str = versions.DEFAULT_VERSION
     tls: bool = True
     authority: Authority | None = None
+    authority_rotation: int = 0
+    authority_overlap_hours: int = AUTHORITY_OVERLAP_HOURS
     install: Install = field(default_factory=Install)
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     allow_undersized: bool = False
     allow_unsafe_version: bool = False
+    allow_plaintext: bool = False
     delete_data: bool = False
 
 
@@ -81,7 +88,10 @@ class Settings:
     user_options: Mapping[str, object]
     install: Install
     install_source: InstallSource
+    authority_rotation: int
+    authority_overlap_hours: int
     allow_undersized: bool
+    allow_plaintext: bool
     delete_data: bool
     warnings: Sequence[str]
 
@@ -99,6 +109,7 @@ def validate(args: EtcdClusterArgs) -> Settings:
     _require_quota_in_memory(server_options["quota-backend-bytes"], size)
     if isinstance(args.machines, ProvisionedMachines):
         args.machines.require_usable(size, allow_undersized=args.allow_undersized, delete_data=args.delete_data)
+    _validate_rotation(args)
     if not args.tls:
         warnings = [*warnings, "tls: false: anyone who reaches this cluster's ports can read and change everything"]
     return Settings(
@@ -110,7 +121,10 @@ def validate(args: EtcdClusterArgs) -> Settings:
         user_options=user_options,
         install=_validate_install(args.install),
         install_source=_install_source(args.install, args.machines.platform),
+        authority_rotation=args.authority_rotation,
+        authority_overlap_hours=args.authority_overlap_hours,
         allow_undersized=args.allow_undersized,
+        allow_plaintext=args.allow_plaintext,
         delete_data=args.delete_data,
         warnings=warnings,
     )
@@ -137,6 +151,23 @@ def _require_quota_in_memory(quota_bytes: object, size: Size) -> None:
             f"more than the memory of size {size.name} ({size.minimum_memory_mib} MiB)",
             f"leave it out for {size.quota_bytes}, or choose a larger size",
         )
+
+
+def _validate_rotation(args: EtcdClusterArgs) -> None:
+    for key, value, default, maximum in (
+        ("authorityRotation", args.authority_rotation, 0, MAX_ROTATION),
+        ("authorityOverlapHours", args.authority_overlap_hours, AUTHORITY_OVERLAP_HOURS, MAX_OVERLAP_HOURS),
+    ):
+        if not 0 <= value <= maximum:
+            raise ConfigurationError(key, value, "out of range", f"write a whole number from 0 to {maximum}")
+        if args.authority is not None and value != default:
+            raise ConfigurationError(
+                key,
+                value,
+                "the authority is your own, and is not rotated from here",
+                "leave it out; give the new one with Authority.from_pem and the old one as its also_trusted_pem, or "
+                "raise rotation in the CertificateAuthorityArgs of one that Pulumi made",
+            )
 
 
 def _install_source(install: Install, platform: str) -> InstallSource:

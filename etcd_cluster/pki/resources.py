@@ -5,7 +5,7 @@ of every URN. Moving or renaming one orphans the certificates of existing stacks
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, cast
@@ -25,16 +25,24 @@ from pulumi.dynamic import (
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
-from etcd_cluster.pki import x509
+from etcd_cluster.pki import rotation, x509
+from etcd_cluster.pki.rotation import Schedule
 from etcd_cluster.pki.x509 import KeyAlgorithm, KeyPair, PkiError, Profile
 
 Properties = dict[str, Any]
 
-_AUTHORITY_INPUTS = ("common_name", "key_algorithm", "validity_hours")
+# What an authority is made of, for good.
+_AUTHORITY_CONTENT = ("common_name", "key_algorithm", "validity_hours")
+# Where its rotation stands. In states from before there were rotations, none of it is there.
+_SCHEDULE = tuple(each.name for each in fields(Schedule))
+_AUTHORITY_INPUTS = (*_AUTHORITY_CONTENT, "overlap_hours", *_SCHEDULE)
+_NEVER_ROTATED: Properties = {"rotation": 0, "rotated_at": "", "drop_after": ""}
 # What a leaf is made of. Not the authority's key: that one cannot change without its certificate.
 _LEAF_CONTENT = ("authority_certificate_pem", "common_name", "profile", "hosts", "validity_hours")
 _LEAF_INPUTS = (*_LEAF_CONTENT, "authority_private_key_pem", "renew_after")
 _OUTPUTS = ("certificate_pem", "private_key_pem", "not_after", "fingerprint")
+_CLIENT_PAIR = ("client_certificate_pem", "client_private_key_pem")
+_AUTHORITY_OUTPUTS = (*_OUTPUTS, "trusted_pem", *_CLIENT_PAIR)
 
 
 def current_time() -> datetime:
@@ -42,42 +50,83 @@ def current_time() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def _unset() -> Any:
+    return None
+
+
 @dataclass(frozen=True)
 class Authority:
     """What signs leaves: a CertificateAuthority's, or the user's own.
 
-    certificate_pem: the authority's certificate, one PEM block.
+    certificate_pem: the certificate of what signs servers and peers, one PEM block.
     private_key_pem: its RSA or ECDSA private key, unencrypted PEM; always a Pulumi secret.
+    trusted_pem: every certificate to trust, newest first; default certificate_pem alone. Two, in an overlap.
+    client_certificate_pem, `client_private_key_pem`: the pair that signs clients; default the first pair. In an
+        overlap it is the new authority's.
     """
 
     certificate_pem: pulumi.Output[str]
     private_key_pem: pulumi.Output[str]
+    trusted_pem: pulumi.Output[str] = field(default_factory=_unset)
+    client_certificate_pem: pulumi.Output[str] = field(default_factory=_unset)
+    client_private_key_pem: pulumi.Output[str] = field(default_factory=_unset)
+
+    def __post_init__(self) -> None:
+        defaults = {
+            "trusted_pem": self.certificate_pem,
+            "client_certificate_pem": self.certificate_pem,
+            "client_private_key_pem": self.private_key_pem,
+        }
+        for name, default in defaults.items():
+            if vars(self)[name] is None:
+                object.__setattr__(self, name, default)
 
     @staticmethod
-    def from_pem(certificate_pem: pulumi.Input[str], private_key_pem: pulumi.Input[str]) -> "Authority":
-        """The user's own authority. Every Certificate checks it, already in the preview if it is known."""
-        return Authority(pulumi.Output.from_input(certificate_pem), pulumi.Output.secret(private_key_pem))
+    def from_pem(
+        certificate_pem: pulumi.Input[str],
+        private_key_pem: pulumi.Input[str],
+        also_trusted_pem: pulumi.Input[str] = "",
+    ) -> "Authority":
+        """The user's own authority. Every Certificate checks it, already in the preview if it is known.
+
+        also_trusted_pem: certificates that stay trusted besides; default none. To rotate, give the new authority with
+            the old one here, and leave that out once every client has certificates of the new one.
+        """
+        certificate = pulumi.Output.from_input(certificate_pem)
+        trusted = pulumi.Output.all(certificate, also_trusted_pem).apply(lambda pems: _trusted(*pems))
+        return Authority(certificate, pulumi.Output.secret(private_key_pem), trusted)
+
+    @property
+    def for_clients(self) -> "Authority":
+        """The same, with what signs clients in the first place."""
+        return Authority(self.client_certificate_pem, self.client_private_key_pem, self.trusted_pem)
 
 
 @dataclass(frozen=True)
 class CertificateAuthorityArgs:
-    """Inputs of CertificateAuthority. None can be changed later.
+    """Inputs of CertificateAuthority. The first three cannot be changed later.
 
     common_name: subject of the certificate, 1 to 64 characters.
     key_algorithm: RSA-2048 (default) or ECDSA-P256.
     validity_hours: lifetime in hours, 24 to 219,000; default 87,600 (10 years).
+    rotation: raise it to rotate the authority in the next `up`; default 0.
+    overlap_hours: how long the old authority stays trusted after a rotation, 0 to 8,760; default 720 (30 days), cut
+        to half of what it has left. 0 drops it at once. Lowered during an overlap, it ends that the sooner.
     """
 
     common_name: pulumi.Input[str]
     key_algorithm: pulumi.Input[KeyAlgorithm] = "RSA-2048"
     validity_hours: pulumi.Input[int] = x509.AUTHORITY_VALIDITY_HOURS
+    rotation: pulumi.Input[int] = 0
+    overlap_hours: pulumi.Input[int] = x509.AUTHORITY_OVERLAP_HOURS
 
 
 @dataclass(frozen=True)
 class CertificateArgs:
     """Inputs of Certificate.
 
-    authority: what signs it: `CertificateAuthority.authority`, or `Authority.from_pem`.
+    authority: what signs it: `CertificateAuthority.authority`, or `Authority.from_pem`. A client is signed by its
+        client pair.
     common_name: subject of the certificate, 1 to 64 characters; of a client, its user name in etcd's RBAC.
     profile: server or peer (both serverAuth and clientAuth), or client (clientAuth).
     hosts: DNS names and IP addresses it is reached by, in any order. Server and peer need some, client none.
@@ -92,37 +141,53 @@ class CertificateArgs:
 
 
 class CertificateAuthorityProvider(ResourceProvider):
-    """Makes an authority once and keeps it: another one would cut off every member and client."""
+    """Makes an authority and keeps it, until a rotation is asked for or due. Then two are trusted for a time.
+
+    `check` decides, so that a preview shows it: a new `rotated_at` makes the new authority, which signs clients at
+    once; an emptied `drop_after` ends the overlap, and it signs the rest as well. An interrupted step is decided anew.
+    """
 
     serialize_as_secret_always = False  # pickled by reference: nothing is captured
 
     def check(self, _olds: Properties, news: Properties) -> CheckResult:
+        now = current_time()
         checked = _Checked(news)
         checked.normalise("common_name", x509.valid_common_name)
         checked.normalise("key_algorithm", x509.valid_key_algorithm)
         checked.normalise("validity_hours", _at_most(x509.MAX_AUTHORITY_VALIDITY_HOURS))
-        for name in _differing(_olds, checked.inputs, [name for name in _AUTHORITY_INPUTS if name in _olds]):
+        checked.normalise("rotation", _or_default(0, x509.valid_rotation))
+        checked.normalise("overlap_hours", _or_default(x509.AUTHORITY_OVERLAP_HOURS, x509.valid_overlap_hours))
+        for name in _differing(_olds, checked.inputs, [name for name in _AUTHORITY_CONTENT if name in _olds]):
             checked.verify(name, partial(_refuse_change, name, _olds[name]), name)
+        if not checked.failures:
+            checked.derive("rotation", partial(_schedule, _olds, checked.inputs, now))
         return checked.result()
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
-        return DiffResult(changes=False, replaces=[])
+        changes = _differing({**_NEVER_ROTATED, **_olds}, _news, list(_NEVER_ROTATED))
+        return DiffResult(changes=bool(changes), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
-        authority = x509.create_authority(
-            props["common_name"],
-            key_algorithm=props["key_algorithm"],
-            validity_hours=props["validity_hours"],
-            now=current_time(),
-        )
-        outs = {**_only(_AUTHORITY_INPUTS, props), **_outputs(authority)}
+        authority = _new_authority(props)
+        outs = {**_only(_AUTHORITY_INPUTS, props), **_authority_outputs(authority, authority)}
         return CreateResult(outs["fingerprint"], outs)
 
     def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
-        return UpdateResult(_only((*_AUTHORITY_INPUTS, *_OUTPUTS), _olds))
+        olds = {**_NEVER_ROTATED, **_olds}
+        inputs = {**_only(_AUTHORITY_INPUTS, olds), **_only(("overlap_hours", *_SCHEDULE), _news)}
+        signing = KeyPair(olds["certificate_pem"], olds["private_key_pem"])
+        newest = KeyPair(olds[_CLIENT_PAIR[0]], olds[_CLIENT_PAIR[1]]) if _CLIENT_PAIR[0] in olds else signing
+        if _differing(olds, inputs, ("rotation", "rotated_at")):
+            signing, newest = newest, _new_authority(inputs)
+        if not inputs["drop_after"]:
+            signing = newest
+        return UpdateResult({**inputs, **_authority_outputs(signing, newest)})
 
     def read(self, id_: str, props: Properties) -> ReadResult:
-        return ReadResult(id_, props, _only(_AUTHORITY_INPUTS, props))
+        inputs = _only(_AUTHORITY_INPUTS, props)
+        if "rotate_after" not in inputs:
+            inputs["rotate_after"] = x509.rfc3339(x509.validity_of(props["certificate_pem"]).renewal)
+        return ReadResult(id_, props, inputs)
 
 
 class CertificateProvider(ResourceProvider):
@@ -165,34 +230,62 @@ class CertificateProvider(ResourceProvider):
 
 
 class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):
-    """An authority, made once. Its age is never a change; the preview refuses a changed input.
+    """An authority, rotated when that is asked for, or in the first `pulumi up` after two thirds of its life.
 
-    certificate_pem: the certificate. private_key_pem: its key, PKCS#8, unencrypted; secret.
-    not_after: its end, RFC 3339. fingerprint: SHA-256 of the certificate, hexadecimal.
+    For overlap_hours, two are trusted then: the old one goes on to sign servers and peers, so that clients who know
+    it alone go on; the new one signs clients. The first `pulumi up` after that drops the old one.
+
+    certificate_pem: the certificate that signs servers and peers. private_key_pem: its key, PKCS#8, unencrypted;
+    secret. not_after: its end, RFC 3339. fingerprint: SHA-256 of the certificate, hexadecimal.
+    trusted_pem: every certificate to trust, newest first.
+    client_certificate_pem, client_private_key_pem: what signs clients; the key secret.
+    rotate_after: when the newest is due to be rotated, RFC 3339; empty in a stack from before there were rotations.
+    drop_after: when the old one is dropped, RFC 3339; empty when no overlap is running.
+
+    The preview refuses a changed name, algorithm or lifetime, a lowered rotation, and another one in an overlap.
     """
 
     certificate_pem: pulumi.Output[str]
     private_key_pem: pulumi.Output[str]
     not_after: pulumi.Output[str]
     fingerprint: pulumi.Output[str]
+    trusted_pem: pulumi.Output[str]
+    client_certificate_pem: pulumi.Output[str]
+    client_private_key_pem: pulumi.Output[str]
+    rotate_after: pulumi.Output[str]
+    drop_after: pulumi.Output[str]
 
     def __init__(self, name: str, args: CertificateAuthorityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         inputs: Properties = {
             "common_name": args.common_name,
             "key_algorithm": args.key_algorithm,
             "validity_hours": args.validity_hours,
+            "rotation": args.rotation,
+            "overlap_hours": args.overlap_hours,
         }
         super().__init__(
             CertificateAuthorityProvider(),
             name,
-            {**inputs, **dict.fromkeys(_OUTPUTS)},
-            _with_secrets(opts, "private_key_pem"),
+            {**inputs, **dict.fromkeys((*_AUTHORITY_OUTPUTS, "rotate_after", "drop_after"))},
+            _with_secrets(opts, "private_key_pem", "client_private_key_pem"),
         )
+        # A state from before there were rotations lacks these until the first one.
+        self.trusted_pem = _else(self.trusted_pem, self.certificate_pem)
+        self.client_certificate_pem = _else(self.client_certificate_pem, self.certificate_pem)
+        self.client_private_key_pem = _else(self.client_private_key_pem, self.private_key_pem)
+        self.rotate_after = _else(self.rotate_after, pulumi.Output.from_input(""))
+        self.drop_after = _else(self.drop_after, pulumi.Output.from_input(""))
 
     @property
     def authority(self) -> Authority:
         """What a Certificate takes."""
-        return Authority(self.certificate_pem, self.private_key_pem)
+        return Authority(
+            self.certificate_pem,
+            self.private_key_pem,
+            self.trusted_pem,
+            self.client_certificate_pem,
+            self.client_private_key_pem,
+        )
 
 
 class Certificate(Resource, module="pki", name="Certificate"):
@@ -214,9 +307,10 @@ class Certificate(Resource, module="pki", name="Certificate"):
     renew_after: pulumi.Output[str]
 
     def __init__(self, name: str, args: CertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        certificate_pem, private_key_pem = _signing_pair(args)
         inputs: Properties = {
-            "authority_certificate_pem": args.authority.certificate_pem,
-            "authority_private_key_pem": pulumi.Output.secret(args.authority.private_key_pem),
+            "authority_certificate_pem": certificate_pem,
+            "authority_private_key_pem": pulumi.Output.secret(private_key_pem),
             "common_name": args.common_name,
             "profile": args.profile,
             "hosts": args.hosts,
@@ -260,6 +354,13 @@ class _Checked:
         except PkiError as error:
             self._fail(blamed, error)
 
+    def derive(self, blamed: str, decide: Callable[[], Properties]) -> None:
+        """Add inputs that follow from the others."""
+        try:
+            self.inputs.update(decide())
+        except PkiError as error:
+            self._fail(blamed, error)
+
     def result(self) -> CheckResult:
         return CheckResult(self.inputs, self.failures)
 
@@ -280,6 +381,78 @@ def _renew_after(olds: Properties, inputs: Properties, now: datetime) -> str:
     leaf = x509.leaf_validity(authority_pem, inputs["validity_hours"], now)
     ends_with_authority = leaf.not_after == x509.validity_of(authority_pem).not_after
     return x509.rfc3339(leaf.not_after if ends_with_authority else leaf.renewal)
+
+
+def _schedule(olds: Properties, inputs: Properties, now: datetime) -> Properties:
+    """Where an authority's rotation stands with these inputs: as before, while nothing is asked for or due."""
+    asked, overlap_hours = inputs["rotation"], inputs["overlap_hours"]
+    validity_hours: Any = olds.get("validity_hours", inputs["validity_hours"])
+    if UNKNOWN in (asked, overlap_hours, validity_hours):
+        return {**dict.fromkeys(_SCHEDULE, UNKNOWN), "rotation": asked}
+    if not olds:
+        return asdict(rotation.first(asked, validity_hours, now))
+    if "rotate_after" in olds:
+        before = Schedule(**_only(_SCHEDULE, {**olds, "rotation": int(olds.get("rotation", 0))}))
+    else:
+        before = rotation.of_unknown_age(validity_hours, now)
+    following = rotation.following(
+        before, rotation=asked, overlap_hours=overlap_hours, validity_hours=validity_hours, now=now
+    )
+    return asdict(following)
+
+
+def _new_authority(inputs: Properties) -> KeyPair:
+    return x509.create_authority(
+        inputs["common_name"],
+        key_algorithm=inputs["key_algorithm"],
+        validity_hours=inputs["validity_hours"],
+        now=current_time(),
+    )
+
+
+def _authority_outputs(signing: KeyPair, newest: KeyPair) -> Properties:
+    return {
+        **_outputs(signing),
+        "trusted_pem": x509.bundle(newest.certificate_pem, signing.certificate_pem),
+        **dict(zip(_CLIENT_PAIR, (newest.certificate_pem, newest.private_key_pem), strict=True)),
+    }
+
+
+def _trusted(certificate_pem: str, also_trusted_pem: str) -> str:
+    """The bundle of a user's own authority. Whether it is one is for every Certificate to say."""
+    try:
+        certificate_pem = x509.canonical_certificate(certificate_pem)
+    except PkiError:
+        return certificate_pem
+    if not also_trusted_pem.strip():
+        return certificate_pem
+    try:
+        return x509.bundle(certificate_pem, also_trusted_pem)
+    except PkiError as error:
+        raise PkiError(f"also_trusted_pem: {error}") from None
+
+
+def _signing_pair(args: CertificateArgs) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
+    """What signs a leaf of this profile, which may come to be known only later."""
+    authority, clients = args.authority, args.authority.for_clients
+    profile: Any = args.profile
+    if isinstance(profile, str):
+        chosen = clients if profile == "client" else authority
+        return chosen.certificate_pem, chosen.private_key_pem
+    is_client = pulumi.Output.from_input(profile).apply(lambda profile: profile == "client")
+    return (
+        is_client.apply(lambda client: clients.certificate_pem if client else authority.certificate_pem),
+        is_client.apply(lambda client: clients.private_key_pem if client else authority.private_key_pem),
+    )
+
+
+def _else(output: pulumi.Output[str], fallback: pulumi.Output[str]) -> pulumi.Output[str]:
+    """An output, or another one where the state lacks it: which is null in an `up`, but unknown in a preview."""
+
+    def present(value: Any) -> pulumi.Input[str]:
+        return fallback if value is None or isinstance(value, Unknown) else value
+
+    return output.apply(present, run_with_unknowns=True)
 
 
 def _issue(inputs: Properties) -> Properties:
@@ -326,6 +499,10 @@ def _text(value: object) -> str:
 
 def _at_most(maximum_hours: int) -> Callable[[object], int]:
     return lambda hours: x509.valid_hours(hours, maximum_hours)
+
+
+def _or_default(default: int, validate: Callable[[object], int]) -> Callable[[object], int]:
+    return lambda value: default if value is None else validate(value)
 
 
 def _refuse_change(name: str, old: object, new: object) -> None:

@@ -6,7 +6,7 @@ No Pulumi, no clock and no files here: times come in as arguments, PEM goes in a
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, TypeVar, get_args
@@ -27,6 +27,10 @@ LEAF_VALIDITY_HOURS = 43_800
 MIN_VALIDITY_HOURS = 24
 MAX_AUTHORITY_VALIDITY_HOURS = 219_000
 MAX_LEAF_VALIDITY_HOURS = 87_600
+# How long members trust the old authority after a rotation: 30 days to hand the new one to every client.
+AUTHORITY_OVERLAP_HOURS = 720
+MAX_OVERLAP_HOURS = 8_760
+MAX_ROTATION = 1_000_000
 
 # A machine whose clock is a little behind must not find a fresh certificate "not yet valid".
 BACKDATE = timedelta(minutes=5)
@@ -36,6 +40,7 @@ _MIN_RSA_BITS = 2048
 _MAX_COMMON_NAME = 64  # ub-common-name, RFC 5280
 _MAX_DNS_NAME = 253
 _MAX_SHOWN = 80
+_RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SERVER_AND_CLIENT = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
 # A server is a client too: etcd's HTTP gateway dials its own gRPC port with the server certificate.
@@ -99,10 +104,8 @@ def create_authority(
     Raises PkiError for a bad name, algorithm or validity.
     """
     key = _new_key(valid_key_algorithm(key_algorithm))
-    lifetime = timedelta(hours=valid_hours(validity_hours, MAX_AUTHORITY_VALIDITY_HOURS))
-    not_before = _backdated(now)
     subject = _subject(common_name)
-    builder = _builder(subject, subject, key, Validity(not_before, not_before + lifetime))
+    builder = _builder(subject, subject, key, authority_validity(validity_hours, now))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
     builder = builder.add_extension(
@@ -148,6 +151,12 @@ def issue_leaf(
     return _signed(builder, key, signed_by=_parse_private_key(authority.private_key_pem))
 
 
+def authority_validity(validity_hours: int, now: datetime) -> Validity:
+    """When an authority made now is valid."""
+    not_before = _backdated(now)
+    return Validity(not_before, not_before + timedelta(hours=valid_hours(validity_hours, MAX_AUTHORITY_VALIDITY_HOURS)))
+
+
 def leaf_validity(authority_certificate_pem: str, validity_hours: int, now: datetime) -> Validity:
     """When a leaf issued now is valid: never outside its authority's own time."""
     lifetime = timedelta(hours=valid_hours(validity_hours, MAX_LEAF_VALIDITY_HOURS))
@@ -172,6 +181,23 @@ def canonical_certificate(certificate_pem: str) -> str:
     return parse_certificate(certificate_pem).public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
+def split_bundle(pem: str) -> list[str]:
+    """Every certificate of a PEM text by itself, in the text's order, without what stands around it.
+
+    Raises PkiError for a text that holds none.
+    """
+    try:
+        certificates = x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        raise PkiError("there is no PEM certificate; expected CERTIFICATE blocks") from None
+    return [certificate.public_bytes(serialization.Encoding.PEM).decode("ascii") for certificate in certificates]
+
+
+def bundle(*certificates_pem: str) -> str:
+    """Certificates as one PEM text, each once, in the order given. The reverse of `split_bundle`."""
+    return "".join(dict.fromkeys(single for pem in certificates_pem for single in split_bundle(pem)))
+
+
 def fingerprint(certificate_pem: str) -> str:
     """SHA-256 of the certificate, in lower-case hexadecimal."""
     return parse_certificate(certificate_pem).fingerprint(hashes.SHA256()).hex()
@@ -188,7 +214,11 @@ def renewal_due(certificate_pem: str, now: datetime) -> bool:
 
 
 def rfc3339(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.strftime(_RFC_3339)
+
+
+def from_rfc3339(text: str) -> datetime:
+    return datetime.strptime(text, _RFC_3339).replace(tzinfo=timezone.utc)
 
 
 def verify_authority(certificate_pem: str, now: datetime) -> None:
@@ -222,12 +252,39 @@ def verify_leaf(leaf: KeyPair, authority_certificate_pem: str, now: datetime) ->
     verify_authority(authority_certificate_pem, now)
     verify_key(leaf.certificate_pem, leaf.private_key_pem)
     certificate = parse_certificate(leaf.certificate_pem)
-    authority = parse_certificate(authority_certificate_pem)
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        raise PkiError(f"{_name(certificate)} was not signed by the authority {_name(authority)}") from None
+    if not signed_by(leaf.certificate_pem, authority_certificate_pem):
+        authority = parse_certificate(authority_certificate_pem)
+        raise PkiError(f"{_name(certificate)} was not signed by the authority {_name(authority)}")
     _check_time(_name(certificate), leaf.certificate_pem, now)
+
+
+def signed_by(leaf_pem: str, authority_pem: str) -> bool:
+    """Whether the authority's key made the leaf's signature. Times and usages do not count.
+
+    Raises PkiError for what is not one certificate.
+    """
+    authority = parse_certificate(authority_pem)
+    try:
+        parse_certificate(leaf_pem).verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def covers_host(certificate_pem: str, host: str) -> bool:
+    """Whether a client that dials this IP address or DNS name accepts the certificate's alternative names.
+
+    Raises PkiError for what is not one certificate, or no host.
+    """
+    names = _extension(parse_certificate(certificate_pem), x509.SubjectAlternativeName)
+    if names is None:
+        return False
+    wanted = split_hosts([host])
+    if wanted.ip_addresses:
+        return wanted.ip_addresses[0] in names.get_values_for_type(x509.IPAddress)
+    (name,) = wanted.dns_names
+    present = {present.lower() for present in names.get_values_for_type(x509.DNSName)}
+    return name in present or f"*.{name.partition('.')[2]}" in present
 
 
 def valid_common_name(value: object) -> str:
@@ -254,11 +311,26 @@ def valid_profile(value: object) -> Profile:
 
 
 def valid_hours(value: object, maximum: int) -> int:
-    """Whole hours, 24 to maximum, as an int: Pulumi hands every number over as a float. Raises PkiError."""
+    """A lifetime in whole hours, 24 to maximum, as an int. Raises PkiError."""
+    return _whole_number("validity_hours", value, "whole hours", MIN_VALIDITY_HOURS, maximum)
+
+
+def valid_overlap_hours(value: object) -> int:
+    """Whole hours for which two authorities are trusted, 0 to 8,760, as an int. Raises PkiError."""
+    return _whole_number("overlap_hours", value, "whole hours", 0, MAX_OVERLAP_HOURS)
+
+
+def valid_rotation(value: object) -> int:
+    """The number of a rotation, 0 or more, as an int. Raises PkiError."""
+    return _whole_number("rotation", value, "a whole number", 0, MAX_ROTATION)
+
+
+def _whole_number(name: str, value: object, expected: str, minimum: int, maximum: int) -> int:
+    """As an int: Pulumi hands every number over as a float."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        raise PkiError(f"validity_hours is {shown(value)}; give whole hours")
-    if not MIN_VALIDITY_HOURS <= value <= maximum:
-        raise PkiError(f"validity_hours is {value:.0f}; give {MIN_VALIDITY_HOURS} to {maximum}")
+        raise PkiError(f"{name} is {shown(value)}; give {expected}")
+    if not minimum <= value <= maximum:
+        raise PkiError(f"{name} is {value:.0f}; give {minimum} to {maximum}")
     return int(value)
 
 

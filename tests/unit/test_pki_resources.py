@@ -22,6 +22,8 @@ from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mo
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 from pulumi.runtime.rpc import UNKNOWN, deserialize_properties
 
+from etcd_cluster.certificates import issue_certificates
+from etcd_cluster.machines import Machine
 from etcd_cluster.pki import (
     Authority,
     Certificate,
@@ -40,7 +42,16 @@ YEAR = 8_760 * HOUR
 OWN = x509.create_authority("own", now=START, key_algorithm="ECDSA-P256")
 OTHER = x509.create_authority("other", now=START, key_algorithm="ECDSA-P256")
 
-AUTHORITY: dict[str, Any] = {"common_name": "etcd", "key_algorithm": "ECDSA-P256", "validity_hours": 87_600}
+AUTHORITY: dict[str, Any] = {
+    "common_name": "etcd",
+    "key_algorithm": "ECDSA-P256",
+    "validity_hours": 87_600,
+    "rotation": 0,
+    "overlap_hours": 720,
+}
+ROTATED = {**AUTHORITY, "rotation": 1}
+# The hours after which a third of an authority's life is left.
+DUE = 58_400
 LEAF: dict[str, Any] = {
     "authority_certificate_pem": OWN.certificate_pem,
     "authority_private_key_pem": OWN.private_key_pem,
@@ -118,15 +129,18 @@ def failures(provider: ResourceProvider, news: dict[str, Any], olds: dict[str, A
 # The authority
 
 
-def test_an_authority_is_made_once_and_never_changes_with_age(clock: Clock) -> None:
+def test_an_authority_stays_the_same_for_two_thirds_of_its_life(clock: Clock) -> None:
     stack = Stack(CertificateAuthorityProvider())
     assert stack.up(AUTHORITY) == "create"
     made = dict(stack.outs)
     assert made["not_after"] == x509.rfc3339(START - x509.BACKDATE + 10 * YEAR)
     assert made["fingerprint"] == x509.fingerprint(made["certificate_pem"])
+    assert (made["rotate_after"], made["drop_after"]) == (x509.rfc3339(START - x509.BACKDATE + DUE * HOUR), "")
+    assert made["trusted_pem"] == made["client_certificate_pem"] == made["certificate_pem"]
+    assert made["client_private_key_pem"] == made["private_key_pem"]
     x509.verify_key(made["certificate_pem"], made["private_key_pem"])
-    for years in (1, 7, 9, 11):
-        clock.now = START + years * YEAR
+    for hours in (1, 8_760, DUE - 1):
+        clock.now = START + hours * HOUR
         assert stack.up(AUTHORITY) == "same"
     assert stack.outs == made
 
@@ -157,11 +171,389 @@ def test_an_update_that_comes_anyway_keeps_the_authority() -> None:
         ({"validity_hours": 1}, "give 24 to 219000"),
         ({"validity_hours": 219_001}, "give 24 to 219000"),
         ({"validity_hours": "ten years"}, "give whole hours"),
+        ({"rotation": -1}, "rotation is -1; give 0 to 1000000"),
+        ({"rotation": 0.5}, "rotation is 0.5; give a whole number"),
+        ({"rotation": True}, "rotation is True; give a whole number"),
+        ({"overlap_hours": -1}, "overlap_hours is -1; give 0 to 8760"),
+        ({"overlap_hours": 8_761}, "overlap_hours is 8761; give 0 to 8760"),
+        ({"overlap_hours": "a month"}, "overlap_hours is 'a month'; give whole hours"),
     ],
 )
 def test_a_bad_authority_input_is_refused_with_its_value_and_a_fix(change: dict[str, Any], words: str) -> None:
     (reason,) = failures(CertificateAuthorityProvider(), {**AUTHORITY, **change})
     assert words in reason
+
+
+# The authority: rotation
+
+
+@dataclass
+class Walk:
+    """An authority over the years. Each certificate gets a letter when it is first seen."""
+
+    clock: Clock
+    stack: Stack = field(default_factory=lambda: Stack(CertificateAuthorityProvider()))
+    seen: list[str] = field(default_factory=list)
+
+    def up(self, at_hours: float, program: dict[str, Any]) -> tuple[str, str]:
+        """The operation, and what stands afterwards: "what signs servers and peers, clients: what is trusted"."""
+        self.clock.now = START + at_hours * HOUR
+        return self.stack.up({**AUTHORITY, **program}), self.standing
+
+    @property
+    def standing(self) -> str:
+        outs = self.stack.outs
+        if "trusted_pem" not in outs:
+            return "as of old"
+        x509.verify_key(outs["certificate_pem"], outs["private_key_pem"])
+        x509.verify_key(outs["client_certificate_pem"], outs["client_private_key_pem"])
+        assert outs["fingerprint"] == x509.fingerprint(outs["certificate_pem"])
+        assert outs["not_after"] == x509.rfc3339(x509.validity_of(outs["certificate_pem"]).not_after)
+        trusted = x509.split_bundle(outs["trusted_pem"])
+        assert bool(outs["drop_after"]) is (len(trusted) > 1)
+        letters = map(self._letter, (outs["certificate_pem"], outs["client_certificate_pem"], *reversed(trusted)))
+        server, client, *all_trusted = letters
+        return f"{server}{client}:{''.join(reversed(all_trusted))}"
+
+    def _letter(self, certificate_pem: str) -> str:
+        if certificate_pem not in self.seen:
+            self.seen.append(certificate_pem)
+        return "ABCDEF"[self.seen.index(certificate_pem)]
+
+
+ASKED, AT_ONCE = {"rotation": 1}, {"rotation": 1, "overlap_hours": 0}
+WALKS: dict[str, list[tuple[float, dict[str, Any], str, str]]] = {
+    "asked for": [
+        (0, {}, "create", "AA:A"),
+        (1, {}, "same", "AA:A"),
+        (24, ASKED, "update", "AB:BA"),
+        (24, ASKED, "same", "AB:BA"),
+        (24 + 719, ASKED, "same", "AB:BA"),
+        (24 + 720, ASKED, "update", "BB:B"),
+        (24 + 720, ASKED, "same", "BB:B"),
+        (9_000, ASKED, "same", "BB:B"),
+        (9_001, {"rotation": 2}, "update", "BC:CB"),
+        (9_001 + 720, {"rotation": 2}, "update", "CC:C"),
+        (9_001 + 721, {"rotation": 9}, "update", "CD:DC"),
+    ],
+    "a high number at first": [(0, {"rotation": 3}, "create", "AA:A"), (1, {"rotation": 3}, "same", "AA:A")],
+    "due by age": [
+        (0, {}, "create", "AA:A"),
+        (DUE - 1, {}, "same", "AA:A"),
+        (DUE, {}, "update", "AB:BA"),
+        (DUE + 719, {}, "same", "AB:BA"),
+        (DUE + 720, {}, "update", "BB:B"),
+        (2 * DUE - 1, {}, "same", "BB:B"),
+        (2 * DUE, {}, "update", "BC:CB"),
+    ],
+    "age counts from the last rotation": [
+        (0, {}, "create", "AA:A"),
+        (1_000, ASKED, "update", "AB:BA"),
+        (2_000, ASKED, "update", "BB:B"),
+        (1_000 + DUE - 1, ASKED, "same", "BB:B"),
+        (1_000 + DUE, ASKED, "update", "BC:CB"),
+    ],
+    "asked for when due": [(0, {}, "create", "AA:A"), (DUE, ASKED, "update", "AB:BA"), (DUE, ASKED, "same", "AB:BA")],
+    "no overlap": [
+        (0, {}, "create", "AA:A"),
+        (24, {"overlap_hours": 0}, "same", "AA:A"),
+        (24, AT_ONCE, "update", "BB:B"),
+        (24, AT_ONCE, "same", "BB:B"),
+        (24, {"rotation": 2, "overlap_hours": 0}, "update", "CC:C"),
+        (25, {"rotation": 2}, "same", "CC:C"),
+    ],
+    "overlap ended early": [
+        (0, {}, "create", "AA:A"),
+        (24, ASKED, "update", "AB:BA"),
+        (48, AT_ONCE, "update", "BB:B"),
+        (48, ASKED, "same", "BB:B"),
+    ],
+    "overlap shortened": [
+        (0, {}, "create", "AA:A"),
+        (24, ASKED, "update", "AB:BA"),
+        (48, {"rotation": 1, "overlap_hours": 48}, "update", "AB:BA"),
+        (71, {"rotation": 1, "overlap_hours": 48}, "same", "AB:BA"),
+        (72, {"rotation": 1, "overlap_hours": 48}, "update", "BB:B"),
+    ],
+    "overlap lengthened": [
+        (0, {}, "create", "AA:A"),
+        (24, ASKED, "update", "AB:BA"),
+        (48, {"rotation": 1, "overlap_hours": 1_000}, "update", "AB:BA"),
+        (24 + 720, {"rotation": 1, "overlap_hours": 1_000}, "same", "AB:BA"),
+        (24 + 1_000, {"rotation": 1, "overlap_hours": 1_000}, "update", "BB:B"),
+    ],
+    # The old one has 100 hours, so the overlap takes 50: the next `up` has time enough.
+    "close to the end": [
+        (0, {}, "create", "AA:A"),
+        (87_500, {}, "update", "AB:BA"),
+        (87_549, {}, "same", "AB:BA"),
+        (87_550, {}, "update", "BB:B"),
+    ],
+    "expired": [(0, {}, "create", "AA:A"), (90_000, {}, "update", "BB:B"), (90_000, {}, "same", "BB:B")],
+    "no `up` for years, in the overlap": [
+        (0, {}, "create", "AA:A"),
+        (24, ASKED, "update", "AB:BA"),
+        (70_000, ASKED, "update", "BB:B"),
+        (70_000, ASKED, "update", "BC:CB"),
+        (70_000, ASKED, "same", "BC:CB"),
+    ],
+    "a clock set back": [
+        (1_000, {}, "create", "AA:A"),
+        (1_024, ASKED, "update", "AB:BA"),
+        (0, ASKED, "same", "AB:BA"),
+        (1_024 + 720, ASKED, "update", "BB:B"),
+        (0, ASKED, "same", "BB:B"),
+    ],
+}
+
+
+@pytest.mark.parametrize("steps", WALKS.values(), ids=list(WALKS))
+@pytest.mark.parametrize("refreshed", [False, True], ids=["", "refreshed"])
+def test_an_authority_is_rotated_when_asked_or_due_with_both_trusted_for_a_time(
+    steps: list[tuple[float, dict[str, Any], str, str]], refreshed: bool, clock: Clock
+) -> None:
+    walk = Walk(clock)
+    for at_hours, program, operation, standing in steps:
+        if refreshed and walk.stack.outs:
+            walk.stack.refresh()
+        assert walk.up(at_hours, program) == (operation, standing), f"at {at_hours} h with {program}"
+
+
+def test_a_preview_shows_the_rotation_and_its_end_as_dates(clock: Clock) -> None:
+    def changed() -> dict[str, Any]:
+        return {name: value for name, value in stack.checked.items() if value != stack.inputs[name]}
+
+    stack = Stack(CertificateAuthorityProvider())
+    stack.up(AUTHORITY)
+    clock.now = START + 24 * HOUR
+    assert stack.preview(ROTATED) == "update"
+    assert changed() == {
+        "rotation": 1,
+        "rotated_at": "2030-01-02T00:00:00Z",
+        "rotate_after": x509.rfc3339(clock.now - x509.BACKDATE + DUE * HOUR),
+        "drop_after": "2030-02-01T00:00:00Z",
+        "previous_not_after": stack.outs["not_after"],
+    }
+    stack.up(ROTATED)
+    assert stack.preview({**ROTATED, "overlap_hours": 48}) == "update"
+    assert changed() == {"overlap_hours": 48, "drop_after": "2030-01-04T00:00:00Z"}
+    clock.now = START + 744 * HOUR
+    assert stack.preview(ROTATED) == "update"
+    assert changed() == {"drop_after": "", "previous_not_after": ""}
+
+
+def test_a_dropped_authoritys_key_leaves_the_state(clock: Clock) -> None:
+    stack = Stack(CertificateAuthorityProvider())
+    stack.up(AUTHORITY)
+    old = stack.outs["private_key_pem"]
+    stack.up(ROTATED)
+    assert stack.outs["private_key_pem"] == old
+    clock.now += 720 * HOUR
+    stack.up(ROTATED)
+    assert old not in stack.outs.values()
+
+
+@pytest.mark.parametrize("at_hours", [24, 24 + 720], ids=["rotation", "end of the overlap"])
+@pytest.mark.parametrize("lost", ["before the update", "with what the update answered"])
+def test_an_interrupted_step_is_decided_anew(at_hours: int, lost: str, clock: Clock) -> None:
+    """The engine remembers inputs and outputs together, when the step is done: before that, nothing has happened."""
+    stack = Stack(CertificateAuthorityProvider())
+    stack.up(AUTHORITY)
+    if at_hours > 24:
+        clock.now = START + 24 * HOUR
+        stack.up(ROTATED)
+    before = dict(stack.inputs), dict(stack.outs)
+    clock.now = START + at_hours * HOUR
+    assert stack.preview(ROTATED) == "update"
+    if lost != "before the update":
+        stack.provider.update("id", over_the_wire(stack.outs), over_the_wire(stack.checked))
+    assert (stack.inputs, stack.outs) == before
+    clock.now += HOUR
+    assert stack.up(ROTATED) == "update"
+    assert stack.up(ROTATED) == "same"
+    assert bool(stack.outs["drop_after"]) is (at_hours == 24)
+
+
+OVERLAP_WORDS = (
+    "and was 1: the last rotation is not over, and the authority before it is trusted until the first `up` after "
+    "2030-01-31T00:00:00Z; put 1 back until then, or run `up` with it and overlap_hours (authorityOverlapHours) 0"
+)
+
+
+@pytest.mark.parametrize(
+    ("after_hours", "rotation", "words"),
+    [
+        (0, 0, f"rotation (authorityRotation) is 0, {OVERLAP_WORDS}"),
+        (0, 2, f"rotation (authorityRotation) is 2, {OVERLAP_WORDS}"),
+        (719, 2, OVERLAP_WORDS),
+        # It is over, but no `up` has dropped the old one yet.
+        (721, 2, OVERLAP_WORDS),
+    ],
+)
+def test_another_rotation_during_an_overlap_is_refused_with_what_to_do(
+    after_hours: int, rotation: int, words: str, clock: Clock
+) -> None:
+    stack = Stack(CertificateAuthorityProvider())
+    stack.up(AUTHORITY)
+    stack.up(ROTATED)
+    clock.now += after_hours * HOUR
+    (reason,) = failures(stack.provider, {**AUTHORITY, "rotation": rotation}, stack.inputs)
+    assert words in reason
+    stack.up({**ROTATED, "overlap_hours": 0})
+    assert stack.up({**AUTHORITY, "rotation": 2}) == "update"
+
+
+def test_a_lowered_rotation_is_refused_with_what_to_do() -> None:
+    stack = Stack(CertificateAuthorityProvider())
+    stack.up(AUTHORITY)
+    stack.up({**AUTHORITY, "rotation": 2, "overlap_hours": 0})
+    (reason,) = failures(stack.provider, ROTATED, stack.inputs)
+    assert "rotation (authorityRotation) is 1, and was 2: " in reason
+    assert "put 2 back, or raise it" in reason
+
+
+@pytest.mark.parametrize("unknown", [["rotation"], ["overlap_hours"], ["validity_hours"], list(AUTHORITY)])
+def test_unknown_inputs_of_an_authority_pass_the_preview(unknown: list[str]) -> None:
+    program = {**AUTHORITY, **dict.fromkeys(unknown, UNKNOWN)}
+    new = Stack(CertificateAuthorityProvider())
+    assert new.preview(program) == "create"
+    assert new.checked["rotate_after"] == UNKNOWN
+    live = Stack(CertificateAuthorityProvider())
+    live.up(AUTHORITY)
+    # The lifetime of one that is there cannot change.
+    assert live.preview(program) == ("same" if unknown == ["validity_hours"] else "update")
+    assert live.up(AUTHORITY) == "same"
+
+
+# The authority: states from before there were rotations
+
+
+def old_stack() -> Stack:
+    """As the first release left it: the inputs and outputs have these keys and no others."""
+    inputs = {"common_name": "etcd", "key_algorithm": "ECDSA-P256", "validity_hours": 87_600.0}
+    outputs = {
+        "certificate_pem": OWN.certificate_pem,
+        "private_key_pem": OWN.private_key_pem,
+        "not_after": "2039-12-29T23:55:00Z",
+        "fingerprint": x509.fingerprint(OWN.certificate_pem),
+    }
+    provider = {"__provider": "gASVPgAAAAAAAACMG2V0Y2RfY2x1c3Rlci5wa2kucmVzb3VyY2Vz"}
+    return Stack(CertificateAuthorityProvider(), {**provider, **inputs}, {**provider, **inputs, **outputs})
+
+
+@pytest.mark.parametrize("years", [0, 1, 3])
+@pytest.mark.parametrize("refreshed", [False, True], ids=["", "refreshed"])
+def test_an_old_state_goes_on_without_a_change_and_rotates_when_asked(
+    years: int, refreshed: bool, clock: Clock
+) -> None:
+    walk = Walk(clock, old_stack(), [OWN.certificate_pem])
+    before = dict(walk.stack.outs)
+    if refreshed:
+        walk.stack.refresh()
+    for hours in (0, 1, 1):
+        clock.now = START + years * YEAR + hours * HOUR
+        assert walk.stack.preview(AUTHORITY) == "same"
+        assert walk.stack.up(AUTHORITY) == "same"
+    assert walk.stack.outs == before
+    assert walk.up(years * 8_760 + 2, ASKED) == ("update", "AB:BA")
+    assert walk.up(years * 8_760 + 3, ASKED) == ("same", "AB:BA")
+    assert walk.up(years * 8_760 + 722, ASKED) == ("update", "BB:B")
+
+
+def test_an_old_state_may_be_rotated_in_the_first_run_that_can(clock: Clock) -> None:
+    assert Walk(clock, old_stack(), [OWN.certificate_pem]).up(100, ASKED) == ("update", "AB:BA")
+    assert Walk(clock, old_stack(), [OWN.certificate_pem]).up(100, AT_ONCE) == ("update", "BB:B")
+
+
+def test_an_old_state_is_rotated_by_age_in_time_though_its_age_is_not_in_the_inputs(clock: Clock) -> None:
+    walk = Walk(clock, old_stack(), [OWN.certificate_pem])
+    first_run = 20_000
+    clock.now = START + first_run * HOUR
+    assert walk.stack.up(AUTHORITY) == "same"
+    assert walk.up(first_run + 29_199, {}) == ("same", "as of old")
+    assert walk.up(first_run + 29_200, {}) == ("update", "AB:BA")
+
+
+def test_a_refresh_of_an_old_state_finds_its_age(clock: Clock) -> None:
+    walk = Walk(clock, old_stack(), [OWN.certificate_pem])
+    walk.stack.refresh()
+    assert walk.up(1, {}) == ("same", "as of old")
+    assert walk.up(DUE - 1, {}) == ("same", "as of old")
+    assert walk.up(DUE, {}) == ("update", "AB:BA")
+
+
+# Rotation as members and clients see it
+
+
+@dataclass
+class Site:
+    """What one party holds: its leaf, and what it trusts."""
+
+    leaf: str
+    trusted: str
+
+    def accepts(self, other: "Site") -> bool:
+        return any(x509.signed_by(other.leaf, authority) for authority in x509.split_bundle(self.trusted))
+
+    def talks_to(self, other: "Site") -> bool:
+        return self.accepts(other) and other.accepts(self)
+
+
+@dataclass
+class Cluster:
+    """An authority with the leaf of a member and that of a client, as `issue_certificates` ties them together."""
+
+    clock: Clock
+    authority: Stack = field(default_factory=lambda: Stack(CertificateAuthorityProvider()))
+    server: Stack = field(default_factory=lambda: Stack(CertificateProvider()))
+    client: Stack = field(default_factory=lambda: Stack(CertificateProvider()))
+
+    def up(self, at_hours: int, program: dict[str, Any]) -> tuple[Site, Site]:
+        """A member and a client with what this `up` gives out."""
+        self.clock.now = START + at_hours * HOUR
+        self.authority.up({**AUTHORITY, **program})
+        outs = self.authority.outs
+        self.server.up(self._leaf("", profile="server"))
+        self.client.up(self._leaf("client_", profile="client", hosts=[]))
+        trusted = outs["trusted_pem"]
+        return Site(self.server.outs["certificate_pem"], trusted), Site(self.client.outs["certificate_pem"], trusted)
+
+    def _leaf(self, pair: str, **changes: Any) -> dict[str, Any]:
+        outs = self.authority.outs
+        signed_by = {
+            "authority_certificate_pem": outs[f"{pair}certificate_pem"],
+            "authority_private_key_pem": outs[f"{pair}private_key_pem"],
+        }
+        return {**LEAF, **signed_by, **changes}
+
+
+def test_clients_with_either_certificate_work_in_an_overlap(clock: Clock) -> None:
+    cluster = Cluster(clock)
+    member_before, client_before = cluster.up(0, {})
+    member_between, client_between = cluster.up(24, ASKED)
+    member_after, client_after = cluster.up(744, ASKED)
+    for client in (client_before, client_between):
+        assert client.talks_to(member_between)
+    for client in (client_between, client_after):
+        assert client.talks_to(member_after)
+    assert not client_before.talks_to(member_after)
+    # The client's leaf changed once, the member's at the end: nobody who took up the new one has to do so again.
+    assert member_between.leaf == member_before.leaf
+    assert client_after.leaf == client_between.leaf
+    # While members change one after the other, they go on to talk: trust first, then the leaf, then the drop.
+    assert member_between.talks_to(member_before)
+    with_new_leaf = Site(member_after.leaf, member_between.trusted)
+    assert with_new_leaf.talks_to(member_between)
+    assert member_after.talks_to(with_new_leaf)
+
+
+def test_without_an_overlap_clients_change_with_the_members(clock: Clock) -> None:
+    cluster = Cluster(clock)
+    member_before, client_before = cluster.up(0, {})
+    member_after, client_after = cluster.up(24, AT_ONCE)
+    assert client_after.talks_to(member_after)
+    assert not client_before.talks_to(member_after)
+    assert not client_after.talks_to(member_before)
 
 
 # Leaves: what changes one
@@ -404,9 +796,9 @@ def test_the_state_names_a_provider_by_its_module_and_holds_no_code(name: str) -
 class Recorder(MockMonitor):
     """Keeps every registration; answers as the engine does: in preview, with the inputs alone."""
 
-    def __init__(self, preview: bool) -> None:
+    def __init__(self, preview: bool, authority: dict[str, Any] | None = None) -> None:
         self.requests: dict[str, Any] = {}
-        super().__init__(Answers(preview))
+        super().__init__(Answers(preview, authority))
 
     def RegisterResource(self, request: Any) -> Any:
         self.requests[request.name] = request
@@ -416,12 +808,16 @@ class Recorder(MockMonitor):
 @dataclass
 class Answers(Mocks):
     preview: bool
+    # What the state holds of the authority, if it is there already and does not change.
+    authority: dict[str, Any] | None = None
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         inputs = {name: unwrapped(value) for name, value in args.inputs.items()}
+        is_authority = args.typ.endswith(":CertificateAuthority")
+        if is_authority and self.authority is not None:
+            return "id", self.authority
         if self.preview:
             return None, inputs
-        is_authority = args.typ.endswith(":CertificateAuthority")
         provider = CertificateAuthorityProvider() if is_authority else CertificateProvider()
         created = provider.create(provider.check({}, over_the_wire(inputs)).inputs)
         return created.id, created.outs or {}
@@ -434,8 +830,10 @@ def unwrapped(value: Any) -> Any:
     return value["value"] if isinstance(value, dict) and SECRET_SIGNATURE.items() <= value.items() else value
 
 
-def registered(program: Callable[[], object], *, preview: bool = False) -> dict[str, Any]:
-    recorder = Recorder(preview)
+def registered(
+    program: Callable[[], object], *, preview: bool = False, authority: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    recorder = Recorder(preview, authority)
     set_mocks(recorder.mocks, project="p", stack="s", preview=preview, monitor=recorder)
     pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]
     return recorder.requests
@@ -461,7 +859,7 @@ def test_type_tokens_are_the_ones_in_every_urn(preview: bool) -> None:
 @pytest.mark.parametrize("preview", [True, False])
 def test_every_private_key_is_a_secret(preview: bool) -> None:
     requests = registered(resources_of_a_cluster, preview=preview)
-    assert list(requests["ca"].additionalSecretOutputs) == ["private_key_pem"]
+    assert list(requests["ca"].additionalSecretOutputs) == ["private_key_pem", "client_private_key_pem"]
     assert list(requests["client"].additionalSecretOutputs) == [
         "private_key_pem",
         "authority_private_key_pem",
@@ -508,6 +906,143 @@ def test_a_users_own_authority_signs_and_its_key_is_a_secret_though_given_as_pla
     assert secret == [True]
     assert inputs["authority_certificate_pem"] == OWN.certificate_pem
     assert inputs["authority_private_key_pem"] == {**SECRET_SIGNATURE, "value": OWN.private_key_pem}
+
+
+def signers(requests: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """The certificate and the key that sign each leaf, by the leaf's name."""
+    inputs = {name: MessageToDict(request.object) for name, request in requests.items()}
+    return {
+        name: (each["authority_certificate_pem"], unwrapped(each["authority_private_key_pem"]))
+        for name, each in inputs.items()
+        if "authority_certificate_pem" in each
+    }
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_in_an_overlap_the_new_authority_signs_clients_and_the_old_one_the_rest(preview: bool) -> None:
+    stack = Stack(CertificateAuthorityProvider())
+    stack.up(AUTHORITY)
+    stack.up(ROTATED)
+    told: list[Any] = []
+
+    def program() -> pulumi.Output[None]:
+        ca = CertificateAuthority("ca", CertificateAuthorityArgs("etcd", rotation=1))
+        for profile in ("server", "peer", "client"):
+            hosts = [] if profile == "client" else ["m1"]
+            Certificate(profile, CertificateArgs(ca.authority, "m1", profile, hosts))  # type: ignore[arg-type]
+        later: Any = pulumi.Output.from_input("client")
+        Certificate("later", CertificateArgs(ca.authority, "m1", later))
+        return pulumi.Output.all(ca.authority.trusted_pem, ca.drop_after).apply(told.append)
+
+    signed = signers(registered(program, preview=preview, authority=stack.outs))
+    first = stack.outs["certificate_pem"], stack.outs["private_key_pem"]
+    newest = stack.outs["client_certificate_pem"], stack.outs["client_private_key_pem"]
+    assert first != newest
+    assert signed == {"server": first, "peer": first, "client": newest, "later": newest}
+    assert told == [[stack.outs["trusted_pem"], stack.outs["drop_after"]]]
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_a_program_over_an_old_state_knows_everything_already_in_the_preview(preview: bool) -> None:
+    """Else every leaf, and all that members trust, would seem to change in the first run of this release."""
+    told: list[Any] = []
+
+    def program() -> pulumi.Output[None]:
+        ca = CertificateAuthority("ca", CertificateAuthorityArgs("etcd", "ECDSA-P256"))
+        Certificate("client", CertificateArgs(ca.authority, "root", "client"))
+        secret: Any = ca.client_private_key_pem.is_secret()
+        facts = (ca.authority.trusted_pem, ca.drop_after, ca.rotate_after, secret)
+        return pulumi.Output.all(*facts).apply(told.append)
+
+    outputs = {**old_stack().outs, "private_key_pem": {**SECRET_SIGNATURE, "value": OWN.private_key_pem}}
+    requests = registered(program, preview=preview, authority=outputs)
+    assert signers(requests) == {"client": (OWN.certificate_pem, OWN.private_key_pem)}
+    assert told == [[OWN.certificate_pem, "", "", True]]
+
+
+def test_a_clusters_certificates_follow_its_rotation() -> None:
+    stack = Stack(CertificateAuthorityProvider())
+    stack.up(AUTHORITY)
+    stack.up(ROTATED)
+    trusted: list[str] = []
+
+    def program() -> pulumi.Output[None]:
+        machine = Machine("m1", "10.0.0.1", connection=None)
+        issued = issue_certificates("etcd", [machine], None, pulumi.ResourceOptions(), 1, 48)
+        return issued.trusted_pem.apply(trusted.append)
+
+    requests = registered(program, authority=stack.outs)
+    inputs = MessageToDict(requests["etcd-authority"].object)
+    assert (inputs["rotation"], inputs["overlap_hours"]) == (1, 48)
+    signed = {name: certificate for name, (certificate, _) in signers(requests).items()}
+    old, new = stack.outs["certificate_pem"], stack.outs["client_certificate_pem"]
+    assert signed == {"etcd-m1-server": old, "etcd-m1-peer": old, "etcd-client": new}
+    assert trusted == [new + old]
+
+
+# An authority of the user's own
+
+
+def own_trust(certificate_pem: Any, also_trusted_pem: Any = "", *, preview: bool = False) -> list[Any]:
+    told: list[Any] = []
+
+    def program() -> pulumi.Output[None]:
+        own = Authority.from_pem(certificate_pem, "key", also_trusted_pem)
+        same = own.certificate_pem is own.client_certificate_pem and own.private_key_pem is own.client_private_key_pem
+        return own.trusted_pem.apply(lambda trusted: told.append((trusted, same)))
+
+    registered(program, preview=preview)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("certificate_pem", "also_trusted_pem", "trusted"),
+    [
+        (OWN.certificate_pem, "", OWN.certificate_pem),
+        (OWN.certificate_pem, "\n", OWN.certificate_pem),
+        (OWN.certificate_pem, OTHER.certificate_pem, OWN.certificate_pem + OTHER.certificate_pem),
+        (OWN.certificate_pem, OTHER.certificate_pem + OWN.certificate_pem, OWN.certificate_pem + OTHER.certificate_pem),
+        (
+            f"# mine\n{OWN.certificate_pem}\n",
+            f"# old\n{OTHER.certificate_pem}",
+            OWN.certificate_pem + OTHER.certificate_pem,
+        ),
+        # What is trusted is no secret, and must hold none.
+        (OWN.certificate_pem + OWN.private_key_pem, "", OWN.certificate_pem),
+        (
+            OWN.certificate_pem,
+            OTHER.private_key_pem + OTHER.certificate_pem,
+            OWN.certificate_pem + OTHER.certificate_pem,
+        ),
+        # Every Certificate refuses this one, by name.
+        ("nonsense", OTHER.certificate_pem, "nonsense"),
+    ],
+)
+def test_an_own_authority_is_rotated_by_trusting_the_old_one_besides(
+    certificate_pem: str, also_trusted_pem: str, trusted: str
+) -> None:
+    assert own_trust(certificate_pem, also_trusted_pem) == [(trusted, True)]
+
+
+@pytest.mark.parametrize("text", ["nonsense", OTHER.private_key_pem])
+def test_what_is_to_be_trusted_besides_has_to_be_certificates(text: str) -> None:
+    with pytest.raises(Exception, match="also_trusted_pem: there is no PEM certificate") as refused:
+        own_trust(OWN.certificate_pem, text)
+    assert OTHER.private_key_pem.splitlines()[1] not in str(refused.value)
+
+
+def test_what_is_to_be_trusted_besides_may_be_unknown_in_a_preview() -> None:
+    known: list[bool] = []
+
+    def program() -> pulumi.Output[None]:
+        mine = Authority.from_pem(OWN.certificate_pem, OWN.private_key_pem)
+        unknown = Certificate("client", CertificateArgs(mine, "root", "client")).certificate_pem
+        trusted = Authority.from_pem(OWN.certificate_pem, OWN.private_key_pem, unknown).trusted_pem
+        is_known: Any = trusted.is_known()
+        return pulumi.Output.from_input(is_known).apply(known.append)
+
+    registered(program, preview=True)
+    assert known == [False]
 
 
 # The provider process, as the engine starts it

@@ -352,6 +352,119 @@ def test_a_certificate_reads_the_same_with_comments_around_it() -> None:
     assert x509.fingerprint(commented) == x509.fingerprint(AUTHORITY.certificate_pem)
 
 
+# Bundles, and what a leaf is to others
+
+
+@pytest.mark.parametrize(
+    ("pem", "expected"),
+    [
+        (AUTHORITY.certificate_pem, [AUTHORITY]),
+        (OTHER_AUTHORITY.certificate_pem + AUTHORITY.certificate_pem, [OTHER_AUTHORITY, AUTHORITY]),
+        (
+            f"new:\n{OTHER_AUTHORITY.certificate_pem}\n\n# old\n{RSA_AUTHORITY.certificate_pem}\n",
+            [OTHER_AUTHORITY, RSA_AUTHORITY],
+        ),
+        (AUTHORITY.certificate_pem * 2, [AUTHORITY, AUTHORITY]),
+        (AUTHORITY.private_key_pem + AUTHORITY.certificate_pem, [AUTHORITY]),
+        (AUTHORITY.certificate_pem.replace("\n", "\r\n"), [AUTHORITY]),
+    ],
+)
+def test_a_bundle_is_split_into_its_certificates_in_order(pem: str, expected: list[KeyPair]) -> None:
+    assert x509.split_bundle(pem) == [pair.certificate_pem for pair in expected]
+
+
+@pytest.mark.parametrize("pem", ["", "nonsense", AUTHORITY.private_key_pem, AUTHORITY.certificate_pem[:-60]])
+def test_a_text_without_certificates_is_no_bundle(pem: str) -> None:
+    with pytest.raises(PkiError, match="no PEM certificate"):
+        x509.split_bundle(pem)
+
+
+def test_a_bundle_holds_each_certificate_once_in_the_order_given() -> None:
+    both = OTHER_AUTHORITY.certificate_pem + AUTHORITY.certificate_pem
+    assert x509.bundle(OTHER_AUTHORITY.certificate_pem, f"\n{AUTHORITY.certificate_pem}\n") == both
+    assert x509.bundle(OTHER_AUTHORITY.certificate_pem, both, AUTHORITY.certificate_pem) == both
+    assert "".join(x509.split_bundle(both)) == both
+
+
+@pytest.mark.parametrize(
+    ("signed", "authority", "expected"),
+    [
+        (leaf(), AUTHORITY, True),
+        (leaf(authority=RSA_AUTHORITY), RSA_AUTHORITY, True),
+        (AUTHORITY, AUTHORITY, True),
+        # The same name, but another key: what a rotation makes.
+        (leaf(), OTHER_AUTHORITY, False),
+        (leaf(), RSA_AUTHORITY, False),
+        (leaf(), leaf(), False),
+        # Neither the leaf's time nor the authority's counts.
+        (leaf(now=NOW + 40_000 * HOUR), AUTHORITY, True),
+    ],
+)
+def test_a_leaf_is_signed_by_the_one_whose_key_signed_it(signed: KeyPair, authority: KeyPair, expected: bool) -> None:
+    assert x509.signed_by(signed.certificate_pem, authority.certificate_pem) is expected
+
+
+def test_an_expired_authority_has_signed_all_the_same() -> None:
+    then = NOW - 90_000 * HOUR
+    authority = x509.create_authority("etcd", now=then, key_algorithm="ECDSA-P256")
+    assert x509.signed_by(leaf(authority=authority, now=then).certificate_pem, authority.certificate_pem)
+
+
+@pytest.mark.parametrize(
+    ("signed", "authority"),
+    [
+        ("", AUTHORITY.certificate_pem),
+        (leaf().certificate_pem, ""),
+        (leaf().certificate_pem * 2, leaf().certificate_pem),
+    ],
+)
+def test_what_cannot_be_read_is_not_merely_unsigned(signed: str, authority: str) -> None:
+    with pytest.raises(PkiError, match="PEM certificate"):
+        x509.signed_by(signed, authority)
+
+
+WILDCARD = x509.issue_leaf(
+    AUTHORITY, common_name="w", profile="server", hosts=["*.etcd.internal", "10.0.0.1", "2001:db8::1"], now=NOW
+)
+
+
+@pytest.mark.parametrize(
+    ("pair", "host", "expected"),
+    [
+        (leaf(), "127.0.0.1", True),
+        (leaf(), "::1", True),
+        (leaf(), "0:0:0:0:0:0:0:1", True),
+        (leaf(), "m1.etcd.internal", True),
+        (leaf(), "M1.ETCD.internal", True),
+        (leaf(), "127.0.0.2", False),
+        (leaf(), "m2.etcd.internal", False),
+        (leaf(), "etcd.internal", False),
+        (leaf(), "etcd-server", False),  # the common name is no alternative name
+        (leaf("client"), "localhost", False),
+        (AUTHORITY, "etcd", False),
+        (WILDCARD, "10.0.0.1", True),
+        (WILDCARD, "2001:DB8:0::1", True),
+        (WILDCARD, "m7.etcd.internal", True),
+        (WILDCARD, "*.etcd.internal", True),
+        (WILDCARD, "a.m7.etcd.internal", False),
+        (WILDCARD, "etcd.internal", False),
+        (WILDCARD, "10.0.0.10", False),
+    ],
+)
+def test_a_certificate_covers_its_alternative_names(pair: KeyPair, host: str, expected: bool) -> None:
+    assert x509.covers_host(pair.certificate_pem, host) is expected
+
+
+def test_what_is_no_host_is_not_merely_uncovered() -> None:
+    with pytest.raises(PkiError, match=r"^host "):
+        x509.covers_host(leaf().certificate_pem, "https://m1.etcd.internal")
+
+
+@pytest.mark.parametrize("moment", [NOW, datetime(2030, 1, 31, 23, 59, 59, tzinfo=timezone.utc)])
+def test_a_moment_survives_its_text(moment: datetime) -> None:
+    assert x509.from_rfc3339(x509.rfc3339(moment)) == moment
+
+
 # Other TLS stacks
 
 
@@ -424,6 +537,22 @@ def test_a_mutual_tls_handshake_succeeds(
         host,
     )
     assert seen == f"etcd-{client}"
+
+
+OVERLAP = x509.bundle(OTHER_AUTHORITY.certificate_pem, AUTHORITY.certificate_pem)
+
+
+@pytest.mark.parametrize(
+    ("client_signed_by", "client_trusts"),
+    [(AUTHORITY, AUTHORITY.certificate_pem), (AUTHORITY, OVERLAP), (OTHER_AUTHORITY, OVERLAP)],
+    ids=["of before", "halfway", "of the overlap"],
+)
+def test_in_an_overlap_a_handshake_succeeds_though_both_authorities_have_one_name(
+    client_signed_by: KeyPair, client_trusts: str, tmp_path: Path
+) -> None:
+    server = context(ssl.PROTOCOL_TLS_SERVER, leaf("server"), KeyPair(OVERLAP, ""), tmp_path)
+    client = leaf("client", client_signed_by)
+    assert greet(server, context(ssl.PROTOCOL_TLS_CLIENT, client, KeyPair(client_trusts, ""), tmp_path), "localhost")
 
 
 def test_a_client_of_another_authority_is_refused(tmp_path: Path) -> None:
