@@ -36,7 +36,7 @@ def refusals(olds: Inputs, news: Inputs) -> list[str]:
 def plan(olds: Inputs, news: Inputs) -> list[str]:
     """What an `up` will do to a running cluster, one sentence a step, in order; empty where nothing restarts."""
     old, new = olds["members"], news["members"]
-    staying = [name for name in new if name in old]
+    staying = sorted(old.keys() & new.keys())
     return [
         *_membership(old, new),
         *_addresses(old, new),
@@ -52,7 +52,7 @@ def first_plan(news: Inputs) -> list[str]:
 
 
 def _membership(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    leaving, coming = [name for name in old if name not in new], [name for name in new if name not in old]
+    leaving, coming = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
     return [
         *(f"{name} leaves the cluster (leadership moves away first), and is stopped; its data stays" for name in leaving),
         *(f"{name} joins as a learner, gets all data, and is promoted" for name in coming),

@@ -424,17 +424,17 @@ class _Planner:
         return Wait(problem, HEALTH_SECONDS, member=down[0] if down[0] in self._hosts else None)
 
     def _turn(self, name: str, target: _Target, why: str = "restarting", **overrides: object) -> Act:
-        """A restart into `target`. The cluster learns of a new peer URL first, and a leader hands over first.
+        """A restart into `target`. A leader hands over first, and the cluster learns of a new peer URL.
 
         Preconditions (the caller's): every other voter is healthy.
         """
+        if name == self._seen.leader and len(self._seen.voters) > 1:
+            return self._hand_over({self._leader_id()})
         listed = self._seen.of(name)
         spec = self._spec(name, target.version, target.security)
         if listed is not None and listed.peer_url != spec.peer_url:
             say = f"telling the cluster that {name} is at {spec.peer_url}"
             return self._membership_act("update", None, say, id=listed.id, url=spec.peer_url)
-        if name == self._seen.leader and len(self._seen.voters) > 1:
-            return self._hand_over({self._leader_id()})
         return Act(why, [self._restart_call(name, "serving", target, **overrides)])
 
     def _restart_call(self, name: str, until: str, target: _Target | None = None, **overrides: object) -> Call:
@@ -537,7 +537,7 @@ class _Planner:
     def _active_trust(self, name: str) -> list[str]:
         path = f"{self._wanted.members[name].layout.pki}/ca.crt"
         seen = self._hosts[name].files.get(path)
-        return x509.split_bundle(seen.content) if seen else []
+        return x509.split_bundle(seen.content) if seen and seen.content else []
 
     def _speaks_tls(self, name: str) -> bool:
         security = self._hosts[name].security

@@ -192,7 +192,8 @@ def drift(news: Properties) -> str:
 def say(line: str) -> None:
     """The engine shows what a provider writes to standard error. If it is gone, the work goes on all the same."""
     with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{line}\n")  # in one piece: several machines speak at once
+        sys.stderr.flush()
 
 
 def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:

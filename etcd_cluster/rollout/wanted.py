@@ -88,7 +88,7 @@ class Wanted:
             options=properties["options"],
             user_options=properties["user_options"],
             quota_bytes=properties["quota_bytes"],
-            trusted=x509.split_bundle(properties.get("trusted") or ""),
+            trusted=x509.split_bundle(properties["trusted"]) if properties["trusted"] else (),
             members={name: _member(name, properties["members"][name]) for name in properties["order"]},
             delete_data=bool(properties["delete_data"]),
         )

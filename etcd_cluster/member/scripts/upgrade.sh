@@ -43,8 +43,8 @@ v2store() {
   read_spec "$@"
   said=$(timeout "${spec[timeout]}" "$binaries_path/etcdutl" check v2store --data-dir "$data_path" 2>&1) && { echo clean && return 0; }
   case $said in
+    *"both v2store and WAL"* | *"custom content in v2store"*) echo store ;;
     *"custom v2 content in WAL"*) echo log ;;
-    *"custom content in v2store"*) echo store ;;
     *) fail "etcdutl check v2store: $(tail -n 1 <<<"$said" | cut -c1-300)" ;;
   esac
 }
