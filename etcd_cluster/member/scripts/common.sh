@@ -77,7 +77,7 @@ etcdctl_at() {
   if [[ -f $credentials_path/$credentials.key ]]; then
     tls=(--cacert "$credentials_path/ca.crt" --cert "$credentials_path/$credentials.crt" --key "$credentials_path/$credentials.key")
   fi
-  timeout "${patience:-15}" "$binaries_path/etcdctl" --endpoints "$1" --dial-timeout 2s --command-timeout 5s "${tls[@]}" "${@:2}"
+  timeout "${patience:-15}" "$binaries_path/etcdctl" --endpoints "$1" --dial-timeout 2s --command-timeout "${answer_within:-5s}" "${tls[@]}" "${@:2}"
 }
 
 # This machine's own member, by loopback, which every member listens on.

@@ -65,7 +65,7 @@ observe_etcd() {
   fact cluster_version "$(metric etcd_cluster_version)"
   fact database_bytes "$(metric etcd_mvcc_db_total_size_in_bytes)"
   [[ $(metric etcd_server_is_leader) == 1 || ${spec[tell]:-} == yes ]] || return 0
-  patience=8
+  patience=8 answer_within=2s
   fact members "$(etcdctl_at "$(own_client_url)" member list --write-out json 2>/dev/null | base64 -w 0)"
   fact health "$({ etcdctl_at "$(own_client_url)" endpoint health --cluster --write-out json 2>/dev/null || true; } | base64 -w 0)"
   [[ ${spec[alarms]:-} != yes ]] || fact alarms "$(etcdctl_at "$(own_client_url)" alarm list 2>/dev/null | base64 -w 0)"
