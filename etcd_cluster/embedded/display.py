@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import sys
 import threading
@@ -39,6 +40,7 @@ _DONE = {
     Operation.FORGET: "forgotten, not deleted",
 }
 _WIDEST_VALUE = 200
+_WIDEST_CHANGE = 110
 # Shorter secrets would turn ordinary words into [secret].
 _SHORTEST_MASKED = 6
 # Of a connection, only these are secret: its address is what errors are about.
@@ -197,7 +199,32 @@ def _changes(old: Resource, goal: Resource, keys: Iterable[str]) -> Iterable[str
         elif isinstance(before, Secret) or isinstance(after, Secret):
             yield f"{key}: [secret]"
         else:
-            yield f"{key}: {_short(shown(before))} -> {_short(shown(after))}"
+            yield from _change(key, shown(before), shown(after))
+
+
+def _change(key: str, before: Value, after: Value) -> Iterable[str]:
+    """On one line; where that gets long, what went and what came of a list or a mapping, an item a line."""
+    line = f"{key}: {_short(before)} -> {_short(after)}"
+    old, new = _items(before), _items(after)
+    if len(line) <= _WIDEST_CHANGE or old is None or new is None:
+        yield line
+        return
+    yield f"{key}:"
+    for tag, start, end, new_start, new_end in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag != "equal":
+            yield from (f"  - {item}" for item in old[start:end])
+            yield from (f"  + {item}" for item in new[new_start:new_end])
+        elif isinstance(after, list):
+            yield from (f"    {item}" for item in old[start:end])
+
+
+def _items(value: Value) -> list[str] | None:
+    """One line for each item of a list or a mapping; None where there are none to tell apart."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [item if isinstance(item, str) and item.isprintable() else _short(item) for item in value]
+    return [f"{key}: {_short(value[key])}" for key in sorted(value)] if isinstance(value, dict) else None
 
 
 def _short(value: Value) -> str:

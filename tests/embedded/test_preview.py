@@ -64,6 +64,32 @@ def test_a_preview_of_changes_shows_them_with_their_values(project: Project) -> 
     assert sorted(done.steps()) == sorted(seen.steps()), "up does what the preview said"
 
 
+def test_a_long_list_or_mapping_shows_what_changes_an_item_a_line(project: Project) -> None:
+    program = """
+    command("a", triggers=["stays", "{0} leaves", *["a sentence that takes its place"] * 3])
+    command("b", environment={{"A": "stays", "B": "{0}", "C{0}": "1", "D": "of some length, of some length"}})
+    command("c", environment={{"A": "{0}"}})
+    """
+    project.write(LOCAL, program.format("one"))
+    project.up()
+    project.write(LOCAL, program.format("two"))
+    lines = project.preview().text.splitlines()
+    triggers, environment = lines.index("       triggers:"), lines.index("       environment:")
+    assert lines[triggers + 1 : triggers + 7] == [
+        "           stays",
+        "         - one leaves",
+        "         + two leaves",
+        *["           a sentence that takes its place"] * 3,
+    ]
+    assert lines[environment + 1 : environment + 4] == [
+        '         - B: "one"',
+        '         - Cone: "1"',
+        '         + B: "two"',
+    ], "what stays of a mapping does not show"
+    assert lines[environment + 4] == '         + Ctwo: "1"'
+    assert '       environment: {"A": "one"} -> {"A": "two"}' in lines, "what is short stays on its line"
+
+
 def test_a_preview_without_changes_says_so(project: Project) -> None:
     project.write(LOCAL, 'pulumi.export("out", command("a").stdout)')
     project.up()
