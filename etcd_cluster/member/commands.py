@@ -43,8 +43,8 @@ class Prepared:
 
 
 class MemberCommands:
-    """The Commands of all members of one cluster: check (all at once, reads only), prepare (all at once, restarts nothing),
-    await_health (once, at the end)."""
+    """The Commands of all members of one cluster: check (all at once, reads only), prepare (all at once, restarts
+    nothing), await_health (once, at the end)."""
 
     def __init__(
         self,

@@ -114,9 +114,7 @@ def etcd_configuration(spec: MemberSpec, bootstrap: Mapping[str, str] | None = N
     settings: dict[str, object] = {
         "name": member.name,
         "data-dir": layout.data,
-        "listen-client-urls": _listen_urls(
-            member.address, member.ports.client, security.clients_tls, loopback=True
-        ),
+        "listen-client-urls": _listen_urls(member.address, member.ports.client, security.clients_tls, loopback=True),
         "advertise-client-urls": spec.client_url,
         "listen-peer-urls": _listen_urls(member.address, member.ports.peer, peers_tls, loopback=False),
         "initial-advertise-peer-urls": spec.peer_url,

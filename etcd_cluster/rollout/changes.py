@@ -10,7 +10,7 @@ from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.rollout.wanted import series
-from etcd_cluster.versions import change_refusal
+from etcd_cluster.versions import change_refusal, change_warnings
 
 Inputs = Mapping[str, Any]
 
@@ -54,7 +54,10 @@ def first_plan(news: Inputs) -> list[str]:
 def _membership(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     leaving, coming = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
     return [
-        *(f"{name} leaves the cluster (leadership moves away first), and is stopped; its data stays" for name in leaving),
+        *(
+            f"{name} leaves the cluster (leadership moves away first), and is stopped; its data stays"
+            for name in leaving
+        ),
         *(f"{name} joins as a learner, gets all data, and is promoted" for name in coming),
     ]
 
@@ -110,16 +113,14 @@ def _version(olds: Inputs, news: Inputs, staying: Sequence[str]) -> list[str]:
         if before == "3.5":
             steps.append(f"{names}: checked for data of etcd's old v2 API")
     steps.append(f"{names}: {old} -> {new}, one at a time, followers first, the leader last")
-    return steps
+    return [*steps, *(f"note: {warning}" for warning in change_warnings(old, new))]
 
 
 def _settings(olds: Inputs, news: Inputs, staying: Sequence[str]) -> list[str]:
     """Where the version changes too, the same restart brings both."""
-    changed = sorted(
-        key
-        for key in {*(olds.get("etcd") or {}), *(news.get("etcd") or {})}
-        if (olds.get("etcd") or {}).get(key) != (news.get("etcd") or {}).get(key)
-    )
+    before: Mapping[str, Any] = olds.get("etcd") or {}
+    after: Mapping[str, Any] = news.get("etcd") or {}
+    changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
     if olds.get("size") != news.get("size"):
         changed.append("the quota of the size")
     if not changed or olds["version"] != news["version"]:

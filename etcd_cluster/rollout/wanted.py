@@ -162,7 +162,7 @@ class Wanted:
 
 
 def series(version: str) -> str:
-    """"3.6" for "3.6.16"; "" for ""."""
+    """The minor version: "3.6" for "3.6.16"; "" for ""."""
     return Version.parse(version).series if version else ""
 
 
