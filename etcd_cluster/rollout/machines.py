@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -94,6 +96,8 @@ class MemberMachines:
         hosts: dict[str, Host] = {}
         told: dict[str, Mapping[str, str]] = {}
         silent: dict[str, str] = {}
+        clocks: dict[str, float] = {}
+        began = time.time()
 
         def note(answers: Mapping[str, Any]) -> None:
             for name, answer in answers.items():
@@ -103,6 +107,7 @@ class MemberMachines:
                     raise answer
                 else:
                     hosts[name], said = parse_host(answer)
+                    clocks[name] = max(hosts[name].clock - time.time(), 0.0) + min(hosts[name].clock + 1 - began, 0.0)
                     if said:
                         told[name] = said
 
@@ -111,7 +116,7 @@ class MemberMachines:
         if not told and followers:
             # The leader's machine is not among these, or cannot be reached.
             note(self.on_all(followers[:1], lambda name: self._observe(name, {**asked, "tell": "yes"})))
-        return combine(hosts, told, silent)
+        return replace(combine(hosts, told, silent), clocks=clocks)
 
     def _observe(self, name: str, asked: Mapping[str, str]) -> str:
         member = self._members[name]

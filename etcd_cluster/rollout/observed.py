@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -90,10 +90,10 @@ class Host:
         """etcd's configuration file; empty where there is none that can be read."""
         file = next((file for path, file in self.files.items() if path.endswith("/etcd.yaml")), None)
         try:
-            found = yaml.safe_load(file.content) if file else {}
+            found: Any = yaml.safe_load(file.content) if file else {}
         except yaml.YAMLError:
-            found = {}
-        return found if isinstance(found, dict) else {}
+            return {}
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
     @cached_property
     def security(self) -> Security | None:
@@ -122,7 +122,9 @@ class Listed:
 class Observation:
     """The whole cluster at one time. hosts: member name -> machine; one that could not be asked is in `silent`, with
     the reason. teller: whose machine told of members and of the healthy ones (ids): the leader's, if that can be asked;
-    None, and nothing told, where no member can agree with a majority."""
+    None, and nothing told, where no member can agree with a majority.
+    clocks: member name -> seconds by which its machine's clock is surely ahead of this one's.
+    """
 
     hosts: Mapping[str, Host]
     silent: Mapping[str, str]
@@ -130,6 +132,7 @@ class Observation:
     members: Sequence[Listed]
     healthy: frozenset[str]
     alarms: Sequence[str] = ()
+    clocks: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def leader(self) -> str | None:
@@ -206,10 +209,8 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     return host, {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
 
 
-def combine(
-    hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], silent: Mapping[str, str]
-) -> Observation:
-    """One observation of what each machine said. Of several that told of the cluster, the one counts that can answer."""
+def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], silent: Mapping[str, str]) -> Observation:
+    """One observation of what each machine said. Of several that told of the cluster, one counts that can answer."""
     nothing = Observation(hosts, silent, None, (), frozenset())
     for name, said in told.items():
         members = parse_members(said.get("members", ""))
@@ -223,6 +224,7 @@ def combine(
 
 def parse_members(text: str) -> list[Listed]:
     """`etcdctl member list --write-out json`; nothing where there was no answer."""
+    listed: Sequence[Mapping[str, Any]] = json.loads(text)["members"] if text else []
     return [
         Listed(
             id=f"{each['ID']:x}",
@@ -231,13 +233,13 @@ def parse_members(text: str) -> list[Listed]:
             client_url=(each.get("clientURLs") or [""])[0],
             learner=bool(each.get("isLearner")),
         )
-        for each in (json.loads(text)["members"] if text else [])
+        for each in listed
     ]
 
 
 def parse_health(text: str, members: Sequence[Listed]) -> frozenset[str]:
     """`etcdctl endpoint health --cluster --write-out json` -> ids of the members that answer a consistent read."""
-    answers = json.loads(text) if text.startswith("[") else []
+    answers: Sequence[Mapping[str, Any]] = json.loads(text) if text.startswith("[") else []
     healthy = {each["endpoint"] for each in answers if each["health"]}
     return frozenset(member.id for member in members if member.client_url in healthy)
 

@@ -1,14 +1,15 @@
 """Decides the next thing to do to a cluster, from what it should be and what was seen. Pure: no effects, no clock.
 
 Rules that every decision keeps (each function names its own preconditions):
-- One member at a time, unhealthy ones first, the leader last after it has handed over. Before each, every other voter is
-  healthy; after each, the member serves and has caught up, or the run ends there.
+- One member at a time, unhealthy ones first, the leader last after it has handed over. Before each, every other voter
+  is healthy; after each, the member serves and has caught up, or the run ends there.
 - A member is removed before another is added; new ones join as learners and are promoted once in sync.
 - Nothing is formed but by the run that records the forming, on the machines of that record.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -27,6 +28,8 @@ CHANGE_SECONDS = 60
 SYNC_SECONDS = 900
 """For a learner to get all data."""
 LEADER_SECONDS = 30
+CLOCK_TOLERANCE_SECONDS = 30.0
+"""Far more than an answer takes, and far less than what a certificate is dated back by."""
 HEALTH_SECONDS = 120
 UNGROWN_BYTES = 64 * 1024**2
 """A file system that is this much smaller than its device can grow."""
@@ -72,9 +75,10 @@ class Wait:
 
 @dataclass
 class Memory:
-    """What one run knows that machines do not tell. waited: problem -> seconds so far. v2store: member -> answer."""
+    """What one run knows that machines do not tell. run: its id. waited: problem -> seconds so far. v2store: member -> answer."""
 
     forming: bool = False
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
     waited: dict[str, float] = field(default_factory=dict[str, float])
     prepared: set[str] = field(default_factory=set[str])
     snapshot_taken: bool = False
@@ -119,6 +123,12 @@ class _Planner:
 
     def next(self) -> Act | Wait | None:
         self._require_answers()
+        act = self._next()
+        if act is not None:
+            self._require_clocks_together()
+        return act
+
+    def _next(self) -> Act | Wait | None:
         return (
             self._prepare()
             or self._start()
@@ -138,12 +148,21 @@ class _Planner:
         if silent:
             raise RefusedError(
                 "; ".join(f"{name}: {why}" for name, why in silent.items())
-                + ". Nothing more was changed. Bring the machine back; if it is gone for good, give the member another one: "
-                "its old membership is then removed, and it joins anew"
+                + ". Nothing more was changed. Bring the machine back; if it is gone for good, give the member another "
+                "one: its old membership is then removed, and it joins anew"
             )
         for name, host in self._hosts.items():
             if host.token not in ("", self._wanted.token):
                 raise RefusedError(f"{name}: its disk holds the data of another cluster (token {host.token})")
+
+    def _require_clocks_together(self) -> None:
+        """A certificate that is not valid yet cuts a member off, and leases end when they should not."""
+        for name, ahead in self._seen.clocks.items():
+            if name in self._hosts and abs(ahead) > CLOCK_TOLERANCE_SECONDS:
+                raise RefusedError(
+                    f"the clock of {name} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's. "
+                    "Nothing more was changed; set it right (chronyc makestep), here or there, then run again"
+                )
 
     def _prepare(self) -> Act | None:
         """Machines that lack what only preparing brings. That starts and restarts nothing, so all at once."""
@@ -208,7 +227,7 @@ class _Planner:
         return Call(
             name,
             "apply",
-            {**self._apply_line(name, "start", version, "listening"), "why": "starting"},
+            self._apply_line(name, "start", version, "listening", "starting"),
             [
                 *wanted.leaf_files(name),
                 *wanted.other_files(name, spec),
@@ -221,7 +240,7 @@ class _Planner:
     def _start_call(self, name: str) -> Call:
         target = self._target_now(name)
         self._require_own_series(name, target.version)
-        line = {**self._apply_line(name, "start", target.version, "listening"), "why": "starting"}
+        line = self._apply_line(name, "start", target.version, "listening", "starting")
         return Call(name, "apply", line, self._files(name, target))
 
     def _require_own_series(self, name: str, version: str) -> None:
@@ -245,7 +264,7 @@ class _Planner:
             return Wait(problem, 2 * LEADER_SECONDS)
         stale = [name for name, host in self._hosts.items() if host.data and self._stale(name, self._target_now(name))]
         if stale:
-            return Act("restarting as it should be", [self._restart_call(name, "listening") for name in stale])
+            return Act("restarting as it should be", [self._restart_call(name, "listening", "restarting") for name in stale])
         return Wait(problem, 2 * LEADER_SECONDS)
 
     def _no_quorum(self) -> str:
@@ -256,9 +275,9 @@ class _Planner:
                 "and at the network between their peer ports, then run again"
             )
         return (
-            f"quorum is lost: the data of {', '.join(lost)} are gone ({len(lost)} of {len(self._hosts)} members), so the "
-            "others cannot agree on anything. Nothing was changed. Bring a lost disk back, and run again; or restore a "
-            "snapshot into a new cluster: docs/recover.md has the steps"
+            f"quorum is lost: the data of {', '.join(lost)} are gone ({len(lost)} of {len(self._hosts)} members), so "
+            "the others cannot agree on anything. Nothing was changed. Bring a lost disk back, and run again; or restore "
+            "a snapshot into a new cluster: docs/recover.md has the steps"
         )
 
     # --- membership ---
@@ -266,7 +285,10 @@ class _Planner:
     def _membership(self) -> Act | Wait | None:
         """One change at a time: what is dead leaves, what has begun to join goes on, then one leaves or one joins."""
         return (
-            self._remove_lost() or self._remove_strangers_that_are_down() or self._go_on_joining() or self._next_change()
+            self._remove_lost()
+            or self._remove_strangers_that_are_down()
+            or self._go_on_joining()
+            or self._next_change()
         )
 
     def _listed(self, name: str) -> Listed | None:
@@ -332,7 +354,7 @@ class _Planner:
         return Call(
             name,
             "apply",
-            {**self._apply_line(name, "start", version, "listening"), "aside": "yes", "why": "joining as a learner"},
+            {**self._apply_line(name, "start", version, "listening", "joining as a learner"), "aside": "yes"},
             [
                 *wanted.leaf_files(name),
                 *wanted.other_files(name, spec),
@@ -354,8 +376,7 @@ class _Planner:
             return self._remove_stranger(strangers)
         name = missing[0]
         url = self._spec(name, self._version_of_others(name), self._least_security()).peer_url
-        act = self._membership_act("add", None, f"adding {name} as a learner", name=name, url=url)
-        return act
+        return self._membership_act("add", None, f"adding {name} as a learner", name=name, url=url)
 
     def _remove_stranger(self, strangers: Sequence[Listed]) -> Act:
         """Followers first. One that leads hands over to a member that stays."""
@@ -366,12 +387,18 @@ class _Planner:
         return self._hand_over({member.id for member in strangers})
 
     def _membership_act(self, change: str, member: Listed | None, say: str, **line: str) -> Act:
-        teller = self._seen.teller
-        assert teller is not None
         if change == "remove" and member is not None and member.id == self._leader_id() and len(self._seen.voters) > 1:
             return self._hand_over({member.id})
         timeout = {"timeout": str(CHANGE_SECONDS)}
-        return Act(say, [Call(teller, "membership", {"do": change, **timeout, **line, "say": say})])
+        return Act(
+            say, [Call(self._known(self._seen.teller), "membership", {"do": change, **timeout, **line, "say": say})]
+        )
+
+    def _known(self, name: str | None) -> str:
+        """The teller, or the leader: after `_await_leader`, whoever asks for it knows that it is there."""
+        if name is None:
+            raise RefusedError(self._no_quorum())
+        return name
 
     def _leader_id(self) -> str:
         leader = self._seen.leader
@@ -380,8 +407,7 @@ class _Planner:
 
     def _hand_over(self, not_to: Iterable[str]) -> Act:
         """Leadership goes to the healthy voter that has applied most; of equals, to the first."""
-        leader = self._seen.leader
-        assert leader is not None
+        leader = self._known(self._seen.leader)
         avoided = set(not_to)
         candidates = [
             (name, listed)
@@ -435,15 +461,18 @@ class _Planner:
         if listed is not None and listed.peer_url != spec.peer_url:
             say = f"telling the cluster that {name} is at {spec.peer_url}"
             return self._membership_act("update", None, say, id=listed.id, url=spec.peer_url)
-        return Act(why, [self._restart_call(name, "serving", target, **overrides)])
+        return Act(why, [self._restart_call(name, "serving", why, target, **overrides)])
 
-    def _restart_call(self, name: str, until: str, target: _Target | None = None, **overrides: object) -> Call:
+    def _restart_call(
+        self, name: str, until: str, why: str, target: _Target | None = None, **overrides: object
+    ) -> Call:
         chosen = target or self._target_now(name)
-        line = self._apply_line(name, "restart", chosen.version, until)
+        line = self._apply_line(name, "restart", chosen.version, until, why)
         return Call(name, "apply", line, self._files(name, chosen, **overrides))
 
-    def _apply_line(self, name: str, action: str, version: str, until: str) -> dict[str, str]:
+    def _apply_line(self, name: str, action: str, version: str, until: str, why: str) -> dict[str, str]:
         return {
+            "why": why,
             "action": action,
             "version": version,
             "await": until,
@@ -461,7 +490,7 @@ class _Planner:
         return [*leaves, *self._wanted.other_files(name, spec), *self._wanted.start_files(name, spec, target.trusted)]
 
     def _stale(self, name: str, target: _Target) -> bool:
-        """Whether what runs is not `target`: by its files, its program, or because its process may be older than they."""
+        """Whether what runs is not `target`: by its files, its program, or as its process may be older than they."""
         host = self._hosts[name]
         spec = self._spec(name, target.version, target.security)
         files = self._wanted.start_files(name, spec, target.trusted)
@@ -581,9 +610,7 @@ class _Planner:
     def _security(self) -> Act | Wait | None:
         """From plaintext to TLS, from one authority to the next: pass after pass, each through all members."""
         targets = {
-            name: replace(
-                self._target_now(name), security=self._next_security(name), version=self._version_now(name)
-            )
+            name: replace(self._target_now(name), security=self._next_security(name), version=self._version_now(name))
             for name in self._hosts
         }
         moving = {
@@ -593,10 +620,25 @@ class _Planner:
             or (self._speaks_tls(name) and self._active_trust(name) != list(target.trusted))
         }
         if moving:
-            return self._one_of(moving, "the security of members is not changed while")
+            return self._one_of(moving, "the security of members is not changed while", self._why_secured(moving))
         if not self._all_have_new_leaves() and self._all_trust_new_leaves():
             return self._put_leaves()
         return None
+
+    def _why_secured(self, moving: Mapping[str, _Target]) -> str:
+        """What this pass through the members is for; the same for all of them."""
+        name, target = next(iter(moving.items()))
+        now = self._hosts[name].security
+        if now is None or now.peers != target.security.peers:
+            return {
+                PeerSecurity.READY: "restarting with certificates at hand",
+                PeerSecurity.TLS: "restarting with TLS among members",
+                PeerSecurity.PLAINTEXT: "restarting without certificates",
+            }[target.security.peers]
+        if now.clients_tls != target.security.clients_tls:
+            return f"restarting with{'' if target.security.clients_tls else 'out'} TLS for clients"
+        trusted = len(target.trusted)
+        return "restarting to trust " + ("the new authority alone" if trusted == 1 else f"{trusted} authorities")
 
     def _put_leaves(self) -> Act | None:
         """All at once, without a restart: etcd reads them for every handshake. Not where the address changes as well:
@@ -615,7 +657,9 @@ class _Planner:
         host = listed.client_url.partition("://")[2].rpartition(":")[0].strip("[]")
         return not host or x509.covers_host(server.certificate, host)
 
-    def _one_of(self, targets: Mapping[str, _Target], what: str, why: str = "restarting", **overrides: object) -> Act | Wait:
+    def _one_of(
+        self, targets: Mapping[str, _Target], what: str, why: str = "restarting", **overrides: object
+    ) -> Act | Wait:
         """Followers in order, the leader last. Precondition, checked here: every voter is healthy."""
         waiting = self._await_voters(what)
         if waiting:
@@ -698,7 +742,9 @@ class _Planner:
         """Members whose newest snapshot is older than the last change of the membership, or than the running minor:
         restarted once with a snapshot due at every entry, one at a time."""
         target_version = self._wanted.version
-        targets = {name: self._target_now(name) for name in behind if self._hosts[name].snapshot_index < self._flushed_at(name)}
+        targets = {
+            name: self._target_now(name) for name in behind if self._hosts[name].snapshot_index < self._flushed_at(name)
+        }
         if not targets:
             return None
         act = self._one_of(
@@ -729,9 +775,9 @@ class _Planner:
                     f"{name}: version 3.6 does not start with keys of etcd's old v2 API, and this cluster holds some. "
                     "Nothing was upgraded. Delete them (ETCDCTL_API=2 etcdctl ls, rm), then run again"
                 )
-        unasked = [name for name in behind if answers.get(name) != "clean"]
         line = {"timeout": str(MEMBER_SECONDS)}
-        return Act("checking for data of the v2 API", [Call(name, "v2store", line) for name in unasked]) if unasked else None
+        calls = [Call(name, "v2store", line) for name in behind if answers.get(name) != "clean"]
+        return Act("checking for data of the v2 API", calls) if calls else None
 
     def _roll(self) -> Act | Wait | None:
         """All that a restart brings: settings, unit, program."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import pulumi
 from pulumi.dynamic import (
@@ -42,6 +43,8 @@ SHOWN = ("version", "tls", "size", "etcd", "members", "authorities", "allow_plai
 INPUTS = (*SHOWN, "wanted", "connections", "plan", "drift")
 LOOK_AGAIN_SECONDS = 0.3
 REMOVE_SECONDS = 120
+MOST_REPETITIONS = 8
+"""What has not helped after so many times does not help. Several passes in one run may hand leadership over alike."""
 
 
 class RolloutProvider(ResourceProvider):
@@ -92,18 +95,19 @@ def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> None:
     Raises `RefusedError` where the next thing must not be done, and `StepFailedError` where it failed. What was done
     until then is done; the next run goes on from there.
     """
-    looked_at = time.monotonic()
-    while True:
-        seen = machines.observe()
-        act = next_act(wanted, seen, memory)
-        if act is None:
-            return
+    looked_at, done = time.monotonic(), Counter[str]()
+    seen = machines.observe(claim=memory.run)
+    while (act := next_act(wanted, seen, memory)) is not None:
         if isinstance(act, Wait):
             _wait(act, seen, machines, memory, time.monotonic() - looked_at)
         else:
             memory.waited.clear()
+            done[act.text] += 1
+            if done[act.text] > MOST_REPETITIONS:
+                raise RefusedError(f"{act.text}: done {MOST_REPETITIONS} times, and still not as it should be; look there")
             _carry_out(act, wanted, seen, machines, memory)
         looked_at = time.monotonic()
+        seen = machines.observe()
 
 
 def _wait(wait: Wait, seen: Observation, machines: MemberMachines, memory: Memory, passed: float) -> None:
@@ -128,7 +132,7 @@ def _carry_out(act: Act, wanted: Wanted, seen: Observation, machines: MemberMach
 
     def do(name: str) -> str:
         call = calls[name]
-        return machines.run(name, call.step, _line(call), _variables(call, wanted), say)
+        return machines.run(name, call.step, _line(call, memory), _variables(call, wanted), say)
 
     answers = machines.on_all(list(calls), do)
     for name, answer in answers.items():
@@ -139,10 +143,10 @@ def _carry_out(act: Act, wanted: Wanted, seen: Observation, machines: MemberMach
         memory.note(calls[name], answer, index=seen.index)
 
 
-def _line(call: Call) -> str:
+def _line(call: Call, memory: Memory) -> str:
     if call.step == "prepare":
         return call.spec["line"]
-    return render.command_line(call.step, {"member": call.member, **call.spec})
+    return render.command_line(call.step, {"member": call.member, "run": memory.run, **call.spec})
 
 
 def _variables(call: Call, wanted: Wanted) -> Mapping[str, str]:
@@ -156,10 +160,11 @@ def _variables(call: Call, wanted: Wanted) -> Mapping[str, str]:
 def remove(
     members: Mapping[str, WantedMember], machines: MemberMachines, cluster: Wanted, *, delete_data: bool
 ) -> None:
-    """Stops members and takes programs and keys off their machines, all at once; their data stays, unless that was given
-    up by name. A machine that does not answer is reported, and not waited for: it may be gone for good."""
+    """Stops members and takes programs and keys off their machines, all at once; their data stays, unless that was
+    given up by name. A machine that does not answer is reported, and not waited for: it may be gone for good."""
     names = [name for name, member in members.items() if member.stays]
-    words = {"data": "delete" if delete_data else "keep", "members": str(len(cluster.members))}
+    run, data = Memory().run, "delete" if delete_data else "keep"
+    words = {"run": run, "data": data, "members": str(len(cluster.members))}
 
     def do(name: str) -> str:
         line = render.command_line("remove", {"member": name, **words})
@@ -176,7 +181,7 @@ def remove(
 
 
 def drift(news: Properties) -> str:
-    """What an `up` would do although nothing was changed in the stack: what was changed by hand, or broke. "" if nothing.
+    """What an `up` would do although nothing was changed in the stack: what was changed by hand, or broke. "" if none.
 
     A cluster that is just busy, or cannot be asked, has drifted as well: the update then says why.
     """
@@ -205,9 +210,11 @@ def _same(old: Any, new: Any) -> bool:
     if isinstance(new, Unknown) or new == UNKNOWN:
         return False
     if isinstance(old, dict) and isinstance(new, dict):
-        return all(_same(old.get(key), new.get(key)) for key in old.keys() | new.keys())
+        before, after = cast(Properties, old), cast(Properties, new)
+        return all(_same(before.get(key), after.get(key)) for key in before.keys() | after.keys())
     if isinstance(old, list) and isinstance(new, list):
-        return len(old) == len(new) and all(_same(*pair) for pair in zip(old, new, strict=True))
+        items_before, items_after = cast("Sequence[Any]", old), cast("Sequence[Any]", new)
+        return len(items_before) == len(items_after) and all(map(_same, items_before, items_after))
     return (old or None) == (new or None)
 
 

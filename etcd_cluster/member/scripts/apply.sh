@@ -4,6 +4,7 @@
 apply() {
   read_spec "$@"
   lock
+  require_claim
   case ${spec[action]} in
     files) put_files ;;
     restart) restart_member ;;
@@ -40,7 +41,7 @@ put_files() {
 # Preconditions, asserted by whoever calls: every other member is healthy, this one does not lead (or is alone), and it
 # runs a version that its data allows.
 restart_member() {
-  say "restarting with etcd ${spec[version]}"
+  say "${spec[why]} with etcd ${spec[version]}"
   service_stop
   activate
   service_start
@@ -52,7 +53,7 @@ restart_member() {
 start_member() {
   if [[ ${spec[aside]:-} == yes ]] && has_data; then set_data_aside; fi
   activate
-  say "${spec[why]:-starting} with etcd ${spec[version]}"
+  say "${spec[why]} with etcd ${spec[version]}"
   service_start
   rm -f "$state_path/pending"
   await_member
@@ -95,7 +96,7 @@ serves_or_fail() {
   service_failed && fail_with_log "etcd does not run"
 }
 
-flushed() { (($(newest_snapshot) + 0 >= ${spec[index]})); }
+flushed() { [[ $(newest_snapshot) -ge ${spec[index]} ]]; }
 
 # What snapshots have to be newer than, before the next minor: see upgrade.sh.
 put_history() {

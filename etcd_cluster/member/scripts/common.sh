@@ -30,6 +30,16 @@ lock() {
   flock --wait 300 9 || fail "another run has been at work on this machine for 5 minutes; wait for it and run again"
 }
 
+# Of several runs at work on one cluster, the last one that began goes on: an earlier one, whose operator was killed or
+# whose connection was lost, ends at its next step. A claim waits for the step that is under way here.
+claim() {
+  lock
+  put_file 644 "$(id -un)" "$state_path/run" "$(printf '%s' "$1" | base64 -w 0)" || true
+}
+require_claim() {
+  [[ $(cat "$state_path/run" 2>/dev/null) == "${spec[run]}" ]] || fail "a later run has taken this cluster over; this one ends here"
+}
+
 # wait_until SECONDS COMMAND...: 0 once the command succeeds, 1 when the time is over.
 wait_until() {
   local deadline=$((SECONDS + $1))

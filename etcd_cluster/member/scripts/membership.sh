@@ -4,6 +4,7 @@
 membership() {
   local error url
   read_spec "$@"
+  require_claim
   url=$(own_client_url)
   case ${spec[do]} in
     # Preconditions: no other learner; every voter healthy. Right after a change etcd counts a member as unhealthy for 5 s.

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
-# What this machine and its member are, right now: reads only, changes nothing, waits for nobody. Prints NAME=VALUE lines,
+# What this machine and its member are, right now: reads only (claim=RUN first takes the member over). Prints NAME=VALUE lines,
 # contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (tell=yes: any does).
 # shellcheck disable=SC2154
 observe() {
   read_spec "$@"
+  [[ -z ${spec[claim]:-} ]] || claim "${spec[claim]}"
   fact machine "$(machine_identity)"
   fact token "$(data_token)"
   has_data && fact data yes
@@ -65,6 +66,7 @@ observe_etcd() {
   fact cluster_version "$(metric etcd_cluster_version)"
   fact database_bytes "$(metric etcd_mvcc_db_total_size_in_bytes)"
   [[ $(metric etcd_server_is_leader) == 1 || ${spec[tell]:-} == yes ]] || return 0
+  # shellcheck disable=SC2034  # for etcdctl_at
   patience=8 answer_within=2s
   fact members "$(etcdctl_at "$(own_client_url)" member list --write-out json 2>/dev/null | base64 -w 0)"
   fact health "$({ etcdctl_at "$(own_client_url)" endpoint health --cluster --write-out json 2>/dev/null || true; } | base64 -w 0)"

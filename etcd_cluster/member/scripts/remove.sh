@@ -4,7 +4,7 @@
 # that was given up by name (deleteData).
 remove() {
   read_spec "$@"
-  lock
+  claim "${spec[run]}"
   # A leader that stops waits 7 seconds for a successor. Where all go at once there is none, but a leader that has lost
   # its quorum leads no longer, and then stops at once.
   [[ ${spec[members]} == 1 ]] || wait_until 3 follows || true

@@ -1,9 +1,8 @@
 # shellcheck shell=bash
 # etcd as a systemd service, on a machine of its own.
 # shellcheck disable=SC2154
-unit_path=/etc/systemd/system/etcd.service
-# shellcheck disable=SC2034  # whose the files are, for the steps
-owner=etcd
+# shellcheck disable=SC2034  # both are for the steps: what systemd reads, and whose the files are
+unit_path=/etc/systemd/system/etcd.service owner=etcd
 
 # A reinstalled machine is another machine.
 machine_identity() { cat /etc/machine-id; }

@@ -8,6 +8,7 @@ snapshot() {
   local folder=$volume_path/snapshots target checked
   read_spec "$@"
   lock
+  require_claim
   target=$folder/${spec[file]}
   mkdir -p "$folder"
   chmod 700 "$folder"
