@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -87,6 +88,12 @@ class Members:
             for flag, name in (("cacert", "ca.crt"), ("cert", "client.crt"), ("key", "client.key")):
                 command += [f"--{flag}", str(self._folder / name)]
         return self._lab.run([*command, *arguments], env={**os.environ, "ETCDCTL_API": "3"}).stdout
+
+    def followers(self) -> list[int]:
+        """Ports of the members that do not lead."""
+        answers = json.loads(self.etcdctl("endpoint", "status", "--write-out", "json"))
+        leads = [answer["Status"]["leader"] == answer["Status"]["header"]["member_id"] for answer in answers]
+        return [port for port, leading in zip(PORTS, leads, strict=True) if not leading]
 
     def _make_certificates(self) -> list[str | Path]:
         now = datetime.now(timezone.utc)
@@ -190,6 +197,21 @@ def test_without_a_quorum_writes_stall_for_as_long_as_that_lasts(lab: Lab, membe
         writes.await_more(50)
     writes.assert_nothing_lost()
     assert 0.9 < writes.result.longest_stall_seconds < 8.0, str(writes.result)
+
+
+def test_a_client_that_waits_is_no_stall_while_the_others_write(lab: Lab, members: Members) -> None:
+    """Nor is it one that the others are done."""
+    frozen = members.followers()[0]
+    try:
+        with writing(lab, members.access()) as writes:
+            members.signal(signal.SIGSTOP, frozen)
+            writes.await_more(100)
+    finally:
+        members.signal(signal.SIGCONT, frozen)
+    writes.assert_nothing_lost()
+    assert writes.result.longest_write_seconds > 2.9, str(writes.result)
+    assert writes.result.longest_stall_seconds < 0.5 + writes.result.own_delay_seconds, str(writes.result)
+    assert len(writes.result.read_through) == 2
 
 
 def test_short_stalls_show(lab: Lab, members: Members) -> None:

@@ -29,7 +29,7 @@ AVOID_SECONDS = 1.0
 RETRY_PAUSE_SECONDS = 0.1
 RECONNECT_SECONDS = 1.0
 READ_BACK_SECONDS = 60.0
-READ_TRIES = 5
+READ_EVERYWHERE_SECONDS = 5.0
 PAGE = 1000
 OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # else clients share connections
@@ -83,6 +83,24 @@ class Connections:
         return grpc.ssl_channel_credentials(authority, key, certificate)
 
 
+class Over:
+    """The end: clients write on until the last of them has had an answer to what it wrote before. One that still waits
+    would else look like a stall of all."""
+
+    def __init__(self, clients: int) -> None:
+        self._asked = threading.Event()
+        self._left = set(range(clients))
+
+    def ask(self) -> None:
+        self._asked.set()
+
+    def reached(self, client: int) -> bool:
+        """Whether this client, between two writes, may stop."""
+        if self._asked.is_set():
+            self._left.discard(client)
+        return not self._left
+
+
 @dataclass
 class Client:
     """Writes numbered keys, one after the other. reconnects: opens new connections every RECONNECT_SECONDS."""
@@ -103,8 +121,8 @@ class Client:
         """From the next attempt on."""
         self._access = access
 
-    def write_until(self, over: threading.Event) -> None:
-        while not over.is_set():
+    def write_until(self, over: Over) -> None:
+        while not over.reached(self.number):
             self.write_one()
             self._pause()
 
@@ -160,7 +178,7 @@ class Clients:
     def __init__(self, options: Mapping[str, Any], access: Access) -> None:
         self._options = options
         self._access = access
-        self._over = threading.Event()
+        self._over = Over(options["clients"])
         self._began = time.monotonic()
         self._clients = [
             Client(number, options, Connections(access), reconnects=number % 2 == 1)
@@ -191,7 +209,7 @@ class Clients:
 
     def finish(self) -> Result:
         """Raises TimeoutError where nothing can be read back."""
-        self._over.set()
+        self._over.ask()
         for thread in self._threads:
             thread.join()
         writes = [write for client in self._clients for write in client.writes]
@@ -228,9 +246,8 @@ class Clients:
         """Endpoint -> all that it has, for every endpoint that answers, which one has to; and the lowest revision."""
         found: dict[str, dict[str, str]] = {}
         revisions: list[int] = []
-        deadline = time.monotonic() + READ_BACK_SECONDS
-        tries, error = 0, ""
-        while tries < READ_TRIES or not found:
+        start, error = time.monotonic(), ""
+        while time.monotonic() < start + (READ_EVERYWHERE_SECONDS if found else READ_BACK_SECONDS):
             for endpoint in [each for each in self._access.endpoints if each not in found]:
                 connections = Connections(self._access)
                 try:
@@ -242,10 +259,9 @@ class Clients:
                     connections.close()
             if len(found) == len(self._access.endpoints):
                 break
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"nothing could be read back in {READ_BACK_SECONDS:.0f} s: {error}")
-            tries += 1
             time.sleep(RETRY_PAUSE_SECONDS)
+        if not found:
+            raise TimeoutError(f"nothing could be read back in {READ_BACK_SECONDS:.0f} s: {error}")
         return found, min(revisions)
 
 
