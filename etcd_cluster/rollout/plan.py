@@ -75,7 +75,8 @@ class Wait:
 
 @dataclass
 class Memory:
-    """What one run knows that machines do not tell. run: its id. waited: problem -> seconds so far. v2store: member -> answer."""
+    """What one run knows that machines do not tell. run: its id. waited: problem -> seconds so far. v2store: member ->
+    answer."""
 
     forming: bool = False
     run: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -159,8 +160,9 @@ class _Planner:
         """A certificate that is not valid yet cuts a member off, and leases end when they should not."""
         for name, ahead in self._seen.clocks.items():
             if name in self._hosts and abs(ahead) > CLOCK_TOLERANCE_SECONDS:
+                apart = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'}"
                 raise RefusedError(
-                    f"the clock of {name} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's. "
+                    f"the clock of {name} is {apart} this machine's. "
                     "Nothing more was changed; set it right (chronyc makestep), here or there, then run again"
                 )
 
@@ -264,7 +266,8 @@ class _Planner:
             return Wait(problem, 2 * LEADER_SECONDS)
         stale = [name for name, host in self._hosts.items() if host.data and self._stale(name, self._target_now(name))]
         if stale:
-            return Act("restarting as it should be", [self._restart_call(name, "listening", "restarting") for name in stale])
+            calls = [self._restart_call(name, "listening", "restarting") for name in stale]
+            return Act("restarting as it should be", calls)
         return Wait(problem, 2 * LEADER_SECONDS)
 
     def _no_quorum(self) -> str:
@@ -276,8 +279,8 @@ class _Planner:
             )
         return (
             f"quorum is lost: the data of {', '.join(lost)} are gone ({len(lost)} of {len(self._hosts)} members), so "
-            "the others cannot agree on anything. Nothing was changed. Bring a lost disk back, and run again; or restore "
-            "a snapshot into a new cluster: docs/recover.md has the steps"
+            "the others cannot agree on anything. Nothing was changed. Bring a lost disk back, and run again; or "
+            "restore a snapshot into a new cluster: docs/recover.md has the steps"
         )
 
     # --- membership ---

@@ -104,7 +104,7 @@ def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> None:
             memory.waited.clear()
             done[act.text] += 1
             if done[act.text] > MOST_REPETITIONS:
-                raise RefusedError(f"{act.text}: done {MOST_REPETITIONS} times, and still not as it should be; look there")
+                raise RefusedError(f"{act.text}: done {MOST_REPETITIONS} times without success; look there")
             _carry_out(act, wanted, seen, machines, memory)
         looked_at = time.monotonic()
         seen = machines.observe()
