@@ -19,11 +19,12 @@ import subprocess
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, Any, ClassVar, cast
 
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
 
@@ -135,7 +136,10 @@ class Completed:
 class ChildProcesses:
     """Runs programs, each in a process group of its own, so that one call can end all of them."""
 
+    _everyone: ClassVar[weakref.WeakSet[ChildProcesses]] = weakref.WeakSet()
+
     def __init__(self) -> None:
+        self._everyone.add(self)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._stopped = False
@@ -201,6 +205,12 @@ class ChildProcesses:
     @property
     def stopped(self) -> bool:
         return self._stopped
+
+    @classmethod
+    def stop_all(cls, with_signal: int = signal.SIGTERM) -> None:
+        """`stop` for whatever was started in this process, by whomever: also by a provider that keeps its own."""
+        for processes in tuple(cls._everyone):
+            processes.stop(with_signal)
 
     def stop(self, with_signal: int = signal.SIGTERM) -> None:
         """Ends whatever runs, and lets nothing start any more."""

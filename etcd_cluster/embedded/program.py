@@ -34,7 +34,7 @@ from etcd_cluster.embedded.providers import Providers
 from etcd_cluster.embedded.state import StackLock, State, StateError, read_document, state_folder
 from etcd_cluster.embedded.values import Values
 from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.openssh import InterruptedRunError
+from etcd_cluster.openssh import ChildProcesses, InterruptedRunError
 
 # Steps block a thread each while they wait for a machine.
 _THREADS = 64
@@ -180,14 +180,14 @@ def _deployment(
     hooks = Hooks(dry_run, lambda resource, text: display.note("warning", text, resource))
     deployment = Deployment(state, providers, display, hooks, dry_run=dry_run)
     try:
-        with _interruptible(deployment, providers, display):
+        with _interruptible(deployment):
             yield deployment, hooks
     finally:
         providers.close()
 
 
 @contextlib.contextmanager
-def _interruptible(deployment: Deployment, providers: Providers, display: Display) -> Generator[None]:
+def _interruptible(deployment: Deployment) -> Generator[None]:
     """On Ctrl-C or SIGTERM the children are told to end and nothing new begins; the second time they are killed."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -196,11 +196,11 @@ def _interruptible(deployment: Deployment, providers: Providers, display: Displa
     def interrupt(number: int, frame: object) -> None:
         if not deployment.interrupted:
             deployment.interrupt()
-            providers.processes.stop()
+            ChildProcesses.stop_all()
             # Not through the display, which this handler may have interrupted.
             os.write(2, b"Interrupted: ending what runs. Once more to kill it.\n")
         else:
-            providers.processes.stop(signal.SIGKILL)
+            ChildProcesses.stop_all(signal.SIGKILL)
             os._exit(130)
 
     before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
