@@ -35,7 +35,7 @@ put_files() {
       /etc/systemd/system/*) put_unit "${path##*/}" "$content" ;;
       *) put_file "$mode" "$user" "$path" "$content" || true ;;
     esac
-  done <<<"$manifest"
+  done < <(printf '%s\n' "$manifest") # a here-string of this size would be a file in /tmp, and it holds keys
 }
 
 # Preconditions, asserted by whoever calls: every other member is healthy, this one does not lead (or is alone), and it
