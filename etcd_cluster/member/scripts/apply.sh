@@ -51,7 +51,8 @@ restart_member() {
 
 # Not running: starting it takes nothing from a quorum.
 start_member() {
-  if [[ ${spec[aside]:-} == yes ]] && has_data; then set_data_aside; fi
+  if [[ ${spec[aside]:-} == yes ]]; then set_data_aside; fi
+  make_data_folder
   activate
   say "${spec[why]} with etcd ${spec[version]}"
   service_start
@@ -63,12 +64,11 @@ start_member() {
 set_data_aside() {
   local kept
   kept=$data_path.removed-$(date -u +%Y%m%dT%H%M%SZ)
-  mv -T "$data_path" "$kept"
-  say "kept the data of its earlier membership as $kept"
-  mkdir -p "$data_path"
-  chmod 700 "$data_path"
-  [[ $supervisor != systemd ]] || chown etcd: "$data_path"
-  rm -f "$volume_path/history"
+  if has_data; then
+    mv -T "$data_path" "$kept"
+    say "kept the data of its earlier membership as $kept"
+  fi
+  rm -f "$volume_path/history" # last: it tells whose the data are
 }
 
 await_member() {

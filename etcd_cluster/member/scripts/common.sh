@@ -119,6 +119,12 @@ marker_field() {
   [[ ! -f $volume_path/etcd-cluster.json ]] || sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" "$volume_path/etcd-cluster.json"
 }
 
+make_data_folder() {
+  mkdir -p "$data_path"
+  chmod 700 "$data_path"
+  [[ $supervisor != systemd ]] || chown etcd: "$data_path"
+}
+
 # As etcd judges it: without a log, it starts from nothing.
 has_data() { [[ -d $data_path/member/wal ]]; }
 

@@ -148,7 +148,5 @@ require_own_data() {
     sync "$volume_path"
   fi
   [[ $(data_token) == "$token" ]] || fail "$volume_path holds the data of another cluster (token $(data_token), this one has $token); use another disk or machine"
-  mkdir -p "$data_path"
-  chmod 700 "$data_path"
-  [[ $supervisor != systemd ]] || chown etcd: "$data_path"
+  make_data_folder
 }
