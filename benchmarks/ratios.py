@@ -6,12 +6,18 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 
-def table(seconds: Mapping[str, Sequence[float]], reference: str, wanted: Mapping[str, float] | None = None) -> str:
+def table(
+    seconds: Mapping[str, Sequence[float]],
+    reference: str,
+    wanted: Mapping[str, float] | None = None,
+    *,
+    digits: int = 2,
+) -> str:
     """One row a contestant. Every round's ratio is to the reference of the same round, so that a busy machine weighs
-    on both. wanted: the ratio that a contestant should stay within, printed beside its own."""
+    on both. wanted: the ratio that a contestant should stay within, printed beside its own. digits: of seconds."""
     rows = [["", "median", "ratio", "min - max", "wanted"]]
     for name, own in seconds.items():
-        row = [name, f"{median(own):.2f} s"]
+        row = [name, f"{median(own):.{digits}f} s"]
         if name == reference:
             row += ["1", "", ""]
         else:
