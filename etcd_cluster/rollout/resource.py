@@ -38,7 +38,7 @@ from etcd_cluster.rollout.wanted import Wanted, WantedMember
 
 Properties = dict[str, Any]
 
-SHOWN = ("version", "tls", "size", "etcd", "members", "authorities", "allow_plaintext")
+SHOWN = ("version", "tls", "size", "etcd", "members", "authorities", "allow_plaintext", "delete_data")
 """What a reviewer sees change."""
 INPUTS = (*SHOWN, "wanted", "connections", "plan", "drift")
 LOOK_AGAIN_SECONDS = 0.3
@@ -226,7 +226,8 @@ class Rollout(Resource, module="cluster", name="Rollout"):
     """Brings a cluster to what it should be.
 
     version, tls, size, etcd (settings of the user's): as asked. members: member name -> address.
-    authorities: fingerprints of the authorities to trust. allow_plaintext: TLS may be given up.
+    authorities: fingerprints of the authorities to trust. allow_plaintext: TLS may be given up. delete_data: `destroy`
+    deletes etcd's data as well.
     wanted: all of it with every file and key, the JSON text that `Wanted.parse` reads (secret).
     connections: member name -> SSH connection (secret; none here on this machine).
     Set by the provider: plan (what a change does, a sentence a step), drift (what was found changed by hand).
@@ -245,6 +246,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         members: Mapping[str, pulumi.Input[str]],
         authorities: pulumi.Input[list[str]],
         allow_plaintext: bool,
+        delete_data: bool,
         wanted: pulumi.Input[str],
         connections: Mapping[str, ConnectionArgs],
         opts: pulumi.ResourceOptions,
@@ -260,6 +262,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "members": members,
                 "authorities": authorities,
                 "allow_plaintext": allow_plaintext,
+                "delete_data": delete_data,
                 "wanted": pulumi.Output.secret(wanted),
                 "connections": pulumi.Output.secret(connections),
                 "looks": not pulumi.runtime.is_dry_run(),
