@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from datetime import datetime, timezone
 from typing import Any
 
 import pulumi
@@ -20,7 +20,8 @@ from etcd_cluster import (
     LocalMachines,
     Ssh,
 )
-from etcd_cluster.machines import local
+from etcd_cluster.pki import x509
+from etcd_cluster.rollout.wanted import Wanted
 from tests.unit.recording import Recorded, Recording, record
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
@@ -30,13 +31,14 @@ HOSTS = HostMachines(
     Ssh(user="admin", private_key=SSH_KEY),
 )
 MEMBERS = ("host-1", "host-2", "host-3")
+CA = x509.create_authority("etcd authority", now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
 
 
 def results(resource: Recorded) -> dict[str, Any]:
-    """What the real providers would answer, with markers instead of PEM."""
+    """What the real providers would answer, with markers instead of PEM, but for the authority's certificate."""
     name = resource.name
     if resource.type.endswith(":CertificateAuthority"):
-        return {"certificate_pem": "ca-pem", "private_key_pem": secret("ca-key")}
+        return {"certificate_pem": CA.certificate_pem, "private_key_pem": secret("ca-key")}
     if resource.type.endswith(":Certificate"):
         return {"certificate_pem": f"{name}-pem", "private_key_pem": secret(f"{name}-key")}
     if resource.type.endswith(":Formation"):
@@ -78,7 +80,8 @@ def test_children_are_exactly_these(three_hosts: Recording) -> None:
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
         "etcd-host-1-health": "command:remote:Command",
         **dict.fromkeys(steps("server") + steps("peer"), "pulumi-python:dynamic/pki:Certificate"),
-        **dict.fromkeys(steps("check") + steps("prepare") + steps("roll"), "command:remote:Command"),
+        **dict.fromkeys(steps("check") + steps("prepare"), "command:remote:Command"),
+        "etcd-rollout": "pulumi-python:dynamic/cluster:Rollout",
     }
 
 
@@ -97,17 +100,15 @@ def test_nothing_is_prepared_before_every_machine_was_checked_and_the_forming_re
         assert "etcd-formation" in dependencies(three_hosts, prepare)
 
 
-def test_members_are_rolled_one_after_the_other_and_after_all_are_prepared(three_hosts: Recording) -> None:
-    first, second, third = steps("roll")
-    for roll in (first, second, third):
-        assert dependencies(three_hosts, roll) >= set(steps("prepare"))
-    assert first in dependencies(three_hosts, second)
-    assert second in dependencies(three_hosts, third)
-    assert third in dependencies(three_hosts, "etcd-host-1-health")
+def test_the_cluster_is_changed_once_every_machine_is_ready_and_health_is_asked_for_after_that(
+    three_hosts: Recording,
+) -> None:
+    assert dependencies(three_hosts, "etcd-rollout") >= {*steps("check"), *steps("prepare"), "etcd-formation"}
+    assert "etcd-rollout" in dependencies(three_hosts, "etcd-host-1-health")
 
 
 def test_preparing_does_not_wait_for_other_members(three_hosts: Recording) -> None:
-    assert not dependencies(three_hosts, "etcd-host-2-prepare") & {"etcd-host-1-prepare", "etcd-host-1-roll"}
+    assert not dependencies(three_hosts, "etcd-host-2-prepare") & {"etcd-host-1-prepare", "etcd-rollout"}
 
 
 def test_lines_say_what_a_reviewer_wants_to_see_and_nothing_else(three_hosts: Recording) -> None:
@@ -117,22 +118,67 @@ def test_lines_say_what_a_reviewer_wants_to_see_and_nothing_else(three_hosts: Re
         "size=small vcpus=2 memory-mib=6912 disk-gib=8 undersized=refuse"
     )
     assert commands["etcd-host-1-prepare"].value("create") == (
-        "bash -s -- prepare member=host-1 version=3.6.16 size=small tls=on peer-port=2380 device=/dev/nvme1n1 "
-        "install=release mirror=https://github.com/etcd-io/etcd/releases/download"
-    )
-    assert commands["etcd-host-1-roll"].value("create") == (
-        "bash -s -- roll member=host-1 version=3.6.16 size=small tls=on peer-port=2380 device=/dev/nvme1n1 turn=1of3 "
-        "timeout=120"
+        "bash -s -- prepare member=host-1 version=3.6.16 device=/dev/nvme1n1 install=release "
+        "mirror=https://github.com/etcd-io/etcd/releases/download"
     )
     assert commands["etcd-host-1-health"].value("create") == (
         "bash -s -- health member=host-1 members=3 tls=on timeout=120"
     )
 
 
-def test_only_destroying_a_member_runs_something(three_hosts: Recording) -> None:
-    deletes = {name: r.inputs.get("delete") for name, r in three_hosts.resources.items() if "Command" in r.type}
-    assert {name for name, line in deletes.items() if line} == set(steps("prepare"))
-    assert deletes["etcd-host-1-prepare"] == "bash -s -- remove member=host-1 data=keep"
+def test_no_command_runs_anything_when_it_is_destroyed(three_hosts: Recording) -> None:
+    """The rollout stops members: it does not hang on a machine that is gone, and knows which one leads."""
+    assert not [command.name for command in commands_of(three_hosts) if "delete" in command.inputs]
+
+
+def test_the_rollout_shows_all_that_a_reviewer_wants_to_see_and_hides_the_rest() -> None:
+    etcd = {"heartbeat-interval": 200, "election-timeout": 2000}
+    rollout = build(etcd=etcd, delete_data=True).resources["etcd-rollout"]
+    plain = {key: value for key, value in rollout.inputs.items() if not rollout.is_secret(key) and key != "__provider"}
+    assert plain == {
+        "version": "3.6.16",
+        "tls": True,
+        "size": "small",
+        "etcd": etcd,
+        "members": {f"host-{number}": f"10.0.0.{number}" for number in (1, 2, 3)},
+        "authorities": [x509.fingerprint(CA.certificate_pem)[:16]],
+        "allow_plaintext": False,
+        "delete_data": True,
+        "looks": True,
+    }
+    assert {key for key in rollout.inputs if rollout.is_secret(key)} == {"wanted", "connections"}
+
+
+def test_hosts_are_looked_at_in_an_up_only() -> None:
+    assert build().resources["etcd-rollout"].value("looks") is True
+    assert build(preview=True).resources["etcd-rollout"].value("looks") is False
+
+
+def wanted_of(recording: Recording) -> Wanted:
+    return Wanted.parse(recording.resources["etcd-rollout"].value("wanted"))
+
+
+def test_the_rollout_knows_all_that_a_member_is_made_of(three_hosts: Recording) -> None:
+    wanted = wanted_of(three_hosts)
+    assert (wanted.cluster, wanted.token, wanted.version) == ("etcd-cluster/test/etcd", "the-token", "3.6.16")
+    assert list(wanted.members) == list(MEMBERS)
+    assert list(wanted.trusted) == x509.split_bundle(CA.certificate_pem)
+    member = wanted.members["host-2"]
+    assert (member.address, member.device, member.stays) == ("10.0.0.2", "/dev/nvme1n1", True)
+    assert member.founder == "machine-of-host-2"
+    assert member.prepare_line == three_hosts.resources["etcd-host-2-prepare"].value("create")
+    assert member.prepare_variables["token"] == "the-token"
+    assert member.server
+    assert member.peer
+    assert (member.server.certificate, member.server.key) == ("etcd-host-2-server-pem", "etcd-host-2-server-key")
+    assert (member.peer.certificate, member.peer.key) == ("etcd-host-2-peer-pem", "etcd-host-2-peer-key")
+
+
+def test_the_rollout_reaches_hosts_as_commands_do(three_hosts: Recording) -> None:
+    connections = three_hosts.resources["etcd-rollout"].value("connections")
+    assert set(connections) == set(MEMBERS)
+    prepare = three_hosts.resources["etcd-host-2-prepare"].value("connection")
+    assert {key: connections["host-2"][key] for key in prepare} == prepare
 
 
 def commands_of(recording: Recording) -> list[Recorded]:
@@ -155,7 +201,7 @@ def test_no_key_is_in_any_plain_input(three_hosts: Recording) -> None:
 
 
 def test_commands_never_replace(three_hosts: Recording) -> None:
-    """A replacement would run the new step before the old one's `delete`, which stops the member."""
+    """A replacement runs the new step before the old one's removal: nothing about a step is worth that."""
     for command in commands_of(three_hosts):
         assert "triggers" not in command.inputs
 
@@ -172,7 +218,6 @@ def test_steps_are_bounded_in_time(three_hosts: Recording) -> None:
     for command in commands_of(three_hosts):
         assert command.request.customTimeouts.create
         assert command.request.customTimeouts.update
-        assert command.request.customTimeouts.delete
 
 
 def test_outputs_are_for_clients_and_the_key_is_secret(three_hosts: Recording) -> None:
@@ -183,7 +228,7 @@ def test_outputs_are_for_clients_and_the_key_is_secret(three_hosts: Recording) -
         "clientUrl": "https://10.0.0.3:2379",
         "peerUrl": "https://10.0.0.3:2380",
     }
-    assert outputs["caCertificate"] == "ca-pem"
+    assert outputs["caCertificate"] == CA.certificate_pem
     assert outputs["clientCertificate"] == "etcd-client-pem"
     assert pulumi.runtime.rpc.is_rpc_secret(outputs["clientKey"])
     assert outputs["version"] == "3.6.16"
@@ -206,10 +251,12 @@ def test_preview_of_a_new_cluster_works_with_everything_unknown() -> None:
 @pytest.mark.parametrize(
     ("change", "changed"),
     [
-        ({"version": "3.6.15"}, {*steps("prepare"), *steps("roll"), "etcd-formation", "etcd"}),
-        ({"etcd": {"heartbeat-interval": 200, "election-timeout": 2000}}, {*steps("prepare"), *steps("roll")}),
+        ({"version": "3.6.15"}, {*steps("prepare"), "etcd-rollout", "etcd"}),
+        ({"etcd": {"heartbeat-interval": 200, "election-timeout": 2000}}, {"etcd-rollout"}),
+        ({"size": "medium"}, {*steps("check"), "etcd-rollout", "etcd"}),
         ({"allow_undersized": True}, {*steps("check")}),
-        ({"delete_data": True}, {*steps("prepare")}),
+        ({"allow_plaintext": True}, {"etcd-rollout"}),
+        ({"delete_data": True}, {"etcd-rollout"}),
     ],
 )
 def test_a_change_shows_in_the_lines_it_concerns(
@@ -234,12 +281,13 @@ def test_plaintext_has_no_certificates_and_says_that_it_is_unsafe() -> None:
 
 def test_an_own_authority_signs_instead_of_a_new_one() -> None:
     def program() -> None:
-        own = Authority.from_pem("own-ca-pem", "own-ca-key")
+        own = Authority.from_pem(CA.certificate_pem, "own-ca-key")
         EtcdCluster("etcd", EtcdClusterArgs(machines=HOSTS, authority=own))
 
     recording = record(program, results=results)
     assert "etcd-authority" not in recording.resources
-    assert recording.resources["etcd-client"].value("authority_certificate_pem") == "own-ca-pem"
+    assert recording.resources["etcd-client"].value("authority_certificate_pem") == CA.certificate_pem
+    assert recording.outputs["etcd"]["caCertificate"] == CA.certificate_pem
 
 
 @pytest.mark.parametrize("source", ["archive", "build"])
@@ -256,19 +304,8 @@ def test_members_on_this_machine_use_local_commands_and_one_set_of_programs() ->
     assert {command.type for command in commands} == {"command:local:Command"}
     assert [name for name in recording.resources if name.endswith("binaries")] == ["etcd-binaries"]
     assert recording.outputs["etcd"]["endpoints"] == [f"https://127.0.0.1:{port}" for port in (2379, 2389, 2399)]
-
-
-def test_members_on_this_machine_are_started_again_after_it_was(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def prepare_line(boot: str) -> str:
-        (tmp_path / "boot_id").write_text(boot)
-        monkeypatch.setattr(local, "BOOT_ID", tmp_path / "boot_id")
-        recording = build(machines=LocalMachines(directory="/srv/etcd"))
-        return str(recording.resources["etcd-etcd-1-prepare"].value("create"))
-
-    assert prepare_line("first") == prepare_line("first")
-    assert prepare_line("first") != prepare_line("second")
+    assert recording.resources["etcd-rollout"].value("connections") == {}
+    assert {member.layout.supervisor for member in wanted_of(recording).members.values()} == {"process"}
 
 
 def test_two_clusters_live_in_one_program() -> None:
