@@ -31,7 +31,7 @@ from etcd_cluster.embedded.project import (
     read_stack,
 )
 from etcd_cluster.embedded.providers import Providers
-from etcd_cluster.embedded.state import StackLock, State, StateError, read_document, state_folder
+from etcd_cluster.embedded.state import Resource, StackLock, State, StateError, read_document, state_folder
 from etcd_cluster.embedded.values import Values
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.openssh import ChildProcesses, InterruptedRunError
@@ -132,10 +132,19 @@ def destroy(stack: str = "dev", directory: str | Path = ".", *, stream: TextIO |
 
 def outputs(stack: str = "dev", directory: str | Path = ".") -> Values:
     """The outputs of the stack, as the last run left them."""
+    return _recorded(stack, directory).outputs()
+
+
+def resources(stack: str = "dev", directory: str | Path = ".") -> list[Resource]:
+    """Every resource of the stack, as the last run left it. Their secrets are marked, and can be read."""
+    return list(_recorded(stack, directory).current.values())
+
+
+def _recorded(stack: str, directory: str | Path) -> State:
     opened = _Stack(Path(directory), stack, lambda text: print(text, file=sys.stderr))
     if not opened.path.exists():
         raise StateError(f"stack {stack} has no outputs: there is no state at {opened.path}. Run `up` first")
-    return opened.state(writable=False, runs=False).outputs()
+    return opened.state(writable=False, runs=False)
 
 
 def _run(stack: str, directory: Path, stream: TextIO | None, *, dry_run: bool) -> Result:

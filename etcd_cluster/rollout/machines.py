@@ -14,7 +14,14 @@ from typing import Any
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.openssh import ChildProcesses, Completed, OpenSsh, SshError, parse_connection
+from etcd_cluster.openssh import (
+    ChildProcesses,
+    CommandTimeoutError,
+    Completed,
+    OpenSsh,
+    SshError,
+    parse_connection,
+)
 from etcd_cluster.rollout.observed import Host, Observation, combine, parse_host
 from etcd_cluster.rollout.plan import RefusedError
 from etcd_cluster.rollout.wanted import WantedMember
@@ -101,7 +108,7 @@ class MemberMachines:
 
         def note(answers: Mapping[str, Any]) -> None:
             for name, answer in answers.items():
-                if isinstance(answer, SshError | StepFailedError):
+                if isinstance(answer, SshError | StepFailedError | CommandTimeoutError):
                     silent[name] = str(answer)
                 elif isinstance(answer, EtcdClusterError):
                     raise answer

@@ -64,6 +64,7 @@ class Host:
     """One machine and the member on it. running, programs: version that runs, and that would be started; "" if none.
 
     lacks: what only preparing the machine again can bring back. pending: its files may be newer than its process.
+    disk_bytes, disk_free_bytes: of the file system of its data, where that was asked for.
     """
 
     machine: str
@@ -84,6 +85,8 @@ class Host:
     clock: int
     device_bytes: int
     filesystem_bytes: int
+    disk_bytes: int = 0
+    disk_free_bytes: int = 0
 
     @cached_property
     def configuration(self) -> Mapping[str, Any]:
@@ -123,7 +126,7 @@ class Observation:
     """The whole cluster at one time. hosts: member name -> machine; one that could not be asked is in `silent`, with
     the reason. teller: whose machine told of members and of the healthy ones (ids): the leader's, if that can be asked;
     None, and nothing told, where no member can agree with a majority.
-    clocks: member name -> seconds by which its machine's clock is surely ahead of this one's.
+    clocks: member name -> seconds by which its machine's clock is surely ahead of this one's. cluster_id: hexadecimal.
     """
 
     hosts: Mapping[str, Host]
@@ -132,6 +135,7 @@ class Observation:
     members: Sequence[Listed]
     healthy: frozenset[str]
     alarms: Sequence[str] = ()
+    cluster_id: str = ""
     clocks: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
@@ -205,6 +209,8 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         clock=_integer(facts.get("clock")),
         device_bytes=_integer(facts.get("device_bytes")),
         filesystem_bytes=_integer(facts.get("filesystem_bytes")),
+        disk_bytes=_integer(facts.get("disk_bytes")),
+        disk_free_bytes=_integer(facts.get("disk_free_bytes")),
     )
     return host, {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
 
@@ -217,8 +223,14 @@ def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], si
         healthy = parse_health(said.get("health", ""), members)
         live = hosts[name].live
         if members and live is not None and live.id in healthy:
-            alarms = said.get("alarms", "").splitlines()
-            return replace(nothing, teller=name, members=members, healthy=healthy, alarms=alarms)
+            return replace(
+                nothing,
+                teller=name,
+                members=members,
+                healthy=healthy,
+                alarms=said.get("alarms", "").splitlines(),
+                cluster_id=f"{json.loads(said['members'])['header']['cluster_id']:x}",
+            )
     return nothing
 
 

@@ -20,6 +20,7 @@ observe() {
   [[ $supervisor != systemd ]] || observe_system
   observe_files
   observe_etcd
+  [[ ${spec[disk]:-} != yes ]] || observe_disk
   fact clock "$(date +%s)"
 }
 
@@ -44,6 +45,11 @@ observe_system() {
     fact device_bytes "$device"
     fact filesystem_bytes "$(xfs_info "$volume_path" | awk -F '[ =,]+' '$1 == "data" { print $3 * $5 }')"
   fi
+}
+
+# Where the data are, or will be.
+observe_disk() {
+  [[ ! -d $volume_path ]] || df -Pk "$volume_path" | awk 'END { printf "disk_bytes=%.0f\ndisk_free_bytes=%.0f\n", $2 * 1024, $4 * 1024 }'
 }
 
 # Those that etcd-cluster writes, where they are: mode, owner, sum or content.

@@ -1,0 +1,361 @@
+"""How a cluster stands, from what it should be and what was seen: as types, as a table, as JSON. Pure."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.pki import x509
+from etcd_cluster.pki.x509 import PkiError
+from etcd_cluster.rollout.observed import Host, Observation
+from etcd_cluster.rollout.plan import CAUGHT_UP_ENTRIES, Memory, Wait, differences, next_act
+from etcd_cluster.rollout.wanted import Wanted
+
+WIDTH = 120
+_LABEL_WIDTH = 12
+_NARROWEST_LAST_COLUMN = 24
+_HEADINGS = ("MEMBER", "STATE", "ETCD", "DATABASE", "LAG", "DISK", "CERTIFICATES", "DRIFT")
+_SAID_BY_STATE = ("does not run", "is not healthy", "is a learner")
+_RED, _YELLOW = "31", "33"
+
+
+class State(Enum):
+    """What a member is. Only the first two are as they should be."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    LEARNER = "learner"
+    UNHEALTHY = "not healthy"
+    LEADERLESS = "no leader"
+    DOWN = "down"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True)
+class AuthoritySchedule:
+    """When an authority that Pulumi made is rotated by age, and when the one before it is dropped: RFC 3339, or ""."""
+
+    rotate_after: str = ""
+    drop_after: str = ""
+
+
+@dataclass(frozen=True)
+class MemberStatus:
+    """One member. version, database_bytes, behind: None where it does not answer. behind: entries of raft's log that
+    others have and it had not applied; those of the moment between two looks as well. disk: used and all bytes of the
+    file system of its data.
+    certificates_until: the earlier end of its two certificates; None without any. drift: how it is not what the stack
+    says. unreachable: why its machine could not be asked, or ""."""
+
+    name: str
+    state: State
+    version: str | None
+    database_bytes: int | None
+    share_of_quota: float | None
+    behind: int | None
+    disk: tuple[int, int] | None
+    certificates_until: datetime | None
+    certificates_due: bool
+    drift: Sequence[str]
+    unreachable: str
+
+    @property
+    def is_well(self) -> bool:
+        return self.state in (State.LEADER, State.FOLLOWER) and not self.drift
+
+
+@dataclass(frozen=True)
+class ClusterStatus:
+    """The whole cluster. id: hexadecimal, as etcd's log has it; "" where no member can answer for the cluster.
+    next: what `up` would do first, though nothing was changed in the stack; empty where nothing."""
+
+    cluster: str
+    version: str
+    tls: bool
+    id: str
+    now: datetime
+    endpoints: Sequence[str]
+    members: Sequence[MemberStatus]
+    quota_bytes: int
+    alarms: Sequence[str]
+    authorities_until: Sequence[datetime]
+    schedule: AuthoritySchedule
+    next: Sequence[str]
+
+    @property
+    def ok(self) -> bool:
+        """All members well, no alarm, and nothing that `up` would do."""
+        return all(member.is_well for member in self.members) and not self.alarms and not self.next
+
+
+def cluster_status(wanted: Wanted, seen: Observation, schedule: AuthoritySchedule, now: datetime) -> ClusterStatus:
+    """How the cluster stands. schedule: that of the authority, where Pulumi made it."""
+    members = [_member(wanted, seen, name, now) for name in wanted.members]
+    return ClusterStatus(
+        cluster=wanted.cluster,
+        version=wanted.version,
+        tls=wanted.tls,
+        id=seen.cluster_id,
+        now=now,
+        endpoints=[member.member.client_url(wanted.tls) for member in wanted.members.values()],
+        members=members,
+        quota_bytes=_quota(wanted),
+        alarms=[_alarm(alarm, seen) for alarm in seen.alarms],
+        authorities_until=[x509.validity_of(authority).not_after for authority in wanted.trusted],
+        schedule=schedule,
+        next=[*_next(wanted, seen), *_due(wanted, members, schedule, now)],
+    )
+
+
+def _member(wanted: Wanted, seen: Observation, name: str, now: datetime) -> MemberStatus:
+    host = seen.hosts.get(name)
+    live = host.live if host else None
+    ends = [x509.validity_of(pem) for pem in _certificates(wanted, host, name)] if host else []
+    return MemberStatus(
+        name=name,
+        state=_state(seen, name),
+        version=(host.running or None) if host else None,
+        database_bytes=live.database_bytes if live else None,
+        share_of_quota=live.database_bytes / _quota(wanted) if live else None,
+        behind=max(0, seen.index - live.applied) if live else None,
+        disk=(host.disk_bytes - host.disk_free_bytes, host.disk_bytes) if host and host.disk_bytes else None,
+        certificates_until=min((each.not_after for each in ends), default=None),
+        certificates_due=any(
+            now >= each.renewal and each.not_after not in _ends_of_authorities(wanted) for each in ends
+        ),
+        drift=[each for each in differences(wanted, seen, name) if each not in _SAID_BY_STATE] if host else [],
+        unreachable=seen.silent.get(name, ""),
+    )
+
+
+def _quota(wanted: Wanted) -> int:
+    quota = wanted.options.get("quota-backend-bytes")
+    return quota if isinstance(quota, int) else wanted.quota_bytes
+
+
+def _state(seen: Observation, name: str) -> State:
+    host = seen.hosts.get(name)
+    if host is None:
+        return State.UNREACHABLE
+    if not host.pid:
+        return State.DOWN
+    if host.live and host.live.learner:
+        return State.LEARNER
+    if host.live and not host.live.has_leader:
+        return State.LEADERLESS
+    if not seen.is_healthy(name):
+        return State.UNHEALTHY
+    return State.LEADER if name == seen.leader else State.FOLLOWER
+
+
+def _certificates(wanted: Wanted, host: Host, name: str) -> Iterator[str]:
+    """Those on the machine, as far as they can be read: what differs from the stack's is drift by itself."""
+    pki = wanted.members[name].layout.pki
+    for side in ("server", "peer"):
+        seen = host.files.get(f"{pki}/{side}.crt")
+        try:
+            yield from x509.split_bundle(seen.content)[:1] if seen else ()
+        except PkiError:
+            continue
+
+
+def _ends_of_authorities(wanted: Wanted) -> set[datetime]:
+    """A certificate that ends with its authority is not renewed: that would gain nothing."""
+    return {x509.validity_of(authority).not_after for authority in wanted.trusted}
+
+
+def _alarm(alarm: str, seen: Observation) -> str:
+    """`memberID:10501334649042878790 alarm:NOSPACE`, with the member's name."""
+    found = re.fullmatch(r"memberID:(\d+) alarm:(\w+)", alarm.strip())
+    if not found:
+        return alarm
+    of = f"{int(found[1]):x}"
+    return f"{found[2]} on {next((member.name for member in seen.members if member.id == of), of)}"
+
+
+def _next(wanted: Wanted, seen: Observation) -> list[str]:
+    try:
+        act = next_act(wanted, seen, Memory())
+    except EtcdClusterError as error:
+        return [f"refused: {error}"]
+    return [] if act is None else [f"waits: {act.problem}" if isinstance(act, Wait) else act.text]
+
+
+def _due(wanted: Wanted, members: Sequence[MemberStatus], schedule: AuthoritySchedule, now: datetime) -> Iterator[str]:
+    due = [member.name for member in members if member.certificates_due]
+    if due:
+        yield f"{', '.join(due)}: renewing certificates, without a restart"
+    moment = x509.rfc3339(now)
+    if "" < schedule.drop_after <= moment:
+        yield f"{', '.join(wanted.members)}: dropping the old authority, whose time beside the new one is over"
+    elif not schedule.drop_after and "" < schedule.rotate_after <= moment:
+        yield f"{', '.join(wanted.members)}: rotating the authority, of whose life a third is left"
+
+
+# --- for programs ---
+
+
+def as_json(status: ClusterStatus) -> dict[str, Any]:
+    """The same as plain values. Times are RFC 3339."""
+    return {
+        "cluster": status.cluster,
+        "ok": status.ok,
+        "id": status.id,
+        "version": status.version,
+        "tls": status.tls,
+        "endpoints": list(status.endpoints),
+        "leader": next((member.name for member in status.members if member.state is State.LEADER), None),
+        "members": {member.name: _member_as_json(member) for member in status.members},
+        "quotaBytes": status.quota_bytes,
+        "alarms": list(status.alarms),
+        "authoritiesUntil": [x509.rfc3339(each) for each in status.authorities_until],
+        "authorityRotatesAfter": status.schedule.rotate_after or None,
+        "overlapUntil": status.schedule.drop_after or None,
+        "next": list(status.next),
+    }
+
+
+def _member_as_json(member: MemberStatus) -> dict[str, Any]:
+    used, size = member.disk or (None, None)
+    return {
+        "state": member.state.value,
+        "well": member.is_well,
+        "version": member.version,
+        "databaseBytes": member.database_bytes,
+        "entriesBehind": member.behind,
+        "diskUsedBytes": used,
+        "diskBytes": size,
+        "certificatesUntil": x509.rfc3339(member.certificates_until) if member.certificates_until else None,
+        "certificatesDue": member.certificates_due,
+        "drift": list(member.drift),
+        "unreachable": member.unreachable or None,
+    }
+
+
+# --- for people ---
+
+
+def as_text(status: ClusterStatus, *, colours: bool = False) -> str:
+    """A headline, one row a member, then what concerns all of them. No line is wider than `WIDTH`, save for names."""
+    lines = [_headline(status), "", *_table(status, colours), ""]
+    for label, texts in _notes(status).items():
+        for text in texts:
+            lines += _wrapped(text, f"{label:<{_LABEL_WIDTH}}")
+            label = ""
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _headline(status: ClusterStatus) -> str:
+    members, healthy = status.members, [m for m in status.members if m.state in (State.LEADER, State.FOLLOWER)]
+    drifted = [member.name for member in members if member.drift]
+    count = "1 member" if len(members) == 1 else f"{len(members)} members"
+    how = "healthy" if len(members) == 1 else "all healthy"
+    if len(healthy) < len(members):
+        how = f"{len(healthy)} of them healthy"
+    drift = f"drift on {', '.join(drifted)}" if drifted else "no drift"
+    return f"{status.cluster}: etcd {status.version}, {count}, {how}, {drift}"
+
+
+def _table(status: ClusterStatus, colours: bool) -> list[str]:
+    """Drift takes as many lines as it needs, in the last column."""
+    rows = [_HEADINGS, *(_cells(member, status.now) for member in status.members)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
+    left = sum(widths) + 2 * len(widths)
+    room = max(WIDTH - left, _NARROWEST_LAST_COLUMN)
+    lines: list[str] = []
+    for number, row in enumerate(rows):
+        member = status.members[number - 1] if number else None
+        last = [row[-1]] if member is None else _drift(member)
+        pieces = [piece for each in last for piece in textwrap.wrap(each, room, subsequent_indent="  ")]
+        cells = [_aligned(column, cell, width) for column, (cell, width) in enumerate(zip(row, widths, strict=False))]
+        if colours and member is not None:
+            cells[1] = _coloured(cells[1], _colour_of(member.state))
+            pieces = [_coloured(piece, _YELLOW if member.drift else "") for piece in pieces]
+        lines.append("  ".join([*cells, pieces[0]]))
+        lines += [" " * left + piece for piece in pieces[1:]]
+    return lines
+
+
+def _cells(member: MemberStatus, now: datetime) -> tuple[str, ...]:
+    database = disk = certificates = "-"
+    if member.database_bytes is not None and member.share_of_quota is not None:
+        database = f"{_bytes(member.database_bytes)} ({member.share_of_quota:.0%})"
+    if member.disk is not None:
+        used, size = member.disk
+        disk = f"{used / size:.0%}"
+    if member.certificates_until is not None:
+        days = (member.certificates_until - now).days
+        left = "expired" if days < 0 else f"{days} days{', due' if member.certificates_due else ''}"
+        certificates = f"{member.certificates_until:%Y-%m-%d} ({left})"
+    lag = "-" if member.behind is None else "none" if member.behind <= CAUGHT_UP_ENTRIES else str(member.behind)
+    return (member.name, member.state.value, member.version or "-", database, lag, disk, certificates, "")
+
+
+def _drift(member: MemberStatus) -> list[str]:
+    """Of a file its name is enough: what it is for shows in that."""
+    if member.state is State.UNREACHABLE:
+        return ["unknown"]
+    return [re.sub(r"^/\S*/", "", each) for each in member.drift] or ["none"]
+
+
+def _notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
+    """Label -> texts."""
+    unreachable = [f"{member.name}: {member.unreachable}" for member in status.members if member.unreachable]
+    notes = {
+        "unreachable": unreachable,
+        "cluster id": [status.id or "unknown: no member leads, so none can answer for the cluster"],
+        "endpoints": ["  ".join(status.endpoints)],
+        "quota": [f"{_bytes(status.quota_bytes)} for the database; once it is full, etcd takes no more writes"],
+        "alarms": status.alarms or (["none"] if status.id else ["unknown"]),
+        "authority": [_authority(status)],
+        "next up": status.next or ["nothing to do"],
+    }
+    return {label: texts for label, texts in notes.items() if texts}
+
+
+def _authority(status: ClusterStatus) -> str:
+    if not status.authorities_until:
+        return "none: no TLS"
+    newest, *others = status.authorities_until
+    text = f"until {newest:%Y-%m-%d} ({(newest - status.now).days} days)"
+    if status.schedule.drop_after:
+        return f"{text}; the one before it is trusted until the first `up` after {status.schedule.drop_after}"
+    if others:
+        return f"{text}; trusted besides: {len(others)} more, until {', '.join(f'{each:%Y-%m-%d}' for each in others)}"
+    rotates = f"; rotated by the first `up` after {status.schedule.rotate_after[:10]}"
+    return text + (rotates if status.schedule.rotate_after else "")
+
+
+def _wrapped(text: str, label: str) -> list[str]:
+    indent = " " * len(label)
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=label, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _aligned(column: int, cell: str, width: int) -> str:
+    return f"{cell:>{width}}" if _HEADINGS[column] in ("DATABASE", "LAG", "DISK") else f"{cell:<{width}}"
+
+
+def _bytes(number: int) -> str:
+    """In the unit that suits, without a fraction that says nothing: 20 KiB, 1.5 GiB."""
+    amount, units = float(number), ["bytes", "KiB", "MiB", "GiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount, units = amount / 1024, units[1:]
+    return f"{amount:.0f} {units[0]}" if amount >= 100 or amount.is_integer() else f"{amount:.1f} {units[0]}"
+
+
+def _colour_of(state: State) -> str:
+    if state in (State.LEADER, State.FOLLOWER):
+        return ""
+    return _YELLOW if state is State.LEARNER else _RED
+
+
+def _coloured(text: str, colour: str) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour else text

@@ -1,0 +1,371 @@
+"""What scripts/status says of a cluster, and where it gets that. Real clusters are in tests/local and tests/lab."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcd_cluster import options
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.pki import x509
+from etcd_cluster.rollout.observed import History, Host, Listed, Live, Observation, SeenFile, combine, parse_host
+from etcd_cluster.rollout.status import WIDTH, AuthoritySchedule, State, as_json, as_text, cluster_status
+from etcd_cluster.rollout.wanted import Wanted
+from scripts.client import NotUpError
+from scripts.status import in_the_clear, recorded
+from tests.local.checkout import NOT_SET_UP, SET_UP, Checkout
+
+NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
+VERSION = "3.6.16"
+NAMES = ("etcd-1", "etcd-2", "etcd-3")
+GIB = 1024**3
+SCHEDULE = AuthoritySchedule(rotate_after="2036-09-01T00:00:00Z")
+AUTHORITY = x509.create_authority("etcd", key_algorithm="ECDSA-P256", validity_hours=87_600, now=NOW)
+
+
+def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any]:
+    """What the Rollout resource keeps, as a stack's state has it."""
+    leaves = {
+        (name, profile): x509.issue_leaf(
+            AUTHORITY, common_name=name, profile=profile, hosts=["192.0.2.1"], validity_hours=43_800, now=NOW
+        )
+        for name in names
+        for profile in ("server", "peer")
+    }
+    members = {
+        name: {
+            "address": f"192.0.2.{number}",
+            "ports": vars(Ports()),
+            "layout": vars(Layout.system()),
+            "device": "",
+            "founder": "",
+            "prepare_line": "",
+            "prepare_variables": {},
+            "stays": True,
+            **{
+                profile: {
+                    "certificate": leaves[name, profile].certificate_pem,
+                    "key": leaves[name, profile].private_key_pem,
+                }
+                for profile in ("server", "peer")
+            },
+        }
+        for number, name in enumerate(names, 1)
+    }
+    return {
+        "cluster": "etcd-cluster/prod/etcd",
+        "token": "token",
+        "version": VERSION,
+        "tls": True,
+        "options": {**options.defaults(VERSION), "quota-backend-bytes": 2 * GIB},
+        "user_options": {},
+        "quota_bytes": 2 * GIB,
+        "trusted": AUTHORITY.certificate_pem,
+        "order": list(names),
+        "members": members,
+        "delete_data": False,
+        **changes,
+    }
+
+
+WANTED = Wanted.parse(json.dumps(wanted_inputs()))
+
+
+def host(name: str, number: int, **changes: Any) -> Host:
+    """A machine that is as it should be."""
+    spec = WANTED.spec(name, WANTED.security, VERSION)
+    files = [*WANTED.leaf_files(name), *WANTED.other_files(name, spec), *WANTED.start_files(name, spec, WANTED.trusted)]
+    seen = {
+        file.path: SeenFile(
+            file.mode,
+            "etcd" if file.owner == "member" else file.owner,
+            sha256(file.content.encode()).hexdigest() if file.path.endswith(".key") else file.content,
+        )
+        for file in files
+    }
+    live = Live(f"{number:x}", number == 2, False, True, VERSION, "3.6.0", 1000, 1000, 400 * 1024**2)
+    healthy = Host(
+        machine=name,
+        token="token",
+        data=True,
+        programs=VERSION,
+        running=VERSION,
+        pid="7",
+        failed=False,
+        on_boot=True,
+        pending=False,
+        snapshot_index=900,
+        history=History("3.6", 0, "1,2,3", 0, f"{number:x}"),
+        versions=[VERSION],
+        lacks=[],
+        files=seen,
+        live=live,
+        clock=0,
+        device_bytes=0,
+        filesystem_bytes=0,
+        disk_bytes=20 * GIB,
+        disk_free_bytes=15 * GIB,
+    )
+    return replace(healthy, **changes)
+
+
+def observation(hosts: Mapping[str, Host] | None = None, **changes: Any) -> Observation:
+    members = [
+        Listed(f"{number:x}", name, f"https://192.0.2.{number}:2380", f"https://192.0.2.{number}:2379", False)
+        for number, name in enumerate(NAMES, 1)
+    ]
+    all_hosts = {name: host(name, number) for number, name in enumerate(NAMES, 1)} | dict(hosts or {})
+    healthy = Observation(all_hosts, {}, "etcd-2", members, frozenset("123"), cluster_id="cdf818194e3a8c32")
+    return replace(healthy, **changes)
+
+
+def text(seen: Observation, now: datetime = NOW, schedule: AuthoritySchedule = SCHEDULE) -> str:
+    return as_text(cluster_status(WANTED, seen, schedule, now))
+
+
+def row(seen: Observation, name: str, now: datetime = NOW) -> list[str]:
+    """The cells of a member, and what stands below its drift."""
+    lines = text(seen, now).splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(name))
+    below = [line.strip() for line in lines[start + 1 : lines.index("", start)] if line.startswith(" ")]
+    return [*(cell.strip() for cell in lines[start].split("  ") if cell), *below]
+
+
+def test_a_healthy_cluster_reads_at_a_glance() -> None:
+    assert (
+        text(observation())
+        == """\
+etcd-cluster/prod/etcd: etcd 3.6.16, 3 members, all healthy, no drift
+
+MEMBER  STATE     ETCD         DATABASE   LAG  DISK  CERTIFICATES            DRIFT
+etcd-1  follower  3.6.16  400 MiB (20%)  none   25%  2034-12-30 (1824 days)  none
+etcd-2  leader    3.6.16  400 MiB (20%)  none   25%  2034-12-30 (1824 days)  none
+etcd-3  follower  3.6.16  400 MiB (20%)  none   25%  2034-12-30 (1824 days)  none
+
+cluster id  cdf818194e3a8c32
+endpoints   https://192.0.2.1:2379  https://192.0.2.2:2379  https://192.0.2.3:2379
+quota       2 GiB for the database; once it is full, etcd takes no more writes
+alarms      none
+authority   until 2039-12-29 (3649 days); rotated by the first `up` after 2036-09-01
+next up     nothing to do"""
+    )
+    assert cluster_status(WANTED, observation(), SCHEDULE, NOW).ok
+
+
+def test_what_was_changed_by_hand_is_named_where_it_is() -> None:
+    files = dict(host("etcd-1", 1).files)
+    files["/etc/etcd/etcd.yaml"] = replace(files["/etc/etcd/etcd.yaml"], content="name: other\n")
+    files["/etc/etcd/pki/server.key"] = replace(files["/etc/etcd/pki/server.key"], mode="644", owner="root")
+    del files["/etc/etcd/pki/peer.crt"]
+    seen = observation({"etcd-1": host("etcd-1", 1, files=files)})
+    assert row(seen, "etcd-1")[-3:] == [
+        "server.key is 644 root, not 400 etcd",
+        "peer.crt is missing",
+        "etcd.yaml differs",
+    ]
+    status = cluster_status(WANTED, seen, SCHEDULE, NOW)
+    assert not status.ok
+    assert "all healthy, drift on etcd-1\n" in as_text(status)
+    assert "next up     etcd-1: restarting" in as_text(status)
+    assert as_json(status)["members"]["etcd-1"]["drift"][0].startswith("/etc/etcd/pki/server.key is 644")
+
+
+LIVE = host("etcd-3", 3).live
+assert LIVE
+STATES = {
+    "stopped": ({"pid": "", "running": "", "live": None}, State.DOWN),
+    "cut off from the others": ({"live": replace(LIVE, has_leader=False)}, State.LEADERLESS),
+    "not answering": ({"live": None}, State.UNHEALTHY),
+    "joining": ({"live": replace(LIVE, learner=True)}, State.LEARNER),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_a_member_that_is_not_well_says_how(case: str) -> None:
+    changes, state = STATES[case]
+    seen = observation({"etcd-3": host("etcd-3", 3, **changes)}, healthy=frozenset("12"))
+    status = cluster_status(WANTED, seen, SCHEDULE, NOW)
+    assert not status.ok
+    assert row(seen, "etcd-3")[1] == state.value
+    assert "3 members, 2 of them healthy" in as_text(status)
+    assert "drift" not in as_text(status).splitlines()[0].replace("no drift", ""), "down is not drift"
+
+
+def test_a_machine_that_does_not_answer_says_why_and_the_rest_is_shown() -> None:
+    why = "cannot reach 192.0.2.3:22 after 2 attempt(s): ssh: connect to host 192.0.2.3 port 22: No route to host. " * 2
+    hosts = {name: host(name, number) for number, name in enumerate(NAMES[:2], 1)}
+    seen = replace(observation(), hosts=hosts, silent={"etcd-3": why}, healthy=frozenset("12"))
+    status = cluster_status(WANTED, seen, SCHEDULE, NOW)
+    assert row(seen, "etcd-3") == ["etcd-3", "unreachable", "-", "-", "-", "-", "-", "unknown"]
+    assert "unreachable etcd-3: cannot reach 192.0.2.3:22" in as_text(status)
+    assert row(seen, "etcd-2")[1] == "leader"
+    assert as_json(status)["members"]["etcd-3"]["unreachable"] == why
+    assert not status.ok
+
+
+def test_without_a_majority_nothing_is_claimed_of_the_cluster() -> None:
+    lone = host("etcd-1", 1, live=replace(LIVE, id="1", has_leader=False))
+    down = {name: host(name, number, pid="", running="", live=None) for number, name in ((2, "etcd-2"), (3, "etcd-3"))}
+    seen = combine({"etcd-1": lone, **down}, {}, {})
+    said = text(seen)
+    assert "3 members, 0 of them healthy" in said
+    assert "cluster id  unknown: no member leads" in said
+    assert "alarms      unknown" in said
+    assert "next up     etcd-2, etcd-3: starting" in said
+
+
+def test_an_alarm_is_named_with_its_member_and_is_not_well() -> None:
+    seen = observation(alarms=["memberID:3 alarm:NOSPACE"])
+    assert "alarms      NOSPACE on etcd-3" in text(seen)
+    assert not cluster_status(WANTED, seen, SCHEDULE, NOW).ok
+
+
+def test_a_member_that_lags_says_by_how_many_entries_but_a_moment_is_no_lag() -> None:
+    behind = host("etcd-3", 3, live=replace(LIVE, applied=300))
+    assert row(observation({"etcd-3": behind}), "etcd-3")[4] == "700"
+    level = host("etcd-3", 3, live=replace(LIVE, applied=996))
+    assert row(observation({"etcd-3": level}), "etcd-3")[4] == "none"
+
+
+@pytest.mark.parametrize(
+    ("days", "left", "next_up"),
+    [
+        (1200, "2034-12-30 (624 days)", "nothing to do"),
+        (1300, "2034-12-30 (524 days, due)", "renewing certificates, without a restart"),
+        (1900, "2034-12-30 (expired)", "renewing certificates, without a restart"),
+    ],
+)
+def test_certificates_that_are_due_are_what_the_next_up_renews(days: int, left: str, next_up: str) -> None:
+    now = NOW + timedelta(days=days)
+    assert row(observation(), "etcd-1", now)[6] == left
+    status = cluster_status(WANTED, observation(), SCHEDULE, now)
+    assert next_up in as_text(status)
+    assert status.ok == (next_up == "nothing to do")
+
+
+def test_a_rotated_authority_says_until_when_the_old_one_is_trusted_and_when_it_is_over() -> None:
+    overlap = AuthoritySchedule("2036-09-01T00:00:00Z", "2030-01-31T00:00:00Z")
+    assert "the one before it is trusted until the first `up` after 2030-01-31T00:00:00Z" in text(
+        observation(), schedule=overlap
+    )
+    over = text(observation(), NOW + timedelta(days=31), overlap)
+    assert "next up     etcd-1, etcd-2, etcd-3: dropping the old authority" in over
+    due = text(observation(), NOW + timedelta(days=2500), SCHEDULE)
+    assert "rotating the authority, of whose life a third is left" in due
+
+
+def test_no_line_is_wider_than_a_page_whatever_is_wrong() -> None:
+    files = {path: replace(file, content="differs") for path, file in host("etcd-1", 1).files.items()}
+    worst = host("etcd-1", 1, files=files, versions=[], running="3.5.35", lacks=["the mount of the data disk on boot"])
+    said = text(observation({"etcd-1": worst}, alarms=["memberID:1 alarm:NOSPACE"] * 3))
+    assert max(map(len, said.splitlines())) <= WIDTH
+
+
+def test_colours_are_for_what_is_wrong_alone() -> None:
+    healthy = cluster_status(WANTED, observation(), SCHEDULE, NOW)
+    assert "\x1b" not in as_text(healthy, colours=True)
+    seen = observation({"etcd-3": host("etcd-3", 3, pid="", live=None, lacks=["user etcd"])}, healthy=frozenset("12"))
+    coloured = as_text(cluster_status(WANTED, seen, SCHEDULE, NOW), colours=True)
+    assert "\x1b[31mdown" in coloured
+    assert "\x1b[33mlacks user etcd\x1b[0m" in coloured
+
+
+def test_no_key_is_shown_in_any_form() -> None:
+    seen = observation({"etcd-3": host("etcd-3", 3, pid="", live=None)})
+    status = cluster_status(WANTED, seen, SCHEDULE, NOW)
+    said = as_text(status) + json.dumps(as_json(status)) + repr(status)
+    assert "PRIVATE" not in said
+    assert "BEGIN" not in said
+
+
+def test_what_a_machine_says_of_its_disk_is_read() -> None:
+    seen, _ = parse_host("machine=one\ndisk_bytes=21474836480\ndisk_free_bytes=16106127360\n")
+    assert (seen.disk_bytes, seen.disk_free_bytes) == (20 * GIB, 15 * GIB)
+
+
+# --- where it comes from ---
+
+
+def secret(value: object) -> dict[str, str]:
+    """As `pulumi stack export --show-secrets` gives it."""
+    return {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "plaintext": json.dumps(value)}
+
+
+def export(resources: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps({"version": 3, "deployment": {"resources": resources}})
+
+
+CONNECTION = {"host": "192.0.2.1", "user": "admin", "privateKey": secret("the key"), "dialErrorLimit": 60}
+RESOURCES = (
+    {"type": "pulumi:pulumi:Stack"},
+    {
+        "type": "pulumi-python:dynamic/pki:CertificateAuthority",
+        "inputs": {"rotate_after": "2036-09-01T00:00:00Z", "drop_after": "2030-01-31T00:00:00Z"},
+    },
+    {
+        "type": "pulumi-python:dynamic/cluster:Rollout",
+        "inputs": {"wanted": secret(json.dumps(wanted_inputs())), "connections": secret({"etcd-1": CONNECTION})},
+    },
+)
+
+
+def fake_pulumi(folder: Path, exported: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A CLI that prints a state, and notes how it was called."""
+    (folder / "export.json").write_text(exported)
+    program = folder / "pulumi"
+    program.write_text(f'#!/bin/sh\necho "$@" >>"{folder}/calls"\ncat "{folder}/export.json"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder / "calls"
+
+
+def test_with_the_pulumi_cli_the_state_is_exported_and_only_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fake_pulumi(tmp_path, export(RESOURCES), monkeypatch)
+    found = recorded("prod", "pulumi", "/config")
+    assert calls.read_text() == "stack export --show-secrets --non-interactive --stack prod --cwd /config\n"
+    assert list(found.wanted.members) == list(NAMES)
+    assert found.schedule.drop_after == "2030-01-31T00:00:00Z"
+    connection = found.connections["etcd-1"]
+    assert connection["privateKey"] == "the key"
+    assert connection["dialErrorLimit"] <= 3, "a dead host shows within seconds, also of a machine that may boot"
+
+
+@pytest.mark.parametrize("resources", [(), RESOURCES[:2], ({**RESOURCES[2], "delete": True},)])
+def test_a_stack_without_a_cluster_is_not_up(
+    resources: Sequence[Mapping[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_pulumi(tmp_path, export(resources), monkeypatch)
+    with pytest.raises(NotUpError, match="stack prod has no cluster that is up: run scripts/up prod first"):
+        recorded("prod", "pulumi", ".")
+
+
+def test_secrets_are_read_at_any_depth() -> None:
+    assert in_the_clear({"a": [secret({"b": secret(1)})], "c": None}) == {"a": [{"b": 1}], "c": None}
+
+
+@pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--watch"], "option --watch: unknown; usage: scripts/status [STACK] [--json]"),
+        (["staging"], "stack staging: there is no Pulumi.staging.yaml"),
+        ([], "stack dev is not up: run scripts/up dev first"),
+    ],
+)
+def test_that_it_cannot_tell_has_an_exit_status_of_its_own(arguments: Sequence[str], said: str, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.environment["PATH"] = "/usr/bin:/bin"
+    done: subprocess.CompletedProcess[str] = checkout.script("status", *arguments, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
