@@ -42,7 +42,7 @@ def stack(lab: Lab, mirror_url: str, hosts: list[Host], tmp_path: Path) -> Stack
 
 def test_from_first_up_to_destroy(stack: Stack, hosts: list[Host]) -> None:
     runs = [stack.preview(), stack.up()]
-    assert "21 created" in runs[-1].output
+    assert "19 created" in runs[-1].output
     members = assert_one_cluster(stack, hosts)
     runs += [stack.preview(), stack.up()]
     assert_nothing_changed(runs[-2])
@@ -52,7 +52,7 @@ def test_from_first_up_to_destroy(stack: Stack, hosts: list[Host]) -> None:
 
     write_key(hosts[0])
     runs.append(stack.destroy())
-    assert "21 deleted" in runs[-1].output
+    assert "19 deleted" in runs[-1].output
     for host in hosts:
         host.run("! systemctl is-active etcd && [ -d /data/etcd/data/member ]")
     stack.up()
@@ -79,8 +79,8 @@ KILLS = (
     ("checking", r"-check created", 1),
     ("downloading", r": downloading", 2),
     ("formatting", r": formatting", 1),
-    ("starting", r": starting etcd", 1),
-    ("rolling", r"-roll created", 1),
+    ("starting", r": starting with etcd", 1),
+    ("rolled out", r"-rollout created", 1),
 )
 
 

@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from tests.lab.stack import UP_TIMEOUT_SECONDS, Run, Stack
@@ -41,6 +41,15 @@ class Operator:
                 line = None
             assert line is not None, f"line {seen + 1} of {count} like {pattern!r} has not come:\n{self.output}"
             seen += bool(re.search(pattern, line))
+
+    def first_new(self, pattern: re.Pattern[str], known: Container[str], timeout_seconds: float = 120) -> str | None:
+        """The first text of the output that matches and is not `known`; None if the run ends without one."""
+        deadline = time.monotonic() + timeout_seconds
+        while (line := self._fresh.get(timeout=max(0.1, deadline - time.monotonic()))) is not None:
+            found = pattern.search(line)
+            if found and found[1] not in known:
+                return found[1]
+        return None
 
     def kill(self, *, leave_ssh: bool = False) -> None:
         """kill -9 of the run and of all it started; or of the engine alone, whose ssh clients then go on."""

@@ -115,9 +115,10 @@ class Stack:
             return self._embedded("up")
         return ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", STACK]
 
-    def preview(self, *, check: bool = True) -> Run:
+    def preview(self, *, check: bool = True, diff: bool = False) -> Run:
+        """diff: with every value that changes, as the embedded engine always shows them."""
         self._write_config()
-        pulumi = ["pulumi", "preview", "--non-interactive", "--stack", STACK]
+        pulumi = ["pulumi", "preview", "--non-interactive", "--stack", STACK, *(["--diff"] if diff else [])]
         return self._run(self._embedded("preview") if self._engine is Engine.EMBEDDED else pulumi, check=check)
 
     def destroy(self, *, check: bool = True) -> Run:
