@@ -33,7 +33,7 @@ from etcd_cluster.openssh import SshError
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
 from etcd_cluster.rollout.observed import Observation
-from etcd_cluster.rollout.plan import Act, Call, Memory, RefusedError, Wait, next_act
+from etcd_cluster.rollout.plan import Act, Call, Memory, RefusedError, Wait, differences, next_act
 from etcd_cluster.rollout.wanted import Wanted, WantedMember
 
 Properties = dict[str, Any]
@@ -75,6 +75,8 @@ class RolloutProvider(ResourceProvider):
         leaving = {name: member for name, member in before.members.items() if name not in wanted.members}
         connections = {**{name: olds["connections"][name] for name in leaving if name in olds["connections"]}}
         everywhere = {**leaving, **wanted.members}
+        for line in str(news["drift"] or "").splitlines():
+            say(line)
         with MemberMachines(everywhere, {**connections, **news["connections"]}) as machines:
             roll_out(wanted, machines, Memory())
             remove(leaving, machines, before, delete_data=False)
@@ -181,17 +183,22 @@ def remove(
 
 
 def drift(news: Properties) -> str:
-    """What an `up` would do although nothing was changed in the stack: what was changed by hand, or broke. "" if none.
+    """What was changed by hand, or broke: a line a member. "" where an `up` has nothing to do.
 
     A cluster that is just busy, or cannot be asked, has drifted as well: the update then says why.
     """
     wanted = Wanted.parse(news["wanted"])
     with MemberMachines(wanted.members, news["connections"]) as machines:
         try:
-            act = next_act(wanted, machines.observe(), Memory())
+            seen = machines.observe()
+            act = next_act(wanted, seen, Memory())
         except EtcdClusterError as error:
             return str(error)
-    return "" if act is None else act.problem if isinstance(act, Wait) else act.text
+    if act is None:
+        return ""
+    found = {name: differences(wanted, seen, name) for name in wanted.members}
+    told = [f"{name}: found: {', '.join(each)}" for name, each in found.items() if each]
+    return "\n".join(told) or (act.problem if isinstance(act, Wait) else act.text)
 
 
 def say(line: str) -> None:
@@ -230,7 +237,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
     deletes etcd's data as well.
     wanted: all of it with every file and key, the JSON text that `Wanted.parse` reads (secret).
     connections: member name -> SSH connection (secret; none here on this machine).
-    Set by the provider: plan (what a change does, a sentence a step), drift (what was found changed by hand).
+    Set by the provider: plan (what a change does, a sentence a step), drift (what was found changed, a line a member).
     """
 
     plan: pulumi.Output[list[str]]
