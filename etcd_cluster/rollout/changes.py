@@ -14,6 +14,8 @@ from etcd_cluster.versions import change_refusal, change_warnings
 
 Inputs = Mapping[str, Any]
 
+NOTHING_RESTARTS = "no member is restarted: what differs (certificates, how hosts are reached) is put in place as it is"
+
 
 def refusals(olds: Inputs, news: Inputs) -> list[str]:
     """What of a change is refused: one text a reason, saying what to do. What is not known yet passes."""
@@ -89,8 +91,13 @@ def _tls(olds: Inputs, news: Inputs) -> list[str]:
 
 def _trust(olds: Inputs, news: Inputs) -> list[str]:
     before, after = olds.get("authorities"), news.get("authorities")
-    if not (olds["tls"] and news["tls"]) or before == after or not _known(after) or not _known(before):
+    if not (olds["tls"] and news["tls"]) or before == after:
         return []
+    if not (_known(before) and _known(after)):
+        return [
+            "where the authority changes, every member comes to trust the new one before the old one is dropped, "
+            "and is restarted for each of these steps that is due (one at a time)"
+        ]
     added = [each for each in after or () if each not in (before or ())]
     dropped = [each for each in before or () if each not in (after or ())]
     steps: list[str] = []

@@ -56,8 +56,7 @@ class RolloutProvider(ResourceProvider):
         news = dict(news)
         looks = news.pop("looks")
         failures = [CheckFailure("", text) for text in changes.refusals(olds, news)] if olds else []
-        steps = changes.plan(olds, news) if olds else changes.first_plan(news)
-        news["plan"] = steps or list(olds.get("plan") or [])
+        news["plan"] = _plan(olds, news)
         news["drift"] = drift(news) if olds and looks and not failures and not _changed(olds, news) else ""
         return CheckResult(news, failures)
 
@@ -206,6 +205,15 @@ def say(line: str) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{line}\n")  # in one piece: several machines speak at once
         sys.stderr.flush()
+
+
+def _plan(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
+    """Where nothing changes, the last one stays, so that the preview shows no difference."""
+    if not olds:
+        return changes.first_plan(news)
+    if not _changed(olds, news):
+        return list(olds.get("plan") or [])
+    return changes.plan(olds, news) or [changes.NOTHING_RESTARTS]
 
 
 def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
