@@ -49,6 +49,7 @@ import yaml
 
 OPERATOR_ADDRESS = "10.77.0.1"
 DEVICE = "/dev/xvdf"
+NETWORK = "/etc/systemd/network/10-host0.network"
 BOOT_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 120.0
 BASE_TIMEOUT_SECONDS = 1800.0
@@ -503,6 +504,18 @@ class Host:
         table = f"table bridge {self._table}"
         self.lab.run(["nft", "-f", "-"], input=f"{table}\ndelete {table}\n")
 
+    def renumber(self, address: str) -> None:
+        """Give the machine this address instead of its own, while it runs and for every later boot."""
+        old = self.address
+        self.run(
+            f"sysctl -qw net.ipv4.conf.host0.promote_secondaries=1; ip address add {address}/24 dev host0;"
+            f" sed -i s/{old}/{address}/ {NETWORK}"
+        )
+        self.address = address
+        self.lab._pin()
+        self._end_masters()
+        self.run(f"ip address del {old}/24 dev host0")
+
     def remove(self) -> None:
         """Take the machine away for good: its name and address are free again. `disk` stays until the lab closes."""
         self._end()
@@ -542,7 +555,7 @@ class Host:
             f"[Match]\nName=host0\n[Link]\nMACAddress={hardware}\n"
             f"[Network]\nAddress={self.address}/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n"
         )
-        _write(root / "etc/systemd/network/10-host0.network", network)
+        _write(root / NETWORK.lstrip("/"), network)
         key = root / "etc/ssh/ssh_host_ed25519_key"
         _make_key(key, self.name)
         self.host_key = " ".join(key.with_suffix(".pub").read_text().split()[:2])
