@@ -89,7 +89,7 @@ def aws_children(recording: Recording) -> list[Recorded]:
 @needs_sdk
 def test_children_are_exactly_these(three_members: Recording) -> None:
     rule = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
-    steps = ("-check", "-prepare", "-roll")
+    steps = ("-check", "-prepare")
     assert {name: resource.type for name, resource in three_members.resources.items()} == {
         "etcd": "etcd-cluster:index:EtcdCluster",
         "etcd-members": "aws:ec2/securityGroup:SecurityGroup",
@@ -105,6 +105,7 @@ def test_children_are_exactly_these(three_members: Recording) -> None:
         **dict.fromkeys(each("-attachment"), "aws:ec2/volumeAttachment:VolumeAttachment"),
         "etcd-authority": "pulumi-python:dynamic/pki:CertificateAuthority",
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
+        "etcd-rollout": "pulumi-python:dynamic/cluster:Rollout",
         **dict.fromkeys(["etcd-client", *each("-server"), *each("-peer")], "pulumi-python:dynamic/pki:Certificate"),
         **dict.fromkeys([name for step in steps for name in each(step)], "command:remote:Command"),
         "etcd-etcd-1-health": "command:remote:Command",
@@ -119,12 +120,13 @@ def test_every_child_hangs_below_the_component(three_members: Recording) -> None
 
 @needs_sdk
 def test_nothing_waits_for_a_machine_that_is_going_away(three_members: Recording) -> None:
-    """Neither a Command nor the detaching of a volume."""
+    """Neither a Command, nor the detaching of a volume, nor the rollout."""
     dependents = of_type(three_members, ":Command") + of_type(three_members, ":VolumeAttachment")
-    assert len(dependents) == 3 * 4 + 1
+    assert len(dependents) == 3 * 3 + 1
     for dependent in dependents:
         member = dependent.name[5:11]
         assert dependent.request.deletedWith.endswith(f"aws:ec2/instance:Instance::etcd-{member}"), dependent.name
+    assert not any(member.stays for member in test_cluster.wanted_of(three_members).members.values())
 
 
 @needs_sdk

@@ -197,7 +197,7 @@ def test_certificates_are_really_written_by_what_a_control_plane_host_runs(tmp_p
         subprocess.run(["bash", "-s", "--", "put-etcd-certificates"], input=script, text=True, check=True)
     written = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*") if path.is_file()}
     assert {name: (path.read_text(), path.stat().st_mode & 0o777) for name, path in written.items()} == {
-        "pki/etcd/ca.crt": ("ca-pem\n", 0o644),
+        "pki/etcd/ca.crt": (test_cluster.CA.certificate_pem, 0o644),
         "pki/apiserver-etcd-client.crt": ("etcd-client-pem\n", 0o644),
         "pki/apiserver-etcd-client.key": ("etcd-client-key\n", 0o600),
     }
@@ -223,11 +223,12 @@ def test_another_stacks_outputs_arrive_and_its_key_stays_secret() -> None:
 def test_own_machines_are_made_first_pinned_and_never_dialled_once_gone() -> None:
     resources = run("own_machines").resources
     assert resources["etcd-etcd-1-volume"].inputs.get("delete") is None
-    for step in ("check", "prepare", "roll"):
+    for step in ("check", "prepare"):
         command = resources[f"etcd-etcd-2-{step}"]
         assert command.value("connection")["hostKey"] == "ssh-ed25519 told-by-incus"
         assert command.request.deletedWith.endswith("::etcd-etcd-2-machine")
         assert "etcd-etcd-2-machine" in {urn.split("::")[-1] for urn in command.request.dependencies}
+    assert not test_cluster.wanted_of(run("own_machines")).members["etcd-2"].stays
     assert "device=/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_etcd" in resources["etcd-etcd-2-check"].value(
         "create"
     )
