@@ -3,6 +3,7 @@ in a preview, where values may be unknown."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,8 +50,24 @@ def plan(olds: Inputs, news: Inputs) -> list[str]:
     ]
 
 
+def plan_of_the_rest(olds: Inputs, news: Inputs) -> list[str]:
+    """Of a change that shows in none of these: ports, and what this package itself makes of the same settings."""
+    if not _known(news["wanted"]):
+        return [NOTHING_RESTARTS]  # certificates that are about to be made
+    before, after = json.loads(olds["wanted"]), json.loads(news["wanted"])
+    staying = before["members"].keys() & after["members"].keys()
+    changed = [name for name in staying if _started_from(before, name) != _started_from(after, name)]
+    restarts = f"{_names(changed)}: restarted, one at a time, followers first, the leader last"
+    return [restarts if changed else NOTHING_RESTARTS]
+
+
+def _started_from(wanted: Mapping[str, Any], name: str) -> list[Any]:
+    member = wanted["members"][name]
+    return [wanted["options"], *(member[key] for key in ("ports", "layout")), bool(member.get("device"))]
+
+
 def first_plan(news: Inputs) -> list[str]:
-    return [f"{_names(news['members'])} form a cluster of etcd {news['version']}, started together"]
+    return [f"a new cluster of etcd {news['version']} is formed: {_names(news['members'])}"]
 
 
 def _membership(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

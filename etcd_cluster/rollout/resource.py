@@ -153,7 +153,7 @@ def _line(call: Call, memory: Memory) -> str:
 def _variables(call: Call, wanted: Wanted) -> Mapping[str, str]:
     if call.step == "prepare":
         return wanted.members[call.member].prepare_variables
-    manifest = "\n".join(f"{file.mode} {file.owner} {file.path} {render.encode(file.content)}" for file in call.files)
+    manifest = "\n".join(f"{file.mode} {file.owner} {render.encode(file.content)} {file.path}" for file in call.files)
     history = render.encode(call.history.text()) if call.history else ""
     return {"manifest": manifest, "history": history}
 
@@ -213,7 +213,7 @@ def _plan(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
         return changes.first_plan(news)
     if not _changed(olds, news):
         return list(olds.get("plan") or [])
-    return changes.plan(olds, news) or [changes.NOTHING_RESTARTS]
+    return changes.plan(olds, news) or changes.plan_of_the_rest(olds, news)
 
 
 def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
