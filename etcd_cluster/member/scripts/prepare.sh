@@ -121,6 +121,7 @@ mount_device() {
   case $(device_content "$device") in
     ours) ;;
     blank | unfinished)
+      require_no_other_data_disk "$device"
       say "formatting $device (blank) with XFS"
       uuid=$(cat /proc/sys/kernel/random/uuid)
       printf '%s %s\n' "$uuid" "$(device_identity "$device")" >"$state_path/formatting"
@@ -138,6 +139,15 @@ mount_device() {
   put_unit data-etcd.mount "$(printf '%s' "$file_mount_unit" | base64 -d | sed "s|@WHAT@|$what|" | base64 -w 0)"
   systemctl start data-etcd.mount || fail "cannot mount $device at $volume_path: $(systemctl status --no-pager --lines 5 data-etcd.mount 2>&1 | tail -n 5)"
   xfs_growfs "$volume_path" >/dev/null || fail "cannot grow the file system at $volume_path to the size of $device" # if that has grown
+}
+
+# Disks change their names. An empty one under the name of the data disk is no reason to begin anew beside the data.
+require_no_other_data_disk() {
+  local other
+  for other in $(blkid -c /dev/null -t "LABEL=$LABEL" -o device); do
+    [[ $(readlink -f "$other") == "$1" ]] ||
+      fail "device $1 is blank, and $other carries etcd's file system: if that is this member's disk, name it as the device; if not, take its label away (xfs_admin -L -- $other)"
+  done
 }
 
 # Whose data is this? Nobody's: ours from now on. Ours: go on. Else: stop.
