@@ -35,7 +35,10 @@ def cluster(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory)
 def test_a_setting(cluster: Cluster) -> None:
     configure(cluster, etcd={"max-txn-ops": 300})
     preview = cluster.stack.preview(diff=True).output
-    assert '"host-1, host-2, host-3: restarted for max-txn-ops, one at a time, followers first, the leader last"' in preview
+    assert (
+        '"host-1, host-2, host-3: restarted for max-txn-ops, one at a time, followers first, the leader last"'
+        in preview
+    )
     change(cluster, etcd={"max-txn-ops": 300})
 
 
@@ -70,9 +73,7 @@ def test_an_upgrade_that_is_killed_half_way(cluster: Cluster, tmp_path: Path) ->
     ],
     ids=["an older minor", "no TLS"],
 )
-def test_what_is_refused_is_refused_by_the_preview(
-    cluster: Cluster, config: dict[str, object], refusal: str
-) -> None:
+def test_what_is_refused_is_refused_by_the_preview(cluster: Cluster, config: dict[str, object], refusal: str) -> None:
     before = dict(cluster.stack.config)
     configure(cluster, **config)
     run = cluster.stack.preview(check=False)
