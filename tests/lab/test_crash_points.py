@@ -1,8 +1,8 @@
 """Every step of every change is killed once, and `up` is run again: on the operator's side, and on the hosts.
 
-One cluster goes through all changes of its life, under continuous writes. A run is killed at the first step that was not
-killed before, and then run again, until one comes to its end. After each change there is one cluster, the same as before,
-all members are healthy, nothing was lost, and another `up` has nothing to do.
+One cluster goes through all changes of its life, under continuous writes. A run is killed at the first step that was
+not killed before, and then run again, until one comes to its end. After each change there is one cluster, the same as
+before, all members are healthy, nothing was lost, and another `up` has nothing to do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
