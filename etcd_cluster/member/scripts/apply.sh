@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Puts a member's files in place, and starts, restarts or stops it. $manifest: MODE OWNER PATH CONTENT(base64) lines.
+# Puts a member's files in place, and starts, restarts or stops it. $manifest: MODE OWNER CONTENT(base64) PATH lines.
 # shellcheck disable=SC2154
 apply() {
   read_spec "$@"
@@ -29,7 +29,7 @@ activate() {
 
 put_files() {
   local mode user path content
-  while read -r mode user path content; do
+  while read -r mode user content path; do
     [[ -n $mode ]] || continue
     case $path in
       /etc/systemd/system/*) put_unit "${path##*/}" "$content" ;;

@@ -23,7 +23,7 @@ snapshot() {
   mv -f "$folder/.new-${spec[file]}" "$target"
   sync "$folder"
   say "snapshot checked: $checked"
-  find "$folder" -name '*.db' -printf '%T@ %p\n' | sort -rn | tail -n "+$((KEPT_SNAPSHOTS + 1))" | cut -d ' ' -f 2- | xargs -r rm -f
+  find "$folder" -name '*.db' -printf '%T@ %p\n' | sort -rn | tail -n "+$((KEPT_SNAPSHOTS + 1))" | cut -d ' ' -f 2- | xargs -r -d '\n' rm -f
 }
 
 # By the tool of the newer version; before 3.5, etcdctl has it.
