@@ -65,6 +65,28 @@ def test_up_use_again_down_up_again_and_down_for_good(checkout: Checkout) -> Non
     assert checkout.stack_file.read_text() == stack_file, "the checkout stays as it was"
 
 
+def test_status_says_how_members_are_and_what_was_changed_by_hand(checkout: Checkout) -> None:
+    assert "stack dev is not up" in checkout.script("status", check=False).stderr
+    checkout.script("up")
+    well = checkout.script("status")
+    assert "3 members, all healthy, no drift" in well.stdout
+    assert well.stdout.count("follower") == 2
+
+    processes = checkout.processes()
+    subprocess.run(["kill", "-KILL", processes["etcd-2"]], check=True)
+    (checkout.members / "etcd-1" / "pki" / "server.key").chmod(0o644)
+    changed = checkout.script("status", check=False)
+    assert changed.returncode == 1
+    assert "2 of them healthy, drift on etcd-1" in changed.stdout
+    assert "next up     etcd-2: starting" in changed.stdout
+    assert "PRIVATE KEY" not in well.stdout + changed.stdout + changed.stderr
+    assert not Path("/proc", processes["etcd-2"]).exists(), "it looks, and starts nothing"
+
+    checkout.script("up")
+    assert checkout.script("status").returncode == 0
+    assert {**checkout.processes(), "etcd-2": ""} == {**processes, "etcd-2": ""}, "the others were not restarted"
+
+
 def test_without_tls_env_clears_what_an_earlier_stack_left(checkout: Checkout) -> None:
     checkout.stack_file.write_text(checkout.stack_file.read_text().replace("tls: true", "tls: false"))
     checkout.script("up")

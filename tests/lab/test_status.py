@@ -1,0 +1,155 @@
+"""What scripts/status says of members on real hosts: of healthy ones, of changed ones, and of those that are gone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.lab.clusters import Cluster, private_keys, traces, watched_processes
+from tests.lab.faults import leader
+from tests.lab.hosts import Host, Lab
+from tests.lab.stack import PROJECT, STACK, Engine, Stack, host_config
+
+UNREACHABLE_SECONDS = 30.0
+"""Two attempts of five seconds each, and what a busy test machine adds."""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.EMBEDDED
+
+
+@pytest.fixture(scope="module")
+def cluster(lab: Lab, mirror_url: str, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    hosts = lab.hosts(3)
+    config = host_config(hosts, mirror_url)
+    formed = Cluster(lab, hosts, Stack(lab, tmp_path_factory.mktemp("status"), config, engine), engine)
+    formed.up()
+    return formed
+
+
+@dataclass(frozen=True)
+class Status:
+    """What scripts/status answered, and how long that took."""
+
+    returncode: int
+    printed: str
+    errors: str
+    seconds: float
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.printed)
+        return document
+
+    def member(self, host: Host) -> dict[str, Any]:
+        member: dict[str, Any] = self.document["members"][host.name]
+        return member
+
+
+def status(cluster: Cluster, *options: str) -> Status:
+    stack, began = cluster.stack, time.monotonic()
+    done = cluster.lab.run(
+        [sys.executable, "-m", "scripts.status", STACK, cluster.engine.value, *options],
+        cwd=stack.folder,
+        env={**stack.environment, "PYTHONPATH": f"{stack.folder}:{PROJECT}"},
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return Status(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+
+
+def test_a_healthy_cluster_is_well_and_looking_at_it_changes_nothing(cluster: Cluster) -> None:
+    pids, files = cluster.pids(), written(cluster)
+    leads = leader(cluster).name
+    seen = status(cluster, "--json")
+    assert (seen.returncode, seen.errors) == (0, "")
+    document = seen.document
+    assert (document["ok"], document["leader"], document["next"], document["alarms"]) == (True, leads, [], [])
+    assert document["id"] == f"{int(cluster.cluster_ids().pop()):x}"
+    for host in cluster.hosts:
+        member = seen.member(host)
+        assert (member["well"], member["version"], member["drift"]) == (True, "3.6.16", [])
+        assert member["databaseBytes"] > 0
+        assert 0 < member["diskUsedBytes"] < member["diskBytes"]
+    assert (cluster.pids(), written(cluster)) == (pids, files)
+
+    table = status(cluster)
+    assert table.returncode == 0
+    assert f"etcd 3.6.16, {len(cluster.hosts)} members, all healthy, no drift" in table.printed
+    assert max(map(len, table.printed.splitlines())) <= 120
+
+
+def written(cluster: Cluster) -> dict[str, str]:
+    """Every file of the member that this package writes, with its time and mode."""
+    return cluster.each_host(
+        "find /etc/etcd /opt/etcd /var/lib/etcd-cluster /data/etcd -maxdepth 2 -printf '%p %T@ %m\\n'"
+    )
+
+
+def test_no_key_is_shown_or_handed_to_a_process(cluster: Cluster) -> None:
+    keys = {*cluster.private_keys_in_state(), *private_keys(cluster.hosts[0].private_key_file.read_text())}
+    with watched_processes() as processes:
+        seen, table = status(cluster, "--json"), status(cluster)
+    said = [text.encode() for text in (seen.printed, seen.errors, table.printed, table.errors)]
+    for trace in (trace.encode() for key in keys for trace in traces(key)):
+        assert not any(trace in text for text in (*said, *processes))
+
+
+def test_what_was_changed_by_hand_is_named_and_the_next_up_puts_it_back(cluster: Cluster) -> None:
+    edited, stopped, opened = cluster.hosts
+    edited.run("echo '# by hand' >>/etc/etcd/etcd.yaml")
+    stopped.run("systemctl disable --now etcd")
+    opened.run("chmod 644 /etc/etcd/pki/server.key")
+    seen = status(cluster, "--json")
+    assert seen.returncode == 1
+    assert seen.member(edited)["drift"] == ["/etc/etcd/etcd.yaml differs"]
+    assert seen.member(stopped)["state"] == "down"
+    assert seen.member(stopped)["drift"] == ["it does not start on boot"]
+    assert seen.member(opened)["drift"] == ["/etc/etcd/pki/server.key is 644 etcd, not 400 etcd"]
+    assert seen.document["next"] == [f"{stopped.name}: starting"]
+    table = status(cluster).printed
+    assert f"2 of them healthy, drift on {edited.name}, {stopped.name}, {opened.name}" in table
+
+    cluster.up()
+    assert status(cluster).returncode == 0
+
+
+@pytest.mark.parametrize(("gone", "back"), [(Host.pause, Host.resume), (Host.kill, Host.start)], ids=["hung", "dead"])
+def test_a_machine_that_does_not_answer_is_not_waited_for_long(
+    cluster: Cluster, gone: Callable[[Host], None], back: Callable[[Host], None]
+) -> None:
+    host = leader(cluster)
+    gone(host)
+    try:
+        table = status(cluster)
+        seen = status(cluster, "--json")
+    finally:
+        back(host)
+    cluster.await_health()
+    assert (seen.returncode, table.returncode) == (1, 1)
+    assert max(seen.seconds, table.seconds) < UNREACHABLE_SECONDS
+    member = seen.member(host)
+    assert member["state"] == "unreachable"
+    assert host.address in member["unreachable"]
+    others = [each for each in cluster.hosts if each is not host]
+    assert {seen.member(each)["state"] for each in others} == {"leader", "follower"}
+    assert f"unreachable {host.name}: cannot reach {host.address}" in table.printed
+
+
+def test_a_stack_that_is_down_cannot_be_told_of(cluster: Cluster) -> None:
+    """Last: it takes the cluster down."""
+    cluster.stack.destroy()
+    seen = status(cluster)
+    assert (seen.returncode, seen.printed) == (2, "")
+    assert f"stack {STACK} has no cluster that is up: run scripts/up {STACK} first" in seen.errors
