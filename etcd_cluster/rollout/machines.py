@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,6 +20,7 @@ from etcd_cluster.openssh import (
     Completed,
     OpenSsh,
     SshError,
+    SshUnreachableError,
     parse_connection,
 )
 from etcd_cluster.rollout.observed import Host, Observation, combine, parse_host
@@ -39,13 +40,21 @@ class StepFailedError(EtcdClusterError):
 
 class MemberMachines:
     """The machines of `members`, for as long as the context lasts. connections: member name -> SSH connection, in the
-    form of pulumi-command; a member without one is on this machine.
+    form of pulumi-command; a member without one is on this machine. leaving: names of those that may be gone: one that
+    cannot be reached is not tried again.
 
     Raises `RefusedError` where SSH is needed and there is no `ssh` client.
     """
 
-    def __init__(self, members: Mapping[str, WantedMember], connections: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        members: Mapping[str, WantedMember],
+        connections: Mapping[str, Mapping[str, Any]],
+        leaving: Collection[str] = (),
+    ) -> None:
         self._members = members
+        self._leaving = leaving
+        self._gone: dict[str, SshUnreachableError] = {}
         self._connections = {name: parse_connection(each) for name, each in connections.items()}
         self._processes = ChildProcesses()
         self._ssh = OpenSsh(self._processes)
@@ -74,10 +83,17 @@ class MemberMachines:
         """What the step prints. Raises `StepFailedError`, and `SshError` where the machine cannot be reached."""
         script = render.script(step, self._members[name].layout, variables)
         done: Completed
+        if name in self._gone:
+            raise self._gone[name]
         if name in self._connections:
-            done = self._ssh.run(
-                self._connections[name], line, stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds
-            )
+            try:
+                done = self._ssh.run(
+                    self._connections[name], line, stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds
+                )
+            except SshUnreachableError as error:
+                if name in self._leaving:
+                    self._gone[name] = error
+                raise
         else:
             done = self._processes.run(
                 ["sh", "-c", line], stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds

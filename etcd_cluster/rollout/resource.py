@@ -76,7 +76,7 @@ class RolloutProvider(ResourceProvider):
         everywhere = {**leaving, **wanted.members}
         for line in str(news["drift"] or "").splitlines():
             say(line)
-        with MemberMachines(everywhere, {**connections, **news["connections"]}) as machines:
+        with MemberMachines(everywhere, {**connections, **news["connections"]}, leaving) as machines:
             roll_out(wanted, machines, Memory())
             remove(leaving, machines, before, delete_data=False)
         return UpdateResult(_inputs(news))
