@@ -83,9 +83,10 @@ def _membership(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _addresses(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name} moves from {old[name]} to {new[name]}: the cluster is told first, then it is restarted"
-        for name in new
-        if name in old and _known(new[name]) and _known(old[name]) and old[name] != new[name]
+        f"{name} moves from {old[name]} to {new[name] if _known(new[name]) else 'an address that is not known yet'}: "
+        "the cluster is told first, then it is restarted"
+        for name in sorted(new)
+        if name in old and old[name] != new[name]
     ]
 
 
@@ -93,17 +94,21 @@ def _tls(olds: Inputs, news: Inputs) -> list[str]:
     if olds["tls"] == news["tls"]:
         return []
     steps = [
-        "every member gets certificates, and is restarted once",
-        "every member moves to TLS towards the others: its peer URL is changed in the cluster, then it is restarted",
-        "every member moves to TLS towards clients: it is restarted. Clients change their endpoints to https now",
+        "every member gets certificates, and is restarted once (one at a time)",
+        "every member moves to TLS towards the others: its peer URL is changed in the cluster, then it is restarted "
+        "(one at a time)",
+        "every member moves to TLS towards clients, and is restarted (one at a time): clients change their endpoints to "
+        "https now",
     ]
     if olds["tls"]:
         steps = [
-            "every member leaves TLS towards clients: it is restarted. Clients change their endpoints to http now",
-            "every member leaves TLS towards the others: its peer URL is changed in the cluster, then it is restarted",
-            "every member is restarted without certificates",
+            "every member leaves TLS towards clients, and is restarted (one at a time): clients change their endpoints "
+            "to http now",
+            "every member leaves TLS towards the others: its peer URL is changed in the cluster, then it is restarted "
+            "(one at a time)",
+            "every member is restarted without certificates (one at a time)",
         ]
-    return [f"{step} (one at a time)" for step in steps]
+    return steps
 
 
 def _trust(olds: Inputs, news: Inputs) -> list[str]:
