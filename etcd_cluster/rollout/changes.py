@@ -97,8 +97,8 @@ def _tls(olds: Inputs, news: Inputs) -> list[str]:
         "every member gets certificates, and is restarted once (one at a time)",
         "every member moves to TLS towards the others: its peer URL is changed in the cluster, then it is restarted "
         "(one at a time)",
-        "every member moves to TLS towards clients, and is restarted (one at a time): clients change their endpoints to "
-        "https now",
+        "every member moves to TLS towards clients, and is restarted (one at a time): clients change their endpoints "
+        "to https now",
     ]
     if olds["tls"]:
         steps = [
