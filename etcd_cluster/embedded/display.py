@@ -104,10 +104,13 @@ class Display:
         if decision.operation is Operation.SAME:
             return
         why = f"[{', '.join(decision.reasons)}]" if decision.reasons else ""
-        self._step(_SIGNS[decision.operation], goal, f"{decision.operation.value} {why}".rstrip())
-        if old is not None:
-            for line in _changes(old, goal, decision.reasons):
-                self._print("       " + line)
+        changes = _changes(old, goal, decision.reasons) if old is not None else ()
+        self._step(
+            _SIGNS[decision.operation],
+            goal,
+            f"{decision.operation.value} {why}".rstrip(),
+            *(f"       {line}" for line in changes),
+        )
 
     def unchanged(self, resource: Resource) -> None:
         self._count(Operation.SAME, resource)
@@ -132,9 +135,7 @@ class Display:
         began = self._started.pop(id(resource), None)
         after = f" ({time.monotonic() - began:.1f} s)" if began is not None else ""
         first, *rest = message.splitlines() or [""]
-        self._step("!", resource, f"{operation} failed{after}: {first}")
-        for line in rest:
-            self._print("     " + line)
+        self._step("!", resource, f"{operation} failed{after}: {first}", *(f"     {line}" for line in rest))
 
     def progress(self, resource: Resource, line: str) -> None:
         self._print(f"     {resource.name}: {line}")
@@ -175,11 +176,12 @@ class Display:
                 self.counts[operation] += 1
             self.operations.append((operation.value, resource.urn))
 
-    def _step(self, sign: str, resource: Resource, text: str) -> None:
+    def _step(self, sign: str, resource: Resource, text: str, *more: str) -> None:
+        """more: lines that belong to it, whoever else prints meanwhile."""
         mark = f"{sign:>2}"
         if self._colour and sign in _COLOURS:
             mark = f"\x1b[{_COLOURS[sign]}m{mark}\x1b[0m"
-        self._print(f" {mark} {resource.type.rpartition('/')[2]} {resource.name}: {text}")
+        self._print("\n".join([f" {mark} {resource.type.rpartition('/')[2]} {resource.name}: {text}", *more]))
 
     def _print(self, line: str) -> None:
         line = self.masked(line)

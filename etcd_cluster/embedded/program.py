@@ -267,7 +267,7 @@ def _execute(
     except (StepError, StoppedError, InterruptedRunError):
         # Shown when it happened.
         deployment.failed = True
-    except EtcdClusterError as error:
+    except (EtcdClusterError, pulumi.RunError) as error:
         deployment.failed = True
         display.note("error", str(error))
     except BaseException as error:

@@ -285,6 +285,14 @@ def test_after_a_failure_nothing_is_deleted(project: Project) -> None:
     assert journal(project) == []
 
 
+def test_what_a_program_says_of_its_input_is_shown_without_a_trace(project: Project) -> None:
+    project.write("import pulumi\nraise pulumi.RunError('size: huge: unknown; choose a smaller one')")
+    run = project.preview()
+    assert not run.ok
+    assert "error: size: huge: unknown; choose a smaller one\n" in run.text
+    assert "__main__.py" not in run.text
+
+
 def test_a_failed_deletion_stays_in_the_state(project: Project) -> None:
     project.write(
         LOCAL,
