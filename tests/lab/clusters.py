@@ -71,13 +71,23 @@ class Cluster:
             command = ["pulumi", "stack", "export", "--show-secrets", "--stack", STACK]
             done = self.lab.run(command, cwd=self.stack.folder, env=self.stack.environment)
             return {key for text in _texts(json.loads(done.stdout)) for key in private_keys(text)}
+        values = [plain_values(resource.outputs) for resource in self._state().current.values()]
+        return {key for text in _texts(values) for key in private_keys(text)}
+
+    def in_state(self, name: str) -> dict[str, Any]:
+        """Outputs of the resource of that name, secrets in the clear, as the embedded engine's state has them now."""
+        resources = self._state().current.values()
+        (found,) = (each for each in resources if each.urn.endswith(f"::{name}"))
+        outputs: dict[str, Any] = plain_values(found.outputs)
+        return outputs
+
+    def _state(self) -> State:
         (file,) = (path for path in self.state_files() if path.suffix == ".json")
         document = read_document(file)
         passphrase = self.stack.environment["PULUMI_CONFIG_PASSPHRASE"]
         state = State(file, Crypter(lambda: passphrase, document["encryptionsalt"], str(file)), writable=False)
         state.load(document)
-        values = [plain_values(resource.outputs) for resource in state.current.values()]
-        return {key for text in _texts(values) for key in private_keys(text)}
+        return state
 
     def etcdctl(self, *arguments: str, check: bool = True) -> str:
         """What etcdctl prints, as a client with the exported certificate that knows every endpoint."""
