@@ -87,6 +87,19 @@ def test_status_says_how_members_are_and_what_was_changed_by_hand(checkout: Chec
     assert {**checkout.processes(), "etcd-2": ""} == {**processes, "etcd-2": ""}, "the others were not restarted"
 
 
+def test_what_is_refused_is_refused_before_anything_is_touched(checkout: Checkout) -> None:
+    checkout.script("up")
+    processes, programs = checkout.processes(), sorted(checkout.members.glob("*/versions/*"))
+    checkout.stack_file.write_text(checkout.stack_file.read_text() + "  etcd-cluster:version: 3.4.9\n")
+    refused = checkout.script("up", check=False)
+    assert refused.returncode != 0
+    assert (
+        "version: 3.4.9: this cluster runs 3.6.16, and going back to 3.4 is refused" in refused.stdout + refused.stderr
+    )
+    assert sorted(checkout.members.glob("*/versions/*")) == programs
+    assert checkout.processes() == processes
+
+
 def test_without_tls_env_clears_what_an_earlier_stack_left(checkout: Checkout) -> None:
     checkout.stack_file.write_text(checkout.stack_file.read_text().replace("tls: true", "tls: false"))
     checkout.script("up")
