@@ -646,12 +646,13 @@ class _Planner:
     def _put_leaves(self) -> Act | None:
         """All at once, without a restart: etcd reads them for every handshake. Not where the address changes as well:
         there, the new one comes with the restart."""
+        why = "renewing certificates, without a restart"
         calls = [
-            Call(name, "apply", {"action": "files"}, self._wanted.leaf_files(name))
+            Call(name, "apply", {"action": "files", "why": why}, self._wanted.leaf_files(name))
             for name in self._hosts
             if self._differing_leaves(name) and self._speaks_tls(name) and self._covers_its_address(name)
         ]
-        return Act("renewing certificates, without a restart", calls) if calls else None
+        return Act(why, calls) if calls else None
 
     def _covers_its_address(self, name: str) -> bool:
         listed, server = self._seen.of(name), self._wanted.members[name].server
@@ -795,14 +796,15 @@ class _Planner:
 
     def _settle(self) -> Act | None:
         """Files of the wrong mode or owner, certificates, what starts on boot, and the history. Restarts nothing."""
-        calls: list[Call] = []
+        why, calls = "putting files in place, without a restart", list[Call]()
         for name, host in self._hosts.items():
             files = [file for file, _ in self._unsettled(name)]
             history = self._recorded(name)
             if files or history != host.history or self._bootstrap_is_left(name):
                 changed = None if history == host.history else history
-                calls.append(Call(name, "apply", {"action": "files"}, files, changed))
-        return Act("putting files in place, without a restart", calls) if calls else None
+                line = {"action": "files", **({"why": why} if files else {})}
+                calls.append(Call(name, "apply", line, files, changed))
+        return Act(why, calls) if calls else None
 
     def _bootstrap_is_left(self, name: str) -> bool:
         return f"{self._wanted.members[name].layout.configuration}/bootstrap.yaml" in self._hosts[name].files

@@ -6,7 +6,10 @@ apply() {
   lock
   require_claim
   case ${spec[action]} in
-    files) put_files ;;
+    files)
+      [[ -z ${spec[why]:-} ]] || say "${spec[why]}"
+      put_files
+      ;;
     restart) restart_member ;;
     start) start_member ;;
     stop)
