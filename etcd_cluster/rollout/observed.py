@@ -112,13 +112,19 @@ class Host:
 
 @dataclass(frozen=True)
 class Listed:
-    """One member as the cluster lists it. name: "" until it has started once. peer_url: "" if there are several."""
+    """One member as the cluster lists it. name: "" for one that was added and has not started. client_url: "" until it
+    has started once. peer_url: "" if there are several."""
 
     id: str
     name: str
     peer_url: str
     client_url: str
     learner: bool
+
+    @property
+    def started(self) -> bool:
+        """Of members that form a cluster, etcd knows the names before they start."""
+        return bool(self.client_url)
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ class _Planner:
         if self._seen.teller is None:
             return True
         url = self._spec(name, self._wanted.version, self._wanted.security).peer_url
-        return any(member.peer_url == url and not member.name and not member.learner for member in self._seen.members)
+        return any(member.peer_url == url and not member.started and not member.learner for member in self._seen.members)
 
     def _form_call(self, name: str) -> Call:
         wanted, version = self._wanted, self._wanted.version
@@ -310,9 +310,9 @@ class _Planner:
         """A member whose data are gone. Preconditions: the others hold a quorum (there is a leader that answers)."""
         for name, host in self._hosts.items():
             listed = self._listed(name)
-            if listed is None or (listed.learner and not listed.name) or self._is_its_data(host, listed):
+            if listed is None or (listed.learner and not listed.started) or self._is_its_data(host, listed):
                 continue
-            if not host.data and not listed.name and self._memory.forming:
+            if not host.data and not listed.started and self._memory.forming:
                 continue  # about to be started
             return self._membership_act(
                 "remove", listed, f"removing the old membership of {name}, whose data are gone", id=listed.id
