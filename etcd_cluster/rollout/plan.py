@@ -220,7 +220,9 @@ class _Planner:
         if self._seen.teller is None:
             return True
         url = self._spec(name, self._wanted.version, self._wanted.security).peer_url
-        return any(member.peer_url == url and not member.started and not member.learner for member in self._seen.members)
+        return any(
+            member.peer_url == url and not member.started and not member.learner for member in self._seen.members
+        )
 
     def _form_call(self, name: str) -> Call:
         wanted, version = self._wanted, self._wanted.version
