@@ -132,6 +132,7 @@ class _Planner:
     def _next(self) -> Act | Wait | None:
         return (
             self._prepare()
+            or self._mend_leaves()
             or self._start()
             or self._await_leader()
             or self._membership()
@@ -190,6 +191,27 @@ class _Planner:
         if not host.token:
             lacks.append("the marker beside its data")
         return lacks
+
+    def _mend_leaves(self) -> Act | None:
+        """Certificates and keys that etcd cannot use: it reads them for every handshake, so that nothing restarts and
+        the member is not healthy before. A valid one that is due for another is not among them: see `_put_leaves`."""
+        calls = [
+            Call(name, "apply", {"action": "files"}, files)
+            for name, host in self._hosts.items()
+            if host.data and self._speaks_tls(name) and (files := self._broken_leaves(name))
+        ]
+        return Act("mending certificates, without a restart", calls) if calls else None
+
+    def _broken_leaves(self, name: str) -> list[File]:
+        host, trusted = self._hosts[name], self._active_trust(name)
+        unsettled, wanted = [file for file, _ in self._unsettled(name)], self._wanted.leaf_files(name)
+        broken: list[File] = []
+        for key, certificate in zip(wanted[::2], wanted[1::2], strict=True):
+            seen = self._content(host, certificate) or ""
+            is_another = seen != certificate.content and _is_by_one_of(seen, trusted) and key.path in host.files
+            if not is_another:
+                broken += [file for file in (key, certificate) if file in unsettled]
+        return broken
 
     # --- what does not run ---
 
@@ -571,7 +593,10 @@ class _Planner:
     def _active_trust(self, name: str) -> list[str]:
         path = f"{self._wanted.members[name].layout.pki}/ca.crt"
         seen = self._hosts[name].files.get(path)
-        return x509.split_bundle(seen.content) if seen and seen.content else []
+        try:
+            return x509.split_bundle(seen.content) if seen else []
+        except x509.PkiError:
+            return []  # spoilt by hand
 
     def _speaks_tls(self, name: str) -> bool:
         security = self._hosts[name].security
@@ -863,6 +888,13 @@ class _Planner:
 
 CAUGHT_UP_ENTRIES = 100
 """A member this close behind the newest one is as good as level with it."""
+
+
+def _is_by_one_of(certificate: str, authorities: Iterable[str]) -> bool:
+    try:
+        return any(x509.signed_by(certificate, authority) for authority in authorities)
+    except x509.PkiError:
+        return False
 
 
 def _as_seen(file: File) -> str:
