@@ -40,6 +40,8 @@ _DONE = {
     Operation.FORGET: "forgotten, not deleted",
 }
 _WIDEST_VALUE = 200
+# Of a text of many lines, such as a certificate, its beginning says what it is.
+_WIDEST_OF_MANY_LINES = 60
 _WIDEST_CHANGE = 110
 # Shorter secrets would turn ordinary words into [secret].
 _SHORTEST_MASKED = 6
@@ -231,7 +233,8 @@ def _items(value: Value) -> list[str] | None:
 
 def _short(value: Value) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _WIDEST_VALUE else text[:_WIDEST_VALUE] + "..."
+    widest = _WIDEST_OF_MANY_LINES if isinstance(value, str) and "\n" in value.strip() else _WIDEST_VALUE
+    return text if len(text) <= widest else text[:widest] + "..."
 
 
 def printable(outputs: Values, show_secrets: bool) -> dict[str, object]:
