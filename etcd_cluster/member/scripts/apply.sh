@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # Puts a member's files in place, and starts, restarts or stops it. $manifest: MODE OWNER CONTENT(base64) PATH lines.
 # shellcheck disable=SC2154
+LOG_SEGMENT_MIB=64
+
 apply() {
   read_spec "$@"
   lock
@@ -43,7 +45,10 @@ put_files() {
 
 # Preconditions, asserted by whoever calls: every other member is healthy, this one does not lead (or is alone), and it
 # runs a version that its data allows.
+# One that runs goes on without room on its disk for a while, but may not start again: etcd makes the next segment of its
+# log then.
 restart_member() {
+  require_space "$LOG_SEGMENT_MIB" "$volume_path"
   say "${spec[why]} with etcd ${spec[version]}"
   service_stop
   activate
