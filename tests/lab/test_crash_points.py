@@ -27,18 +27,17 @@ STEP = re.compile(r"(?:^|\s)(host-\d+: (?:snapshot checked|kept the data|[^\n]+)
 """What a run says of a step, without what is different each time."""
 SECOND_ADDRESS = "10.77.0.72"
 
-Kill = Callable[[Cluster, Operator, str], None]
+Kill = Callable[[Mapping[str, Host], Operator, str], None]
 
 
-def kill_the_operator(_: Cluster, operator: Operator, __: str) -> None:
+def kill_the_operator(_: Mapping[str, Host], operator: Operator, __: str) -> None:
     """The run, its ssh clients and all: scripts on hosts lose their connection."""
     operator.kill()
 
 
-def kill_the_step(cluster: Cluster, _: Operator, step: str) -> None:
+def kill_the_step(hosts: Mapping[str, Host], _: Operator, step: str) -> None:
     """The script on the host that said so; the run then fails, or was faster and goes on to the next step."""
-    host = next(host for host in cluster.hosts if step.startswith(f"{host.name}: "))
-    host.run("pkill -9 -f '^bash -s -- '", check=False)
+    hosts[step.partition(":")[0]].run("pkill -9 -f '^bash -s -- '", check=False)
 
 
 @dataclass
@@ -67,7 +66,7 @@ class Scene:
             killed = False
             while (step := operator.first_new(STEP, done)) is not None:
                 done.add(step)
-                self.kill(self.cluster, operator, step)
+                self.kill(self.hosts, operator, step)
                 killed = True
             run = operator.wait()
             if run.returncode == 0:
