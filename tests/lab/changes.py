@@ -70,9 +70,9 @@ def changing(
     access: Access | None = None,
     **writing_options: Any,
 ) -> Iterator[Change]:
-    """The block changes a healthy cluster, under continuous writes. Raises AssertionError unless afterwards all members are
-    healthy and in the same cluster as before, nothing was lost (without downtime: nor failed), exactly the members of
-    `restarts` run as another process (None: all that were there before), and a further `up` changes nothing.
+    """The block changes a healthy cluster, under continuous writes. Raises AssertionError unless afterwards all members
+    are healthy and in the same cluster as before, nothing was lost (without downtime: nor failed), exactly the members
+    of `restarts` run as another process (None: all that were there before), and a further `up` changes nothing.
 
     access: of the writing clients, where what the stack exports will not do throughout.
     """

@@ -53,10 +53,14 @@ class Cluster:
     def up(self) -> Run:
         """`up`, then the outputs and the client's files anew."""
         run = self.stack.up()
+        self.read_outputs()
+        return run
+
+    def read_outputs(self) -> None:
+        """Also into the client's files."""
         self.outputs = self.stack.outputs()
         for name in ("caCertificate", "clientCertificate", "clientKey"):
             self.file(name).write_text(self.outputs[name])
-        return run
 
     def file(self, output: str) -> Path:
         """The file with an exported certificate or key."""
