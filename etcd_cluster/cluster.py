@@ -60,9 +60,7 @@ class EtcdCluster(pulumi.ComponentResource):
             f"{name}-formation",
             cluster=identity,
             reports=reports,
-            preflights={
-                member: pulumi.Output.all(command=check.create, script=check.stdin) for member, check in checks.items()
-            },
+            preflights={member: {"command": check.create, "script": check.stdin} for member, check in checks.items()},
             connections=connections,
             opts=child,
         )

@@ -184,7 +184,7 @@ class Formation(Resource, module="cluster", name="Formation"):
         *,
         cluster: str,
         reports: Mapping[str, pulumi.Input[str]],
-        preflights: Mapping[str, pulumi.Input[Mapping[str, str]]],
+        preflights: Mapping[str, Mapping[str, pulumi.Input[Any]]],
         connections: Mapping[str, ConnectionArgs],
         opts: pulumi.ResourceOptions,
     ) -> None:

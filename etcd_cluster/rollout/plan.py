@@ -883,7 +883,18 @@ class _Planner:
             found.append(f"runs {host.running}, not {version}")
         if host.pending:
             found.append("its files may be newer than its process")
-        return [*found, *(how for _, how in self._unsettled(name))]
+        return [*found, *_in_short([how for _, how in self._unsettled(name)])]
+
+
+MOST_MISSING = 3
+"""More are not named: the machine was emptied."""
+
+
+def _in_short(found: Sequence[str]) -> list[str]:
+    missing = [how for how in found if how.endswith(" is missing")]
+    if len(missing) <= MOST_MISSING:
+        return list(found)
+    return [f"{len(missing)} of its files are missing", *(how for how in found if how not in missing)]
 
 
 CAUGHT_UP_ENTRIES = 100

@@ -180,11 +180,19 @@ def _alarm(alarm: str, seen: Observation) -> str:
 
 
 def _next(wanted: Wanted, seen: Observation) -> list[str]:
+    if seen.silent:
+        gone = ", ".join(seen.silent)
+        return [
+            f"refused while {gone} cannot be reached: bring it back, or, if it is gone for good, give it another machine "
+            "(docs/replace-a-member.md)"
+        ]
     try:
         act = next_act(wanted, seen, Memory())
     except EtcdClusterError as error:
         return [f"refused: {error}"]
-    return [] if act is None else [f"waits: {act.problem}" if isinstance(act, Wait) else act.text]
+    if isinstance(act, Wait):
+        return [f"waits for {act.seconds} s at most, then ends: {act.problem}"]
+    return [act.text] if act else []
 
 
 def _due(wanted: Wanted, members: Sequence[MemberStatus], schedule: AuthoritySchedule, now: datetime) -> Iterator[str]:
@@ -258,7 +266,8 @@ def _headline(status: ClusterStatus) -> str:
     how = "healthy" if len(members) == 1 else "all healthy"
     if len(healthy) < len(members):
         how = f"{len(healthy)} of them healthy"
-    drift = f"drift on {', '.join(drifted)}" if drifted else "no drift"
+    seen_all = all(member.state is not State.UNREACHABLE for member in members)
+    drift = f"drift on {', '.join(drifted)}" if drifted else "no drift" if seen_all else "no drift elsewhere"
     return f"{status.cluster}: etcd {status.version}, {count}, {how}, {drift}"
 
 

@@ -77,7 +77,7 @@ check_device() {
   found=$(device_content "$device")
   case $found in
     blank | ours | unfinished) ;;
-    *) problem "device $device is not blank: $found; etcd gets a device of its own, and only a blank one is ever formatted: choose another, or wipe it yourself once you are sure (\`wipefs --all $device\`)" ;;
+    *) problem "device $device is not blank: $found; etcd gets a device of its own, and only a blank one is ever formatted: choose another, or wipe it yourself once you are sure (\`wipefs --all $device && dd if=/dev/zero of=$device bs=1M count=1\`)" ;;
   esac
 }
 

@@ -131,7 +131,7 @@ mount_device() {
       rm -f "$state_path/formatting"
       sync "$state_path" # a mark that came back after a power cut would condemn what is written from here on
       ;;
-    *) fail "device $device: $(device_content "$device"); only a blank device is formatted" ;;
+    *) fail "device $device: $(device_content "$device"); only a blank device is formatted. Give it another, or, once you are sure, wipe it (\`wipefs --all $device && dd if=/dev/zero of=$device bs=1M count=1\`)" ;;
   esac
   ! command -v udevadm >/dev/null || udevadm settle --timeout 10 2>/dev/null || true
   what=/dev/disk/by-uuid/$(blkid -p -s UUID -o value "$device")
