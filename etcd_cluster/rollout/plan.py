@@ -804,7 +804,8 @@ class _Planner:
             if answers.get(name) == "store":
                 raise RefusedError(
                     f"{name}: version 3.6 does not start with keys of etcd's old v2 API, and this cluster holds some. "
-                    "Nothing was upgraded. Delete them (ETCDCTL_API=2 etcdctl ls, rm), then run again"
+                    "Nothing was upgraded. On one host, add `enable-v2: true` to etcd.yaml, restart etcd, and delete them "
+                    "(ETCDCTL_API=2 etcdctl ls, rm); then run again, which also puts that file back"
                 )
         line = {"timeout": str(MEMBER_SECONDS)}
         calls = [Call(name, "v2store", line) for name in behind if answers.get(name) != "clean"]
