@@ -45,11 +45,16 @@ class Operator:
     def first_new(self, pattern: re.Pattern[str], known: Container[str], timeout_seconds: float = 120) -> str | None:
         """The first text of the output that matches and is not `known`; None if the run ends without one."""
         deadline = time.monotonic() + timeout_seconds
-        while (line := self._fresh.get(timeout=max(0.1, deadline - time.monotonic()))) is not None:
+        while True:
+            try:
+                line = self._fresh.get(timeout=max(0.1, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"nothing new in {timeout_seconds} s:\n{self.output}") from None
+            if line is None:
+                return None
             found = pattern.search(line)
             if found and found[1] not in known:
                 return found[1]
-        return None
 
     def kill(self, *, leave_ssh: bool = False) -> None:
         """kill -9 of the run and of all it started; or of the engine alone, whose ssh clients then go on."""
