@@ -45,10 +45,8 @@ put_files() {
 
 # Preconditions, asserted by whoever calls: every other member is healthy, this one does not lead (or is alone), and it
 # runs a version that its data allows.
-# One that runs goes on without room on its disk for a while, but may not start again: etcd makes the next segment of its
-# log then.
 restart_member() {
-  require_space "$LOG_SEGMENT_MIB" "$volume_path"
+  require_room
   say "${spec[why]} with etcd ${spec[version]}"
   service_stop
   activate
@@ -57,8 +55,12 @@ restart_member() {
   await_member
 }
 
+# Without room, one that runs goes on for a while, but none starts: etcd makes the next segment of its log then.
+require_room() { require_space "$LOG_SEGMENT_MIB" "$volume_path"; }
+
 # Not running: starting it takes nothing from a quorum.
 start_member() {
+  require_room
   if [[ ${spec[aside]:-} == yes ]]; then set_data_aside; fi
   make_data_folder
   activate
