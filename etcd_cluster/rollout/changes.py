@@ -32,8 +32,29 @@ def refusals(olds: Inputs, news: Inputs) -> list[str]:
             "tls: false: this cluster speaks TLS, and without it anyone who reaches its ports can read and change "
             "everything; put it back to true, or set allowPlaintext: true as well"
         )
+    moved = [name for name in old & new if _is_another(olds["members"][name], news["members"][name])]
+    if olds["tls"] and not news["tls"] and (moved or new - old):
+        found.append(
+            f"tls: false: {_names([*moved, *(new - old)])} would need a certificate until no member speaks TLS; "
+            "leave members and addresses as they are, run `pulumi up`, and change them then"
+        )
+    if (moved or new - old) and olds["tls"] and news["tls"] and _is_another_authority(olds, news):
+        found.append(
+            f"{_names([*moved, *(new - old)])}: needs a certificate of the new authority, which no other member trusts "
+            "yet; leave members and addresses as they are, run `pulumi up`, and change them then"
+        )
     refusal = change_refusal(olds["version"], news["version"])
     return [*found, refusal] if refusal else found
+
+
+def _is_another(old: object, new: object) -> bool:
+    return _known(old) and _known(new) and old != new
+
+
+def _is_another_authority(olds: Inputs, news: Inputs) -> bool:
+    """Another one all at once, without a time in which both are trusted."""
+    before, after = olds.get("authorities"), news.get("authorities")
+    return bool(before and after and _known(before) and _known(after) and not set(before) & set(after))
 
 
 def plan(olds: Inputs, news: Inputs) -> list[str]:

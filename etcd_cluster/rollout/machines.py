@@ -135,11 +135,13 @@ class MemberMachines:
                         told[name] = said
 
         note(self.on_all(list(self._members), lambda name: self._observe(name, asked)))
-        followers = [name for name, host in hosts.items() if host.live and host.live.has_leader]
-        if not told and followers:
-            # The leader's machine is not among these, or cannot be reached.
-            note(self.on_all(followers[:1], lambda name: self._observe(name, {**asked, "tell": "yes"})))
-        return replace(combine(hosts, told, silent), clocks=clocks)
+        seen = combine(hosts, told, silent)
+        others = [name for name, host in hosts.items() if host.live and host.live.has_leader and name not in told]
+        if seen.teller is None and others:
+            # The leader's machine is not among these, cannot be reached, or gets no answer itself.
+            note(self.on_all(others, lambda name: self._observe(name, {**asked, "tell": "yes"})))
+            seen = combine(hosts, told, silent)
+        return replace(seen, clocks=clocks)
 
     def _observe(self, name: str, asked: Mapping[str, str]) -> str:
         member = self._members[name]

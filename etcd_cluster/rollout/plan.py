@@ -135,8 +135,9 @@ class _Planner:
             or self._mend_leaves()
             or self._start()
             or self._await_leader()
-            or self._membership()
+            or self._go_on_with_membership()
             or self._unhealthy_first()
+            or self._change_membership()
             or self._security()
             or self._before_another_version()
             or self._roll()
@@ -218,14 +219,15 @@ class _Planner:
     def _start(self) -> Act | None:
         """Members that do not run, all at once: starting them takes nothing from a quorum.
 
-        Precondition of a start without data: this run forms the cluster, on the machine of the record, and the cluster
-        does not know the member as one that has started.
+        Precondition of a start with data: the cluster has not ended that membership; where it cannot be asked, nobody
+        leads. Precondition of a start without data: this run forms the cluster, on the machine of the record, and the
+        cluster does not know the member as one that has started.
         """
         calls: list[Call] = []
         for name, host in self._hosts.items():
             if host.pid:
                 continue
-            if host.data and not self._was_removed(name):
+            if host.data and not self._was_removed(name) and (self._seen.teller or not self._following()):
                 calls.append(self._start_call(name))
             elif not host.data and self._memory.forming and self._may_form(name):
                 calls.append(self._form_call(name))
@@ -280,21 +282,39 @@ class _Planner:
             )
 
     def _await_leader(self) -> Act | Wait | None:
-        """Nothing is decided without a leader that can answer. What runs with files that are not its own is restarted,
-        since there is no quorum to take from."""
+        """Nothing is decided without a leader that can answer. What runs with files that are not its own is restarted.
+        Precondition of that: no two members have a leader, so that there is no quorum to take from."""
         if self._seen.teller is not None:
             return None
         problem = self._no_quorum()
         waited = self._memory.waited.get(problem, 0.0)
-        if waited < LEADER_SECONDS:
+        if waited < LEADER_SECONDS or len(self._following()) > 1:
             return Wait(problem, 2 * LEADER_SECONDS)
-        stale = [name for name, host in self._hosts.items() if host.data and self._stale(name, self._target_now(name))]
+        stale = [name for name, host in self._hosts.items() if host.pid and self._stale(name, self._target_now(name))]
         if stale:
             calls = [self._restart_call(name, "listening", "restarting") for name in stale]
             return Act("restarting as it should be", calls)
         return Wait(problem, 2 * LEADER_SECONDS)
 
+    def _following(self) -> list[str]:
+        """Members that have a leader, by what they say themselves."""
+        return [name for name, host in self._hosts.items() if host.live and host.live.has_leader]
+
     def _no_quorum(self) -> str:
+        following = self._following()
+        if following:
+            return (
+                f"{', '.join(following)} have a leader, but `etcdctl member list` and `etcdctl endpoint health` get no "
+                "answer on their machines. Look there, and at their logs (journalctl -u etcd), then run again"
+            )
+        leaving = [
+            name for name, host in self._seen.hosts.items() if name not in self._hosts and host.data and not host.pid
+        ]
+        if leaving:
+            return (
+                f"no quorum: {', '.join(leaving)} is to leave, and does not run. Start it (systemctl start etcd), or "
+                "put it back into the stack, and run again"
+            )
         lost = [name for name, host in self._hosts.items() if not host.data]
         if not lost:
             return (
@@ -309,14 +329,10 @@ class _Planner:
 
     # --- membership ---
 
-    def _membership(self) -> Act | Wait | None:
-        """One change at a time: what is dead leaves, what has begun to join goes on, then one leaves or one joins."""
-        return (
-            self._remove_lost()
-            or self._remove_strangers_that_are_down()
-            or self._go_on_joining()
-            or self._next_change()
-        )
+    def _go_on_with_membership(self) -> Act | Wait | None:
+        """One change at a time: what is dead leaves, and what has begun to join goes on. What else is to leave or join
+        has to wait until every voter is healthy: see `_change_membership`."""
+        return self._remove_lost() or self._remove_strangers_that_are_down() or self._go_on_joining()
 
     def _listed(self, name: str) -> Listed | None:
         """A member of the list that is meant to be `name`: one that has not started yet is known by its address."""
@@ -326,6 +342,10 @@ class _Planner:
         host = self._address(name)
         unnamed = [member for member in self._seen.members if not member.name]
         return next((member for member in unnamed if member.peer_url.partition("://")[2] == host), None)
+
+    def _voting(self) -> list[str]:
+        """Those of the wanted members that are voters."""
+        return [name for name in self._hosts if (listed := self._listed(name)) and not listed.learner]
 
     def _address(self, name: str) -> str:
         return self._wanted.members[name].member.peer_url(tls=True).partition("://")[2]
@@ -366,16 +386,34 @@ class _Planner:
             if listed is None or not listed.learner:
                 continue
             if not host.pid:
-                return Act("joining as a learner", [self._join_call(name)])
+                if not self._may_join():
+                    continue
+                told = self._tell_peer_url(name, self._version_of_others(name), self._join_security(name))
+                return told or Act("joining as a learner", [self._join_call(name)])
             return self._membership_act(
                 "promote", listed, f"promoting {name}, once it has all data", id=listed.id, timeout=str(SYNC_SECONDS)
             )
         return None
 
+    def _may_join(self) -> bool:
+        """Not before the others trust the certificates that it brings: see `_security`."""
+        return not self._wanted.tls or self._all_trust_new_leaves()
+
+    def _join_security(self, name: str) -> Security:
+        """As the least advanced of the others speaks. Without certificates, in plaintext: then they have to, too."""
+        if self._wanted.tls:
+            return self._least_security()
+        if any(member.peer_url.startswith("https:") for member in self._seen.voters):
+            raise RefusedError(
+                f"{name} cannot join: the others still speak TLS, and with tls: false it gets no certificates. Set tls "
+                "back to true, run `pulumi up`, then set it to false"
+            )
+        return self._wanted.security
+
     def _join_call(self, name: str) -> Call:
-        """Starts a learner. It speaks as the least advanced of the others does, and runs what they run."""
+        """Starts a learner. It runs what the others run."""
         wanted, version = self._wanted, self._version_of_others(name)
-        security = self._least_security()
+        security = self._join_security(name)
         spec = self._spec(name, version, security)
         peer_urls = {member.name: member.peer_url for member in self._seen.members if member.name}
         return Call(
@@ -390,8 +428,8 @@ class _Planner:
             ],
         )
 
-    def _next_change(self) -> Act | Wait | None:
-        """Preconditions: every voter is healthy, nobody is joining."""
+    def _change_membership(self) -> Act | Wait | None:
+        """One leaves, or one joins. Preconditions: every voter is healthy, nobody is joining."""
         strangers = self._strangers()
         missing = [name for name in self._wanted.members if self._listed(name) is None]
         if not strangers and not missing:
@@ -399,10 +437,13 @@ class _Planner:
         waiting = self._await_voters("the membership is not changed while")
         if waiting:
             return waiting
-        if strangers and (len(self._seen.members) >= len(self._wanted.members) or not missing):
+        is_full = len(self._seen.members) >= len(self._wanted.members) and bool(self._voting())
+        if strangers and (is_full or not missing):
             return self._remove_stranger(strangers)
+        if not self._may_join():
+            return None
         name = missing[0]
-        url = self._spec(name, self._version_of_others(name), self._least_security()).peer_url
+        url = self._spec(name, self._version_of_others(name), self._join_security(name)).peer_url
         return self._membership_act("add", None, f"adding {name} as a learner", name=name, url=url)
 
     def _remove_stranger(self, strangers: Sequence[Listed]) -> Act:
@@ -459,7 +500,7 @@ class _Planner:
     def _unhealthy_first(self) -> Act | Wait | None:
         """A member that is not healthy is restarted as it should be, if it is not; else waited for, and then the run
         stops there. Precondition of the restart: every other voter is healthy."""
-        unhealthy = [name for name in self._wanted.members if not self._seen.is_healthy(name)]
+        unhealthy = [name for name in self._voting() if not self._seen.is_healthy(name)]
         if not unhealthy:
             return None
         name = unhealthy[0]
@@ -483,12 +524,16 @@ class _Planner:
         """
         if name == self._seen.leader and len(self._seen.voters) > 1:
             return self._hand_over({self._leader_id()})
-        listed = self._seen.of(name)
-        spec = self._spec(name, target.version, target.security)
-        if listed is not None and listed.peer_url != spec.peer_url:
-            say = f"telling the cluster that {name} is at {spec.peer_url}"
-            return self._membership_act("update", None, say, id=listed.id, url=spec.peer_url)
-        return Act(why, [self._restart_call(name, "serving", why, target, **overrides)])
+        told = self._tell_peer_url(name, target.version, target.security)
+        return told or Act(why, [self._restart_call(name, "serving", why, target, **overrides)])
+
+    def _tell_peer_url(self, name: str, version: str, security: Security) -> Act | None:
+        """Before a member starts at another one."""
+        listed, url = self._listed(name), self._spec(name, version, security).peer_url
+        if listed is None or listed.peer_url == url:
+            return None
+        say = f"telling the cluster that {name} is at {url}"
+        return self._membership_act("update", None, say, id=listed.id, url=url)
 
     def _restart_call(
         self, name: str, until: str, why: str, target: _Target | None = None, **overrides: object
@@ -542,7 +587,7 @@ class _Planner:
             self._version_now(name),
             host.security or self._least_security(),
             self._trust_now(name),
-            leaves=self._all_trust_new_leaves(),
+            leaves=self._may_show_new_leaves(name),
         )
 
     def _version_now(self, name: str) -> str:
@@ -560,7 +605,11 @@ class _Planner:
         return oldest if oldest in self._hosts[name].versions else self._wanted.version
 
     def _securities(self) -> list[Security]:
-        return [host.security for host in self._hosts.values() if host.security is not None and host.data]
+        return [
+            host.security
+            for name, host in self._hosts.items()
+            if host.security is not None and host.data and not self._was_removed(name)
+        ]
 
     def _least_security(self) -> Security:
         """How the least advanced of the members speaks, on the way to what is wanted."""
@@ -599,15 +648,36 @@ class _Planner:
             return []  # spoilt by hand
 
     def _speaks_tls(self, name: str) -> bool:
-        security = self._hosts[name].security
-        return security is not None and security != Security.of(False)
+        host = self._hosts[name]
+        is_ours = host.data and not self._was_removed(name)
+        return is_ours and host.security is not None and host.security != Security.of(False)
 
     def _all_trust_new_leaves(self) -> bool:
-        """Only then may any member show a certificate by the authority that is wanted."""
+        """Only then may any member show a certificate by the authority that is wanted. Of a process that may be older
+        than its files, it is not known, unless the certificates of all are by that authority already."""
         return all(
-            set(self._wanted.issuers) <= set(self._active_trust(name)) and not self._hosts[name].pending
+            set(self._wanted.issuers) <= set(self._active_trust(name))
+            and (not self._hosts[name].pending or self._is_in_use())
             for name in self._hosts
             if self._speaks_tls(name)
+        )
+
+    def _is_in_use(self) -> bool:
+        """The authority that is wanted is the one by which members know one another now."""
+        return set(self._shown_authorities()) <= set(self._wanted.issuers)
+
+    def _may_show_new_leaves(self, name: str) -> bool:
+        """All trust them; or nobody needs to yet; or they are signed as those are that it shows now."""
+        if self._all_trust_new_leaves() or not self._speaks_tls(name):
+            return True
+        found = [
+            (self._content(self._hosts[name], file) or "", file.content)
+            for file in self._wanted.leaf_files(name)
+            if file.path.endswith(".crt")
+        ]
+        return all(
+            any(_is_by_one_of(before, [issuer]) and _is_by_one_of(after, [issuer]) for issuer in self._wanted.issuers)
+            for before, after in found
         )
 
     def _all_have_new_leaves(self) -> bool:
@@ -620,13 +690,22 @@ class _Planner:
     def _trust_now(self, name: str) -> Sequence[str]:
         """What it is to trust until the next step: the old authority beside the new one while both are in use."""
         wanted, active = self._wanted.trusted, self._active_trust(name)
-        if not self._speaks_tls(name) or not active:
-            return wanted
         if not wanted:
-            return active
-        if not self._all_trust_new_leaves():
-            return active if set(self._wanted.issuers) <= set(active) else self._joint_trust()
-        return wanted if self._all_have_new_leaves() else active
+            return (active or self._joint_trust()) if self._speaks_tls(name) else ()
+        if self._all_trust_new_leaves() and self._all_have_new_leaves():
+            return wanted
+        is_enough = self._speaks_tls(name) and {*self._wanted.issuers, *self._shown_authorities()} <= set(active)
+        return active if is_enough else self._joint_trust()
+
+    def _shown_authorities(self) -> list[str]:
+        """Those that signed what members show to one another now."""
+        shown = [
+            self._content(self._hosts[name], file) or ""
+            for name in self._hosts
+            for file in self._wanted.leaf_files(name)
+            if self._speaks_tls(name) and file.path.endswith(".crt")
+        ]
+        return [each for each in self._joint_trust() if any(_is_by_one_of(leaf, [each]) for leaf in shown)]
 
     def _joint_trust(self) -> list[str]:
         """All that is wanted, and all that any member trusts now."""
@@ -638,18 +717,20 @@ class _Planner:
     # --- security ---
 
     def _security(self) -> Act | Wait | None:
-        """From plaintext to TLS, from one authority to the next: pass after pass, each through all members."""
-        targets = {
-            name: replace(self._target_now(name), security=self._next_security(name), version=self._version_now(name))
-            for name in self._hosts
-        }
+        """From plaintext to TLS, from one authority to the next: pass after pass, each through all members. While one
+        waits to join, only what it waits for is done: see `_may_join`."""
+        targets = {name: self._target_now(name) for name in self._voting()}
+        if len(targets) == len(self._wanted.members):
+            targets = {name: replace(target, security=self._next_security(name)) for name, target in targets.items()}
         moving = {
             name: target
             for name, target in targets.items()
             if self._hosts[name].security != target.security
             or (self._speaks_tls(name) and self._active_trust(name) != list(target.trusted))
+            or (self._hosts[name].pending and not self._is_in_use())
         }
         if moving:
+            moving |= {name: target for name, target in targets.items() if self._hosts[name].pending}
             return self._one_of(moving, "the security of members is not changed while", self._why_secured(moving))
         if not self._all_have_new_leaves() and self._all_trust_new_leaves():
             return self._put_leaves()
@@ -667,6 +748,8 @@ class _Planner:
             }[target.security.peers]
         if now.clients_tls != target.security.clients_tls:
             return f"restarting with{'' if target.security.clients_tls else 'out'} TLS for clients"
+        if self._active_trust(name) == list(target.trusted):
+            return "restarting"
         trusted = len(target.trusted)
         return "restarting to trust " + ("the new authority alone" if trusted == 1 else f"{trusted} authorities")
 
@@ -691,11 +774,13 @@ class _Planner:
     def _one_of(
         self, targets: Mapping[str, _Target], what: str, why: str = "restarting", **overrides: object
     ) -> Act | Wait:
-        """Followers in order, the leader last. Precondition, checked here: every voter is healthy."""
+        """Followers in order, those first whose process may be older than their files; the leader last. Precondition,
+        checked here: every voter is healthy."""
         waiting = self._await_voters(what)
         if waiting:
             return waiting
-        name = next((name for name in targets if name != self._seen.leader), next(iter(targets)))
+        order = sorted(targets, key=lambda name: (name == self._seen.leader, not self._hosts[name].pending))
+        name = order[0]
         return self._turn(name, targets[name], why, **overrides)
 
     # --- versions ---
@@ -814,8 +899,8 @@ class _Planner:
     def _roll(self) -> Act | Wait | None:
         """All that a restart brings: settings, unit, program."""
         targets = {
-            name: _Target(self._wanted.version, self._wanted.security, self._wanted.trusted, leaves=True)
-            for name in self._hosts
+            name: replace(self._target_now(name), version=self._wanted.version, security=self._wanted.security)
+            for name in self._voting()
         }
         stale = {name: target for name, target in targets.items() if self._stale(name, target)}
         return self._one_of(stale, "no member is restarted while") if stale else None

@@ -139,11 +139,10 @@ class Wanted:
         return files
 
     def start_files(self, name: str, spec: MemberSpec, trusted: Sequence[str]) -> list[File]:
-        """What etcd, or systemd, reads at a start only."""
+        """What etcd, or systemd, reads at a start only. No file names another that comes after it."""
         layout = self.members[name].layout
-        files = [File(f"{layout.configuration}/etcd.yaml", "640", "member", render.etcd_configuration(spec))]
-        if trusted:
-            files += [File(f"{layout.pki}/ca.crt", "444", "member", "".join(trusted))]
+        files = [File(f"{layout.pki}/ca.crt", "444", "member", "".join(trusted))] if trusted else []
+        files += [File(f"{layout.configuration}/etcd.yaml", "640", "member", render.etcd_configuration(spec))]
         if layout.supervisor == "systemd":
             files += [File(UNIT_PATH, "644", "root", render.systemd_unit(spec))]
         return files
