@@ -74,7 +74,7 @@ start_member() {
 set_data_aside() {
   local kept
   kept=$data_path.removed-$(date -u +%Y%m%dT%H%M%SZ)
-  if has_data; then
+  if holds_data; then
     mv -T "$data_path" "$kept"
     say "kept the data of its earlier membership as $kept"
   fi

@@ -120,7 +120,7 @@ look_at_disk() {
 
 # Data that carries no marker, or another's, is never touched.
 check_data() {
-  if has_data && [[ -z $(data_token) ]]; then
+  if holds_data && [[ -z $(data_token) ]]; then
     problem "$place holds etcd data that this cluster did not make; move it away, or use another machine"
   elif [[ -n $(data_token) && "$(marker_field cluster)/$(marker_field member)" != "$cluster/${spec[member]}" ]]; then
     problem "$place holds the data of member $(marker_field member) of cluster $(marker_field cluster), but this is member ${spec[member]} of $cluster; use another disk or machine, or the names it had"

@@ -127,6 +127,8 @@ make_data_folder() {
 
 # As etcd judges it: without a log, it starts from nothing.
 has_data() { [[ -d $data_path/member/wal ]]; }
+# Anything of etcd's, also what it would not start from.
+holds_data() { [[ -e $data_path/member ]]; }
 
 # fail_with_log TEXT: as `fail`, with what etcd itself said last.
 fail_with_log() { fail "$1; the last lines of its log:"$'\n'"$(log)"; }

@@ -153,7 +153,7 @@ require_no_other_data_disk() {
 # Whose data is this? Nobody's: ours from now on. Ours: go on. Else: stop.
 require_own_data() {
   if [[ -z $(data_token) ]]; then
-    ! has_data || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
+    ! holds_data || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
     put_file 644 "$(id -un)" "$volume_path/etcd-cluster.json" "$file_identity" || true
     sync "$volume_path"
   fi
