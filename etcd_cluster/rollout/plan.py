@@ -196,8 +196,9 @@ class _Planner:
     def _mend_leaves(self) -> Act | None:
         """Certificates and keys that etcd cannot use: it reads them for every handshake, so that nothing restarts and
         the member is not healthy before. A valid one that is due for another is not among them: see `_put_leaves`."""
+        why = "mending certificates, without a restart"
         calls = [
-            Call(name, "apply", {"action": "files"}, files)
+            Call(name, "apply", {"action": "files", "why": why}, files)
             for name, host in self._hosts.items()
             if host.data and self._speaks_tls(name) and (files := self._broken_leaves(name))
         ]
