@@ -67,14 +67,11 @@ def both_ways(cluster: Cluster) -> tuple[str, ...]:
     return tuple(f"{scheme}://{host.address}:2379" for host in cluster.hosts for scheme in ("http", "https"))
 
 
-def issued(cluster: Cluster) -> dict[str, str]:
-    """What clients need for TLS, as soon as it is in the state."""
-    client = cluster.in_state("etcd-client")
-    return {
-        "authority": cluster.in_state("etcd-authority")["trusted_pem"],
-        "certificate": client["certificate_pem"],
-        "key": client["private_key_pem"],
-    }
+def issued(cluster: Cluster) -> Access:
+    """What clients need for TLS, as soon as it is in the state; plaintext is tried, too."""
+    authority, client = cluster.in_state("etcd-authority"), cluster.in_state("etcd-client")
+    certificates = (authority["trusted_pem"], client["certificate_pem"], client["private_key_pem"])
+    return Access(both_ways(cluster), *certificates)
 
 
 def killed_at(stack: Stack, line: str) -> Run:
@@ -123,7 +120,7 @@ def test_plaintext_to_tls_killed_at_every_pass(cluster: Cluster, heard: Heard) -
     with changing(cluster, access=Access(both_ways(cluster))) as judged:
         for line in KILLED_AT[:-1]:
             heard.note(cluster, killed_at(cluster.stack, line))
-        judged.writes.use(**issued(cluster))
+        judged.writes.use(issued(cluster))
         heard.note(cluster, killed_at(cluster.stack, KILLED_AT[-1]))
         heard.note(cluster, cluster.up())
     assert cluster.outputs["endpoints"] == [f"https://{host.address}:2379" for host in cluster.hosts]
@@ -292,7 +289,7 @@ def test_tls_comes_back_with_another_authority(cluster: Cluster, heard: Heard) -
     with watched_processes() as processes, changing(cluster, access=Access(both_ways(cluster))) as judged:
         operator = Operator(cluster.stack)
         operator.wait_for("restarting with TLS among members")
-        judged.writes.use(**issued(cluster))
+        judged.writes.use(issued(cluster))
         assert heard.note(cluster, operator.wait()).returncode == 0
         cluster.read_outputs()
     assert shown(cluster) == wanted(cluster)
