@@ -202,7 +202,7 @@ class _Planner:
             for name, host in self._hosts.items()
             if host.data and self._speaks_tls(name) and (files := self._broken_leaves(name))
         ]
-        return Act("mending certificates, without a restart", calls) if calls else None
+        return Act(why, calls) if calls else None
 
     def _broken_leaves(self, name: str) -> list[File]:
         host, trusted = self._hosts[name], self._active_trust(name)
@@ -210,8 +210,9 @@ class _Planner:
         broken: list[File] = []
         for key, certificate in zip(wanted[::2], wanted[1::2], strict=True):
             seen = self._content(host, certificate) or ""
-            is_another = seen != certificate.content and _is_by_one_of(seen, trusted) and key.path in host.files
-            if not is_another:
+            is_half = self._content(host, key) in (None, _as_seen(key))  # a kill came between the two
+            is_another = seen != certificate.content and _is_by_one_of(seen, trusted) and not is_half
+            if not is_another or self._wrong_mode(name, key) or self._wrong_mode(name, certificate):
                 broken += [file for file in (key, certificate) if file in unsettled]
         return broken
 
@@ -933,21 +934,31 @@ class _Planner:
 
     def _unsettled(self, name: str) -> list[tuple[File, str]]:
         """Files that are not as they should be, and how."""
-        host, systemd = self._hosts[name], self._wanted.members[name].layout.supervisor == "systemd"
+        host = self._hosts[name]
         found: list[tuple[File, str]] = []
         for file in self._all_files(name):
             seen = host.files.get(file.path)
-            owner = ("etcd" if file.owner == "member" else file.owner) if systemd else None
             if seen is None:
                 found.append((file, f"{file.path} is missing"))
             elif seen.content != _as_seen(file):
                 found.append((file, f"{file.path} differs"))
-            elif seen.mode != file.mode or owner not in (None, seen.owner):
-                is_, should = f"{seen.mode} {seen.owner}", f"{file.mode} {owner or seen.owner}"
-                found.append((file, f"{file.path} is {is_}, not {should}"))
+            elif wrong := self._wrong_mode(name, file):
+                found.append((file, f"{file.path} is {wrong}"))
             elif file.path.startswith("/etc/systemd/") and not host.on_boot:
                 found.append((file, "it does not start on boot"))
         return found
+
+    def _wrong_mode(self, name: str, file: File) -> str:
+        """What mode and owner it has, and should have; "" where they are right, or the file is missing."""
+        seen, systemd = (
+            self._hosts[name].files.get(file.path),
+            self._wanted.members[name].layout.supervisor == "systemd",
+        )
+        if seen is None:
+            return ""
+        owner = {"member": "etcd"}.get(file.owner, file.owner) if systemd else seen.owner
+        is_, should = f"{seen.mode} {seen.owner}", f"{file.mode} {owner}"
+        return "" if is_ == should else f"{is_}, not {should}"
 
     # --- for people ---
 
