@@ -1,0 +1,84 @@
+"""What documentation says is so: its links lead somewhere, and its previews are what the program says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcd_cluster.rollout import changes
+
+PROJECT = Path(__file__).parents[2]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
+LONGEST_PAGE = 120
+"""Lines: a page is read before a change, not studied."""
+
+NAMES = {name: "127.0.0.1" for name in ("etcd-1", "etcd-2", "etcd-3")}
+FIVE = {**NAMES, "etcd-4": "127.0.0.1", "etcd-5": "127.0.0.1"}
+BEFORE: dict[str, Any] = {
+    "members": NAMES,
+    "version": "3.6.16",
+    "tls": True,
+    "size": "small",
+    "etcd": {},
+    "authorities": ["a"],
+    "allow_plaintext": False,
+    "wanted": changes.UNKNOWN,
+}
+HOST_3 = {"host-3": "10.77.0.13"}
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "change-settings.md": ({}, {"etcd": {"heartbeat-interval": 200, "election-timeout": 2000}}),
+    "upgrade.md": ({"version": "3.5.35"}, {"version": "3.6.16"}),
+    "scale.md": ({}, {"members": FIVE}),
+    "certificates.md": ({}, {"authorities": changes.UNKNOWN}),
+    "plaintext-to-tls.md": ({"tls": False, "authorities": []}, {"tls": True}),
+    "change-an-address.md": ({"members": HOST_3}, {"members": {"host-3": "10.77.0.112"}}),
+}
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in LINK.findall(page.read_text()):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = {Path(path).name for path, _ in LINK.findall(PAGES[0].read_text())}
+    assert {page.name for page in PAGES[1:]} <= linked
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_a_page_is_short(page: Path) -> None:
+    assert len(page.read_text().splitlines()) <= LONGEST_PAGE
+
+
+@pytest.mark.parametrize("page", CASES)
+def test_a_preview_on_a_page_is_what_the_program_says(page: str) -> None:
+    olds, news = CASES[page]
+    text = (PROJECT / "docs" / page).read_text()
+    said = changes.plan({**BEFORE, **olds}, {**BEFORE, **news})
+    assert said
+    for sentence in said:
+        assert sentence in text
+
+
+@pytest.mark.parametrize("page", ["certificates.md", "ssh-access.md"])
+def test_a_page_says_that_nothing_restarts_as_the_program_does(page: str) -> None:
+    assert changes.NOTHING_RESTARTS in (PROJECT / "docs" / page).read_text()
+
+
+def test_refusals_on_pages_are_what_the_program_says() -> None:
+    (plaintext,) = changes.refusals(BEFORE, {**BEFORE, "tls": False})
+    (skipped,) = changes.refusals({**BEFORE, "version": "3.4.9"}, {**BEFORE, "version": "3.7.3"})
+    for page, text in (("plaintext-to-tls.md", plaintext), ("upgrade.md", skipped)):
+        assert text in " ".join((PROJECT / "docs" / page).read_text().split())
