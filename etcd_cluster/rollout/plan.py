@@ -642,8 +642,7 @@ class _Planner:
         return self._wanted.security
 
     def _active_trust(self, name: str) -> list[str]:
-        path = f"{self._wanted.members[name].layout.pki}/ca.crt"
-        seen = self._hosts[name].files.get(path)
+        seen = next((file for path, file in self._seen.hosts[name].files.items() if path.endswith("/ca.crt")), None)
         try:
             return x509.split_bundle(seen.content) if seen else []
         except x509.PkiError:
@@ -710,9 +709,9 @@ class _Planner:
         return [each for each in self._joint_trust() if any(_is_by_one_of(leaf, [each]) for leaf in shown)]
 
     def _joint_trust(self) -> list[str]:
-        """All that is wanted, and all that any member trusts now."""
+        """All that is wanted, and all that any member trusts now, one that is to leave as well."""
         joint = list(self._wanted.trusted)
-        for name in self._hosts:
+        for name in self._seen.hosts:
             joint += [authority for authority in self._active_trust(name) if authority not in joint]
         return joint
 
@@ -891,7 +890,7 @@ class _Planner:
             if answers.get(name) == "store":
                 raise RefusedError(
                     f"{name}: version 3.6 does not start with keys of etcd's old v2 API, and this cluster holds some. "
-                    "Nothing was upgraded. On one host, add `enable-v2: true` to etcd.yaml, restart etcd, and delete them "
+                    "Nothing was upgraded. On one host, add `enable-v2: true` to etcd.yaml, restart etcd, delete them "
                     "(ETCDCTL_API=2 etcdctl ls, rm); then run again, which also puts that file back"
                 )
         line = {"timeout": str(MEMBER_SECONDS)}

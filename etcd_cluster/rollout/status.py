@@ -183,8 +183,8 @@ def _next(wanted: Wanted, seen: Observation) -> list[str]:
     if seen.silent:
         gone = ", ".join(seen.silent)
         return [
-            f"refused while {gone} cannot be reached: bring it back, or, if it is gone for good, give it another machine "
-            "(docs/replace-a-member.md)"
+            f"refused while {gone} cannot be reached: bring it back, or, if it is gone for good, give it another "
+            "machine (docs/replace-a-member.md)"
         ]
     try:
         act = next_act(wanted, seen, Memory())
