@@ -5,6 +5,7 @@
 prepare() {
   read_spec "$@"
   lock
+  if [[ -n $(service_pid) ]]; then give_way; fi
   if [[ $supervisor == systemd ]]; then
     install_packages
     create_user
@@ -15,6 +16,12 @@ prepare() {
   if [[ -n ${spec[device]:-} ]]; then mount_device; fi
   require_own_data
   say ready
+}
+
+# Unpacking programs beside a member that serves must not hold up its writes.
+give_way() {
+  renice -n 19 -p "$$" >/dev/null 2>&1 || true
+  ionice -c 3 -p "$$" 2>/dev/null || true
 }
 
 install_packages() {
