@@ -112,6 +112,6 @@ def configure(cluster: Cluster, **config: Any) -> None:
 def assert_settled(cluster: Cluster) -> None:
     """Another `up` changes nothing: not in the stack, and not on hosts."""
     before = started(cluster)
-    run = cluster.up()
+    run = cluster.stack.up()
     assert changes_nothing(run), run.output
     assert started(cluster) == before
