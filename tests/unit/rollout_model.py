@@ -1,0 +1,771 @@
+"""A cluster in memory, and machines that do what a planner's acts say. No etcd, no files, no clock.
+
+It keeps what a wrong order would break: who listens where and speaks what, which authorities a process has loaded,
+whose certificate covers which address, which log a version can start from, and where a quorum is. What would break a
+real cluster raises `BrokenError`, whoever asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cache
+from hashlib import sha256
+from itertools import combinations
+from typing import Any
+
+import yaml
+
+from etcd_cluster import options
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.render import Leaf, PeerSecurity, Security
+from etcd_cluster.pki import x509
+from etcd_cluster.rollout.observed import History, Host, Listed, Live, Observation, SeenFile
+from etcd_cluster.rollout.plan import Act, Call, Memory, RefusedError, Wait, next_act
+from etcd_cluster.rollout.wanted import UNIT_PATH, File, Wanted, WantedMember, series
+from etcd_cluster.versions import Version
+
+NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
+AUTHORITIES = tuple(x509.create_authority(f"authority {n}", key_algorithm="ECDSA-P256", now=NOW) for n in range(3))
+TOKEN = "the-token"
+LAYOUT = Layout.system()
+CONFIGURATION, BOOTSTRAP = f"{LAYOUT.configuration}/etcd.yaml", f"{LAYOUT.configuration}/bootstrap.yaml"
+CA, SERVER, PEER = (f"{LAYOUT.pki}/{name}.crt" for name in ("ca", "server", "peer"))
+SERVER_KEY = f"{LAYOUT.pki}/server.key"
+MIB, GIB = 1024**2, 1024**3
+MOST_ACTS = 150
+"""More than any change of a few members takes."""
+
+
+class BrokenError(Exception):
+    """What was done would have broken a real cluster, or a rule of safety."""
+
+
+# --- what is wanted ---
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a stack asks for. trusted, signer: authorities by number, newest first. leaves: member -> how often its
+    certificates were renewed."""
+
+    names: tuple[str, ...] = ("a", "b", "c")
+    version: str = "3.6.16"
+    tls: bool = True
+    trusted: tuple[int, ...] = (0,)
+    signer: int = 0
+    addresses: Mapping[str, str] = field(default_factory=dict[str, str])
+    leaves: Mapping[str, int] = field(default_factory=dict[str, int])
+    user_options: Mapping[str, object] = field(default_factory=dict[str, object])
+    founders: tuple[str, ...] = ("a", "b", "c")
+
+    def address(self, name: str) -> str:
+        return self.addresses.get(name, usual_address(name))
+
+    @property
+    def wanted(self) -> Wanted:
+        user_options = options.validate(self.user_options, self.version)
+        quota = 2 * GIB
+        return Wanted(
+            cluster="project/stack/etcd",
+            token=TOKEN,
+            version=self.version,
+            tls=self.tls,
+            options={**options.defaults(self.version), "quota-backend-bytes": quota, **user_options},
+            user_options=user_options,
+            quota_bytes=quota,
+            trusted=[AUTHORITIES[number].certificate_pem for number in self.trusted] if self.tls else [],
+            members={name: self._member(name) for name in self.names},
+            delete_data=False,
+        )
+
+    def _member(self, name: str) -> WantedMember:
+        address = self.address(name)
+        signed = (self.signer, name, address, self.leaves.get(name, 0))
+        return WantedMember(
+            name=name,
+            address=address,
+            ports=Ports(),
+            layout=LAYOUT,
+            device="/dev/data",
+            founder=f"machine-of-{name}" if name in self.founders else "",
+            prepare_line=f"prepare member={name} version={self.version}",
+            prepare_variables={},
+            server=leaf("server", *signed) if self.tls else None,
+            peer=leaf("peer", *signed) if self.tls else None,
+            stays=True,
+        )
+
+
+def usual_address(name: str) -> str:
+    return f"10.0.0.{ord(name) - ord('a') + 1}"
+
+
+@cache
+def leaf(profile: x509.Profile, signer: int, name: str, address: str, _renewed: int) -> Leaf:
+    hosts = [name, address, "localhost", "127.0.0.1"]
+    pair = x509.issue_leaf(AUTHORITIES[signer], common_name=name, profile=profile, hosts=hosts, now=NOW)
+    return Leaf(pair.certificate_pem, pair.private_key_pem)
+
+
+@cache
+def issuer(leaf_pem: str) -> str:
+    """The certificate of the authority that signed it."""
+    return next(each.certificate_pem for each in AUTHORITIES if x509.signed_by(leaf_pem, each.certificate_pem))
+
+
+# --- what is there ---
+
+
+@dataclass
+class Listing:
+    """One member, as the cluster has it."""
+
+    id: str
+    name: str
+    peer_url: str
+    client_url: str = ""
+    learner: bool = False
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running etcd: what it read at its start."""
+
+    version: str
+    security: Security
+    peer_url: str
+    client_url: str
+    trusted: Sequence[str]
+    configuration: str
+    snapshot_count: int
+
+
+@dataclass
+class Machine:
+    """One host.
+
+    ran: version that last ran on its data, since `ran_since` of the log. v2_until: where the log has a v2 request.
+    files: path -> as they are there, keys in full.
+    """
+
+    name: str
+    address: str
+    identity: str
+    token: str = TOKEN
+    versions: set[str] = field(default_factory=set[str])
+    programs: str = ""
+    files: dict[str, File] = field(default_factory=dict[str, File])
+    data: bool = False
+    data_id: str = ""
+    history: History = field(default_factory=History)
+    pending: bool = False
+    on_boot: bool = True
+    failed: bool = False
+    lacks: list[str] = field(default_factory=list[str])
+    device_bytes: int = GIB
+    filesystem_bytes: int = GIB
+    process: Process | None = None
+    starts: int = 0
+    snapshot_index: int = 0
+    ran: str = ""
+    ran_since: int = 0
+    v2_until: int = 0
+    v2_keys: bool = False
+    aside: int = 0
+    reachable: bool = True
+    cut_off: bool = False
+    clock_ahead: float = 0.0
+
+    @property
+    def seen_files(self) -> dict[str, SeenFile]:
+        return {
+            path: SeenFile(
+                file.mode,
+                "etcd" if file.owner == "member" else file.owner,
+                sha256(file.content.encode()).hexdigest() if path.endswith(".key") else file.content,
+            )
+            for path, file in self.files.items()
+        }
+
+    def shown(self, certificate: str) -> str:
+        """What etcd shows to others: "" where it cannot read the certificate or the key."""
+        pair = [self.files.get(path) for path in (certificate, certificate.replace(".crt", ".key"))]
+        is_readable = all(file and (file.owner == "member" or file.mode == "444") for file in pair)
+        return self.content(certificate) if is_readable else ""
+
+    def content(self, path: str) -> str:
+        return self.files[path].content if path in self.files else ""
+
+
+class Model:
+    """A whole cluster. `machines` are all that exist; which of them are asked is the caller's."""
+
+    def __init__(self) -> None:
+        self.machines: dict[str, Machine] = {}
+        self.members: list[Listing] = []
+        self.formed = False
+        self.leader = ""
+        self.index = 100
+        self.changed_members_at = 0
+        self.cluster_version = ""
+        self.snapshots: list[str] = []
+        self.log: list[str] = []
+        self.restarts: list[str] = []
+        self._ids = 0
+        self._connections: dict[frozenset[str], list[tuple[str, str, int]]] = {}
+
+    @staticmethod
+    def blank(goal: Goal) -> Model:
+        """New machines, prepared."""
+        model = Model()
+        for name in goal.names:
+            model.add_machine(name, goal.address(name), goal.version)
+        return model
+
+    @staticmethod
+    def running(goal: Goal | None = None, **changes: Any) -> Model:
+        """A healthy cluster that is as `goal` asks, formed by the planner itself."""
+        chosen = replace(goal or Goal(), **changes)
+        model = Model.blank(chosen)
+        model.run(chosen, memory=Memory(forming=True))
+        model.log.clear()
+        model.restarts.clear()
+        return model
+
+    def add_machine(self, name: str, address: str, version: str, *, identity: str = "") -> Machine:
+        machine = Machine(name, address, identity or f"machine-of-{name}", versions={version})
+        self.machines[name] = machine
+        return machine
+
+    # --- who reaches whom ---
+
+    def member(self, name: str) -> Listing | None:
+        """The member whose data that machine has."""
+        machine = self.machines.get(name)
+        return next((each for each in self.members if machine and machine.data and each.id == machine.data_id), None)
+
+    def _dials(self, one: Machine, other: Machine) -> bool:
+        """`one` opens a connection to `other`'s peer port."""
+        listed = self.member(other.name)
+        here, there = one.process, other.process
+        if here is None or there is None or listed is None or self.member(one.name) is None:
+            return False
+        if one.cut_off or other.cut_off or not self._listens(other, listed.peer_url, there.peer_url):
+            return False
+        if listed.peer_url.startswith("http:"):
+            return True
+        return (
+            here.security.peers is not PeerSecurity.PLAINTEXT
+            and self._trusts(here.trusted, other.shown(PEER), _host(listed.peer_url))
+            and self._trusts(there.trusted, one.shown(PEER), one.address)
+        )
+
+    @staticmethod
+    def _listens(machine: Machine, asked: str, listening: str) -> bool:
+        return asked == listening and _host(asked) == machine.address
+
+    @staticmethod
+    def _trusts(trusted: Sequence[str], certificate: str, host: str) -> bool:
+        return bool(certificate) and issuer(certificate) in trusted and _covers(certificate, host)
+
+    def connected(self, one: Machine, other: Machine) -> bool:
+        """One connection is enough: etcd's members send over those that others opened, too. One that is there lasts as
+        long as both processes do, whatever the cluster is told of them."""
+        if one is other:
+            return one.process is not None and self.member(one.name) is not None
+        if self._dials(one, other) or self._dials(other, one):
+            return True
+        return not (one.cut_off or other.cut_off) and self._connections.get(_pair(one, other)) == _ends(one, other)
+
+    def _keep_connections(self) -> None:
+        for one, other in combinations(self.machines.values(), 2):
+            is_member = self.member(one.name) and self.member(other.name)
+            if is_member and self.connected(one, other):
+                self._connections[_pair(one, other)] = _ends(one, other)
+            else:
+                self._connections.pop(_pair(one, other), None)
+
+    def voters(self) -> list[Listing]:
+        return [each for each in self.members if not each.learner]
+
+    def machine_of(self, listed: Listing) -> Machine | None:
+        return next((each for each in self.machines.values() if each.data and each.data_id == listed.id), None)
+
+    def _leads_a_majority(self, machine: Machine, without: str = "") -> bool:
+        if without == machine.name:
+            return False
+        others = [self.machine_of(voter) for voter in self.voters()]
+        reached = [each for each in others if each and each.name != without and self.connected(machine, each)]
+        return machine.process is not None and len(reached) > len(self.voters()) // 2
+
+    def elect(self, without: str = "") -> str:
+        """Who leads, from now on; "" where nobody can."""
+        candidates = [each for voter in self.voters() if (each := self.machine_of(voter))]
+        candidates.sort(key=lambda machine: machine.name != self.leader)
+        found = next((each.name for each in candidates if self._leads_a_majority(each, without)), "")
+        if not without:
+            self.leader = found
+            self._keep_connections()
+            self._publish()
+        return found
+
+    def _publish(self) -> None:
+        """Members that serve tell the others their names and client URLs."""
+        for listed in self.members:
+            machine = self.machine_of(listed)
+            if machine and machine.process and self.leader and self.serves(machine):
+                listed.name, listed.client_url = machine.name, machine.process.client_url
+
+    def serves(self, machine: Machine) -> bool:
+        """It follows or leads."""
+        return bool(self.leader) and self.connected(self.machines[self.leader], machine)
+
+    def _asks(self, teller: Machine, machine: Machine, url: str) -> bool:
+        """etcdctl on `teller` gets an answer at `url`, which `machine` is to serve."""
+        process = machine.process
+        if process is None or url.partition(":")[0] != process.client_url.partition(":")[0]:
+            return False
+        if url.startswith("http:"):
+            return True
+        client = teller.content(SERVER) if SERVER_KEY in teller.files else ""
+        return (
+            bool(client)
+            and issuer(client) in process.trusted
+            and self._trusts(x509.split_bundle(teller.content(CA)), machine.shown(SERVER), _host(url))
+        )
+
+    def _answers(self, teller: Machine, listed: Listing) -> bool:
+        """A consistent read works there; never at a learner."""
+        machine = self.machine_of(listed)
+        if listed.learner or machine is None or machine.process is None or machine.cut_off:
+            return False
+        asked = self._asks(teller, machine, listed.client_url)
+        return asked and self._listens(machine, listed.client_url, machine.process.client_url) and self.serves(machine)
+
+    def _can_tell(self, machine: Machine) -> bool:
+        own = machine.content(CONFIGURATION)
+        scheme = "https" if "advertise-client-urls: https" in own else "http"
+        return self._asks(machine, machine, f"{scheme}://127.0.0.1:2379") and self.serves(machine)
+
+    def healthy(self, name: str) -> bool:
+        """As the leader's machine sees it."""
+        listed = self.member(name)
+        leader = self.machines.get(self.leader)
+        return bool(listed and leader and self._answers(leader, listed))
+
+    # --- what is observed ---
+
+    def observe(self, names: Sequence[str]) -> Observation:
+        self.elect()
+        asked = {name: self.machines[name] for name in names if name in self.machines}
+        hosts = {name: self._host(machine) for name, machine in asked.items() if machine.reachable}
+        silent = {name: "cannot be reached" for name in names if name not in hosts}
+        clocks = {name: asked[name].clock_ahead for name in hosts}
+        nothing = Observation(hosts, silent, None, (), frozenset(), clocks=clocks)
+        having = [name for name, host in hosts.items() if host.live and host.live.has_leader]
+        for name in sorted(having, key=lambda name: name != self.leader):
+            teller = self.machines[name]
+            healthy = frozenset(each.id for each in self.members if self._answers(teller, each))
+            if self._can_tell(teller) and teller.data_id in healthy:
+                listed = [Listed(**vars(each)) for each in self.members]
+                return replace(nothing, teller=name, members=listed, healthy=healthy)
+        return nothing
+
+    def _host(self, machine: Machine) -> Host:
+        process = machine.process
+        return Host(
+            machine=machine.identity,
+            token=machine.token,
+            data=machine.data,
+            programs=machine.programs,
+            running=process.version if process else "",
+            pid="1" if process else "",
+            failed=machine.failed,
+            on_boot=machine.on_boot,
+            pending=machine.pending,
+            snapshot_index=machine.snapshot_index,
+            history=machine.history,
+            versions=sorted(machine.versions),
+            lacks=tuple(machine.lacks),
+            files=machine.seen_files,
+            live=self._live(machine),
+            clock=0,
+            device_bytes=machine.device_bytes,
+            filesystem_bytes=machine.filesystem_bytes,
+        )
+
+    def _live(self, machine: Machine) -> Live | None:
+        listed = self.member(machine.name)
+        if machine.process is None or listed is None:
+            return None
+        serves = self.serves(machine)
+        return Live(
+            id=machine.data_id,
+            leads=machine.name == self.leader,
+            learner=listed.learner,
+            has_leader=serves,
+            version=machine.process.version,
+            cluster_version=self.cluster_version,
+            applied=self.index if serves else self.index - 5,
+            committed=self.index if serves else self.index - 5,
+            database_bytes=MIB,
+        )
+
+    # --- what acts do ---
+
+    def run(
+        self,
+        goal: Goal,
+        *,
+        memory: Memory | None = None,
+        stop_after: int = MOST_ACTS,
+        cut: Callable[[int], int] | None = None,
+    ) -> bool:
+        """As a rollout does: looks, does the next thing, looks again. False if it was cut short.
+
+        stop_after: acts until the run is killed, in the middle of the last one: `cut` says after how many of its steps.
+        """
+        wanted, memory = goal.wanted, memory or Memory()
+        everywhere = [*wanted.members, *(name for name in self.machines if name not in wanted.members)]
+        for done in range(stop_after):
+            act = next_act(wanted, self.observe(everywhere), memory)
+            if act is None:
+                self._retire(wanted)
+                return True
+            if isinstance(act, Wait):
+                memory.waited[act.problem] = memory.waited.get(act.problem, 0.0) + act.seconds / 3
+                if memory.waited[act.problem] > act.seconds:
+                    raise RefusedError(act.problem)
+                continue
+            memory.waited.clear()
+            self.carry_out(act, goal, memory, cut if done == stop_after - 1 else None)
+        if stop_after == MOST_ACTS:
+            raise BrokenError("no end:\n" + "\n".join(self.log[-20:]))
+        return False
+
+    def carry_out(self, act: Act, goal: Goal, memory: Memory, cut: Callable[[int], int] | None = None) -> None:
+        self.log.append(act.text)
+        self.elect()
+        restarts = [call for call in act.calls if call.spec.get("action") == "restart"]
+        if len(act.calls) > 1 and restarts and self.leader:
+            raise BrokenError(f"several at once: {act.text}")
+        steps: list[Callable[[], str | None]] = []
+        for call in act.calls:
+            steps += self._steps(call, goal, memory)
+        for step in steps[: cut(len(steps))] if cut else steps:
+            step()
+            self.index += 3
+        self.elect()
+        self._tick()
+
+    def _tick(self) -> None:
+        """Time passes, in which clients write."""
+        if not self.leader:
+            return
+        self.index += 7
+        for machine in self.machines.values():
+            due = machine.process and self.index - machine.snapshot_index >= machine.process.snapshot_count
+            if due and self.serves(machine):
+                machine.snapshot_index = self.index
+        voters = [each.process for each in map(self.machine_of, self.voters()) if each and self.serves(each)]
+        lowest = min((series(each.version) for each in voters if each), default="", key=lambda text: text)
+        if lowest and len(voters) == len(self.voters()):
+            self.cluster_version = max(self.cluster_version, lowest)
+
+    def _steps(self, call: Call, goal: Goal, memory: Memory) -> Iterator[Callable[[], str | None]]:
+        """What a script does, piece by piece: it may be cut off after any."""
+        machine = self.machines[call.member]
+        if call.step == "prepare":
+            yield lambda: self.prepare(machine, goal.version)
+        elif call.step == "membership":
+            yield lambda: self._change_membership(machine, call.spec)
+        elif call.step == "snapshot":
+            yield lambda: self._take_snapshot(machine, call.spec["version"])
+        elif call.step == "apply":
+            yield from self._apply(machine, call)
+        yield lambda: memory.note(call, self._v2store(machine) if call.step == "v2store" else "", index=self.index)
+
+    def prepare(self, machine: Machine, version: str) -> None:
+        machine.versions = {
+            version,
+            *({machine.programs} - {""}),
+            *({machine.process.version} if machine.process else set[str]()),
+        }
+        machine.lacks.clear()
+        machine.token = TOKEN
+        machine.filesystem_bytes = machine.device_bytes
+
+    def _take_snapshot(self, machine: Machine, version: str) -> None:
+        if not self.serves(machine):
+            raise BrokenError(f"a snapshot of {machine.name}, which does not serve")
+        self.snapshots.append(version)
+
+    def _v2store(self, machine: Machine) -> str:
+        if series(machine.programs) != "3.5":
+            raise BrokenError("only etcdutl of 3.5 knows `check v2store`")
+        if machine.v2_until > machine.snapshot_index:
+            return "log"
+        return "store" if machine.v2_keys else "clean"
+
+    def _apply(self, machine: Machine, call: Call) -> Iterator[Callable[[], Any]]:
+        action, spec = call.spec["action"], call.spec
+        if action == "restart":
+            self.restarts.append(call.member)
+            yield lambda: self._stop(machine, spec["why"])
+        if action == "start" and machine.process:
+            raise BrokenError(f"{machine.name} runs already")
+        if spec.get("aside") == "yes":
+            yield lambda: self._set_aside(machine)
+        if action != "files":
+            yield lambda: setattr(machine, "pending", True)
+        for file in call.files:
+            yield lambda file=file: self._put(machine, file)
+        if action != "files":
+            yield lambda: setattr(machine, "programs", spec["version"])
+            yield lambda: self.start(machine)
+            yield lambda: setattr(machine, "pending", False)
+            yield lambda: self._await(machine, spec["await"], int(spec["index"]))
+        if call.history:
+            yield lambda: setattr(machine, "history", call.history)
+        yield lambda: machine.files.pop(BOOTSTRAP, None) if machine.data else None
+
+    def _put(self, machine: Machine, file: File) -> None:
+        machine.files[file.path] = file
+        if file.path == UNIT_PATH:
+            machine.on_boot = True
+
+    def _set_aside(self, machine: Machine) -> None:
+        listed = self.member(machine.name)
+        if machine.data and listed:
+            raise BrokenError(f"the data of {machine.name}, which is a member, set aside")
+        machine.aside += machine.data
+        machine.data, machine.data_id, machine.history = False, "", History()
+        machine.snapshot_index = machine.ran_since = machine.v2_until = 0
+        machine.ran = ""
+
+    def _stop(self, machine: Machine, why: str) -> None:
+        """On purpose, by the planner: rule 3 holds."""
+        if self.leader:
+            voters = self.voters()
+            if machine.name == self.leader and len(voters) > 1 and self.healthy(machine.name):
+                raise BrokenError(f"the leader {machine.name} stopped before it handed over")
+            unhealthy = [each.name for each in voters if each.id != machine.data_id and not self._healthy(each)]
+            if unhealthy:
+                raise BrokenError(f"{machine.name} stopped while {unhealthy} are not healthy")
+            # Where the others do not trust what a new member brings, the last two have to learn it first.
+            may_pause = len(voters) == 1 or (len(voters) == 2 and ("trust" in why or machine.pending))
+            if not may_pause and not self.elect(without=machine.name):
+                raise BrokenError(f"no quorum without {machine.name}")
+        machine.process = None
+
+    def _healthy(self, listed: Listing) -> bool:
+        return self._answers(self.machines[self.leader], listed)
+
+    def start(self, machine: Machine) -> None:
+        """etcd starts from the files that are there, or does not."""
+        if not machine.data and BOOTSTRAP not in machine.files:
+            return self._fail(machine, "its data is lost, and it was not told to join")
+        configuration = machine.content(CONFIGURATION if machine.data else BOOTSTRAP)
+        settings: dict[str, Any] = yaml.safe_load(configuration)
+        if not machine.programs or machine.programs not in machine.versions:
+            return self._fail(machine, f"etcd {machine.programs} is not there")
+        if machine.data and self.member(machine.name) is None:
+            machine.process = None
+            return None  # removed: it ends by itself
+        peers = PeerSecurity.READY if "peer-transport-security" in settings else PeerSecurity.PLAINTEXT
+        if settings["initial-advertise-peer-urls"].startswith("https:"):
+            peers = PeerSecurity.TLS
+        security = Security(settings["advertise-client-urls"].startswith("https:"), peers)
+        if security != Security.of(False) and not machine.content(CA):
+            return self._fail(machine, "a certificate is missing")
+        if not machine.data:
+            self._bootstrap(machine, settings)
+        self._require_version(machine)
+        machine.starts += 1
+        machine.process = Process(
+            version=machine.programs,
+            security=security,
+            peer_url=settings["initial-advertise-peer-urls"],
+            client_url=settings["advertise-client-urls"],
+            trusted=x509.split_bundle(machine.content(CA)) if security != Security.of(False) else (),
+            configuration=configuration if machine.content(CONFIGURATION) == "" else machine.content(CONFIGURATION),
+            snapshot_count=int(settings.get("snapshot-count", 10_000)),
+        )
+        self.elect()
+        return None
+
+    def _fail(self, machine: Machine, why: str) -> None:
+        raise BrokenError(f"{machine.name} does not start: {why}")
+
+    def _bootstrap(self, machine: Machine, settings: Mapping[str, Any]) -> None:
+        told = {url for _, _, url in (each.partition("=") for each in settings["initial-cluster"].split(","))}
+        if settings["initial-cluster-state"] == "new" and not self.formed:
+            self.formed = True
+            for each in settings["initial-cluster"].split(","):
+                name, _, url = each.partition("=")
+                self.members.append(Listing(self._new_id(), name, url))
+        own = next((each for each in self.members if each.peer_url == settings["initial-advertise-peer-urls"]), None)
+        if own is None or own.client_url:
+            return self._fail(machine, "it would form a second cluster, or take another's place")
+        if {each.peer_url for each in self.members} != told:
+            return self._fail(machine, "it was told of other members than there are")
+        machine.data, machine.data_id = True, own.id
+        machine.ran_since = 0 if own.learner else machine.ran_since
+        return None
+
+    def _require_version(self, machine: Machine) -> None:
+        """What facts/upgrades.md calls traps, and what etcd refuses by itself."""
+        now, before = series(machine.programs), series(machine.ran)
+        if self.cluster_version and now < self.cluster_version:
+            self._fail(machine, f"etcd {machine.programs} is older than the cluster's {self.cluster_version}")
+        if self.cluster_version and _minor(now) > _minor(self.cluster_version) + 1:
+            self._fail(machine, "it skips a minor version")
+        if before and now > before:
+            if machine.snapshot_index < max(machine.ran_since, self.changed_members_at):
+                self._fail(machine, "its log is from before the version or the members that it has now")
+            if now == "3.6" and (machine.v2_until > machine.snapshot_index or machine.v2_keys):
+                self._fail(machine, "detected disallowed v2 WAL")
+        if machine.ran and Version.parse(machine.ran) < Version.parse(machine.programs):
+            others = {each.ran for each in map(self.machine_of, self.voters()) if each}
+            if machine.programs not in others and machine.programs not in self.snapshots:
+                raise BrokenError(f"no snapshot was taken before {machine.programs}")
+        if before != now:
+            machine.ran_since = self.index if before else 0
+        machine.ran = machine.programs
+
+    def _await(self, machine: Machine, what: str, index: int) -> None:
+        if machine.process is None:
+            self._fail(machine, "it ended at once")
+        if what == "serving" and not self.serves(machine):
+            raise BrokenError(f"{machine.name} does not serve after its restart")
+        if what == "flushed":
+            self._tick()
+            if machine.snapshot_index < index:
+                raise BrokenError(f"{machine.name}: no snapshot beyond {index}")
+
+    def _change_membership(self, machine: Machine, spec: Mapping[str, str]) -> None:
+        if not self.serves(machine):
+            raise BrokenError(f"{machine.name} is asked to change the membership, but has no leader")
+        change = spec["do"]
+        if change == "lead":
+            return self._hand_over(spec["id"])
+        getattr(self, f"_{change}_member")(spec)
+        if change != "update":
+            self.changed_members_at = self.index
+        self.elect()
+        if not self.leader:
+            raise BrokenError(f"no quorum after {change} {dict(spec)}")
+        return None
+
+    def _listing(self, id_: str) -> Listing:
+        return next(each for each in self.members if each.id == id_)
+
+    def _hand_over(self, id_: str) -> None:
+        listed = self._listing(id_)
+        machine = self.machine_of(listed)
+        if listed.learner or machine is None or not self._healthy(listed):
+            raise BrokenError(f"leadership goes to {listed.name}, which cannot lead")
+        self.leader = machine.name
+
+    def _add_member(self, spec: Mapping[str, str]) -> None:
+        if any(each.learner for each in self.members):
+            raise BrokenError("a second learner")
+        if unhealthy := [each.name for each in self.voters() if not self._healthy(each)]:
+            raise BrokenError(f"a member is added while {unhealthy} are not healthy")
+        if any(each.peer_url == spec["url"] for each in self.members):
+            raise BrokenError(f"{spec['url']} is there already")
+        self.members.append(Listing(self._new_id(), "", spec["url"], learner=True))
+
+    def _promote_member(self, spec: Mapping[str, str]) -> None:
+        listed = self._listing(spec["id"])
+        machine = self.machine_of(listed)
+        if machine is None or not self.serves(machine) or not listed.client_url:
+            raise BrokenError(f"{listed.name or listed.peer_url} is promoted, but is not in sync")
+        listed.learner = False
+
+    def _remove_member(self, spec: Mapping[str, str]) -> None:
+        listed = self._listing(spec["id"])
+        machine = self.machine_of(listed)
+        if machine and machine.name == self.leader and self._healthy(listed):
+            raise BrokenError("the leader removed before it handed over")
+        if machine and self._healthy(listed):
+            left = [each for each in self.voters() if each is not listed]
+            if not listed.learner and sum(self._healthy(each) for each in left) <= len(left) // 2:
+                raise BrokenError(f"no quorum without {listed.name}")
+        self.members.remove(listed)
+        if machine:
+            machine.process = None  # it ends by itself
+
+    def _update_member(self, spec: Mapping[str, str]) -> None:
+        self._listing(spec["id"]).peer_url = spec["url"]
+
+    def _new_id(self) -> str:
+        self._ids += 1
+        return f"{self._ids:x}"
+
+    def _retire(self, wanted: Wanted) -> None:
+        """What the rollout does at its end: members that left are taken off their machines."""
+        for name in self.machines.keys() - wanted.members.keys():
+            if self.member(name):
+                raise BrokenError(f"{name} is still a member")
+            machine = self.machines[name]
+            machine.process, machine.programs, machine.pending = None, "", False
+            machine.files.clear()
+            machine.versions.clear()
+
+    # --- what goes wrong by itself ---
+
+    def stop(self, name: str) -> None:
+        self.machines[name].process = None
+
+    def edit(self, name: str, path: str, content: str = "# by hand\n") -> None:
+        machine = self.machines[name]
+        machine.files[path] = replace(machine.files[path], content=machine.files[path].content + content)
+
+    def chmod(self, name: str, path: str, mode: str = "777", owner: str = "root") -> None:
+        machine = self.machines[name]
+        machine.files[path] = replace(machine.files[path], mode=mode, owner=owner)
+
+    def lose_data(self, name: str) -> None:
+        """Its disk is new."""
+        machine = self.machines[name]
+        machine.process, machine.data, machine.data_id, machine.history = None, False, "", History()
+        machine.token = ""
+        machine.snapshot_index = machine.ran_since = machine.v2_until = 0
+        machine.ran = ""
+
+    def reinstall(self, name: str) -> None:
+        """Its machine is new, disk and all. The stack has prepared it, as it does with every machine."""
+        old = self.machines[name]
+        self.add_machine(name, old.address, "", identity=f"another-for-{name}").versions = set()
+
+    def reboot(self, name: str) -> None:
+        """It comes back with what its files say, if it starts on boot."""
+        machine = self.machines[name]
+        machine.process = None
+        if machine.on_boot and machine.data and machine.content(CONFIGURATION):
+            self.start(machine)
+
+
+def _pair(one: Machine, other: Machine) -> frozenset[str]:
+    return frozenset({one.name, other.name})
+
+
+def _ends(one: Machine, other: Machine) -> list[tuple[str, str, int]]:
+    return sorted((each.name, each.address, each.starts if each.process else 0) for each in (one, other))
+
+
+def _minor(text: str) -> int:
+    return int(text.partition(".")[2])
+
+
+def _host(url: str) -> str:
+    return url.partition("://")[2].rpartition(":")[0]
+
+
+@cache
+def _covers(certificate: str, host: str) -> bool:
+    return x509.covers_host(certificate, host)

@@ -1,0 +1,277 @@
+"""Whatever state a cluster is found in, acts lead to what is wanted and end there, and none of them breaks a rule.
+
+Each seed is a story: a cluster is formed, changed, cut short in the middle of a step, tampered with, and changed again.
+The model (rollout_model.py) raises where a real cluster would break.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, lru_cache
+from typing import Any
+
+import pytest
+import yaml
+
+from etcd_cluster.member import render
+from etcd_cluster.member.render import Security
+from etcd_cluster.pki import x509
+from etcd_cluster.rollout import changes, observed, plan
+from etcd_cluster.rollout.plan import Memory, RefusedError, differences, next_act
+from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
+from etcd_cluster.versions import change_refusal
+from tests.unit.rollout_model import AUTHORITIES, CA, CONFIGURATION, LAYOUT, PEER, SERVER, Goal, Machine, Model
+
+STORIES, A_CHAPTER = 1000, 50
+VERSIONS = ("3.4.9", "3.4.45", "3.5.35", "3.6.16", "3.7.3")
+LETTERS = "abcdefg"
+TROUBLES = ["stop", "reboot", "lose", "pending", "edit", "chmod", "chown", "delete", "boot", "lacks", "disk", "v2"]
+"""What may go wrong with one machine, by somebody's hand or by itself."""
+
+
+@pytest.fixture(autouse=True)
+def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same texts are rendered and read thousands of times."""
+    rendered: dict[str, str] = {}
+
+    def configuration(spec: render.MemberSpec, bootstrap: Any = None, real: Any = render.etcd_configuration) -> str:
+        key = f"{spec!r} {bootstrap!r}"
+        if key not in rendered:
+            rendered[key] = real(spec, bootstrap)
+        return rendered[key]
+
+    monkeypatch.setattr(render, "etcd_configuration", configuration)
+    monkeypatch.setattr(observed.yaml, "safe_load", lru_cache(5000)(yaml.safe_load))
+    monkeypatch.setattr(plan.x509, "split_bundle", lru_cache(5000)(x509.split_bundle))
+    monkeypatch.setattr(plan.x509, "signed_by", lru_cache(5000)(x509.signed_by))
+    monkeypatch.setattr(plan.x509, "covers_host", lru_cache(5000)(x509.covers_host))
+
+
+@cache
+def formed(names: tuple[str, ...], version: str, tls: bool) -> tuple[Model, Goal]:
+    goal = Goal(names, version, tls, founders=names)
+    return Model.running(goal), goal
+
+
+def inputs(goal: Goal) -> dict[str, Any]:
+    """Of the resource, as far as changes are refused for them."""
+    members = {name: goal.address(name) for name in goal.names}
+    authorities = list(goal.trusted) if goal.tls else []
+    return {
+        "members": members,
+        "tls": goal.tls,
+        "version": goal.version,
+        "authorities": authorities,
+        "allow_plaintext": True,
+    }
+
+
+class Story:
+    """One seed's."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        count = self.random.choice((1, 3, 3, 3, 5))
+        start = formed(tuple(LETTERS[:count]), self.random.choice(VERSIONS), self.random.random() < 0.7)
+        self.model, self.goal = copy.deepcopy(start)
+        self.done = self.goal
+        self.is_under_way = False
+        self.retries_with_tls = False
+
+    def say(self, what: str) -> None:
+        self.model.log.append(f"  -- {what}")
+
+    def change(self) -> None:
+        """The stack asks for something else."""
+        chosen = self.random.sample(
+            [self.version, self.tls, self.authority, self.leaves, self.members, self.address, self.settings],
+            self.random.choice((0, 1, 1, 1, 2, 3)),
+        )
+        for change in chosen:
+            before = self.goal
+            change()
+            if changes.refusals(inputs(self.done), inputs(self.goal)):
+                self.goal = before
+            if self.goal != before:
+                self.say(f"{change.__name__}: {self.goal}")
+
+    def version(self) -> None:
+        newer = [each for each in VERSIONS if each > self.goal.version and not change_refusal(self.goal.version, each)]
+        if newer:
+            self.goal = replace(self.goal, version=self.random.choice(newer))
+
+    def tls(self) -> None:
+        if not any(map(self.is_damaged, self.model.machines)):
+            self.goal = replace(self.goal, tls=not self.goal.tls, trusted=(self.goal.signer,))
+
+    def authority(self) -> None:
+        signer, trusted = self.goal.signer, self.goal.trusted
+        new = (signer + 1) % len(AUTHORITIES)
+        if any(map(self.is_damaged, self.model.machines)):
+            return  # what a broken certificate would be replaced by is not trusted yet
+        if len(trusted) > 1:
+            self.goal = replace(self.goal, trusted=trusted[:1], signer=trusted[0])  # the overlap ends
+        elif self.random.random() < 0.7:
+            self.goal = replace(self.goal, trusted=(new, signer))
+        else:
+            self.goal = replace(self.goal, trusted=(new,), signer=new)
+
+    def leaves(self) -> None:
+        name = self.random.choice(self.goal.names)
+        self.goal = replace(self.goal, leaves={**self.goal.leaves, name: self.goal.leaves.get(name, 0) + 1})
+
+    def members(self) -> None:
+        kept = self.random.sample(self.goal.names, self.random.randint(1, len(self.goal.names)))
+        kept += [name for name in self.goal.names if name not in kept and self.is_damaged(name)]
+        others = [name for name in LETTERS if name not in kept]
+        count = self.random.choice([each for each in (1, 3, 5) if each >= len(kept)])
+        names = [*kept, *self.random.sample(others, count - len(kept))]
+        self.goal = replace(self.goal, names=tuple(sorted(names)))
+
+    def is_damaged(self, name: str) -> bool:
+        """A member that is down, or cannot speak."""
+        machine = self.model.machines.get(name)
+        if machine is None or not machine.data:
+            return False
+        speaks_tls = machine.process is not None and machine.process.security != Security.of(False)
+        return machine.process is None or (speaks_tls and "" in (machine.shown(PEER), machine.shown(SERVER)))
+
+    def address(self) -> None:
+        """One at a time: the old one is gone at once, and two members that are cut off are for people to mend."""
+        voters = [self.model.machine_of(each) for each in self.model.voters()]
+        if self.goal.addresses != self.done.addresses or self.is_under_way or None in voters:
+            return
+        name = self.random.choice(self.goal.names)
+        parts = self.goal.address(name).split(".")
+        address = ".".join([*parts[:2], str(int(parts[2]) + 1), parts[3]])
+        self.goal = replace(self.goal, addresses={**self.goal.addresses, name: address})
+
+    def settings(self) -> None:
+        beat = self.random.choice((100, 150, 200))
+        self.goal = replace(self.goal, user_options={"heartbeat-interval": beat, "election-timeout": beat * 10})
+
+    def prepare(self) -> None:
+        """What a stack does before the rollout."""
+        for name in self.goal.names:
+            if name not in self.model.machines:
+                self.model.add_machine(name, self.goal.address(name), self.goal.version)
+            machine = self.model.machines[name]
+            if machine.address != self.goal.address(name):
+                machine.address = self.goal.address(name)
+            self.model.prepare(machine, self.goal.version)
+
+    def tamper(self) -> None:
+        """Something goes wrong, within what a cluster can bear: the data of a minority may be lost."""
+        for _ in range(self.random.choice((0, 0, 1, 1, 2, 3))):
+            machine = self.random.choice(list(self.model.machines.values()))
+            trouble = self.random.choice(TROUBLES)
+            if machine.data and CONFIGURATION in machine.files and self.may_happen(trouble, machine):
+                self.say(f"{trouble} {machine.name}")
+                self.happen(trouble, machine)
+
+    def may_happen(self, trouble: str, machine: Machine) -> bool:
+        if trouble == "v2":
+            return machine.ran.startswith("3.4")
+        if trouble in ("stop", "lose", "chown", "delete") and self.goal.addresses != self.done.addresses:
+            return False  # a member that moves is cut off already
+        if trouble in ("stop", "reboot") and machine.name not in self.goal.names:
+            return False  # one that is to leave is not started again
+        if trouble in ("chown", "delete"):
+            return self.goal.tls and machine.name in self.goal.names and self.goal.signer in self.done.trusted
+        if trouble == "lose":
+            voters = self.model.voters()
+            intact = [each for each in map(self.model.machine_of, voters) if each and each is not machine]
+            return len(intact) > len(voters) // 2
+        return True
+
+    def happen(self, trouble: str, machine: Machine) -> None:
+        name, pick = machine.name, self.random.choice
+        leaves = [path for path in machine.files if path.startswith(LAYOUT.pki) and path != CA]
+        others = [CONFIGURATION, UNIT_PATH, PROFILE_PATH]
+        happenings: dict[str, Callable[[], object]] = {
+            "stop": lambda: self.model.stop(name),
+            "reboot": lambda: self.model.reboot(name),
+            "lose": lambda: pick([self.model.lose_data, self.model.reinstall])(name),
+            "edit": lambda: self.model.edit(name, pick(others)),
+            "chmod": lambda: self.model.chmod(name, pick(others), "600"),
+            "chown": lambda: self.model.chmod(name, pick(leaves), "400", "root") if leaves else None,
+            "delete": lambda: machine.files.pop(pick(leaves)) if leaves else None,
+            "pending": lambda: setattr(machine, "pending", True),
+            "boot": lambda: setattr(machine, "on_boot", False),
+            "lacks": lambda: machine.lacks.append("user etcd"),
+            "disk": lambda: setattr(machine, "device_bytes", machine.device_bytes * 2),
+            "v2": lambda: setattr(machine, "v2_until", self.model.index),
+        }
+        happenings[trouble]()
+
+    def be_killed(self) -> None:
+        """A run that ends in the middle of a step."""
+        self.is_under_way = True
+        acts, share = self.random.randint(1, 12), self.random.random()
+        self.say(f"a run that is killed after {acts} acts")
+        self.run(stop_after=acts, cut=lambda steps: round(steps * share))
+
+    def run(self, **cut_short: Any) -> None:
+        self.prepare()
+        try:
+            self.model.run(self.goal, **cut_short)
+        except RefusedError as refused:
+            if self.goal.tls or self.retries_with_tls:
+                raise  # without TLS, there are no certificates to mend a member with, or for one that joins
+            self.retries_with_tls = True
+            asked = self.goal
+            self.say(f"{refused}")
+            self.goal = replace(self.goal, tls=True, trusted=self.done.trusted, signer=self.done.signer)
+            self.run()
+            self.retries_with_tls = False
+            self.goal = asked
+            self.run(**cut_short)
+
+    def end(self) -> None:
+        self.say("the last run")
+        self.run()
+        self.require_what_was_asked()
+        self.done, self.is_under_way = self.goal, False
+
+    def require_what_was_asked(self) -> None:
+        goal, model = self.goal, self.model
+        wanted, seen = goal.wanted, model.observe(list(model.machines))
+        assert {each.name for each in model.members} == set(goal.names)
+        assert not any(each.learner for each in model.members)
+        assert {name: differences(wanted, seen, name) for name in goal.names} == {name: [] for name in goal.names}
+        for name in goal.names:
+            machine = model.machines[name]
+            assert machine.process
+            assert machine.process.version == goal.version
+            assert machine.process.security == wanted.security
+            assert list(machine.process.trusted) == list(wanted.trusted)
+            assert machine.process.configuration == machine.content(CONFIGURATION)
+            assert machine.history.members == seen.member_ids
+        assert next_act(wanted, seen, Memory()) is None
+
+
+def tell(seed: int) -> None:
+    """Raises what went wrong in that story, after having printed the whole of it."""
+    story = Story(seed)
+    try:
+        for _ in range(story.random.choice((1, 2, 3))):
+            story.change()
+            story.tamper()
+            if story.random.random() < 0.6:
+                story.be_killed()
+                story.tamper()
+            else:
+                story.end()
+        story.end()
+    except Exception:
+        print(f"story {seed}:", *story.model.log, sep="\n")
+        raise
+
+
+@pytest.mark.parametrize("first", range(0, STORIES, A_CHAPTER))
+def test_every_story_ends_with_what_was_asked(first: int) -> None:
+    for seed in range(first, first + A_CHAPTER):
+        tell(seed)
