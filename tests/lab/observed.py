@@ -22,8 +22,7 @@ file_system() { [ -e $state/formatting ] || blkid -p -s UUID -o value /dev/xvdf;
 etcd() { . /etc/profile.d/etcd.sh && etcdctl --command-timeout 5s "$@" 2> /dev/null; }
 left_over() {
     find /etc/etcd /opt/etcd $state /data/etcd -maxdepth 3 -name '.new-*'
-    find $state -name pending -o -name formatting
-    [ -e $state/formed ] || echo not marked as formed
+    find $state /etc/etcd -name pending -o -name formatting -o -name bootstrap.yaml
     flock --nonblock $state/lock true || echo locked
 }
 """

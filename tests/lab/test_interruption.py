@@ -20,6 +20,7 @@ from tests.lab.operator import Operator
 from tests.lab.stack import Stack, host_config
 
 MEMBERS = 3
+STARTING = ": starting with etcd"
 INTERRUPTION_SECONDS = 5
 LOST_CONNECTION_SECONDS = 40
 """ssh gives a silent machine 15 seconds; the rest is the engine's end, and a busy test machine."""
@@ -74,10 +75,11 @@ def kills(*table: tuple[str, str, int]) -> pytest.MarkDecorator:
     ("all-downloading", "downloading", MEMBERS),
     ("first-formatting", "formatting", 1),
     ("all-formatting", "formatting", MEMBERS),
-    ("first-starting", "starting etcd", 1),
-    ("second-starting", "starting etcd", 2),
-    ("all-starting", "starting etcd", MEMBERS),
     ("first-ready", ": ready", 1),
+    ("all-prepared", "-prepare: created", MEMBERS),
+    ("rolling-out", "-rollout: creating", 1),
+    ("first-starting", STARTING, 1),
+    ("second-starting", STARTING, 2),
 )
 def test_killed_while_forming(scene: Scene, pattern: str, count: int) -> None:
     operator = Operator(scene.stack)
@@ -96,9 +98,8 @@ def test_killed_between_two_lines(scene: Scene, pattern: str, seconds: float) ->
 
 
 @kills(
-    ("all-prepared", "-prepare: created", MEMBERS),
-    ("first-rolled", "-roll: created", 1),
-    ("last-healthy", ": healthy, etcd", MEMBERS),
+    ("all-starting", STARTING, MEMBERS),
+    ("rolled-out", "-rollout: created", 1),
     ("all-healthy", "members are healthy", 1),
 )
 def test_killed_with_data_in_the_cluster(scene: Scene, pattern: str, count: int) -> None:
