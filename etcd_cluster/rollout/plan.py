@@ -358,7 +358,7 @@ class _Planner:
             listed = self._listed(name)
             if listed is None or (listed.learner and not listed.started) or self._is_its_data(host, listed):
                 continue
-            if not host.data and not listed.started and self._memory.forming:
+            if not host.data and not listed.started and self._memory.forming and self._may_form(name):
                 continue  # about to be started
             return self._membership_act(
                 "remove", listed, f"removing the old membership of {name}, whose data are gone", id=listed.id
