@@ -1,0 +1,853 @@
+"""What is done next to a cluster, for each situation: the order, its preconditions, and what is refused.
+
+Clusters are those of rollout_model.py: members a, b and c run, and a leads, unless a test says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from etcd_cluster.member.render import PeerSecurity, Security
+from etcd_cluster.rollout.observed import FOUNDING, History
+from etcd_cluster.rollout.plan import (
+    CHANGE_SECONDS,
+    HEALTH_SECONDS,
+    SYNC_SECONDS,
+    Act,
+    Call,
+    Memory,
+    RefusedError,
+    Wait,
+    differences,
+    next_act,
+)
+from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
+from tests.unit.rollout_model import BOOTSTRAP, CA, CONFIGURATION, PEER, SERVER_KEY, Goal, Model, usual_address
+
+GOAL = Goal()
+SETTINGS = replace(GOAL, user_options={"heartbeat-interval": 200, "election-timeout": 2000})
+FIVE = replace(GOAL, names=("a", "b", "c", "d", "e"))
+CLUSTERS = [
+    GOAL,
+    replace(GOAL, tls=False),
+    replace(GOAL, trusted=(1, 0)),
+    replace(GOAL, names=("a",), founders=("a",)),
+    replace(FIVE, founders=FIVE.names, version="3.4.9"),
+]
+
+
+def decide(model: Model, goal: Goal, memory: Memory | None = None) -> Act | Wait | None:
+    return next_act(goal.wanted, model.observe(list(model.machines)), memory or Memory())
+
+
+def act(model: Model, goal: Goal, memory: Memory | None = None) -> Act:
+    decided = decide(model, goal, memory)
+    assert isinstance(decided, Act), decided
+    return decided
+
+
+def wait(model: Model, goal: Goal, memory: Memory | None = None) -> Wait:
+    decided = decide(model, goal, memory)
+    assert isinstance(decided, Wait), decided
+    return decided
+
+
+def refused(model: Model, goal: Goal, memory: Memory | None = None) -> str:
+    with pytest.raises(RefusedError) as error:
+        decide(model, goal, memory)
+    return str(error.value)
+
+
+def log(model: Model, goal: Goal, **run: Any) -> list[str]:
+    """All that is done, until nothing is left to do."""
+    for name in goal.names:
+        if name not in model.machines:
+            model.add_machine(name, goal.address(name), goal.version)
+        model.prepare(model.machines[name], goal.version)
+        model.machines[name].address = goal.address(name)
+    model.run(goal, **run)
+    return model.log
+
+
+def written(call: Call) -> set[str]:
+    return {file.path for file in call.files}
+
+
+def configuration(call: Call, path: str = CONFIGURATION) -> dict[str, Any]:
+    content = next(file.content for file in call.files if file.path == path)
+    settings: dict[str, Any] = yaml.safe_load(content)
+    return settings
+
+
+# --- nothing to do ---
+
+
+@pytest.mark.parametrize("goal", CLUSTERS, ids=str)
+def test_nothing_is_done_to_a_cluster_that_is_as_it_should_be(goal: Goal) -> None:
+    model = Model.running(goal)
+    assert decide(model, goal) is None
+    assert all(differences(goal.wanted, model.observe(goal.names), name) == [] for name in goal.names)
+
+
+def test_how_hosts_are_reached_and_what_the_next_destroy_does_change_nothing_on_them() -> None:
+    wanted = replace(GOAL.wanted, delete_data=True)
+    assert next_act(wanted, Model.running().observe(GOAL.names), Memory()) is None
+
+
+# --- one member at a time ---
+
+
+def test_followers_are_restarted_in_order_and_the_leader_last_after_it_has_handed_over() -> None:
+    model = Model.running()
+    assert log(model, SETTINGS) == [
+        "b: restarting",
+        "c: restarting",
+        "a: handing leadership over to b",
+        "a: restarting",
+    ]
+
+
+def test_a_restart_waits_until_the_member_serves_and_has_caught_up_and_brings_all_it_reads_at_its_start() -> None:
+    model = Model.running()
+    (call,) = act(model, SETTINGS).calls
+    assert (call.step, call.spec["action"], call.spec["await"]) == ("apply", "restart", "serving")
+    assert int(call.spec["index"]) == model.observe(GOAL.names).index
+    assert written(call) >= {CONFIGURATION, UNIT_PATH, CA}
+    assert configuration(call)["heartbeat-interval"] == 200
+
+
+def test_a_lone_member_is_restarted_without_a_hand_over() -> None:
+    alone = replace(GOAL, names=("a",), founders=("a",))
+    assert log(Model.running(alone), replace(alone, user_options={"log-level": "debug"})) == ["a: restarting"]
+
+
+def test_leadership_goes_to_the_member_that_has_applied_most_among_those_that_are_level_to_the_first() -> None:
+    model = Model.running()
+    log(model, SETTINGS, stop_after=2)
+    seen = model.observe(GOAL.names)
+    behind = seen.hosts["b"]
+    assert behind.live
+    slow = replace(behind, live=replace(behind.live, applied=seen.index - 500))
+    decided = next_act(SETTINGS.wanted, replace(seen, hosts={**seen.hosts, "b": slow}), Memory())
+    assert isinstance(decided, Act)
+    assert decided.why == "handing leadership over to c"
+
+
+def test_the_unhealthy_member_comes_first_if_a_restart_is_due_for_it() -> None:
+    model = Model.running()
+    model.machines["c"].cut_off = True
+    (call,) = act(model, SETTINGS).calls
+    assert (call.member, call.spec["action"]) == ("c", "restart")
+
+
+def test_an_unhealthy_member_that_is_as_it_should_be_is_waited_for_and_nothing_else_is_done() -> None:
+    model = Model.running()
+    model.machines["c"].cut_off = True
+    decided = wait(model, GOAL)
+    assert (decided.member, decided.seconds) == ("c", HEALTH_SECONDS)
+    assert decided.problem == "c is not healthy, and nothing else is changed until it is; mend it, then run again"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"user_options": SETTINGS.user_options},
+        {"names": ("a", "b", "c", "e", "f")},
+        {"trusted": (1, 0)},
+        {"tls": False},
+        {"version": "3.6.17"},
+    ],
+    ids=str,
+)
+def test_nothing_is_done_while_two_members_are_unhealthy(change: dict[str, Any]) -> None:
+    five = replace(FIVE, founders=FIVE.names)
+    model = Model.running(five)
+    model.machines["b"].cut_off = model.machines["c"].cut_off = True
+    goal = replace(five, **change)
+    for name in goal.names:
+        model.prepare(model.machines.get(name) or model.add_machine(name, usual_address(name), ""), goal.version)
+    assert wait(model, goal).member == "b"
+
+
+def test_a_process_that_may_be_older_than_its_files_is_restarted() -> None:
+    model = Model.running()
+    model.machines["b"].pending = True
+    assert differences(GOAL.wanted, model.observe(GOAL.names), "b") == ["its files may be newer than its process"]
+    assert log(model, GOAL) == ["b: restarting"]
+
+
+# --- machines ---
+
+
+def test_machines_that_cannot_be_asked_stop_everything_and_are_named_with_the_reason() -> None:
+    model = Model.running()
+    model.machines["b"].reachable = False
+    text = refused(model, SETTINGS)
+    assert text.startswith(
+        "b: cannot be reached. Nothing more was changed. Bring the machine back; if it is gone for good"
+    )
+
+
+def test_a_member_that_is_to_leave_may_be_out_of_reach() -> None:
+    model = Model.running()
+    model.machines["c"].reachable = False
+    model.stop("c")
+    log(model, replace(GOAL, names=("a", "b", "d")))
+    assert model.log[0] == "a: removing c, which does not answer"
+
+
+def test_a_disk_of_another_cluster_is_refused() -> None:
+    model = Model.running()
+    model.machines["b"].token = "of another"
+    assert refused(model, GOAL) == "b: its disk holds the data of another cluster (token of another)"
+
+
+@pytest.mark.parametrize(("ahead", "text"), [(31.0, "the clock of b is 31 s ahead of"), (-300.0, "300 s behind")])
+def test_clocks_apart_stop_a_change_but_are_no_change_by_themselves(ahead: float, text: str) -> None:
+    model = Model.running()
+    model.machines["b"].clock_ahead = ahead
+    assert text in refused(model, SETTINGS)
+    assert decide(model, GOAL) is None
+
+
+def lacks_a_user(model: Model) -> None:
+    model.machines["b"].lacks.append("user etcd")
+
+
+def lacks_the_version(model: Model) -> None:
+    model.machines["b"].versions.clear()
+
+
+def has_a_larger_disk(model: Model) -> None:
+    model.machines["b"].device_bytes *= 2
+
+
+def lacks_the_marker(model: Model) -> None:
+    model.machines["b"].token = ""
+
+
+@pytest.mark.parametrize(
+    ("lack", "text"),
+    [
+        (lacks_a_user, "user etcd"),
+        (lacks_the_version, "etcd 3.6.16"),
+        (has_a_larger_disk, "the size that its disk has grown to"),
+        (lacks_the_marker, "the marker beside its data"),
+    ],
+)
+def test_a_machine_that_lost_what_preparing_brings_is_prepared_again_without_a_restart(
+    lack: Callable[[Model], None], text: str
+) -> None:
+    model = Model.running()
+    lack(model)
+    decided = act(model, GOAL)
+    assert decided.text == f"b: preparing again, for {text}"
+    assert decided.calls[0].spec == {"line": "prepare member=b version=3.6.16"}
+    model.run(GOAL)
+    assert (model.log, model.restarts) == ([decided.text], [])
+
+
+def test_preparing_that_does_not_help_is_not_tried_twice() -> None:
+    model = Model.running()
+    lacks_a_user(model)
+    assert refused(model, GOAL, Memory(prepared={"b"})).startswith("b: still lacks user etcd after it was prepared")
+
+
+# --- forming ---
+
+
+def test_a_cluster_is_formed_by_all_at_once_and_its_history_begins() -> None:
+    model = Model.blank(GOAL)
+    decided = act(model, GOAL, Memory(forming=True))
+    assert decided.text == "a, b, c: starting"
+    for call in decided.calls:
+        assert (call.spec["action"], call.spec["await"]) == ("start", "listening")
+        bootstrap = configuration(call, BOOTSTRAP)
+        assert bootstrap["initial-cluster-state"] == "new"
+        assert bootstrap["initial-cluster"].count("https://") == 3
+        assert call.history == History("3.6", 0, FOUNDING, 0)
+    model.run(GOAL, memory=Memory(forming=True))
+    assert model.restarts == []
+    for machine in model.machines.values():
+        assert machine.history == History("3.6", 0, "1,2,3", 0, machine.data_id)
+        assert BOOTSTRAP not in machine.files
+
+
+def test_nothing_is_formed_but_by_the_run_that_records_it() -> None:
+    model = Model.blank(GOAL)
+    assert "quorum is lost" in wait(model, GOAL).problem
+
+
+def test_a_machine_outside_the_record_never_forms() -> None:
+    model = Model.blank(GOAL)
+    model.machines["c"].identity = "another machine"
+    assert act(model, GOAL, Memory(forming=True)).text == "a, b: starting"
+    model.run(GOAL, memory=Memory(forming=True))
+    assert model.log[1:4] == [
+        "a: removing the old membership of c, whose data are gone",
+        "a: adding c as a learner",
+        "c: joining as a learner",
+    ]
+
+
+def test_a_forming_that_was_cut_short_goes_on_with_the_founder_that_has_not_started() -> None:
+    """etcd knows the names of founders before they start: a name alone is no sign of a member that has run."""
+    model = Model.blank(GOAL)
+    third_of_starting = act(model, GOAL, Memory(forming=True))
+    started = replace(third_of_starting, calls=third_of_starting.calls[:2])
+    model.carry_out(started, GOAL, Memory())
+    decided = act(model, GOAL, Memory(forming=True))
+    assert decided.text == "c: starting"
+    assert configuration(decided.calls[0], BOOTSTRAP)["initial-cluster-state"] == "new"
+
+
+def test_a_founder_that_lost_its_data_while_the_cluster_was_formed_joins_anew() -> None:
+    model = Model.running()
+    model.lose_data("c")
+    model.prepare(model.machines["c"], GOAL.version)
+    decided = act(model, GOAL, Memory(forming=True))
+    assert decided.text == "a: removing the old membership of c, whose data are gone"
+
+
+def test_members_that_bring_their_data_are_started_together() -> None:
+    """As after `destroy`, or after a power cut."""
+    model = Model.running()
+    for name in GOAL.names:
+        model.stop(name)
+    assert log(model, GOAL) == ["a, b, c: starting"]
+
+
+def test_data_of_an_older_minor_version_without_its_program_is_not_started() -> None:
+    model = Model.running(replace(GOAL, version="3.5.35"))
+    for machine in model.machines.values():
+        machine.process, machine.programs, machine.versions = None, "", {"3.6.16"}
+        machine.files.clear()
+    assert "holds the data of etcd 3.5, and a stopped cluster cannot be taken to 3.6.16" in refused(model, GOAL)
+
+
+# --- lost members ---
+
+
+def lost(name: str) -> list[str]:
+    helper = "b" if name == "a" else "a"
+    return [
+        f"{helper}: removing the old membership of {name}, whose data are gone",
+        f"{helper}: adding {name} as a learner",
+        f"{name}: joining as a learner",
+        f"{helper}: promoting {name}, once it has all data",
+        "a, b, c: putting files in place, without a restart",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+@pytest.mark.parametrize("machine_too", [False, True])
+def test_a_lost_member_leaves_and_joins_again_and_no_other_restarts(name: str, machine_too: bool) -> None:
+    model = Model.running()
+    model.reinstall(name) if machine_too else model.lose_data(name)
+    assert log(model, GOAL) == lost(name)
+    assert model.restarts == []
+    assert model.formed
+
+
+def test_a_joiner_is_told_of_all_members_and_what_an_earlier_membership_left_is_put_aside() -> None:
+    model = Model.running()
+    model.lose_data("c")
+    log(model, GOAL, stop_after=2)
+    (call,) = act(model, GOAL).calls
+    bootstrap = configuration(call, BOOTSTRAP)
+    assert bootstrap["initial-cluster-state"] == "existing"
+    assert bootstrap["initial-cluster"] == "a=https://10.0.0.1:2380,b=https://10.0.0.2:2380,c=https://10.0.0.3:2380"
+    assert (call.spec["aside"], call.history) == ("yes", None)
+
+
+def test_a_member_that_was_removed_behind_our_back_joins_anew_and_its_data_are_kept() -> None:
+    model = Model.running()
+    model._remove_member({"id": "3"})
+    assert log(model, GOAL)[:2] == ["a: adding c as a learner", "c: joining as a learner"]
+    assert model.machines["c"].aside == 1
+
+
+def test_two_lost_of_three_are_refused_with_the_way_to_recover() -> None:
+    model = Model.running()
+    model.lose_data("b")
+    model.lose_data("c")
+    with pytest.raises(RefusedError) as error:
+        log(model, GOAL)
+    text = str(error.value)
+    assert text.startswith("quorum is lost: the data of b, c are gone (2 of 3 members)")
+    assert "Nothing was changed" in text
+    assert "docs/recover.md" in text
+    assert model.log == []
+
+
+def test_without_a_quorum_members_that_run_with_foreign_files_are_restarted_after_a_while() -> None:
+    """As after an edited file and a reboot of all: there is no quorum to take from."""
+    model = Model.running()
+    for name in GOAL.names:
+        model.machines[name].cut_off = True
+    model.edit("b", CONFIGURATION)
+    memory = Memory()
+    problem = wait(model, GOAL, memory).problem
+    memory.waited[problem] = 31
+    assert act(model, GOAL, memory).text == "b: restarting as it should be"
+
+
+def test_a_quorum_that_cannot_be_asked_is_never_restarted() -> None:
+    model = Model.running()
+    blind = replace(model.observe(GOAL.names), teller=None, members=(), healthy=frozenset())
+    memory = Memory()
+    decided = next_act(SETTINGS.wanted, blind, memory)
+    assert isinstance(decided, Wait)
+    assert decided.problem.startswith("a, b, c have a leader, but `etcdctl member list`")
+    memory.waited[decided.problem] = 59
+    assert isinstance(next_act(SETTINGS.wanted, blind, memory), Wait)
+
+
+def test_a_removed_member_is_not_started_while_the_cluster_cannot_be_asked() -> None:
+    model = Model.running(replace(GOAL, names=("a",), founders=("a",)))
+    log(model, replace(GOAL, founders=("a",)))
+    log(model, replace(GOAL, names=("a",), founders=("a",)))
+    model.log.clear()
+    moved = replace(GOAL, founders=("a",), addresses={"a": "10.0.9.1"})
+    log(model, moved)
+    assert model.log[0] == "a: restarting as it should be"
+    assert "b: joining as a learner" in model.log
+
+
+# --- members come and go ---
+
+
+def joins(name: str) -> list[str]:
+    return [
+        f"a: adding {name} as a learner",
+        f"{name}: joining as a learner",
+        f"a: promoting {name}, once it has all data",
+    ]
+
+
+def settled(*names: str) -> str:
+    return f"{', '.join(names)}: putting files in place, without a restart"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("a", "abc", [*joins("b"), *joins("c"), settled(*"abc")]),
+        ("abc", "abcde", [*joins("d"), *joins("e"), settled(*"abcde")]),
+        ("abcde", "abc", ["a: removing d", "a: removing e", settled(*"abc")]),
+        ("abc", "a", ["a: removing b", "a: removing c", settled("a")]),
+        # The leader goes last, and hands over to one that stays.
+        ("abc", "c", ["a: removing b", "a: handing leadership over to c", "c: removing a", settled("c")]),
+        # One leaves before one joins.
+        ("abc", "abd", ["a: removing c", *joins("d"), settled(*"abd")]),
+        ("abc", "ade", ["a: removing b", *joins("d"), "a: removing c", *joins("e"), settled(*"ade")]),
+    ],
+)
+def test_members_come_one_by_one_and_leave_one_by_one(before: str, after: str, expected: list[str]) -> None:
+    goal = replace(GOAL, names=tuple(before), founders=tuple(before))
+    model = Model.running(goal)
+    assert log(model, replace(goal, names=tuple(after))) == expected
+    assert model.restarts == []
+
+
+def test_a_learner_that_is_there_already_is_finished_before_anything_else() -> None:
+    model = Model.running()
+    log(model, FIVE, stop_after=2)
+    assert log(model, replace(SETTINGS, names=("a", "b", "c", "d")))[2:4] == [
+        "a: promoting d, once it has all data",
+        "b: restarting",
+    ]
+
+
+def test_a_member_that_left_and_is_down_is_removed_first() -> None:
+    model = Model.running(replace(FIVE, founders=FIVE.names))
+    model.stop("e")
+    assert log(model, replace(GOAL, names=("a", "b", "c"), founders=FIVE.names))[:2] == [
+        "a: removing e, which does not answer",
+        "a: removing d",
+    ]
+
+
+def test_the_last_members_that_hold_data_do_not_leave_before_one_has_joined() -> None:
+    model = Model.running()
+    model.lose_data("c")
+    assert log(model, replace(GOAL, names=("c",)))[:6] == [
+        "a: removing the old membership of c, whose data are gone",
+        "a: adding c as a learner",
+        "c: joining as a learner",
+        "a: promoting c, once it has all data",
+        "a: removing b",
+        "a: handing leadership over to c",
+    ]
+
+
+def test_a_quorum_that_lacks_a_stopped_member_that_is_to_leave_says_so() -> None:
+    model = Model.running()
+    model.stop("b")
+    model.lose_data("a")
+    model.prepare(model.machines["a"], GOAL.version)
+    text = wait(model, replace(GOAL, names=("a", "c", "d"))).problem
+    assert text.startswith("no quorum: b is to leave, and does not run")
+
+
+def test_changes_of_the_membership_are_bounded_in_time() -> None:
+    model, bounded = Model.running(), list[str]()
+    for name in "de":
+        model.add_machine(name, usual_address(name), GOAL.version)
+    memory = Memory()
+    for goal in (FIVE, replace(GOAL, names=("a", "b", "c"))):
+        while isinstance(decided := decide(model, goal), Act):
+            for call in decided.calls:
+                if call.step == "membership":
+                    bounded.append(call.spec["do"])
+                    assert CHANGE_SECONDS <= int(call.spec["timeout"]) <= SYNC_SECONDS
+            model.carry_out(decided, goal, memory)
+    assert set(bounded) == {"add", "promote", "remove"}
+
+
+# --- addresses ---
+
+
+def test_the_cluster_is_told_of_an_address_before_the_member_moves_there() -> None:
+    model = Model.running()
+    moved = replace(GOAL, addresses={"c": "10.0.9.3"})
+    assert log(model, moved) == ["a: telling the cluster that c is at https://10.0.9.3:2380", "c: restarting"]
+
+
+def test_a_leader_that_moves_hands_over_first_where_it_can_be_asked() -> None:
+    model = Model.running()
+    moved = replace(GOAL, addresses={"a": "10.0.9.1"})
+    names = [*GOAL.names]
+    decided = next_act(moved.wanted, model.observe(names), Memory())
+    assert isinstance(decided, Act)
+    assert decided.text == "a: handing leadership over to b"
+
+
+# --- security ---
+
+
+def security(model: Model) -> set[tuple[bool, PeerSecurity]]:
+    found = {machine.process.security for machine in model.machines.values() if machine.process}
+    return {(each.clients_tls, each.peers) for each in found}
+
+
+def a_pass(what: str, leader: str, *, told: str = "") -> list[str]:
+    """Through all three: followers first."""
+    helper = "b" if leader == "a" else "a"
+    followers = [name for name in "abc" if name != leader]
+    found: list[str] = []
+    for name in [*followers, leader]:
+        teller = leader if name != leader else helper
+        found += [f"{leader}: handing leadership over to {helper}"] if name == leader else []
+        found += (
+            [f"{teller}: telling the cluster that {name} is at {told}://{usual_address(name)}:2380"] if told else []
+        )
+        found += [f"{name}: restarting {what}"]
+    return found
+
+
+def test_tls_comes_in_three_passes_and_plaintext_and_tls_never_fail_to_meet() -> None:
+    model = Model.running(replace(GOAL, tls=False))
+    assert log(model, GOAL) == [
+        *a_pass("with certificates at hand", "a"),
+        *a_pass("with TLS among members", "b", told="https"),
+        *a_pass("with TLS for clients", "a"),
+    ]
+    assert security(model) == {(True, PeerSecurity.TLS)}
+
+
+def test_tls_goes_in_the_reverse_order() -> None:
+    model = Model.running()
+    assert log(model, replace(GOAL, tls=False)) == [
+        *a_pass("without TLS for clients", "a"),
+        *a_pass("with certificates at hand", "b", told="http"),
+        *a_pass("without certificates", "a"),
+    ]
+    assert security(model) == {(False, PeerSecurity.PLAINTEXT)}
+
+
+@pytest.mark.parametrize("acts", range(1, 18))
+def test_tls_that_was_cut_short_goes_on_where_it_was_and_turns_back_when_it_is_told_to(acts: int) -> None:
+    plaintext = replace(GOAL, tls=False)
+    for goal in (GOAL, plaintext):
+        model = Model.running(plaintext)
+        model.run(GOAL, stop_after=acts, cut=lambda steps: steps // 2)
+        log(model, goal)
+        assert security(model) == {(goal.tls, PeerSecurity.TLS if goal.tls else PeerSecurity.PLAINTEXT)}
+
+
+def test_in_an_overlap_every_member_trusts_both_and_shows_what_it_showed() -> None:
+    model = Model.running()
+    shown = {name: machine.shown(PEER) for name, machine in model.machines.items()}
+    assert log(model, replace(GOAL, trusted=(1, 0))) == a_pass("to trust 2 authorities", "a")
+    assert {name: machine.shown(PEER) for name, machine in model.machines.items()} == shown
+
+
+def test_after_an_overlap_new_certificates_come_without_a_restart_and_then_the_old_authority_goes() -> None:
+    model = Model.running(replace(GOAL, trusted=(1, 0)))
+    assert log(model, replace(GOAL, trusted=(1,), signer=1)) == [
+        "a, b, c: renewing certificates, without a restart",
+        *a_pass("to trust the new authority alone", "a"),
+    ]
+
+
+def test_without_an_overlap_all_of_it_is_done_at_once_in_the_same_order() -> None:
+    model = Model.running()
+    assert log(model, replace(GOAL, trusted=(1,), signer=1)) == [
+        *a_pass("to trust 2 authorities", "a"),
+        "a, b, c: renewing certificates, without a restart",
+        *a_pass("to trust the new authority alone", "b"),
+    ]
+
+
+def test_certificates_that_are_due_are_renewed_without_a_restart() -> None:
+    model = Model.running()
+    assert log(model, replace(GOAL, leaves={"b": 1, "c": 1})) == ["b, c: renewing certificates, without a restart"]
+    assert model.restarts == []
+
+
+def test_a_member_joins_only_once_the_others_trust_its_certificate() -> None:
+    model = Model.running()
+    model.lose_data("c")
+    assert log(model, replace(GOAL, trusted=(1,), signer=1))[:5] == [
+        "a: removing the old membership of c, whose data are gone",
+        "b: restarting to trust 2 authorities",
+        "a: handing leadership over to b",
+        "a: restarting to trust 2 authorities",
+        "b: adding c as a learner",
+    ]
+
+
+def test_a_member_without_certificates_cannot_join_those_that_speak_tls() -> None:
+    model = Model.running()
+    model.lose_data("c")
+    with pytest.raises(RefusedError, match="c cannot join: the others still speak TLS"):
+        log(model, replace(GOAL, tls=False))
+
+
+# --- versions ---
+
+
+def upgrade(before: str, after: str) -> tuple[Model, Goal]:
+    model = Model.running(replace(GOAL, version=before))
+    goal = replace(GOAL, version=after)
+    for machine in model.machines.values():
+        model.prepare(machine, after)
+    return model, goal
+
+
+def test_a_patch_takes_a_snapshot_and_a_roll() -> None:
+    model, goal = upgrade("3.6.14", "3.6.16")
+    assert log(model, goal) == [
+        "b: taking and checking a snapshot",
+        "b: restarting",
+        "c: restarting",
+        "a: handing leadership over to b",
+        "a: restarting",
+    ]
+
+
+def test_the_snapshot_is_a_followers_and_named_for_the_upgrade() -> None:
+    model, goal = upgrade("3.5.35", "3.6.16")
+    (call,) = act(model, goal).calls
+    assert (call.member, call.step, call.spec["file"]) == ("b", "snapshot", "3.5.35-to-3.6.16.db")
+
+
+def test_the_next_minor_starts_from_logs_that_are_of_the_running_minor_only() -> None:
+    """A cluster that was formed by this minor, with these members, has nothing to flush."""
+    model, goal = upgrade("3.6.16", "3.7.3")
+    assert "restarting once" not in "".join(log(model, goal))
+
+
+@pytest.mark.parametrize(("before", "after"), [("3.4.9", "3.5.35"), ("3.5.35", "3.6.16"), ("3.6.16", "3.7.3")])
+def test_a_member_that_joined_since_its_newest_snapshot_is_flushed_first(before: str, after: str) -> None:
+    model = Model.running(replace(GOAL, version=before))
+    model.lose_data("c")
+    log(model, replace(GOAL, version=before))
+    model.log.clear()
+    flush = f"restarting once, so that {after.rpartition('.')[0]} can start from its log"
+    done = log(model, replace(GOAL, version=after))
+    assert [line for line in done if flush in line] == [f"{name}: {flush}" for name in ("b", "c", "a")]
+    assert done[0] == "b: taking and checking a snapshot"
+
+
+def test_a_flush_is_a_restart_with_a_snapshot_at_every_entry_and_awaits_one_beyond_all_that_is_old() -> None:
+    model, goal = upgrade("3.5.35", "3.6.16")
+    for machine in model.machines.values():
+        machine.history = replace(machine.history, members="other")
+    memory = Memory(snapshot_taken=True)
+    noted = act(model, goal, memory)
+    assert noted.text == "a, b, c: noting where its log stands"
+    assert all(call.history and call.history.members_index == model.observe("abc").index for call in noted.calls)
+    model.carry_out(noted, goal, memory)
+    (call,) = act(model, goal, memory).calls
+    assert (call.spec["action"], call.spec["await"], call.spec["version"]) == ("restart", "flushed", "3.5.35")
+    assert int(call.spec["index"]) >= model.machines["b"].history.members_index
+    assert configuration(call)["snapshot-count"] == 1
+
+
+def test_the_v2_api_holds_an_upgrade_to_3_6_up_until_it_is_flushed_out_of_the_log() -> None:
+    model, goal = upgrade("3.5.35", "3.6.16")
+    model.machines["b"].v2_until = model.index
+    done = log(model, goal)
+    assert done[:4] == [
+        "b: taking and checking a snapshot",
+        "a, b, c: checking for data of the v2 API",
+        "b: restarting once, so that 3.6 can start from its log",
+        "b: checking for data of the v2 API",
+    ]
+
+
+def test_keys_of_the_v2_api_refuse_an_upgrade_to_3_6() -> None:
+    model, goal = upgrade("3.5.35", "3.6.16")
+    model.machines["c"].v2_keys = True
+    with pytest.raises(RefusedError, match=r"c: version 3\.6 does not start with keys of etcd's old v2 API"):
+        log(model, goal)
+    assert model.restarts == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        ("3.4.9", "3.6.16", "one minor at a time"),
+        ("3.5.31", "3.6.16", "3.6 may follow 3.5.32 or later only"),
+        ("3.6.16", "3.5.35", "every member has moved to 3.6.16 already"),
+    ],
+)
+def test_a_pair_of_versions_that_etcd_does_not_support_is_refused_whatever_the_stack_was_before(
+    before: str, after: str, text: str
+) -> None:
+    model, goal = upgrade(before, after)
+    assert text in refused(model, goal)
+
+
+@pytest.mark.parametrize("moved", [1, 2])
+def test_an_upgrade_may_be_given_up_until_the_last_member_has_moved(moved: int) -> None:
+    model, goal = upgrade("3.5.35", "3.6.16")
+    model.run(goal, stop_after=2 + moved)
+    back = log(model, replace(GOAL, version="3.5.35"))[2 + moved :]
+    assert [line for line in back if "restarting" in line] == [f"{name}: restarting" for name in "bc"[:moved]]
+    assert {machine.programs for machine in model.machines.values()} == {"3.5.35"}
+
+
+def test_an_upgrade_that_was_cut_short_goes_on_without_another_snapshot() -> None:
+    model, goal = upgrade("3.6.14", "3.6.16")
+    model.run(goal, stop_after=2)
+    model.log.clear()
+    assert log(model, goal)[0] == "c: restarting"
+
+
+def test_settings_and_version_come_with_the_same_restart() -> None:
+    model, goal = upgrade("3.6.14", "3.6.16")
+    log(model, replace(goal, user_options={"log-level": "debug"}))
+    assert sorted(model.restarts) == ["a", "b", "c"]
+
+
+def test_a_member_that_joins_in_the_middle_of_an_upgrade_runs_what_the_others_run() -> None:
+    model, goal = upgrade("3.5.35", "3.6.16")
+    model.lose_data("c")
+    model.machines["c"].versions.add("3.5.35")
+    model.machines["c"].token = "the-token"
+    model.run(goal, stop_after=2)
+    (call,) = act(model, goal).calls
+    assert (call.member, call.spec["version"]) == ("c", "3.5.35")
+
+
+# --- what was changed by hand ---
+
+
+def edit(path: str) -> Callable[[Model], None]:
+    return lambda model: model.edit("b", path)
+
+
+def spoil_mode(path: str, mode: str, owner: str) -> Callable[[Model], None]:
+    return lambda model: model.chmod("b", path, mode, owner)
+
+
+def delete(path: str) -> Callable[[Model], None]:
+    return lambda model: model.machines["b"].files.pop(path) and None
+
+
+def starts_on_no_boot(model: Model) -> None:
+    model.machines["b"].on_boot = False
+
+
+def does_not_run(model: Model) -> None:
+    model.stop("b")
+
+
+RESTART, FILES, MENDED = (
+    "b: restarting",
+    "b: putting files in place, without a restart",
+    "b: mending certificates, without a restart",
+)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "found", "done"),
+    [
+        (edit(CONFIGURATION), "/etc/etcd/etcd.yaml differs", RESTART),
+        (edit(UNIT_PATH), f"{UNIT_PATH} differs", RESTART),
+        (delete(UNIT_PATH), f"{UNIT_PATH} is missing", RESTART),
+        (delete(CA), f"{CA} is missing", "b: restarting to trust the new authority alone"),
+        (edit(PROFILE_PATH), f"{PROFILE_PATH} differs", FILES),
+        (spoil_mode(CONFIGURATION, "666", "root"), "/etc/etcd/etcd.yaml is 666 root, not 640 etcd", FILES),
+        (spoil_mode(SERVER_KEY, "644", "root"), f"{SERVER_KEY} is 644 root, not 400 etcd", MENDED),
+        (delete(SERVER_KEY), f"{SERVER_KEY} is missing", MENDED),
+        (delete(PEER), f"{PEER} is missing", MENDED),
+        (starts_on_no_boot, "it does not start on boot", FILES),
+        (does_not_run, "does not run", "b: starting"),
+    ],
+)
+def test_what_was_changed_by_hand_is_found_and_put_back(tamper: Callable[[Model], None], found: str, done: str) -> None:
+    model = Model.running()
+    tamper(model)
+    assert found in differences(GOAL.wanted, model.observe(GOAL.names), "b")
+    assert log(model, GOAL) == [done]
+    assert differences(GOAL.wanted, model.observe(GOAL.names), "b") == []
+
+
+def test_a_private_key_is_compared_by_its_sum_alone() -> None:
+    seen = Model.running().observe(GOAL.names)
+    assert "PRIVATE KEY" not in repr(seen.hosts)
+    assert all("PRIVATE KEY" not in file.content for file in seen.hosts["a"].files.values())
+
+
+# --- the record of where logs stand ---
+
+
+def test_the_record_follows_the_members_and_the_minor_version() -> None:
+    model = Model.running(replace(GOAL, version="3.5.35"))
+    formed = model.machines["a"].history
+    assert (formed.series, formed.series_index, formed.members_index) == ("3.5", 0, 0)
+    log(model, replace(GOAL, version="3.5.35", names=("a", "b", "c", "d", "e")))
+    grown = model.machines["a"].history
+    assert grown.members == "1,2,3,4,5"
+    assert grown.members_index >= model.changed_members_at
+    assert grown.series_index == 0
+    log(model, replace(GOAL, names=("a", "b", "c", "d", "e")))
+    upgraded = model.machines["a"].history
+    assert upgraded.series == "3.6"
+    assert upgraded.series_index >= model.machines["a"].ran_since > 0
+    assert upgraded.members_index == grown.members_index
+
+
+def test_a_member_that_is_unknown_to_the_record_counts_as_new() -> None:
+    model = Model.running()
+    model.machines["b"].history = History()
+    log(model, GOAL)
+    now = model.machines["b"].history
+    assert (now.series, now.members, now.id) == ("3.6", "1,2,3", "2")
+    assert now.series_index > 0
+    assert now.members_index > 0
+
+
+def test_security_is_read_from_the_file_that_is_there() -> None:
+    host = Model.running().observe(["a"]).hosts["a"]
+    assert host.security == Security.of(True)
+    assert replace(host, files={}).security is None
