@@ -398,8 +398,18 @@ class _Planner:
         return None
 
     def _may_join(self) -> bool:
-        """Not before the others trust the certificates that it brings: see `_security`."""
-        return not self._wanted.tls or self._all_trust_new_leaves()
+        """Not before the others trust the certificates that it brings: see `_security`. Those that are to leave get no
+        new trust."""
+        if not self._wanted.tls:
+            return True
+        for name, host in self._seen.hosts.items():
+            is_stranger = name not in self._hosts and host.pid and host.security not in (None, Security.of(False))
+            if is_stranger and not set(self._wanted.issuers) <= set(self._active_trust(name)):
+                raise RefusedError(
+                    f"{name} is to leave, but does not trust the certificates of those that are to join; put it back "
+                    "into the stack, run `pulumi up`, then take it out"
+                )
+        return self._all_trust_new_leaves()
 
     def _join_security(self, name: str) -> Security:
         """As the least advanced of the others speaks. Without certificates, in plaintext: then they have to, too."""
