@@ -289,6 +289,8 @@ class _Planner:
         if self._seen.teller is not None:
             return None
         problem = self._no_quorum()
+        if self._quorum_is_gone():
+            return Wait(problem, LEADER_SECONDS)
         waited = self._memory.waited.get(problem, 0.0)
         if waited < LEADER_SECONDS or len(self._following()) > 1:
             return Wait(problem, 2 * LEADER_SECONDS)
@@ -297,6 +299,12 @@ class _Planner:
             calls = [self._restart_call(name, "listening", "restarting") for name in stale]
             return Act("restarting as it should be", calls)
         return Wait(problem, 2 * LEADER_SECONDS)
+
+    def _quorum_is_gone(self) -> bool:
+        """By what was noted of the members, a majority has no data any more. Restarting the others does not help."""
+        noted = [len(host.history.members.split(",")) for host in self._seen.hosts.values() if host.data]
+        may_hold = sum(host.data for host in self._seen.hosts.values()) + len(self._seen.silent)
+        return may_hold <= max(noted, default=0) // 2
 
     def _following(self) -> list[str]:
         """Members that have a leader, by what they say themselves."""
