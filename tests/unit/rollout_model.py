@@ -22,6 +22,7 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Leaf, PeerSecurity, Security
 from etcd_cluster.pki import x509
+from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import History, Host, Listed, Live, Observation, SeenFile
 from etcd_cluster.rollout.plan import Act, Call, Memory, RefusedError, Wait, next_act
 from etcd_cluster.rollout.wanted import UNIT_PATH, File, Wanted, WantedMember, series
@@ -37,6 +38,7 @@ SERVER_KEY = f"{LAYOUT.pki}/server.key"
 MIB, GIB = 1024**2, 1024**3
 MOST_ACTS = 150
 """More than any change of a few members takes."""
+MOST_STEPS = 1000
 
 
 class BrokenError(Exception):
@@ -452,14 +454,21 @@ class Model:
         restarts = [call for call in act.calls if call.spec.get("action") == "restart"]
         if len(act.calls) > 1 and restarts and self.leader:
             raise BrokenError(f"several at once: {act.text}")
-        steps: list[Callable[[], str | None]] = []
-        for call in act.calls:
-            steps += self._steps(call, goal, memory)
-        for step in steps[: cut(len(steps))] if cut else steps:
-            step()
-            self.index += 3
+        calls = [list(self._steps(call, goal, memory)) for call in act.calls]
+        left = cut(sum(map(len, calls))) if cut else MOST_STEPS
+        failed: StepFailedError | None = None
+        for steps in calls:
+            try:
+                for step in steps[:left]:
+                    step()
+                    self.index += 3
+            except StepFailedError as error:
+                failed = error  # the others go on
+            left = max(left - len(steps), 0)
         self.elect()
         self._tick()
+        if failed:
+            raise failed
 
     def _tick(self) -> None:
         """Time passes, in which clients write."""
@@ -638,7 +647,7 @@ class Model:
 
     def _await(self, machine: Machine, what: str, index: int) -> None:
         if machine.process is None:
-            self._fail(machine, "it ended at once")
+            raise StepFailedError(f"{machine.name}: etcd ended at once: it is no member any more")
         if what == "serving" and not self.serves(machine):
             raise BrokenError(f"{machine.name} does not serve after its restart")
         if what == "flushed":

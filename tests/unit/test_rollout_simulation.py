@@ -20,6 +20,7 @@ from etcd_cluster.member import render
 from etcd_cluster.member.render import Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout import changes, observed, plan
+from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.plan import Memory, RefusedError, differences, next_act
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
 from etcd_cluster.versions import change_refusal
@@ -79,7 +80,7 @@ class Story:
         self.model, self.goal = copy.deepcopy(start)
         self.done = self.goal
         self.is_under_way = False
-        self.retries_with_tls = False
+        self.is_second_try = False
 
     def say(self, what: str) -> None:
         self.model.log.append(f"  -- {what}")
@@ -175,7 +176,7 @@ class Story:
     def may_happen(self, trouble: str, machine: Machine) -> bool:
         if trouble == "v2":
             return machine.ran.startswith("3.4")
-        if trouble in ("stop", "lose", "chown", "delete") and self.goal.addresses != self.done.addresses:
+        if trouble in ("stop", "lose", "chown", "delete", "pending") and self.goal.addresses != self.done.addresses:
             return False  # a member that moves is cut off already
         if trouble in ("stop", "reboot") and machine.name not in self.goal.names:
             return False  # one that is to leave is not started again
@@ -215,20 +216,28 @@ class Story:
         self.run(stop_after=acts, cut=lambda steps: round(steps * share))
 
     def run(self, **cut_short: Any) -> None:
+        """As the stack asks. What is refused or fails with an advice, is done once more after that was heeded."""
         self.prepare()
         try:
             self.model.run(self.goal, **cut_short)
-        except RefusedError as refused:
-            if self.goal.tls or self.retries_with_tls:
-                raise  # without TLS, there are no certificates to mend a member with, or for one that joins
-            self.retries_with_tls = True
+        except (RefusedError, StepFailedError) as error:
+            if self.is_second_try:
+                raise
+            self.is_second_try = True
+            self.say(f"{type(error).__name__}: {error}")
             asked = self.goal
-            self.say(f"{refused}")
-            self.goal = replace(self.goal, tls=True, trusted=self.done.trusted, signer=self.done.signer)
-            self.run()
-            self.retries_with_tls = False
+            if "put it back into the stack" in str(error):
+                self.goal = replace(asked, names=self.done.names)
+                self.run()
+            elif isinstance(error, RefusedError) and not asked.tls:
+                # Without TLS, there are no certificates to mend a member with, or for one that joins.
+                self.goal = replace(asked, tls=True, trusted=self.done.trusted, signer=self.done.signer)
+                self.run()
+            elif isinstance(error, RefusedError):
+                raise
             self.goal = asked
             self.run(**cut_short)
+            self.is_second_try = False
 
     def end(self) -> None:
         self.say("the last run")
