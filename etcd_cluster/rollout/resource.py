@@ -112,7 +112,7 @@ def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> None:
 
 
 def _wait(wait: Wait, seen: Observation, machines: MemberMachines, memory: Memory, passed: float) -> None:
-    waited = memory.waited.get(wait.problem, 0.0) + max(passed, LOOK_AGAIN_SECONDS)
+    waited = memory.waited.get(wait.problem, 0.0) + passed + LOOK_AGAIN_SECONDS
     memory.waited[wait.problem] = waited
     if waited > wait.seconds:
         raise RefusedError(f"{wait.problem} (after {wait.seconds} seconds){_log_of(wait.member, seen, machines)}")
