@@ -7,6 +7,7 @@ real cluster raises `BrokenError`, whoever asked for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -25,6 +26,7 @@ from etcd_cluster.pki import x509
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import History, Host, Listed, Live, Observation, SeenFile
 from etcd_cluster.rollout.plan import Act, Call, Memory, RefusedError, Wait, next_act
+from etcd_cluster.rollout.resource import MOST_REPETITIONS
 from etcd_cluster.rollout.wanted import UNIT_PATH, File, Wanted, WantedMember, series
 from etcd_cluster.versions import Version
 
@@ -430,7 +432,7 @@ class Model:
 
         stop_after: acts until the run is killed, in the middle of the last one: `cut` says after how many of its steps.
         """
-        wanted, memory = goal.wanted, memory or Memory()
+        wanted, memory, times = goal.wanted, memory or Memory(), Counter[str]()
         everywhere = [*wanted.members, *(name for name in self.machines if name not in wanted.members)]
         for done in range(stop_after):
             act = next_act(wanted, self.observe(everywhere), memory)
@@ -443,6 +445,9 @@ class Model:
                     raise RefusedError(act.problem)
                 continue
             memory.waited.clear()
+            times[act.text] += 1
+            if times[act.text] > MOST_REPETITIONS:
+                raise BrokenError(f"{act.text}: done {MOST_REPETITIONS} times")
             self.carry_out(act, goal, memory, cut if done == stop_after - 1 else None)
         if stop_after == MOST_ACTS:
             raise BrokenError("no end:\n" + "\n".join(self.log[-20:]))

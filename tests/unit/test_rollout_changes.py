@@ -1,0 +1,226 @@
+"""What a change of the stack is refused for, and what a reviewer reads of one that is not. No machine is asked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pulumi.output import Unknown
+from pulumi.runtime.rpc import UNKNOWN
+
+from etcd_cluster.rollout import changes
+
+MEMBERS = {f"host-{number}": f"10.0.0.{number}" for number in (1, 2, 3)}
+FOUR, FIVE = {"host-4": "10.0.0.4"}, {"host-4": "10.0.0.4", "host-5": "10.0.0.5"}
+ALL = "host-1, host-2, host-3"
+
+
+def wanted(**changes: Any) -> str:
+    """The part of it that is compared."""
+    member = {"ports": {"client": 2379}, "layout": {"data": "/data"}, "device": "/dev/nvme1n1"}
+    whole = {"options": {"snapshot-count": 10_000}, "members": {name: member for name in MEMBERS}}
+    return json.dumps({**whole, **changes})
+
+
+BASE: dict[str, Any] = {
+    "version": "3.6.15",
+    "tls": True,
+    "size": "small",
+    "etcd": {},
+    "members": MEMBERS,
+    "authorities": ["aaaa"],
+    "allow_plaintext": False,
+    "delete_data": False,
+    "wanted": wanted(),
+    "connections": {},
+}
+PLAINTEXT = {"tls": False, "authorities": [], "allow_plaintext": True}
+
+
+def without(*names: str) -> dict[str, str]:
+    return {name: address for name, address in MEMBERS.items() if name not in names}
+
+
+# --- refused ---
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "texts"),
+    [
+        ({}, {"members": FIVE}, ["members: host-4, host-5: none of host-1, host-2, host-3 would be left"]),
+        ({}, {"tls": False}, ["tls: false: this cluster speaks TLS"]),
+        ({}, {"version": "3.7.3", "tls": False}, ["tls: false: this cluster speaks TLS"]),
+        ({}, {**PLAINTEXT, "members": MEMBERS | FIVE}, ["tls: false: host-4, host-5 would need a certificate"]),
+        ({}, {**PLAINTEXT, "members": MEMBERS | {"host-2": "10.0.9.2"}}, ["tls: false: host-2 would need"]),
+        (
+            {},
+            {"authorities": ["bbbb"], "members": MEMBERS | FOUR},
+            ["host-4: needs a certificate of the new authority"],
+        ),
+        ({}, {"authorities": ["bbbb"], "members": MEMBERS | {"host-1": "::1"}}, ["host-1: needs a certificate of"]),
+        ({}, {"version": "3.6.14"}, ["version: 3.6.14: this cluster runs 3.6.15, and an older patch is no way back"]),
+        ({}, {"version": "3.5.35"}, ["version: 3.5.35: this cluster runs 3.6.15, and going back to 3.5 is refused"]),
+        ({"version": "3.4.9"}, {"version": "3.6.16"}, ["set version to 3.5.35 first, then 3.6.16"]),
+        ({"version": "3.5.9"}, {"version": "3.6.16"}, ["3.6 may follow 3.5.32 or later only"]),
+    ],
+)
+def test_what_cannot_be_done_safely_is_refused_and_says_what_to_do(
+    before: dict[str, Any], after: dict[str, Any], texts: list[str]
+) -> None:
+    found = changes.refusals({**BASE, **before}, {**BASE, **before, **after})
+    assert len(found) == len(texts)
+    for refusal, text in zip(found, texts, strict=True):
+        assert text in refusal
+        assert ";" in refusal, "what to do comes after what is wrong"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {}),
+        ({}, {"version": "3.6.16"}),
+        ({}, {"version": "3.7.3"}),
+        ({}, {"members": MEMBERS | FIVE}),
+        ({}, {"members": without("host-1", "host-2")}),
+        ({}, {"members": MEMBERS | {"host-2": "10.0.9.2"}}),
+        ({}, PLAINTEXT),
+        (PLAINTEXT, {"tls": True, "authorities": ["aaaa"], "members": MEMBERS | FIVE}),
+        ({}, {**PLAINTEXT, "members": without("host-3")}),
+        ({}, {"authorities": ["bbbb", "aaaa"], "members": MEMBERS | FIVE}),
+        ({"authorities": ["bbbb", "aaaa"]}, {"authorities": ["bbbb"], "members": MEMBERS | FIVE}),
+        ({}, {"authorities": ["bbbb"]}),
+    ],
+)
+def test_what_can_be_done_passes(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert changes.refusals({**BASE, **before}, {**BASE, **before, **after}) == []
+
+
+@pytest.mark.parametrize("unknown", [Unknown(), UNKNOWN])
+def test_what_is_not_known_yet_passes(unknown: object) -> None:
+    later = {"members": {name: unknown for name in MEMBERS}, "authorities": unknown, "wanted": unknown}
+    assert changes.refusals(BASE, {**BASE, **later}) == []
+    assert changes.refusals(BASE, {**BASE, **later, **PLAINTEXT, "authorities": unknown}) == []
+
+
+# --- what will be done ---
+
+
+def test_the_first_one_forms() -> None:
+    assert changes.first_plan(BASE) == [f"a new cluster of etcd 3.6.15 is formed: {ALL}"]
+
+
+ROLL = "one at a time, followers first, the leader last"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({}, {}, []),
+        ({}, {"allow_plaintext": True, "delete_data": True, "connections": {"host-1": {}}}, []),
+        ({}, {"etcd": {"heartbeat-interval": 200}}, [f"{ALL}: restarted for heartbeat-interval, {ROLL}"]),
+        (
+            {"etcd": {"log-level": "debug"}},
+            {"etcd": {"heartbeat-interval": 200}, "size": "medium"},
+            [f"{ALL}: restarted for heartbeat-interval, log-level, the quota of the size, {ROLL}"],
+        ),
+        (
+            {},
+            {"version": "3.6.16"},
+            ["a snapshot is taken and checked before the first member moves", f"{ALL}: 3.6.15 -> 3.6.16, {ROLL}"],
+        ),
+        (
+            {"version": "3.5.35"},
+            {"version": "3.6.16", "etcd": {"log-level": "debug"}},
+            [
+                "a snapshot is taken and checked before the first member moves",
+                f"{ALL}: restarted once before, where their log could not be read by 3.6 (one at a time)",
+                f"{ALL}: checked for data of etcd's old v2 API",
+                f"{ALL}: 3.5.35 -> 3.6.16, {ROLL}",
+            ],
+        ),
+        (
+            {},
+            {"members": without("host-3") | FOUR},
+            [
+                "host-3 leaves the cluster (leadership moves away first), and is stopped; its data stays",
+                "host-4 joins as a learner, gets all data, and is promoted",
+            ],
+        ),
+        (
+            {},
+            {"members": MEMBERS | {"host-2": "10.0.9.2"}},
+            ["host-2 moves from 10.0.0.2 to 10.0.9.2: the cluster is told first, then it is restarted"],
+        ),
+        (
+            {},
+            {"authorities": ["bbbb", "aaaa"]},
+            ["every member trusts the new authority as well as the old one, and is restarted (one at a time)"],
+        ),
+        (
+            {"authorities": ["bbbb", "aaaa"]},
+            {"authorities": ["bbbb"]},
+            [
+                "every member shows a certificate by the new authority, without a restart",
+                "every member ceases to trust the old authority, and is restarted (one at a time)",
+            ],
+        ),
+    ],
+)
+def test_a_change_reads_as_the_steps_that_it_takes(
+    before: dict[str, Any], after: dict[str, Any], expected: list[str]
+) -> None:
+    assert changes.plan({**BASE, **before}, {**BASE, **before, **after}) == expected
+
+
+def test_what_a_user_of_a_new_version_should_know_stands_below_its_steps() -> None:
+    steps = changes.plan({**BASE, "version": "3.4.9"}, {**BASE, "version": "3.5.35"})
+    assert steps[-1].startswith("note: etcd 3.4.9 to 3.5.35: ")
+    assert steps[-2] == f"{ALL}: 3.4.9 -> 3.5.35, {ROLL}"
+
+
+def test_all_of_a_large_change_is_told_in_the_order_in_which_it_is_done() -> None:
+    after = {
+        "version": "3.7.3",
+        "members": without("host-3") | FOUR | {"host-2": "10.0.9.2"},
+        "authorities": ["bbbb", "aaaa"],
+    }
+    found = changes.plan(BASE, {**BASE, **after})
+    words = ["host-3 leaves", "host-4 joins", "host-2 moves", "trusts the new authority", "a snapshot", "-> 3.7.3"]
+    positions = [next(number for number, step in enumerate(found) if word in step) for word in words]
+    assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_tls_says_when_clients_have_to_follow(tls: bool) -> None:
+    with_tls, plaintext = BASE, {**BASE, **PLAINTEXT}
+    steps = changes.plan(plaintext, with_tls) if tls else changes.plan(with_tls, plaintext)
+    assert len(steps) == 3
+    assert all("one at a time" in step for step in steps)
+    clients = [number for number, step in enumerate(steps) if "clients change their endpoints to" in step]
+    assert clients == ([2] if tls else [0])
+    assert f"to {'https' if tls else 'http'} now" in steps[clients[0]]
+
+
+@pytest.mark.parametrize("unknown", [Unknown(), UNKNOWN])
+def test_in_a_preview_of_things_that_are_not_known_yet_their_kind_is_told(unknown: object) -> None:
+    steps = changes.plan(BASE, {**BASE, "authorities": unknown, "members": MEMBERS | {"host-2": unknown}})
+    assert steps[0].startswith("host-2 moves from 10.0.0.2 to an address that is not known yet")
+    assert steps[1].startswith("where the authority changes, every member comes to trust the new one before the old")
+
+
+@pytest.mark.parametrize(
+    ("after", "restarts"),
+    [
+        (wanted(delete_data=True), []),
+        (UNKNOWN, []),
+        (wanted(options={"snapshot-count": 50_000}), list(MEMBERS)),
+        (
+            wanted(members={name: json.loads(wanted())["members"][name] | {"ports": {}} for name in ["host-2"]}),
+            ["host-2"],
+        ),
+    ],
+)
+def test_of_what_no_input_shows_it_is_told_whether_anybody_restarts(after: str, restarts: list[str]) -> None:
+    (step,) = changes.plan_of_the_rest(BASE, {**BASE, "wanted": after})
+    assert step == (f"{', '.join(restarts)}: restarted, {ROLL}" if restarts else changes.NOTHING_RESTARTS)
