@@ -1,0 +1,254 @@
+"""What machines print, read into types: recorded answers of observe.sh and etcdctl, old and new, whole and broken."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from etcd_cluster.member.render import PeerSecurity, Security
+from etcd_cluster.rollout.observed import (
+    FOUNDING,
+    History,
+    Listed,
+    Live,
+    SeenFile,
+    combine,
+    parse_health,
+    parse_host,
+    parse_members,
+)
+
+CONFIGURATION = (
+    "# etcd-cluster: p/s/etcd\nname: host-1\nadvertise-client-urls: https://10.0.0.1:2379\n"
+    "initial-advertise-peer-urls: https://10.0.0.1:2380\npeer-transport-security:\n  cert-file: /x\n"
+)
+# `etcdctl member list --write-out json`, of 3.4.9: numbers beyond 2^53, one member that has not started, one learner.
+MEMBERS = (
+    '{"header":{"cluster_id":8036268532161740266,"member_id":10798702569113003990,"raft_term":2},"members":['
+    '{"ID":9817080783850354901,"name":"host-3","peerURLs":["https://10.0.0.3:2380"]},'
+    '{"ID":10798702569113003990,"name":"host-1","peerURLs":["https://10.0.0.1:2380"],'
+    '"clientURLs":["https://10.0.0.1:2379"]},'
+    '{"ID":17789605537731990822,"name":"host-2","peerURLs":["https://10.0.0.2:2380"],'
+    '"clientURLs":["https://10.0.0.2:2379"]},'
+    '{"ID":255,"peerURLs":["https://10.0.0.4:2380"],"isLearner":true}]}'
+)
+# `etcdctl endpoint health --cluster --write-out json`, of 3.6.16.
+HEALTH = (
+    '[{"endpoint":"https://10.0.0.1:2379","health":true,"took":"4.1ms"},'
+    '{"endpoint":"https://10.0.0.2:2379","health":false,"took":"2s","error":"context deadline exceeded"}]'
+)
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+KEY_SUM = sha256(b"key").hexdigest()
+LEADER = f"""\
+machine=0a1b2c
+token=ea8cfe2b
+data=yes
+versions=3.5.35 3.6.16
+programs=3.6.16
+running=3.5.35
+pid=812
+on_boot=yes
+pending=yes
+snapshot=90010
+history_series=3.5
+history_series_index=12
+history_members=founding
+history_members_index=0
+history_id=95dcb2c5cb1427d6
+lacks=the mount of the data disk on boot
+lacks=user etcd
+file:/etc/etcd/etcd.yaml=640 etcd {encoded(CONFIGURATION)}
+file:/etc/etcd/pki/ca.crt=444 etcd {encoded("authority")}
+key:/etc/etcd/pki/server.key=400 etcd {KEY_SUM}
+id=95dcb2c5cb1427d6
+is_leader=1
+is_learner=0
+has_leader=1
+version=3.5.35
+proposals_applied_total=1.2345678e+07
+proposals_committed_total=12345680
+cluster_version=3.5
+database_bytes=2.147483648e+09
+members={encoded(MEMBERS)}
+health={encoded(HEALTH)}
+clock=1900000000
+device_bytes=10737418240
+filesystem_bytes=10737418240
+"""
+BLANK = "machine=0a1b2c\nclock=1900000000\n"
+
+
+def without(*names: str, text: str = LEADER) -> str:
+    return "\n".join(line for line in text.splitlines() if line.partition("=")[0] not in names)
+
+
+def test_all_that_a_machine_tells_is_read() -> None:
+    host, told = parse_host(LEADER)
+    assert (host.machine, host.token, host.data) == ("0a1b2c", "ea8cfe2b", True)
+    assert (host.versions, host.programs, host.running) == (["3.5.35", "3.6.16"], "3.6.16", "3.5.35")
+    assert (host.pid, host.failed, host.on_boot, host.pending) == ("812", False, True, True)
+    assert host.snapshot_index == 90010
+    assert host.history == History("3.5", 12, FOUNDING, 0, "95dcb2c5cb1427d6")
+    assert host.lacks == ["the mount of the data disk on boot", "user etcd"]
+    assert host.files["/etc/etcd/pki/ca.crt"] == SeenFile("444", "etcd", "authority")
+    assert host.files["/etc/etcd/pki/server.key"] == SeenFile("400", "etcd", KEY_SUM)
+    assert (host.clock, host.device_bytes, host.filesystem_bytes) == (1_900_000_000, 10 * 1024**3, 10 * 1024**3)
+    assert host.live == Live(
+        id="95dcb2c5cb1427d6",
+        leads=True,
+        learner=False,
+        has_leader=True,
+        version="3.5.35",
+        cluster_version="3.5",
+        applied=12_345_678,
+        committed=12_345_680,
+        database_bytes=2 * 1024**3,
+    )
+    assert told["members"] == MEMBERS
+    assert told["health"] == HEALTH
+
+
+def test_a_blank_machine_tells_of_nothing() -> None:
+    host, told = parse_host(BLANK)
+    assert not told
+    assert (host.data, host.pid, host.running, host.programs, host.token) == (False, "", "", "", "")
+    assert host.live is None
+    assert host.security is None
+    assert host.history == History()
+    assert (host.versions, host.snapshot_index, dict(host.files)) == ([], 0, {})
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    history = History("3.6", 1234, "1a,2b", 99, "1a")
+    printed = "".join(f"history_{line}\n" for line in history.text().splitlines())
+    assert parse_host(BLANK + printed)[0].history == history
+
+
+def test_an_empty_file_and_one_that_is_no_text_are_files() -> None:
+    bytes_ = base64.b64encode(b"\xff\xfe").decode()
+    host, _ = parse_host(f"file:/etc/etcd/etcd.yaml=640 etcd \nfile:/etc/etcd/pki/ca.crt=444 etcd {bytes_}\n")
+    assert host.files["/etc/etcd/etcd.yaml"].content == ""
+    assert host.files["/etc/etcd/pki/ca.crt"].content
+    assert host.security is None
+
+
+@pytest.mark.parametrize("content", ["", "- a list", "a: [", "just text", "advertise-client-urls:"])
+def test_a_configuration_that_was_spoilt_says_nothing(content: str) -> None:
+    host, _ = parse_host(f"file:/etc/etcd/etcd.yaml=640 etcd {encoded(content)}\n")
+    assert host.security in (None, Security(False, PeerSecurity.PLAINTEXT))
+
+
+@pytest.mark.parametrize(
+    ("changes", "security"),
+    [
+        ({}, Security.of(True)),
+        ({"advertise-client-urls: https": "advertise-client-urls: http"}, Security(False, PeerSecurity.TLS)),
+        ({"https:": "http:"}, Security(False, PeerSecurity.READY)),
+        ({"https:": "http:", "peer-transport-security": "other"}, Security.of(False)),
+    ],
+)
+def test_how_a_member_speaks_is_read_from_its_configuration(changes: dict[str, str], security: Security) -> None:
+    text = CONFIGURATION
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    assert parse_host(f"file:/etc/etcd/etcd.yaml=640 etcd {encoded(text)}\n")[0].security == security
+
+
+def test_members_are_read_with_their_ids_in_hexadecimal() -> None:
+    members = parse_members(MEMBERS)
+    assert members == [
+        Listed("883d46f5b4b6b8d5", "host-3", "https://10.0.0.3:2380", "", False),
+        Listed("95dcb2c5cb1427d6", "host-1", "https://10.0.0.1:2380", "https://10.0.0.1:2379", False),
+        Listed("f6e15ffbb2d65526", "host-2", "https://10.0.0.2:2380", "https://10.0.0.2:2379", False),
+        Listed("ff", "", "https://10.0.0.4:2380", "", True),
+    ]
+    assert [member.started for member in members] == [False, True, True, False]
+
+
+def test_a_member_with_several_peer_urls_has_none_that_is_ours() -> None:
+    text = json.dumps({"members": [{"ID": 1, "name": "a", "peerURLs": ["http://x:1", "http://y:1"], "clientURLs": []}]})
+    assert parse_members(text) == [Listed("1", "a", "", "", False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "healthy"),
+    [
+        (HEALTH, {"95dcb2c5cb1427d6"}),
+        ("", set()),
+        ("Error: unhealthy cluster", set()),
+        ("[]", set()),
+        (
+            HEALTH.replace("context deadline exceeded", "Active Alarm(s): NOSPACE "),
+            {"95dcb2c5cb1427d6", "f6e15ffbb2d65526"},
+        ),
+        (HEALTH.replace("context deadline exceeded", "Active Alarm(s): NOSPACE CORRUPT "), {"95dcb2c5cb1427d6"}),
+    ],
+)
+def test_health_is_by_member_and_a_full_database_is_no_illness(text: str, healthy: set[str]) -> None:
+    assert parse_health(text, parse_members(MEMBERS)) == healthy
+
+
+def observe(**texts: str) -> Any:
+    hosts, told = {}, {}
+    for name, text in texts.items():
+        hosts[name], said = parse_host(text)
+        if said:
+            told[name] = said
+    return combine(hosts, told, {"host-9": "no route"})
+
+
+FOLLOWER = without("members", "health", "is_leader", "id") + "\nid=f6e15ffbb2d65526\nis_leader=0\n"
+
+
+def test_the_leader_tells_of_the_cluster() -> None:
+    seen = observe(a=FOLLOWER, b=LEADER)
+    assert (seen.teller, seen.leader) == ("b", "b")
+    assert seen.is_healthy("host-1")
+    assert not seen.is_healthy("host-2")
+    assert not seen.is_healthy("host-3")
+    assert seen.index == 12_345_680
+    assert [member.name for member in seen.voters] == ["host-3", "host-1", "host-2"]
+    assert seen.member_ids == "883d46f5b4b6b8d5,95dcb2c5cb1427d6,f6e15ffbb2d65526,ff"
+    assert seen.silent == {"host-9": "no route"}
+
+
+def test_a_follower_that_was_asked_tells_as_well_and_nobody_is_known_to_lead() -> None:
+    telling = f"{LEADER.replace('is_leader=1', 'is_leader=0')}"
+    seen = observe(a=without("members", "health"), b=telling)
+    assert (seen.teller, seen.leader) == ("b", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        without("members"),
+        without("health"),
+        # It believes that it leads, but no majority answers: a consistent read fails at itself.
+        without("health") + f"\nhealth={encoded(HEALTH.replace('true', 'false'))}\n",
+        without("id"),
+        BLANK,
+    ],
+)
+def test_nothing_is_believed_of_a_machine_that_cannot_agree_with_a_majority(text: str) -> None:
+    seen = observe(a=text)
+    assert (seen.teller, seen.members, seen.healthy) == (None, (), frozenset())
+
+
+def test_of_two_that_lead_the_one_is_believed_that_can_answer() -> None:
+    stale = without("health") + f"\nhealth={encoded(HEALTH.replace('true', 'false'))}\n"
+    assert observe(a=stale, b=LEADER).teller == "b"
+
+
+def test_no_content_shows_when_what_was_seen_is_printed() -> None:
+    host, _ = parse_host(LEADER)
+    assert "advertise-client-urls" not in repr(replace(host, live=None))
