@@ -29,7 +29,7 @@ from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member import render
-from etcd_cluster.openssh import SshError
+from etcd_cluster.openssh import CommandTimeoutError, SshError
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
 from etcd_cluster.rollout.observed import Observation
@@ -171,13 +171,15 @@ def remove(
         line = render.command_line("remove", {"member": name, **words})
         return machines.run(name, "remove", line, {}, say, timeout_seconds=REMOVE_SECONDS)
 
-    for name, answer in machines.on_all(names, do).items():
-        if isinstance(answer, SshError):
+    answers = machines.on_all(names, do)
+    for name, answer in answers.items():
+        if isinstance(answer, SshError | CommandTimeoutError):
             say(
                 f"warning: {name}: not stopped there, and nothing removed: {answer}. If the machine comes back, stop "
                 "etcd on it (systemctl disable --now etcd); its data is still there"
             )
-        elif isinstance(answer, EtcdClusterError):
+    for answer in answers.values():
+        if isinstance(answer, EtcdClusterError) and not isinstance(answer, SshError | CommandTimeoutError):
             raise answer
 
 
@@ -187,12 +189,12 @@ def drift(news: Properties) -> str:
     A cluster that is just busy, or cannot be asked, has drifted as well: the update then says why.
     """
     wanted = Wanted.parse(news["wanted"])
-    with MemberMachines(wanted.members, news["connections"]) as machines:
-        try:
+    try:
+        with MemberMachines(wanted.members, news["connections"]) as machines:
             seen = machines.observe()
-            act = next_act(wanted, seen, Memory())
-        except EtcdClusterError as error:
-            return str(error)
+        act = next_act(wanted, seen, Memory())
+    except EtcdClusterError as error:
+        return str(error)
     if act is None:
         return ""
     found = {name: differences(wanted, seen, name) for name in wanted.members}
