@@ -72,15 +72,16 @@ class Goal:
     def wanted(self) -> Wanted:
         user_options = options.validate(self.user_options, self.version)
         quota = 2 * GIB
+        server_options = {**options.defaults(self.version), "quota-backend-bytes": quota, **user_options}
         return Wanted(
             cluster="project/stack/etcd",
             token=TOKEN,
             version=self.version,
             tls=self.tls,
-            options={**options.defaults(self.version), "quota-backend-bytes": quota, **user_options},
+            options=dict(sorted(server_options.items())),  # as a stack keeps them
             user_options=user_options,
             quota_bytes=quota,
-            trusted=[AUTHORITIES[number].certificate_pem for number in self.trusted] if self.tls else [],
+            trusted=[AUTHORITIES[number].certificate_pem for number in self.trusted] if self.tls else (),
             members={name: self._member(name) for name in self.names},
             delete_data=False,
         )

@@ -1,0 +1,476 @@
+"""The Rollout resource: what a preview decides without looking, what an `up` looks for, and how it carries acts out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from pulumi.dynamic.dynamic import serialize_provider
+from pulumi.output import Unknown
+from pulumi.runtime.rpc import UNKNOWN
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.openssh import CommandTimeoutError, SshUnreachableError
+from etcd_cluster.rollout import changes, resource
+from etcd_cluster.rollout.machines import StepFailedError
+from etcd_cluster.rollout.observed import History, Observation
+from etcd_cluster.rollout.plan import Act, Call, Memory, RefusedError
+from etcd_cluster.rollout.resource import INPUTS, RolloutProvider
+from etcd_cluster.rollout.wanted import File, Wanted, WantedMember
+from tests.unit.rollout_model import CONFIGURATION, Goal, Model, usual_address
+
+GOAL = Goal()
+SETTINGS = replace(GOAL, user_options={"heartbeat-interval": 200, "election-timeout": 2000})
+
+
+def wanted_text(wanted: Wanted) -> str:
+    """As the resource keeps it: the inverse of `Wanted.parse`."""
+    properties = {
+        **{key: getattr(wanted, key) for key in ("cluster", "token", "version", "tls", "options", "delete_data")},
+        "user_options": wanted.user_options,
+        "quota_bytes": wanted.quota_bytes,
+        "trusted": "".join(wanted.trusted),
+        "order": list(wanted.members),
+        "members": {name: vars(member) for name, member in wanted.members.items()},
+    }
+    return json.dumps(properties, default=vars, sort_keys=True)
+
+
+def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
+    return {
+        "version": goal.version,
+        "tls": goal.tls,
+        "size": "small",
+        "etcd": dict(goal.user_options),
+        "members": {name: goal.address(name) for name in goal.names},
+        "authorities": [str(number) for number in goal.trusted] if goal.tls else [],
+        "allow_plaintext": False,
+        "delete_data": False,
+        "wanted": wanted_text(goal.wanted),
+        "connections": {name: {"host": goal.address(name)} for name in goal.names},
+        **changes,
+    }
+
+
+@dataclass
+class Machines:
+    """In place of MemberMachines: what it is told, a model does. gone: members whose machines raise instead."""
+
+    model: Model
+    goal: Goal
+    opened: list[tuple[set[str], set[str], set[str]]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    claims: list[str] = field(default_factory=list)
+    gone: dict[str, EtcdClusterError] = field(default_factory=dict)
+    log: str = "its log"
+
+    def __call__(
+        self, members: Mapping[str, WantedMember], connections: Mapping[str, Any], leaving: Collection[str] = ()
+    ) -> Machines:
+        self.opened.append((set(members), set(connections), set(leaving)))
+        return self
+
+    def __enter__(self) -> Machines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.opened.append((set(), set(), set()))
+
+    def observe(self, **asked: str) -> Observation:
+        self.claims.append(asked.get("claim", ""))
+        return self.model.observe(sorted(self.opened[-1][0]))
+
+    def on_all(self, names: list[str], do: Callable[[str], str]) -> dict[str, Any]:
+        answers: dict[str, Any] = {}
+        for name in names:
+            try:
+                answers[name] = do(name)
+            except EtcdClusterError as error:
+                answers[name] = error
+        return answers
+
+    def run(
+        self,
+        name: str,
+        step: str,
+        line: str,
+        variables: Mapping[str, str],
+        say: Callable[[str], None] | None = None,
+        timeout_seconds: int = 0,
+    ) -> str:
+        self.lines.append(line)
+        if name in self.gone:
+            raise self.gone[name]
+        words = shlex.split(line)
+        if step == "log":
+            return self.log
+        if step == "prepare":
+            self.model.prepare(self.model.machines[name], self.goal.version)
+            return ""
+        assert words[:4] == ["bash", "-s", "--", step]
+        spec = dict(word.split("=", 1) for word in words[4:])
+        assert spec.pop("member") == name
+        assert len(spec.pop("run")) == 16
+        if step == "remove":
+            self.model.stop(name)
+            return ""
+        call = Call(name, step, spec, files(variables["manifest"]), history(variables["history"]))
+        memory = Memory()
+        self.model.carry_out(Act("", [call]), self.goal, memory)
+        return memory.v2store.get(name, "")
+
+
+def files(manifest: str) -> list[File]:
+    found: list[File] = []
+    for line in manifest.splitlines():
+        mode, owner, content, path = line.split(" ", 3)
+        found.append(File(path, mode, owner, base64.b64decode(content).decode()))
+    return found
+
+
+def history(encoded: str) -> History | None:
+    if not encoded:
+        return None
+    facts = dict(line.split("=", 1) for line in base64.b64decode(encoded).decode().splitlines())
+    integers = {name: int(facts.pop(name)) for name in ("series_index", "members_index")}
+    return History(**facts, **integers)
+
+
+@pytest.fixture
+def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
+    """Those of a healthy cluster that is as GOAL asks."""
+    found = Machines(Model.running(), GOAL)
+    monkeypatch.setattr(resource, "MemberMachines", found)
+    return found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """Time passes only while somebody sleeps."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(resource.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(resource.time, "sleep", sleep)
+    return now
+
+
+def check(olds: dict[str, Any], news: dict[str, Any], *, looks: bool) -> dict[str, Any]:
+    result = RolloutProvider().check(olds, {**news, "looks": looks})
+    assert not result.failures
+    return dict(result.inputs)
+
+
+# --- what it keeps ---
+
+
+@pytest.mark.parametrize("goal", [GOAL, replace(GOAL, tls=False), replace(SETTINGS, trusted=(1, 0))], ids=str)
+def test_what_is_wanted_survives_being_kept(goal: Goal) -> None:
+    assert Wanted.parse(wanted_text(goal.wanted)) == goal.wanted
+
+
+def test_only_keys_hold_keys_and_nothing_that_is_printed_does() -> None:
+    wanted = GOAL.wanted
+    spec = wanted.spec("a", wanted.security, wanted.version)
+    all_files = [
+        *wanted.leaf_files("a"),
+        *wanted.other_files("a", spec),
+        *wanted.start_files("a", spec, wanted.trusted),
+        wanted.bootstrap_file("a", spec, "new", {"a": "https://10.0.0.1:2380"}),
+    ]
+    holders = {file.path: (file.mode, file.owner) for file in all_files if "PRIVATE KEY" in file.content}
+    assert holders == {f"/etc/etcd/pki/{name}.key": ("400", "member") for name in ("server", "peer")}
+    assert "PRIVATE KEY" not in f"{wanted!r} {all_files!r} {Call('a', 'apply', {}, all_files)!r}"
+
+
+def test_for_another_version_a_member_gets_those_of_the_users_settings_that_it_knows() -> None:
+    goal = replace(GOAL, user_options={"corrupt-check-time": "1h", "heartbeat-interval": 200, "election-timeout": 2000})
+    known = goal.wanted.server_options("3.5.35")
+    assert known["heartbeat-interval"] == 200
+    assert "corrupt-check-time" not in known
+    assert "corrupt-check-time" in goal.wanted.server_options("3.6.16")
+
+
+def test_state_names_the_provider_and_holds_no_code() -> None:
+    """A contract with every existing stack: neither the module nor the class may be renamed."""
+    pickled = base64.b64decode(serialize_provider(RolloutProvider()))
+    assert b"etcd_cluster.rollout.resource" in pickled
+    assert b"RolloutProvider" in pickled
+    assert len(pickled) < 100
+
+
+# --- in a preview ---
+
+
+@pytest.fixture
+def nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object) -> None:
+        raise AssertionError("a preview asks no machine")
+
+    monkeypatch.setattr(resource, "MemberMachines", opened)
+
+
+@pytest.mark.usefixtures("nobody_is_asked")
+def test_a_preview_asks_no_machine_and_tells_the_steps() -> None:
+    assert check({}, inputs(GOAL), looks=False)["plan"] == ["a new cluster of etcd 3.6.16 is formed: a, b, c"]
+    before = check({}, inputs(GOAL), looks=False)
+    (step,) = check(before, inputs(SETTINGS), looks=False)["plan"]
+    assert step.startswith("a, b, c: restarted for election-timeout, heartbeat-interval")
+    assert check(before, inputs(GOAL), looks=False) == before
+
+
+@pytest.mark.usefixtures("nobody_is_asked")
+@pytest.mark.parametrize("unknown", [Unknown(), UNKNOWN])
+def test_a_preview_works_with_everything_unknown(unknown: object) -> None:
+    later = {"members": {name: unknown for name in GOAL.names}, "authorities": unknown, "wanted": unknown}
+    first = check({}, {**inputs(GOAL), **later}, looks=False)
+    assert first["plan"] == ["a new cluster of etcd 3.6.16 is formed: a, b, c"]
+    before = check({}, inputs(GOAL), looks=False)
+    after = check(before, {**inputs(GOAL), **later}, looks=False)
+    assert len(after["plan"]) == 4, "each address, and the authority"
+    assert RolloutProvider().diff("id", before, after).changes
+
+
+@pytest.mark.usefixtures("nobody_is_asked")
+def test_what_is_refused_fails_the_preview_and_names_no_property() -> None:
+    """The engine would print the property's value."""
+    result = RolloutProvider().check(inputs(GOAL), {**inputs(replace(GOAL, version="3.5.35")), "looks": True})
+    assert [failure.property for failure in result.failures] == [""]
+    assert "going back to 3.5 is refused" in result.failures[0].reason
+
+
+@pytest.mark.usefixtures("nobody_is_asked")
+def test_certificates_alone_restart_nobody_and_that_is_told() -> None:
+    before = check({}, inputs(GOAL), looks=False)
+    renewed = inputs(replace(GOAL, leaves={"a": 1}))
+    for news in (renewed, {**renewed, "wanted": UNKNOWN}, {**inputs(GOAL), "connections": {}}):
+        assert check(before, news, looks=False)["plan"] == [changes.NOTHING_RESTARTS]
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_inputs_are_those_that_are_kept_and_never_whether_this_is_a_preview(looks: bool, machines: Machines) -> None:
+    assert set(check({}, inputs(GOAL), looks=looks)) == set(INPUTS)
+    before = check({}, inputs(GOAL), looks=looks)
+    assert set(check(before, inputs(GOAL), looks=looks)) == set(INPUTS)
+    assert check(before, inputs(GOAL), looks=not looks) == before
+
+
+# --- what is a change ---
+
+
+@pytest.mark.parametrize(
+    ("change", "changes"),
+    [
+        ({}, False),
+        ({"plan": ["another"]}, False),
+        ({"etcd": None}, False),
+        ({"delete_data": None}, False),
+        ({"delete_data": True}, True),
+        ({"etcd": {"log-level": "debug"}}, True),
+        ({"members": {"a": usual_address("a"), "b": usual_address("b"), "c": UNKNOWN}}, True),
+        ({"members": {"a": usual_address("a"), "b": usual_address("b")}}, True),
+        ({"authorities": ["0", "1"]}, True),
+        ({"authorities": [UNKNOWN]}, True),
+        ({"wanted": Unknown()}, True),
+        ({"connections": {}}, True),
+        ({"drift": "b: found: does not run"}, True),
+    ],
+)
+def test_whatever_is_asked_for_or_found_is_a_change(change: dict[str, Any], changes: bool) -> None:
+    olds = {**inputs(GOAL), "plan": ["one"], "drift": ""}
+    diff = RolloutProvider().diff("id", olds, {**olds, **change})
+    assert (diff.changes, diff.replaces) == (changes, [])
+
+
+# --- what an `up` looks for ---
+
+
+def test_an_up_of_the_same_stack_looks_once_and_finds_nothing(machines: Machines) -> None:
+    before = check({}, inputs(GOAL), looks=True)
+    assert machines.opened == [], "there is nothing to look at yet"
+    after = check(before, inputs(GOAL), looks=True)
+    assert (after, machines.claims) == (before, [""])
+    assert not RolloutProvider().diff("id", before, after).changes
+
+
+def test_what_was_changed_by_hand_is_found_and_told_by_member(machines: Machines) -> None:
+    machines.model.stop("b")
+    machines.model.edit("c", CONFIGURATION)
+    before = check({}, inputs(GOAL), looks=True)
+    after = check(before, inputs(GOAL), looks=True)
+    assert after["drift"] == f"b: found: does not run\nc: found: {CONFIGURATION} differs"
+    assert RolloutProvider().diff("id", before, after).changes
+
+
+def test_a_change_of_the_stack_is_not_looked_for_twice(machines: Machines) -> None:
+    before = check({}, inputs(GOAL), looks=True)
+    assert check(before, inputs(SETTINGS), looks=True)["drift"] == ""
+    assert machines.opened == []
+
+
+def test_a_machine_that_cannot_be_asked_is_drift_too_and_the_update_says_why(machines: Machines) -> None:
+    machines.model.machines["b"].reachable = False
+    before = check({}, inputs(GOAL), looks=True)
+    assert check(before, inputs(GOAL), looks=True)["drift"].startswith("b: cannot be reached")
+
+
+# --- carrying it out ---
+
+
+def test_creating_forms_the_cluster_and_keeps_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = Machines(Model.blank(GOAL), GOAL)
+    monkeypatch.setattr(resource, "MemberMachines", machines)
+    news = check({}, inputs(GOAL), looks=True)
+    created = RolloutProvider().create(news)
+    assert created.id == GOAL.wanted.token
+    assert created.outs == news
+    assert machines.model.formed
+    assert [member.name for member in machines.model.members] == ["a", "b", "c"]
+
+
+def test_an_update_takes_the_cluster_there_claims_it_once_and_says_what_was_found(
+    machines: Machines, capfd: pytest.CaptureFixture[str]
+) -> None:
+    news = {**inputs(SETTINGS), "plan": [], "drift": "b: found: does not run"}
+    updated = RolloutProvider().update("id", inputs(GOAL), news)
+    assert updated.outs == news
+    assert sorted(machines.model.restarts) == ["a", "b", "c"]
+    assert len(machines.claims[0]) == 16, "of several runs at work, the last one that began goes on"
+    assert set(machines.claims[1:]) == {""}
+    assert capfd.readouterr().err.splitlines()[0] == "b: found: does not run"
+
+
+def test_members_that_leave_are_stopped_after_the_cluster_let_them_go(machines: Machines) -> None:
+    after = replace(GOAL, names=("a",))
+    machines.goal = after
+    RolloutProvider().update("id", inputs(GOAL), {**inputs(after), "drift": ""})
+    assert machines.opened[0] == ({"a", "b", "c"}, {"a", "b", "c"}, {"b", "c"})
+    assert [line.split()[3] for line in machines.lines[-3:]] == ["apply", "remove", "remove"]
+    assert "data=keep members=3" in machines.lines[-1]
+
+
+def test_a_step_that_fails_ends_the_run_with_what_it_said_and_whose_turn_is_next(machines: Machines) -> None:
+    machines.gone["b"] = StepFailedError("b: etcd does not start; the last lines of its log: no space left")
+    with pytest.raises(StepFailedError) as failed:
+        RolloutProvider().update("id", inputs(GOAL), {**inputs(SETTINGS), "drift": ""})
+    assert str(failed.value).splitlines() == [
+        "b: etcd does not start; the last lines of its log: no space left",
+        "The run stopped there; the next `up` starts with b",
+    ]
+    assert machines.model.restarts == []
+
+
+def test_all_calls_of_an_act_are_made_before_the_first_failure_is_told(machines: Machines) -> None:
+    for name in GOAL.names:
+        machines.model.stop(name)
+    machines.gone["a"] = SshUnreachableError("a: no route to host")
+    with pytest.raises(SshUnreachableError):
+        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+    assert [name for name in GOAL.names if machines.model.machines[name].process] == ["b", "c"]
+
+
+def test_what_does_not_pass_ends_the_run_after_its_time_with_the_members_log(
+    machines: Machines, clock: list[float]
+) -> None:
+    machines.model.machines["c"].cut_off = True
+    with pytest.raises(RefusedError) as refused:
+        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+    what, log = str(refused.value).splitlines()
+    assert what.startswith("c is not healthy, and nothing else is changed until it is")
+    assert (what.endswith("(after 120 seconds)"), log) == (True, "its log")
+    assert 60 <= clock[0] <= 121
+
+
+def test_what_passes_by_itself_ends_the_waiting(machines: Machines, clock: list[float]) -> None:
+    machines.model.machines["c"].cut_off = True
+    observe = machines.observe
+
+    def mended(**asked: str) -> Observation:
+        machines.model.machines["c"].cut_off = clock[0] < 5
+        return observe(**asked)
+
+    machines.observe = mended  # type: ignore[method-assign]
+    RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+    assert clock[0] < 6
+
+
+def test_what_does_not_help_is_not_done_for_ever(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines.model, "carry_out", lambda *_: None)
+    with pytest.raises(RefusedError, match=f"b: restarting: done {resource.MOST_REPETITIONS} times"):
+        RolloutProvider().update("id", inputs(GOAL), {**inputs(SETTINGS), "drift": ""})
+    assert len(machines.lines) == resource.MOST_REPETITIONS
+
+
+# --- taking it down ---
+
+
+@pytest.mark.parametrize(("delete_data", "data"), [(False, "keep"), (True, "delete")])
+def test_destroying_stops_every_member_and_keeps_data_unless_it_was_given_up(
+    delete_data: bool, data: str, machines: Machines
+) -> None:
+    wanted = replace(GOAL.wanted, delete_data=delete_data)
+    RolloutProvider().delete("id", inputs(GOAL, wanted=wanted_text(wanted)))
+    assert [machine.process for machine in machines.model.machines.values()] == [None, None, None]
+    assert all(f" data={data} members=3" in line for line in machines.lines)
+
+
+def test_nothing_is_done_on_machines_that_go_away_with_their_members(machines: Machines) -> None:
+    members = {name: replace(member, stays=False) for name, member in GOAL.wanted.members.items()}
+    RolloutProvider().delete("id", inputs(GOAL, wanted=wanted_text(replace(GOAL.wanted, members=members))))
+    assert machines.lines == []
+
+
+@pytest.mark.parametrize("error", [SshUnreachableError("no route to host"), CommandTimeoutError("hung")], ids=str)
+def test_a_machine_that_is_gone_does_not_keep_the_others_from_being_stopped(
+    error: EtcdClusterError, machines: Machines, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machines.gone["a"] = error
+    RolloutProvider().delete("id", inputs(GOAL))
+    assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
+    warning = capfd.readouterr().err
+    assert warning.startswith(f"warning: a: not stopped there, and nothing removed: {error}. If the machine comes back")
+
+
+def test_a_member_that_cannot_be_stopped_fails_the_destroy_after_the_others_were(machines: Machines) -> None:
+    machines.gone["a"] = StepFailedError("a: etcd did not stop within 30 seconds")
+    with pytest.raises(StepFailedError, match="did not stop"):
+        RolloutProvider().delete("id", inputs(GOAL))
+    assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
+
+
+# --- what is said ---
+
+
+def test_work_goes_on_when_nobody_listens_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(resource.sys, "stderr", Gone())
+    resource.say("b: restarting")
+
+
+def test_a_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    class Terminal:
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+        def flush(self) -> None:
+            pass
+
+    monkeypatch.setattr(resource.sys, "stderr", Terminal())
+    resource.say("b: restarting")
+    assert written == ["b: restarting\n"]
