@@ -5,6 +5,8 @@
 set -euo pipefail
 umask 022
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+# A user's shell may be set up for etcdctl (scripts/env), which refuses a flag beside the variable of the same name.
+unset "${!ETCDCTL_@}"
 
 # The line that ran this script: KEY=VALUE pairs that a reviewer can read.
 declare -A spec=()
