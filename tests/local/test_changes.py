@@ -1,0 +1,68 @@
+"""A running cluster on this machine, changed: what is edited in the stack file, and what that does to the machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.local.checkout import NOT_SET_UP, SET_UP, Checkout
+
+pytestmark = pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    """A cluster that is up, with something in it."""
+    checkout = Checkout(tmp_path / "changes")
+    checkout.use_free_ports()
+    checkout.script("up")
+    checkout.shell("etcdctl put greeting hello")
+    yield checkout
+    checkout.script("down", "--delete-data")
+
+
+def configure(checkout: Checkout, **values: str) -> None:
+    with checkout.stack_file.open("a") as file:
+        file.writelines(f"  etcd-cluster:{key}: {value}\n" for key, value in values.items())
+
+
+def require_well(checkout: Checkout, members: int) -> None:
+    assert checkout.shell("etcdctl get greeting --print-value-only").stdout == "hello\n"
+    status = checkout.script("status").stdout
+    assert (f"{members} members, all healthy, no drift" if members > 1 else "1 member, healthy, no drift") in status
+
+
+def test_after_a_reboot_every_member_is_started_again_with_its_data(checkout: Checkout) -> None:
+    before = checkout.processes()
+    subprocess.run(["kill", "-KILL", *before.values()], check=True)
+    up = checkout.script("up")
+    assert "etcd-1: starting" in up.stdout + up.stderr
+    after = checkout.processes()
+    assert not set(after.values()) & set(before.values())
+    require_well(checkout, 3)
+
+
+def test_settings_and_the_number_of_members_change_one_member_at_a_time(checkout: Checkout) -> None:
+    before = checkout.processes()
+    configure(checkout, etcd="{heartbeat-interval: 200, election-timeout: 2000}")
+    up = checkout.script("up")
+    steps = re.findall(r"(etcd-\d): (restarting|handing)", up.stdout + up.stderr)
+    assert [step for _, step in steps] == ["restarting", "restarting", "handing", "restarting"]
+    assert steps[2][0] == steps[3][0], "the leader comes last, and hands over first"
+    assert not set(checkout.processes().values()) & set(before.values())
+    require_well(checkout, 3)
+
+    configure(checkout, members="1")
+    checkout.script("up")
+    require_well(checkout, 1)
+    assert not Path("/proc", checkout.processes().get("etcd-3", "none")).exists()
+    assert (checkout.members / "etcd-3" / "volume" / "data" / "member").is_dir(), "data of those that left stays"
+
+    checkout.stack_file.write_text(checkout.stack_file.read_text().replace("members: 1\n", "members: 3\n"))
+    checkout.script("up")
+    require_well(checkout, 3)
+    assert list((checkout.members / "etcd-3" / "volume").glob("data.removed-*")), "and is put aside when they come back"
