@@ -237,7 +237,7 @@ class _Planner:
 
     def _was_removed(self, name: str) -> bool:
         """The data are those of a membership that the cluster has ended."""
-        known = self._hosts[name].history.id
+        known = self._seen.hosts[name].history.id
         return bool(known and self._seen.teller and known not in {member.id for member in self._seen.members})
 
     def _may_form(self, name: str) -> bool:
@@ -625,9 +625,10 @@ class _Planner:
         return oldest if oldest in self._hosts[name].versions else self._wanted.version
 
     def _securities(self) -> list[Security]:
+        """How members speak now, those as well that are to leave."""
         return [
             host.security
-            for name, host in self._hosts.items()
+            for name, host in self._seen.hosts.items()
             if host.security is not None and host.data and not self._was_removed(name)
         ]
 
