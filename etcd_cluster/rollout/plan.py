@@ -620,7 +620,7 @@ class _Planner:
 
     def _version_of_others(self, name: str) -> str:
         """The oldest that runs beside it."""
-        running = [host.running for other, host in self._hosts.items() if other != name and host.running]
+        running = [host.running for other, host in self._seen.hosts.items() if other != name and host.running]
         oldest = min(running, key=Version.parse, default=self._wanted.version)
         return oldest if oldest in self._hosts[name].versions else self._wanted.version
 
@@ -819,7 +819,8 @@ class _Planner:
         waiting = self._await_voters(f"etcd is not taken to {wanted} while")
         if waiting:
             return waiting
-        none_moved = len(behind) == len(self._hosts)
+        # One that has just joined, and had nothing else to run, has not moved.
+        none_moved = all(name in behind or not host.history.id for name, host in self._hosts.items())
         if none_moved and not self._memory.snapshot_taken and self._is_upgrade(behind):
             return self._snapshot()
         if not self._is_upgrade(behind) or series(wanted) in {series(self._hosts[name].running) for name in behind}:
