@@ -758,6 +758,14 @@ def test_a_member_that_joins_in_the_middle_of_an_upgrade_runs_what_the_others_ru
     assert (call.member, call.spec["version"]) == ("c", "3.5.35")
 
 
+def test_one_that_joined_with_the_new_version_is_no_reason_to_go_without_a_snapshot() -> None:
+    """On a machine that is new, there is no other."""
+    model, goal = upgrade("3.6.14", "3.6.16")
+    model.reinstall("c")
+    done = log(model, goal)
+    assert done[3:6] == ["a: promoting c, once it has all data", "b: taking and checking a snapshot", "b: restarting"]
+
+
 # --- what was changed by hand ---
 
 
