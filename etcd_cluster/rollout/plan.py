@@ -238,7 +238,11 @@ class _Planner:
     def _was_removed(self, name: str) -> bool:
         """The data are those of a membership that the cluster has ended."""
         known = self._seen.hosts[name].history.id
-        return bool(known and self._seen.teller and known not in {member.id for member in self._seen.members})
+        if self._seen.teller is None:
+            return False
+        if known:
+            return known not in {member.id for member in self._seen.members}
+        return (self._listed(name) if name in self._hosts else self._seen.of(name)) is None
 
     def _may_form(self, name: str) -> bool:
         if self._hosts[name].machine != self._wanted.members[name].founder:
