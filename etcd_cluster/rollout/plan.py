@@ -242,7 +242,8 @@ class _Planner:
             return False
         if known:
             return known not in {member.id for member in self._seen.members}
-        return (self._listed(name) if name in self._hosts else self._seen.of(name)) is None
+        listed = self._listed(name) if name in self._hosts else self._seen.of(name)
+        return listed is None or (listed.learner and not listed.started)
 
     def _may_form(self, name: str) -> bool:
         if self._hosts[name].machine != self._wanted.members[name].founder:
