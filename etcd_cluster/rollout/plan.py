@@ -75,13 +75,14 @@ class Wait:
 
 @dataclass
 class Memory:
-    """What one run knows that machines do not tell. run: its id. waited: problem -> seconds so far. v2store: member ->
-    answer."""
+    """What one run knows that machines do not tell. run: its id. added: members that it has added to the list. waited:
+    problem -> seconds so far. v2store: member -> answer."""
 
     forming: bool = False
     run: str = field(default_factory=lambda: secrets.token_hex(8))
     waited: dict[str, float] = field(default_factory=dict[str, float])
     prepared: set[str] = field(default_factory=set[str])
+    added: set[str] = field(default_factory=set[str])
     snapshot_taken: bool = False
     v2store: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -89,6 +90,8 @@ class Memory:
         """Takes in what a call did."""
         if call.step == "prepare":
             self.prepared.add(call.member)
+        elif call.step == "membership" and call.spec["do"] == "add":
+            self.added.add(call.spec["name"])
         elif call.step == "snapshot":
             self.snapshot_taken = True
         elif call.step == "v2store":
@@ -369,7 +372,16 @@ class _Planner:
         """A member whose data are gone. Preconditions: the others hold a quorum (there is a leader that answers)."""
         for name, host in self._hosts.items():
             listed = self._listed(name)
-            if listed is None or (listed.learner and not listed.started) or self._is_its_data(host, listed):
+            if listed is None:
+                continue
+            if listed.learner and not listed.started and not host.pid:
+                if name in self._memory.added:
+                    continue  # about to be started
+                # By another run: it may have run since, and then it must not start anew from nothing.
+                return self._membership_act(
+                    "remove", listed, f"ending the joining of {name} that was cut short", id=listed.id
+                )
+            if self._is_its_data(host, listed):
                 continue
             if not host.data and not listed.started and self._memory.forming and self._may_form(name):
                 continue  # about to be started

@@ -126,13 +126,18 @@ def issuer(leaf_pem: str) -> str:
 
 @dataclass
 class Listing:
-    """One member, as the cluster has it."""
+    """One member, as the cluster has it. has_run: it has acknowledged entries, which it must not lose."""
 
     id: str
     name: str
     peer_url: str
     client_url: str = ""
     learner: bool = False
+    has_run: bool = False
+
+    @property
+    def listed(self) -> Listed:
+        return Listed(self.id, self.name, self.peer_url, self.client_url, self.learner)
 
 
 @dataclass(frozen=True)
@@ -375,7 +380,7 @@ class Model:
             teller = self.machines[name]
             healthy = frozenset(each.id for each in self.members if self._answers(teller, each))
             if self._can_tell(teller) and teller.data_id in healthy:
-                listed = [Listed(**vars(each)) for each in self.members]
+                listed = [each.listed for each in self.members]
                 return replace(nothing, teller=name, members=listed, healthy=healthy)
         return nothing
 
@@ -627,7 +632,9 @@ class Model:
             return self._fail(machine, "it would form a second cluster, or take another's place")
         if {each.peer_url for each in self.members} != told:
             return self._fail(machine, "it was told of other members than there are")
-        machine.data, machine.data_id = True, own.id
+        if own.has_run:
+            return self._fail(machine, "raft would panic: the log is lost that it has acknowledged")
+        machine.data, machine.data_id, own.has_run = True, own.id, True
         machine.ran_since = 0 if own.learner else machine.ran_since
         return None
 

@@ -358,11 +358,23 @@ def test_a_joiner_is_told_of_all_members_and_what_an_earlier_membership_left_is_
     model = Model.running()
     model.lose_data("c")
     log(model, GOAL, stop_after=2)
-    (call,) = act(model, GOAL).calls
+    (call,) = act(model, GOAL, Memory(added={"c"})).calls
     bootstrap = configuration(call, BOOTSTRAP)
     assert bootstrap["initial-cluster-state"] == "existing"
     assert bootstrap["initial-cluster"] == "a=https://10.0.0.1:2380,b=https://10.0.0.2:2380,c=https://10.0.0.3:2380"
     assert (call.spec["aside"], call.history) == ("yes", None)
+
+
+def test_a_joining_that_another_run_began_is_begun_anew_unless_the_learner_runs() -> None:
+    """It may have acknowledged what its empty data would not hold, which stops raft."""
+    model = Model.running()
+    model.lose_data("c")
+    log(model, GOAL, stop_after=2)
+    assert log(model, GOAL)[2:5] == [
+        "a: ending the joining of c that was cut short",
+        "a: adding c as a learner",
+        "c: joining as a learner",
+    ]
 
 
 def test_a_member_that_was_removed_behind_our_back_joins_anew_and_its_data_are_kept() -> None:
@@ -501,7 +513,7 @@ def test_changes_of_the_membership_are_bounded_in_time() -> None:
         model.add_machine(name, usual_address(name), GOAL.version)
     memory = Memory()
     for goal in (FIVE, replace(GOAL, names=("a", "b", "c"))):
-        while isinstance(decided := decide(model, goal), Act):
+        while isinstance(decided := decide(model, goal, memory), Act):
             for call in decided.calls:
                 if call.step == "membership":
                     bounded.append(call.spec["do"])
@@ -754,7 +766,7 @@ def test_a_member_that_joins_in_the_middle_of_an_upgrade_runs_what_the_others_ru
     model.machines["c"].versions.add("3.5.35")
     model.machines["c"].token = "the-token"
     model.run(goal, stop_after=2)
-    (call,) = act(model, goal).calls
+    (call,) = act(model, goal, Memory(added={"c"})).calls
     assert (call.member, call.spec["version"]) == ("c", "3.5.35")
 
 
