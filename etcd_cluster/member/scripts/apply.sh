@@ -99,8 +99,8 @@ listens_or_fail() {
 
 # It follows or leads, and has applied all that the cluster had when this step began.
 serves_or_fail() {
-  if metrics && [[ $(metric etcd_server_has_leader) == 1 ]] &&
-    awk -v applied="$(metric etcd_server_proposals_applied_total)" -v asked="${spec[index]:-0}" 'BEGIN { exit !(applied + 0 >= asked + 0) }'; then
+  if metrics && [[ ${measured[server_has_leader]} == 1 ]] &&
+    awk -v applied="${measured[server_proposals_applied_total]}" -v asked="${spec[index]:-0}" 'BEGIN { exit !(applied + 0 >= asked + 0) }'; then
     return 0
   fi
   service_failed && fail_with_log "etcd does not run"

@@ -48,7 +48,7 @@ wait_until() {
   shift
   until "$@"; do
     ((SECONDS < deadline)) || return 1
-    sleep 0.1
+    sleep 0.05
   done
 }
 
@@ -100,19 +100,22 @@ own_client_url() {
   echo "$scheme://127.0.0.1:${address##*:}"
 }
 
-# metric NAME: a value that the member measures, from what `metrics` printed to $measured; a label's value where there is one.
-metric() { sed -n "s/^$1{[a-z_]*=\"\([^\"]*\)\"} 1\$/\1/p; s/^$1 \(.*\)/\1/p" <<<"$measured"; }
-
-# What the member measures of itself: without TLS, on loopback, and without a write, which a look at /health is on 3.4.
+# What the member measures of itself, into `measured`: name, without its "etcd_", -> value; a label's value where there is
+# one. Without TLS, on loopback, and without a write, which a look at /health is on 3.4.
 metrics() {
-  local port
+  local port name value
+  declare -gA measured=()
   port=$(sed -n 's/^listen-metrics-urls: .*:\([0-9]*\)$/\1/p' "$configuration_path/etcd.yaml" 2>/dev/null)
   [[ -n $port ]] || return 1
-  measured=$( (
-    exec 3<>"/dev/tcp/127.0.0.1/$port" || exit 1
+  while read -r name value; do
+    if [[ $name =~ ^([a-z_]+)\{[a-z_]+=\"(.*)\"\}$ ]]; then name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}; fi
+    measured[${name#etcd_}]=$value
+  done < <(
+    exec 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$port" || exit
     printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
     timeout 3 grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in_bytes)[{ ]' <&3
-  ) 2>/dev/null)
+  )
+  [[ -n ${measured[server_has_leader]:-} ]]
 }
 
 # marker_field NAME: from the marker beside the data; nothing where there is no marker.
@@ -143,16 +146,17 @@ listening() {
     /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }
 
-# The folder of the program that runs, which may not be the one that would be started.
+# running_programs [PID]: the folder of the program that runs, which may not be the one that would be started.
 running_programs() {
-  local pid
-  pid=$(service_pid)
-  [[ -z $pid ]] || dirname "$(readlink "/proc/$pid/exe" | sed 's/ (deleted)$//')"
+  local pid=${1-$(service_pid)} program
+  [[ -n $pid ]] && program=$(readlink "/proc/$pid/exe") || return 0
+  echo "${program%/*}"
 }
 
 # The index of the newest snapshot that etcd made of its log, in decimal; files are called TERM-INDEX.snap.
 newest_snapshot() {
-  local newest
-  newest=$(find "$data_path/member/snap" -name '*-*.snap' -printf '%f\n' 2>/dev/null | sort | tail -n 1)
-  [[ -z $newest ]] || echo "$((16#$(echo "${newest%.snap}" | cut -d - -f 2)))"
+  local file newest=''
+  for file in "$data_path"/member/snap/*-*.snap; do newest=${file##*-}; done
+  newest=${newest%.snap}
+  [[ ! $newest =~ ^[0-9a-f]+$ ]] || echo "$((16#$newest))"
 }

@@ -35,6 +35,6 @@ is_done() {
     promote) grep -q "^${spec[id]}, .*, false\$" <<<"$members" ;;
     remove) ! grep -q "^${spec[id]}, " <<<"$members" ;;
     update) grep -q "^${spec[id]}, .*, ${spec[url]}, " <<<"$members" ;;
-    lead) metrics && [[ $(metric etcd_server_is_leader) == 0 ]] ;;
+    lead) metrics && [[ ${measured[server_is_leader]} == 0 ]] ;;
   esac
 }

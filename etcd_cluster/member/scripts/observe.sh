@@ -3,17 +3,16 @@
 # contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (tell=yes: any does).
 # shellcheck disable=SC2154
 observe() {
+  local programs
   read_spec "$@"
   [[ -z ${spec[claim]:-} ]] || claim "${spec[claim]}"
   fact machine "$(machine_identity)"
   fact token "$(data_token)"
   has_data && fact data yes
   fact versions "$(installed_versions)"
-  fact programs "$(version_of "$(readlink "$binaries_path")")"
-  fact running "$(version_of "$(running_programs)")"
-  fact pid "$(service_pid)"
-  service_failed && fact failed yes
-  service_on_boot && fact on_boot yes
+  programs=$(readlink "$binaries_path") && fact programs "$(version_of "$programs")"
+  service_facts # sets $pid
+  fact running "$(version_of "$(running_programs "$pid")")"
   [[ -e $state_path/pending ]] && fact pending yes
   fact snapshot "$(newest_snapshot)"
   [[ ! -f $volume_path/history ]] || sed 's/^/history_/' "$volume_path/history"
@@ -21,12 +20,13 @@ observe() {
   observe_files
   observe_etcd
   [[ ${spec[disk]:-} != yes ]] || observe_disk
-  fact clock "$(date +%s)"
+  printf 'clock=%(%s)T\n' -1
 }
 
 fact() { [[ -z $2 ]] || printf '%s=%s\n' "$1" "$2"; }
 
-version_of() { [[ ! -x $1/etcd || ! -x $1/etcdctl ]] || basename "$1"; }
+# version_of FOLDER: of the programs in it; nothing where they are not whole.
+version_of() { [[ ! -x $1/etcd || ! -x $1/etcdctl ]] || echo "${1##*/}"; }
 
 installed_versions() {
   local folder
@@ -35,7 +35,7 @@ installed_versions() {
 
 observe_system() {
   local device mounted
-  id -u etcd >/dev/null 2>&1 || fact lacks "user etcd"
+  getent passwd etcd >/dev/null || fact lacks "user etcd"
   [[ -n ${spec[device]:-} ]] || return 0
   if ! mounted=$(findmnt -rno SOURCE --mountpoint "$volume_path"); then
     fact lacks "the data disk at $volume_path"
@@ -52,26 +52,30 @@ observe_disk() {
   [[ ! -d $volume_path ]] || df -Pk "$volume_path" | awk 'END { printf "disk_bytes=%.0f\ndisk_free_bytes=%.0f\n", $2 * 1024, $4 * 1024 }'
 }
 
-# Those that etcd-cluster writes, where they are: mode, owner, sum or content.
+# Those that etcd-cluster writes, where they are: mode, owner, content; of a private key, its sum.
 observe_files() {
-  local path
-  for path in "$configuration_path"/{etcd,bootstrap}.yaml "$pki_path"/{ca,server,peer}.crt ${unit_path:+"$unit_path" /etc/profile.d/etcd.sh}; do
-    [[ ! -f $path ]] || fact "file:$path" "$(stat -c '%a %U' "$path") $(base64 -w 0 "$path")"
+  local mode user path found=()
+  for path in "$configuration_path"/{etcd,bootstrap}.yaml "$pki_path"/{ca,server,peer}.crt "$pki_path"/{server,peer}.key ${unit_path:+"$unit_path" /etc/profile.d/etcd.sh}; do
+    [[ ! -f $path ]] || found+=("$path")
   done
-  for path in "$pki_path"/{server,peer}.key; do
-    [[ ! -f $path ]] || fact "key:$path" "$(stat -c '%a %U' "$path") $(sha256sum "$path" | cut -d ' ' -f 1)"
-  done
+  ((${#found[@]} > 0)) || return 0
+  while read -r mode user path; do
+    case $path in
+      *.key) printf 'key:%s=%s %s %s\n' "$path" "$mode" "$user" "$(sha256sum "$path" | cut -d ' ' -f 1)" ;;
+      *) printf 'file:%s=%s %s %s\n' "$path" "$mode" "$user" "$(base64 -w 0 "$path")" ;;
+    esac
+  done < <(stat -c '%a %U %n' "${found[@]}")
 }
 
 observe_etcd() {
   local name
-  [[ -n $(service_pid) ]] && metrics || return 0
+  [[ -n $pid ]] && metrics || return 0
   for name in id is_leader is_learner has_leader version proposals_applied_total proposals_committed_total; do
-    fact "$name" "$(metric "etcd_server_$name")"
+    fact "$name" "${measured[server_$name]:-}"
   done
-  fact cluster_version "$(metric etcd_cluster_version)"
-  fact database_bytes "$(metric etcd_mvcc_db_total_size_in_bytes)"
-  [[ $(metric etcd_server_is_leader) == 1 || ${spec[tell]:-} == yes ]] || return 0
+  fact cluster_version "${measured[cluster_version]:-}"
+  fact database_bytes "${measured[mvcc_db_total_size_in_bytes]:-}"
+  [[ ${measured[server_is_leader]} == 1 || ${spec[tell]:-} == yes ]] || return 0
   # shellcheck disable=SC2034  # for etcdctl_at
   patience=8 answer_within=2s
   fact members "$(etcdctl_at "$(own_client_url)" member list --write-out json 2>/dev/null | base64 -w 0)"

@@ -45,5 +45,8 @@ service_failed() { [[ -z $(service_pid) ]]; }
 
 service_log() { tail -n "$1" "$log_path" 2>/dev/null || true; }
 
-# Nothing starts it on boot.
-service_on_boot() { false; }
+# What observation tells of the process, and $pid: empty where none runs. Nothing starts it on boot.
+service_facts() {
+  pid=$(service_pid)
+  if [[ -n $pid ]]; then fact pid "$pid"; else fact failed yes; fi
+}

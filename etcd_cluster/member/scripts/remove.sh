@@ -24,4 +24,4 @@ remove() {
 }
 
 # No answer is yes, and so is a cluster of one: there is nothing to wait for.
-follows() { ! metrics || [[ $(metric etcd_server_is_leader) != 1 ]]; }
+follows() { ! metrics || [[ ${measured[server_is_leader]} != 1 ]]; }

@@ -23,10 +23,17 @@ service_start() {
 service_stop() { systemctl stop etcd.service 2>/dev/null || [[ -z $(service_pid) ]]; }
 
 # Gave up, or keeps dying: waiting longer is no use.
-service_failed() {
+service_failed() { is_failure "$(systemctl show --property ActiveState,NRestarts etcd.service)"; }
+is_failure() { [[ $1 == *ActiveState=failed* ]] || { [[ $1 =~ NRestarts=([0-9]+) ]] && ((BASH_REMATCH[1] > 2)); }; }
+
+# What observation tells of the service, at one question to systemd, and $pid: empty where none runs.
+service_facts() {
   local state
-  state=$(systemctl show --property ActiveState,NRestarts etcd.service)
-  [[ $state == *ActiveState=failed* ]] || { [[ $state =~ NRestarts=([0-9]+) ]] && ((BASH_REMATCH[1] > 2)); }
+  state=$(systemctl show --property ActiveState,NRestarts,MainPID,UnitFileState etcd.service)
+  if [[ $state =~ MainPID=([1-9][0-9]*) ]]; then pid=${BASH_REMATCH[1]}; else pid=''; fi
+  fact pid "$pid"
+  if is_failure "$state"; then fact failed yes; fi
+  if [[ $state == *UnitFileState=enabled* ]]; then fact on_boot yes; fi
 }
 
 service_log() { journalctl --unit etcd.service --no-pager --output cat --lines "$1" 2>/dev/null || true; }
@@ -44,5 +51,3 @@ unit_loaded() {
   state=$(systemctl show --property LoadState,NeedDaemonReload "$1")
   [[ $state == *LoadState=loaded* && $state == *NeedDaemonReload=no* ]]
 }
-
-service_on_boot() { systemctl is-enabled --quiet etcd.service 2>/dev/null; }
