@@ -126,7 +126,7 @@ def current_reports(
     refused here and whose causes were mended since. Empty where no OpenSSH client is installed to ask with."""
     if not preflights or (connections and shutil.which("ssh") is None):
         return {}
-    with OpenSsh() as ssh, ThreadPoolExecutor(len(preflights)) as threads:
+    with OpenSsh.for_one_task() as ssh, ThreadPoolExecutor(len(preflights)) as threads:
 
         def report(name: str) -> Mapping[str, Any]:
             command, script = preflights[name]["command"], preflights[name]["script"]

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -326,6 +326,18 @@ class _Stream:
 class OpenSsh:
     """A context manager that runs commands over SSH, and closes every connection and removes every key at its end."""
 
+    _kept: ClassVar[OpenSsh | None] = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def for_one_task(cls) -> Generator[OpenSsh]:
+        """The connections that this process keeps (`keep`); else new ones, which end with the context."""
+        if cls._kept is not None:
+            yield cls._kept
+            return
+        with cls() as opened:
+            yield opened
+
     def __init__(self, processes: ChildProcesses | None = None) -> None:
         _sweep()
         self._processes = processes or ChildProcesses()
@@ -376,8 +388,15 @@ class OpenSsh:
             )
         return completed
 
+    def keep(self) -> OpenSsh:
+        """From now on, until it is closed, every task in this process shares these connections."""
+        OpenSsh._kept = self
+        return self
+
     def close(self) -> None:
         """Ends all connections and removes all keys. Safe to call twice."""
+        if OpenSsh._kept is self:
+            OpenSsh._kept = None
         with self._lock:
             targets, self._targets = list(self._targets.values()), {}
             directory, self._directory = self._directory, None

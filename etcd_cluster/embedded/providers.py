@@ -17,7 +17,7 @@ class Providers:
 
     def __init__(self, project: str, config: Mapping[str, str]) -> None:
         self.processes = ChildProcesses()
-        self._ssh = OpenSsh(self.processes)
+        self._ssh = OpenSsh(self.processes).keep()
         self._by_type: dict[str, Provider] = {
             "command:local:Command": LocalCommand(self.processes),
             "command:remote:Command": RemoteCommand(self._ssh),

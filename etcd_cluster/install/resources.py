@@ -106,7 +106,7 @@ class DeliveredBinariesProvider(_Provider):
         return UpdateResult(self._deliver(_news))
 
     def _deliver(self, props: dict[str, Any]) -> dict[str, Any]:
-        with OpenSsh() as ssh:
+        with OpenSsh.for_one_task() as ssh:
             host = Destination(ssh, parse_connection(props["connection"]))
             architecture = host.inspect()
             tarball = self._tarball(props, architecture)

@@ -57,13 +57,12 @@ class MemberMachines:
         self._gone: dict[str, SshUnreachableError] = {}
         self._connections = {name: parse_connection(each) for name, each in connections.items()}
         self._processes = ChildProcesses()
-        self._ssh = OpenSsh(self._processes)
         self._context = ExitStack()
         if self._connections and shutil.which("ssh") is None:
             raise RefusedError("there is no `ssh` program here to reach the hosts with; install an OpenSSH client")
 
     def __enter__(self) -> MemberMachines:
-        self._context.enter_context(self._ssh)
+        self._ssh = self._context.enter_context(OpenSsh.for_one_task())
         return self
 
     def __exit__(

@@ -334,6 +334,20 @@ def test_the_users_own_ssh_configuration_is_not_read(
     assert ssh.run(node, "true").returncode == 0
 
 
+def test_tasks_share_connections_that_are_kept_and_leave_them_open(node: Connection) -> None:
+    with OpenSsh().keep() as kept:
+        with OpenSsh.for_one_task() as ssh:
+            assert ssh is kept
+            ssh.run(node, "true")
+        assert kept._target(node).is_up()
+    with OpenSsh.for_one_task() as ssh:
+        assert ssh is not kept
+        target = ssh._target(node)
+        ssh.run(node, "true")
+        assert target.is_up()
+    assert not target.is_up()
+
+
 def test_after_a_stop_what_runs_ends_and_nothing_starts(node: Connection) -> None:
     processes = ChildProcesses()
     with OpenSsh(processes) as ssh:

@@ -20,7 +20,7 @@ prepare() {
 
 # Unpacking programs beside a member that serves must not hold up its writes.
 give_way() {
-  renice -n 19 -p "$$" >/dev/null 2>&1 || true
+  chrt --idle --pid 0 "$$" 2>/dev/null || renice -n 19 -p "$$" >/dev/null 2>&1 || true
   ionice -c 3 -p "$$" 2>/dev/null || true
 }
 
