@@ -24,7 +24,7 @@ from etcd_cluster.openssh import (
     parse_connection,
 )
 from etcd_cluster.rollout.observed import Host, Observation, combine, parse_host
-from etcd_cluster.rollout.plan import RefusedError
+from etcd_cluster.rollout.plan.acts import RefusedError
 from etcd_cluster.rollout.wanted import WantedMember
 
 OBSERVATION_SECONDS = 60

@@ -33,7 +33,8 @@ from etcd_cluster.openssh import CommandTimeoutError, SshError
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
 from etcd_cluster.rollout.observed import Observation
-from etcd_cluster.rollout.plan import Act, Call, Memory, RefusedError, Wait, differences, next_act
+from etcd_cluster.rollout.plan import differences, next_act
+from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError, Wait
 from etcd_cluster.rollout.wanted import Wanted, WantedMember
 
 Properties = dict[str, Any]

@@ -25,7 +25,8 @@ from etcd_cluster.member.render import Leaf, PeerSecurity, Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import History, Host, Listed, Live, Observation, SeenFile
-from etcd_cluster.rollout.plan import Act, Call, Memory, RefusedError, Wait, next_act
+from etcd_cluster.rollout.plan import next_act
+from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError, Wait
 from etcd_cluster.rollout.resource import MOST_REPETITIONS
 from etcd_cluster.rollout.wanted import UNIT_PATH, File, Wanted, WantedMember, series
 from etcd_cluster.versions import Version

@@ -14,7 +14,8 @@ import yaml
 
 from etcd_cluster.member.render import PeerSecurity, Security
 from etcd_cluster.rollout.observed import FOUNDING, History
-from etcd_cluster.rollout.plan import (
+from etcd_cluster.rollout.plan import differences, next_act
+from etcd_cluster.rollout.plan.acts import (
     CHANGE_SECONDS,
     HEALTH_SECONDS,
     SYNC_SECONDS,
@@ -23,8 +24,6 @@ from etcd_cluster.rollout.plan import (
     Memory,
     RefusedError,
     Wait,
-    differences,
-    next_act,
 )
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
 from tests.unit.rollout_model import BOOTSTRAP, CA, CONFIGURATION, PEER, SERVER_KEY, Goal, Model, usual_address

@@ -19,7 +19,7 @@ from etcd_cluster.openssh import CommandTimeoutError, SshUnreachableError
 from etcd_cluster.rollout import changes, resource
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import History, Observation
-from etcd_cluster.rollout.plan import Act, Call, Memory, RefusedError
+from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError
 from etcd_cluster.rollout.resource import INPUTS, RolloutProvider
 from etcd_cluster.rollout.wanted import File, Wanted, WantedMember
 from tests.unit.rollout_model import CONFIGURATION, Goal, Model, usual_address

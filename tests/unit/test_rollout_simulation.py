@@ -19,9 +19,10 @@ import yaml
 from etcd_cluster.member import render
 from etcd_cluster.member.render import Security
 from etcd_cluster.pki import x509
-from etcd_cluster.rollout import changes, observed, plan
+from etcd_cluster.rollout import changes, observed
 from etcd_cluster.rollout.machines import StepFailedError
-from etcd_cluster.rollout.plan import Memory, RefusedError, differences, next_act
+from etcd_cluster.rollout.plan import differences, next_act
+from etcd_cluster.rollout.plan.acts import Memory, RefusedError
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
 from etcd_cluster.versions import change_refusal
 from tests.unit.rollout_model import AUTHORITIES, CA, CONFIGURATION, LAYOUT, PEER, SERVER, Goal, Machine, Model
@@ -46,9 +47,9 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(render, "etcd_configuration", configuration)
     monkeypatch.setattr(observed.yaml, "safe_load", lru_cache(5000)(yaml.safe_load))
-    monkeypatch.setattr(plan.x509, "split_bundle", lru_cache(5000)(x509.split_bundle))
-    monkeypatch.setattr(plan.x509, "signed_by", lru_cache(5000)(x509.signed_by))
-    monkeypatch.setattr(plan.x509, "covers_host", lru_cache(5000)(x509.covers_host))
+    monkeypatch.setattr(x509, "split_bundle", lru_cache(5000)(x509.split_bundle))
+    monkeypatch.setattr(x509, "signed_by", lru_cache(5000)(x509.signed_by))
+    monkeypatch.setattr(x509, "covers_host", lru_cache(5000)(x509.covers_host))
 
 
 @cache

@@ -1,0 +1,81 @@
+"""What a plan is made of: acts, waits, refusals, and what one run remembers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.rollout.observed import History
+from etcd_cluster.rollout.wanted import File
+
+MEMBER_SECONDS = 180
+"""How long a member may take from its start until it serves and has caught up; a large database takes its time."""
+CHANGE_SECONDS = 60
+"""For a change of the membership; etcd refuses one for 5 s after the one before."""
+SYNC_SECONDS = 900
+"""For a learner to get all data."""
+LEADER_SECONDS = 30
+HEALTH_SECONDS = 120
+
+
+class RefusedError(EtcdClusterError):
+    """The cluster cannot be brought to what is asked from here. Says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One script to run on one member's machine. spec: its line. files, history: what it is to write there."""
+
+    member: str
+    step: str
+    spec: Mapping[str, str]
+    files: Sequence[File] = ()
+    history: History | None = None
+
+
+@dataclass(frozen=True)
+class Act:
+    """What to do next: calls, all at once; then look again. why: one line for people, without the members' names."""
+
+    why: str
+    calls: Sequence[Call]
+
+    @property
+    def text(self) -> str:
+        return f"{', '.join(call.member for call in self.calls)}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do but look again. problem: what is said if it has not passed after that long, about `member`."""
+
+    problem: str
+    seconds: int
+    member: str | None = None
+
+
+@dataclass
+class Memory:
+    """What one run knows that machines do not tell. run: its id. added: members that it has added to the list. waited:
+    problem -> seconds so far. v2store: member -> answer."""
+
+    forming: bool = False
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
+    waited: dict[str, float] = field(default_factory=dict[str, float])
+    prepared: set[str] = field(default_factory=set[str])
+    added: set[str] = field(default_factory=set[str])
+    snapshot_taken: bool = False
+    v2store: dict[str, str] = field(default_factory=dict[str, str])
+
+    def note(self, call: Call, printed: str, *, index: int) -> None:
+        """Takes in what a call did."""
+        if call.step == "prepare":
+            self.prepared.add(call.member)
+        elif call.step == "membership" and call.spec["do"] == "add":
+            self.added.add(call.spec["name"])
+        elif call.step == "snapshot":
+            self.snapshot_taken = True
+        elif call.step == "v2store":
+            self.v2store[call.member] = f"log {index}" if printed.strip() == "log" else printed.strip()

@@ -1,0 +1,144 @@
+"""Who belongs to the cluster: members whose data are gone, that leave, and that join."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from etcd_cluster.member.render import Security
+from etcd_cluster.rollout.observed import Host, Listed
+from etcd_cluster.rollout.plan import starting, trust, turns
+from etcd_cluster.rollout.plan.acts import SYNC_SECONDS, Act, Call, RefusedError, Wait
+from etcd_cluster.rollout.plan.situation import Situation
+
+
+def go_on(now: Situation) -> Act | Wait | None:
+    """One change at a time: what is dead leaves, and what has begun to join goes on. What else is to leave or join
+    has to wait until every voter is healthy: see `change`."""
+    return _remove_lost(now) or _remove_strangers_that_are_down(now) or _go_on_joining(now)
+
+
+def _remove_lost(now: Situation) -> Act | None:
+    """A member whose data are gone. Preconditions: the others hold a quorum (there is a leader that answers)."""
+    for name, host in now.hosts.items():
+        listed = now.listed(name)
+        if listed is None:
+            continue
+        if listed.learner and not listed.started and not host.pid:
+            if name in now.memory.added:
+                continue  # about to be started
+            # By another run: it may have run since, and then it must not start anew from nothing.
+            return turns.change_members(
+                now, "remove", listed, f"ending the joining of {name} that was cut short", id=listed.id
+            )
+        if _is_its_data(host, listed):
+            continue
+        if not host.data and not listed.started and now.memory.forming and starting.may_form(now, name):
+            continue  # about to be started
+        return turns.change_members(
+            now, "remove", listed, f"removing the old membership of {name}, whose data are gone", id=listed.id
+        )
+    return None
+
+
+def _is_its_data(host: Host, listed: Listed) -> bool:
+    known = host.live.id if host.live else host.history.id
+    return host.data and known in ("", listed.id)
+
+
+def _remove_strangers_that_are_down(now: Situation) -> Act | None:
+    for member in now.strangers():
+        if member.id not in now.seen.healthy:
+            who = member.name or member.peer_url
+            return turns.change_members(now, "remove", member, f"removing {who}, which does not answer", id=member.id)
+    return None
+
+
+def _go_on_joining(now: Situation) -> Act | Wait | None:
+    """A learner that is there already: started, then promoted, before anything else."""
+    for name, host in now.hosts.items():
+        listed = now.listed(name)
+        if listed is None or not listed.learner:
+            continue
+        if not host.pid:
+            if not _may_join(now):
+                continue
+            told = turns.tell_peer_url(now, name, turns.version_of_others(now, name), _join_security(now, name))
+            return told or Act("joining as a learner", [_join_call(now, name)])
+        return turns.change_members(
+            now, "promote", listed, f"promoting {name}, once it has all data", id=listed.id, timeout=str(SYNC_SECONDS)
+        )
+    return None
+
+
+def _may_join(now: Situation) -> bool:
+    """Not before the others trust the certificates that it brings: see security.py. Those that are to leave get no
+    new trust."""
+    if not now.wanted.tls:
+        return True
+    for name, host in now.seen.hosts.items():
+        is_stranger = name not in now.hosts and host.pid and host.security not in (None, Security.of(False))
+        if is_stranger and not set(now.wanted.issuers) <= set(trust.active_trust(now, name)):
+            raise RefusedError(
+                f"{name} is to leave, but does not trust the certificates of those that are to join; put it back "
+                "into the stack, run `pulumi up`, then take it out"
+            )
+    return trust.all_trust_new_leaves(now)
+
+
+def _join_security(now: Situation, name: str) -> Security:
+    """As the least advanced of the others speaks. Without certificates, in plaintext: then they have to, too."""
+    if now.wanted.tls:
+        return trust.least_security(now)
+    if any(member.peer_url.startswith("https:") for member in now.seen.voters):
+        raise RefusedError(
+            f"{name} cannot join: the others still speak TLS, and with tls: false it gets no certificates. Set tls "
+            "back to true, run `pulumi up`, then set it to false"
+        )
+    return now.wanted.security
+
+
+def _join_call(now: Situation, name: str) -> Call:
+    """Starts a learner. It runs what the others run."""
+    wanted, version = now.wanted, turns.version_of_others(now, name)
+    security = _join_security(now, name)
+    spec = now.spec(name, version, security)
+    peer_urls = {member.name: member.peer_url for member in now.seen.members if member.name}
+    return Call(
+        name,
+        "apply",
+        {**turns.apply_line(now, name, "start", version, "listening", "joining as a learner"), "aside": "yes"},
+        [
+            *wanted.leaf_files(name),
+            *wanted.other_files(name, spec),
+            wanted.bootstrap_file(name, spec, "existing", {**peer_urls, name: spec.peer_url}),
+            *wanted.start_files(name, spec, trust.joint_trust(now)),
+        ],
+    )
+
+
+def change(now: Situation) -> Act | Wait | None:
+    """One leaves, or one joins. Preconditions: every voter is healthy, nobody is joining."""
+    strangers = now.strangers()
+    missing = [name for name in now.wanted.members if now.listed(name) is None]
+    if not strangers and not missing:
+        return None
+    waiting = turns.await_voters(now, "the membership is not changed while")
+    if waiting:
+        return waiting
+    is_full = len(now.seen.members) >= len(now.wanted.members) and bool(now.voting())
+    if strangers and (is_full or not missing):
+        return _remove_stranger(now, strangers)
+    if not _may_join(now):
+        return None
+    name = missing[0]
+    url = now.spec(name, turns.version_of_others(now, name), _join_security(now, name)).peer_url
+    return turns.change_members(now, "add", None, f"adding {name} as a learner", name=name, url=url)
+
+
+def _remove_stranger(now: Situation, strangers: Sequence[Listed]) -> Act:
+    """Followers first. One that leads hands over to a member that stays."""
+    leader = now.leader_id()
+    followers = [member for member in strangers if member.id != leader]
+    if followers:
+        return turns.change_members(now, "remove", followers[0], f"removing {followers[0].name}", id=followers[0].id)
+    return turns.hand_over(now, {member.id for member in strangers})

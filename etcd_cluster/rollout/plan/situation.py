@@ -1,0 +1,83 @@
+"""One look at a cluster beside what it should be, and what follows from the two. Decides nothing."""
+
+from __future__ import annotations
+
+from etcd_cluster.member.render import MemberSpec, Security
+from etcd_cluster.rollout.observed import FOUNDING, History, Host, Listed, Observation
+from etcd_cluster.rollout.plan.acts import Memory
+from etcd_cluster.rollout.wanted import File, Wanted, series
+
+
+class Situation:
+    """wanted: what the cluster should be. seen: what was seen. memory: what this run knows besides. hosts: member
+    name -> machine, of the wanted ones that could be asked."""
+
+    def __init__(self, wanted: Wanted, seen: Observation, memory: Memory) -> None:
+        self.wanted = wanted
+        self.seen = seen
+        self.memory = memory
+        self.hosts = {name: seen.hosts[name] for name in wanted.members if name in seen.hosts}
+
+    def listed(self, name: str) -> Listed | None:
+        """A member of the list that is meant to be `name`: one that has not started yet is known by its address."""
+        found = self.seen.of(name)
+        if found is not None:
+            return found
+        host = self.address(name)
+        unnamed = [member for member in self.seen.members if not member.name]
+        return next((member for member in unnamed if member.peer_url.partition("://")[2] == host), None)
+
+    def voting(self) -> list[str]:
+        """Those of the wanted members that are voters."""
+        return [name for name in self.hosts if (listed := self.listed(name)) and not listed.learner]
+
+    def address(self, name: str) -> str:
+        """Of its peer port, with or without TLS."""
+        return self.wanted.members[name].member.peer_url(tls=True).partition("://")[2]
+
+    def strangers(self) -> list[Listed]:
+        """Members of the list that are to leave."""
+        ours = {listed.id for name in self.wanted.members if (listed := self.listed(name))}
+        return [member for member in self.seen.members if member.id not in ours]
+
+    def was_removed(self, name: str) -> bool:
+        """The data are those of a membership that the cluster has ended."""
+        known = self.seen.hosts[name].history.id
+        if self.seen.teller is None:
+            return False
+        if known:
+            return known not in {member.id for member in self.seen.members}
+        listed = self.listed(name) if name in self.hosts else self.seen.of(name)
+        return listed is None or (listed.learner and not listed.started)
+
+    def following(self) -> list[str]:
+        """Members that have a leader, by what they say themselves."""
+        return [name for name, host in self.hosts.items() if host.live and host.live.has_leader]
+
+    def leader_id(self) -> str:
+        """ "" where its machine cannot be asked."""
+        leader = self.seen.leader
+        live = self.seen.hosts[leader].live if leader else None
+        return live.id if live else ""
+
+    def spec(self, name: str, version: str, security: Security, **overrides: object) -> MemberSpec:
+        return self.wanted.spec(name, security, version, **overrides)
+
+    @staticmethod
+    def content(host: Host, file: File) -> str | None:
+        """What that file holds on a machine; None where there is none."""
+        seen = host.files.get(file.path)
+        return seen.content if seen else None
+
+    def recorded(self, name: str) -> History:
+        """The history of a member that is as it should be."""
+        host, listed = self.hosts[name], self.seen.of(name)
+        history, ids, index = host.history, self.seen.member_ids, self.seen.index
+        running = series(host.running)
+        return History(
+            series=running,
+            series_index=history.series_index if history.series == running else index,
+            members=ids,
+            members_index=history.members_index if history.members in (FOUNDING, ids) else index,
+            id=listed.id if listed else "",
+        )

@@ -1,0 +1,152 @@
+"""What needs no restart: the machines below the members, files, certificates; and how a member differs, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from etcd_cluster.rollout.plan import trust
+from etcd_cluster.rollout.plan.acts import Act, Call, RefusedError
+from etcd_cluster.rollout.plan.situation import Situation
+from etcd_cluster.rollout.wanted import File
+
+UNGROWN_BYTES = 64 * 1024**2
+"""A file system that is this much smaller than its device can grow."""
+MOST_MISSING = 3
+"""More are not named: the machine was emptied."""
+
+
+def prepare(now: Situation) -> Act | None:
+    """Machines that lack what only preparing brings. That starts and restarts nothing, so all at once."""
+    lacking = {name: lacks for name in now.hosts if (lacks := _lacks(now, name))}
+    again = sorted(lacking.keys() & now.memory.prepared)
+    if again:
+        name = again[0]
+        raise RefusedError(f"{name}: still lacks {', '.join(lacking[name])} after it was prepared; look at it")
+    if not lacking:
+        return None
+    members = now.wanted.members
+    return Act(
+        "preparing again, for " + ", ".join(sorted({each for lacks in lacking.values() for each in lacks})),
+        [Call(name, "prepare", {"line": members[name].prepare_line}) for name in lacking],
+    )
+
+
+def _lacks(now: Situation, name: str) -> list[str]:
+    host, lacks = now.hosts[name], list(now.hosts[name].lacks)
+    if now.wanted.version not in host.versions:
+        lacks.append(f"etcd {now.wanted.version}")
+    if host.filesystem_bytes and host.device_bytes > host.filesystem_bytes + UNGROWN_BYTES:
+        lacks.append("the size that its disk has grown to")
+    if not host.token:
+        lacks.append("the marker beside its data")
+    return lacks
+
+
+def mend_leaves(now: Situation) -> Act | None:
+    """Certificates and keys that etcd cannot use: it reads them for every handshake, so that nothing restarts and
+    the member is not healthy before. A valid one that is due for another is not among them: see security.py."""
+    why = "mending certificates, without a restart"
+    calls = [
+        Call(name, "apply", {"action": "files", "why": why}, files)
+        for name, host in now.hosts.items()
+        if host.data and trust.speaks_tls(now, name) and (files := _broken_leaves(now, name))
+    ]
+    return Act(why, calls) if calls else None
+
+
+def _broken_leaves(now: Situation, name: str) -> list[File]:
+    host, trusted = now.hosts[name], trust.active_trust(now, name)
+    unsettled, wanted = [file for file, _ in _unsettled(now, name)], now.wanted.leaf_files(name)
+    broken: list[File] = []
+    for key, certificate in zip(wanted[::2], wanted[1::2], strict=True):
+        seen = now.content(host, certificate) or ""
+        is_half = now.content(host, key) in (None, trust.as_seen(key))  # a kill came between the two
+        is_another = seen != certificate.content and trust.is_by_one_of(seen, trusted) and not is_half
+        if not is_another or _wrong_mode(now, name, key) or _wrong_mode(now, name, certificate):
+            broken += [file for file in (key, certificate) if file in unsettled]
+    return broken
+
+
+def settle(now: Situation) -> Act | None:
+    """Files of the wrong mode or owner, certificates, what starts on boot, and the history. Restarts nothing."""
+    why, calls = "putting files in place, without a restart", list[Call]()
+    for name, host in now.hosts.items():
+        files = [file for file, _ in _unsettled(now, name)]
+        history = now.recorded(name)
+        if files or history != host.history or _bootstrap_is_left(now, name):
+            changed = None if history == host.history else history
+            line = {"action": "files", **({"why": why} if files else {})}
+            calls.append(Call(name, "apply", line, files, changed))
+    return Act(why, calls) if calls else None
+
+
+def _bootstrap_is_left(now: Situation, name: str) -> bool:
+    return f"{now.wanted.members[name].layout.configuration}/bootstrap.yaml" in now.hosts[name].files
+
+
+def _all_files(now: Situation, name: str) -> list[File]:
+    spec = now.spec(name, now.wanted.version, now.wanted.security)
+    return [
+        *now.wanted.leaf_files(name),
+        *now.wanted.other_files(name, spec),
+        *now.wanted.start_files(name, spec, now.wanted.trusted),
+    ]
+
+
+def _unsettled(now: Situation, name: str) -> list[tuple[File, str]]:
+    """Files that are not as they should be, and how."""
+    host = now.hosts[name]
+    found: list[tuple[File, str]] = []
+    for file in _all_files(now, name):
+        seen = host.files.get(file.path)
+        if seen is None:
+            found.append((file, f"{file.path} is missing"))
+        elif seen.content != trust.as_seen(file):
+            found.append((file, f"{file.path} differs"))
+        elif wrong := _wrong_mode(now, name, file):
+            found.append((file, f"{file.path} is {wrong}"))
+        elif file.path.startswith("/etc/systemd/") and not host.on_boot:
+            found.append((file, "it does not start on boot"))
+    return found
+
+
+def _wrong_mode(now: Situation, name: str, file: File) -> str:
+    """What mode and owner it has, and should have; "" where they are right, or the file is missing."""
+    seen, systemd = (
+        now.hosts[name].files.get(file.path),
+        now.wanted.members[name].layout.supervisor == "systemd",
+    )
+    if seen is None:
+        return ""
+    owner = {"member": "etcd"}.get(file.owner, file.owner) if systemd else seen.owner
+    is_, should = f"{seen.mode} {seen.owner}", f"{file.mode} {owner}"
+    return "" if is_ == should else f"{is_}, not {should}"
+
+
+def differences(now: Situation, name: str) -> list[str]:
+    if name not in now.hosts:
+        return [now.seen.silent.get(name, "not asked")]
+    host, listed, version = now.hosts[name], now.seen.of(name), now.wanted.version
+    found = [f"lacks {each}" for each in _lacks(now, name)]
+    if not host.data:
+        found.append("has no data")
+    elif not host.pid:
+        found.append("does not run")
+    elif listed is None and now.seen.teller:
+        found.append("is no member of the cluster")
+    elif listed is not None and listed.learner:
+        found.append("is a learner")
+    elif now.seen.teller and not now.seen.is_healthy(name):
+        found.append("is not healthy")
+    if host.running and host.running != version:
+        found.append(f"runs {host.running}, not {version}")
+    if host.pending:
+        found.append("its files may be newer than its process")
+    return [*found, *_in_short([how for _, how in _unsettled(now, name)])]
+
+
+def _in_short(found: Sequence[str]) -> list[str]:
+    missing = [how for how in found if how.endswith(" is missing")]
+    if len(missing) <= MOST_MISSING:
+        return list(found)
+    return [f"{len(missing)} of its files are missing", *(how for how in found if how not in missing)]
