@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
+from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.certificates import issue_certificates
 from etcd_cluster.formation import Formation, machine_identity
 from etcd_cluster.install.provide import provide_binaries
+from etcd_cluster.machines.machine import Machine, Machines, RenewableMachines
 from etcd_cluster.member.commands import Command, MemberCommands
-from etcd_cluster.rollout import Rollout
+from etcd_cluster.rollout import Renewal, Rollout
 from etcd_cluster.rollout.inputs import authority_fingerprints, describe, wanted_inputs
-from etcd_cluster.settings import EtcdClusterArgs, validate
+from etcd_cluster.settings import EtcdClusterArgs, Settings, validate
 
 
 class EtcdCluster(pulumi.ComponentResource):
@@ -43,7 +46,7 @@ class EtcdCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         identity = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}"
 
-        machines = args.machines.provision(name, settings.names, settings.size, parent=self)
+        machines = self._machines(name, args.machines, settings)
         certificates = (
             issue_certificates(
                 name, machines, args.authority, child, settings.authority_rotation, settings.authority_overlap_hours
@@ -105,6 +108,19 @@ class EtcdCluster(pulumi.ComponentResource):
                 "version": self.version,
             }
         )
+
+    def _machines(self, name: str, machines: Machines, settings: Settings) -> Sequence[Machine]:
+        """One a member. Where one may be replaced, the others are asked first."""
+        if not isinstance(machines, RenewableMachines):
+            return machines.provision(name, settings.names, settings.size, parent=self)
+
+        def guard(
+            renew: str | None, connections: Mapping[str, ConnectionArgs], made_of: Mapping[str, pulumi.Input[Any]]
+        ) -> Renewal:
+            opts = pulumi.ResourceOptions(parent=self)
+            return Renewal(f"{name}-renewal", renew=renew, made_of=made_of, connections=connections, opts=opts)
+
+        return machines.provision(name, settings.names, settings.size, parent=self, guard=guard)
 
 
 def _once(health: Command, value: pulumi.Input[Any]) -> pulumi.Output[Any]:

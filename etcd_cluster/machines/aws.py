@@ -16,7 +16,7 @@ import pulumi
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.access import require_private
 from etcd_cluster.machines.extras import require_extra
-from etcd_cluster.machines.machine import Machine
+from etcd_cluster.machines.machine import Guard, Machine
 from etcd_cluster.machines.ssh import Bastion, require_bastion_login
 from etcd_cluster.machines.ssh_keys import public_half
 from etcd_cluster.sizes import Size
@@ -133,11 +133,13 @@ class AwsMachines:
             )
         require_extra("pulumi_aws", "aws")
 
-    def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+    def provision(
+        self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource, guard: Guard | None = None
+    ) -> Sequence[Machine]:
         require_extra("pulumi_aws", "aws")
         from etcd_cluster.machines.aws_resources import Provisioning
 
-        return Provisioning(self, cluster, size, parent).machines(names)
+        return Provisioning(self, cluster, size, parent).machines(names, guard)
 
     def instance_type_for(self, size: Size) -> str:
         return self.instance_type or size.aws.instance_type

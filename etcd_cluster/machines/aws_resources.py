@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
 import pulumi
 import pulumi_aws as aws
+from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.machines.aws import (
     GP3_BASE_IOPS,
@@ -17,8 +19,8 @@ from etcd_cluster.machines.aws import (
     architecture,
     require_subnets,
 )
-from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
-from etcd_cluster.machines.machine import Machine, Ports
+from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config, sha256_of
+from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.ssh import Ssh
 from etcd_cluster.machines.ssh_keys import SshKeyPair, public_half
 from etcd_cluster.sizes import Size
@@ -48,11 +50,13 @@ class Provisioning:
         self._volume_gib = given.volume_gib_for(size)
         self._subnet_ids = cast("pulumi.Output[Sequence[str]]", pulumi.Output.from_input(given.subnet_ids))
 
-    def machines(self, names: Sequence[str]) -> list[Machine]:
+    def machines(self, names: Sequence[str], guard: Guard | None) -> list[Machine]:
         group = self._security_group()
         image_id = self._image_id()
         login = self._login()
-        return [self._machine(name, index, group, image_id, login) for index, name in enumerate(names)]
+        places = {name: self._place(name, index, group, login) for index, name in enumerate(names)}
+        guarded = [self._guarded(guard, places, image_id)] if guard else []
+        return [self._machine(name, place, image_id, guarded) for name, place in places.items()]
 
     def _login(self) -> Login:
         given = self._given.private_key
@@ -62,9 +66,7 @@ class Provisioning:
         pair = SshKeyPair(f"{self._cluster}-ssh", self._opts())
         return {"private_key": pair.private_key, "public_key": pair.public_key}
 
-    def _machine(
-        self, name: str, index: int, group: aws.ec2.SecurityGroup, image_id: pulumi.Input[str], login: Login
-    ) -> Machine:
+    def _place(self, name: str, index: int, group: aws.ec2.SecurityGroup, login: Login) -> Place:
         host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
         interface = self._interface(name, index, group)
         volume = self._volume(name, interface)
@@ -73,15 +75,35 @@ class Provisioning:
             host_private_key=host_key.private_key,
             host_public_key=host_key.public_key,
         )
-        user_data: pulumi.Input[str] = keys.apply(lambda known: cloud_config(**known))
-        instance = self._instance(name, interface, volume, image_id, pulumi.Output.secret(user_data))
-        attachment = self._attachment(name, instance, volume)
         ssh = Ssh(user=OPERATOR, private_key=login["private_key"], bastion=self._given.bastion)
+        return Place(
+            interface=interface,
+            volume=volume,
+            user_data=pulumi.Output.secret(keys.apply(lambda known: cloud_config(**known))),
+            connection=ssh.connection(interface.private_ip, host_key.public_key),
+        )
+
+    def _guarded(self, guard: Guard, places: Mapping[str, Place], image_id: pulumi.Input[str]) -> pulumi.Resource:
+        given, renewed = self._given, places.get(self._given.renew or "")
+        made_of: Mapping[str, pulumi.Input[Any]] = {
+            "image": image_id,
+            "type": self._instance_type,
+            "userData": renewed.user_data.apply(sha256_of) if renewed else "",
+            "kmsKey": given.kms_key_id or "",
+        }
+        connections = {name: place.connection for name, place in places.items()}
+        return guard(given.renew, connections, made_of if renewed else {})
+
+    def _machine(
+        self, name: str, place: Place, image_id: pulumi.Input[str], guarded: Sequence[pulumi.Resource]
+    ) -> Machine:
+        instance = self._instance(name, place, image_id, guarded)
+        attachment = self._attachment(name, instance, place.volume)
         return Machine(
             name=name,
-            address=interface.private_ip,
-            connection=ssh.connection(interface.private_ip, host_key.public_key),
-            device=volume.id.apply(device),
+            address=place.interface.private_ip,
+            connection=place.connection,
+            device=place.volume.id.apply(device),
             first_boot=True,
             deleted_with=instance,
             depends_on=[instance, attachment],
@@ -122,19 +144,21 @@ class Provisioning:
     def _instance(
         self,
         name: str,
-        interface: aws.ec2.NetworkInterface,
-        volume: aws.ebs.Volume,
+        place: Place,
         image_id: pulumi.Input[str],
-        user_data: pulumi.Output[str],
+        guarded: Sequence[pulumi.Resource],
     ) -> aws.ec2.Instance:
-        """The machine. Only the member that is to be renewed gets another: any change of image, type or user data then
-        replaces it, which works for a dead machine too, and the Commands that prepare it follow."""
+        """The machine. Only the member that is to be renewed gets another, once the guard lets it: any change of image,
+        type or user data then replaces it, which works for a dead machine too, and the Commands that prepare it
+        follow."""
         renewed = self._given.renew == name
         return aws.ec2.Instance(
             f"{self._cluster}-{name}",
             ami=image_id,
             instance_type=self._instance_type,
-            primary_network_interface=aws.ec2.InstancePrimaryNetworkInterfaceArgs(network_interface_id=interface.id),
+            primary_network_interface=aws.ec2.InstancePrimaryNetworkInterfaceArgs(
+                network_interface_id=place.interface.id
+            ),
             root_block_device=aws.ec2.InstanceRootBlockDeviceArgs(
                 volume_type="gp3",
                 encrypted=True,
@@ -145,7 +169,7 @@ class Provisioning:
             metadata_options=aws.ec2.InstanceMetadataOptionsArgs(
                 http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
             ),
-            user_data=user_data,
+            user_data=place.user_data,
             ebs_optimized=True,
             disable_api_termination=self._given.deletion_protection,
             # Pulumi's own protection is `protect`; AWS's would otherwise stop the renewing of a member as well.
@@ -157,7 +181,7 @@ class Provisioning:
                 # Interface and volume belong to one instance at a time, so the old one goes first.
                 delete_before_replace=True,
                 # So that the volume, where it goes at all, goes after the machine that has it attached.
-                depends_on=[volume],
+                depends_on=[place.volume, *(guarded if renewed else ())],
                 protect=None if renewed else self._protect(),
             ),
         )
@@ -251,6 +275,16 @@ class Login(TypedDict):
 
     private_key: pulumi.Output[str]
     public_key: pulumi.Output[str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What outlives a member's machine, and what another one needs to take its place."""
+
+    interface: aws.ec2.NetworkInterface
+    volume: aws.ebs.Volume
+    user_data: pulumi.Output[str]
+    connection: ConnectionArgs
 
 
 class Source(TypedDict, total=False):

@@ -17,7 +17,7 @@ import pulumi
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.access import require_private
 from etcd_cluster.machines.extras import require_extra
-from etcd_cluster.machines.machine import Machine
+from etcd_cluster.machines.machine import Guard, Machine
 from etcd_cluster.machines.ssh import Bastion, require_bastion_login
 from etcd_cluster.machines.ssh_keys import public_half
 from etcd_cluster.sizes import Size
@@ -154,12 +154,14 @@ class GcpMachines:
             )
         require_extra("pulumi_gcp", "gcp")
 
-    def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+    def provision(
+        self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource, guard: Guard | None = None
+    ) -> Sequence[Machine]:
         _check_cluster_name(cluster)
         require_extra("pulumi_gcp", "gcp")
         from etcd_cluster.machines.gcp_resources import Provisioning
 
-        return Provisioning(self, cluster, size, parent).machines(names)
+        return Provisioning(self, cluster, size, parent).machines(names, guard)
 
     def machine_type_for(self, size: Size) -> str:
         return self.machine_type or size.gce.machine_type

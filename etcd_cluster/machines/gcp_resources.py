@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
+from pulumi_command.remote import ConnectionArgs
 from pulumi_gcp import compute
 
-from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
+from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config, sha256_of
 from etcd_cluster.machines.gcp import DEVICE, DISK_NAME, UBUNTU, GcpMachines, label, network_tag, region_of
-from etcd_cluster.machines.machine import Machine, Ports
+from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.ssh import Ssh
 from etcd_cluster.machines.ssh_keys import SshKeyPair, public_half
 from etcd_cluster.sizes import Size
@@ -35,10 +37,12 @@ class Provisioning:
         self._disk_gb = given.disk_gb_for(size)
         self._tag = network_tag(pulumi.get_project(), pulumi.get_stack(), cluster)
 
-    def machines(self, names: Sequence[str]) -> list[Machine]:
+    def machines(self, names: Sequence[str], guard: Guard | None) -> list[Machine]:
         self._firewall()
         private_key, public_key = self._login()
-        return [self._machine(name, index, private_key, public_key) for index, name in enumerate(names)]
+        places = {name: self._place(name, index, private_key, public_key) for index, name in enumerate(names)}
+        guarded = [self._guarded(guard, places)] if guard else []
+        return [self._machine(name, place, guarded) for name, place in places.items()]
 
     def _login(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
         """The private and the public key to log in with."""
@@ -48,17 +52,36 @@ class Provisioning:
         made = SshKeyPair(f"{self._cluster}-ssh", self._opts())
         return made.private_key, made.public_key
 
-    def _machine(self, name: str, index: int, private_key: pulumi.Input[str], public_key: pulumi.Input[str]) -> Machine:
+    def _place(self, name: str, index: int, private_key: pulumi.Input[str], public_key: pulumi.Input[str]) -> Place:
         zone = self._given.zones[index % len(self._given.zones)]
         host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
         address = self._address(name, zone)
-        disk = self._disk(name, zone)
-        instance = self._instance(name, zone, address, disk, _user_data(public_key, host_key))
         ssh = Ssh(user=OPERATOR, private_key=private_key, bastion=self._given.bastion)
+        return Place(
+            zone=zone,
+            address=address,
+            disk=self._disk(name, zone),
+            user_data=pulumi.Output.secret(_user_data(public_key, host_key)),
+            connection=ssh.connection(address.address, host_key.public_key),
+        )
+
+    def _guarded(self, guard: Guard, places: Mapping[str, Place]) -> pulumi.Resource:
+        given, renewed = self._given, places.get(self._given.renew or "")
+        made_of: Mapping[str, pulumi.Input[Any]] = {
+            "image": given.image or UBUNTU,
+            "type": self._machine_type,
+            "userData": renewed.user_data.apply(sha256_of) if renewed else "",
+            "kmsKey": given.kms_key or "",
+        }
+        connections = {name: place.connection for name, place in places.items()}
+        return guard(given.renew, connections, made_of if renewed else {})
+
+    def _machine(self, name: str, place: Place, guarded: Sequence[pulumi.Resource]) -> Machine:
+        instance = self._instance(name, place, guarded)
         return Machine(
             name=name,
-            address=address.address,
-            connection=ssh.connection(address.address, host_key.public_key),
+            address=place.address.address,
+            connection=place.connection,
             device=DEVICE,
             first_boot=True,
             deleted_with=instance,
@@ -94,13 +117,12 @@ class Provisioning:
             ),
         )
 
-    def _instance(
-        self, name: str, zone: str, address: compute.Address, disk: compute.Disk, user_data: pulumi.Input[str]
-    ) -> compute.Instance:
+    def _instance(self, name: str, place: Place, guarded: Sequence[pulumi.Resource]) -> compute.Instance:
+        """The machine. Only the member that is to be renewed gets another, once the guard lets it."""
         given, renewed = self._given, self._given.renew == name
         return compute.Instance(
             f"{self._cluster}-{name}",
-            zone=zone,
+            zone=place.zone,
             machine_type=self._machine_type,
             boot_disk=compute.InstanceBootDiskArgs(
                 initialize_params=compute.InstanceBootDiskInitializeParamsArgs(
@@ -111,16 +133,16 @@ class Provisioning:
             ),
             # Attached here, and not by a resource of its own: it is there at first boot, never detached from a machine
             # that runs, and let go, not deleted, with the instance.
-            attached_disks=[compute.InstanceAttachedDiskArgs(source=disk.id, device_name=DISK_NAME)],
+            attached_disks=[compute.InstanceAttachedDiskArgs(source=place.disk.id, device_name=DISK_NAME)],
             # No access_configs: no public address. No service account: no credentials on the machine.
             network_interfaces=[
-                compute.InstanceNetworkInterfaceArgs(subnetwork=given.subnetwork, network_ip=address.address)
+                compute.InstanceNetworkInterfaceArgs(subnetwork=given.subnetwork, network_ip=place.address.address)
             ],
             shielded_instance_config=compute.InstanceShieldedInstanceConfigArgs(
                 enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
             ),
             metadata={
-                "user-data": pulumi.Output.secret(user_data),
+                "user-data": place.user_data,
                 "block-project-ssh-keys": "true",
                 "enable-oslogin": "false",
                 "serial-port-enable": "false",
@@ -137,6 +159,7 @@ class Provisioning:
                 # only, and the Commands that make a member healthy again follow a new one.
                 replace_on_changes=["machineType", "metadata"],
                 additional_secret_outputs=["metadata"],
+                depends_on=guarded if renewed else None,
             ),
         )
 
@@ -176,6 +199,17 @@ class Provisioning:
 
     def _opts(self, **options: Any) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self._parent, **options)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What outlives a member's machine, and what another one needs to take its place."""
+
+    zone: str
+    address: compute.Address
+    disk: compute.Disk
+    user_data: pulumi.Output[str]
+    connection: ConnectionArgs
 
 
 def _user_data(authorized_key: pulumi.Input[str], host_key: SshKeyPair) -> pulumi.Input[str]:

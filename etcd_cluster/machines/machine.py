@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pulumi
 from pulumi_command.remote import ConnectionArgs
@@ -84,4 +84,29 @@ class ProvisionedMachines(Protocol):
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
         """Raises `ConfigurationError` for machines or disks below `size`, unless that is allowed, and for data that is
         to be deleted with its member but is kept by the platform; `MissingExtraError` without the platform's SDK."""
+        ...
+
+
+class Guard(Protocol):
+    """Answers the resource that a machine depends on which is to be replaced: it is there once the machine may go.
+
+    renew: the member whose machine that is; None for nobody's. connections: member name -> how its machine is reached.
+    made_of: what the machine is made of; any change of these replaces it.
+    """
+
+    def __call__(
+        self, renew: str | None, connections: Mapping[str, ConnectionArgs], made_of: Mapping[str, pulumi.Input[Any]]
+    ) -> pulumi.Resource: ...
+
+
+@runtime_checkable
+class RenewableMachines(Machines, Protocol):
+    """A platform that replaces a member's machine when it is told to by `renew`, and asks a guard first."""
+
+    renew: str | None
+
+    def provision(
+        self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource, guard: Guard | None = None
+    ) -> Sequence[Machine]:
+        """As `Machines.provision`. guard: None replaces a machine without asking."""
         ...

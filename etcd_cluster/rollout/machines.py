@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member import render
@@ -25,13 +25,23 @@ from etcd_cluster.openssh import (
 )
 from etcd_cluster.rollout.observed import Host, Observation, combine, parse_host
 from etcd_cluster.rollout.plan.acts import RefusedError
-from etcd_cluster.rollout.wanted import WantedMember
 
 OBSERVATION_SECONDS = 60
 STEP_SECONDS = 1800
 """More than any step waits by itself."""
 
+PASSING_DIALS = 2
+
 Say = Callable[[str], None]
+
+
+class Place(Protocol):
+    """Where a member is. device: that of its data; "" where they have none of their own."""
+
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def device(self) -> str: ...
 
 
 class StepFailedError(EtcdClusterError):
@@ -41,28 +51,36 @@ class StepFailedError(EtcdClusterError):
 class MemberMachines:
     """The machines of `members`, for as long as the context lasts. connections: member name -> SSH connection, in the
     form of pulumi-command; a member without one is on this machine. leaving: names of those that may be gone: one that
-    cannot be reached is not tried again.
+    cannot be reached is not tried again. passing: they may be replaced next, so no connection to them is kept, and none
+    is waited for that does not boot.
 
     Raises `RefusedError` where SSH is needed and there is no `ssh` client.
     """
 
     def __init__(
         self,
-        members: Mapping[str, WantedMember],
+        members: Mapping[str, Place],
         connections: Mapping[str, Mapping[str, Any]],
         leaving: Collection[str] = (),
+        *,
+        passing: bool = False,
     ) -> None:
         self._members = members
         self._leaving = leaving
         self._gone: dict[str, SshUnreachableError] = {}
+        self._passing = passing
         self._connections = {name: parse_connection(each) for name, each in connections.items()}
+        if passing:
+            self._connections = {
+                name: replace(each, dial_error_limit=PASSING_DIALS) for name, each in self._connections.items()
+            }
         self._processes = ChildProcesses()
         self._context = ExitStack()
         if self._connections and shutil.which("ssh") is None:
             raise RefusedError("there is no `ssh` program here to reach the hosts with; install an OpenSSH client")
 
     def __enter__(self) -> MemberMachines:
-        self._ssh = self._context.enter_context(OpenSsh.for_one_task())
+        self._ssh = self._context.enter_context(OpenSsh() if self._passing else OpenSsh.for_one_task())
         return self
 
     def __exit__(

@@ -16,7 +16,7 @@ from etcd_cluster.pki.x509 import PkiError
 from etcd_cluster.rollout.observed import Host, Observation
 from etcd_cluster.rollout.plan import differences, next_act
 from etcd_cluster.rollout.plan.acts import Memory, Wait
-from etcd_cluster.rollout.plan.turns import CAUGHT_UP_ENTRIES
+from etcd_cluster.rollout.plan.quorum import CAUGHT_UP_ENTRIES
 from etcd_cluster.rollout.wanted import Wanted
 
 WIDTH = 120

@@ -19,9 +19,11 @@ from typing import Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider
+from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster import Bastion, Machine, Ssh
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
+from etcd_cluster.machines.machine import Guard
 from etcd_cluster.machines.ssh_keys import SshKeyPair
 from etcd_cluster.sizes import Size
 from tests.lab.hosts import Host, Lab
@@ -150,11 +152,12 @@ class CloudMachines:
     """A platform like those of machines/aws.py and gcp.py: the same user data, user and keys.
 
     folder: where a `Cloud` listens. images: member -> image, default "first". pinned: host keys that take the place of
-    the right ones.
+    the right ones. renew: the one whose machine may be replaced by another image.
     """
 
     folder: str
     bastion: Bastion | None = None
+    renew: str | None = None
     images: dict[str, str] = field(default_factory=dict[str, str])
     pinned: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -165,16 +168,35 @@ class CloudMachines:
     def member_names(self, members: int | None) -> Sequence[str]:
         return tuple(f"etcd-{number}" for number in range(1, (members or 3) + 1))
 
-    def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+    def provision(
+        self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource, guard: Guard | None = None
+    ) -> Sequence[Machine]:
         opts = pulumi.ResourceOptions(parent=parent)
         login = SshKeyPair(f"{cluster}-ssh", opts)
+        host_keys = {name: SshKeyPair(f"{cluster}-{name}-host-key", opts) for name in names}
+        ssh = Ssh(user=OPERATOR, private_key=login.private_key, bastion=self.bastion)
+        addresses = {name: f"10.77.0.{number}" for number, name in enumerate(names, 41)}
+        connections = {
+            name: ssh.connection(addresses[name], self.pinned.get(name) or host_keys[name].public_key) for name in names
+        }
+        assert guard is not None
+        guarded = guard(self.renew, connections, {"image": self.images.get(self.renew or "", "first")})
         return [
-            self._machine(cluster, name, f"10.77.0.{number}", login, parent) for number, name in enumerate(names, 41)
+            self._machine(cluster, name, addresses[name], login, host_keys[name], connections[name], guarded, parent)
+            for name in names
         ]
 
-    def _machine(self, cluster: str, name: str, address: str, login: SshKeyPair, parent: pulumi.Resource) -> Machine:
-        opts = pulumi.ResourceOptions(parent=parent)
-        host_key = SshKeyPair(f"{cluster}-{name}-host-key", opts)
+    def _machine(
+        self,
+        cluster: str,
+        name: str,
+        address: str,
+        login: SshKeyPair,
+        host_key: SshKeyPair,
+        connection: ConnectionArgs,
+        guarded: pulumi.Resource,
+        parent: pulumi.Resource,
+    ) -> Machine:
         user_data = pulumi.Output.all(
             authorized_key=login.public_key,
             host_private_key=host_key.private_key,
@@ -187,13 +209,17 @@ class CloudMachines:
             address=address,
             image=self.images.get(name, "first"),
             user_data=user_data,
-            opts=pulumi.ResourceOptions(parent=parent, delete_before_replace=True),
+            opts=pulumi.ResourceOptions(
+                parent=parent,
+                delete_before_replace=True,
+                ignore_changes=[] if name == self.renew else ["image"],
+                depends_on=[guarded] if name == self.renew else None,
+            ),
         )
-        ssh = Ssh(user=OPERATOR, private_key=login.private_key, bastion=self.bastion)
         return Machine(
             name=name,
             address=address,
-            connection=ssh.connection(address, self.pinned.get(name) or host_key.public_key),
+            connection=connection,
             device=DEVICES,
             first_boot=True,
             deleted_with=instance,

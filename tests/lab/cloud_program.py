@@ -16,7 +16,9 @@ bastion = Bastion(
     user="admin",
     private_key=pulumi.Output.secret(Path(config["bastion"]["privateKeyFile"]).read_text()),
 )
-machines = CloudMachines(config["folder"], bastion, config.get("images", {}), config.get("pinned", {}))
+machines = CloudMachines(
+    config["folder"], bastion, config.get("renew"), config.get("images", {}), config.get("pinned", {})
+)
 cluster = EtcdCluster(
     "etcd",
     EtcdClusterArgs(machines=machines, install=Install(mirror=config["mirror"]), allow_undersized=True),

@@ -17,8 +17,10 @@ import pytest
 from etcd_cluster.machines.cloud_init import OPERATOR
 from tests.lab.cloud import Cloud
 from tests.lab.clusters import Cluster, changes_nothing, private_keys
+from tests.lab.faults import leader
 from tests.lab.hosts import Host, Lab
 from tests.lab.stack import Run, Stack
+from tests.lab.writes import continuous_writes
 
 PROGRAM = Path(__file__).with_name("cloud_program.py")
 OTHER_HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDuzmC2YbFYbJYr4QEBIQzmDQVwTjH8EGYUpDGmNFqTS"
@@ -183,7 +185,7 @@ def test_a_dead_machine_is_replaced_and_its_successor_goes_on_with_the_data(road
     instance.kill()
     assert instance.disk is not None
     os.truncate(instance.disk, 12 * GIB)
-    road.stack.config["lab"] = {**road.settings, "images": {"etcd-2": "second"}}
+    road.stack.config["lab"] = {**road.settings, "renew": "etcd-2", "images": {"etcd-2": "second"}}
     run = road.stack.up()
     assert run.seconds < DEAD_MACHINE_SECONDS, run.output
     cluster.hosts = [road.cloud.instances[name] for name in sorted(road.cloud.instances)]
@@ -196,6 +198,32 @@ def test_a_dead_machine_is_replaced_and_its_successor_goes_on_with_the_data(road
     assert road.cloud.instances["etcd-2"].run(own).stdout == "the-death\n"
     size = road.cloud.instances["etcd-2"].run("df --output=size --block-size=1G /data/etcd | tail -n 1").stdout
     assert int(size) == 12
+    assert changes_nothing(road.stack.up())
+
+
+def test_a_running_machine_is_not_replaced_while_another_member_is_down(road: Road) -> None:
+    """Nothing was touched; once that one runs, the leader's machine is replaced, which hands over first."""
+    cluster = road.cluster
+    leading = leader(cluster)
+    follower = next(host for host in cluster.hosts if host is not leading)
+    cluster.await_health()
+    pids = cluster.pids()
+    follower.run("systemctl stop etcd")
+    run = with_settings(road, renew=leading.name, images={leading.name: "third"})
+    assert f"the machine of {leading.name} is not replaced while {follower.name} is not healthy" in run.output
+    assert road.cloud.instances[leading.name] is leading
+    assert cluster.pids()[leading.name] == pids[leading.name]
+    road.stack.up()
+    cluster.await_health()
+    leading = leader(cluster)
+    road.stack.config["lab"] = {**road.settings, "renew": leading.name, "images": {leading.name: "third"}}
+    with continuous_writes(cluster) as writes:
+        run = road.stack.up()
+        cluster.hosts = [road.cloud.instances[name] for name in sorted(road.cloud.instances)]
+        writes.await_more()
+    assert writes.result.lost == []
+    assert f"{leading.name}: handing leadership over to " in run.output
+    assert road.cloud.instances[leading.name] is not leading
     assert changes_nothing(road.stack.up())
 
 

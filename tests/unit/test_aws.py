@@ -105,6 +105,7 @@ def test_children_are_exactly_these(three_members: Recording) -> None:
         **dict.fromkeys(each("-attachment"), "aws:ec2/volumeAttachment:VolumeAttachment"),
         "etcd-authority": "pulumi-python:dynamic/pki:CertificateAuthority",
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
+        "etcd-renewal": "pulumi-python:dynamic/cluster:Renewal",
         "etcd-rollout": "pulumi-python:dynamic/cluster:Rollout",
         **dict.fromkeys(["etcd-client", *each("-server"), *each("-peer")], "pulumi-python:dynamic/pki:Certificate"),
         **dict.fromkeys([name for step in steps for name in each(step)], "command:remote:Command"),
@@ -159,6 +160,12 @@ def test_only_the_member_to_renew_takes_a_new_machine_and_keeps_its_volume_and_a
     assert list(renewed.replaceOnChanges) == ["instanceType", "userData"]
     assert renewed.deleteBeforeReplace
     assert (bool(other.ignoreChanges), other.protect) == (True, True)
+    guards = {name for name in each() if "etcd-renewal" in test_cluster.dependencies(recording, name)}
+    assert guards == {"etcd-etcd-2"}
+    guard = recording.resources["etcd-renewal"]
+    assert guard.value("renew") == "etcd-2"
+    assert set(guard.value("made_of")) == {"image", "type", "userData", "kmsKey"}
+    assert set(guard.value("connections")) == {"etcd-1", "etcd-2", "etcd-3"}
     for kept in ("etcd-etcd-2-data", "etcd-etcd-2-interface"):
         assert recording.resources[kept].request.ignoreChanges
         assert recording.resources[kept].request.protect

@@ -255,6 +255,10 @@ def test_only_the_renewed_member_takes_up_changes(three: Recording) -> None:
         name for name in three.resources if options(three.resources[name]) != options(recording.resources[name])
     }
     assert differing == {"etcd-etcd-2", "etcd-etcd-2-data"}
+    guarded = {name for name in each() if "etcd-renewal" in test_cluster.dependencies(recording, name)}
+    assert guarded == {"etcd-etcd-2"}
+    assert recording.resources["etcd-renewal"].value("renew") == "etcd-2"
+    assert set(recording.resources["etcd-renewal"].value("made_of")) == {"image", "type", "userData", "kmsKey"}
     assert options(recording.resources["etcd-etcd-2"]) == (False, False, PLACE)
     # It may grow; what would replace it, such as a smaller size, the engine refuses.
     assert options(recording.resources["etcd-etcd-2-data"]) == (True, True, ["zone", "type", "diskEncryptionKey"])

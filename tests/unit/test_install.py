@@ -725,7 +725,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, on_path: Callable[[str
     on_path("install", 'for directory; do :; done; mkdir -p -m 0755 "$directory"')
     on_path("sudo", 'shift; exec "$@"')
     monkeypatch.setattr(LocalShell, "commands", [])
-    monkeypatch.setattr(resources, "OpenSsh", LocalShell)
+    monkeypatch.setattr(resources.OpenSsh, "for_one_task", LocalShell)
     monkeypatch.setattr(delivery, "REMOTE_DIRECTORY", str(tmp_path / "host" / "archives"))
     return tmp_path / "host" / "archives"
 

@@ -17,11 +17,11 @@ from pulumi.runtime.rpc import UNKNOWN
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.openssh import CommandTimeoutError, SshUnreachableError
 from etcd_cluster.rollout import changes, resource
-from etcd_cluster.rollout.machines import StepFailedError
+from etcd_cluster.rollout.machines import Place, StepFailedError
 from etcd_cluster.rollout.observed import History, Observation
 from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError
 from etcd_cluster.rollout.resource import INPUTS, RolloutProvider
-from etcd_cluster.rollout.wanted import File, Wanted, WantedMember
+from etcd_cluster.rollout.wanted import File, Wanted
 from tests.unit.rollout_model import CONFIGURATION, Goal, Model, usual_address
 
 GOAL = Goal()
@@ -68,11 +68,18 @@ class Machines:
     claims: list[str] = field(default_factory=list)
     gone: dict[str, EtcdClusterError] = field(default_factory=dict)
     log: str = "its log"
+    passing: bool = False
 
     def __call__(
-        self, members: Mapping[str, WantedMember], connections: Mapping[str, Any], leaving: Collection[str] = ()
+        self,
+        members: Mapping[str, Place],
+        connections: Mapping[str, Any],
+        leaving: Collection[str] = (),
+        *,
+        passing: bool = False,
     ) -> Machines:
         self.opened.append((set(members), set(connections), set(leaving)))
+        self.passing = passing
         return self
 
     def __enter__(self) -> Machines:
@@ -119,7 +126,7 @@ class Machines:
         if step == "remove":
             self.model.stop(name)
             return ""
-        call = Call(name, step, spec, files(variables["manifest"]), history(variables["history"]))
+        call = Call(name, step, spec, files(variables.get("manifest", "")), history(variables.get("history", "")))
         memory = Memory()
         self.model.carry_out(Act("", [call]), self.goal, memory)
         return memory.v2store.get(name, "")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from etcd_cluster.rollout.observed import Listed, Observation
 from etcd_cluster.rollout.plan.acts import RefusedError
 from etcd_cluster.rollout.plan.situation import Situation
+
+CAUGHT_UP_ENTRIES = 100
+"""A member this close behind the newest one is as good as level with it."""
 
 
 def is_gone(now: Situation) -> bool:
@@ -44,3 +50,21 @@ def known(now: Situation, name: str | None) -> str:
     if name is None:
         raise RefusedError(why_none(now))
     return name
+
+
+def successor(seen: Observation, names: Iterable[str], not_to: Iterable[str]) -> Listed | None:
+    """Who leads next: of the voters of these names that are healthy, the one that has applied most; of equals, the
+    first. not_to: ids. None where there is nobody."""
+    avoided = set(not_to)
+    candidates = [
+        listed
+        for name in names
+        if (listed := seen.of(name)) and not listed.learner and listed.id in seen.healthy - avoided
+    ]
+
+    def applied(candidate: Listed) -> int:
+        host = seen.hosts.get(candidate.name)
+        return host.live.applied if host and host.live else 0
+
+    newest = max(map(applied, candidates), default=0)
+    return next((each for each in candidates if applied(each) >= newest - CAUGHT_UP_ENTRIES), None)

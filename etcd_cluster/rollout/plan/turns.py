@@ -13,9 +13,6 @@ from etcd_cluster.rollout.plan.situation import Situation
 from etcd_cluster.rollout.wanted import File
 from etcd_cluster.versions import Version
 
-CAUGHT_UP_ENTRIES = 100
-"""A member this close behind the newest one is as good as level with it."""
-
 
 @dataclass(frozen=True)
 class Target:
@@ -129,25 +126,13 @@ def change_members(now: Situation, change: str, member: Listed | None, say: str,
 
 
 def hand_over(now: Situation, not_to: Iterable[str]) -> Act:
-    """Leadership goes to the healthy voter that has applied most; of equals, to the first."""
+    """Preconditions: those of `quorum.successor`."""
     leader = quorum.known(now, now.seen.leader)
-    avoided = set(not_to)
-    candidates = [
-        (name, listed)
-        for name in now.wanted.members
-        if (listed := now.seen.of(name)) and not listed.learner and listed.id in now.seen.healthy - avoided
-    ]
-    if not candidates:
+    successor = quorum.successor(now.seen, now.wanted.members, not_to)
+    if successor is None:
         raise RefusedError(f"{leader} leads, and no other member is healthy to take over; mend one, then run again")
-
-    def applied(candidate: tuple[str, Listed]) -> int:
-        live = now.hosts[candidate[0]].live
-        return live.applied if live else 0
-
-    newest = max(map(applied, candidates))
-    name, listed = next(each for each in candidates if applied(each) >= newest - CAUGHT_UP_ENTRIES)
-    say = f"handing leadership over to {name}"
-    line = {"do": "lead", "id": listed.id, "timeout": str(CHANGE_SECONDS), "say": say}
+    say = f"handing leadership over to {successor.name}"
+    line = {"do": "lead", "id": successor.id, "timeout": str(CHANGE_SECONDS), "say": say}
     return Act(say, [Call(leader, "membership", line)])
 
 
