@@ -57,6 +57,11 @@ class Destination:
             )
         return architecture
 
+    def has_tarball(self, version: str) -> bool:
+        """Whether the host holds a tarball of that version, for its architecture or another one."""
+        command = f"ls {REMOTE_DIRECTORY}/etcd-v{version}-linux-*.tar.gz"  # which anybody may
+        return self._ssh.run(self._connection, command, timeout_seconds=INSPECT_TIMEOUT_SECONDS).returncode == 0
+
     def send(self, tarball: Path, name: str, sha256: str) -> str:
         """Returns the file's path on the host. It is whole or absent there; nothing is sent if it is there already."""
         if self._sums.get(name) != sha256:

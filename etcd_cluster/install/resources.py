@@ -29,7 +29,7 @@ from etcd_cluster.install.archives import SHA256, Architecture, parse_minor, rel
 from etcd_cluster.install.delivery import Destination
 from etcd_cluster.install.go_build import build, go_packages
 from etcd_cluster.install.sources import DEFAULT_MIRROR, DEMO_VERSION, archive_path, local_binaries
-from etcd_cluster.openssh import OpenSsh, parse_connection
+from etcd_cluster.openssh import CommandTimeoutError, OpenSsh, SshError, parse_connection
 
 # What says which file an archive is. Where the state has the same, a preview may run without the file at hand.
 _PROMISED = ("version", "source", "archive", "sha256")
@@ -98,6 +98,19 @@ class LocalBinariesProvider(_Provider):
 class DeliveredBinariesProvider(_Provider):
     sources = ("archive", "build")
     compared = ("version", "source", "archive", "sha256", "machine")
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """In an `up` that changes nothing here, it looks whether the host still has the file: it may have been
+        reinstalled."""
+        looks = news.pop("looks", False)
+        result = super().check(_olds, news)
+        is_settled = bool(_olds) and not result.failures and _same(_olds, news, self.compared)
+        news["gone"] = looks and is_settled and not _has_tarball(news)
+        return result
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        found = super().diff(_id, _olds, _news)
+        return DiffResult(changes=found.changes or bool(_news.get("gone")), replaces=[])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         return CreateResult("delivered-binaries", self._deliver(props))
@@ -173,7 +186,8 @@ class DeliveredBinaries(Resource, module="install", name="DeliveredBinaries"):
     version: like 3.6.16. source: `archive` or `build`. archive, sha256, go_proxy: as for `LocalBinaries`.
     connection: how to reach the host; kept secret. machine: identity of the host, such as an instance's id.
 
-    A change of version, source, archive, sha256 or machine sends again, if the host does not hold that file already.
+    A change of version, source, archive, sha256 or machine sends again, if the host does not hold that file already;
+    so does an `up` that finds it gone.
     A changed connection or go_proxy alone does nothing. Deleting it leaves the file.
     """
 
@@ -204,6 +218,7 @@ class DeliveredBinaries(Resource, module="install", name="DeliveredBinaries"):
             "sha256": sha256,
             "archive": archive,
             "go_proxy": go_proxy,
+            "looks": not pulumi.runtime.is_dry_run(),
             "path": None,
             "delivered_sha256": None,
         }
@@ -211,6 +226,15 @@ class DeliveredBinaries(Resource, module="install", name="DeliveredBinaries"):
         super().__init__(
             DeliveredBinariesProvider(), resource_name, properties, pulumi.ResourceOptions.merge(opts, secret)
         )
+
+
+def _has_tarball(props: Mapping[str, Any]) -> bool:
+    """One that cannot be asked has: whoever needs it there will say more of that."""
+    try:
+        with OpenSsh.for_one_task() as ssh:
+            return Destination(ssh, parse_connection(props["connection"])).has_tarball(props["version"])
+    except (SshError, CommandTimeoutError):
+        return True
 
 
 def _same(olds: Mapping[str, Any], news: Mapping[str, Any], keys: tuple[str, ...]) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab import binaries
 from tests.lab.changes import Changed, change, changing, configure, started
-from tests.lab.clusters import Cluster, eventually
+from tests.lab.clusters import Cluster, changes_nothing, eventually
 from tests.lab.faults import leader
 from tests.lab.hosts import Host, Lab
 from tests.lab.operator import Operator
@@ -213,6 +213,11 @@ def test_one_member_formed_on_3_6_needs_no_flush_and_comes_from_archives(
     assert cluster.versions() == {'"3.7.3"'}
     assert re.findall("only: restarting.*", done.run.output) == ["only: restarting with etcd 3.7.3"]
     assert '"totalKey"' in snapshot(cluster, "/data/etcd/snapshots/3.6.16-to-3.7.3.db", "3.7.3")
+    # As of a machine that was installed anew, and keeps its SSH host key and its data disk.
+    host.run("systemctl stop etcd && rm -r /opt/etcd /etc/etcd")
+    cluster.up()
+    assert cluster.versions() == {'"3.7.3"'}
+    assert changes_nothing(cluster.stack.up())
 
 
 V2_KEYS = "curl -fsS -X PUT http://127.0.0.1:2379/v2/keys/precious -d value=kept"

@@ -44,7 +44,7 @@ from etcd_cluster.install.sources import (
     release_name,
     verify_archive,
 )
-from etcd_cluster.openssh import Completed, Connection, parse_connection
+from etcd_cluster.openssh import Completed, Connection, SshUnreachableError, parse_connection
 
 VERSION = "3.6.16"
 RELEASE = f"etcd-v{VERSION}-linux-arm64"
@@ -754,6 +754,36 @@ def test_nothing_is_sent_twice_but_a_changed_file_is_sent_again(host: Path, give
     (host / f"{RELEASE}.tar.gz").write_bytes(b"spoilt")
     provider.update("id", given, given)
     assert (host / f"{RELEASE}.tar.gz").read_bytes() == release()
+
+
+def test_an_up_sends_again_what_is_gone_from_a_reinstalled_host_and_a_preview_does_not_look(
+    host: Path, given: dict[str, Any]
+) -> None:
+    provider = DeliveredBinariesProvider()
+    outs = provider.create(given).outs
+
+    def changes(looks: bool) -> bool | None:
+        checked = provider.check(given, {**given, "looks": looks}).inputs
+        assert "looks" not in checked
+        return provider.diff("id", outs, checked).changes
+
+    assert not changes(looks=True)
+    (host / f"{RELEASE}.tar.gz").unlink()
+    asked = len(LocalShell.commands)
+    assert not changes(looks=False)
+    assert len(LocalShell.commands) == asked
+    assert changes(looks=True)
+    provider.update("id", outs, given)
+    assert (host / f"{RELEASE}.tar.gz").read_bytes() == release()
+    assert not changes(looks=True)
+
+
+def test_a_host_that_does_not_answer_is_not_judged(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> Completed:
+        raise SshUnreachableError("no route")
+
+    monkeypatch.setattr(resources.OpenSsh, "run", unreachable)
+    assert DeliveredBinariesProvider().check(given, {**given, "looks": True}).inputs["gone"] is False
 
 
 def test_a_broken_transfer_leaves_the_host_as_it_was(

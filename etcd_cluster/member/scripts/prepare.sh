@@ -113,7 +113,7 @@ architecture() { case $(uname -m) in x86_64) echo amd64 ;; aarch64) echo arm64 ;
 # unpack ARCHIVE SHA256 FOLDER: etcd's programs, and nothing else of it, once its sum is right.
 unpack() {
   local actual
-  [[ -f $1 ]] || fail "$1 is missing on this machine; run \`pulumi up\` again with install.from: release, or deliver it again"
+  [[ -f $1 ]] || fail "$1 is missing on this machine; run \`pulumi up\` again, which sends it"
   actual=$(sha256sum "$1" | cut -d ' ' -f 1)
   [[ $actual == "$2" ]] || fail "$(basename "$1") has SHA-256 $actual, expected $2; it was not installed: check install.mirror and install.sha256"
   tar -xzf "$1" -C "$3" --strip-components 1 --no-same-owner --wildcards '*/etcd' '*/etcdctl' '*/etcdutl' 2>/dev/null ||
