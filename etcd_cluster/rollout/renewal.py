@@ -46,10 +46,10 @@ class RenewalProvider(ResourceProvider):
         return CreateResult("renewal", props)
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
-        return DiffResult(changes=any(olds.get(key) != news[key] for key in ("renew", "made_of", "connections")))
+        return DiffResult(changes=_differ(olds, news, "renew", "made_of", "connections"))
 
     def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
-        if news["renew"] and any(olds.get(key) != news[key] for key in ("renew", "made_of")):
+        if news.get("renew") and _differ(olds, news, "renew", "made_of"):
             members = {name: _CloudMachine(Layout.system()) for name in news["connections"]}
             with MemberMachines(members, news["connections"], passing=True) as machines:
                 let_go(news["renew"], machines)
@@ -89,6 +89,11 @@ def obstacle(member: str, seen: Observation) -> str:
         return ""
     down = [each.name or each.peer_url for each in seen.voters if each.id not in seen.healthy]
     return f"{', '.join(down)} is not healthy" if down else ""
+
+
+def _differ(olds: Properties, news: Properties, *keys: str) -> bool:
+    """What is empty does not get here at all."""
+    return any((olds.get(key) or None) != (news.get(key) or None) for key in keys)
 
 
 class Renewal(Resource, module="cluster", name="Renewal"):

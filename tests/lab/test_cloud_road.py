@@ -221,7 +221,7 @@ def test_a_running_machine_is_not_replaced_while_another_member_is_down(road: Ro
         run = road.stack.up()
         cluster.hosts = [road.cloud.instances[name] for name in sorted(road.cloud.instances)]
         writes.await_more()
-    assert writes.result.lost == []
+    assert not writes.result.lost
     assert f"{leading.name}: handing leadership over to " in run.output
     assert road.cloud.instances[leading.name] is not leading
     assert changes_nothing(road.stack.up())

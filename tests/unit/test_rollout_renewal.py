@@ -24,7 +24,8 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
 
 def inputs(renew: str | None = None, image: str = "first", **changes: Any) -> dict[str, Any]:
     connections = {name: {"host": GOAL.address(name)} for name in GOAL.names}
-    return {"renew": renew, "made_of": {"image": image} if renew else {}, "connections": connections, **changes}
+    given = {"renew": renew, "made_of": {"image": image}} if renew else {"made_of": {}}
+    return {**given, "connections": connections, **changes}
 
 
 def update(news: dict[str, Any], olds: dict[str, Any] | None = None) -> None:
