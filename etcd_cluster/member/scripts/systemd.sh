@@ -26,14 +26,15 @@ service_stop() { systemctl stop etcd.service 2>/dev/null || [[ -z $(service_pid)
 service_failed() { is_failure "$(systemctl show --property ActiveState,NRestarts etcd.service)"; }
 is_failure() { [[ $1 == *ActiveState=failed* ]] || { [[ $1 =~ NRestarts=([0-9]+) ]] && ((BASH_REMATCH[1] > 2)); }; }
 
-# What observation tells of the service, at one question to systemd, and $pid: empty where none runs.
+# What observation tells of the service, and $pid: empty where none runs.
 service_facts() {
   local state
-  state=$(systemctl show --property ActiveState,NRestarts,MainPID,UnitFileState etcd.service)
+  state=$(systemctl show --property ActiveState,NRestarts,MainPID etcd.service)
   if [[ $state =~ MainPID=([1-9][0-9]*) ]]; then pid=${BASH_REMATCH[1]}; else pid=''; fi
   fact pid "$pid"
   if is_failure "$state"; then fact failed yes; fi
-  if [[ $state == *UnitFileState=enabled* ]]; then fact on_boot yes; fi
+  # Unlike UnitFileState, this is what the disk says, not what systemd read when it last loaded the unit.
+  if systemctl is-enabled --quiet etcd.service 2>/dev/null; then fact on_boot yes; fi
 }
 
 service_log() { journalctl --unit etcd.service --no-pager --output cat --lines "$1" 2>/dev/null || true; }
