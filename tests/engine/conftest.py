@@ -17,7 +17,7 @@ import pytest
 from tests.lab.conftest import lab, mirror_url  # noqa: F401  fixtures
 from tests.lab.hosts import requirements as lab_requirements
 
-_untested: dict[str, list[str]] = {}
+CANNOT_RUN = "the real engine cannot be tested here: "
 
 
 @functools.cache
@@ -39,8 +39,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     reasons = _missing() or (lab_requirements() if needs_lab else [])
     if not reasons:
         return
-    _untested[item.nodeid] = reasons
-    text = "the real engine cannot be tested here: " + "; ".join(reasons)
+    text = CANNOT_RUN + "; ".join(reasons)
     if os.environ.get("ETCD_ENGINE") == "required":
         pytest.fail(text, pytrace=False)
     pytest.skip(text)
@@ -48,8 +47,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was not tested, whatever the verbosity."""
-    if _untested:
+    said = [each.longrepr[2] for each in terminalreporter.stats.get("skipped", []) if isinstance(each.longrepr, tuple)]
+    untested = [text.partition(CANNOT_RUN)[2] for text in said if CANNOT_RUN in text]
+    if untested:
         terminalreporter.section("engine", yellow=True)
-        terminalreporter.line(f"{len(_untested)} tests need the real Pulumi CLI and did not run here:")
-        for reason in dict.fromkeys(reason for reasons in _untested.values() for reason in reasons):
+        terminalreporter.line(f"{len(untested)} tests need the real Pulumi CLI and did not run here:")
+        for reason in dict.fromkeys(untested):
             terminalreporter.line(f"  - {reason}")
