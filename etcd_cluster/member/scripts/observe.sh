@@ -20,7 +20,7 @@ observe() {
   observe_files
   observe_etcd
   [[ ${spec[disk]:-} != yes ]] || observe_disk
-  printf 'clock=%(%s)T\n' -1
+  fact clock "$(date +%s)"
 }
 
 fact() { [[ -z $2 ]] || printf '%s=%s\n' "$1" "$2"; }

@@ -16,7 +16,7 @@ class Situation:
         self.wanted = wanted
         self.seen = seen
         self.memory = memory
-        self.hosts = {name: seen.hosts[name] for name in wanted.members if name in seen.hosts}
+        self.hosts: dict[str, Host] = {name: seen.hosts[name] for name in wanted.members if name in seen.hosts}
 
     def listed(self, name: str) -> Listed | None:
         """A member of the list that is meant to be `name`: one that has not started yet is known by its address."""
