@@ -39,11 +39,11 @@ observe_system() {
   [[ -n ${spec[device]:-} ]] || return 0
   if ! mounted=$(findmnt -rno SOURCE --mountpoint "$volume_path"); then
     fact lacks "the data disk at $volume_path"
-  elif ! systemctl is-enabled --quiet data-etcd.mount; then
+  elif ! on_boot data-etcd.mount; then
     fact lacks "the mount of the data disk on boot"
   elif device=$(blockdev --getsize64 "$mounted" 2>/dev/null); then
     fact device_bytes "$device"
-    fact filesystem_bytes "$(xfs_info "$volume_path" | awk -F '[ =,]+' '$1 == "data" { print $3 * $5 }')"
+    fact filesystem_bytes "$(xfs_growfs -n "$volume_path" | awk -F '[ =,]+' '$1 == "data" { print $3 * $5 }')"
   fi
 }
 

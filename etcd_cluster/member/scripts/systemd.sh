@@ -33,16 +33,18 @@ service_facts() {
   if [[ $state =~ MainPID=([1-9][0-9]*) ]]; then pid=${BASH_REMATCH[1]}; else pid=''; fi
   fact pid "$pid"
   if is_failure "$state"; then fact failed yes; fi
-  # Unlike UnitFileState, this is what the disk says, not what systemd read when it last loaded the unit.
-  if systemctl is-enabled --quiet etcd.service 2>/dev/null; then fact on_boot yes; fi
+  if on_boot etcd.service; then fact on_boot yes; fi
 }
+
+# on_boot UNIT: started on boot, as `systemctl enable` leaves it on the disk. Ours are all wanted by this target.
+on_boot() { [[ -L /etc/systemd/system/multi-user.target.wants/$1 ]]; }
 
 service_log() { journalctl --unit etcd.service --no-pager --output cat --lines "$1" 2>/dev/null || true; }
 
 # put_unit UNIT CONTENT(base64): known to systemd, and started on boot.
 put_unit() {
   put_file 644 root "/etc/systemd/system/$1" "$2" || true
-  systemctl enable --quiet --no-reload "$1"
+  on_boot "$1" || systemctl enable --quiet --no-reload "$1"
   unit_loaded "$1" || systemctl daemon-reload
 }
 
