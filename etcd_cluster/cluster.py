@@ -114,11 +114,9 @@ class EtcdCluster(pulumi.ComponentResource):
         if not isinstance(machines, RenewableMachines):
             return machines.provision(name, settings.names, settings.size, parent=self)
 
-        def guard(
-            renew: str | None, connections: Mapping[str, ConnectionArgs], made_of: Mapping[str, pulumi.Input[Any]]
-        ) -> Renewal:
+        def guard(renew: str | None, connections: Mapping[str, ConnectionArgs]) -> Renewal:
             opts = pulumi.ResourceOptions(parent=self)
-            return Renewal(f"{name}-renewal", renew=renew, made_of=made_of, connections=connections, opts=opts)
+            return Renewal(f"{name}-renewal", renew=renew, connections=connections, opts=opts)
 
         return machines.provision(name, settings.names, settings.size, parent=self, guard=guard)
 

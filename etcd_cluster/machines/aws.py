@@ -69,7 +69,8 @@ class AwsMachines:
     deletion_protection: neither AWS nor Pulumi deletes instances, interfaces and volumes; default False.
     retain_volumes: a data volume stays when its member goes, by destroy or by fewer members; default True.
     renew: the one member whose machine may be replaced now, by a new image, type or key, keeping its data volume and
-        address; default None. The others keep what they have. Take it out afterwards.
+        address; default None. One that runs only goes while every other member is healthy. The others keep what they
+        have. Take it out afterwards.
     tags: for every resource, besides Name and the project's, stack's, cluster's and member's names.
     """
 

@@ -19,7 +19,7 @@ from etcd_cluster.machines.aws import (
     architecture,
     require_subnets,
 )
-from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config, sha256_of
+from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.ssh import Ssh
 from etcd_cluster.machines.ssh_keys import SshKeyPair, public_half
@@ -55,7 +55,8 @@ class Provisioning:
         image_id = self._image_id()
         login = self._login()
         places = {name: self._place(name, index, group, login) for index, name in enumerate(names)}
-        guarded = [self._guarded(guard, places, image_id)] if guard else []
+        connections = {name: place.connection for name, place in places.items()}
+        guarded = [guard(self._given.renew, connections)] if guard else []
         return [self._machine(name, place, image_id, guarded) for name, place in places.items()]
 
     def _login(self) -> Login:
@@ -82,17 +83,6 @@ class Provisioning:
             user_data=pulumi.Output.secret(keys.apply(lambda known: cloud_config(**known))),
             connection=ssh.connection(interface.private_ip, host_key.public_key),
         )
-
-    def _guarded(self, guard: Guard, places: Mapping[str, Place], image_id: pulumi.Input[str]) -> pulumi.Resource:
-        given, renewed = self._given, places.get(self._given.renew or "")
-        made_of: Mapping[str, pulumi.Input[Any]] = {
-            "image": image_id,
-            "type": self._instance_type,
-            "userData": renewed.user_data.apply(sha256_of) if renewed else "",
-            "kmsKey": given.kms_key_id or "",
-        }
-        connections = {name: place.connection for name, place in places.items()}
-        return guard(given.renew, connections, made_of if renewed else {})
 
     def _machine(
         self, name: str, place: Place, image_id: pulumi.Input[str], guarded: Sequence[pulumi.Resource]

@@ -8,8 +8,6 @@ service may not reach it, and the key proves nothing but this one machine's iden
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 import yaml
 
 OPERATOR = "etcd-operator"
@@ -61,8 +59,3 @@ def _represent(_dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _ReadableDumper.add_representer(str, _represent)
-
-
-def sha256_of(user_data: str) -> str:
-    """Tells one user data from another, without the key in it."""
-    return sha256(user_data.encode()).hexdigest()

@@ -74,7 +74,8 @@ class GcpMachines:
         renewed meanwhile.
     retain_disks: a data disk stays when its member goes, by destroy or by fewer members; default True.
     renew: the one member whose machine may be replaced now, by a new type, image, key or user data, keeping its address
-        and its data disk, which may grow; default None. The others keep what they have. Take it out afterwards.
+        and its data disk, which may grow; default None. One that runs only goes while every other member is healthy.
+        The others keep what they have. Take it out afterwards.
     labels: for every resource that takes them, besides the names of project, stack, cluster and member; lower case.
     """
 

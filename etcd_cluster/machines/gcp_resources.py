@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pulumi
 from pulumi_command.remote import ConnectionArgs
 from pulumi_gcp import compute
 
-from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config, sha256_of
+from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.gcp import DEVICE, DISK_NAME, UBUNTU, GcpMachines, label, network_tag, region_of
 from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.ssh import Ssh
@@ -41,7 +41,8 @@ class Provisioning:
         self._firewall()
         private_key, public_key = self._login()
         places = {name: self._place(name, index, private_key, public_key) for index, name in enumerate(names)}
-        guarded = [self._guarded(guard, places)] if guard else []
+        connections = {name: place.connection for name, place in places.items()}
+        guarded = [guard(self._given.renew, connections)] if guard else []
         return [self._machine(name, place, guarded) for name, place in places.items()]
 
     def _login(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
@@ -64,17 +65,6 @@ class Provisioning:
             user_data=pulumi.Output.secret(_user_data(public_key, host_key)),
             connection=ssh.connection(address.address, host_key.public_key),
         )
-
-    def _guarded(self, guard: Guard, places: Mapping[str, Place]) -> pulumi.Resource:
-        given, renewed = self._given, places.get(self._given.renew or "")
-        made_of: Mapping[str, pulumi.Input[Any]] = {
-            "image": given.image or UBUNTU,
-            "type": self._machine_type,
-            "userData": renewed.user_data.apply(sha256_of) if renewed else "",
-            "kmsKey": given.kms_key or "",
-        }
-        connections = {name: place.connection for name, place in places.items()}
-        return guard(given.renew, connections, made_of if renewed else {})
 
     def _machine(self, name: str, place: Place, guarded: Sequence[pulumi.Resource]) -> Machine:
         instance = self._instance(name, place, guarded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import pulumi
 from pulumi_command.remote import ConnectionArgs
@@ -91,12 +91,9 @@ class Guard(Protocol):
     """Answers the resource that a machine depends on which is to be replaced: it is there once the machine may go.
 
     renew: the member whose machine that is; None for nobody's. connections: member name -> how its machine is reached.
-    made_of: what the machine is made of; any change of these replaces it.
     """
 
-    def __call__(
-        self, renew: str | None, connections: Mapping[str, ConnectionArgs], made_of: Mapping[str, pulumi.Input[Any]]
-    ) -> pulumi.Resource: ...
+    def __call__(self, renew: str | None, connections: Mapping[str, ConnectionArgs]) -> pulumi.Resource: ...
 
 
 @runtime_checkable

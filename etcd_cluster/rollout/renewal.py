@@ -24,6 +24,7 @@ from etcd_cluster.rollout.resource import LOOK_AGAIN_SECONDS, say
 
 Properties = dict[str, Any]
 
+INPUTS = ("renew", "connections")
 PATIENCE_SECONDS = 20
 """For the others to become healthy: a member that has just come back takes some seconds."""
 
@@ -37,8 +38,8 @@ class _CloudMachine:
 
 
 class RenewalProvider(ResourceProvider):
-    """Looks when another member's machine is to be replaced, or the same one's once more; never in a preview. Nor when
-    it is made: the machines are made then, too."""
+    """Looks in every `up` for as long as a machine may be replaced: one that was let go may still be there, as a run
+    that was killed had not replaced it yet. Not when it is made: the machines are made then, too."""
 
     serialize_as_secret_always = False  # pickled by reference: nothing is captured
 
@@ -46,10 +47,10 @@ class RenewalProvider(ResourceProvider):
         return CreateResult("renewal", props)
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
-        return DiffResult(changes=_differ(olds, news, "renew", "made_of", "connections"))
+        return DiffResult(changes=bool(news.get("renew")) or any(olds.get(key) != news.get(key) for key in INPUTS))
 
     def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
-        if news.get("renew") and _differ(olds, news, "renew", "made_of"):
+        if news.get("renew"):
             members = {name: _CloudMachine(Layout.system()) for name in news["connections"]}
             with MemberMachines(members, news["connections"], passing=True) as machines:
                 let_go(news["renew"], machines)
@@ -66,8 +67,8 @@ def let_go(member: str, machines: MemberMachines) -> None:
     while what := obstacle(member, seen):
         if time.monotonic() - began > PATIENCE_SECONDS:
             raise RefusedError(
-                f"the machine of {member} is not replaced while {what}. Nothing was changed; mend that first "
-                "(scripts/status shows how members are), or renew that member first, then run again"
+                f"the machine of {member} is not replaced while {what}; it was not touched. Take `renew` out and run "
+                "`pulumi up`, which mends what can be mended; one whose machine is dead is the one to renew first"
             )
         time.sleep(LOOK_AGAIN_SECONDS)
         seen = machines.observe()
@@ -91,16 +92,10 @@ def obstacle(member: str, seen: Observation) -> str:
     return f"{', '.join(down)} is not healthy" if down else ""
 
 
-def _differ(olds: Properties, news: Properties, *keys: str) -> bool:
-    """What is empty does not get here at all."""
-    return any((olds.get(key) or None) != (news.get(key) or None) for key in keys)
-
-
 class Renewal(Resource, module="cluster", name="Renewal"):
     """What a machine depends on that is to be replaced; see `machines.machine.Guard`.
 
-    renew: the member; None for nobody. made_of: of what its machine is made. connections: member name -> SSH
-    connection (secret).
+    renew: the member; None for nobody. connections: member name -> SSH connection (secret).
     """
 
     def __init__(
@@ -108,9 +103,8 @@ class Renewal(Resource, module="cluster", name="Renewal"):
         name: str,
         *,
         renew: str | None,
-        made_of: Mapping[str, pulumi.Input[Any]],
         connections: Mapping[str, ConnectionArgs],
         opts: pulumi.ResourceOptions,
     ) -> None:
-        properties = {"renew": renew, "made_of": dict(made_of), "connections": pulumi.Output.secret(connections)}
+        properties = {"renew": renew, "connections": pulumi.Output.secret(connections)}
         super().__init__(RenewalProvider(), name, properties, opts)

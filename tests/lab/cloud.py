@@ -180,7 +180,7 @@ class CloudMachines:
             name: ssh.connection(addresses[name], self.pinned.get(name) or host_keys[name].public_key) for name in names
         }
         assert guard is not None
-        guarded = guard(self.renew, connections, {"image": self.images.get(self.renew or "", "first")})
+        guarded = guard(self.renew, connections)
         return [
             self._machine(cluster, name, addresses[name], login, host_keys[name], connections[name], guarded, parent)
             for name in names

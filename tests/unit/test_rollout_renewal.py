@@ -22,10 +22,9 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     return found
 
 
-def inputs(renew: str | None = None, image: str = "first", **changes: Any) -> dict[str, Any]:
+def inputs(renew: str | None = None, **changes: Any) -> dict[str, Any]:
     connections = {name: {"host": GOAL.address(name)} for name in GOAL.names}
-    given = {"renew": renew, "made_of": {"image": image}} if renew else {"made_of": {}}
-    return {**given, "connections": connections, **changes}
+    return {**({"renew": renew} if renew else {}), "connections": connections, **changes}
 
 
 def update(news: dict[str, Any], olds: dict[str, Any] | None = None) -> None:
@@ -110,14 +109,17 @@ def test_what_is_about_to_become_healthy_is_waited_for(machines: Machines, monke
 
 
 def test_nobody_is_asked_when_there_is_nothing_to_replace(machines: Machines) -> None:
-    provider, given = RenewalProvider(), inputs("a")
-    assert provider.create(given).outs == given  # the machines are made then, too
-    assert not provider.diff("", given, inputs("a")).changes
-    update(inputs(), given)
-    update(inputs("a", connections={}), given)
+    provider = RenewalProvider()
+    assert provider.create(inputs("a")).outs == inputs("a")  # the machines are made then, too
+    assert not provider.diff("", inputs(), inputs()).changes
+    update(inputs(), inputs("a"))
+    update(inputs(connections={}))
     assert machines.opened == []
 
 
-def test_another_image_for_the_same_member_is_another_replacement(machines: Machines) -> None:
-    update(inputs("a", "second"), inputs("a", "first"))
-    assert machines.opened != []
+def test_what_was_let_go_is_asked_about_again_as_the_run_may_have_been_killed_before(machines: Machines) -> None:
+    first, second = [name for name in GOAL.names if name != machines.model.leader]
+    update(inputs(first))
+    machines.model.stop(second)
+    with pytest.raises(RefusedError, match=f"{first} is not replaced while {second} is not healthy"):
+        update(inputs(first), inputs(first))
