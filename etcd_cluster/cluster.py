@@ -12,7 +12,7 @@ from etcd_cluster.certificates import issue_certificates
 from etcd_cluster.formation import Formation, machine_identity
 from etcd_cluster.install.provide import provide_binaries
 from etcd_cluster.machines.machine import Machine, Machines, RenewableMachines
-from etcd_cluster.member.commands import Command, MemberCommands
+from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.rollout import Renewal, Rollout
 from etcd_cluster.rollout.inputs import authority_fingerprints, describe, wanted_inputs
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate
@@ -88,16 +88,15 @@ class EtcdCluster(pulumi.ComponentResource):
         )
         described = describe(machines, settings.tls)
         endpoints = described.apply(lambda members: [member["clientUrl"] for member in members.values()])
-        health = commands.await_health(endpoints, certificates, after=rollout)
 
-        self.endpoints = _once(health, endpoints)
-        self.members = _once(health, described)
-        self.ca_certificate = _once(health, certificates.trusted_pem if certificates else "")
-        self.client_certificate = _once(health, certificates.client.certificate_pem if certificates else "")
+        self.endpoints = _once(rollout, endpoints)
+        self.members = _once(rollout, described)
+        self.ca_certificate = _once(rollout, certificates.trusted_pem if certificates else "")
+        self.client_certificate = _once(rollout, certificates.client.certificate_pem if certificates else "")
         self.client_key = pulumi.Output.secret(
-            _once(health, certificates.client.private_key_pem if certificates else "")
+            _once(rollout, certificates.client.private_key_pem if certificates else "")
         )
-        self.version = _once(health, binaries[machines[0].name]["version"])
+        self.version = _once(rollout, binaries[machines[0].name]["version"])
         self.register_outputs(
             {
                 "endpoints": self.endpoints,
@@ -121,6 +120,6 @@ class EtcdCluster(pulumi.ComponentResource):
         return machines.provision(name, settings.names, settings.size, parent=self, guard=guard)
 
 
-def _once(health: Command, value: pulumi.Input[Any]) -> pulumi.Output[Any]:
-    """`value`, but not before the health check has passed. The check's id stays known in previews of later changes."""
-    return pulumi.Output.all(value, health.id).apply(lambda known: known[0])
+def _once(rollout: Rollout, value: pulumi.Input[Any]) -> pulumi.Output[Any]:
+    """`value`, but not before every member serves. The rollout's id stays known in previews of later changes."""
+    return pulumi.Output.all(value, rollout.id).apply(lambda known: known[0])

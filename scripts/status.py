@@ -91,7 +91,7 @@ def in_the_clear(value: Any) -> Any:
 def look(of: Recorded) -> tuple[str, dict[str, Any], bool]:
     """The status as text and as JSON, and whether all is well."""
     with MemberMachines(of.wanted.members, of.connections) as machines:
-        seen = machines.observe(alarms="yes", disk="yes")
+        seen = machines.observe(disk="yes")
     status = cluster_status(of.wanted, seen, of.schedule, datetime.now(timezone.utc))
     colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     return as_text(status, colours=colours), as_json(status), status.ok

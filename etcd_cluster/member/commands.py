@@ -16,16 +16,12 @@ from pulumi.output import Unknown
 from pulumi.runtime import is_dry_run
 from pulumi_command import local, remote
 
-from etcd_cluster.certificates import ClusterCertificates
 from etcd_cluster.machines import Machine
 from etcd_cluster.machines.ssh import patient
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.pki import Certificate
 from etcd_cluster.settings import Settings
-
-HEALTH_TIMEOUT_SECONDS = 120
-"""How long a member, or the cluster, may take to become healthy."""
 
 STEP_TIMEOUT = "20m"
 """Longer than any script waits by itself; it bounds connecting as well."""
@@ -43,8 +39,8 @@ class Prepared:
 
 
 class MemberCommands:
-    """The Commands of all members of one cluster: check (all at once, reads only), prepare (all at once, restarts
-    nothing), await_health (once, at the end)."""
+    """The Commands of all members of one cluster: check (all at once, reads only) and prepare (all at once,
+    restarts nothing)."""
 
     def __init__(
         self,
@@ -115,40 +111,12 @@ class MemberCommands:
             }
         )
 
-    def await_health(
-        self,
-        client_urls: pulumi.Output[Sequence[str]],
-        certificates: ClusterCertificates | None,
-        after: pulumi.Resource,
-    ) -> Command:
-        """All endpoints at once with the exported client certificate, asked from the first member's machine."""
-        machine = self._machines[0]
-        spec = {
-            "members": str(len(self._machines)),
-            "tls": "on" if self._settings.tls else "off",
-            "timeout": str(HEALTH_TIMEOUT_SECONDS),
-        }
-        stdin = pulumi.Output.all(
-            urls=client_urls,
-            authority=certificates.trusted_pem if certificates else None,
-            client=leaf(certificates.client) if certificates else None,
-        ).apply(
-            lambda known: render.script(
-                "health",
-                layout(machine),
-                render.client_variables(known["urls"], known["authority"], known["client"]),
-            )
-        )
-        return self._run(machine, "health", spec, stdin, depends_on=[after])
-
     def _run(
         self,
         machine: Machine,
         step: str,
         spec: Spec,
         stdin: pulumi.Input[str],
-        *,
-        depends_on: Sequence[pulumi.Resource] = (),
     ) -> Command:
         """A Command named CLUSTER-MEMBER-STEP. Nothing is run on a machine that is itself going away."""
         member: Spec = {"member": machine.name}
@@ -159,7 +127,7 @@ class MemberCommands:
         }
         opts = pulumi.ResourceOptions(
             parent=self._parent,
-            depends_on=[*machine.depends_on, *depends_on],
+            depends_on=[*machine.depends_on],
             deleted_with=machine.deleted_with,
             hide_diffs=["stdin"],
             custom_timeouts=pulumi.CustomTimeouts(create=STEP_TIMEOUT, update=STEP_TIMEOUT),

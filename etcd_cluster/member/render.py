@@ -283,11 +283,10 @@ def prepare_variables(cluster: str, member: str, token: str, layout: Layout) -> 
     }
 
 
-def client_variables(client_urls: Sequence[str], authority: str | None, client: Leaf | None) -> dict[str, str]:
-    """Shell variables for health.sh, which acts as a client."""
+def client_variables(authority: str, client: Leaf | None) -> dict[str, str]:
+    """Shell variables for probe.sh, which acts as a client."""
     return {
-        "endpoints": ",".join(client_urls),
-        "file_authority": encode(authority or ""),
+        "file_authority": encode(authority),
         "file_client_certificate": encode(client.certificate if client else ""),
         "file_client_key": encode(client.key if client else ""),
     }
@@ -308,7 +307,8 @@ STEPS: Mapping[str, Sequence[str]] = {
     "v2store": ("upgrade",),
     "remove": ("remove",),
     "log": (),
-    "health": ("health",),
+    "health": ("observe",),
+    "probe": ("probe",),
 }
 """Step -> the script files that it takes, besides common.sh and the supervisor's."""
 

@@ -39,6 +39,7 @@ def wanted_inputs(
             machine.name: _member(machine, formation, certificates, prepared[machine.name]) for machine in machines
         },
         "delete_data": settings.delete_data,
+        "client": leaf(certificates.client).apply(_pems) if certificates else None,
     }
     return pulumi.Output.json_dumps(everything, sort_keys=True)
 

@@ -23,7 +23,7 @@ from etcd_cluster.openssh import (
     SshUnreachableError,
     parse_connection,
 )
-from etcd_cluster.rollout.observed import Host, Observation, combine, parse_host
+from etcd_cluster.rollout.observed import Host, Observation, combine, parse_host, unanswered, with_answers
 from etcd_cluster.rollout.plan.acts import RefusedError
 
 OBSERVATION_SECONDS = 60
@@ -148,17 +148,30 @@ class MemberMachines:
                 else:
                     hosts[name], said = parse_host(answer)
                     clocks[name] = max(hosts[name].clock - time.time(), 0.0) + min(hosts[name].clock + 1 - began, 0.0)
-                    if said:
-                        told[name] = said
+                    told[name] = said
 
         note(self.on_all(list(self._members), lambda name: self._observe(name, asked)))
         seen = combine(hosts, told, silent)
-        others = [name for name, host in hosts.items() if host.live and host.live.has_leader and name not in told]
+        following = [name for name, host in hosts.items() if host.live and host.live.has_leader]
+        others = [name for name in following if not told[name].get("members")]
         if seen.teller is None and others:
             # The leader's machine is not among these, cannot be reached, or gets no answer itself.
             note(self.on_all(others, lambda name: self._observe(name, {**asked, "tell": "yes"})))
             seen = combine(hosts, told, silent)
-        return replace(seen, clocks=clocks)
+        return replace(self._ask_for_others(seen), clocks=clocks)
+
+    def _ask_for_others(self, seen: Observation) -> Observation:
+        """Members of which nothing good was heard on their own machines: asked for on the teller's."""
+        left = unanswered(seen)
+        if seen.teller is None or not left:
+            return seen
+        words = {"member": seen.teller, "urls": ",".join(member.client_url for member in left)}
+        try:
+            line = render.command_line("health", words)
+            text = self.run(seen.teller, "health", line, {}, timeout_seconds=OBSERVATION_SECONDS)
+        except (SshError, StepFailedError, CommandTimeoutError):
+            text = ""
+        return with_answers(seen, text)
 
     def _observe(self, name: str, asked: Mapping[str, str]) -> str:
         member = self._members[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -46,7 +47,8 @@ class History:
 
 @dataclass(frozen=True)
 class Live:
-    """What a running member measures of itself. Indices are of raft's log."""
+    """What a running member measures of itself. Indices are of raft's log. active_peers: ids of the members that it has
+    a connection with."""
 
     id: str
     leads: bool
@@ -57,6 +59,7 @@ class Live:
     applied: int
     committed: int
     database_bytes: int
+    active_peers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,22 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class Alarm:
+    """An alarm that stands. kind: etcd's own word, such as "NOSPACE". id: of the member that raised it; "" where etcd
+    does not say."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True)
 class Observation:
     """The whole cluster at one time. hosts: member name -> machine; one that could not be asked is in `silent`, with
-    the reason. teller: whose machine told of members and of the healthy ones (ids): the leader's, if that can be asked;
-    None, and nothing told, where no member can agree with a majority.
+    the reason. teller: whose machine told of the members: the leader's, if that can be asked; None, and nothing told,
+    where no member can agree with a majority.
+    healthy: ids of the members that serve, each asked on its own machine; where that does not say so, from the
+    teller's. unknown: ids of those that gave no answer there but have a connection with the teller: they run, and
+    nothing more is known. alarms: None where nobody could be asked for them.
     clocks: member name -> seconds by which its machine's clock is surely ahead of this one's. cluster_id: hexadecimal.
     """
 
@@ -140,7 +155,8 @@ class Observation:
     teller: str | None
     members: Sequence[Listed]
     healthy: frozenset[str]
-    alarms: Sequence[str] = ()
+    alarms: Sequence[Alarm] | None = ()
+    unknown: frozenset[str] = frozenset()
     cluster_id: str = ""
     clocks: Mapping[str, float] = field(default_factory=dict[str, float])
 
@@ -173,7 +189,8 @@ class Observation:
 
 
 def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
-    """What observe.sh printed, and what the leader's machine says of the cluster ("members", "health", "alarms")."""
+    """What observe.sh printed, and what is said besides: of its own member ("health"), and of the cluster ("members",
+    "alarms")."""
     facts: dict[str, str] = {}
     lacks: list[str] = []
     files: dict[str, SeenFile] = {}
@@ -224,20 +241,41 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
 def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], silent: Mapping[str, str]) -> Observation:
     """One observation of what each machine said. Of several that told of the cluster, one counts that can answer."""
     nothing = Observation(hosts, silent, None, (), frozenset())
+    serving = {live.id for name, said in told.items() if (live := hosts[name].live) and serves(said.get("health", ""))}
     for name, said in told.items():
         members = parse_members(said.get("members", ""))
-        healthy = parse_health(said.get("health", ""), members)
         live = hosts[name].live
-        if members and live is not None and live.id in healthy:
+        if members and live is not None and live.id in serving:
             return replace(
                 nothing,
                 teller=name,
                 members=members,
-                healthy=healthy,
-                alarms=said.get("alarms", "").splitlines(),
+                healthy=frozenset(member.id for member in members if member.id in serving),
+                alarms=parse_alarms(said["alarms"]) if "alarms" in said else (),
                 cluster_id=f"{json.loads(said['members'])['header']['cluster_id']:x}",
             )
     return nothing
+
+
+def unanswered(seen: Observation) -> Sequence[Listed]:
+    """Members that may serve clients, though nothing says so yet: by their own machines none is known to."""
+    down = {member.id for member in seen.members if (host := seen.hosts.get(member.name)) and not host.pid}
+    return [member for member in seen.members if member.started and member.id not in seen.healthy | down]
+
+
+def with_answers(seen: Observation, text: str) -> Observation:
+    """What the teller's machine got to hear of the `unanswered` ones: the JSON of `etcdctl endpoint health`.
+
+    No answer is not a no: 2379 may be open to clients only. One whose machine said nothing, and that has a connection
+    with the teller, runs.
+    """
+    live = seen.hosts[seen.teller].live if seen.teller else None
+    left = unanswered(seen)
+    healthy = parse_health(text, left)
+    asked = {host.live.id for host in seen.hosts.values() if host.live}
+    running = live.active_peers if live else frozenset[str]()
+    unknown = frozenset(member.id for member in left if member.id in running - healthy - asked)
+    return replace(seen, healthy=seen.healthy | healthy, unknown=unknown)
 
 
 def parse_members(text: str) -> list[Listed]:
@@ -255,19 +293,33 @@ def parse_members(text: str) -> list[Listed]:
     ]
 
 
+def serves(text: str) -> bool:
+    """Whether the one member that `etcdctl endpoint health --write-out json` asked answers a consistent read."""
+    return bool(_serving_endpoints(text))
+
+
 def parse_health(text: str, members: Sequence[Listed]) -> frozenset[str]:
-    """`etcdctl endpoint health --cluster --write-out json` -> ids of the members that answer a consistent read.
+    """`etcdctl endpoint health --write-out json` -> ids of the members that answer a consistent read."""
+    return frozenset(member.id for member in members if member.client_url in _serving_endpoints(text))
 
-    etcdctl calls them all unhealthy while the database is full: they are, for writes. But a larger quota is what helps.
-    """
+
+def _serving_endpoints(text: str) -> set[str]:
+    """While an alarm stands, etcdctl calls every member unhealthy that has answered: alarms are told of by themselves,
+    and what helps against them is a change of these members."""
     answers: Sequence[Mapping[str, Any]] = json.loads(text) if text.startswith("[") else []
-    healthy = {each["endpoint"] for each in answers if each["health"] or _is_just_full(each.get("error", ""))}
-    return frozenset(member.id for member in members if member.client_url in healthy)
+    return {
+        each["endpoint"] for each in answers if each["health"] or each.get("error", "").startswith("Active Alarm(s):")
+    }
 
 
-def _is_just_full(error: str) -> bool:
-    alarms, _, names = error.partition(":")
-    return alarms == "Active Alarm(s)" and set(names.split()) == {"NOSPACE"}
+def parse_alarms(text: str) -> Sequence[Alarm] | None:
+    """`etcdctl alarm list`, whose lines read `memberID:10501334649042878790 alarm:NOSPACE`, and then "asked"; None
+    without that: there was no answer."""
+    *lines, last = text.splitlines() or [""]
+    if last != "asked":
+        return None
+    found = [re.fullmatch(r"memberID:(\d+) +alarm:(\w+) *", line) for line in lines]
+    return [Alarm(each[2], f"{int(each[1]):x}" if int(each[1]) else "") for each in found if each]
 
 
 def _live(facts: Mapping[str, str]) -> Live | None:
@@ -283,6 +335,7 @@ def _live(facts: Mapping[str, str]) -> Live | None:
         applied=_integer(facts.get("proposals_applied_total")),
         committed=_integer(facts.get("proposals_committed_total")),
         database_bytes=_integer(facts.get("database_bytes")),
+        active_peers=frozenset(facts.get("active_peers", "").split(",")) - {""},
     )
 
 

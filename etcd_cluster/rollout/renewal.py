@@ -86,9 +86,9 @@ def obstacle(member: str, seen: Observation) -> str:
         host = seen.hosts.get(member)
         return "it runs, but no member leads" if host and host.pid else ""
     listed = seen.of(member)
-    if listed is None or listed.learner or listed.id not in seen.healthy:
+    if listed is None or listed.learner or listed.id not in seen.healthy | seen.unknown:
         return ""
-    down = [each.name or each.peer_url for each in seen.voters if each.id not in seen.healthy]
+    down = [each.name or each.peer_url for each in seen.voters if each.id not in seen.healthy | {listed.id}]
     return f"{', '.join(down)} is not healthy" if down else ""
 
 

@@ -34,7 +34,7 @@ from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
 from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.plan import differences, next_act
-from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError, Wait
+from etcd_cluster.rollout.plan.acts import HEALTH_SECONDS, Act, Call, Memory, RefusedError, Wait
 from etcd_cluster.rollout.wanted import Wanted, WantedMember
 
 Properties = dict[str, Any]
@@ -110,6 +110,41 @@ def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> None:
             _carry_out(act, wanted, seen, machines, memory)
         looked_at = time.monotonic()
         seen = machines.observe()
+    prove(wanted, seen, machines, memory)
+
+
+def prove(wanted: Wanted, seen: Observation, machines: MemberMachines, memory: Memory) -> None:
+    """A write works at every member, as clients do it: with the exported certificate, at the URL that they are told.
+
+    Each is asked on its own machine, all at once. Raises `StepFailedError` for a member that takes no write, and
+    `RefusedError` where they are not of one cluster.
+    """
+
+    def probe(name: str) -> str:
+        words = {
+            "member": name,
+            "run": memory.run,
+            "tls": "on" if wanted.tls else "off",
+            "url": wanted.members[name].member.client_url(wanted.tls),
+            "timeout": str(HEALTH_SECONDS),
+        }
+        variables = render.client_variables("".join(wanted.trusted), wanted.client)
+        return machines.run(name, "probe", render.command_line("probe", words), variables, say)
+
+    answers = machines.on_all(list(wanted.members), probe)
+    for name, answer in answers.items():
+        if isinstance(answer, EtcdClusterError):
+            raise answer
+        if not answer.strip().isdigit():
+            raise StepFailedError(f"{name}: a write works there, but the answer names no cluster; run again")
+    ids = {name: f"{int(answer):x}" for name, answer in answers.items()}
+    if set(ids.values()) != {seen.cluster_id}:
+        found = ", ".join(f"{name}: {id_}" for name, id_ in ids.items())
+        raise RefusedError(
+            f"the members' client URLs lead to different clusters ({found}; the members form {seen.cluster_id}). Find "
+            "out what answers at these addresses before you go on"
+        )
+    say(f"all {len(ids)} members are healthy and take writes")
 
 
 def _wait(wait: Wait, seen: Observation, machines: MemberMachines, memory: Memory, passed: float) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.x509 import PkiError
-from etcd_cluster.rollout.observed import Host, Observation
+from etcd_cluster.rollout.observed import Alarm, Host, Observation
 from etcd_cluster.rollout.plan import differences, next_act
 from etcd_cluster.rollout.plan.acts import Memory, Wait
 from etcd_cluster.rollout.plan.quorum import CAUGHT_UP_ENTRIES
@@ -108,7 +108,7 @@ def cluster_status(wanted: Wanted, seen: Observation, schedule: AuthoritySchedul
         endpoints=[member.member.client_url(wanted.tls) for member in wanted.members.values()],
         members=members,
         quota_bytes=_quota(wanted),
-        alarms=[_alarm(alarm, seen) for alarm in seen.alarms],
+        alarms=_alarms(seen),
         authorities_until=[x509.validity_of(authority).not_after for authority in wanted.trusted],
         schedule=schedule,
         next=[*_next(wanted, seen), *_due(wanted, members, schedule, now)],
@@ -172,13 +172,16 @@ def _ends_of_authorities(wanted: Wanted) -> set[datetime]:
     return {x509.validity_of(authority).not_after for authority in wanted.trusted}
 
 
-def _alarm(alarm: str, seen: Observation) -> str:
-    """`memberID:10501334649042878790 alarm:NOSPACE`, with the member's name."""
-    found = re.fullmatch(r"memberID:(\d+) alarm:(\w+)", alarm.strip())
-    if not found:
-        return alarm
-    of = f"{int(found[1]):x}"
-    return f"{found[2]} on {next((member.name for member in seen.members if member.id == of), of)}"
+def _alarms(seen: Observation) -> list[str]:
+    if seen.alarms is None:
+        return ["unknown: `etcdctl alarm list` gets no answer"]
+    return [_alarm(alarm, seen) for alarm in seen.alarms]
+
+
+def _alarm(alarm: Alarm, seen: Observation) -> str:
+    """With the member's name, where etcd says which it is."""
+    name = next((member.name for member in seen.members if member.id == alarm.id), alarm.id)
+    return f"{alarm.kind} on {name}" if name else alarm.kind
 
 
 def _next(wanted: Wanted, seen: Observation) -> list[str]:

@@ -62,7 +62,7 @@ class Wanted:
     """The whole cluster. `members` is in the order in which they are rolled, all else being equal.
 
     options: of the server, complete, for `version`. user_options, quota_bytes: what they are made of for another one.
-    trusted: PEM of every authority to trust, newest first.
+    trusted: PEM of every authority to trust, newest first. client: what the stack exports for clients.
     """
 
     cluster: str
@@ -75,6 +75,7 @@ class Wanted:
     trusted: Sequence[str]
     members: Mapping[str, WantedMember]
     delete_data: bool
+    client: Leaf | None = None
 
     @staticmethod
     def parse(text: str) -> Wanted:
@@ -91,6 +92,7 @@ class Wanted:
             trusted=x509.split_bundle(properties["trusted"]) if properties["trusted"] else (),
             members={name: _member(name, properties["members"][name]) for name in properties["order"]},
             delete_data=bool(properties["delete_data"]),
+            client=_leaf(properties.get("client")),
         )
 
     @cached_property

@@ -134,3 +134,20 @@ def _answers(host: Host) -> bool:
     with suppress(LabError):
         return host.run("true", check=False).returncode == 0
     return False
+
+
+@contextmanager
+def clients_only(*hosts: Host) -> Iterator[None]:
+    """README's firewall: between machines of members only the peer port is open. Operator and clients reach 2379."""
+    ports = ", ".join(host._port for host in hosts)
+    rules = [
+        "add table bridge clients_only",
+        "add chain bridge clients_only forward { type filter hook forward priority 0; }",
+        f"add rule bridge clients_only forward iifname {{ {ports} }} oifname {{ {ports} }} tcp dport 2379 drop",
+    ]
+    lab = hosts[0].lab
+    lab.run(["nft", "-f", "-"], input="\n".join(rules) + "\n")
+    try:
+        yield
+    finally:
+        lab.run(["nft", "delete", "table", "bridge", "clients_only"])

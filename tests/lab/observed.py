@@ -83,12 +83,11 @@ def write_key(host: Host) -> None:
 def assert_one_cluster(stack: Stack, hosts: Sequence[Host]) -> list[Member]:
     """All hosts are healthy members of the one cluster that the state knows, and no step is half done."""
     members = on_all(hosts, look)
-    (cluster,) = {member.cluster for member in members}
+    assert len({member.cluster for member in members}) == 1
     (token,) = {member.token for member in members}
     assert all(member.started == {host.name for host in hosts} for member in members)
     hosts[0].run(f"{LOOK} etcd endpoint health --cluster")
     assert stack.recorded("etcd-formation")["id"] == token
-    assert stack.recorded(f"etcd-{hosts[0].name}-health")["outputs"]["stdout"] == str(cluster)
     assert [member.left_over for member in members] == [""] * len(hosts)
     return members
 

@@ -7,6 +7,7 @@ real cluster raises `BrokenError`, whoever asked for it.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,16 @@ from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Leaf, PeerSecurity, Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.machines import StepFailedError
-from etcd_cluster.rollout.observed import History, Host, Listed, Live, Observation, SeenFile
+from etcd_cluster.rollout.observed import (
+    History,
+    Host,
+    Listed,
+    Live,
+    Observation,
+    SeenFile,
+    unanswered,
+    with_answers,
+)
 from etcd_cluster.rollout.plan import next_act
 from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError, Wait
 from etcd_cluster.rollout.resource import MOST_REPETITIONS
@@ -212,7 +222,8 @@ class Machine:
 
 
 class Model:
-    """A whole cluster. `machines` are all that exist; which of them are asked is the caller's."""
+    """A whole cluster. `machines` are all that exist; which of them are asked is the caller's. clients_only: between
+    machines of members, a firewall opens the peer port alone."""
 
     def __init__(self) -> None:
         self.machines: dict[str, Machine] = {}
@@ -225,6 +236,7 @@ class Model:
         self.snapshots: list[str] = []
         self.log: list[str] = []
         self.restarts: list[str] = []
+        self.clients_only = False
         self._ids = 0
         self._connections: dict[frozenset[str], list[tuple[str, str, int]]] = {}
 
@@ -343,7 +355,7 @@ class Model:
             return True
         client = teller.content(SERVER) if SERVER_KEY in teller.files else ""
         return (
-            bool(client)
+            bool(client and teller.content(CA))
             and issuer(client) in process.trusted
             and self._trusts(x509.split_bundle(teller.content(CA)), machine.shown(SERVER), _host(url))
         )
@@ -361,6 +373,14 @@ class Model:
         scheme = "https" if "advertise-client-urls: https" in own else "http"
         return self._asks(machine, machine, f"{scheme}://127.0.0.1:2379") and self.serves(machine)
 
+    def _is_well(self, machine: Machine) -> bool:
+        """By its own machine: a consistent read works where clients are told to find it; never at a learner."""
+        listed, url = self.member(machine.name), _advertised(machine)
+        if listed is None or listed.learner or machine.process is None:
+            return False
+        asked = self._asks(machine, machine, url) and self._listens(machine, url, machine.process.client_url)
+        return asked and self.serves(machine)
+
     def healthy(self, name: str) -> bool:
         """As the leader's machine sees it."""
         listed = self.member(name)
@@ -377,13 +397,19 @@ class Model:
         clocks = {name: asked[name].clock_ahead for name in hosts}
         nothing = Observation(hosts, silent, None, (), frozenset(), clocks=clocks)
         having = [name for name, host in hosts.items() if host.live and host.live.has_leader]
+        serving = {name: asked[name].data_id for name in having if self._is_well(asked[name])}
         for name in sorted(having, key=lambda name: name != self.leader):
-            teller = self.machines[name]
-            healthy = frozenset(each.id for each in self.members if self._answers(teller, each))
-            if self._can_tell(teller) and teller.data_id in healthy:
+            if name in serving and self._can_tell(self.machines[name]):
                 listed = [each.listed for each in self.members]
-                return replace(nothing, teller=name, members=listed, healthy=healthy)
+                healthy = frozenset(each.id for each in listed if each.id in serving.values())
+                seen = replace(nothing, teller=name, members=listed, healthy=healthy, cluster_id="c1")
+                left = {each.id for each in unanswered(seen)}
+                answering = [each for each in self.members if each.id in left and self._answers_to(name, each)]
+                return with_answers(seen, json.dumps([{"endpoint": e.client_url, "health": True} for e in answering]))
         return nothing
+
+    def _answers_to(self, teller: str, listed: Listing) -> bool:
+        return not self.clients_only and self._answers(self.machines[teller], listed)
 
     def _host(self, machine: Machine) -> Host:
         process = machine.process
@@ -423,6 +449,9 @@ class Model:
             applied=self.index if serves else self.index - 5,
             committed=self.index if serves else self.index - 5,
             database_bytes=MIB,
+            active_peers=frozenset(
+                each.data_id for each in self.machines.values() if each is not machine and self.connected(machine, each)
+            ),
         )
 
     # --- what acts do ---
@@ -779,6 +808,12 @@ def _pair(one: Machine, other: Machine) -> frozenset[str]:
 
 def _ends(one: Machine, other: Machine) -> list[tuple[str, str, int]]:
     return sorted((each.name, each.address, each.starts if each.process else 0) for each in (one, other))
+
+
+def _advertised(machine: Machine) -> str:
+    lines = machine.content(CONFIGURATION).splitlines()
+    found = [line.partition(": ")[2] for line in lines if line.startswith("advertise-client-urls: ")]
+    return found[0] if found else ""
 
 
 def _minor(text: str) -> int:

@@ -109,7 +109,6 @@ def test_children_are_exactly_these(three_members: Recording) -> None:
         "etcd-rollout": "pulumi-python:dynamic/cluster:Rollout",
         **dict.fromkeys(["etcd-client", *each("-server"), *each("-peer")], "pulumi-python:dynamic/pki:Certificate"),
         **dict.fromkeys([name for step in steps for name in each(step)], "command:remote:Command"),
-        "etcd-etcd-1-health": "command:remote:Command",
     }
 
 
@@ -123,7 +122,7 @@ def test_every_child_hangs_below_the_component(three_members: Recording) -> None
 def test_nothing_waits_for_a_machine_that_is_going_away(three_members: Recording) -> None:
     """Neither a Command, nor the detaching of a volume, nor the rollout."""
     dependents = of_type(three_members, ":Command") + of_type(three_members, ":VolumeAttachment")
-    assert len(dependents) == 3 * 3 + 1
+    assert len(dependents) == 3 * 3
     for dependent in dependents:
         member = dependent.name[5:11]
         assert dependent.request.deletedWith.endswith(f"aws:ec2/instance:Instance::etcd-{member}"), dependent.name

@@ -78,7 +78,6 @@ def test_children_are_exactly_these(three_hosts: Recording) -> None:
         "etcd-authority": "pulumi-python:dynamic/pki:CertificateAuthority",
         "etcd-client": "pulumi-python:dynamic/pki:Certificate",
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
-        "etcd-host-1-health": "command:remote:Command",
         **dict.fromkeys(steps("server") + steps("peer"), "pulumi-python:dynamic/pki:Certificate"),
         **dict.fromkeys(steps("check") + steps("prepare"), "command:remote:Command"),
         "etcd-rollout": "pulumi-python:dynamic/cluster:Rollout",
@@ -100,11 +99,8 @@ def test_nothing_is_prepared_before_every_machine_was_checked_and_the_forming_re
         assert "etcd-formation" in dependencies(three_hosts, prepare)
 
 
-def test_the_cluster_is_changed_once_every_machine_is_ready_and_health_is_asked_for_after_that(
-    three_hosts: Recording,
-) -> None:
+def test_the_cluster_is_changed_once_every_machine_is_ready(three_hosts: Recording) -> None:
     assert dependencies(three_hosts, "etcd-rollout") >= {*steps("check"), *steps("prepare"), "etcd-formation"}
-    assert "etcd-rollout" in dependencies(three_hosts, "etcd-host-1-health")
 
 
 def test_preparing_does_not_wait_for_other_members(three_hosts: Recording) -> None:
@@ -120,9 +116,6 @@ def test_lines_say_what_a_reviewer_wants_to_see_and_nothing_else(three_hosts: Re
     assert commands["etcd-host-1-prepare"].value("create") == (
         "bash -s -- prepare member=host-1 version=3.6.16 device=/dev/nvme1n1 install=release "
         "mirror=https://github.com/etcd-io/etcd/releases/download"
-    )
-    assert commands["etcd-host-1-health"].value("create") == (
-        "bash -s -- health member=host-1 members=3 tls=on timeout=120"
     )
 
 

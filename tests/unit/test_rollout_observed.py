@@ -13,6 +13,7 @@ import pytest
 from etcd_cluster.member.render import PeerSecurity, Security
 from etcd_cluster.rollout.observed import (
     FOUNDING,
+    Alarm,
     History,
     Listed,
     Live,
@@ -21,6 +22,8 @@ from etcd_cluster.rollout.observed import (
     parse_health,
     parse_host,
     parse_members,
+    unanswered,
+    with_answers,
 )
 
 CONFIGURATION = (
@@ -191,27 +194,35 @@ def test_a_member_with_several_peer_urls_has_none_that_is_ours() -> None:
             HEALTH.replace("context deadline exceeded", "Active Alarm(s): NOSPACE "),
             {"95dcb2c5cb1427d6", "f6e15ffbb2d65526"},
         ),
-        (HEALTH.replace("context deadline exceeded", "Active Alarm(s): NOSPACE CORRUPT "), {"95dcb2c5cb1427d6"}),
+        (
+            HEALTH.replace("context deadline exceeded", "Active Alarm(s): NOSPACE CORRUPT "),
+            {"95dcb2c5cb1427d6", "f6e15ffbb2d65526"},
+        ),
     ],
 )
-def test_health_is_by_member_and_a_full_database_is_no_illness(text: str, healthy: set[str]) -> None:
+def test_health_is_by_member_and_alarms_are_told_of_by_themselves(text: str, healthy: set[str]) -> None:
     assert parse_health(text, parse_members(MEMBERS)) == healthy
 
 
 def observe(**texts: str) -> Any:
     hosts, told = {}, {}
     for name, text in texts.items():
-        hosts[name], said = parse_host(text)
-        if said:
-            told[name] = said
+        hosts[name], told[name] = parse_host(text)
     return combine(hosts, told, {"host-9": "no route"})
 
 
+def health(answer: str) -> str:
+    """What one machine tells of its own member."""
+    return f'[{{"endpoint":"https://10.0.0.9:2379","health":{answer},"took":"1ms"}}]'
+
+
 FOLLOWER = without("members", "health", "is_leader", "id") + "\nid=f6e15ffbb2d65526\nis_leader=0\n"
+SICK = f"health={encoded(health('false'))}\n"
+WELL = f"health={encoded(health('true'))}\n"
 
 
-def test_the_leader_tells_of_the_cluster() -> None:
-    seen = observe(a=FOLLOWER, b=LEADER)
+def test_the_leader_tells_of_the_cluster_and_each_machine_of_its_own_member() -> None:
+    seen = observe(a=FOLLOWER + SICK, b=LEADER)
     assert (seen.teller, seen.leader) == ("b", "b")
     assert seen.is_healthy("host-1")
     assert not seen.is_healthy("host-2")
@@ -220,6 +231,12 @@ def test_the_leader_tells_of_the_cluster() -> None:
     assert [member.name for member in seen.voters] == ["host-3", "host-1", "host-2"]
     assert seen.member_ids == "883d46f5b4b6b8d5,95dcb2c5cb1427d6,f6e15ffbb2d65526,ff"
     assert seen.silent == {"host-9": "no route"}
+    assert observe(a=FOLLOWER + WELL, b=LEADER).is_healthy("host-2")
+
+
+def test_a_member_of_another_cluster_is_none_of_this_one_however_well_it_is() -> None:
+    other = FOLLOWER.replace("f6e15ffbb2d65526", "abc") + WELL
+    assert observe(a=other, b=LEADER).healthy == {"95dcb2c5cb1427d6"}
 
 
 def test_a_follower_that_was_asked_tells_as_well_and_nobody_is_known_to_lead() -> None:
@@ -234,7 +251,7 @@ def test_a_follower_that_was_asked_tells_as_well_and_nobody_is_known_to_lead() -
         without("members"),
         without("health"),
         # It believes that it leads, but no majority answers: a consistent read fails at itself.
-        without("health") + f"\nhealth={encoded(HEALTH.replace('true', 'false'))}\n",
+        without("health") + f"\n{SICK}",
         without("id"),
         BLANK,
     ],
@@ -245,8 +262,46 @@ def test_nothing_is_believed_of_a_machine_that_cannot_agree_with_a_majority(text
 
 
 def test_of_two_that_lead_the_one_is_believed_that_can_answer() -> None:
-    stale = without("health") + f"\nhealth={encoded(HEALTH.replace('true', 'false'))}\n"
+    stale = without("health", "id") + f"\nid=f6e15ffbb2d65526\n{SICK}"
     assert observe(a=stale, b=LEADER).teller == "b"
+
+
+def test_who_was_not_well_by_its_own_machine_is_asked_for_on_the_tellers() -> None:
+    """A machine that said nothing, one whose own look failed; not one where no etcd runs."""
+    seen = observe(b=LEADER)
+    assert [member.name for member in unanswered(seen)] == ["host-2"]
+    assert [member.name for member in unanswered(observe(a=FOLLOWER + SICK, b=LEADER))] == ["host-2"]
+    assert not unanswered(observe(a=FOLLOWER + WELL, b=LEADER))
+    assert not unanswered(observe(**{"host-2": BLANK}, b=LEADER))
+    answers = HEALTH.replace("false", "true")
+    assert with_answers(seen, answers).is_healthy("host-2")
+
+
+@pytest.mark.parametrize("text", ["", HEALTH])
+def test_no_answer_at_the_client_port_of_one_that_is_connected_means_that_nothing_is_known(text: str) -> None:
+    """README's firewall opens 2379 for clients only; what members have open to one another says who runs."""
+    connected = observe(b=f"{LEADER}\nactive_peers=883d46f5b4b6b8d5,f6e15ffbb2d65526\n")
+    seen = with_answers(connected, text)
+    assert (seen.is_healthy("host-2"), seen.unknown) == (False, {"f6e15ffbb2d65526"})
+    assert with_answers(observe(b=LEADER), text).unknown == frozenset(), "nobody has a connection with it"
+    own = observe(a=FOLLOWER + SICK, b=f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n")
+    assert with_answers(own, text).unknown == frozenset(), "its own machine has said how it is"
+
+
+@pytest.mark.parametrize(
+    ("told", "alarms"),
+    [
+        ("", ()),  # since 3.5, a healthy member has asked for them by itself
+        ("alarms=\n", None),
+        (f"alarms={encoded('asked')}\n", []),
+        (f"alarms={encoded('memberID:255 alarm:NOSPACE ')}\n", None),
+        (f"alarms={encoded('memberID:255 alarm:NOSPACE ' + chr(10) + 'asked')}\n", [Alarm("NOSPACE", "ff")]),
+        (f"alarms={encoded('memberID:255  alarm:NOSPACE' + chr(10) + 'asked')}\n", [Alarm("NOSPACE", "ff")]),
+        (f"alarms={encoded('memberID:0 alarm:CORRUPT ' + chr(10) + 'asked')}\n", [Alarm("CORRUPT", "")]),
+    ],
+)
+def test_alarms_are_read_of_every_release_and_no_answer_is_not_none(told: str, alarms: Any) -> None:
+    assert observe(b=LEADER + told).alarms == alarms
 
 
 def test_no_content_shows_when_what_was_seen_is_printed() -> None:

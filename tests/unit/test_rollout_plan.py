@@ -497,6 +497,29 @@ def test_the_last_members_that_hold_data_do_not_leave_before_one_has_joined() ->
     ]
 
 
+@pytest.mark.parametrize("clients_only", [False, True], ids=["open", "2379 for clients only"])
+def test_a_member_that_nobody_asked_is_down_only_if_nobody_is_connected_with_it(clients_only: bool) -> None:
+    """It is to leave, and its machine is not asked. With others down, removing one that serves may take the quorum."""
+    model, smaller = Model.running(FIVE), replace(FIVE, names=("a", "b", "c"))
+    model.clients_only = clients_only
+    model.stop("e")
+    decided = next_act(smaller.wanted, model.observe(smaller.names), Memory())
+    assert isinstance(decided, Act)
+    assert decided.text == "a: removing e, which does not answer"
+    model.run(smaller, stop_after=1)
+    decided = next_act(smaller.wanted, model.observe(smaller.names), Memory())
+    if not clients_only:
+        assert isinstance(decided, Act)
+        assert decided.text == "a: removing d"
+        return
+    assert isinstance(decided, Wait)
+    assert decided.problem.startswith("the membership is not changed while nothing is known of d but that it runs")
+    model.stop("d")
+    decided = next_act(smaller.wanted, model.observe(smaller.names), Memory())
+    assert isinstance(decided, Act)
+    assert decided.text == "a: removing d, which does not answer"
+
+
 def test_a_quorum_that_lacks_a_stopped_member_that_is_to_leave_says_so() -> None:
     model = Model.running()
     model.stop("b")

@@ -68,6 +68,16 @@ def test_none_goes_while_another_machine_is_cut_off(machines: Machines) -> None:
         update(inputs(name))
 
 
+def test_none_goes_that_runs_though_its_machine_and_its_client_port_give_no_answer(machines: Machines) -> None:
+    name = other_than(machines.model.leader)
+    third = next(each for each in GOAL.names if each not in (name, machines.model.leader))
+    machines.model.machines[name].reachable = False
+    machines.model.clients_only = True
+    machines.model.stop(third)
+    with pytest.raises(RefusedError, match=f"is not replaced while {third} is not healthy"):
+        update(inputs(name))
+
+
 @pytest.mark.parametrize("others_down", [0, 1, 2])
 def test_one_that_is_down_already_may_go_whatever_the_others_are(machines: Machines, others_down: int) -> None:
     name, *others = GOAL.names

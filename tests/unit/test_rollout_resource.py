@@ -67,7 +67,10 @@ class Machines:
     lines: list[str] = field(default_factory=list)
     claims: list[str] = field(default_factory=list)
     gone: dict[str, EtcdClusterError] = field(default_factory=dict)
+    gone_at: dict[tuple[str, str], EtcdClusterError] = field(default_factory=dict)
     log: str = "its log"
+    probes: list[tuple[str, dict[str, str], dict[str, str]]] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
     passing: bool = False
 
     def __call__(
@@ -111,8 +114,9 @@ class Machines:
         timeout_seconds: int = 0,
     ) -> str:
         self.lines.append(line)
-        if name in self.gone:
-            raise self.gone[name]
+        gone = self.gone.get(name) or self.gone_at.get((step, name))
+        if gone:
+            raise gone
         words = shlex.split(line)
         if step == "log":
             return self.log
@@ -126,6 +130,9 @@ class Machines:
         if step == "remove":
             self.model.stop(name)
             return ""
+        if step == "probe":
+            self.probes.append((name, spec, dict(variables)))
+            return self.answers.get(name, f"{int('c1', 16)}\n")
         call = Call(name, step, spec, files(variables.get("manifest", "")), history(variables.get("history", "")))
         memory = Memory()
         self.model.carry_out(Act("", [call]), self.goal, memory)
@@ -359,7 +366,7 @@ def test_members_that_leave_are_stopped_after_the_cluster_let_them_go(machines: 
     machines.goal = after
     RolloutProvider().update("id", inputs(GOAL), {**inputs(after), "drift": ""})
     assert machines.opened[0] == ({"a", "b", "c"}, {"a", "b", "c"}, {"b", "c"})
-    assert [line.split()[3] for line in machines.lines[-3:]] == ["apply", "remove", "remove"]
+    assert [line.split()[3] for line in machines.lines[-4:]] == ["apply", "probe", "remove", "remove"]
     assert "data=keep members=3" in machines.lines[-1]
 
 
@@ -413,6 +420,40 @@ def test_what_does_not_help_is_not_done_for_ever(machines: Machines, monkeypatch
     with pytest.raises(RefusedError, match=f"b: restarting: done {resource.MOST_REPETITIONS} times"):
         RolloutProvider().update("id", inputs(GOAL), {**inputs(SETTINGS), "drift": ""})
     assert len(machines.lines) == resource.MOST_REPETITIONS
+
+
+# --- what is proven at the end ---
+
+
+def test_an_update_ends_with_a_write_at_every_member_as_clients_do_it(machines: Machines) -> None:
+    client = GOAL.wanted.members["a"].server  # any pair will do
+    wanted = json.loads(wanted_text(GOAL.wanted)) | {"client": vars(client)}
+    RolloutProvider().update("id", inputs(GOAL), inputs(GOAL, wanted=json.dumps(wanted), drift=""))
+    assert [name for name, _, _ in machines.probes] == ["a", "b", "c"]
+    for name, spec, variables in machines.probes:
+        assert (spec["tls"], spec["url"]) == ("on", f"https://{usual_address(name)}:2379")
+        assert base64.b64decode(variables["file_client_key"]).decode() == client.key  # type: ignore[union-attr]
+        assert base64.b64decode(variables["file_authority"]).decode() == "".join(GOAL.wanted.trusted)
+    assert not any("PRIVATE KEY" in line for line in machines.lines)
+
+
+def test_what_an_older_release_recorded_names_no_client() -> None:
+    assert Wanted.parse(wanted_text(GOAL.wanted)).client is None
+
+
+def test_a_member_at_which_no_write_works_fails_the_update_by_its_name(machines: Machines) -> None:
+    machines.gone_at["probe", "b"] = StepFailedError("b: no write works at https://10.0.0.2:2379")
+    with pytest.raises(StepFailedError, match="b: no write works"):
+        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+
+
+def test_client_urls_that_lead_to_another_cluster_are_named(machines: Machines) -> None:
+    machines.answers["b"] = f"{int('beef', 16)}\n"
+    with pytest.raises(RefusedError, match=r"different clusters \(a: c1, b: beef, c: c1; the members form c1\)"):
+        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+    machines.answers["b"] = ""
+    with pytest.raises(StepFailedError, match=r"b: .*no cluster"):
+        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
 
 
 # --- taking it down ---

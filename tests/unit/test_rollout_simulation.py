@@ -79,6 +79,7 @@ class Story:
         count = self.random.choice((1, 3, 3, 3, 5))
         start = formed(tuple(LETTERS[:count]), self.random.choice(VERSIONS), self.random.random() < 0.7)
         self.model, self.goal = copy.deepcopy(start)
+        self.model.clients_only = seed % 2 == 0
         self.done = self.goal
         self.is_under_way = False
         self.is_second_try = False

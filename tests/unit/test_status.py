@@ -17,7 +17,7 @@ from etcd_cluster import options
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.pki import x509
-from etcd_cluster.rollout.observed import History, Host, Listed, Live, Observation, SeenFile, combine, parse_host
+from etcd_cluster.rollout.observed import Alarm, History, Host, Listed, Live, Observation, SeenFile, combine, parse_host
 from etcd_cluster.rollout.status import WIDTH, AuthoritySchedule, State, as_json, as_text, cluster_status
 from etcd_cluster.rollout.wanted import Wanted
 from scripts.client import NotUpError
@@ -224,7 +224,7 @@ def test_without_a_majority_nothing_is_claimed_of_the_cluster() -> None:
 
 
 def test_an_alarm_is_named_with_its_member_and_is_not_well() -> None:
-    seen = observation(alarms=["memberID:3 alarm:NOSPACE"])
+    seen = observation(alarms=[Alarm("NOSPACE", "3")])
     assert "alarms      NOSPACE on etcd-3" in text(seen)
     assert not cluster_status(WANTED, seen, SCHEDULE, NOW).ok
 
@@ -266,7 +266,7 @@ def test_a_rotated_authority_says_until_when_the_old_one_is_trusted_and_when_it_
 def test_no_line_is_wider_than_a_page_whatever_is_wrong() -> None:
     files = {path: replace(file, content="differs") for path, file in host("etcd-1", 1).files.items()}
     worst = host("etcd-1", 1, files=files, versions=[], running="3.5.35", lacks=["the mount of the data disk on boot"])
-    said = text(observation({"etcd-1": worst}, alarms=["memberID:1 alarm:NOSPACE"] * 3))
+    said = text(observation({"etcd-1": worst}, alarms=[Alarm("NOSPACE", "1")] * 3))
     assert max(map(len, said.splitlines())) <= WIDTH
 
 

@@ -92,28 +92,35 @@ etcdctl_at() {
   timeout "${patience:-15}" "$binaries_path/etcdctl" --endpoints "$1" --dial-timeout 2s --command-timeout "${answer_within:-5s}" "${tls[@]}" "${@:2}"
 }
 
+# Where clients are told to find this machine's own member.
+advertised_client_url() { sed -n 's/^advertise-client-urls: //p' "$configuration_path/etcd.yaml"; }
+
 # This machine's own member, by loopback, which every member listens on.
 own_client_url() {
   local address scheme=http
-  address=$(sed -n 's/^advertise-client-urls: //p' "$configuration_path/etcd.yaml")
+  address=$(advertised_client_url)
   [[ $address != https:* ]] || scheme=https
   echo "$scheme://127.0.0.1:${address##*:}"
 }
 
 # What the member measures of itself, into `measured`: name, without its "etcd_", -> value; a label's value where there is
-# one. Without TLS, on loopback, and without a write, which a look at /health is on 3.4.
+# one; `active_peers`: ids of the members that it has a connection with, comma-separated. Without TLS, on loopback, and without a write, which a look at /health is on 3.4.
 metrics() {
   local port name value
   declare -gA measured=()
   port=$(sed -n 's/^listen-metrics-urls: .*:\([0-9]*\)$/\1/p' "$configuration_path/etcd.yaml" 2>/dev/null)
   [[ -n $port ]] || return 1
   while read -r name value; do
+    if [[ $name =~ ^etcd_network_active_peers\{.*Remote=\"([0-9a-f]+)\" ]]; then
+      [[ $value == 0 ]] || measured[active_peers]+="${measured[active_peers]:+,}${BASH_REMATCH[1]}"
+      continue
+    fi
     if [[ $name =~ ^([a-z_]+)\{[a-z_]+=\"(.*)\"\}$ ]]; then name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}; fi
     measured[${name#etcd_}]=$value
   done < <(
     exec 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$port" || exit
     printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
-    timeout 3 grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in_bytes)[{ ]' <&3
+    timeout 3 grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in_bytes|network_active_peers)[{ ]' <&3
   )
   [[ -n ${measured[server_has_leader]:-} ]]
 }

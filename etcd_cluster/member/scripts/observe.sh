@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What this machine and its member are, right now: reads only (claim=RUN first takes the member over). Prints NAME=VALUE lines,
-# contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (tell=yes: any does).
+# contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (tell=yes: any does). Each tells of
+# its own member's health: 2379 may be open to clients only.
 # shellcheck disable=SC2154
 observe() {
   local programs
@@ -68,17 +69,36 @@ observe_files() {
 }
 
 observe_etcd() {
-  local name
+  local name health=''
   [[ -n $pid ]] && metrics || return 0
   for name in id is_leader is_learner has_leader version proposals_applied_total proposals_committed_total; do
     fact "$name" "${measured[server_$name]:-}"
   done
   fact cluster_version "${measured[cluster_version]:-}"
   fact database_bytes "${measured[mvcc_db_total_size_in_bytes]:-}"
+  fact active_peers "${measured[active_peers]:-}"
+  if [[ ${measured[server_has_leader]} == 1 ]]; then
+    health=$(health_of "$(advertised_client_url)")
+    fact health "$(printf '%s' "$health" | base64 -w 0)"
+  fi
   [[ ${measured[server_is_leader]} == 1 || ${spec[tell]:-} == yes ]] || return 0
   # shellcheck disable=SC2034  # for etcdctl_at
   patience=8 answer_within=2s
   fact members "$(etcdctl_at "$(own_client_url)" member list --write-out json 2>/dev/null | base64 -w 0)"
-  fact health "$({ etcdctl_at "$(own_client_url)" endpoint health --cluster --write-out json 2>/dev/null || true; } | base64 -w 0)"
-  [[ ${spec[alarms]:-} != yes ]] || fact alarms "$(etcdctl_at "$(own_client_url)" alarm list 2>/dev/null | base64 -w 0)"
+  # Since 3.5, one that is healthy has asked for the alarms by itself.
+  [[ $health == *'"health":true'* && ${measured[server_version]:-3.4.} != 3.4.* ]] || observe_alarms
+}
+
+# health_of URLS(comma-separated): JSON, also of those that are not.
+health_of() { patience=8 answer_within=2s etcdctl_at "$1" endpoint health --write-out json 2>/dev/null || true; }
+
+# The last line tells that there was an answer: no alarm prints nothing.
+observe_alarms() {
+  printf 'alarms=%s\n' "$({ etcdctl_at "$(own_client_url)" alarm list 2>/dev/null && echo asked; } | base64 -w 0)"
+}
+
+# The health of members whose own machines cannot be asked, seen from here.
+health() {
+  read_spec "$@"
+  health_of "${spec[urls]}"
 }

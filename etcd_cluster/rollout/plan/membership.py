@@ -47,7 +47,7 @@ def _is_its_data(host: Host, listed: Listed) -> bool:
 
 def _remove_strangers_that_are_down(now: Situation) -> Act | None:
     for member in now.strangers():
-        if member.id not in now.seen.healthy:
+        if member.id not in now.seen.healthy | now.seen.unknown:
             who = member.name or member.peer_url
             return turns.change_members(now, "remove", member, f"removing {who}, which does not answer", id=member.id)
     return None

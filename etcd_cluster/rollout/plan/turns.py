@@ -66,6 +66,13 @@ def await_voters(now: Situation, what: str) -> Wait | None:
     if not down:
         return None
     problem = f"{what} {', '.join(down)} is not healthy; mend it, then run again"
+    unknown = [member.name for member in now.seen.voters if member.id in now.seen.unknown]
+    if unknown == down:
+        problem = (
+            f"{what} nothing is known of {', '.join(unknown)} but that it runs: its machine is not asked or does not "
+            f"answer, and {now.seen.teller}'s machine gets no answer at its client port. Stop etcd on it if it is to "
+            "leave; else bring its machine back, then run again"
+        )
     return Wait(problem, HEALTH_SECONDS, member=down[0] if down[0] in now.hosts else None)
 
 

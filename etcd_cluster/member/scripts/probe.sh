@@ -1,0 +1,42 @@
+# shellcheck shell=bash
+# One member as a client sees it: with the exported certificate, at the URL that clients are told. A write has to work, and leaves no key
+# behind. Asked on the member's own machine: a firewall may let clients in only. Prints the cluster's id.
+# shellcheck disable=SC2154
+LEASE_SECONDS=60
+
+probe() {
+  local granted=''
+  read_spec "$@"
+  require_claim
+  client_folder=$(mktemp -d "$(memory_folder)/etcd-cluster-XXXXXX")
+  trap 'rm -rf "$client_folder"' EXIT
+  if [[ ${spec[tls]} == on ]]; then
+    put_file 400 "$(id -un)" "$client_folder/ca.crt" "$file_authority"
+    put_file 400 "$(id -un)" "$client_folder/client.crt" "$file_client_certificate"
+    put_file 400 "$(id -un)" "$client_folder/client.key" "$file_client_key"
+    # shellcheck disable=SC2034  # for etcdctl_at
+    credentials_path=$client_folder credentials=client
+  fi
+  wait_until "${spec[timeout]}" writes ||
+    fail "no write works at ${spec[url]} after ${spec[timeout]} seconds: $(tail -n 1 <<<"$granted" | cut -c1-300)"
+  sed -n 's/.*"cluster_id":\([0-9]*\).*/\1/p' <<<"$granted"
+}
+
+# Keys only ever go to memory here.
+memory_folder() {
+  local folder
+  for folder in "${XDG_RUNTIME_DIR:-}" /run /dev/shm /tmp; do
+    if [[ -n $folder && -w $folder ]]; then
+      echo "$folder"
+      return
+    fi
+  done
+}
+
+# A lease is granted and revoked: a majority agrees to both, any certificate may, and etcd refuses it while an alarm stands. One that
+# cannot be revoked ends by itself.
+writes() {
+  granted=$(etcdctl_at "${spec[url]}" lease grant "$LEASE_SECONDS" --write-out json 2>&1) &&
+    [[ $granted =~ \"ID\":([0-9]+) ]] &&
+    etcdctl_at "${spec[url]}" lease revoke "$(printf '%x' "${BASH_REMATCH[1]}")" >/dev/null 2>&1
+}
