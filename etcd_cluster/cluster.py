@@ -14,7 +14,7 @@ from etcd_cluster.install.provide import provide_binaries
 from etcd_cluster.machines.machine import Machine, Machines, RenewableMachines
 from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.rollout import Renewal, Rollout
-from etcd_cluster.rollout.inputs import authority_fingerprints, describe, wanted_inputs
+from etcd_cluster.rollout.inputs import authority_fingerprints, describe, places, wanted_inputs
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate
 
 
@@ -77,6 +77,7 @@ class EtcdCluster(pulumi.ComponentResource):
             size=settings.size.name,
             etcd=settings.user_options,
             members={machine.name: machine.address for machine in machines},
+            places={machine.name: places(machine) for machine in machines},
             authorities=certificates.trusted_pem.apply(authority_fingerprints) if certificates else [],
             allow_plaintext=settings.allow_plaintext,
             delete_data=settings.delete_data,

@@ -44,7 +44,82 @@ def refusals(olds: Inputs, news: Inputs) -> list[str]:
             "yet; leave members and addresses as they are, run `pulumi up`, and change them then"
         )
     refusal = change_refusal(olds["version"], news["version"])
-    return [*found, refusal] if refusal else found
+    return [*found, *_misplaced(olds, news), *([refusal] if refusal else [])]
+
+
+Place = Mapping[str, Any]
+
+MOVE = "docs/move-data-to-a-device.md"
+
+
+def _misplaced(olds: Inputs, news: Inputs) -> list[str]:
+    """Data that would be left behind or mounted over, and ports that another member still has."""
+    before, after = places(olds), places(news)
+    staying = sorted(before.keys() & after.keys())
+    found: list[str] = []
+    moving = [name for name in staying if _gains_or_loses_a_device(before[name], after[name])]
+    if len(moving) > 1:
+        found.append(
+            f"device: {_names(moving)}: given to, or taken from, more than one running member at once. Nothing is ever "
+            "mounted over data, and no data are left behind; change one member per `pulumi up`, once its data were put "
+            f"aside there ({MOVE})"
+        )
+    elsewhere = [name for name in staying if _differ(before[name].get("directory"), after[name].get("directory"))]
+    if elsewhere:
+        old, new = (each[elsewhere[0]].get("directory") or "the system's own places" for each in (before, after))
+        found.append(
+            f"directory: {_names(elsewhere)}: data, keys and programs would be left behind in {old}, with {new} empty. "
+            f"Data are never left behind; put it back, or move the folders while the cluster is down ({MOVE})"
+        )
+    return [*found, *_taken_ports(olds, news, before, after)]
+
+
+def places(inputs: Inputs) -> Mapping[str, Place]:
+    """Member name -> device, directory and ports. A state from before they were shown has them in `wanted`."""
+    shown: Mapping[str, Place] | None = inputs.get("places")
+    if shown is not None or not isinstance(inputs.get("wanted"), str) or not _known(inputs["wanted"]):
+        return shown if shown is not None and _known(shown) else {}
+    return {name: _place(member) for name, member in json.loads(inputs["wanted"])["members"].items()}
+
+
+def _place(member: Mapping[str, Any]) -> Place:
+    layout, ports = member.get("layout", {}), member.get("ports", {})
+    directory = layout["binaries"].removesuffix("/bin") if layout.get("supervisor") == "process" else None
+    return {
+        **({"device": member["device"]} if member.get("device") else {}),
+        **({"directory": directory} if directory else {}),
+        "ports": ",".join(f"{ports.get(name, 0):.0f}" for name in ("client", "peer", "metrics")),
+    }
+
+
+def _gains_or_loses_a_device(old: Place, new: Place) -> bool:
+    return bool(old.get("device")) != bool(new.get("device"))
+
+
+def _differ(old: object, new: object) -> bool:
+    return _known(old) and _known(new) and (old or None) != (new or None)
+
+
+def _taken_ports(olds: Inputs, news: Inputs, before: Mapping[str, Place], after: Mapping[str, Place]) -> list[str]:
+    """On one machine, members take new ports one after the other, while the others still have their old ones."""
+    found: list[str] = []
+    for name in sorted(after):
+        if name not in before or not _differ(before[name].get("ports"), after[name].get("ports")):
+            continue
+        for other in sorted(before.keys() - {name}):
+            address, others = news["members"].get(name), olds["members"].get(other)
+            taken = set(_ports(after[name])) & set(_ports(before[other]))
+            if taken and _known(address) and address == others:
+                found.append(
+                    f"ports: {name}: {', '.join(sorted(taken))} at {address} is {other}'s until that one has changed "
+                    "too. Members change one at a time; choose ports that no member has now (local.basePort: 100 more)"
+                )
+    return found[:1]
+
+
+def _ports(place: Place) -> Sequence[str]:
+    ports = place.get("ports")
+    return ports.split(",") if isinstance(ports, str) and _known(ports) else ()
 
 
 def _is_another(old: object, new: object) -> bool:
@@ -64,6 +139,7 @@ def plan(olds: Inputs, news: Inputs) -> list[str]:
     return [
         *_membership(old, new),
         *_addresses(old, new),
+        *_moves(places(olds), places(news)),
         *_tls(olds, news),
         *_trust(olds, news),
         *_version(olds, news, staying),
@@ -109,6 +185,26 @@ def _addresses(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for name in sorted(new)
         if name in old and old[name] != new[name]
     ]
+
+
+def _moves(before: Mapping[str, Place], after: Mapping[str, Place]) -> list[str]:
+    """Of data and of ports."""
+    steps: list[str] = []
+    for name in sorted(before.keys() & after.keys()):
+        old, new = before[name], after[name]
+        if _gains_or_loses_a_device(old, new):
+            device = new.get("device")
+            where = f"to {device if _known(device) else 'its device'}" if device else "off its device"
+            steps.append(
+                f"{name}: its data move {where}: it joins anew as a learner, once its old data were put aside there by "
+                f"hand ({MOVE}); before that, nothing is done"
+            )
+        if _differ(old.get("ports"), new.get("ports")):
+            steps.append(
+                f"{name} moves from ports {old['ports']} to {new['ports']}: the cluster is told first, then it is "
+                "restarted, one at a time; clients change their endpoints"
+            )
+    return steps
 
 
 def _tls(olds: Inputs, news: Inputs) -> list[str]:

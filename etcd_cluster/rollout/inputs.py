@@ -67,6 +67,16 @@ def _member(
     }
 
 
+def places(machine: Machine) -> dict[str, Any]:
+    """Where its data are and what it listens on, as a reviewer sees them: a change of either is no small thing."""
+    ports = machine.ports
+    return {
+        **({"device": machine.device} if machine.device else {}),
+        **({"directory": machine.directory} if machine.directory else {}),
+        "ports": f"{ports.client},{ports.peer},{ports.metrics}",
+    }
+
+
 def _pems(of: Leaf) -> dict[str, str]:
     return {"certificate": of.certificate, "key": of.key}
 

@@ -67,6 +67,8 @@ class Host:
     """One machine and the member on it. running, programs: version that runs, and that would be started; "" if none.
 
     lacks: what only preparing the machine again can bring back. pending: its files may be newer than its process.
+    owner: the member whose data the marker beside them says they are; "" without a marker.
+    mounted_over: what is mounted where the data belong and is not their file system, "SOURCE at PATH"; "" for nothing.
     disk_bytes, disk_free_bytes: of the file system of its data, where that was asked for.
     """
 
@@ -90,6 +92,8 @@ class Host:
     filesystem_bytes: int
     disk_bytes: int = 0
     disk_free_bytes: int = 0
+    owner: str = ""
+    mounted_over: str = ""
 
     @cached_property
     def configuration(self) -> Mapping[str, Any]:
@@ -234,6 +238,8 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         filesystem_bytes=_integer(facts.get("filesystem_bytes")),
         disk_bytes=_integer(facts.get("disk_bytes")),
         disk_free_bytes=_integer(facts.get("disk_free_bytes")),
+        owner=facts.get("owner", ""),
+        mounted_over=facts.get("mounted_over", ""),
     )
     return host, {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
 

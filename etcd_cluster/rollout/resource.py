@@ -39,7 +39,7 @@ from etcd_cluster.rollout.wanted import Wanted, WantedMember
 
 Properties = dict[str, Any]
 
-SHOWN = ("version", "tls", "size", "etcd", "members", "authorities", "allow_plaintext", "delete_data")
+SHOWN = ("version", "tls", "size", "etcd", "members", "places", "authorities", "allow_plaintext", "delete_data")
 """What a reviewer sees change."""
 INPUTS = (*SHOWN, "wanted", "connections", "plan", "drift")
 LOOK_AGAIN_SECONDS = 0.3
@@ -279,6 +279,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
     """Brings a cluster to what it should be.
 
     version, tls, size, etcd (settings of the user's): as asked. members: member name -> address.
+    places: member name -> "device" and "directory", where it has them, and "ports" (client, peer, metrics).
     authorities: fingerprints of the authorities to trust. allow_plaintext: TLS may be given up. delete_data: `destroy`
     deletes etcd's data as well.
     wanted: all of it with every file and key, the JSON text that `Wanted.parse` reads (secret).
@@ -297,6 +298,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         size: str,
         etcd: Mapping[str, Any],
         members: Mapping[str, pulumi.Input[str]],
+        places: Mapping[str, Mapping[str, pulumi.Input[str]]],
         authorities: pulumi.Input[list[str]],
         allow_plaintext: bool,
         delete_data: bool,
@@ -313,6 +315,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "size": size,
                 "etcd": dict(etcd),
                 "members": members,
+                "places": places,
                 "authorities": authorities,
                 "allow_plaintext": allow_plaintext,
                 "delete_data": delete_data,

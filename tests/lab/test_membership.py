@@ -200,13 +200,13 @@ def test_a_lost_machine_is_made_anew_at_its_address(cluster: Cluster, lost: Any,
 
 ANOTHER_DISK = "systemctl stop etcd data-etcd.mount; dd if=/dev/zero of=/dev/xvdf bs=1M count=64 conv=fsync status=none"
 WITHOUT_DATA = "systemctl stop etcd; rm -r /data/etcd/data"
-WITHOUT_A_LOG = "rm -r /data/etcd/data/member/wal"
+WITHOUT_A_LOG = "systemctl stop etcd; rm -r /data/etcd/data/member/wal"
 
 
 @pytest.mark.parametrize(
     ("lose", "whose"),
     [(ANOTHER_DISK, follower), (WITHOUT_DATA, follower), (WITHOUT_A_LOG, leader)],
-    ids=["a new disk", "the data directory", "the log of a leader that runs"],
+    ids=["a new disk", "the data directory", "the log of a leader"],
 )
 def test_a_member_whose_data_is_gone_joins_anew(cluster: Cluster, lose: str, whose: Any) -> None:
     host: Host = whose(cluster)

@@ -169,6 +169,8 @@ class Machine:
     """One host.
 
     ran: version that last ran on its data, since `ran_since` of the log. v2_until: where the log has a v2 request.
+    mounted_over: what is mounted over its data, which are there all the same; nobody but a process that had them open
+    sees them.
     files: path -> as they are there, keys in full.
     """
 
@@ -199,6 +201,7 @@ class Machine:
     reachable: bool = True
     cut_off: bool = False
     clock_ahead: float = 0.0
+    mounted_over: str = ""
 
     @property
     def seen_files(self) -> dict[str, SeenFile]:
@@ -415,16 +418,16 @@ class Model:
         process = machine.process
         return Host(
             machine=machine.identity,
-            token=machine.token,
-            data=machine.data,
+            token="" if machine.mounted_over else machine.token,
+            data=machine.data and not machine.mounted_over,
             programs=machine.programs,
             running=process.version if process else "",
             pid="1" if process else "",
             failed=machine.failed,
             on_boot=machine.on_boot,
             pending=machine.pending,
-            snapshot_index=machine.snapshot_index,
-            history=machine.history,
+            snapshot_index=0 if machine.mounted_over else machine.snapshot_index,
+            history=History() if machine.mounted_over else machine.history,
             versions=sorted(machine.versions),
             lacks=tuple(machine.lacks),
             files=machine.seen_files,
@@ -432,6 +435,8 @@ class Model:
             clock=0,
             device_bytes=machine.device_bytes,
             filesystem_bytes=machine.filesystem_bytes,
+            owner="" if machine.mounted_over or not machine.token else machine.name,
+            mounted_over=machine.mounted_over,
         )
 
     def _live(self, machine: Machine) -> Live | None:
@@ -528,10 +533,12 @@ class Model:
     def _steps(self, call: Call, goal: Goal, memory: Memory) -> Iterator[Callable[[], str | None]]:
         """What a script does, piece by piece: it may be cut off after any."""
         machine = self.machines[call.member]
+        if machine.mounted_over and call.step in ("prepare", "apply") and machine.name in goal.names:
+            raise BrokenError(f"{call.step} on {machine.name}, whose data {machine.mounted_over} hides")
         if call.step == "prepare":
             yield lambda: self.prepare(machine, goal.version)
         elif call.step == "membership":
-            yield lambda: self._change_membership(machine, call.spec)
+            yield lambda: self._change_membership(machine, call.spec, goal)
         elif call.step == "snapshot":
             yield lambda: self._take_snapshot(machine, call.spec["version"])
         elif call.step == "apply":
@@ -616,6 +623,8 @@ class Model:
 
     def start(self, machine: Machine) -> None:
         """etcd starts from the files that are there, or does not."""
+        if machine.mounted_over:
+            return self._fail(machine, f"{machine.mounted_over} hides its data")
         if not machine.data and BOOTSTRAP not in machine.files:
             return self._fail(machine, "its data is lost, and it was not told to join")
         configuration = machine.content(CONFIGURATION if machine.data else BOOTSTRAP)
@@ -698,10 +707,12 @@ class Model:
             if machine.snapshot_index < index:
                 raise BrokenError(f"{machine.name}: no snapshot beyond {index}")
 
-    def _change_membership(self, machine: Machine, spec: Mapping[str, str]) -> None:
+    def _change_membership(self, machine: Machine, spec: Mapping[str, str], goal: Goal) -> None:
         if not self.serves(machine):
             raise BrokenError(f"{machine.name} is asked to change the membership, but has no leader")
         change = spec["do"]
+        if change == "remove":
+            self._require_removable(self._listing(spec["id"]), goal)
         if change == "lead":
             return self._hand_over(spec["id"])
         getattr(self, f"_{change}_member")(spec)
@@ -751,6 +762,14 @@ class Model:
         if machine:
             machine.process = None  # it ends by itself
 
+    def _require_removable(self, listed: Listing, goal: Goal) -> None:
+        """Who stays by the stack is not removed while it runs; the last one that has the data never is."""
+        machine = self.machine_of(listed)
+        if machine and machine.process and machine.name in goal.names:
+            raise BrokenError(f"{machine.name} removed, which runs and is to stay")
+        if not any(self.machine_of(each) for each in self.members if each is not listed):
+            raise BrokenError(f"{listed.name} removed, and nobody else has the data")
+
     def _update_member(self, spec: Mapping[str, str]) -> None:
         self._listing(spec["id"]).peer_url = spec["url"]
 
@@ -785,9 +804,17 @@ class Model:
         """Its disk is new."""
         machine = self.machines[name]
         machine.process, machine.data, machine.data_id, machine.history = None, False, "", History()
-        machine.token = ""
+        machine.token = machine.mounted_over = ""
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = ""
+
+    def mount_over(self, name: str) -> None:
+        """Something is mounted over its data; a process goes on in them."""
+        self.machines[name].mounted_over = "tmpfs at /data/etcd"
+
+    def unmount_all(self) -> None:
+        for machine in self.machines.values():
+            machine.mounted_over = ""
 
     def reinstall(self, name: str) -> None:
         """Its machine is new, disk and all. The stack has prepared it, as it does with every machine."""
@@ -798,7 +825,7 @@ class Model:
         """It comes back with what its files say, if it starts on boot."""
         machine = self.machines[name]
         machine.process = None
-        if machine.on_boot and machine.data and machine.content(CONFIGURATION):
+        if machine.on_boot and machine.data and not machine.mounted_over and machine.content(CONFIGURATION):
             self.start(machine)
 
 

@@ -134,6 +134,7 @@ def test_the_rollout_shows_all_that_a_reviewer_wants_to_see_and_hides_the_rest()
         "size": "small",
         "etcd": etcd,
         "members": {f"host-{number}": f"10.0.0.{number}" for number in (1, 2, 3)},
+        "places": {f"host-{number}": {"device": "/dev/nvme1n1", "ports": "2379,2380,2381"} for number in (1, 2, 3)},
         "authorities": [x509.fingerprint(CA.certificate_pem)[:16]],
         "allow_plaintext": False,
         "delete_data": True,

@@ -35,6 +35,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "scale.md": ({}, {"members": FIVE}),
     "certificates.md": ({}, {"authorities": changes.UNKNOWN}),
     "plaintext-to-tls.md": ({"tls": False, "authorities": []}, {"tls": True}),
+    "move-data-to-a-device.md": (
+        {"members": {"host-2": "10.77.0.12"}, "places": {"host-2": {"ports": "2379,2380,2381"}}},
+        {
+            "members": {"host-2": "10.77.0.12"},
+            "places": {"host-2": {"device": "/dev/nvme1n1", "ports": "2379,2380,2381"}},
+        },
+    ),
     "change-an-address.md": ({"members": HOST_3}, {"members": {"host-3": "10.77.0.112"}}),
 }
 

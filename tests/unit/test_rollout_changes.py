@@ -23,12 +23,33 @@ def wanted(**changes: Any) -> str:
     return json.dumps({**whole, **changes})
 
 
+def placed(**places: dict[str, Any]) -> dict[str, Any]:
+    """Input: where members' data are, by the last letters of their names; the others have no device."""
+    usual = {"ports": "2379,2380,2381"}
+    return {name: {**usual, **places.get(name.replace("-", "_"), {})} for name in MEMBERS}
+
+
+DISK = {"device": "/dev/nvme1n1"}
+ALL_ON_DISKS = placed(host_1=DISK, host_2=DISK, host_3=DISK)
+LOCAL = {f"etcd-{number}": "127.0.0.1" for number in (1, 2, 3)}
+
+
+def local(base: int, directory: str = "/srv/etcd") -> dict[str, Any]:
+    ports = {name: base + 10 * index for index, name in enumerate(LOCAL)}
+    places = {
+        name: {"directory": f"{directory}/{name}", "ports": f"{first},{first + 1},{first + 2}"}
+        for name, first in ports.items()
+    }
+    return {"members": LOCAL, "places": places}
+
+
 BASE: dict[str, Any] = {
     "version": "3.6.15",
     "tls": True,
     "size": "small",
     "etcd": {},
     "members": MEMBERS,
+    "places": placed(),
     "authorities": ["aaaa"],
     "allow_plaintext": False,
     "delete_data": False,
@@ -63,6 +84,23 @@ def without(*names: str) -> dict[str, str]:
         ({}, {"version": "3.5.35"}, ["version: 3.5.35: this cluster runs 3.6.15, and going back to 3.5 is refused"]),
         ({"version": "3.4.9"}, {"version": "3.6.16"}, ["set version to 3.5.35 first, then 3.6.16"]),
         ({"version": "3.5.9"}, {"version": "3.6.16"}, ["3.6 may follow 3.5.32 or later only"]),
+        (
+            {},
+            {"places": ALL_ON_DISKS},
+            [f"device: {ALL}: given to, or taken from, more than one running member at once"],
+        ),
+        (
+            {"places": ALL_ON_DISKS},
+            {"places": placed(host_2=DISK)},
+            ["device: host-1, host-3: given to, or taken from"],
+        ),
+        (
+            local(2379),
+            local(2379, "/srv/new"),
+            ["directory: etcd-1, etcd-2, etcd-3: data, keys and programs would be left behind in /srv/etcd/etcd-1"],
+        ),
+        ({}, {"places": placed(host_1={"directory": "/x"})}, ["would be left behind in the system's own places"]),
+        (local(2379), local(2389), ["ports: etcd-1: 2389, 2390, 2391 at 127.0.0.1 is etcd-2's until that one"]),
     ],
 )
 def test_what_cannot_be_done_safely_is_refused_and_says_what_to_do(
@@ -90,6 +128,12 @@ def test_what_cannot_be_done_safely_is_refused_and_says_what_to_do(
         ({}, {"authorities": ["bbbb", "aaaa"], "members": MEMBERS | FIVE}),
         ({"authorities": ["bbbb", "aaaa"]}, {"authorities": ["bbbb"], "members": MEMBERS | FIVE}),
         ({}, {"authorities": ["bbbb"]}),
+        ({}, {"places": placed(host_2=DISK)}),
+        ({"places": ALL_ON_DISKS}, {"places": placed(host_1=DISK, host_2=DISK)}),
+        ({"places": ALL_ON_DISKS}, {"places": placed(**{f"host_{n}": {"device": "/dev/sdb"} for n in (1, 2, 3)})}),
+        ({}, {"places": {**placed(), "host-4": {**DISK, "ports": "2379,2380,2381"}}, "members": MEMBERS | FOUR}),
+        (local(2379), local(2479)),
+        ({"members": LOCAL, "places": placed()}, local(2479)),
     ],
 )
 def test_what_can_be_done_passes(before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -98,9 +142,37 @@ def test_what_can_be_done_passes(before: dict[str, Any], after: dict[str, Any]) 
 
 @pytest.mark.parametrize("unknown", [Unknown(), UNKNOWN])
 def test_what_is_not_known_yet_passes(unknown: object) -> None:
-    later = {"members": {name: unknown for name in MEMBERS}, "authorities": unknown, "wanted": unknown}
+    later = {
+        "members": {name: unknown for name in MEMBERS},
+        "authorities": unknown,
+        "wanted": unknown,
+        "places": unknown,
+    }
     assert changes.refusals(BASE, {**BASE, **later}) == []
     assert changes.refusals(BASE, {**BASE, **later, **PLAINTEXT, "authorities": unknown}) == []
+
+
+@pytest.mark.parametrize("unknown", [Unknown(), UNKNOWN])
+def test_a_device_that_is_not_known_yet_is_a_device(unknown: object) -> None:
+    later = placed(**{f"host_{number}": {"device": unknown} for number in (1, 2, 3)})
+    assert changes.refusals({**BASE, "places": ALL_ON_DISKS}, {**BASE, "places": later}) == []
+    (refusal,) = changes.refusals(BASE, {**BASE, "places": later})
+    assert refusal.startswith(f"device: {ALL}: given to")
+
+
+def test_a_state_that_does_not_show_places_is_compared_by_what_it_keeps() -> None:
+    ports = {"client": 2379.0, "peer": 2380.0, "metrics": 2381.0}
+    system = {"supervisor": "systemd", "binaries": "/opt/etcd/bin"}
+    before = {name: {"ports": ports, "layout": system, "device": None} for name in MEMBERS}
+    olds = {key: value for key, value in BASE.items() if key != "places"}
+    olds["wanted"] = wanted(members=before)
+    assert changes.places(olds) == placed()
+    assert changes.refusals(olds, BASE) == []
+    (refusal,) = changes.refusals(olds, {**BASE, "places": ALL_ON_DISKS})
+    assert refusal.startswith(f"device: {ALL}: given to")
+    process = {"supervisor": "process", "binaries": "/srv/etcd/bin"}
+    olds["wanted"] = wanted(members={name: {"ports": ports, "layout": process} for name in MEMBERS})
+    assert changes.places(olds)["host-1"] == {"directory": "/srv/etcd", "ports": "2379,2380,2381"}
 
 
 # --- what will be done ---
@@ -151,6 +223,22 @@ ROLL = "one at a time, followers first, the leader last"
             {},
             {"members": MEMBERS | {"host-2": "10.0.9.2"}},
             ["host-2 moves from 10.0.0.2 to 10.0.9.2: the cluster is told first, then it is restarted"],
+        ),
+        (
+            {},
+            {"places": placed(host_2=DISK)},
+            [
+                "host-2: its data move to /dev/nvme1n1: it joins anew as a learner, once its old data were put aside "
+                "there by hand (docs/move-data-to-a-device.md); before that, nothing is done"
+            ],
+        ),
+        (
+            {},
+            {"places": placed(host_2={"ports": "3379,3380,3381"})},
+            [
+                "host-2 moves from ports 2379,2380,2381 to 3379,3380,3381: the cluster is told first, then it is "
+                "restarted, one at a time; clients change their endpoints"
+            ],
         ),
         (
             {},

@@ -55,6 +55,8 @@ KEY_SUM = sha256(b"key").hexdigest()
 LEADER = f"""\
 machine=0a1b2c
 token=ea8cfe2b
+owner=host-1
+mounted_over=tmpfs at /data/etcd
 data=yes
 versions=3.5.35 3.6.16
 programs=3.6.16
@@ -101,6 +103,7 @@ def test_all_that_a_machine_tells_is_read() -> None:
     assert (host.versions, host.programs, host.running) == (["3.5.35", "3.6.16"], "3.6.16", "3.5.35")
     assert (host.pid, host.failed, host.on_boot, host.pending) == ("812", False, True, True)
     assert host.snapshot_index == 90010
+    assert (host.owner, host.mounted_over) == ("host-1", "tmpfs at /data/etcd")
     assert host.history == History("3.5", 12, FOUNDING, 0, "95dcb2c5cb1427d6")
     assert host.lacks == ["the mount of the data disk on boot", "user etcd"]
     assert host.files["/etc/etcd/pki/ca.crt"] == SeenFile("444", "etcd", "authority")

@@ -18,6 +18,7 @@ from etcd_cluster.rollout.plan import differences, next_act
 from etcd_cluster.rollout.plan.acts import (
     CHANGE_SECONDS,
     HEALTH_SECONDS,
+    LEADER_SECONDS,
     SYNC_SECONDS,
     Act,
     Call,
@@ -430,6 +431,111 @@ def test_a_removed_member_is_not_started_while_the_cluster_cannot_be_asked() -> 
     assert "b: joining as a learner" in model.log
 
 
+# --- data that are not to be seen ---
+
+
+def test_a_member_that_runs_is_never_removed_because_something_hides_its_data() -> None:
+    model = Model.running()
+    model.mount_over("b")
+    text = refused(model, SETTINGS)
+    assert text.startswith(
+        "b runs, but its data are not at /data/etcd/data: tmpfs at /data/etcd is mounted over them. A member that runs "
+        "is never removed for that, and nothing more was changed"
+    )
+    assert "tmpfs at /data/etcd is mounted where its data belong" in differences(GOAL.wanted, model.observe("b"), "b")
+    model.unmount_all()
+    assert log(model, GOAL) == []
+
+
+def test_nor_are_all_of_them() -> None:
+    """As when a disk was mounted over the data of every host at once."""
+    model = Model.running()
+    for name in GOAL.names:
+        model.mount_over(name)
+    assert "is mounted over them" in refused(model, GOAL)
+    assert len(model.members) == 3
+
+
+def test_nor_because_its_data_were_deleted_below_it_until_it_has_been_stopped() -> None:
+    seen = Model.running().observe(GOAL.names)
+    emptied = replace(seen, hosts={**seen.hosts, "b": replace(seen.hosts["b"], data=False, token="", owner="")})
+    with pytest.raises(RefusedError, match="were deleted, or something hides them"):
+        next_act(GOAL.wanted, emptied, Memory())
+    model = Model.running()
+    model.lose_data("b")
+    assert log(model, GOAL) == lost("b")
+
+
+def test_a_process_that_does_not_answer_yet_may_be_about_to_make_its_data() -> None:
+    seen = Model.running().observe(GOAL.names)
+    starting = replace(seen.hosts["b"], data=False, live=None)
+    decided = next_act(GOAL.wanted, replace(seen, hosts={**seen.hosts, "b": starting}), Memory())
+    assert isinstance(decided, Wait)
+    assert (decided.member, decided.seconds) == ("b", LEADER_SECONDS)
+
+
+def test_a_member_that_does_not_run_is_not_removed_while_something_is_mounted_where_its_data_belong() -> None:
+    model = Model.running()
+    model.mount_over("c")
+    model.reboot("c")
+    assert refused(model, GOAL).startswith("c: tmpfs at /data/etcd is mounted where its data belong, and may hide them")
+
+
+def test_a_disk_that_was_unmounted_below_a_member_that_runs_is_mounted_again() -> None:
+    seen = Model.running().observe(GOAL.names)
+    bare = replace(seen.hosts["b"], data=False, token="", owner="", lacks=["the data disk at /data/etcd"])
+    unmounted = replace(seen, hosts={**seen.hosts, "b": bare})
+    decided = next_act(GOAL.wanted, unmounted, Memory())
+    assert isinstance(decided, Act)
+    assert decided.text.startswith("b: preparing again, for the data disk at /data/etcd")
+    with pytest.raises(RefusedError, match="b runs, but its data are not"):
+        next_act(GOAL.wanted, unmounted, Memory(prepared={"b"}))
+
+
+def test_disks_that_changed_places_are_refused() -> None:
+    seen = Model.running().observe(GOAL.names)
+    swapped = replace(seen, hosts={**seen.hosts, "b": replace(seen.hosts["b"], owner="c")})
+    with pytest.raises(RefusedError, match="b: its disk holds the data of member c"):
+        next_act(GOAL.wanted, swapped, Memory())
+
+
+def test_a_process_that_does_not_say_who_it_is_is_not_taken_for_another_member() -> None:
+    model = Model.running()
+    seen = model.observe(GOAL.names)
+    mute = replace(seen.hosts["b"], live=None, history=replace(seen.hosts["b"].history, id="ff"))
+    blind = replace(seen, hosts={**seen.hosts, "b": mute}, healthy=seen.healthy - {model.machines["b"].data_id})
+    with pytest.raises(RefusedError, match="b runs, but what its machine shows is not the data of that member"):
+        next_act(GOAL.wanted, blind, Memory())
+
+
+def test_no_member_is_removed_without_which_no_majority_takes_part() -> None:
+    """etcd refuses that, too, unless it is not sure."""
+    model = Model.running()
+    model.stop("c")
+    seen = model.observe([*GOAL.names])
+    b = model.machines["b"].data_id
+    silent = replace(seen.hosts["b"], live=None)
+    unsure = replace(seen, hosts={**seen.hosts, "b": silent}, healthy=seen.healthy - {b})
+    goal = replace(GOAL, names=("a", "b"))
+    decided = next_act(goal.wanted, unsure, Memory())
+    assert isinstance(decided, Wait)
+    assert decided.problem.startswith("c is not removed: without it no majority would be left (b does not answer)")
+    assert decided.seconds == HEALTH_SECONDS
+
+
+def test_a_learner_that_runs_is_promoted_before_another_membership_ends() -> None:
+    five = replace(FIVE, founders=FIVE.names)
+    model = Model.running(five)
+    model.lose_data("d")
+    log(model, five, stop_after=3)
+    model.lose_data("e")
+    assert log(model, five)[3:6] == [
+        "a: promoting d, once it has all data",
+        "a: removing the old membership of e, whose data are gone",
+        "a: adding e as a learner",
+    ]
+
+
 # --- members come and go ---
 
 
@@ -560,6 +666,16 @@ def test_a_leader_that_moves_hands_over_first_where_it_can_be_asked() -> None:
     decided = next_act(moved.wanted, model.observe(names), Memory())
     assert isinstance(decided, Act)
     assert decided.text == "a: handing leadership over to b"
+
+
+def test_a_member_that_came_back_where_it_was_after_the_cluster_was_told_of_another_url_is_found_again() -> None:
+    """A run was killed between the telling and the restart, and then the machine rebooted."""
+    seen = Model.running().observe(GOAL.names)
+    b = replace(seen.members[1], peer_url="http://10.0.0.2:2380")
+    lost = replace(seen, members=[seen.members[0], b, seen.members[2]], healthy=seen.healthy - {b.id})
+    decided = next_act(GOAL.wanted, lost, Memory())
+    assert isinstance(decided, Act)
+    assert decided.text == "a: telling the cluster that b is at https://10.0.0.2:2380"
 
 
 # --- security ---

@@ -48,6 +48,7 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
         "size": "small",
         "etcd": dict(goal.user_options),
         "members": {name: goal.address(name) for name in goal.names},
+        "places": {name: {"device": "/dev/data", "ports": "2379,2380,2381"} for name in goal.names},
         "authorities": [str(number) for number in goal.trusted] if goal.tls else [],
         "allow_plaintext": False,
         "delete_data": False,

@@ -30,7 +30,10 @@ from tests.unit.rollout_model import AUTHORITIES, CA, CONFIGURATION, LAYOUT, PEE
 STORIES, A_CHAPTER = 1000, 50
 VERSIONS = ("3.4.9", "3.4.45", "3.5.35", "3.6.16", "3.7.3")
 LETTERS = "abcdefg"
-TROUBLES = ["stop", "reboot", "lose", "pending", "edit", "chmod", "chown", "delete", "boot", "lacks", "disk", "v2"]
+TROUBLES = [
+    *("stop", "reboot", "lose", "pending", "edit", "chmod", "chown", "delete", "boot", "lacks", "disk", "v2"),
+    *("hide", "hide and reboot"),
+]
 """What may go wrong with one machine, by somebody's hand or by itself."""
 
 
@@ -164,7 +167,8 @@ class Story:
             machine = self.model.machines[name]
             if machine.address != self.goal.address(name):
                 machine.address = self.goal.address(name)
-            self.model.prepare(machine, self.goal.version)
+            if not machine.mounted_over:
+                self.model.prepare(machine, self.goal.version)
 
     def tamper(self) -> None:
         """Something goes wrong, within what a cluster can bear: the data of a minority may be lost."""
@@ -178,9 +182,12 @@ class Story:
     def may_happen(self, trouble: str, machine: Machine) -> bool:
         if trouble == "v2":
             return machine.ran.startswith("3.4")
-        if trouble in ("stop", "lose", "chown", "delete", "pending") and self.goal.addresses != self.done.addresses:
+        if (
+            trouble in ("stop", "lose", "chown", "delete", "pending", "hide and reboot")
+            and self.goal.addresses != self.done.addresses
+        ):
             return False  # a member that moves is cut off already
-        if trouble in ("stop", "reboot") and machine.name not in self.goal.names:
+        if trouble in ("stop", "reboot", "hide and reboot") and machine.name not in self.goal.names:
             return False  # one that is to leave is not started again
         if trouble in ("chown", "delete"):
             return self.goal.tls and machine.name in self.goal.names and self.goal.signer in self.done.trusted
@@ -207,6 +214,8 @@ class Story:
             "lacks": lambda: machine.lacks.append("user etcd"),
             "disk": lambda: setattr(machine, "device_bytes", machine.device_bytes * 2),
             "v2": lambda: setattr(machine, "v2_until", self.model.index),
+            "hide": lambda: self.model.mount_over(name),
+            "hide and reboot": lambda: (self.model.mount_over(name), self.model.reboot(name)),
         }
         happenings[trouble]()
 
@@ -220,9 +229,16 @@ class Story:
     def run(self, **cut_short: Any) -> None:
         """As the stack asks. What is refused or fails with an advice, is done once more after that was heeded."""
         self.prepare()
+        done = len(self.model.log)
         try:
             self.model.run(self.goal, **cut_short)
         except (RefusedError, StepFailedError) as error:
+            if "is mounted " in str(error):
+                assert len(self.model.log) == done, "something was done to a cluster whose data are hidden"
+                self.say(f"{error}: unmounted")
+                self.model.unmount_all()
+                self.run(**cut_short)
+                return
             if self.is_second_try:
                 raise
             self.is_second_try = True

@@ -19,7 +19,8 @@ apply() {
       say "stopped; its data stays in $volume_path"
       ;;
   esac
-  if [[ -n ${history:-} ]]; then put_history; fi
+  # Beside the data alone: a history on the file system below would count as data there.
+  if [[ -n ${history:-} ]] && has_data; then put_history; fi
   if has_data; then rm -f "$configuration_path/bootstrap.yaml"; fi
 }
 

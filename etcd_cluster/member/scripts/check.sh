@@ -12,6 +12,7 @@ check() {
     check_hardware
     check_address
     check_device
+    check_mount
     look_at_disk
     check_packages
   fi
@@ -73,12 +74,31 @@ check_device() {
     problem "device ${spec[device]} is not a block device here; see \`lsblk\` for what this machine has"
     return 0
   fi
+  if found=$(mounted_device); then
+    is_listed "$found" || {
+      problem "device ${spec[device]} is another disk than $found, which is mounted at $volume_path with the data of this member; give $found, or move the data first ($MOVE)"
+      return 0
+    }
+    device=$found
+  fi
   at_least "device $device" "$(($(blockdev --getsize64 "$device") / 1024 ** 3))" "${spec[disk-gib]}" " GiB"
   found=$(device_content "$device")
   case $found in
     blank | ours | unfinished) ;;
     *) problem "device $device is not blank: $found; etcd gets a device of its own, and only a blank one is ever formatted: choose another, or wipe it yourself once you are sure (\`wipefs --all $device && dd if=/dev/zero of=$device bs=1M count=1\`)" ;;
   esac
+}
+
+# Data stay where they are seen: nothing is mounted over them, and their disk is not left out.
+check_mount() {
+  local obstacle what=''
+  obstacle=$(volume_obstacle)
+  [[ -z $obstacle ]] || problem "$obstacle"
+  [[ -z ${spec[device]:-} && -f $MOUNT_UNIT ]] || return 0
+  # A unit without this line was written when the device had been left out before that was refused.
+  [[ ! -f $unit_path ]] || grep -q ^AssertPathIsMountPoint= "$unit_path" || return 0
+  what=$(sed -n 's/^What=//p' "$MOUNT_UNIT")
+  problem "no device is given, but the data of this member are on a disk of their own ($what, by data-etcd.mount); give it as \`device\`, or move the data first ($MOVE)"
 }
 
 check_packages() {

@@ -128,7 +128,9 @@ metrics() {
 # marker_field NAME: from the marker beside the data; nothing where there is no marker.
 data_token() { marker_field token; }
 marker_field() {
-  [[ ! -f $volume_path/etcd-cluster.json ]] || sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" "$volume_path/etcd-cluster.json"
+  local marker=''
+  [[ ! -f $volume_path/etcd-cluster.json ]] || marker=$(<"$volume_path/etcd-cluster.json")
+  [[ ! $marker =~ \"$1\":\ \"([^\"]*)\" ]] || printf '%s' "${BASH_REMATCH[1]}"
 }
 
 make_data_folder() {

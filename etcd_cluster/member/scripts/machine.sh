@@ -2,6 +2,8 @@
 # The machine below etcd: what its data device holds, and which packages it lacks. Reads only.
 # shellcheck disable=SC2154
 LABEL=etcd-data
+MOUNT_UNIT=/etc/systemd/system/data-etcd.mount
+MOVE="docs/move-data-to-a-device.md"
 
 # The block device for the data: of the names that it may have here, the first that exists. Nothing if none does.
 data_device() {
@@ -18,7 +20,111 @@ data_device() {
 # The device that carries our file system where the data belongs. Fails if none does.
 mounted_device() {
   local device
-  device=$(findmnt -rno SOURCE --mountpoint "$volume_path") && [[ $(device_content "$device") == ours ]] && echo "$device"
+  device=$(mounted_at "$volume_path") && is_data_disk "$device" && echo "$device"
+}
+
+# mounted_at PATH: what is mounted there, the topmost if there are several. Fails if it is no mount point.
+mounted_at() {
+  local sources
+  sources=$(findmnt -rno SOURCE --mountpoint "$1" 2>/dev/null) && echo "${sources##*$'\n'}"
+}
+
+# is_data_disk SOURCE: it is what our mount unit mounts (which takes no process to find out), or carries our file system.
+is_data_disk() {
+  local unit=''
+  [[ ! -f $MOUNT_UNIT ]] || unit=$(<"$MOUNT_UNIT")
+  [[ -b $1 ]] || return 1
+  [[ $unit =~ What=([^$'\n']+) && ${BASH_REMATCH[1]} -ef $1 ]] || [[ $(device_content "$1") == ours ]]
+}
+
+# is_listed SOURCE: it is one of the devices that the stack gives for the data.
+is_listed() {
+  local candidate
+  for candidate in ${spec[device]//,/ }; do
+    [[ ! $candidate -ef $1 ]] || return 0
+  done
+  return 1
+}
+
+# What stands in the way of keeping the data at the volume path; nothing where nothing does. Nothing is ever mounted over
+# data: etcd would go on in files that nobody else sees, and its member would look emptied.
+volume_obstacle() {
+  local over gone held
+  over=$(mounted_over)
+  if [[ -n $over && -n ${spec[device]:-} ]] && has_data; then
+    echo "the data of this member are on $over, which is not a disk of this cluster's making; leave \`device\` out, or move the data first ($MOVE)"
+    return
+  elif [[ -n $over ]]; then
+    echo "$over is mounted where the data of this member belong, and it is not their file system; unmount it, and take it out of /etc/fstab. If it is to hold them from now on, take $state_path/mounted-at away there"
+    return
+  fi
+  gone=$(unmounted_from)
+  if [[ -n $gone ]]; then
+    echo "the file system that held the data of this member at $gone is not mounted; mount it. If it is lost for good, run \`rm $state_path/mounted-at\` there, and the member joins anew"
+    return
+  fi
+  [[ -n ${spec[device]:-} ]] || return 0
+  if [[ $(readlink -m "$volume_path") != "$volume_path" ]]; then
+    echo "$volume_path is behind a symbolic link (it is $(readlink -m "$volume_path")), and systemd mounts disks at real paths only; take the link away, or leave \`device\` out"
+  elif ! mounted_at "$volume_path" >/dev/null; then
+    held=$(held_files)
+    if [[ -n $held ]]; then
+      echo "$volume_path holds etcd's files ($held), and device ${spec[device]} would be mounted over them; nothing is ever mounted over data: leave \`device\` out, or move the data first ($MOVE)"
+    elif [[ -n $(service_pid) ]] && ! is_data_disk "$(data_device)"; then
+      echo "etcd runs here, and its data are not on device ${spec[device]}; leave \`device\` out, or move the data first ($MOVE)"
+    fi
+  fi
+}
+
+# Names of what etcd, or this package for it, keeps at the volume path. A marker or an empty folder is nothing to lose.
+held_files() {
+  local entry found=()
+  for entry in "$data_path" "$data_path".* "$volume_path"/{snapshots,history}; do
+    if [[ -d $entry && -n $(ls -A "$entry") ]] || [[ -f $entry && ! -d $entry ]]; then found+=("${entry##*/}"); fi
+  done
+  ((${#found[@]} == 0)) || printf '%s' "$(IFS=' ' && echo "${found[*]}")"
+}
+
+# What is mounted where the data belong and is not their file system: SOURCE at PATH; nothing where nothing is. Without a
+# device, data may be on whatever people mount: what matters is whether that has changed since data were put there.
+mounted_over() {
+  local source target noted=''
+  if ! has_data && source=$(mounted_at "$data_path"); then
+    printf '%s at %s' "$source" "$data_path"
+  elif [[ -n ${spec[device]:-} ]]; then
+    if source=$(mounted_at "$volume_path") && ! is_data_disk "$source"; then printf '%s at %s' "$source" "$volume_path"; fi
+  elif ! has_data; then
+    read -r source target < <(file_system) || true
+    [[ ! -f $state_path/mounted-at ]] || noted=$(<"$state_path/mounted-at")
+    if [[ -n $noted ]]; then
+      ((${#target} <= ${#noted})) || printf '%s at %s' "$source" "$target"
+    elif [[ $target == "$volume_path" && -z $(data_token) && -z $(held_files) ]] && ! is_free_for_data; then
+      printf '%s at %s' "$source" "$target"
+    fi
+  fi
+}
+
+# Where the data, without a device, were on a file system that is not mounted now: at which path; nothing else.
+unmounted_from() {
+  local source target noted
+  if [[ -z ${spec[device]:-} && -f $state_path/mounted-at ]] && ! has_data; then
+    read -r source target < <(file_system) || true
+    noted=$(<"$state_path/mounted-at")
+    ((${#target} >= ${#noted})) || printf '%s' "$noted"
+  fi
+}
+
+# "SOURCE PATH" of the file system that the data are on, or would be.
+file_system() {
+  local folder=$data_path
+  until [[ -d $folder ]]; do folder=$(dirname "$folder"); done
+  findmnt -rno SOURCE,TARGET --target "$folder" | tail -n 1
+}
+
+# An empty file system, and not one in memory.
+is_free_for_data() {
+  [[ ! $(findmnt -rno FSTYPE --mountpoint "$volume_path" | tail -n 1) =~ ^(tmpfs|ramfs)$ ]] &&
+    [[ -z $(find "$volume_path" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name data -print -quit) ]]
 }
 
 # device_content DEVICE: blank, ours, unfinished (our own formatting was cut short), or what else is on it, in words.
@@ -49,22 +155,23 @@ device_content() {
   fi
 }
 
-# The device carries what our own formatting wrote, known by its UUID, or nothing that anybody could tell. Another disk
-# in its place is not that one.
+# The device carries what our own formatting wrote: its UUID, or the mark that was written before. By content alone: a
+# disk's place, size and serial number, which it may not have, prove nothing.
 formatting_was_cut_short() {
-  local uuid identity
+  local uuid=''
   [[ -e $state_path/formatting ]] || return 1
-  read -r uuid identity <"$state_path/formatting" || true # cut short itself
+  read -r uuid _ <"$state_path/formatting" || true # cut short itself
+  [[ -n $uuid ]] || return 1
   case $(wipefs --no-act --noheadings --output TYPE,UUID "$1" | awk '{ $1 = $1; print }') in
     "xfs $uuid") true ;;
-    "") [[ $identity == "$(device_identity "$1")" ]] ;;
+    "") [[ $(dd if="$1" bs="$MARK_BYTES" skip="$MARK_BLOCK" count=1 status=none | tr -d '\0') == "$(formatting_mark "$uuid")" ]] ;;
     *) false ;;
   esac
 }
 
-device_identity() {
-  lsblk -ndo MAJ:MIN,SERIAL "$1" 2>/dev/null | awk -v bytes="$(blockdev --getsize64 "$1")" '{ $1 = $1; print $0, bytes }'
-}
+# At the end of the first MiB, which is empty on a blank device, and which mkfs.xfs leaves alone.
+MARK_BYTES=4096 MARK_BLOCK=255
+formatting_mark() { printf 'etcd-cluster: formatting %s' "$1"; }
 
 # One name a line, as the distributions call them.
 missing_packages() {

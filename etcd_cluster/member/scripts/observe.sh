@@ -9,6 +9,7 @@ observe() {
   [[ -z ${spec[claim]:-} ]] || claim "${spec[claim]}"
   fact machine "$(machine_identity)"
   fact token "$(data_token)"
+  fact owner "$(marker_field member)"
   has_data && fact data yes
   fact versions "$(installed_versions)"
   programs=$(readlink "$binaries_path") && fact programs "$(version_of "$programs")"
@@ -18,6 +19,7 @@ observe() {
   fact snapshot "$(newest_snapshot)"
   [[ ! -f $volume_path/history ]] || sed 's/^/history_/' "$volume_path/history"
   [[ $supervisor != systemd ]] || observe_system
+  observe_file_system
   observe_files
   observe_etcd
   [[ ${spec[disk]:-} != yes ]] || observe_disk
@@ -38,7 +40,7 @@ observe_system() {
   local device mounted
   getent passwd etcd >/dev/null || fact lacks "user etcd"
   [[ -n ${spec[device]:-} ]] || return 0
-  if ! mounted=$(findmnt -rno SOURCE --mountpoint "$volume_path"); then
+  if ! mounted=$(mounted_at "$volume_path"); then
     fact lacks "the data disk at $volume_path"
   elif ! on_boot data-etcd.mount; then
     fact lacks "the mount of the data disk on boot"
@@ -46,6 +48,14 @@ observe_system() {
     fact device_bytes "$device"
     fact filesystem_bytes "$(xfs_growfs -n "$volume_path" | awk -F '[ =,]+' '$1 == "data" { print $3 * $5 }')"
   fi
+}
+
+observe_file_system() {
+  local over
+  over=$(mounted_over)
+  fact mounted_over "$over"
+  over=$(unmounted_from)
+  [[ -z $over ]] || fact lacks "the file system of its data at $over"
 }
 
 # Where the data are, or will be.

@@ -5,6 +5,7 @@
 prepare() {
   read_spec "$@"
   lock
+  require_clear_volume
   if [[ -n $(service_pid) ]]; then give_way; fi
   if [[ $supervisor == systemd ]]; then
     install_packages
@@ -16,6 +17,13 @@ prepare() {
   if [[ -n ${spec[device]:-} ]]; then mount_device; fi
   require_own_data
   say ready
+}
+
+# Before anything is changed, whatever preflight saw.
+require_clear_volume() {
+  local obstacle
+  obstacle=$(volume_obstacle)
+  [[ -z $obstacle ]] || fail "$obstacle; nothing was changed on this machine"
 }
 
 # Unpacking programs beside a member that serves must not hold up its writes.
@@ -123,29 +131,39 @@ unpack() {
 # A file system is made once, and on a blank device only. One that is mounted already stays, whatever its device is called
 # by now.
 mount_device() {
-  local device what uuid
+  local device content what
   device=$(mounted_device) || device=$(data_device) || fail "device ${spec[device]} is not there; bring the disk back, or correct its name"
-  case $(device_content "$device") in
+  content=$(device_content "$device")
+  case $content in
     ours) ;;
     blank | unfinished)
       require_no_other_data_disk "$device"
-      say "formatting $device (blank) with XFS"
-      uuid=$(cat /proc/sys/kernel/random/uuid)
-      printf '%s %s\n' "$uuid" "$(device_identity "$device")" >"$state_path/formatting"
-      sync "$state_path/formatting" "$state_path"
-      mkfs.xfs -q -f -L "$LABEL" -m "uuid=$uuid" "$device"
-      sync "$device"
-      rm -f "$state_path/formatting"
-      sync "$state_path" # a mark that came back after a power cut would condemn what is written from here on
+      format "$device"
       ;;
-    *) fail "device $device: $(device_content "$device"); only a blank device is formatted. Give it another, or, once you are sure, wipe it (\`wipefs --all $device && dd if=/dev/zero of=$device bs=1M count=1\`)" ;;
+    *) fail "device $device: $content; only a blank device is formatted. Give it another, or, once you are sure, wipe it (\`wipefs --all $device && dd if=/dev/zero of=$device bs=1M count=1\`)" ;;
   esac
   ! command -v udevadm >/dev/null || udevadm settle --timeout 10 2>/dev/null || true
   what=/dev/disk/by-uuid/$(blkid -p -s UUID -o value "$device")
   [[ -e $what ]] || what=$device # no udev here, so device names do not move either
   put_unit data-etcd.mount "$(printf '%s' "$file_mount_unit" | base64 -d | sed "s|@WHAT@|$what|" | base64 -w 0)"
   systemctl start data-etcd.mount || fail "cannot mount $device at $volume_path: $(systemctl status --no-pager --lines 5 data-etcd.mount 2>&1 | tail -n 5)"
+  mounted_device >/dev/null || fail "$device is not mounted at $volume_path, though data-etcd.mount has started: see \`systemctl status data-etcd.mount\` and \`findmnt $volume_path\`"
   xfs_growfs "$volume_path" >/dev/null || fail "cannot grow the file system at $volume_path to the size of $device" # if that has grown
+}
+
+# The mark goes onto the device first, so that a formatting that is cut short is known by it. Without a discard, which
+# would take the mark away: fstrim does that later.
+format() {
+  local uuid
+  say "formatting $1 (blank) with XFS"
+  uuid=$(cat /proc/sys/kernel/random/uuid)
+  printf '%s\n' "$uuid" >"$state_path/formatting"
+  sync "$state_path/formatting" "$state_path"
+  formatting_mark "$uuid" | dd of="$1" bs="$MARK_BYTES" seek="$MARK_BLOCK" conv=sync,notrunc,fsync status=none
+  mkfs.xfs -q -f -K -L "$LABEL" -m "uuid=$uuid" "$1"
+  sync "$1"
+  rm -f "$state_path/formatting"
+  sync "$state_path" # a mark that came back after a power cut would condemn what is written from here on
 }
 
 # Disks change their names. An empty one under the name of the data disk is no reason to begin anew beside the data.
@@ -165,5 +183,18 @@ require_own_data() {
     sync "$volume_path"
   fi
   [[ $(data_token) == "$token" ]] || fail "$volume_path holds the data of another cluster (token $(data_token), this one has $token); use another disk or machine"
+  [[ $(marker_field member) == "${spec[member]}" ]] || fail "$volume_path holds the data of member $(marker_field member); give each member its own disk back"
   make_data_folder
+  note_file_system
+}
+
+# What is mounted over this path later is not the data's file system. A data disk of our own is known without that.
+note_file_system() {
+  local target=''
+  if [[ -z ${spec[device]:-} ]]; then read -r _ target < <(file_system) || true; fi
+  if [[ -z $target ]]; then
+    rm -f "$state_path/mounted-at"
+  else
+    put_file 644 "$(id -un)" "$state_path/mounted-at" "$(printf '%s\n' "$target" | base64 -w 0)" || true
+  fi
 }

@@ -17,7 +17,7 @@ remove() {
   rm -rf "$pki_path" "$configuration_path" "$versions_path" "$binaries_path" "$state_path/pending"
   if [[ ${spec[data]} == delete ]]; then
     say "deleting the data, as deleteData asks"
-    rm -rf "$data_path" "$data_path".removed-* "$volume_path"/{snapshots,history,etcd-cluster.json}
+    rm -rf "$data_path" "$data_path".removed-* "$volume_path"/{snapshots,history,etcd-cluster.json} "$state_path/mounted-at"
   else
     say "stopped; the data stays in $volume_path"
   fi

@@ -3,6 +3,7 @@
 Rules that every decision keeps (each function names its own preconditions):
 - One member at a time, unhealthy ones first, the leader last after it has handed over. Before each, every other voter
   is healthy; after each, the member serves and has caught up, or the run ends there.
+- No member is removed that runs, unless it is to leave, and none without which no majority of those left takes part.
 - A member is removed before another is added; new ones join as learners and are promoted once in sync.
 - Nothing is formed but by the run that records the forming, on the machines of that record.
 """
@@ -10,7 +11,7 @@ Rules that every decision keeps (each function names its own preconditions):
 from __future__ import annotations
 
 from etcd_cluster.rollout.observed import Observation
-from etcd_cluster.rollout.plan import membership, security, starting, turns, upgrade, upkeep
+from etcd_cluster.rollout.plan import data, membership, security, starting, turns, upgrade, upkeep
 from etcd_cluster.rollout.plan.acts import Act, Memory, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 from etcd_cluster.rollout.wanted import Wanted
@@ -36,7 +37,8 @@ def differences(wanted: Wanted, seen: Observation, name: str) -> list[str]:
 
 def _next(now: Situation) -> Act | Wait | None:
     return (
-        upkeep.prepare(now)
+        data.require_visible(now)
+        or upkeep.prepare(now)
         or upkeep.mend_leaves(now)
         or starting.start(now)
         or starting.await_leader(now)

@@ -6,19 +6,33 @@ from collections.abc import Sequence
 
 from etcd_cluster.member.render import Security
 from etcd_cluster.rollout.observed import Host, Listed
-from etcd_cluster.rollout.plan import starting, trust, turns
+from etcd_cluster.rollout.plan import data, starting, trust, turns
 from etcd_cluster.rollout.plan.acts import SYNC_SECONDS, Act, Call, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 
 
 def go_on(now: Situation) -> Act | Wait | None:
-    """One change at a time: what is dead leaves, and what has begun to join goes on. What else is to leave or join
-    has to wait until every voter is healthy: see `change`."""
-    return _remove_lost(now) or _remove_strangers_that_are_down(now) or _go_on_joining(now)
+    """One change at a time: a learner that runs is promoted, what is dead leaves, and what has begun to join goes on.
+    What else is to leave or join has to wait until every voter is healthy: see `change`."""
+    return _promote_running(now) or _remove_lost(now) or _remove_strangers_that_are_down(now) or _go_on_joining(now)
 
 
-def _remove_lost(now: Situation) -> Act | None:
-    """A member whose data are gone. Preconditions: the others hold a quorum (there is a leader that answers)."""
+def _remove(now: Situation, listed: Listed, say: str, *, asked: bool = False) -> Act | Wait:
+    """Ends a membership. asked: by the stack, for a member that may run.
+
+    Preconditions, checked here: unless that was asked for, the member does not run, whatever its disk looks like; a
+    majority of those that are left takes part. One that leads hands over first.
+    """
+    if not asked and data.runs(now, listed):
+        raise RefusedError(
+            f"{listed.name or listed.peer_url} runs, but what its machine shows is not the data of that member. It is "
+            "not removed for that, and nothing more was changed; if its data are to go, stop etcd there, then run again"
+        )
+    return data.await_majority_without(now, listed) or turns.change_members(now, "remove", listed, say, id=listed.id)
+
+
+def _remove_lost(now: Situation) -> Act | Wait | None:
+    """A member whose data are gone, and that does not run."""
     for name, host in now.hosts.items():
         listed = now.listed(name)
         if listed is None:
@@ -27,16 +41,12 @@ def _remove_lost(now: Situation) -> Act | None:
             if name in now.memory.added:
                 continue  # about to be started
             # By another run: it may have run since, and then it must not start anew from nothing.
-            return turns.change_members(
-                now, "remove", listed, f"ending the joining of {name} that was cut short", id=listed.id
-            )
+            return _remove(now, listed, f"ending the joining of {name} that was cut short")
         if _is_its_data(host, listed):
             continue
         if not host.data and not listed.started and now.memory.forming and starting.may_form(now, name):
             continue  # about to be started
-        return turns.change_members(
-            now, "remove", listed, f"removing the old membership of {name}, whose data are gone", id=listed.id
-        )
+        return _remove(now, listed, f"removing the old membership of {name}, whose data are gone")
     return None
 
 
@@ -45,28 +55,32 @@ def _is_its_data(host: Host, listed: Listed) -> bool:
     return host.data and known in ("", listed.id)
 
 
-def _remove_strangers_that_are_down(now: Situation) -> Act | None:
+def _remove_strangers_that_are_down(now: Situation) -> Act | Wait | None:
     for member in now.strangers():
         if member.id not in now.seen.healthy | now.seen.unknown:
             who = member.name or member.peer_url
-            return turns.change_members(now, "remove", member, f"removing {who}, which does not answer", id=member.id)
+            return _remove(now, member, f"removing {who}, which does not answer", asked=True)
     return None
 
 
-def _go_on_joining(now: Situation) -> Act | Wait | None:
-    """A learner that is there already: started, then promoted, before anything else."""
+def _promote_running(now: Situation) -> Act | None:
+    """Before another membership ends: the cluster then has one more to go on with."""
     for name, host in now.hosts.items():
         listed = now.listed(name)
-        if listed is None or not listed.learner:
+        if listed is not None and listed.learner and host.pid and _is_its_data(host, listed):
+            say = f"promoting {name}, once it has all data"
+            return turns.change_members(now, "promote", listed, say, id=listed.id, timeout=str(SYNC_SECONDS))
+    return None
+
+
+def _go_on_joining(now: Situation) -> Act | None:
+    """A learner that is on the list already is started before anything else."""
+    for name, host in now.hosts.items():
+        listed = now.listed(name)
+        if listed is None or not listed.learner or host.pid or not _may_join(now):
             continue
-        if not host.pid:
-            if not _may_join(now):
-                continue
-            told = turns.tell_peer_url(now, name, turns.version_of_others(now, name), _join_security(now, name))
-            return told or Act("joining as a learner", [_join_call(now, name)])
-        return turns.change_members(
-            now, "promote", listed, f"promoting {name}, once it has all data", id=listed.id, timeout=str(SYNC_SECONDS)
-        )
+        told = turns.tell_peer_url(now, name, turns.version_of_others(now, name), _join_security(now, name))
+        return told or Act("joining as a learner", [_join_call(now, name)])
     return None
 
 
@@ -135,10 +149,10 @@ def change(now: Situation) -> Act | Wait | None:
     return turns.change_members(now, "add", None, f"adding {name} as a learner", name=name, url=url)
 
 
-def _remove_stranger(now: Situation, strangers: Sequence[Listed]) -> Act:
+def _remove_stranger(now: Situation, strangers: Sequence[Listed]) -> Act | Wait:
     """Followers first. One that leads hands over to a member that stays."""
     leader = now.leader_id()
     followers = [member for member in strangers if member.id != leader]
     if followers:
-        return turns.change_members(now, "remove", followers[0], f"removing {followers[0].name}", id=followers[0].id)
+        return _remove(now, followers[0], f"removing {followers[0].name}", asked=True)
     return turns.hand_over(now, {member.id for member in strangers})

@@ -25,15 +25,20 @@ class Target:
 
 
 def unhealthy_first(now: Situation) -> Act | Wait | None:
-    """A member that is not healthy is restarted as it should be, if it is not; else waited for, and then the run
-    stops there. Precondition of the restart: every other voter is healthy."""
+    """A member that is not healthy is restarted as it should be, if it is not; or the cluster is told where it is, as
+    after a restart by somebody else, before the one for which the cluster was told of another URL. Else it is waited
+    for, and then the run stops there. Precondition of either: every other voter is healthy."""
     unhealthy = [name for name in now.voting() if not now.seen.is_healthy(name)]
     if not unhealthy:
         return None
     name = unhealthy[0]
     target = target_now(now, name)
-    if len(unhealthy) == 1 and now.hosts[name].data and is_stale(now, name, target):
-        return _turn(now, name, target)
+    if len(unhealthy) == 1 and now.hosts[name].data:
+        if is_stale(now, name, target):
+            return _turn(now, name, target)
+        told = tell_peer_url(now, name, target.version, target.security)
+        if told:
+            return told
     problem = f"{name} is not healthy, and nothing else is changed until it is; mend it, then run again"
     return Wait(problem, HEALTH_SECONDS, member=name)
 

@@ -128,8 +128,10 @@ def differences(now: Situation, name: str) -> list[str]:
         return [now.seen.silent.get(name, "not asked")]
     host, listed, version = now.hosts[name], now.seen.of(name), now.wanted.version
     found = [f"lacks {each}" for each in _lacks(now, name)]
+    if host.mounted_over:
+        found.append(f"{host.mounted_over} is mounted where its data belong")
     if not host.data:
-        found.append("has no data")
+        found.append("runs, but its data are not to be seen" if host.pid else "has no data")
     elif not host.pid:
         found.append("does not run")
     elif listed is None and now.seen.teller:

@@ -1,0 +1,67 @@
+"""Data that are not to be seen are not data that are gone: what has to be true of disks before they decide anything."""
+
+from __future__ import annotations
+
+from etcd_cluster.rollout.observed import Listed
+from etcd_cluster.rollout.plan.acts import HEALTH_SECONDS, LEADER_SECONDS, RefusedError, Wait
+from etcd_cluster.rollout.plan.situation import Situation
+
+
+def require_visible(now: Situation) -> Wait | None:
+    """Raises `RefusedError` where a member runs whose data are not at their path, and where something is mounted in
+    their place: they may be below, whole. A process that does not answer yet may just be making its data."""
+    for name, host in now.hosts.items():
+        if host.owner not in ("", name):
+            raise RefusedError(
+                f"{name}: its disk holds the data of member {host.owner}. Nothing more was changed; give each member "
+                "its own disk back, then run again"
+            )
+        may_mount_again = host.lacks and not host.mounted_over and name not in now.memory.prepared
+        if host.data or may_mount_again:
+            continue
+        path = now.wanted.members[name].layout.data
+        if host.pid:
+            problem = (
+                f"{name} runs, but its data are not at {path}: {_why_unseen(host.mounted_over)}. A member that runs is "
+                "never removed for that, and nothing more was changed. If something is mounted over the data, unmount "
+                "it; if they were deleted, stop etcd there, and the next run lets the member join anew"
+            )
+            if host.live:
+                raise RefusedError(problem)
+            return Wait(problem, LEADER_SECONDS, member=name)
+        if host.mounted_over:
+            raise RefusedError(
+                f"{name}: {host.mounted_over} is mounted where its data belong, and may hide them. Nothing more was "
+                "changed; unmount it, and take it out of /etc/fstab, then run again. If it is the new file system for "
+                f"them, take {now.wanted.members[name].layout.state}/mounted-at away there"
+            )
+    return None
+
+
+def _why_unseen(mounted_over: str) -> str:
+    return f"{mounted_over} is mounted over them" if mounted_over else "they were deleted, or something hides them"
+
+
+def runs(now: Situation, listed: Listed) -> bool:
+    """Whether that member runs, as far as anybody can tell: it is healthy or connected, a process says that it is that
+    member, or the process on its machine does not say which it is."""
+    if listed.id in now.seen.healthy or any(
+        host.live and host.live.id == listed.id for host in now.seen.hosts.values()
+    ):
+        return True
+    host = now.seen.hosts.get(listed.name)
+    return bool(host and host.pid and host.live is None)
+
+
+def await_majority_without(now: Situation, listed: Listed) -> Wait | None:
+    """Precondition of every removal: those that are left, and take part by their own account or by the leader's, are a
+    majority of the voters that are left. So the last one with data is never removed."""
+    left = [voter for voter in now.seen.voters if voter.id != listed.id]
+    following = {host.live.id for host in now.seen.hosts.values() if host.live and host.live.has_leader}
+    taking_part = [voter for voter in left if voter.id in now.seen.healthy | now.seen.unknown | following]
+    if len(taking_part) > len(left) // 2:
+        return None
+    down = ", ".join(voter.name or voter.peer_url for voter in left if voter not in taking_part)
+    who = listed.name or listed.peer_url
+    problem = f"{who} is not removed: without it no majority would be left ({down or 'nobody else'} does not answer)"
+    return Wait(f"{problem}; mend that first, then run again", HEALTH_SECONDS)
