@@ -292,6 +292,11 @@ def client_variables(authority: str, client: Leaf | None) -> dict[str, str]:
     }
 
 
+def port_variables(ports: Ports) -> dict[str, str]:
+    """The ports that a member is to have, as shell variables."""
+    return {f"{name}_port": str(port) for name, port in vars(ports).items()}
+
+
 def layout_variables(layout: Layout) -> dict[str, str]:
     """The layout as shell variables."""
     return {f"{name}_path" if name != "supervisor" else name: value for name, value in vars(layout).items()}

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.openssh import (
@@ -36,12 +37,17 @@ Say = Callable[[str], None]
 
 
 class Place(Protocol):
-    """Where a member is. device: that of its data; "" where they have none of their own."""
+    """Where a member is. device: that of its data; "" where they have none of their own. ports: those that it is to
+    have. tls: whether it is to serve clients in TLS."""
 
     @property
     def layout(self) -> Layout: ...
     @property
     def device(self) -> str: ...
+    @property
+    def ports(self) -> Ports: ...
+    @property
+    def tls(self) -> bool: ...
 
 
 class StepFailedError(EtcdClusterError):
@@ -69,6 +75,7 @@ class MemberMachines:
         self._leaving = leaving
         self._gone: dict[str, SshUnreachableError] = {}
         self._passing = passing
+        self._schemes: dict[str, str] = {}
         self._connections = {name: parse_connection(each) for name, each in connections.items()}
         if passing:
             self._connections = {
@@ -98,7 +105,8 @@ class MemberMachines:
         timeout_seconds: int = STEP_SECONDS,
     ) -> str:
         """What the step prints. Raises `StepFailedError`, and `SshError` where the machine cannot be reached."""
-        script = render.script(step, self._members[name].layout, variables)
+        member = self._members[name]
+        script = render.script(step, member.layout, {**render.port_variables(member.ports), **variables})
         done: Completed
         if name in self._gone:
             raise self._gone[name]
@@ -147,6 +155,7 @@ class MemberMachines:
                     raise answer
                 else:
                     hosts[name], said = parse_host(answer)
+                    self._schemes[name] = said.get("scheme") or self._schemes.get(name, "")
                     clocks[name] = max(hosts[name].clock - time.time(), 0.0) + min(hosts[name].clock + 1 - began, 0.0)
                     told[name] = said
 
@@ -175,7 +184,8 @@ class MemberMachines:
 
     def _observe(self, name: str, asked: Mapping[str, str]) -> str:
         member = self._members[name]
-        words = {"member": name, **({"device": member.device} if member.device else {}), **asked}
+        scheme = self._schemes.get(name) or ("https" if member.tls else "http")
+        words = {"member": name, "scheme": scheme, **({"device": member.device} if member.device else {}), **asked}
         line = render.command_line("observe", words)
         return self.run(name, "observe", line, {}, timeout_seconds=OBSERVATION_SECONDS)
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cached_property
 from typing import Any, cast
 
@@ -25,6 +26,13 @@ class SeenFile:
     mode: str
     owner: str
     content: str = field(repr=False)
+
+
+class Question(Enum):
+    """What a running member is asked of itself. The answer may be missing: that is no answer, not a "no"."""
+
+    METRICS = "metrics"
+    MEMBERS = "members"
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,9 @@ class Host:
     lacks: what only preparing the machine again can bring back. pending: its files may be newer than its process.
     owner: the member whose data the marker beside them says they are; "" without a marker.
     mounted_over: what is mounted where the data belong and is not their file system, "SOURCE at PATH"; "" for nothing.
+    live: None where nothing runs, and where what runs could not be asked: then `unknown` says why.
+    unknown: what could not be told of a process that runs -> why.
+    announced: how the member speaks by what it has told the cluster of itself; None where nobody could be asked.
     disk_bytes, disk_free_bytes: of the file system of its data, where that was asked for.
     """
 
@@ -94,6 +105,13 @@ class Host:
     disk_free_bytes: int = 0
     owner: str = ""
     mounted_over: str = ""
+    unknown: Mapping[Question, str] = field(default_factory=dict[Question, str])
+    announced: Security | None = None
+
+    @property
+    def may_serve(self) -> bool:
+        """False only on its own word: nothing runs there, or it has no leader."""
+        return bool(self.pid) and (self.live is None or self.live.has_leader)
 
     @cached_property
     def configuration(self) -> Mapping[str, Any]:
@@ -107,13 +125,16 @@ class Host:
 
     @cached_property
     def security(self) -> Security | None:
-        """How the member speaks by its configuration file; None without one."""
+        """How the member speaks, by its configuration file; as it has announced where that is lost, or says plaintext
+        of peers that speak TLS, which only somebody's hand does. None where neither tells."""
         configuration = self.configuration
-        if "advertise-client-urls" not in configuration:
-            return None
+        if not isinstance(configuration.get("advertise-client-urls"), str):
+            return self.announced
         peers = PeerSecurity.READY if "peer-transport-security" in configuration else PeerSecurity.PLAINTEXT
         if str(configuration.get("initial-advertise-peer-urls", "")).startswith("https:"):
             peers = PeerSecurity.TLS
+        if peers is PeerSecurity.PLAINTEXT and self.announced and self.announced.peers is PeerSecurity.TLS:
+            return self.announced
         return Security(str(configuration["advertise-client-urls"]).startswith("https:"), peers)
 
 
@@ -132,6 +153,15 @@ class Listed:
     def started(self) -> bool:
         """Of members that form a cluster, etcd knows the names before they start."""
         return bool(self.client_url)
+
+    @property
+    def security(self) -> Security | None:
+        """As the others speak to it, and clients are to; None before it has started. With certificates at hand or
+        not, does not show."""
+        if not self.started:
+            return None
+        peers = PeerSecurity.TLS if self.peer_url.startswith("https:") else PeerSecurity.PLAINTEXT
+        return Security(self.client_url.startswith("https:"), peers)
 
 
 @dataclass(frozen=True)
@@ -166,9 +196,12 @@ class Observation:
 
     @property
     def leader(self) -> str | None:
-        """The member that leads; None also where its machine cannot be asked."""
-        live = self.hosts[self.teller].live if self.teller else None
-        return self.teller if live and live.leads else None
+        """The member that leads; None also where its machine cannot be asked, or two say that they do."""
+        leading = [name for name, host in self.hosts.items() if host.live and host.live.leads]
+        if self.teller in leading:
+            return self.teller
+        leading = [name for name in leading if self.is_healthy(name)]
+        return leading[0] if len(leading) == 1 else None
 
     @property
     def voters(self) -> Sequence[Listed]:
@@ -197,11 +230,15 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     "alarms")."""
     facts: dict[str, str] = {}
     lacks: list[str] = []
+    unknown: dict[Question, str] = {}
     files: dict[str, SeenFile] = {}
     for line in text.splitlines():
         name, _, value = line.partition("=")
         if name == "lacks":
             lacks.append(value)
+        elif name == "unknown":
+            question, _, why = value.partition(" ")
+            unknown[Question(question)] = why
         elif name.startswith("file:"):
             mode, owner, *content = value.split(" ")
             files[name.removeprefix("file:")] = SeenFile(mode, owner, _decoded("".join(content)))
@@ -217,6 +254,9 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         members_index=_integer(facts.get("history_members_index")),
         id=facts.get("history_id", ""),
     )
+    live = _live(facts)
+    if facts.get("pid") and live is None:
+        unknown.setdefault(Question.METRICS, "its metrics could not be understood")
     host = Host(
         machine=facts.get("machine", ""),
         token=facts.get("token", ""),
@@ -232,7 +272,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         versions=facts.get("versions", "").split(),
         lacks=lacks,
         files=files,
-        live=_live(facts),
+        live=live,
         clock=_integer(facts.get("clock")),
         device_bytes=_integer(facts.get("device_bytes")),
         filesystem_bytes=_integer(facts.get("filesystem_bytes")),
@@ -240,8 +280,12 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         disk_free_bytes=_integer(facts.get("disk_free_bytes")),
         owner=facts.get("owner", ""),
         mounted_over=facts.get("mounted_over", ""),
+        unknown=unknown,
     )
-    return host, {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
+    told: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
+    if "scheme" in facts:
+        told["scheme"] = facts["scheme"]
+    return host, told
 
 
 def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], silent: Mapping[str, str]) -> Observation:
@@ -254,11 +298,12 @@ def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], si
         if members and live is not None and live.id in serving:
             return replace(
                 nothing,
+                hosts=with_announced(hosts, members),
                 teller=name,
                 members=members,
                 healthy=frozenset(member.id for member in members if member.id in serving),
                 alarms=parse_alarms(said["alarms"]) if "alarms" in said else (),
-                cluster_id=f"{json.loads(said['members'])['header']['cluster_id']:x}",
+                cluster_id=f"{_json(said['members']).get('header', {}).get('cluster_id', 0):x}",
             )
     return nothing
 
@@ -284,9 +329,18 @@ def with_answers(seen: Observation, text: str) -> Observation:
     return replace(seen, healthy=seen.healthy | healthy, unknown=unknown)
 
 
+def with_announced(hosts: Mapping[str, Host], members: Sequence[Listed]) -> Mapping[str, Host]:
+    """Every machine beside what the cluster's list says of its member."""
+    announced = {member.name: member.security for member in members}
+    return {name: replace(host, announced=announced.get(name)) for name, host in hosts.items()}
+
+
 def parse_members(text: str) -> list[Listed]:
-    """`etcdctl member list --write-out json`; nothing where there was no answer."""
-    listed: Sequence[Mapping[str, Any]] = json.loads(text)["members"] if text else []
+    """`etcdctl member list --write-out json`; nothing where there was no answer, or one that is cut."""
+    answer: Any = _json(text)
+    if not isinstance(answer, dict):
+        return []
+    listed: Sequence[Mapping[str, Any]] = cast("dict[str, Any]", answer).get("members", [])
     return [
         Listed(
             id=f"{each['ID']:x}",
@@ -312,7 +366,8 @@ def parse_health(text: str, members: Sequence[Listed]) -> frozenset[str]:
 def _serving_endpoints(text: str) -> set[str]:
     """While an alarm stands, etcdctl calls every member unhealthy that has answered: alarms are told of by themselves,
     and what helps against them is a change of these members."""
-    answers: Sequence[Mapping[str, Any]] = json.loads(text) if text.startswith("[") else []
+    found: Any = _json(text)
+    answers = cast("list[dict[str, Any]]", found) if isinstance(found, list) else []
     return {
         each["endpoint"] for each in answers if each["health"] or each.get("error", "").startswith("Active Alarm(s):")
     }
@@ -329,20 +384,55 @@ def parse_alarms(text: str) -> Sequence[Alarm] | None:
 
 
 def _live(facts: Mapping[str, str]) -> Live | None:
+    if facts.get("status"):
+        return _live_by_status(_decoded(facts["status"]))
     if not facts.get("id"):
         return None
-    return Live(
-        id=facts["id"],
-        leads=facts.get("is_leader") == "1",
-        learner=facts.get("is_learner") == "1",
-        has_leader=facts.get("has_leader") == "1",
-        version=facts.get("version", ""),
-        cluster_version=facts.get("cluster_version", ""),
-        applied=_integer(facts.get("proposals_applied_total")),
-        committed=_integer(facts.get("proposals_committed_total")),
-        database_bytes=_integer(facts.get("database_bytes")),
-        active_peers=frozenset(facts.get("active_peers", "").split(",")) - {""},
-    )
+    try:
+        return Live(
+            id=facts["id"],
+            leads=facts.get("is_leader") == "1",
+            learner=facts.get("is_learner") == "1",
+            has_leader=facts.get("has_leader") == "1",
+            version=facts.get("version", ""),
+            cluster_version=facts.get("cluster_version", ""),
+            applied=_integer(facts.get("proposals_applied_total")),
+            committed=_integer(facts.get("proposals_committed_total")),
+            database_bytes=_integer(facts.get("database_bytes")),
+            active_peers=frozenset(facts.get("active_peers", "").split(",")) - {""},
+        )
+    except (ValueError, OverflowError):  # not the numbers that etcd writes
+        return None
+
+
+def _live_by_status(text: str) -> Live | None:
+    """`etcdctl endpoint status --write-out json` of one member: asked where its metrics cannot be read. It does not
+    tell the cluster's version."""
+    answers: Any = _json(text)
+    try:
+        status: Mapping[str, Any] = answers[0]["Status"]
+        own, leader = int(status["header"]["member_id"]), int(status.get("leader", 0))
+        return Live(
+            id=f"{own:x}",
+            leads=leader == own,
+            learner=bool(status.get("isLearner")),
+            has_leader=leader != 0,
+            version=str(status["version"]),
+            cluster_version="",
+            applied=int(status["raftAppliedIndex"]),
+            committed=int(status["raftIndex"]),
+            database_bytes=int(status["dbSize"]),
+        )
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def _json(text: str) -> Any:
+    """None where it is cut or none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _decoded(encoded: str) -> str:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.rollout.machines import MemberMachines
@@ -35,6 +36,8 @@ class _CloudMachine:
 
     layout: Layout
     device: str = ""
+    ports: Ports = field(default_factory=Ports)
+    tls: bool = True
 
 
 class RenewalProvider(ResourceProvider):

@@ -35,6 +35,7 @@ class State(Enum):
     LEARNER = "learner"
     UNHEALTHY = "not healthy"
     LEADERLESS = "no leader"
+    UNKNOWN = "unknown"
     DOWN = "down"
     UNREACHABLE = "unreachable"
 
@@ -152,7 +153,7 @@ def _state(seen: Observation, name: str) -> State:
     if host.live and not host.live.has_leader:
         return State.LEADERLESS
     if not seen.is_healthy(name):
-        return State.UNHEALTHY
+        return State.UNHEALTHY if host.live else State.UNKNOWN
     return State.LEADER if name == seen.leader else State.FOLLOWER
 
 

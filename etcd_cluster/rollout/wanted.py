@@ -53,6 +53,10 @@ class WantedMember:
     stays: bool
 
     @property
+    def tls(self) -> bool:
+        return self.server is not None
+
+    @property
     def member(self) -> Member:
         return Member(self.name, self.address, self.ports)
 

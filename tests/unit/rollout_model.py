@@ -31,8 +31,10 @@ from etcd_cluster.rollout.observed import (
     Listed,
     Live,
     Observation,
+    Question,
     SeenFile,
     unanswered,
+    with_announced,
     with_answers,
 )
 from etcd_cluster.rollout.plan import next_act
@@ -171,7 +173,8 @@ class Machine:
     ran: version that last ran on its data, since `ran_since` of the log. v2_until: where the log has a v2 request.
     mounted_over: what is mounted over its data, which are there all the same; nobody but a process that had them open
     sees them.
-    files: path -> as they are there, keys in full.
+    files: path -> as they are there, keys in full. mute: looks for which its process answers nobody here, and serves
+    all the same. frozen: its process is there, and does nothing.
     """
 
     name: str
@@ -200,6 +203,8 @@ class Machine:
     aside: int = 0
     reachable: bool = True
     cut_off: bool = False
+    mute: int = 0
+    frozen: bool = False
     clock_ahead: float = 0.0
     mounted_over: str = ""
 
@@ -279,7 +284,7 @@ class Model:
         here, there = one.process, other.process
         if here is None or there is None or listed is None or self.member(one.name) is None:
             return False
-        if one.cut_off or other.cut_off or not self._listens(other, listed.peer_url, there.peer_url):
+        if is_apart(one) or is_apart(other) or not self._listens(other, listed.peer_url, there.peer_url):
             return False
         if listed.peer_url.startswith("http:"):
             return True
@@ -301,10 +306,10 @@ class Model:
         """One connection is enough: etcd's members send over those that others opened, too. One that is there lasts as
         long as both processes do, whatever the cluster is told of them."""
         if one is other:
-            return one.process is not None and self.member(one.name) is not None
+            return one.process is not None and not one.frozen and self.member(one.name) is not None
         if self._dials(one, other) or self._dials(other, one):
             return True
-        return not (one.cut_off or other.cut_off) and self._connections.get(_pair(one, other)) == _ends(one, other)
+        return not (is_apart(one) or is_apart(other)) and self._connections.get(_pair(one, other)) == _ends(one, other)
 
     def _keep_connections(self) -> None:
         for one, other in combinations(self.machines.values(), 2):
@@ -352,7 +357,7 @@ class Model:
     def _asks(self, teller: Machine, machine: Machine, url: str) -> bool:
         """etcdctl on `teller` gets an answer at `url`, which `machine` is to serve."""
         process = machine.process
-        if process is None or url.partition(":")[0] != process.client_url.partition(":")[0]:
+        if process is None or machine.frozen or url.partition(":")[0] != process.client_url.partition(":")[0]:
             return False
         if url.startswith("http:"):
             return True
@@ -372,15 +377,15 @@ class Model:
         return asked and self._listens(machine, listed.client_url, machine.process.client_url) and self.serves(machine)
 
     def _can_tell(self, machine: Machine) -> bool:
-        own = machine.content(CONFIGURATION)
-        scheme = "https" if "advertise-client-urls: https" in own else "http"
+        scheme = machine.process.client_url.partition(":")[0] if machine.process else ""
         return self._asks(machine, machine, f"{scheme}://127.0.0.1:2379") and self.serves(machine)
 
     def _is_well(self, machine: Machine) -> bool:
         """By its own machine: a consistent read works where clients are told to find it; never at a learner."""
-        listed, url = self.member(machine.name), _advertised(machine)
+        listed = self.member(machine.name)
         if listed is None or listed.learner or machine.process is None:
             return False
+        url = machine.process.client_url
         asked = self._asks(machine, machine, url) and self._listens(machine, url, machine.process.client_url)
         return asked and self.serves(machine)
 
@@ -405,7 +410,8 @@ class Model:
             if name in serving and self._can_tell(self.machines[name]):
                 listed = [each.listed for each in self.members]
                 healthy = frozenset(each.id for each in listed if each.id in serving.values())
-                seen = replace(nothing, teller=name, members=listed, healthy=healthy, cluster_id="c1")
+                hosts = dict(with_announced(hosts, listed))
+                seen = replace(nothing, hosts=hosts, teller=name, members=listed, healthy=healthy, cluster_id="c1")
                 left = {each.id for each in unanswered(seen)}
                 answering = [each for each in self.members if each.id in left and self._answers_to(name, each)]
                 return with_answers(seen, json.dumps([{"endpoint": e.client_url, "health": True} for e in answering]))
@@ -415,7 +421,8 @@ class Model:
         return not self.clients_only and self._answers(self.machines[teller], listed)
 
     def _host(self, machine: Machine) -> Host:
-        process = machine.process
+        process, live = machine.process, self._live(machine)
+        machine.mute = max(machine.mute - 1, 0)
         return Host(
             machine=machine.identity,
             token="" if machine.mounted_over else machine.token,
@@ -431,7 +438,8 @@ class Model:
             versions=sorted(machine.versions),
             lacks=tuple(machine.lacks),
             files=machine.seen_files,
-            live=self._live(machine),
+            live=live,
+            unknown={Question.METRICS: "no answer"} if process and live is None else {},
             clock=0,
             device_bytes=machine.device_bytes,
             filesystem_bytes=machine.filesystem_bytes,
@@ -441,7 +449,7 @@ class Model:
 
     def _live(self, machine: Machine) -> Live | None:
         listed = self.member(machine.name)
-        if machine.process is None or listed is None:
+        if machine.process is None or listed is None or machine.mute or machine.frozen:
             return None
         serves = self.serves(machine)
         return Live(
@@ -616,7 +624,7 @@ class Model:
             may_pause = len(voters) == 1 or (len(voters) == 2 and ("trust" in why or machine.pending))
             if not may_pause and not self.elect(without=machine.name):
                 raise BrokenError(f"no quorum without {machine.name}")
-        machine.process = None
+        machine.process, machine.frozen = None, False
 
     def _healthy(self, listed: Listing) -> bool:
         return self._answers(self.machines[self.leader], listed)
@@ -790,7 +798,8 @@ class Model:
     # --- what goes wrong by itself ---
 
     def stop(self, name: str) -> None:
-        self.machines[name].process = None
+        machine = self.machines[name]
+        machine.process, machine.frozen = None, False
 
     def edit(self, name: str, path: str, content: str = "# by hand\n") -> None:
         machine = self.machines[name]
@@ -804,7 +813,7 @@ class Model:
         """Its disk is new."""
         machine = self.machines[name]
         machine.process, machine.data, machine.data_id, machine.history = None, False, "", History()
-        machine.token = machine.mounted_over = ""
+        machine.frozen, machine.token, machine.mounted_over = False, "", ""
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = ""
 
@@ -824,9 +833,14 @@ class Model:
     def reboot(self, name: str) -> None:
         """It comes back with what its files say, if it starts on boot."""
         machine = self.machines[name]
-        machine.process = None
+        machine.process, machine.frozen = None, False
         if machine.on_boot and machine.data and not machine.mounted_over and machine.content(CONFIGURATION):
             self.start(machine)
+
+
+def is_apart(machine: Machine) -> bool:
+    """Nothing comes from it or reaches it."""
+    return machine.cut_off or machine.frozen
 
 
 def _pair(one: Machine, other: Machine) -> frozenset[str]:
@@ -835,12 +849,6 @@ def _pair(one: Machine, other: Machine) -> frozenset[str]:
 
 def _ends(one: Machine, other: Machine) -> list[tuple[str, str, int]]:
     return sorted((each.name, each.address, each.starts if each.process else 0) for each in (one, other))
-
-
-def _advertised(machine: Machine) -> str:
-    lines = machine.content(CONFIGURATION).splitlines()
-    found = [line.partition(": ")[2] for line in lines if line.startswith("advertise-client-urls: ")]
-    return found[0] if found else ""
 
 
 def _minor(text: str) -> int:

@@ -17,6 +17,7 @@ from etcd_cluster.rollout.observed import (
     History,
     Listed,
     Live,
+    Question,
     SeenFile,
     combine,
     parse_health,
@@ -305,6 +306,60 @@ def test_no_answer_at_the_client_port_of_one_that_is_connected_means_that_nothin
 )
 def test_alarms_are_read_of_every_release_and_no_answer_is_not_none(told: str, alarms: Any) -> None:
     assert observe(b=LEADER + told).alarms == alarms
+
+
+# `etcdctl endpoint status --write-out json`, of 3.6.16.
+STATUS = (
+    '[{"Endpoint":"https://127.0.0.1:2379","Status":{"header":{"cluster_id":8036268532161740266,'
+    '"member_id":10798702569113003990,"revision":1,"raft_term":2},"version":"3.6.16","dbSize":20480,'
+    '"leader":10798702569113003990,"raftIndex":44,"raftTerm":2,"raftAppliedIndex":43,"dbSizeInUse":16384}}]'
+)
+MEASURED = ("id", "is_leader", "is_learner", "has_leader", "version", "cluster_version", "database_bytes")
+MUTE = without(*MEASURED) + "\nunknown=metrics process 812 does not tell its metrics (listens on 2379)\n"
+
+
+def test_what_a_process_could_not_tell_is_known_as_such_with_the_reason() -> None:
+    host, _ = parse_host(MUTE + "unknown=members context deadline exceeded\n")
+    assert host.live is None
+    assert host.may_serve
+    assert host.unknown == {
+        Question.METRICS: "process 812 does not tell its metrics (listens on 2379)",
+        Question.MEMBERS: "context deadline exceeded",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "may_serve"),
+    [({}, True), ({"has_leader=1": "has_leader=0"}, False), ({"pid=812": ""}, False), ({"1.2345678e+07": "N/A"}, True)],
+)
+def test_only_a_member_s_own_word_says_that_it_does_not_serve(change: dict[str, str], may_serve: bool) -> None:
+    text = LEADER
+    for old, new in change.items():
+        text = text.replace(old, new)
+    host, _ = parse_host(text)
+    assert host.may_serve is may_serve
+    assert not host.unknown or host.unknown == {Question.METRICS: "its metrics could not be understood"}
+
+
+def test_its_status_tells_what_its_metrics_do_not() -> None:
+    host, told = parse_host(f"{MUTE}status={encoded(STATUS)}\nscheme=https\n")
+    assert host.live == Live("95dcb2c5cb1427d6", True, False, True, "3.6.16", "", 43, 44, 20480)
+    assert told["scheme"] == "https"
+    leaderless = STATUS.replace('"leader":10798702569113003990,', "")
+    live = parse_host(f"{MUTE}status={encoded(leaderless)}\n")[0].live
+    assert live
+    assert (live.leads, live.has_leader) == (False, False)
+
+
+@pytest.mark.parametrize("text", ["", "[]", STATUS[:80], "context deadline exceeded", '[{"Status":{}}]'])
+def test_a_status_that_is_cut_is_no_answer(text: str) -> None:
+    assert parse_host(f"{MUTE}status={encoded(text)}\n")[0].live is None
+
+
+@pytest.mark.parametrize("name", ["members", "health"])
+def test_an_answer_that_is_cut_is_none_and_does_not_end_the_run(name: str) -> None:
+    cut = {"members": MEMBERS, "health": HEALTH}[name][:90]
+    assert observe(a=without(name) + f"\n{name}={encoded(cut)}\n").teller is None
 
 
 def test_no_content_shows_when_what_was_seen_is_printed() -> None:

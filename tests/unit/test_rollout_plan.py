@@ -1008,4 +1008,4 @@ def test_a_member_that_is_unknown_to_the_record_counts_as_new() -> None:
 def test_security_is_read_from_the_file_that_is_there() -> None:
     host = Model.running().observe(["a"]).hosts["a"]
     assert host.security == Security.of(True)
-    assert replace(host, files={}).security is None
+    assert replace(host, files={}, announced=None).security is None

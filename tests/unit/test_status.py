@@ -184,7 +184,7 @@ assert LIVE
 STATES = {
     "stopped": ({"pid": "", "running": "", "live": None}, State.DOWN),
     "cut off from the others": ({"live": replace(LIVE, has_leader=False)}, State.LEADERLESS),
-    "not answering": ({"live": None}, State.UNHEALTHY),
+    "not answering": ({"live": None}, State.UNKNOWN),
     "joining": ({"live": replace(LIVE, learner=True)}, State.LEARNER),
 }
 

@@ -10,6 +10,7 @@ apply() {
   case ${spec[action]} in
     files)
       [[ -z ${spec[why]:-} ]] || say "${spec[why]}"
+      if [[ ${spec[pending]:-} == yes ]]; then mark_pending; fi
       put_files
       ;;
     restart) restart_member ;;
@@ -25,9 +26,13 @@ apply() {
 }
 
 # The mark says that the process may be older than the files: whoever starts it next takes the mark away.
-activate() {
+mark_pending() {
   touch "$state_path/pending"
   sync "$state_path"
+}
+
+activate() {
+  mark_pending
   put_files
   ln -sfn "$versions_path/${spec[version]}" "$binaries_path.new"
   mv -fT "$binaries_path.new" "$binaries_path"
@@ -98,10 +103,11 @@ listens_or_fail() {
   { has_data && listening "${spec[peer-port]}"; } || { service_failed && fail_with_log "etcd does not start"; }
 }
 
-# It follows or leads, and has applied all that the cluster had when this step began.
+# It follows or leads, and has applied all that the cluster had when this step began. The port is its own, too.
 serves_or_fail() {
-  if metrics && [[ ${measured[server_has_leader]} == 1 ]] &&
-    awk -v applied="${measured[server_proposals_applied_total]}" -v asked="${spec[index]:-0}" 'BEGIN { exit !(applied + 0 >= asked + 0) }'; then
+  if metrics "$metrics_port" && [[ ${measured[server_has_leader]} == 1 ]] &&
+    awk -v applied="${measured[server_proposals_applied_total]}" -v asked="${spec[index]:-0}" 'BEGIN { exit !(applied + 0 >= asked + 0) }' &&
+    find_sockets "$(service_pid)" && [[ $(loopback_ports "$metrics_port") == "$metrics_port "* ]]; then
     return 0
   fi
   service_failed && fail_with_log "etcd does not run"

@@ -86,43 +86,113 @@ require_space() {
 credentials_path=$pki_path credentials=server
 etcdctl_at() {
   local tls=()
-  if [[ -f $credentials_path/$credentials.key ]]; then
+  if [[ $1 == *https:* ]]; then
     tls=(--cacert "$credentials_path/ca.crt" --cert "$credentials_path/$credentials.crt" --key "$credentials_path/$credentials.key")
   fi
   timeout "${patience:-15}" "$binaries_path/etcdctl" --endpoints "$1" --dial-timeout 2s --command-timeout "${answer_within:-5s}" "${tls[@]}" "${@:2}"
 }
 
-# Where clients are told to find this machine's own member.
-advertised_client_url() { sed -n 's/^advertise-client-urls: //p' "$configuration_path/etcd.yaml"; }
-
-# This machine's own member, by loopback, which every member listens on.
-own_client_url() {
-  local address scheme=http
-  address=$(advertised_client_url)
-  [[ $address != https:* ]] || scheme=https
-  echo "$scheme://127.0.0.1:${address##*:}"
+# find_sockets PID: where this very process listens, into `sockets`: PORT ADDRESS lines, "any" for all addresses. They are
+# looked up, as files may have been edited, lost, or written for the next start.
+find_sockets() {
+  sockets=''
+  [[ -n $1 ]] || return 0
+  sockets=$({ find "/proc/$1/fd" -lname 'socket:*' -printf '%l\n' 2>/dev/null || true; } | awk '
+    function number(hex,   place, found) {
+      for (place = 1; place <= length(hex); place++) found = found * 16 + index("123456789ABCDEF", substr(hex, place, 1))
+      return found
+    }
+    function version_4(hex) {
+      return number(substr(hex, 7, 2)) "." number(substr(hex, 5, 2)) "." number(substr(hex, 3, 2)) "." number(substr(hex, 1, 2))
+    }
+    function version_6(hex,   word, found, bytes) {
+      for (word = 0; word < 4; word++) {
+        bytes = substr(hex, word * 8 + 1, 8)
+        found = found ":" substr(bytes, 7, 2) substr(bytes, 5, 2) ":" substr(bytes, 3, 2) substr(bytes, 1, 2)
+      }
+      return "[" substr(found, 2) "]"
+    }
+    source == "process" { own[$1]; next }
+    $4 == "0A" && ("socket:[" $10 "]") in own {
+      split($2, socket, ":")
+      if (socket[1] ~ /^0+$/) address = "any"
+      else if (length(socket[1]) == 8) address = version_4(socket[1])
+      else if (socket[1] ~ /^0+FFFF0000/) address = version_4(substr(socket[1], 25))
+      else address = version_6(socket[1])
+      print number(socket[2]), address
+    }' source=process - source=kernel /proc/net/tcp /proc/net/tcp6 2>/dev/null) || true
 }
 
-# What the member measures of itself, into `measured`: name, without its "etcd_", -> value; a label's value where there is
-# one; `active_peers`: ids of the members that it has a connection with, comma-separated. Without TLS, on loopback, and without a write, which a look at /health is on 3.4.
-metrics() {
-  local port name value
-  declare -gA measured=()
-  port=$(sed -n 's/^listen-metrics-urls: .*:\([0-9]*\)$/\1/p' "$configuration_path/etcd.yaml" 2>/dev/null)
-  [[ -n $port ]] || return 1
-  while read -r name value; do
-    if [[ $name =~ ^etcd_network_active_peers\{.*Remote=\"([0-9a-f]+)\" ]]; then
-      [[ $value == 0 ]] || measured[active_peers]+="${measured[active_peers]:+,}${BASH_REMATCH[1]}"
-      continue
+# loopback_ports WANTED: those of `sockets` that loopback reaches; WANTED first, if it is among them.
+loopback_ports() {
+  local port address found=''
+  while read -r port address; do
+    case $address in
+      any | 127.0.0.1) if [[ $port == "$1" ]]; then found="$port $found"; else found="$found $port"; fi ;;
+    esac
+  done <<<"$sockets"
+  echo "$found"
+}
+
+# http_get PORT PATH SECONDS: what this machine answers there on loopback without TLS, headers and all. Nothing waits any
+# longer, not for the connection either.
+http_get() {
+  # shellcheck disable=SC2016  # that shell's own
+  timeout "$3" bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && printf "GET %s HTTP/1.0\r\n\r\n" "$1" >&3 && exec cat <&3' "$1" "$2" 2>/dev/null
+}
+
+# own_client_url [SCHEME]: by which of `sockets` the member answers clients on loopback, which every member listens on.
+# SCHEME is believed; without one, it is TLS unless plain HTTP is answered: that look leaves a line in etcd's log.
+own_client_url() {
+  local port url scheme
+  for port in $(loopback_ports "$client_port"); do
+    scheme=${1:-https}
+    if [[ -z ${1:-} && $(http_get "$port" /version 2 | head -n 1) == HTTP/*' 200 '* ]]; then scheme=http; fi
+    url=$scheme://127.0.0.1:$port
+    # Not at the port that is wanted: then one of its others is for clients.
+    if [[ $port == "$client_port" ]] || patience=8 answer_within=2s etcdctl_at "$url" endpoint status >/dev/null 2>&1; then
+      echo "$url"
+      return
     fi
-    if [[ $name =~ ^([a-z_]+)\{[a-z_]+=\"(.*)\"\}$ ]]; then name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}; fi
-    measured[${name#etcd_}]=$value
-  done < <(
-    exec 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$port" || exit
-    printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
-    timeout 3 grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in_bytes|network_active_peers)[{ ]' <&3
-  )
-  [[ -n ${measured[server_has_leader]:-} ]]
+  done
+  return 1
+}
+
+# outward URL: as others reach that port of this machine: by the address of its own that is listened on there, if there is one.
+outward() {
+  local port address
+  while read -r port address; do
+    case $address in
+      any | 127.*) ;;
+      *) if [[ $port == "${1##*:}" ]]; then
+        echo "${1%%:*}://$address:$port"
+        return
+      fi ;;
+    esac
+  done <<<"$sockets"
+  echo "$1"
+}
+
+# metrics PORT...: what the member measures of itself, at the first of these ports that tells it, into `measured`: name,
+# without its "etcd_", -> value; a label's value where there is one; `active_peers`: ids of the members that it has a
+# connection with, comma-separated. Without TLS, on loopback, and without a write, which a look at /health is on 3.4.
+metrics() {
+  local port name value seconds=3
+  declare -gA measured=()
+  for port in "$@"; do
+    while read -r name value; do
+      if [[ $name =~ ^etcd_network_active_peers\{.*Remote=\"([0-9a-f]+)\" ]]; then
+        [[ $value == 0 ]] || measured[active_peers]+="${measured[active_peers]:+,}${BASH_REMATCH[1]}"
+        continue
+      fi
+      if [[ $name =~ ^([a-z_]+)\{[a-z_]+=\"(.*)\"\}$ ]]; then name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}; fi
+      measured[${name#etcd_}]=$value
+    done < <(http_get "$port" /metrics "$seconds" |
+      grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in_bytes|network_active_peers)[{ ]')
+    [[ -z ${measured[server_has_leader]:-} ]] || return 0
+    seconds=1 # one that hangs does so on all of its ports
+  done
+  return 1
 }
 
 # marker_field NAME: from the marker beside the data; nothing where there is no marker.

@@ -2,10 +2,12 @@
 # Changes the membership of the cluster, asked from the leader's machine. Each call is safe to repeat.
 # shellcheck disable=SC2154
 membership() {
-  local error url
+  local error url pid
   read_spec "$@"
   require_claim
-  url=$(own_client_url)
+  pid=$(service_pid)
+  find_sockets "$pid"
+  url=$(own_client_url) || fail "etcd (process ${pid:-none}) listens on no port for clients here; look at its log (journalctl -u etcd), then run again"
   case ${spec[do]} in
     # Preconditions: no other learner; every voter healthy. Right after a change etcd counts a member as unhealthy for 5 s.
     add) change=(member add "${spec[name]}" --learner --peer-urls "${spec[url]}") ;;
@@ -35,6 +37,9 @@ is_done() {
     promote) grep -q "^${spec[id]}, .*, false\$" <<<"$members" ;;
     remove) ! grep -q "^${spec[id]}, " <<<"$members" ;;
     update) grep -q "^${spec[id]}, .*, ${spec[url]}, " <<<"$members" ;;
-    lead) metrics && [[ ${measured[server_is_leader]} == 0 ]] ;;
+    lead)
+      # shellcheck disable=SC2046  # a list of ports
+      metrics $(loopback_ports "$metrics_port") && [[ ${measured[server_is_leader]} == 0 ]]
+      ;;
   esac
 }

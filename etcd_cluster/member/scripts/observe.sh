@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What this machine and its member are, right now: reads only (claim=RUN first takes the member over). Prints NAME=VALUE lines,
 # contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (tell=yes: any does). Each tells of
-# its own member's health: 2379 may be open to clients only.
+# its own member's health: 2379 may be open to clients only. scheme: http or https, as clients are expected to be served.
 # shellcheck disable=SC2154
 observe() {
   local programs
@@ -78,25 +78,49 @@ observe_files() {
   done < <(stat -c '%a %U %n' "${found[@]}")
 }
 
+# What a running member tells of itself. What it cannot be asked is a fact as well, with the reason.
 observe_etcd() {
-  local name health=''
-  [[ -n $pid ]] && metrics || return 0
-  for name in id is_leader is_learner has_leader version proposals_applied_total proposals_committed_total; do
-    fact "$name" "${measured[server_$name]:-}"
-  done
-  fact cluster_version "${measured[cluster_version]:-}"
-  fact database_bytes "${measured[mvcc_db_total_size_in_bytes]:-}"
-  fact active_peers "${measured[active_peers]:-}"
-  if [[ ${measured[server_has_leader]} == 1 ]]; then
-    health=$(health_of "$(advertised_client_url)")
-    fact health "$(printf '%s' "$health" | base64 -w 0)"
-  fi
-  [[ ${measured[server_is_leader]} == 1 || ${spec[tell]:-} == yes ]] || return 0
+  local name url='' answer='' health=''
+  [[ -n $pid ]] || return 0
+  find_sockets "$pid"
   # shellcheck disable=SC2034  # for etcdctl_at
   patience=8 answer_within=2s
-  fact members "$(etcdctl_at "$(own_client_url)" member list --write-out json 2>/dev/null | base64 -w 0)"
+  # shellcheck disable=SC2046  # a list of ports
+  if metrics $(loopback_ports "$metrics_port"); then
+    for name in id is_leader is_learner has_leader version proposals_applied_total proposals_committed_total; do
+      fact "$name" "${measured[server_$name]:-}"
+    done
+    fact cluster_version "${measured[cluster_version]:-}"
+    fact database_bytes "${measured[mvcc_db_total_size_in_bytes]:-}"
+    fact active_peers "${measured[active_peers]:-}"
+    if [[ ${measured[server_has_leader]} == 1 ]]; then observe_health; fi
+    [[ ${measured[server_is_leader]} == 1 || ${spec[tell]:-} == yes ]] || return 0
+  else
+    fact unknown "metrics process $pid does not tell its metrics within 3 seconds ($(describe_process "$pid"))"
+    ask endpoint status --write-out json || return 0
+    fact status "$(base64 -w 0 <<<"$answer")"
+    observe_health
+  fi
+  if ! ask member list --write-out json; then
+    fact unknown "members its member list could not be read (${answer:0:300})"
+    return
+  fi
+  fact members "$(base64 -w 0 <<<"$answer")"
   # Since 3.5, one that is healthy has asked for the alarms by itself.
   [[ $health == *'"health":true'* && ${measured[server_version]:-3.4.} != 3.4.* ]] || observe_alarms
+}
+
+# A consistent read, where others reach it.
+observe_health() {
+  local found
+  choose_url || return 0
+  health=$(health_of "$(outward "$url")")
+  if [[ $health != *'"health":true'* && $health != *'Active Alarm'* && ${measured[server_is_learner]:-} != 1 ]] && found=$(own_client_url) && [[ $found != "$url" ]]; then
+    url=$found
+    health=$(health_of "$(outward "$url")")
+  fi
+  if [[ $health == *'"health":true'* ]]; then fact scheme "${url%%:*}"; fi
+  fact health "$(printf '%s' "$health" | base64 -w 0)"
 }
 
 # health_of URLS(comma-separated): JSON, also of those that are not.
@@ -104,7 +128,38 @@ health_of() { patience=8 answer_within=2s etcdctl_at "$1" endpoint health --writ
 
 # The last line tells that there was an answer: no alarm prints nothing.
 observe_alarms() {
-  printf 'alarms=%s\n' "$({ etcdctl_at "$(own_client_url)" alarm list 2>/dev/null && echo asked; } | base64 -w 0)"
+  printf 'alarms=%s\n' "$({ etcdctl_at "$url" alarm list 2>/dev/null && echo asked; } | base64 -w 0)"
+}
+
+# choose_url: `url`, in the scheme that is expected, unless another one was found to be right.
+choose_url() {
+  [[ -z $url ]] || return 0
+  url=$(own_client_url "${spec[scheme]:-https}") || true
+  [[ -n $url ]] || { answer="process $pid listens on no port for clients" && return 1; }
+}
+
+# ask ARGUMENTS...: etcdctl, at the member's own port; the last line of what it says, be it an error, is `answer`. In
+# TLS or not as was expected, else as was found.
+ask() {
+  local found
+  choose_url || return 1
+  if answer=$(etcdctl_at "$url" "$@" 2>&1); then
+    answer=${answer##*$'\n'}
+    return
+  fi
+  answer=${answer##*$'\n'}
+  found=$(own_client_url) && [[ $found != "$url" ]] || return 1
+  url=$found
+  answer=$(etcdctl_at "$url" "$@" 2>&1) || { answer=${answer##*$'\n'} && return 1; }
+  answer=${answer##*$'\n'}
+}
+
+# describe_process PID: where it listens, and its state where that is not the usual one, as of a process that was stopped.
+describe_process() {
+  local state=''
+  state=$(awk '$1 == "State:" { print $2 $3 }' "/proc/$1/status" 2>/dev/null) || true
+  printf 'listens on %s' "$(loopback_ports "$metrics_port" | grep '[0-9]' || echo 'no port')"
+  [[ $state == [RS]* ]] || printf ', state %s' "$state"
 }
 
 # The health of members whose own machines cannot be asked, seen from here.

@@ -24,4 +24,8 @@ remove() {
 }
 
 # No answer is yes, and so is a cluster of one: there is nothing to wait for.
-follows() { ! metrics || [[ ${measured[server_is_leader]} != 1 ]]; }
+follows() {
+  find_sockets "$(service_pid)"
+  # shellcheck disable=SC2046  # a list of ports
+  ! metrics $(loopback_ports "$metrics_port") || [[ ${measured[server_is_leader]} != 1 ]]
+}

@@ -5,7 +5,7 @@ KEPT_SNAPSHOTS=3
 
 # A copy of all data beside the data, whole and checked before it gets its name. The newest three are kept.
 snapshot() {
-  local folder=$volume_path/snapshots target checked
+  local folder=$volume_path/snapshots target checked url
   read_spec "$@"
   lock
   require_claim
@@ -16,7 +16,9 @@ snapshot() {
   require_space "$((spec[database-mib] + 64))" "$folder"
   say "taking a snapshot into $target"
   patience=${spec[timeout]}
-  etcdctl_at "$(own_client_url)" snapshot save "$folder/.new-${spec[file]}" >/dev/null 2>&1 || fail "the snapshot could not be taken; nothing was upgraded. Look at the member's log (journalctl -u etcd) and run again"
+  find_sockets "$(service_pid)"
+  url=$(own_client_url) || fail "etcd listens on no port for clients here; nothing was upgraded. Look at its log (journalctl -u etcd) and run again"
+  etcdctl_at "$url" snapshot save "$folder/.new-${spec[file]}" >/dev/null 2>&1 || fail "the snapshot could not be taken; nothing was upgraded. Look at the member's log (journalctl -u etcd) and run again"
   checked=$(snapshot_status "$folder/.new-${spec[file]}") || fail "the snapshot is damaged ($checked); nothing was upgraded: run again, and check this machine's disk"
   chmod 600 "$folder/.new-${spec[file]}"
   sync "$folder/.new-${spec[file]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from etcd_cluster.rollout.observed import Listed, Observation
+from etcd_cluster.rollout.observed import FOUNDING, Host, Listed, Observation
 from etcd_cluster.rollout.plan.acts import RefusedError
 from etcd_cluster.rollout.plan.situation import Situation
 
@@ -19,12 +19,37 @@ def is_gone(now: Situation) -> bool:
     return may_hold <= max(noted, default=0) // 2
 
 
+def may_be_held(now: Situation) -> bool:
+    """Whether a majority may be serving, for all that is known. Only a member's own word, or that nothing runs there,
+    says that it does not serve: one that could not tell, or was not asked, counts as serving. One alone may be
+    restarted: either it has no majority, or it is the only member.
+    """
+    hosts = [host for host in now.seen.hosts.values() if host.data or host.pid]
+    counts = [_members_noted(now, host) for host in hosts]
+    fewest, most = min(counts, default=0), max(counts, default=0)
+    not_asked = max(most - len(hosts), len(now.seen.silent))
+    return sum(host.may_serve for host in hosts) + not_asked > max(fewest // 2, 1)
+
+
+def _members_noted(now: Situation, host: Host) -> int:
+    noted = host.history.members
+    return len(noted.split(",")) if noted not in ("", FOUNDING) else len(now.wanted.members)
+
+
 def why_none(now: Situation) -> str:
-    following = now.following()
+    following, unknown = now.following(), now.unknown()
     if following:
+        reasons = f" ({'; '.join(f'{name}: {why}' for name, why in unknown.items())})" if unknown else ""
         return (
             f"{', '.join(following)} have a leader, but `etcdctl member list` and `etcdctl endpoint health` get no "
-            "answer on their machines. Look there, and at their logs (journalctl -u etcd), then run again"
+            f"answer on their machines{reasons}. Look there, and at their logs (journalctl -u etcd), then run again"
+        )
+    if unknown and may_be_held(now):
+        return (
+            "it cannot be told whether a majority of the members serves, so none is restarted: "
+            + "; ".join(f"{name}: {why}" for name, why in unknown.items())
+            + ". Wait until they answer, then run again; stop etcd where it hangs (systemctl kill -s KILL etcd), and "
+            "it is started again"
         )
     leaving = [name for name, host in now.seen.hosts.items() if name not in now.hosts and host.data and not host.pid]
     if leaving:

@@ -54,6 +54,15 @@ class Situation:
         """Members that have a leader, by what they say themselves."""
         return [name for name, host in self.hosts.items() if host.live and host.live.has_leader]
 
+    def unknown(self) -> dict[str, str]:
+        """Members that run and could not tell all of themselves -> what, and why."""
+        return {name: ", ".join(host.unknown.values()) for name, host in self.seen.hosts.items() if host.unknown}
+
+    def may_lead(self, name: str) -> bool:
+        """Nobody is known to lead, and it could not be asked."""
+        host = self.seen.hosts[name]
+        return self.seen.leader is None and bool(host.pid) and host.live is None
+
     def leader_id(self) -> str:
         """ "" where its machine cannot be asked."""
         leader = self.seen.leader

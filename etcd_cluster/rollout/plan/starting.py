@@ -13,14 +13,15 @@ def start(now: Situation) -> Act | None:
     """Members that do not run, all at once: starting them takes nothing from a quorum.
 
     Precondition of a start with data: the cluster has not ended that membership; where it cannot be asked, nobody
-    leads. Precondition of a start without data: this run forms the cluster, on the machine of the record, and the
-    cluster does not know the member as one that has started.
+    leads, by what those say that run. Precondition of a start without data: this run forms the cluster, on the machine
+    of the record, and the cluster does not know the member as one that has started.
     """
     calls: list[Call] = []
+    nobody_leads = not now.following() and not quorum.may_be_held(now)
     for name, host in now.hosts.items():
         if host.pid:
             continue
-        if host.data and not now.was_removed(name) and (now.seen.teller or not now.following()):
+        if host.data and not now.was_removed(name) and (now.seen.teller or nobody_leads):
             calls.append(_start_call(now, name))
         elif not host.data and now.memory.forming and may_form(now, name):
             calls.append(_form_call(now, name))
@@ -73,15 +74,16 @@ def _require_own_series(now: Situation, name: str, version: str) -> None:
 
 
 def await_leader(now: Situation) -> Act | Wait | None:
-    """Nothing is decided without a leader that can answer. What runs with files that are not its own is restarted.
-    Precondition of that: no two members have a leader, so that there is no quorum to take from."""
+    """Nothing is decided without a leader that can answer. What runs with files that are not its own is restarted, all
+    at once. Precondition of that: by their own word so many members have no leader, or do not run, that there is no
+    quorum to take from. No answer is not such a word."""
     if now.seen.teller is not None:
         return None
     problem = quorum.why_none(now)
     if quorum.is_gone(now):
         return Wait(problem, LEADER_SECONDS)
     waited = now.memory.waited.get(problem, 0.0)
-    if waited < LEADER_SECONDS or len(now.following()) > 1:
+    if waited < LEADER_SECONDS or quorum.may_be_held(now):
         return Wait(problem, 2 * LEADER_SECONDS)
     stale = [
         name for name, host in now.hosts.items() if host.pid and turns.is_stale(now, name, turns.target_now(now, name))

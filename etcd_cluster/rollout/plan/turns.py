@@ -57,11 +57,13 @@ def one_of(
     now: Situation, targets: Mapping[str, Target], what: str, why: str = "restarting", **overrides: object
 ) -> Act | Wait:
     """Followers in order, those first whose process may be older than their files; the leader last. Precondition,
-    checked here: every voter is healthy."""
+    checked here: every voter is healthy. One that may lead comes last, too."""
     waiting = await_voters(now, what)
     if waiting:
         return waiting
-    order = sorted(targets, key=lambda name: (name == now.seen.leader, not now.hosts[name].pending))
+    order = sorted(
+        targets, key=lambda name: (name == now.seen.leader or now.may_lead(name), not now.hosts[name].pending)
+    )
     name = order[0]
     return _turn(now, name, targets[name], why, **overrides)
 
@@ -81,11 +83,18 @@ def await_voters(now: Situation, what: str) -> Wait | None:
     return Wait(problem, HEALTH_SECONDS, member=down[0] if down[0] in now.hosts else None)
 
 
-def _turn(now: Situation, name: str, target: Target, why: str = "restarting", **overrides: object) -> Act:
+def _turn(now: Situation, name: str, target: Target, why: str = "restarting", **overrides: object) -> Act | Wait:
     """A restart into `target`. A leader hands over first, and the cluster learns of a new peer URL.
 
-    Preconditions (the caller's): every other voter is healthy.
+    Preconditions (the caller's): every other voter is healthy. Checked here: it is known who leads, if it may be this
+    one.
     """
+    if now.may_lead(name) and len(now.seen.voters) > 1:
+        reasons = ", ".join(now.hosts[name].unknown.values())
+        problem = (
+            f"it cannot be told whether {name} leads, so it is not restarted ({reasons}); look there, then run again"
+        )
+        return Wait(problem, HEALTH_SECONDS, member=name)
     if name == now.seen.leader and len(now.seen.voters) > 1:
         return hand_over(now, {now.leader_id()})
     told = tell_peer_url(now, name, target.version, target.security)

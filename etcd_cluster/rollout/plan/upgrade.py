@@ -50,7 +50,13 @@ def _require_a_supported_step(now: Situation, behind: Sequence[str]) -> None:
             refusal = change_refusal(host.running, wanted)
             if refusal:
                 raise RefusedError(refusal)
-        elif host.live and host.live.cluster_version > series(wanted) and series(host.running) != series(wanted):
+        elif not (host.live and host.live.cluster_version):
+            reasons = ", ".join(host.unknown.values()) or "no metrics"
+            raise RefusedError(
+                f"{name} runs {host.running}, and it cannot be told whether it may go back to {wanted} ({reasons}); "
+                f"set version to {host.running}, or look there, then run again"
+            )
+        elif host.live.cluster_version > series(wanted) and series(host.running) != series(wanted):
             raise RefusedError(
                 f"version: {wanted}: every member has moved to {host.running} already, and its data are "
                 f"{host.live.cluster_version}'s now; set version to {host.running}"

@@ -1,0 +1,215 @@
+"""No answer is not a "no": what is done while members cannot be asked, or only in part.
+
+Clusters are those of rollout_model.py: members a, b and c run, and a leads, unless a test says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from etcd_cluster.rollout.observed import Observation
+from etcd_cluster.rollout.plan import next_act, quorum
+from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, Act, Memory, RefusedError, Wait
+from etcd_cluster.rollout.plan.situation import Situation
+from etcd_cluster.rollout.wanted import UNIT_PATH
+from tests.unit.rollout_model import CONFIGURATION, Goal, Model
+
+GOAL = Goal()
+FIVE = Goal(names=("a", "b", "c", "d", "e"), founders=("a", "b", "c", "d", "e"))
+SETTINGS = replace(GOAL, user_options={"heartbeat-interval": 200, "election-timeout": 2000})
+FOR_EVER = 1000
+
+
+def refusal(model: Model, goal: Goal) -> str:
+    with pytest.raises(RefusedError) as error:
+        model.run(goal)
+    return str(error.value)
+
+
+def purge(model: Model, *paths: str) -> None:
+    for machine in model.machines.values():
+        for path in paths:
+            machine.files.pop(path)
+
+
+def reformat(model: Model) -> None:
+    """As an editor or another tool does: the same settings, quoted."""
+    for name in model.machines:
+        model.edit(name, CONFIGURATION, '"log-level": "info"\n')
+
+
+CHANGED_ON_ALL: dict[str, Callable[[Model], None]] = {
+    "quoted": reformat,
+    "no configuration": lambda model: purge(model, CONFIGURATION),
+    "no configuration and no unit": lambda model: purge(model, CONFIGURATION, UNIT_PATH),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED_ON_ALL.values(), ids=CHANGED_ON_ALL)
+@pytest.mark.parametrize("tls", [True, False], ids=["TLS", "plaintext"])
+def test_files_that_all_members_lost_come_back_one_member_at_a_time(change: Callable[[Model], None], tls: bool) -> None:
+    goal = replace(GOAL, tls=tls)
+    model = Model.running(goal)
+    change(model)
+    model.run(goal)
+    assert sorted(model.restarts) == ["a", "b", "c"]
+    assert [text for text in model.log if "," in text.partition(":")[0]] == []
+
+
+@pytest.mark.parametrize("change", CHANGED_ON_ALL.values(), ids=CHANGED_ON_ALL)
+def test_nothing_moves_while_no_member_can_tell_and_all_are_named(change: Callable[[Model], None]) -> None:
+    model = Model.running()
+    change(model)
+    for machine in model.machines.values():
+        machine.mute = FOR_EVER
+    text = refusal(model, GOAL)
+    assert text.startswith("it cannot be told whether a majority of the members serves, so none is restarted: ")
+    assert "a: no answer; b: no answer; c: no answer. Wait until they answer" in text
+    assert (model.log, model.restarts) == ([], [])
+
+
+def test_what_answers_again_in_time_goes_on_one_member_at_a_time() -> None:
+    model = Model.running()
+    for machine in model.machines.values():
+        machine.mute = 3
+    model.run(SETTINGS)
+    assert model.log == ["b: restarting", "c: restarting", "a: handing leadership over to b", "a: restarting"]
+
+
+def test_a_member_that_tells_nothing_and_is_healthy_has_its_turn() -> None:
+    model = Model.running()
+    model.machines["c"].mute = FOR_EVER
+    model.run(SETTINGS)
+    assert model.log == ["b: restarting", "c: restarting", "a: handing leadership over to b", "a: restarting"]
+
+
+def test_a_member_that_may_lead_is_not_restarted() -> None:
+    """Nobody else is known to; so it would not hand over first."""
+    model = Model.running()
+    model.machines["a"].mute = FOR_EVER
+    text = refusal(model, SETTINGS)
+    assert text.startswith("it cannot be told whether a leads, so it is not restarted (no answer)")
+    assert model.restarts == ["b", "c"]
+
+
+def test_a_leader_whose_list_cannot_be_read_still_hands_over_first() -> None:
+    """Another one told of the cluster then."""
+    model = Model.running()
+    seen = model.observe(GOAL.names)
+    assert replace(seen, teller="b").leader == "a"
+    stale = replace(seen, teller="b", healthy=seen.healthy - {model.machines["a"].data_id})
+    assert stale.leader is None
+
+
+def evidence(model: Model, goal: Goal) -> bool:
+    seen = model.observe(goal.names)
+    return quorum.may_be_held(Situation(goal.wanted, replace(seen, teller=None), Memory()))
+
+
+@pytest.mark.parametrize(
+    ("goal", "down", "frozen", "without_leader", "may_be_held"),
+    [
+        (GOAL, "", "abc", "", True),
+        (GOAL, "", "ab", "c", True),
+        (GOAL, "", "a", "bc", False),
+        (GOAL, "a", "b", "c", False),
+        (GOAL, "ab", "c", "", False),
+        (GOAL, "a", "bc", "", True),
+        (FIVE, "", "abc", "de", True),
+        (FIVE, "ab", "cd", "e", False),
+        (FIVE, "a", "bcd", "e", True),
+        (FIVE, "abc", "de", "", False),
+    ],
+)
+def test_only_members_own_words_say_that_no_majority_serves(
+    goal: Goal, down: str, frozen: str, without_leader: str, may_be_held: bool
+) -> None:
+    model = Model.running(goal)
+    for name in down:
+        model.stop(name)
+    for name in frozen:
+        model.machines[name].frozen = True
+    for name in without_leader:
+        model.machines[name].cut_off = True
+    assert evidence(model, goal) is may_be_held
+
+
+def test_members_that_were_not_asked_count_as_serving() -> None:
+    """The stack knows two of three: the third one and one of these may serve."""
+    model = Model.running()
+    two = replace(GOAL, names=("a", "b"))
+    model.machines["a"].cut_off = True
+    assert evidence(model, two)
+    model.machines["b"].cut_off = True
+    assert not evidence(model, two)
+
+
+def test_after_all_have_said_that_they_have_no_leader_what_is_stale_is_restarted_together() -> None:
+    model = Model.running()
+    for machine in model.machines.values():
+        machine.cut_off = True
+    reformat(model)
+    decided = decide_after(model, GOAL, LEADER_SECONDS)
+    assert isinstance(decided, Act)
+    assert decided.text == "a, b, c: restarting as it should be"
+
+
+def test_members_that_hang_are_never_restarted_together_and_it_is_said_how_they_are_stopped() -> None:
+    model = Model.running()
+    for name in ("a", "b"):
+        model.machines[name].frozen = True
+    reformat(model)
+    text = refusal(model, GOAL)
+    assert "a: no answer; b: no answer" in text
+    assert "systemctl kill -s KILL etcd" in text
+    assert model.restarts == []
+    for name in ("a", "b"):
+        model.stop(name)
+    model.run(GOAL)
+    assert model.log[0] == "a, b: starting"
+    assert model.restarts == ["c"]
+
+
+def decide_after(model: Model, goal: Goal, seconds: float) -> Act | Wait | None:
+    """What is done once its problem has stood for so long."""
+    memory, seen = Memory(), model.observe(list(model.machines))
+    decided = next_act(goal.wanted, seen, memory)
+    assert isinstance(decided, Wait)
+    memory.waited[decided.problem] = seconds
+    return next_act(goal.wanted, seen, memory)
+
+
+# --- how members speak ---
+
+
+def unreadable(seen: Observation, name: str) -> Observation:
+    files = {path: file for path, file in seen.hosts[name].files.items() if path != CONFIGURATION}
+    return replace(seen, hosts={**seen.hosts, name: replace(seen.hosts[name], files=files)})
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_how_a_member_speaks_is_what_it_announced_where_its_configuration_is_lost(tls: bool) -> None:
+    model = Model.running(replace(GOAL, tls=tls))
+    seen = unreadable(model.observe(GOAL.names), "a")
+    assert seen.hosts["a"].security == seen.hosts["b"].security
+
+
+def test_a_configuration_edited_to_plaintext_does_not_make_plaintext_of_peers_that_speak_tls() -> None:
+    model = Model.running()
+    for machine in model.machines.values():
+        lines = machine.files[CONFIGURATION].content.replace("https:", "http:").splitlines()
+        kept = [line for line in lines if not line.startswith((" ", "peer-transport-security"))]
+        machine.files[CONFIGURATION] = replace(machine.files[CONFIGURATION], content="\n".join(kept))
+    model.run(GOAL)
+    assert sorted(model.restarts) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(True, False), (False, True)])
+def test_a_change_of_tls_goes_its_way_though_all_configurations_are_lost(before: bool, after: bool) -> None:
+    model = Model.running(replace(GOAL, tls=before))
+    purge(model, CONFIGURATION)
+    model.run(replace(GOAL, tls=after))
+    assert all(machine.process for machine in model.machines.values())
