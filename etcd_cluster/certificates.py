@@ -1,4 +1,5 @@
-"""Which certificates a cluster has: an authority, a server and a peer certificate for every member, one for clients."""
+"""Which certificates a cluster has. For clients: an authority, a server certificate for every member, a client's.
+Among members: an authority of their own, which signs nothing else, and a peer certificate for every member."""
 
 from __future__ import annotations
 
@@ -23,16 +24,17 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class ClusterCertificates:
-    """What secures one cluster. `servers` and `peers` are by member name."""
+    """What secures one cluster. `servers` and `peers` are by member name; peer_authority signs the latter alone."""
 
     authority: Authority
+    peer_authority: Authority
     servers: Mapping[str, Certificate]
     peers: Mapping[str, Certificate]
     client: Certificate
 
     @property
     def trusted_pem(self) -> pulumi.Output[str]:
-        """What members and clients trust, newest first: the authority, and in an overlap the one before it."""
+        """What clients trust, and members of clients, newest first: in an overlap, two."""
         return self.authority.trusted_pem
 
 
@@ -44,24 +46,28 @@ def issue_certificates(
     rotation: int = 0,
     overlap_hours: int = AUTHORITY_OVERLAP_HOURS,
 ) -> ClusterCertificates:
-    """Registers the certificates of `cluster`. Without an authority of the caller's own, one is made, and rotated."""
-    authority = own_authority
-    if authority is None:
-        args = CertificateAuthorityArgs(
-            common_name=f"{cluster} etcd authority", rotation=rotation, overlap_hours=overlap_hours
-        )
-        authority = CertificateAuthority(f"{cluster}-authority", args, opts).authority
-    signed_by = authority
+    """Registers the certificates of `cluster`. Without an authority of the caller's own, one is made for clients. The
+    one of members is always made: who has a certificate by it writes to the cluster's log, whatever etcd's RBAC says.
+    rotation, overlap_hours: of every authority that is made.
+    """
 
-    def leaf(machine: Machine, profile: Profile) -> Certificate:
+    def made(name: str, common_name: str) -> Authority:
+        args = CertificateAuthorityArgs(common_name=common_name, rotation=rotation, overlap_hours=overlap_hours)
+        return CertificateAuthority(f"{cluster}-{name}", args, opts).authority
+
+    authority = own_authority or made("authority", f"{cluster} etcd authority")
+    peer_authority = made("peer-authority", f"{cluster} etcd peers")
+
+    def leaf(machine: Machine, profile: Profile, signed_by: Authority) -> Certificate:
         hosts = [machine.name, machine.address, *LOOPBACK_NAMES]
         args = CertificateArgs(signed_by, common_name=machine.name, profile=profile, hosts=hosts)
         return Certificate(f"{cluster}-{machine.name}-{profile}", args, opts)
 
     return ClusterCertificates(
         authority,
-        servers={machine.name: leaf(machine, "server") for machine in machines},
-        peers={machine.name: leaf(machine, "peer") for machine in machines},
+        peer_authority,
+        servers={machine.name: leaf(machine, "server", authority) for machine in machines},
+        peers={machine.name: leaf(machine, "peer", peer_authority) for machine in machines},
         # A client is signed by the authority's client pair: in an overlap, by the new one.
         client=Certificate(
             f"{cluster}-client", CertificateArgs(authority, common_name="client", profile="client"), opts

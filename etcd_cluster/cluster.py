@@ -79,6 +79,9 @@ class EtcdCluster(pulumi.ComponentResource):
             members={machine.name: machine.address for machine in machines},
             places={machine.name: places(machine) for machine in machines},
             authorities=certificates.trusted_pem.apply(authority_fingerprints) if certificates else [],
+            peer_authorities=(
+                certificates.peer_authority.trusted_pem.apply(authority_fingerprints) if certificates else []
+            ),
             allow_plaintext=settings.allow_plaintext,
             delete_data=settings.delete_data,
             wanted=wanted_inputs(identity, machines, settings, formation, certificates, prepared),

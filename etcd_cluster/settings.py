@@ -49,9 +49,10 @@ class EtcdClusterArgs:
     members: 1, 3, 5 or 7; default 3, or as many as hosts are listed.
     version: of etcd, default the newest 3.6 patch known here; 3.4.9 to 3.7.
     tls: mutual TLS for clients and peers, default True.
-    authority: signs the certificates; default one made for this cluster, valid 10 years.
-    authority_rotation: raise it to rotate that one in the next `up`; default 0. By age, it is rotated without.
-    authority_overlap_hours: how long clients of the old one go on after a rotation; default 720, and 0 for not at all.
+    authority: signs the certificates of clients, and those that clients see; default one made for this cluster, valid
+        10 years. Those that members show to one another are always signed by one of their own, made for this cluster.
+    authority_rotation: raise it to rotate what was made in the next `up`; default 0. By age, it is rotated without.
+    authority_overlap_hours: how long the old one stays trusted after a rotation; default 720, and 0 for not at all.
     install: where etcd's programs come from.
     etcd: settings of the server by their own names, such as {"heartbeat-interval": 200}.
     allow_undersized: accept machines below the size's row.
@@ -154,20 +155,12 @@ def _require_quota_in_memory(quota_bytes: object, size: Size) -> None:
 
 
 def _validate_rotation(args: EtcdClusterArgs) -> None:
-    for key, value, default, maximum in (
-        ("authorityRotation", args.authority_rotation, 0, MAX_ROTATION),
-        ("authorityOverlapHours", args.authority_overlap_hours, AUTHORITY_OVERLAP_HOURS, MAX_OVERLAP_HOURS),
+    for key, value, maximum in (
+        ("authorityRotation", args.authority_rotation, MAX_ROTATION),
+        ("authorityOverlapHours", args.authority_overlap_hours, MAX_OVERLAP_HOURS),
     ):
         if not 0 <= value <= maximum:
             raise ConfigurationError(key, value, "out of range", f"write a whole number from 0 to {maximum}")
-        if args.authority is not None and value != default:
-            raise ConfigurationError(
-                key,
-                value,
-                "the authority is your own, and is not rotated from here",
-                "leave it out; give the new one with Authority.from_pem and the old one as its also_trusted_pem, or "
-                "raise rotation in the CertificateAuthorityArgs of one that Pulumi made",
-            )
 
 
 def _install_source(install: Install, platform: str) -> InstallSource:

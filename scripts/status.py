@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, cast
@@ -16,9 +16,10 @@ from typing import Any, cast
 from etcd_cluster import EtcdClusterError
 from etcd_cluster.embedded import program
 from etcd_cluster.embedded.values import plain_values
+from etcd_cluster.member.render import Transport
 from etcd_cluster.openssh import ChildProcesses
 from etcd_cluster.rollout.machines import MemberMachines
-from etcd_cluster.rollout.status import AuthoritySchedule, as_json, as_text, cluster_status
+from etcd_cluster.rollout.status import AuthoritySchedule, Schedules, as_json, as_text, cluster_status
 from etcd_cluster.rollout.wanted import Wanted
 from scripts.client import NotUpError
 
@@ -40,7 +41,16 @@ class Recorded:
 
     wanted: Wanted
     connections: Mapping[str, Mapping[str, Any]]
-    schedule: AuthoritySchedule
+    schedules: Schedules
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One of the stack's state. name: that by which the program registered it."""
+
+    type: str
+    name: str
+    inputs: Inputs
 
 
 def recorded(stack: str, engine: str, config_folder: str) -> Recorded:
@@ -50,24 +60,42 @@ def recorded(stack: str, engine: str, config_folder: str) -> Recorded:
     """
     read = _by_embedded_engine(stack) if engine == "embedded" else _by_pulumi(stack, config_folder)
     resources = list(read)
-    rollout = next((inputs for kind, inputs in resources if kind == ROLLOUT and inputs.get("wanted")), None)
+    rollout = next((each for each in resources if each.type == ROLLOUT and each.inputs.get("wanted")), None)
     if rollout is None:
         raise NotUpError(f"stack {stack} has no cluster that is up: run scripts/up {stack} first")
-    nothing: Inputs = {}
-    authority = next((inputs for kind, inputs in resources if kind == AUTHORITY), nothing)
     return Recorded(
-        Wanted.parse(rollout["wanted"]),
-        {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in rollout["connections"].items()},
-        AuthoritySchedule(authority.get("rotate_after") or "", authority.get("drop_after") or ""),
+        Wanted.parse(rollout.inputs["wanted"]),
+        {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in rollout.inputs["connections"].items()},
+        _schedules(rollout.name.removesuffix("-rollout"), resources),
     )
 
 
-def _by_embedded_engine(stack: str) -> Iterator[tuple[str, Inputs]]:
+def _schedules(cluster: str, resources: Sequence[Resource]) -> Schedules:
+    """Those of the authorities that were made for the cluster; for clients, else of the first that the program made."""
+    nothing = AuthoritySchedule()
+    made = {each.name: _schedule(each.inputs) for each in resources if each.type == AUTHORITY}
+    of_clients = {name: schedule for name, schedule in made.items() if not name.endswith("-peer-authority")}
+    first = next(iter(of_clients.values()), nothing)
+    return {
+        Transport.CLIENT: of_clients.get(f"{cluster}-authority", first),
+        Transport.PEER: made.get(f"{cluster}-peer-authority", nothing),
+    }
+
+
+def _schedule(authority: Inputs) -> AuthoritySchedule:
+    return AuthoritySchedule(authority.get("rotate_after") or "", authority.get("drop_after") or "")
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+def _by_embedded_engine(stack: str) -> Iterator[Resource]:
     for resource in program.resources(stack):
-        yield resource.type, plain_values(resource.inputs)
+        yield Resource(resource.type, _name(resource.urn), plain_values(resource.inputs))
 
 
-def _by_pulumi(stack: str, config_folder: str) -> Iterator[tuple[str, Inputs]]:
+def _by_pulumi(stack: str, config_folder: str) -> Iterator[Resource]:
     command = ["pulumi", "stack", "export", "--show-secrets", "--non-interactive"]
     command += ["--stack", stack, "--cwd", config_folder]
     done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
@@ -75,7 +103,7 @@ def _by_pulumi(stack: str, config_folder: str) -> Iterator[tuple[str, Inputs]]:
         raise NotUpError(f"stack {stack}: the Pulumi CLI cannot read its state (above)")
     for resource in json.loads(done.stdout)["deployment"].get("resources") or ():
         if resource["type"] in (ROLLOUT, AUTHORITY) and not resource.get("delete"):
-            yield resource["type"], in_the_clear(resource.get("inputs") or {})
+            yield Resource(resource["type"], _name(resource["urn"]), in_the_clear(resource.get("inputs") or {}))
 
 
 def in_the_clear(value: Any) -> Any:
@@ -92,7 +120,7 @@ def look(of: Recorded) -> tuple[str, dict[str, Any], bool]:
     """The status as text and as JSON, and whether all is well."""
     with MemberMachines(of.wanted.members, of.connections) as machines:
         seen = machines.observe(disk="yes")
-    status = cluster_status(of.wanted, seen, of.schedule, datetime.now(timezone.utc))
+    status = cluster_status(of.wanted, seen, of.schedules, datetime.now(timezone.utc))
     colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     return as_text(status, colours=colours), as_json(status), status.ok
 

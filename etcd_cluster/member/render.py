@@ -51,6 +51,23 @@ class Leaf:
     key: str = field(repr=False)
 
 
+class Transport(Enum):
+    """Whom a member speaks to, as etcd's settings call them. Each has a certificate and trusted CAs of its own."""
+
+    CLIENT = "client"
+    PEER = "peer"
+
+    @property
+    def certificate(self) -> str:
+        """Name of its certificate's and key's files."""
+        return "server" if self is Transport.CLIENT else "peer"
+
+    @property
+    def trusted_file(self) -> str:
+        """Name of the file with the CAs that it trusts."""
+        return "ca.crt" if self is Transport.CLIENT else "peer-ca.crt"
+
+
 class PeerSecurity(Enum):
     """What members say to one another in. READY: still plaintext, but with certificates at hand, so that a member can
     already speak to others that have moved to TLS."""
@@ -124,9 +141,9 @@ def etcd_configuration(spec: MemberSpec, bootstrap: Mapping[str, str] | None = N
         **(bootstrap or {}),
     }
     if security.clients_tls:
-        settings["client-transport-security"] = _transport_security(layout, "server")
+        settings["client-transport-security"] = _transport_security(layout, Transport.CLIENT)
     if security.peers is not PeerSecurity.PLAINTEXT:
-        settings["peer-transport-security"] = _transport_security(layout, "peer")
+        settings["peer-transport-security"] = _transport_security(layout, Transport.PEER)
     settings.update(spec.options)
     header = f"{CLUSTER_LINE} {spec.cluster}, written by `pulumi up`: change the stack, not this file\n"
     text: str = yaml.safe_dump(settings, sort_keys=False, width=1000)
@@ -144,11 +161,11 @@ def _listen_urls(address: str, port: int, tls: bool, *, loopback: bool) -> str:
     return f"{url(address, port, tls)},{url('127.0.0.1', port, tls)}"
 
 
-def _transport_security(layout: Layout, leaf: str) -> dict[str, object]:
+def _transport_security(layout: Layout, transport: Transport) -> dict[str, object]:
     return {
-        "cert-file": f"{layout.pki}/{leaf}.crt",
-        "key-file": f"{layout.pki}/{leaf}.key",
-        "trusted-ca-file": f"{layout.pki}/ca.crt",
+        "cert-file": f"{layout.pki}/{transport.certificate}.crt",
+        "key-file": f"{layout.pki}/{transport.certificate}.key",
+        "trusted-ca-file": f"{layout.pki}/{transport.trusted_file}",
         "client-cert-auth": True,
     }
 

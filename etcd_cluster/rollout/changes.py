@@ -15,6 +15,9 @@ from etcd_cluster.versions import change_refusal, change_warnings
 
 Inputs = Mapping[str, Any]
 
+AUTHORITIES = ("authorities", "peer_authorities")
+"""Those that members trust as clients of theirs, and as other members."""
+
 NOTHING_RESTARTS = "no member is restarted: what differs (certificates, how hosts are reached) is put in place as it is"
 
 
@@ -128,8 +131,9 @@ def _is_another(old: object, new: object) -> bool:
 
 def _is_another_authority(olds: Inputs, news: Inputs) -> bool:
     """Another one all at once, without a time in which both are trusted."""
-    before, after = olds.get("authorities"), news.get("authorities")
-    return bool(before and after and _known(before) and _known(after) and not set(before) & set(after))
+    pairs = [(olds.get(which), news.get(which)) for which in AUTHORITIES]
+    known = [(before, after) for before, after in pairs if before and after and _known(before) and _known(after)]
+    return any(not set(before) & set(after) for before, after in known)
 
 
 def plan(olds: Inputs, news: Inputs) -> list[str]:
@@ -141,6 +145,7 @@ def plan(olds: Inputs, news: Inputs) -> list[str]:
         *_addresses(old, new),
         *_moves(places(olds), places(news)),
         *_tls(olds, news),
+        *_peer_authority(olds, news),
         *_trust(olds, news),
         *_version(olds, news, staying),
         *_settings(olds, news, staying),
@@ -228,17 +233,30 @@ def _tls(olds: Inputs, news: Inputs) -> list[str]:
     return steps
 
 
-def _trust(olds: Inputs, news: Inputs) -> list[str]:
-    before, after = olds.get("authorities"), news.get("authorities")
-    if not (olds["tls"] and news["tls"]) or before == after:
+def _peer_authority(olds: Inputs, news: Inputs) -> list[str]:
+    """A cluster of an earlier release, whose members let each other in by the authority of clients, too."""
+    if not (olds["tls"] and news["tls"]) or olds.get("peer_authorities") or not news.get("peer_authorities"):
         return []
-    if not (_known(before) and _known(after)):
+    return [
+        "the peer port gets a CA of its own, so that only members are let in there: every member trusts it beside the "
+        "CA that clients have, and is restarted (one at a time)",
+        "every member shows the others a certificate by the new peer CA, without a restart",
+        "every member trusts the peer CA alone on the peer port, and is restarted (one at a time)",
+    ]
+
+
+def _trust(olds: Inputs, news: Inputs) -> list[str]:
+    if not (olds["tls"] and news["tls"]):
+        return []
+    pairs = [(olds.get(which), news.get(which)) for which in AUTHORITIES]
+    pairs = [(before, after) for before, after in pairs if before and after and before != after]
+    if any(not (_known(before) and _known(after)) for before, after in pairs):
         return [
             "where the authority changes, every member comes to trust the new one before the old one is dropped, "
             "and is restarted for each of these steps that is due (one at a time)"
         ]
-    added = [each for each in after or () if each not in (before or ())]
-    dropped = [each for each in before or () if each not in (after or ())]
+    added = [each for before, after in pairs for each in after or () if each not in (before or ())]
+    dropped = [each for before, after in pairs for each in before or () if each not in (after or ())]
     steps: list[str] = []
     if added:
         steps.append("every member trusts the new authority as well as the old one, and is restarted (one at a time)")

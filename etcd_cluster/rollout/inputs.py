@@ -34,6 +34,7 @@ def wanted_inputs(
         "user_options": dict(settings.user_options),
         "quota_bytes": settings.size.quota_bytes,
         "trusted": certificates.trusted_pem if certificates else "",
+        **({"peer_trusted": certificates.peer_authority.trusted_pem} if certificates else {}),
         "order": [machine.name for machine in machines],
         "members": {
             machine.name: _member(machine, formation, certificates, prepared[machine.name]) for machine in machines

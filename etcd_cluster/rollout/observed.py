@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import yaml
 
-from etcd_cluster.member.render import PeerSecurity, Security
+from etcd_cluster.member.render import PeerSecurity, Security, Transport
 
 FOUNDING = "founding"
 """In a history: the members that formed the cluster, before their ids were known."""
@@ -136,6 +136,17 @@ class Host:
         if peers is PeerSecurity.PLAINTEXT and self.announced and self.announced.peers is PeerSecurity.TLS:
             return self.announced
         return Security(str(configuration["advertise-client-urls"]).startswith("https:"), peers)
+
+    def trusted_file(self, transport: Transport) -> SeenFile | None:
+        """The file of the authorities that the member trusts: the one that its configuration file names. Where that
+        names none, the one by its usual name; members without one of their own trust what clients are trusted by."""
+        section = self.configuration.get(f"{transport.value}-transport-security")
+        named = cast("dict[str, Any]", section).get("trusted-ca-file") if isinstance(section, dict) else None
+        if named is not None:
+            return self.files.get(str(named))
+        usual = dict.fromkeys((transport.trusted_file, Transport.CLIENT.trusted_file))
+        found = (file for name in usual for path, file in self.files.items() if path.endswith(f"/{name}"))
+        return next(found, None)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,18 @@ from etcd_cluster.rollout.wanted import Wanted, WantedMember
 
 Properties = dict[str, Any]
 
-SHOWN = ("version", "tls", "size", "etcd", "members", "places", "authorities", "allow_plaintext", "delete_data")
+SHOWN = (
+    "version",
+    "tls",
+    "size",
+    "etcd",
+    "members",
+    "places",
+    "authorities",
+    "peer_authorities",
+    "allow_plaintext",
+    "delete_data",
+)
 """What a reviewer sees change."""
 INPUTS = (*SHOWN, "wanted", "connections", "plan", "drift")
 LOOK_AGAIN_SECONDS = 0.3
@@ -280,8 +291,8 @@ class Rollout(Resource, module="cluster", name="Rollout"):
 
     version, tls, size, etcd (settings of the user's): as asked. members: member name -> address.
     places: member name -> "device" and "directory", where it has them, and "ports" (client, peer, metrics).
-    authorities: fingerprints of the authorities to trust. allow_plaintext: TLS may be given up. delete_data: `destroy`
-    deletes etcd's data as well.
+    authorities, peer_authorities: fingerprints of the authorities that clients and members are signed by.
+    allow_plaintext: TLS may be given up. delete_data: `destroy` deletes etcd's data as well.
     wanted: all of it with every file and key, the JSON text that `Wanted.parse` reads (secret).
     connections: member name -> SSH connection (secret; none here on this machine).
     Set by the provider: plan (what a change does, a sentence a step), drift (what was found changed, a line a member).
@@ -300,6 +311,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         members: Mapping[str, pulumi.Input[str]],
         places: Mapping[str, Mapping[str, pulumi.Input[str]]],
         authorities: pulumi.Input[list[str]],
+        peer_authorities: pulumi.Input[list[str]],
         allow_plaintext: bool,
         delete_data: bool,
         wanted: pulumi.Input[str],
@@ -317,6 +329,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "members": members,
                 "places": places,
                 "authorities": authorities,
+                "peer_authorities": peer_authorities,
                 "allow_plaintext": allow_plaintext,
                 "delete_data": delete_data,
                 "wanted": pulumi.Output.secret(wanted),

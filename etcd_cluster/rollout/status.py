@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.x509 import PkiError
 from etcd_cluster.rollout.observed import Alarm, Host, Observation
@@ -46,6 +47,12 @@ class AuthoritySchedule:
 
     rotate_after: str = ""
     drop_after: str = ""
+
+
+Schedules = Mapping[Transport, AuthoritySchedule]
+"""Of the authorities of clients and of peers, where Pulumi made them."""
+_NO_SCHEDULE = AuthoritySchedule()
+_LABELS = {Transport.CLIENT: "authority", Transport.PEER: "peer CA"}
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,8 @@ class ClusterStatus:
     members: Sequence[MemberStatus]
     quota_bytes: int
     alarms: Sequence[str]
-    authorities_until: Sequence[datetime]
-    schedule: AuthoritySchedule
+    authorities_until: Mapping[Transport, Sequence[datetime]]
+    schedules: Schedules
     next: Sequence[str]
 
     @property
@@ -97,8 +104,8 @@ class ClusterStatus:
         return all(member.is_well for member in self.members) and not self.alarms and not self.next
 
 
-def cluster_status(wanted: Wanted, seen: Observation, schedule: AuthoritySchedule, now: datetime) -> ClusterStatus:
-    """How the cluster stands. schedule: that of the authority, where Pulumi made it."""
+def cluster_status(wanted: Wanted, seen: Observation, schedules: Schedules, now: datetime) -> ClusterStatus:
+    """How the cluster stands."""
     members = [_member(wanted, seen, name, now) for name in wanted.members]
     return ClusterStatus(
         cluster=wanted.cluster,
@@ -110,9 +117,12 @@ def cluster_status(wanted: Wanted, seen: Observation, schedule: AuthoritySchedul
         members=members,
         quota_bytes=_quota(wanted),
         alarms=_alarms(seen),
-        authorities_until=[x509.validity_of(authority).not_after for authority in wanted.trusted],
-        schedule=schedule,
-        next=[*_next(wanted, seen), *_due(wanted, members, schedule, now)],
+        authorities_until={
+            transport: [x509.validity_of(authority).not_after for authority in trusted]
+            for transport, trusted in wanted.trust.items()
+        },
+        schedules=schedules,
+        next=[*_next(wanted, seen), *_due(wanted, members, schedules, now)],
     )
 
 
@@ -170,7 +180,7 @@ def _certificates(wanted: Wanted, host: Host, name: str) -> Iterator[str]:
 
 def _ends_of_authorities(wanted: Wanted) -> set[datetime]:
     """A certificate that ends with its authority is not renewed: that would gain nothing."""
-    return {x509.validity_of(authority).not_after for authority in wanted.trusted}
+    return {x509.validity_of(authority).not_after for trusted in wanted.trust.values() for authority in trusted}
 
 
 def _alarms(seen: Observation) -> list[str]:
@@ -201,15 +211,17 @@ def _next(wanted: Wanted, seen: Observation) -> list[str]:
     return [act.text] if act else []
 
 
-def _due(wanted: Wanted, members: Sequence[MemberStatus], schedule: AuthoritySchedule, now: datetime) -> Iterator[str]:
+def _due(wanted: Wanted, members: Sequence[MemberStatus], schedules: Schedules, now: datetime) -> Iterator[str]:
     due = [member.name for member in members if member.certificates_due]
     if due:
         yield f"{', '.join(due)}: renewing certificates, without a restart"
     moment = x509.rfc3339(now)
-    if "" < schedule.drop_after <= moment:
-        yield f"{', '.join(wanted.members)}: dropping the old authority, whose time beside the new one is over"
-    elif not schedule.drop_after and "" < schedule.rotate_after <= moment:
-        yield f"{', '.join(wanted.members)}: rotating the authority, of whose life a third is left"
+    for transport in Transport:
+        schedule, which = schedules.get(transport, _NO_SCHEDULE), _LABELS[transport]
+        if "" < schedule.drop_after <= moment:
+            yield f"{', '.join(wanted.members)}: dropping the old {which}, whose time beside the new one is over"
+        elif not schedule.drop_after and "" < schedule.rotate_after <= moment:
+            yield f"{', '.join(wanted.members)}: rotating the {which}, of whose life a third is left"
 
 
 # --- for programs ---
@@ -228,10 +240,22 @@ def as_json(status: ClusterStatus) -> dict[str, Any]:
         "members": {member.name: _member_as_json(member) for member in status.members},
         "quotaBytes": status.quota_bytes,
         "alarms": list(status.alarms),
-        "authoritiesUntil": [x509.rfc3339(each) for each in status.authorities_until],
-        "authorityRotatesAfter": status.schedule.rotate_after or None,
-        "overlapUntil": status.schedule.drop_after or None,
+        **_authority_as_json(status, Transport.CLIENT, "authoritiesUntil", "authorityRotatesAfter", "overlapUntil"),
+        **_authority_as_json(
+            status, Transport.PEER, "peerAuthoritiesUntil", "peerAuthorityRotatesAfter", "peerOverlapUntil"
+        ),
         "next": list(status.next),
+    }
+
+
+def _authority_as_json(
+    status: ClusterStatus, transport: Transport, until: str, rotates_after: str, overlap_until: str
+) -> dict[str, Any]:
+    schedule = status.schedules.get(transport, _NO_SCHEDULE)
+    return {
+        until: [x509.rfc3339(each) for each in status.authorities_until[transport]],
+        rotates_after: schedule.rotate_after or None,
+        overlap_until: schedule.drop_after or None,
     }
 
 
@@ -328,23 +352,25 @@ def _notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
         "endpoints": ["  ".join(status.endpoints)],
         "quota": [f"{_bytes(status.quota_bytes)} for the database; once it is full, etcd takes no more writes"],
         "alarms": status.alarms or (["none"] if status.id else ["unknown"]),
-        "authority": [_authority(status)],
+        **{label: _authority(status, transport) for transport, label in _LABELS.items()},
         "next up": status.next or ["nothing to do"],
     }
     return {label: texts for label, texts in notes.items() if texts}
 
 
-def _authority(status: ClusterStatus) -> str:
-    if not status.authorities_until:
-        return "none: no TLS"
-    newest, *others = status.authorities_until
+def _authority(status: ClusterStatus, transport: Transport) -> list[str]:
+    schedule = status.schedules.get(transport, _NO_SCHEDULE)
+    if not status.authorities_until[transport]:
+        return ["none: no TLS"] if transport is Transport.CLIENT else []
+    newest, *others = status.authorities_until[transport]
     text = f"until {newest:%Y-%m-%d} ({(newest - status.now).days} days)"
-    if status.schedule.drop_after:
-        return f"{text}; the one before it is trusted until the first `up` after {status.schedule.drop_after}"
+    if schedule.drop_after:
+        return [f"{text}; the one before it is trusted until the first `up` after {schedule.drop_after}"]
     if others:
-        return f"{text}; trusted besides: {len(others)} more, until {', '.join(f'{each:%Y-%m-%d}' for each in others)}"
-    rotates = f"; rotated by the first `up` after {status.schedule.rotate_after[:10]}"
-    return text + (rotates if status.schedule.rotate_after else "")
+        ends = ", ".join(f"{each:%Y-%m-%d}" for each in others)
+        return [f"{text}; trusted besides: {len(others)} more, until {ends}"]
+    rotates = f"; rotated by the first `up` after {schedule.rotate_after[:10]}"
+    return [text + (rotates if schedule.rotate_after else "")]
 
 
 def _wrapped(text: str, label: str) -> list[str]:

@@ -13,7 +13,7 @@ from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.render import Leaf, Member, MemberSpec, Security
+from etcd_cluster.member.render import Leaf, Member, MemberSpec, Security, Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.versions import Version
 
@@ -60,13 +60,17 @@ class WantedMember:
     def member(self) -> Member:
         return Member(self.name, self.address, self.ports)
 
+    def leaf(self, transport: Transport) -> Leaf | None:
+        return self.server if transport is Transport.CLIENT else self.peer
+
 
 @dataclass(frozen=True)
 class Wanted:
     """The whole cluster. `members` is in the order in which they are rolled, all else being equal.
 
     options: of the server, complete, for `version`. user_options, quota_bytes: what they are made of for another one.
-    trusted: PEM of every authority to trust, newest first. client: what the stack exports for clients.
+    trusted, peer_trusted: PEM of every authority to trust, of clients and of the other members, newest first.
+    client: what the stack exports for clients.
     """
 
     cluster: str
@@ -77,6 +81,7 @@ class Wanted:
     user_options: Mapping[str, object]
     quota_bytes: int
     trusted: Sequence[str]
+    peer_trusted: Sequence[str]
     members: Mapping[str, WantedMember]
     delete_data: bool
     client: Leaf | None = None
@@ -85,6 +90,9 @@ class Wanted:
     def parse(text: str) -> Wanted:
         """From the JSON text that is the resource's input."""
         properties: Mapping[str, Any] = json.loads(text)
+        trusted = properties["trusted"]
+        # Stacks of earlier releases: members trusted one another by the authority of clients.
+        peer_trusted = properties.get("peer_trusted") or trusted
         return Wanted(
             cluster=properties["cluster"],
             token=properties["token"],
@@ -93,7 +101,8 @@ class Wanted:
             options=properties["options"],
             user_options=properties["user_options"],
             quota_bytes=properties["quota_bytes"],
-            trusted=x509.split_bundle(properties["trusted"]) if properties["trusted"] else (),
+            trusted=x509.split_bundle(trusted) if trusted else (),
+            peer_trusted=x509.split_bundle(peer_trusted) if peer_trusted else (),
             members={name: _member(name, properties["members"][name]) for name in properties["order"]},
             delete_data=bool(properties["delete_data"]),
             client=_leaf(properties.get("client")),
@@ -104,10 +113,19 @@ class Wanted:
         return Security.of(self.tls)
 
     @cached_property
-    def issuers(self) -> Sequence[str]:
+    def trust(self) -> Mapping[Transport, Sequence[str]]:
+        """The authorities that members trust in the end."""
+        return {Transport.CLIENT: self.trusted, Transport.PEER: self.peer_trusted}
+
+    @cached_property
+    def issuers(self) -> Mapping[Transport, Sequence[str]]:
         """Those of the trusted authorities that signed the members' certificates."""
-        leaves = [leaf.certificate for member in self.members.values() for leaf in (member.server, member.peer) if leaf]
-        return [authority for authority in self.trusted if any(x509.signed_by(leaf, authority) for leaf in leaves)]
+        return {transport: self._issuers(transport) for transport in Transport}
+
+    def _issuers(self, transport: Transport) -> Sequence[str]:
+        leaves = [leaf.certificate for member in self.members.values() if (leaf := member.leaf(transport))]
+        trusted = self.trust[transport]
+        return [authority for authority in trusted if any(x509.signed_by(leaf, authority) for leaf in leaves)]
 
     def server_options(self, version: str) -> Mapping[str, object]:
         """etcd's own settings for a member that (still) runs `version`: of the user's, those that it knows."""
@@ -136,18 +154,25 @@ class Wanted:
 
     def leaf_files(self, name: str) -> list[File]:
         """Certificates and keys, which etcd reads again for every handshake."""
-        member, files = self.members[name], list[File]()
-        for side, leaf in (("server", member.server), ("peer", member.peer)):
-            if leaf is not None:
-                path = f"{member.layout.pki}/{side}"
-                files += [File(f"{path}.key", "400", "member", leaf.key)]
-                files += [File(f"{path}.crt", "444", "member", leaf.certificate)]
-        return files
+        return [file for transport in Transport for file in self.pair_files(name, transport)]
 
-    def start_files(self, name: str, spec: MemberSpec, trusted: Sequence[str]) -> list[File]:
+    def pair_files(self, name: str, transport: Transport, certificate_of: Transport | None = None) -> list[File]:
+        """Key and certificate of one transport. certificate_of: the transport whose pair is used there; default its
+        own."""
+        member = self.members[name]
+        leaf, path = member.leaf(certificate_of or transport), f"{member.layout.pki}/{transport.certificate}"
+        if leaf is None:
+            return []
+        return [File(f"{path}.key", "400", "member", leaf.key), File(f"{path}.crt", "444", "member", leaf.certificate)]
+
+    def start_files(self, name: str, spec: MemberSpec, trust: Mapping[Transport, Sequence[str]]) -> list[File]:
         """What etcd, or systemd, reads at a start only. No file names another that comes after it."""
         layout = self.members[name].layout
-        files = [File(f"{layout.pki}/ca.crt", "444", "member", "".join(trusted))] if trusted else []
+        files = [
+            File(f"{layout.pki}/{transport.trusted_file}", "444", "member", "".join(trust[transport]))
+            for transport in Transport
+            if trust[transport]
+        ]
         files += [File(f"{layout.configuration}/etcd.yaml", "640", "member", render.etcd_configuration(spec))]
         if layout.supervisor == "systemd":
             files += [File(UNIT_PATH, "644", "root", render.systemd_unit(spec))]

@@ -620,6 +620,13 @@ class Host:
         _try("ip", "-n", self.lab.name, "link", "delete", self._port)
         _remove_nspawn_state(self._machine)
 
+    def from_here(self, argv: Sequence[str | Path]) -> list[str]:
+        """`argv`, for `Lab.run` or `Lab.popen`: as a process of the test that speaks from this host's address."""
+        leader = self._leader()
+        if leader is None:
+            raise LabError(f"host {self.name} is down")
+        return ["nsenter", f"--net=/proc/{leader}/ns/net", *map(str, argv)]
+
     def _cgroups(self) -> list[Path]:
         return [parent / self.lab.name / self._machine for parent in self.lab._cgroup_parents]
 

@@ -106,7 +106,7 @@ ON_A_HOST = {
     "keys are etcd's alone": (
         "stat -c '%n %a %U' /etc/etcd/pki /etc/etcd/pki/*",
         "/etc/etcd/pki 500 etcd\n/etc/etcd/pki/ca.crt 444 etcd\n"
-        "/etc/etcd/pki/peer.crt 444 etcd\n/etc/etcd/pki/peer.key 400 etcd\n"
+        "/etc/etcd/pki/peer-ca.crt 444 etcd\n/etc/etcd/pki/peer.crt 444 etcd\n/etc/etcd/pki/peer.key 400 etcd\n"
         "/etc/etcd/pki/server.crt 444 etcd\n/etc/etcd/pki/server.key 400 etcd",
     ),
     "the configuration is not the world's": ("stat -c '%a %U' /etc/etcd/etcd.yaml", "640 etcd"),

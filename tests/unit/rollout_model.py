@@ -44,11 +44,12 @@ from etcd_cluster.rollout.wanted import UNIT_PATH, File, Wanted, WantedMember, s
 from etcd_cluster.versions import Version
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
-AUTHORITIES = tuple(x509.create_authority(f"authority {n}", key_algorithm="ECDSA-P256", now=NOW) for n in range(3))
+AUTHORITIES = tuple(x509.create_authority(f"authority {n}", key_algorithm="ECDSA-P256", now=NOW) for n in range(6))
+OF_CLIENTS, OF_PEERS = AUTHORITIES[:3], AUTHORITIES[3:]
 TOKEN = "the-token"
 LAYOUT = Layout.system()
 CONFIGURATION, BOOTSTRAP = f"{LAYOUT.configuration}/etcd.yaml", f"{LAYOUT.configuration}/bootstrap.yaml"
-CA, SERVER, PEER = (f"{LAYOUT.pki}/{name}.crt" for name in ("ca", "server", "peer"))
+CA, PEER_CA, SERVER, PEER = (f"{LAYOUT.pki}/{name}.crt" for name in ("ca", "peer-ca", "server", "peer"))
 SERVER_KEY = f"{LAYOUT.pki}/server.key"
 MIB, GIB = 1024**2, 1024**3
 MOST_ACTS = 150
@@ -65,14 +66,17 @@ class BrokenError(Exception):
 
 @dataclass(frozen=True)
 class Goal:
-    """What a stack asks for. trusted, signer: authorities by number, newest first. leaves: member -> how often its
-    certificates were renewed."""
+    """What a stack asks for. trusted, signer: authorities of clients by number, newest first. peer_trusted,
+    peer_signer: those of members; None where they have none of their own, as it was once. leaves: member -> how often
+    its certificates were renewed."""
 
     names: tuple[str, ...] = ("a", "b", "c")
     version: str = "3.6.16"
     tls: bool = True
     trusted: tuple[int, ...] = (0,)
     signer: int = 0
+    peer_trusted: tuple[int, ...] | None = (0,)
+    peer_signer: int = 0
     addresses: Mapping[str, str] = field(default_factory=dict[str, str])
     leaves: Mapping[str, int] = field(default_factory=dict[str, int])
     user_options: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -85,6 +89,8 @@ class Goal:
     def wanted(self) -> Wanted:
         user_options = options.validate(self.user_options, self.version)
         quota = 2 * GIB
+        trusted = [OF_CLIENTS[number].certificate_pem for number in self.trusted]
+        peer_trusted = [OF_PEERS[number].certificate_pem for number in self.peer_trusted or ()]
         server_options = {**options.defaults(self.version), "quota-backend-bytes": quota, **user_options}
         return Wanted(
             cluster="project/stack/etcd",
@@ -94,14 +100,17 @@ class Goal:
             options=dict(sorted(server_options.items())),  # as a stack keeps them
             user_options=user_options,
             quota_bytes=quota,
-            trusted=[AUTHORITIES[number].certificate_pem for number in self.trusted] if self.tls else (),
+            trusted=trusted if self.tls else (),
+            peer_trusted=(peer_trusted or trusted) if self.tls else (),
             members={name: self._member(name) for name in self.names},
             delete_data=False,
         )
 
     def _member(self, name: str) -> WantedMember:
         address = self.address(name)
-        signed = (self.signer, name, address, self.leaves.get(name, 0))
+        signed = (name, address, self.leaves.get(name, 0))
+        of_clients = OF_CLIENTS[self.signer].certificate_pem
+        of_peers = of_clients if self.peer_trusted is None else OF_PEERS[self.peer_signer].certificate_pem
         return WantedMember(
             name=name,
             address=address,
@@ -111,8 +120,8 @@ class Goal:
             founder=f"machine-of-{name}" if name in self.founders else "",
             prepare_line=f"prepare member={name} version={self.version}",
             prepare_variables={},
-            server=leaf("server", *signed) if self.tls else None,
-            peer=leaf("peer", *signed) if self.tls else None,
+            server=leaf("server", of_clients, *signed) if self.tls else None,
+            peer=leaf("peer", of_peers, *signed) if self.tls else None,
             stays=True,
         )
 
@@ -122,9 +131,10 @@ def usual_address(name: str) -> str:
 
 
 @cache
-def leaf(profile: x509.Profile, signer: int, name: str, address: str, _renewed: int) -> Leaf:
+def leaf(profile: x509.Profile, signer: str, name: str, address: str, _renewed: int) -> Leaf:
     hosts = [name, address, "localhost", "127.0.0.1"]
-    pair = x509.issue_leaf(AUTHORITIES[signer], common_name=name, profile=profile, hosts=hosts, now=NOW)
+    authority = next(each for each in AUTHORITIES if each.certificate_pem == signer)
+    pair = x509.issue_leaf(authority, common_name=name, profile=profile, hosts=hosts, now=NOW)
     return Leaf(pair.certificate_pem, pair.private_key_pem)
 
 
@@ -155,13 +165,14 @@ class Listing:
 
 @dataclass(frozen=True)
 class Process:
-    """A running etcd: what it read at its start."""
+    """A running etcd: what it read at its start. trusted, peer_trusted: who is let in as a client, and as a member."""
 
     version: str
     security: Security
     peer_url: str
     client_url: str
     trusted: Sequence[str]
+    peer_trusted: Sequence[str]
     configuration: str
     snapshot_count: int
 
@@ -290,8 +301,8 @@ class Model:
             return True
         return (
             here.security.peers is not PeerSecurity.PLAINTEXT
-            and self._trusts(here.trusted, other.shown(PEER), _host(listed.peer_url))
-            and self._trusts(there.trusted, one.shown(PEER), one.address)
+            and self._trusts(here.peer_trusted, other.shown(PEER), _host(listed.peer_url))
+            and self._trusts(there.peer_trusted, one.shown(PEER), one.address)
         )
 
     @staticmethod
@@ -646,8 +657,7 @@ class Model:
         if settings["initial-advertise-peer-urls"].startswith("https:"):
             peers = PeerSecurity.TLS
         security = Security(settings["advertise-client-urls"].startswith("https:"), peers)
-        if security != Security.of(False) and not machine.content(CA):
-            return self._fail(machine, "a certificate is missing")
+        trusted, peer_trusted = (self._trusted(machine, settings, transport) for transport in ("client", "peer"))
         if not machine.data:
             self._bootstrap(machine, settings)
         self._require_version(machine)
@@ -657,12 +667,21 @@ class Model:
             security=security,
             peer_url=settings["initial-advertise-peer-urls"],
             client_url=settings["advertise-client-urls"],
-            trusted=x509.split_bundle(machine.content(CA)) if security != Security.of(False) else (),
+            trusted=trusted,
+            peer_trusted=peer_trusted,
             configuration=configuration if machine.content(CONFIGURATION) == "" else machine.content(CONFIGURATION),
             snapshot_count=int(settings.get("snapshot-count", 10_000)),
         )
         self.elect()
         return None
+
+    def _trusted(self, machine: Machine, settings: Mapping[str, Any], transport: str) -> Sequence[str]:
+        section = settings.get(f"{transport}-transport-security")
+        if section is None:
+            return ()
+        if not machine.content(section["trusted-ca-file"]):
+            self._fail(machine, f"{section['trusted-ca-file']} is missing")
+        return x509.split_bundle(machine.content(section["trusted-ca-file"]))
 
     def _fail(self, machine: Machine, why: str) -> None:
         raise BrokenError(f"{machine.name} does not start: {why}")
@@ -794,6 +813,20 @@ class Model:
             machine.process, machine.programs, machine.pending = None, "", False
             machine.files.clear()
             machine.versions.clear()
+
+    # --- what other versions of this package left ---
+
+    def without_peer_authority(self) -> Model:
+        """As clusters were formed once: one file for both says whom a member trusts."""
+        for machine in self.machines.values():
+            if CONFIGURATION in machine.files and "peer-transport-security" in machine.content(CONFIGURATION):
+                file = machine.files[CONFIGURATION]
+                machine.files[CONFIGURATION] = replace(file, content=file.content.replace(PEER_CA, CA))
+            machine.files.pop(PEER_CA, None)
+            if machine.process:
+                configuration = machine.process.configuration.replace(PEER_CA, CA)
+                machine.process = replace(machine.process, configuration=configuration)
+        return self
 
     # --- what goes wrong by itself ---
 

@@ -31,14 +31,18 @@ HOSTS = HostMachines(
     Ssh(user="admin", private_key=SSH_KEY),
 )
 MEMBERS = ("host-1", "host-2", "host-3")
-CA = x509.create_authority("etcd authority", now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
+CA, PEER_CA = (
+    x509.create_authority(name, now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
+    for name in ("etcd authority", "etcd peers")
+)
 
 
 def results(resource: Recorded) -> dict[str, Any]:
     """What the real providers would answer, with markers instead of PEM, but for the authority's certificate."""
     name = resource.name
     if resource.type.endswith(":CertificateAuthority"):
-        return {"certificate_pem": CA.certificate_pem, "private_key_pem": secret("ca-key")}
+        authority = PEER_CA if name.endswith("-peer-authority") else CA
+        return {"certificate_pem": authority.certificate_pem, "private_key_pem": secret(f"{name}-key")}
     if resource.type.endswith(":Certificate"):
         return {"certificate_pem": f"{name}-pem", "private_key_pem": secret(f"{name}-key")}
     if resource.type.endswith(":Formation"):
@@ -75,7 +79,7 @@ def steps(name: str) -> list[str]:
 def test_children_are_exactly_these(three_hosts: Recording) -> None:
     assert {name: resource.type for name, resource in three_hosts.resources.items()} == {
         "etcd": "etcd-cluster:index:EtcdCluster",
-        "etcd-authority": "pulumi-python:dynamic/pki:CertificateAuthority",
+        **dict.fromkeys(["etcd-authority", "etcd-peer-authority"], "pulumi-python:dynamic/pki:CertificateAuthority"),
         "etcd-client": "pulumi-python:dynamic/pki:Certificate",
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
         **dict.fromkeys(steps("server") + steps("peer"), "pulumi-python:dynamic/pki:Certificate"),
@@ -136,6 +140,7 @@ def test_the_rollout_shows_all_that_a_reviewer_wants_to_see_and_hides_the_rest()
         "members": {f"host-{number}": f"10.0.0.{number}" for number in (1, 2, 3)},
         "places": {f"host-{number}": {"device": "/dev/nvme1n1", "ports": "2379,2380,2381"} for number in (1, 2, 3)},
         "authorities": [x509.fingerprint(CA.certificate_pem)[:16]],
+        "peer_authorities": [x509.fingerprint(PEER_CA.certificate_pem)[:16]],
         "allow_plaintext": False,
         "delete_data": True,
         "looks": True,
@@ -157,6 +162,7 @@ def test_the_rollout_knows_all_that_a_member_is_made_of(three_hosts: Recording) 
     assert (wanted.cluster, wanted.token, wanted.version) == ("etcd-cluster/test/etcd", "the-token", "3.6.16")
     assert list(wanted.members) == list(MEMBERS)
     assert list(wanted.trusted) == x509.split_bundle(CA.certificate_pem)
+    assert list(wanted.peer_trusted) == x509.split_bundle(PEER_CA.certificate_pem)
     member = wanted.members["host-2"]
     assert (member.address, member.device, member.stays) == ("10.0.0.2", "/dev/nvme1n1", True)
     assert member.founder == "machine-of-host-2"
@@ -234,6 +240,27 @@ def test_a_certificate_names_the_member_its_address_and_loopback(three_hosts: Re
     assert server.value("profile") == "server"
     client = three_hosts.resources["etcd-client"]
     assert (client.value("hosts"), client.value("profile")) == ([], "client")
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["made", "own"])
+def test_what_members_show_one_another_is_signed_by_an_authority_that_signs_nothing_else(own: bool) -> None:
+    """So that nothing a client has opens the peer port: neither made here, nor by a company's own authority."""
+
+    def program() -> None:
+        authority = Authority.from_pem(CA.certificate_pem, "own-ca-key") if own else None
+        EtcdCluster("etcd", EtcdClusterArgs(machines=HOSTS, authority=authority, authority_rotation=1))
+
+    resources = record(program, results=results).resources
+    signed_by = {
+        name: resource.value("authority_certificate_pem")
+        for name, resource in resources.items()
+        if resource.type.endswith(":Certificate")
+    }
+    by_peer_authority = {name for name, authority in signed_by.items() if authority == PEER_CA.certificate_pem}
+    assert by_peer_authority == set(steps("peer"))
+    assert {signed_by[name] for name in {*steps("server"), "etcd-client"}} == {CA.certificate_pem}
+    made = {name: each.value("rotation") for name, each in resources.items() if each.type.endswith("Authority")}
+    assert made == {"etcd-peer-authority": 1, **({} if own else {"etcd-authority": 1})}
 
 
 def test_preview_of_a_new_cluster_works_with_everything_unknown() -> None:

@@ -208,8 +208,9 @@ def test_events_have_a_cluster_of_their_own_under_the_same_authority() -> None:
         "--etcd-servers=https://10.0.1.11:2379,https://10.0.2.11:2379,https://10.0.3.11:2379",
         "--etcd-servers-overrides=/events#https://10.0.1.12:2379;https://10.0.2.12:2379;https://10.0.3.12:2379",
     ]
-    types = [resource.type for resource in run("two_clusters").resources.values()]
-    assert types.count("pulumi-python:dynamic/pki:CertificateAuthority") == 1
+    resources = run("two_clusters").resources.items()
+    made = {name for name, resource in resources if resource.type == "pulumi-python:dynamic/pki:CertificateAuthority"}
+    assert made == {"kubernetes-etcd", "main-peer-authority", "events-peer-authority"}
 
 
 def test_another_stacks_outputs_arrive_and_its_key_stays_secret() -> None:

@@ -51,12 +51,19 @@ BASE: dict[str, Any] = {
     "members": MEMBERS,
     "places": placed(),
     "authorities": ["aaaa"],
+    "peer_authorities": ["pppp"],
     "allow_plaintext": False,
     "delete_data": False,
     "wanted": wanted(),
     "connections": {},
 }
-PLAINTEXT = {"tls": False, "authorities": [], "allow_plaintext": True}
+PLAINTEXT = {"tls": False, "authorities": [], "peer_authorities": [], "allow_plaintext": True}
+EARLIER = {"peer_authorities": None}
+"""A state from before members had an authority of their own."""
+BOTH = [
+    ("authorities", ["bbbb"], ["bbbb", "aaaa"]),
+    ("peer_authorities", ["qqqq"], ["qqqq", "pppp"]),
+]
 
 
 def without(*names: str) -> dict[str, str]:
@@ -80,6 +87,8 @@ def without(*names: str) -> dict[str, str]:
             ["host-4: needs a certificate of the new authority"],
         ),
         ({}, {"authorities": ["bbbb"], "members": MEMBERS | {"host-1": "::1"}}, ["host-1: needs a certificate of"]),
+        ({}, {"peer_authorities": ["qqqq"], "members": MEMBERS | FOUR}, ["host-4: needs a certificate of"]),
+        ({}, {"peer_authorities": ["qqqq"], "members": MEMBERS | {"host-1": "::1"}}, ["host-1: needs a certificate"]),
         ({}, {"version": "3.6.14"}, ["version: 3.6.14: this cluster runs 3.6.15, and an older patch is no way back"]),
         ({}, {"version": "3.5.35"}, ["version: 3.5.35: this cluster runs 3.6.15, and going back to 3.5 is refused"]),
         ({"version": "3.4.9"}, {"version": "3.6.16"}, ["set version to 3.5.35 first, then 3.6.16"]),
@@ -123,7 +132,7 @@ def test_what_cannot_be_done_safely_is_refused_and_says_what_to_do(
         ({}, {"members": without("host-1", "host-2")}),
         ({}, {"members": MEMBERS | {"host-2": "10.0.9.2"}}),
         ({}, PLAINTEXT),
-        (PLAINTEXT, {"tls": True, "authorities": ["aaaa"], "members": MEMBERS | FIVE}),
+        (PLAINTEXT, {"tls": True, "authorities": ["aaaa"], "peer_authorities": ["p"], "members": MEMBERS | FIVE}),
         ({}, {**PLAINTEXT, "members": without("host-3")}),
         ({}, {"authorities": ["bbbb", "aaaa"], "members": MEMBERS | FIVE}),
         ({"authorities": ["bbbb", "aaaa"]}, {"authorities": ["bbbb"], "members": MEMBERS | FIVE}),
@@ -134,6 +143,11 @@ def test_what_cannot_be_done_safely_is_refused_and_says_what_to_do(
         ({}, {"places": {**placed(), "host-4": {**DISK, "ports": "2379,2380,2381"}}, "members": MEMBERS | FOUR}),
         (local(2379), local(2479)),
         ({"members": LOCAL, "places": placed()}, local(2479)),
+        ({}, {"peer_authorities": ["qqqq", "pppp"], "members": MEMBERS | FIVE}),
+        ({}, {"peer_authorities": ["qqqq"]}),
+        (EARLIER, {"peer_authorities": ["pppp"], "members": MEMBERS | FIVE}),
+        (EARLIER, {"peer_authorities": ["pppp"], "members": MEMBERS | {"host-2": "10.0.9.2"}}),
+        (EARLIER, {"peer_authorities": UNKNOWN, "members": MEMBERS | {"host-2": "10.0.9.2"}}),
     ],
 )
 def test_what_can_be_done_passes(before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -240,18 +254,27 @@ ROLL = "one at a time, followers first, the leader last"
                 "restarted, one at a time; clients change their endpoints"
             ],
         ),
-        (
-            {},
-            {"authorities": ["bbbb", "aaaa"]},
-            ["every member trusts the new authority as well as the old one, and is restarted (one at a time)"],
-        ),
-        (
-            {"authorities": ["bbbb", "aaaa"]},
-            {"authorities": ["bbbb"]},
-            [
-                "every member shows a certificate by the new authority, without a restart",
-                "every member ceases to trust the old authority, and is restarted (one at a time)",
-            ],
+        *(
+            case
+            for begun, over in (
+                ({which: overlap for which, _, overlap in changed}, {which: new for which, new, _ in changed})
+                for changed in (BOTH[:1], BOTH[1:], BOTH)
+            )
+            for case in (
+                (
+                    {},
+                    begun,
+                    ["every member trusts the new authority as well as the old one, and is restarted (one at a time)"],
+                ),
+                (
+                    begun,
+                    over,
+                    [
+                        "every member shows a certificate by the new authority, without a restart",
+                        "every member ceases to trust the old authority, and is restarted (one at a time)",
+                    ],
+                ),
+            )
         ),
     ],
 )
@@ -277,6 +300,18 @@ def test_all_of_a_large_change_is_told_in_the_order_in_which_it_is_done() -> Non
     words = ["host-3 leaves", "host-4 joins", "host-2 moves", "trusts the new authority", "a snapshot", "-> 3.7.3"]
     positions = [next(number for number, step in enumerate(found) if word in step) for word in words]
     assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize("known", [["pppp"], UNKNOWN, Unknown()], ids=["known", "unknown", "Unknown"])
+def test_a_cluster_of_an_earlier_release_is_told_how_its_peer_port_is_closed(known: object) -> None:
+    before, after = {**BASE, **EARLIER}, {**BASE, "peer_authorities": known}
+    steps = changes.plan(before, after)
+    assert steps[0].startswith(
+        "the peer port gets a CA of its own, so that only members are let in there: every member"
+    )
+    assert [step.endswith("and is restarted (one at a time)") for step in steps] == [True, False, True]
+    assert changes.plan(before, {**after, **PLAINTEXT})[0].startswith("every member leaves TLS towards clients")
+    assert not any("peer port" in step for step in changes.plan({**before, **PLAINTEXT, **EARLIER}, after))
 
 
 @pytest.mark.parametrize("tls", [True, False])

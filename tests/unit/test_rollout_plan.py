@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from etcd_cluster.member.render import PeerSecurity, Security
+from etcd_cluster.member.render import PeerSecurity, Security, Transport
 from etcd_cluster.rollout.observed import FOUNDING, History
 from etcd_cluster.rollout.plan import differences, next_act
 from etcd_cluster.rollout.plan.acts import (
@@ -27,7 +27,22 @@ from etcd_cluster.rollout.plan.acts import (
     Wait,
 )
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
-from tests.unit.rollout_model import BOOTSTRAP, CA, CONFIGURATION, PEER, SERVER_KEY, Goal, Model, usual_address
+from tests.unit.rollout_model import (
+    BOOTSTRAP,
+    CA,
+    CONFIGURATION,
+    OF_CLIENTS,
+    OF_PEERS,
+    PEER,
+    PEER_CA,
+    SERVER,
+    SERVER_KEY,
+    Goal,
+    Model,
+    issuer,
+    leaf,
+    usual_address,
+)
 
 GOAL = Goal()
 SETTINGS = replace(GOAL, user_options={"heartbeat-interval": 200, "election-timeout": 2000})
@@ -731,28 +746,142 @@ def test_tls_that_was_cut_short_goes_on_where_it_was_and_turns_back_when_it_is_t
         assert security(model) == {(goal.tls, PeerSecurity.TLS if goal.tls else PeerSecurity.PLAINTEXT)}
 
 
-def test_in_an_overlap_every_member_trusts_both_and_shows_what_it_showed() -> None:
-    model = Model.running()
+def rotation(*transports: Transport, trusted: tuple[int, ...], signer: int) -> dict[str, Any]:
+    """Of a goal: what its stack asks for of these authorities."""
+    names = {Transport.CLIENT: ("trusted", "signer"), Transport.PEER: ("peer_trusted", "peer_signer")}
+    return {name: value for each in transports for name, value in zip(names[each], (trusted, signer), strict=True)}
+
+
+SIDES = pytest.mark.parametrize(
+    ("transports", "where"),
+    [
+        ((Transport.CLIENT,), " for clients"),
+        ((Transport.PEER,), " among members"),
+        ((Transport.CLIENT, Transport.PEER), ""),
+    ],
+    ids=["clients", "members", "both"],
+)
+
+
+@SIDES
+def test_in_an_overlap_every_member_trusts_both_and_shows_what_it_showed(
+    transports: tuple[Transport, ...], where: str
+) -> None:
+    model, overlap = Model.running(), rotation(*transports, trusted=(1, 0), signer=0)
     shown = {name: machine.shown(PEER) for name, machine in model.machines.items()}
-    assert log(model, replace(GOAL, trusted=(1, 0))) == a_pass("to trust 2 authorities", "a")
+    assert log(model, replace(GOAL, **overlap)) == a_pass(f"to trust 2 authorities{where}", "a")
     assert {name: machine.shown(PEER) for name, machine in model.machines.items()} == shown
 
 
-def test_after_an_overlap_new_certificates_come_without_a_restart_and_then_the_old_authority_goes() -> None:
-    model = Model.running(replace(GOAL, trusted=(1, 0)))
-    assert log(model, replace(GOAL, trusted=(1,), signer=1)) == [
+@SIDES
+def test_after_an_overlap_new_certificates_come_without_a_restart_and_then_the_old_authority_goes(
+    transports: tuple[Transport, ...], where: str
+) -> None:
+    model = Model.running(replace(GOAL, **rotation(*transports, trusted=(1, 0), signer=0)))
+    assert log(model, replace(GOAL, **rotation(*transports, trusted=(1,), signer=1))) == [
         "a, b, c: renewing certificates, without a restart",
-        *a_pass("to trust the new authority alone", "a"),
+        *a_pass(f"to trust the new authority alone{where}", "a"),
     ]
 
 
-def test_without_an_overlap_all_of_it_is_done_at_once_in_the_same_order() -> None:
+@SIDES
+def test_without_an_overlap_all_of_it_is_done_at_once_in_the_same_order(
+    transports: tuple[Transport, ...], where: str
+) -> None:
     model = Model.running()
-    assert log(model, replace(GOAL, trusted=(1,), signer=1)) == [
-        *a_pass("to trust 2 authorities", "a"),
+    assert log(model, replace(GOAL, **rotation(*transports, trusted=(1,), signer=1))) == [
+        *a_pass(f"to trust 2 authorities{where}", "a"),
         "a, b, c: renewing certificates, without a restart",
-        *a_pass("to trust the new authority alone", "b"),
+        *a_pass(f"to trust the new authority alone{where}", "b"),
     ]
+
+
+# --- clusters of earlier releases, whose members let in whoever has a certificate by the authority of clients ---
+
+SHARED = replace(GOAL, peer_trusted=None)
+
+
+def formed_without_peer_authority(goal: Goal = SHARED) -> Model:
+    return Model.running(goal).without_peer_authority()
+
+
+def is_let_in(model: Model, certificate: str) -> set[str]:
+    """Members whose peer port takes that certificate."""
+    processes = {name: machine.process for name, machine in model.machines.items()}
+    return {name for name, process in processes.items() if process and issuer(certificate) in process.peer_trusted}
+
+
+def test_the_peer_port_is_closed_to_what_clients_have_in_three_steps_and_no_client_notices() -> None:
+    model, of_clients = formed_without_peer_authority(), leaf("server", OF_CLIENTS[0].certificate_pem, "x", "::1", 0)
+    shown = {name: machine.shown(SERVER) for name, machine in model.machines.items()}
+    assert is_let_in(model, of_clients.certificate) == {"a", "b", "c"}
+    assert log(model, GOAL) == [
+        *a_pass("to trust 2 authorities among members", "a"),
+        "a, b, c: renewing certificates, without a restart",
+        *a_pass("to trust the new authority alone among members", "b"),
+    ]
+    assert is_let_in(model, of_clients.certificate) == set()
+    assert is_let_in(model, model.machines["a"].shown(PEER)) == {"a", "b", "c"}
+    assert {name: machine.shown(SERVER) for name, machine in model.machines.items()} == shown
+
+
+@pytest.mark.parametrize("acts", [1, 3, 5, 7])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"tls": False},
+        {"version": "3.6.17"},
+        {"names": ("a", "b", "d")},
+        {"names": ("a", "b", "c", "d", "e")},
+        {"addresses": {"c": "10.0.9.3"}},
+        {"trusted": (1, 0)},
+    ],
+    ids=str,
+)
+def test_the_way_to_a_peer_authority_goes_on_wherever_it_was_cut_short_beside_any_other_change(
+    change: dict[str, Any], acts: int
+) -> None:
+    changed = replace(GOAL, **change)
+    for first, then in ((GOAL, changed), (changed, changed if "addresses" in change else GOAL)):
+        model = formed_without_peer_authority()
+        log(model, first, stop_after=acts, cut=lambda steps: steps // 2)
+        log(model, then)
+        if then.tls:
+            assert is_let_in(model, model.machines["a"].shown(SERVER)) == set()
+
+
+@pytest.mark.parametrize("name", ["a", "c"])
+def test_until_all_trust_the_peer_authority_a_lost_member_joins_with_what_all_trust_and_no_quorum_is_risked(
+    name: str,
+) -> None:
+    model = formed_without_peer_authority()
+    model.reinstall(name)
+    other = min({"a", "b", "c"} - {name})
+    assert log(model, GOAL)[:2] == [
+        f"{other}: removing the old membership of {name}, whose data are gone",
+        f"{other}: adding {name} as a learner",
+    ]
+    assert {issuer(machine.shown(PEER)) for machine in model.machines.values()} == {OF_PEERS[0].certificate_pem}
+
+
+def test_until_all_trust_the_peer_authority_a_broken_certificate_is_replaced_by_what_all_trust() -> None:
+    model = formed_without_peer_authority()
+    del model.machines["b"].files[PEER]
+    mend = act(model, GOAL)
+    assert mend.text == "b: mending certificates, without a restart"
+    model.carry_out(mend, GOAL, Memory())
+    assert model.machines["b"].shown(PEER) == model.machines["b"].shown(SERVER)
+    assert "mending" not in act(model, GOAL).text
+
+
+def test_what_a_member_that_is_to_leave_cannot_trust_is_not_shown_by_one_that_joins() -> None:
+    """c was not restarted any more before it was taken out: it still trusts the authority of clients alone."""
+    model, names = formed_without_peer_authority(), ("a", "b", "d", "e", "f")
+    model.run(GOAL, stop_after=1)
+    model.run(GOAL, stop_after=2)
+    log(model, replace(GOAL, names=names))
+    assert {each.name for each in model.members} == set(names)
 
 
 def test_certificates_that_are_due_are_renewed_without_a_restart() -> None:
@@ -761,14 +890,17 @@ def test_certificates_that_are_due_are_renewed_without_a_restart() -> None:
     assert model.restarts == []
 
 
-def test_a_member_joins_only_once_the_others_trust_its_certificate() -> None:
+@SIDES
+def test_a_member_joins_only_once_the_others_trust_its_certificate(
+    transports: tuple[Transport, ...], where: str
+) -> None:
     model = Model.running()
     model.lose_data("c")
-    assert log(model, replace(GOAL, trusted=(1,), signer=1))[:5] == [
+    assert log(model, replace(GOAL, **rotation(*transports, trusted=(1,), signer=1)))[:5] == [
         "a: removing the old membership of c, whose data are gone",
-        "b: restarting to trust 2 authorities",
+        f"b: restarting to trust 2 authorities{where}",
         "a: handing leadership over to b",
-        "a: restarting to trust 2 authorities",
+        f"a: restarting to trust 2 authorities{where}",
         "b: adding c as a learner",
     ]
 
@@ -952,7 +1084,9 @@ RESTART, FILES, MENDED = (
         (edit(CONFIGURATION), "/etc/etcd/etcd.yaml differs", RESTART),
         (edit(UNIT_PATH), f"{UNIT_PATH} differs", RESTART),
         (delete(UNIT_PATH), f"{UNIT_PATH} is missing", RESTART),
-        (delete(CA), f"{CA} is missing", "b: restarting to trust the new authority alone"),
+        (delete(CA), f"{CA} is missing", "b: restarting to trust the new authority alone for clients"),
+        (delete(PEER_CA), f"{PEER_CA} is missing", "b: restarting to trust the new authority alone among members"),
+        (edit(PEER_CA), f"{PEER_CA} differs", RESTART),
         (edit(PROFILE_PATH), f"{PROFILE_PATH} differs", FILES),
         (spoil_mode(CONFIGURATION, "666", "root"), "/etc/etcd/etcd.yaml is 666 root, not 640 etcd", FILES),
         (spoil_mode(SERVER_KEY, "644", "root"), f"{SERVER_KEY} is 644 root, not 400 etcd", MENDED),

@@ -35,6 +35,7 @@ def wanted_text(wanted: Wanted) -> str:
         "user_options": wanted.user_options,
         "quota_bytes": wanted.quota_bytes,
         "trusted": "".join(wanted.trusted),
+        "peer_trusted": "".join(wanted.peer_trusted),
         "order": list(wanted.members),
         "members": {name: vars(member) for name, member in wanted.members.items()},
     }
@@ -50,6 +51,7 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
         "members": {name: goal.address(name) for name in goal.names},
         "places": {name: {"device": "/dev/data", "ports": "2379,2380,2381"} for name in goal.names},
         "authorities": [str(number) for number in goal.trusted] if goal.tls else [],
+        "peer_authorities": [f"of peers {number}" for number in goal.peer_trusted or ()] if goal.tls else [],
         "allow_plaintext": False,
         "delete_data": False,
         "wanted": wanted_text(goal.wanted),
@@ -197,7 +199,7 @@ def test_only_keys_hold_keys_and_nothing_that_is_printed_does() -> None:
     all_files = [
         *wanted.leaf_files("a"),
         *wanted.other_files("a", spec),
-        *wanted.start_files("a", spec, wanted.trusted),
+        *wanted.start_files("a", spec, wanted.trust),
         wanted.bootstrap_file("a", spec, "new", {"a": "https://10.0.0.1:2380"}),
     ]
     holders = {file.path: (file.mode, file.owner) for file in all_files if "PRIVATE KEY" in file.content}
@@ -244,7 +246,12 @@ def test_a_preview_asks_no_machine_and_tells_the_steps() -> None:
 @pytest.mark.usefixtures("nobody_is_asked")
 @pytest.mark.parametrize("unknown", [Unknown(), UNKNOWN])
 def test_a_preview_works_with_everything_unknown(unknown: object) -> None:
-    later = {"members": {name: unknown for name in GOAL.names}, "authorities": unknown, "wanted": unknown}
+    later = {
+        "members": {name: unknown for name in GOAL.names},
+        "authorities": unknown,
+        "peer_authorities": unknown,
+        "wanted": unknown,
+    }
     first = check({}, {**inputs(GOAL), **later}, looks=False)
     assert first["plan"] == ["a new cluster of etcd 3.6.16 is formed: a, b, c"]
     before = check({}, inputs(GOAL), looks=False)
@@ -293,6 +300,7 @@ def test_inputs_are_those_that_are_kept_and_never_whether_this_is_a_preview(look
         ({"members": {"a": usual_address("a"), "b": usual_address("b")}}, True),
         ({"authorities": ["0", "1"]}, True),
         ({"authorities": [UNKNOWN]}, True),
+        ({"peer_authorities": ["of peers 1"]}, True),
         ({"wanted": Unknown()}, True),
         ({"connections": {}}, True),
         ({"drift": "b: found: does not run"}, True),

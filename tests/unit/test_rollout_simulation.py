@@ -25,7 +25,19 @@ from etcd_cluster.rollout.plan import differences, next_act
 from etcd_cluster.rollout.plan.acts import Memory, RefusedError
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
 from etcd_cluster.versions import change_refusal
-from tests.unit.rollout_model import AUTHORITIES, CA, CONFIGURATION, LAYOUT, PEER, SERVER, Goal, Machine, Model
+from tests.unit.rollout_model import (
+    CA,
+    CONFIGURATION,
+    LAYOUT,
+    OF_CLIENTS,
+    OF_PEERS,
+    PEER,
+    PEER_CA,
+    SERVER,
+    Goal,
+    Machine,
+    Model,
+)
 
 STORIES, A_CHAPTER = 1000, 50
 VERSIONS = ("3.4.9", "3.4.45", "3.5.35", "3.6.16", "3.7.3")
@@ -56,8 +68,8 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @cache
-def formed(names: tuple[str, ...], version: str, tls: bool) -> tuple[Model, Goal]:
-    goal = Goal(names, version, tls, founders=names)
+def formed(names: tuple[str, ...], version: str, tls: bool, has_peer_authority: bool) -> tuple[Model, Goal]:
+    goal = Goal(names, version, tls, founders=names, peer_trusted=(0,) if has_peer_authority else None)
     return Model.running(goal), goal
 
 
@@ -70,6 +82,7 @@ def inputs(goal: Goal) -> dict[str, Any]:
         "tls": goal.tls,
         "version": goal.version,
         "authorities": authorities,
+        "peer_authorities": list(goal.peer_trusted or ()) if goal.tls else [],
         "allow_plaintext": True,
     }
 
@@ -80,22 +93,33 @@ class Story:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         count = self.random.choice((1, 3, 3, 3, 5))
-        start = formed(tuple(LETTERS[:count]), self.random.choice(VERSIONS), self.random.random() < 0.7)
+        is_of_today = self.random.random() < 0.6
+        start = formed(tuple(LETTERS[:count]), self.random.choice(VERSIONS), self.random.random() < 0.7, is_of_today)
         self.model, self.goal = copy.deepcopy(start)
         self.model.clients_only = seed % 2 == 0
         self.done = self.goal
         self.is_under_way = False
         self.is_second_try = False
+        if not is_of_today:
+            self.update_the_package()
+
+    def update_the_package(self) -> None:
+        """The cluster was formed, and maybe a change begun, when members had no authority of their own."""
+        if self.random.random() < 0.5:
+            self.change()
+            self.be_killed()
+        self.model.without_peer_authority()
+        self.goal = replace(self.goal, peer_trusted=(0,))
+        self.say(f"the package is updated: {self.goal}")
 
     def say(self, what: str) -> None:
         self.model.log.append(f"  -- {what}")
 
     def change(self) -> None:
         """The stack asks for something else."""
-        chosen = self.random.sample(
-            [self.version, self.tls, self.authority, self.leaves, self.members, self.address, self.settings],
-            self.random.choice((0, 1, 1, 1, 2, 3)),
-        )
+        asked = [self.version, self.tls, self.authority, self.peer_authority, self.leaves]
+        asked += [self.members, self.address, self.settings]
+        chosen = self.random.sample(asked, self.random.choice((0, 1, 1, 1, 2, 3)))
         for change in chosen:
             before = self.goal
             change()
@@ -111,19 +135,26 @@ class Story:
 
     def tls(self) -> None:
         if not any(map(self.is_damaged, self.model.machines)):
-            self.goal = replace(self.goal, tls=not self.goal.tls, trusted=(self.goal.signer,))
+            peers = None if self.goal.peer_trusted is None else (self.goal.peer_signer,)
+            self.goal = replace(self.goal, tls=not self.goal.tls, trusted=(self.goal.signer,), peer_trusted=peers)
 
     def authority(self) -> None:
-        signer, trusted = self.goal.signer, self.goal.trusted
-        new = (signer + 1) % len(AUTHORITIES)
+        trusted, signer = self.rotated(self.goal.trusted, self.goal.signer, len(OF_CLIENTS))
+        self.goal = replace(self.goal, trusted=trusted, signer=signer)
+
+    def peer_authority(self) -> None:
+        if self.goal.peer_trusted is not None:
+            trusted, signer = self.rotated(self.goal.peer_trusted, self.goal.peer_signer, len(OF_PEERS))
+            self.goal = replace(self.goal, peer_trusted=trusted, peer_signer=signer)
+
+    def rotated(self, trusted: tuple[int, ...], signer: int, count: int) -> tuple[tuple[int, ...], int]:
+        """What is trusted next, and who signs then."""
+        new = (signer + 1) % count
         if any(map(self.is_damaged, self.model.machines)):
-            return  # what a broken certificate would be replaced by is not trusted yet
+            return trusted, signer  # what a broken certificate would be replaced by is not trusted yet
         if len(trusted) > 1:
-            self.goal = replace(self.goal, trusted=trusted[:1], signer=trusted[0])  # the overlap ends
-        elif self.random.random() < 0.7:
-            self.goal = replace(self.goal, trusted=(new, signer))
-        else:
-            self.goal = replace(self.goal, trusted=(new,), signer=new)
+            return trusted[:1], trusted[0]  # the overlap ends
+        return ((new, signer), signer) if self.random.random() < 0.7 else ((new,), new)
 
     def leaves(self) -> None:
         name = self.random.choice(self.goal.names)
@@ -190,7 +221,9 @@ class Story:
         if trouble in ("stop", "reboot", "hide and reboot") and machine.name not in self.goal.names:
             return False  # one that is to leave is not started again
         if trouble in ("chown", "delete"):
-            return self.goal.tls and machine.name in self.goal.names and self.goal.signer in self.done.trusted
+            peers = self.done.peer_trusted
+            is_trusted = self.goal.signer in self.done.trusted and (peers is None or self.goal.peer_signer in peers)
+            return self.goal.tls and machine.name in self.goal.names and is_trusted
         if trouble == "lose":
             voters = self.model.voters()
             intact = [each for each in map(self.model.machine_of, voters) if each and each is not machine]
@@ -199,7 +232,7 @@ class Story:
 
     def happen(self, trouble: str, machine: Machine) -> None:
         name, pick = machine.name, self.random.choice
-        leaves = [path for path in machine.files if path.startswith(LAYOUT.pki) and path != CA]
+        leaves = [path for path in machine.files if path.startswith(LAYOUT.pki) and path not in (CA, PEER_CA)]
         others = [CONFIGURATION, UNIT_PATH, PROFILE_PATH]
         happenings: dict[str, Callable[[], object]] = {
             "stop": lambda: self.model.stop(name),
@@ -250,6 +283,9 @@ class Story:
             elif isinstance(error, RefusedError) and not asked.tls:
                 # Without TLS, there are no certificates to mend a member with, or for one that joins.
                 self.goal = replace(asked, tls=True, trusted=self.done.trusted, signer=self.done.signer)
+                if self.done.peer_trusted is not None:
+                    peers = {"peer_trusted": self.done.peer_trusted, "peer_signer": self.done.peer_signer}
+                    self.goal = replace(self.goal, **peers)
                 self.run()
             elif isinstance(error, RefusedError):
                 raise
@@ -275,6 +311,7 @@ class Story:
             assert machine.process.version == goal.version
             assert machine.process.security == wanted.security
             assert list(machine.process.trusted) == list(wanted.trusted)
+            assert list(machine.process.peer_trusted) == list(wanted.peer_trusted)
             assert machine.process.configuration == machine.content(CONFIGURATION)
             assert machine.history.members == seen.member_ids
         assert next_act(wanted, seen, Memory()) is None

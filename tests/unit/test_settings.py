@@ -68,8 +68,6 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"authority_rotation": -1}, "authorityRotation", "0 to 1000000"),
     ({"authority_overlap_hours": -1}, "authorityOverlapHours", "0 to 8760"),
     ({"authority_overlap_hours": 8_761}, "authorityOverlapHours", "0 to 8760"),
-    ({"authority": OWN_AUTHORITY, "authority_rotation": 1}, "authorityRotation", "also_trusted_pem"),
-    ({"authority": OWN_AUTHORITY, "authority_overlap_hours": 0}, "authorityOverlapHours", "also_trusted_pem"),
     ({"etcd": {"heartbeat-intervall": 100}}, "etcd.heartbeat-intervall", "heartbeat-interval"),
     ({"etcd": {"data-dir": "/tmp"}}, "etcd.data-dir", ""),
     ({"etcd": {"quota-backend-bytes": 9 * GIB}}, "etcd.quota-backend-bytes", ""),

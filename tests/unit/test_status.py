@@ -16,9 +16,18 @@ import pytest
 from etcd_cluster import options
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.observed import Alarm, History, Host, Listed, Live, Observation, SeenFile, combine, parse_host
-from etcd_cluster.rollout.status import WIDTH, AuthoritySchedule, State, as_json, as_text, cluster_status
+from etcd_cluster.rollout.status import (
+    WIDTH,
+    AuthoritySchedule,
+    Schedules,
+    State,
+    as_json,
+    as_text,
+    cluster_status,
+)
 from etcd_cluster.rollout.wanted import Wanted
 from scripts.client import NotUpError
 from scripts.status import in_the_clear, recorded
@@ -28,18 +37,24 @@ NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 VERSION = "3.6.16"
 NAMES = ("etcd-1", "etcd-2", "etcd-3")
 GIB = 1024**3
-SCHEDULE = AuthoritySchedule(rotate_after="2036-09-01T00:00:00Z")
-AUTHORITY = x509.create_authority("etcd", key_algorithm="ECDSA-P256", validity_hours=87_600, now=NOW)
+SCHEDULES = {
+    Transport.CLIENT: AuthoritySchedule(rotate_after="2036-09-01T00:00:00Z"),
+    Transport.PEER: AuthoritySchedule(rotate_after="2036-09-02T00:00:00Z"),
+}
+AUTHORITY, PEER_AUTHORITY = (
+    x509.create_authority(name, key_algorithm="ECDSA-P256", validity_hours=hours, now=NOW)
+    for name, hours in (("etcd", 87_600), ("etcd peers", 87_624))
+)
 
 
 def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any]:
     """What the Rollout resource keeps, as a stack's state has it."""
     leaves = {
         (name, profile): x509.issue_leaf(
-            AUTHORITY, common_name=name, profile=profile, hosts=["192.0.2.1"], validity_hours=43_800, now=NOW
+            authority, common_name=name, profile=profile, hosts=["192.0.2.1"], validity_hours=43_800, now=NOW
         )
         for name in names
-        for profile in ("server", "peer")
+        for profile, authority in (("server", AUTHORITY), ("peer", PEER_AUTHORITY))
     }
     members = {
         name: {
@@ -70,6 +85,7 @@ def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any
         "user_options": {},
         "quota_bytes": 2 * GIB,
         "trusted": AUTHORITY.certificate_pem,
+        "peer_trusted": PEER_AUTHORITY.certificate_pem,
         "order": list(names),
         "members": members,
         "delete_data": False,
@@ -83,7 +99,7 @@ WANTED = Wanted.parse(json.dumps(wanted_inputs()))
 def host(name: str, number: int, **changes: Any) -> Host:
     """A machine that is as it should be."""
     spec = WANTED.spec(name, WANTED.security, VERSION)
-    files = [*WANTED.leaf_files(name), *WANTED.other_files(name, spec), *WANTED.start_files(name, spec, WANTED.trusted)]
+    files = [*WANTED.leaf_files(name), *WANTED.other_files(name, spec), *WANTED.start_files(name, spec, WANTED.trust)]
     seen = {
         file.path: SeenFile(
             file.mode,
@@ -128,8 +144,8 @@ def observation(hosts: Mapping[str, Host] | None = None, **changes: Any) -> Obse
     return replace(healthy, **changes)
 
 
-def text(seen: Observation, now: datetime = NOW, schedule: AuthoritySchedule = SCHEDULE) -> str:
-    return as_text(cluster_status(WANTED, seen, schedule, now))
+def text(seen: Observation, now: datetime = NOW, schedules: Schedules = SCHEDULES) -> str:
+    return as_text(cluster_status(WANTED, seen, schedules, now))
 
 
 def row(seen: Observation, name: str, now: datetime = NOW) -> list[str]:
@@ -156,9 +172,10 @@ endpoints   https://192.0.2.1:2379  https://192.0.2.2:2379  https://192.0.2.3:23
 quota       2 GiB for the database; once it is full, etcd takes no more writes
 alarms      none
 authority   until 2039-12-29 (3649 days); rotated by the first `up` after 2036-09-01
+peer CA     until 2039-12-30 (3650 days); rotated by the first `up` after 2036-09-02
 next up     nothing to do"""
     )
-    assert cluster_status(WANTED, observation(), SCHEDULE, NOW).ok
+    assert cluster_status(WANTED, observation(), SCHEDULES, NOW).ok
 
 
 def test_what_was_changed_by_hand_is_named_where_it_is() -> None:
@@ -172,7 +189,7 @@ def test_what_was_changed_by_hand_is_named_where_it_is() -> None:
         "peer.crt is missing",
         "etcd.yaml differs",
     ]
-    status = cluster_status(WANTED, seen, SCHEDULE, NOW)
+    status = cluster_status(WANTED, seen, SCHEDULES, NOW)
     assert not status.ok
     assert "all healthy, drift on etcd-1\n" in as_text(status)
     assert "next up     etcd-1: restarting" in as_text(status)
@@ -193,7 +210,7 @@ STATES = {
 def test_a_member_that_is_not_well_says_how(case: str) -> None:
     changes, state = STATES[case]
     seen = observation({"etcd-3": host("etcd-3", 3, **changes)}, healthy=frozenset("12"))
-    status = cluster_status(WANTED, seen, SCHEDULE, NOW)
+    status = cluster_status(WANTED, seen, SCHEDULES, NOW)
     assert not status.ok
     assert row(seen, "etcd-3")[1] == state.value
     assert "3 members, 2 of them healthy" in as_text(status)
@@ -204,7 +221,7 @@ def test_a_machine_that_does_not_answer_says_why_and_the_rest_is_shown() -> None
     why = "cannot reach 192.0.2.3:22 after 2 attempt(s): ssh: connect to host 192.0.2.3 port 22: No route to host. " * 2
     hosts = {name: host(name, number) for number, name in enumerate(NAMES[:2], 1)}
     seen = replace(observation(), hosts=hosts, silent={"etcd-3": why}, healthy=frozenset("12"))
-    status = cluster_status(WANTED, seen, SCHEDULE, NOW)
+    status = cluster_status(WANTED, seen, SCHEDULES, NOW)
     assert row(seen, "etcd-3") == ["etcd-3", "unreachable", "-", "-", "-", "-", "-", "unknown"]
     assert "unreachable etcd-3: cannot reach 192.0.2.3:22" in as_text(status)
     assert row(seen, "etcd-2")[1] == "leader"
@@ -226,7 +243,7 @@ def test_without_a_majority_nothing_is_claimed_of_the_cluster() -> None:
 def test_an_alarm_is_named_with_its_member_and_is_not_well() -> None:
     seen = observation(alarms=[Alarm("NOSPACE", "3")])
     assert "alarms      NOSPACE on etcd-3" in text(seen)
-    assert not cluster_status(WANTED, seen, SCHEDULE, NOW).ok
+    assert not cluster_status(WANTED, seen, SCHEDULES, NOW).ok
 
 
 def test_a_member_that_lags_says_by_how_many_entries_but_a_moment_is_no_lag() -> None:
@@ -247,20 +264,37 @@ def test_a_member_that_lags_says_by_how_many_entries_but_a_moment_is_no_lag() ->
 def test_certificates_that_are_due_are_what_the_next_up_renews(days: int, left: str, next_up: str) -> None:
     now = NOW + timedelta(days=days)
     assert row(observation(), "etcd-1", now)[6] == left
-    status = cluster_status(WANTED, observation(), SCHEDULE, now)
+    status = cluster_status(WANTED, observation(), SCHEDULES, now)
     assert next_up in as_text(status)
     assert status.ok == (next_up == "nothing to do")
 
 
-def test_a_rotated_authority_says_until_when_the_old_one_is_trusted_and_when_it_is_over() -> None:
-    overlap = AuthoritySchedule("2036-09-01T00:00:00Z", "2030-01-31T00:00:00Z")
-    assert "the one before it is trusted until the first `up` after 2030-01-31T00:00:00Z" in text(
-        observation(), schedule=overlap
-    )
+@pytest.mark.parametrize(("transport", "which"), [(Transport.CLIENT, "authority"), (Transport.PEER, "peer CA")])
+def test_a_rotated_authority_says_until_when_the_old_one_is_trusted_and_when_it_is_over(
+    transport: Transport, which: str
+) -> None:
+    overlap = {**SCHEDULES, transport: AuthoritySchedule("2036-09-01T00:00:00Z", "2030-01-31T00:00:00Z")}
+    (line,) = [each for each in text(observation(), schedules=overlap).splitlines() if each.startswith(which)]
+    assert "the one before it is trusted until the first `up` after 2030-01-31T00:00:00Z" in line
     over = text(observation(), NOW + timedelta(days=31), overlap)
-    assert "next up     etcd-1, etcd-2, etcd-3: dropping the old authority" in over
-    due = text(observation(), NOW + timedelta(days=2500), SCHEDULE)
-    assert "rotating the authority, of whose life a third is left" in due
+    assert f"next up     etcd-1, etcd-2, etcd-3: dropping the old {which}" in over
+    due = text(observation(), NOW + timedelta(days=2500))
+    assert f"rotating the {which}, of whose life a third is left" in due
+
+
+def test_both_authorities_are_told_to_programs() -> None:
+    found = as_json(cluster_status(WANTED, observation(), {}, NOW))
+    assert found["authoritiesUntil"] == ["2039-12-29T23:55:00Z"]
+    assert found["peerAuthoritiesUntil"] == ["2039-12-30T23:55:00Z"]
+    assert found["peerAuthorityRotatesAfter"] is None
+
+
+def test_a_state_of_an_earlier_release_is_read() -> None:
+    """There, what clients are trusted by let members in as well."""
+    old = wanted_inputs()
+    del old["peer_trusted"]
+    status = cluster_status(Wanted.parse(json.dumps(old)), observation(), {}, NOW)
+    assert status.authorities_until[Transport.PEER] == status.authorities_until[Transport.CLIENT]
 
 
 def test_no_line_is_wider_than_a_page_whatever_is_wrong() -> None:
@@ -271,17 +305,17 @@ def test_no_line_is_wider_than_a_page_whatever_is_wrong() -> None:
 
 
 def test_colours_are_for_what_is_wrong_alone() -> None:
-    healthy = cluster_status(WANTED, observation(), SCHEDULE, NOW)
+    healthy = cluster_status(WANTED, observation(), SCHEDULES, NOW)
     assert "\x1b" not in as_text(healthy, colours=True)
     seen = observation({"etcd-3": host("etcd-3", 3, pid="", live=None, lacks=["user etcd"])}, healthy=frozenset("12"))
-    coloured = as_text(cluster_status(WANTED, seen, SCHEDULE, NOW), colours=True)
+    coloured = as_text(cluster_status(WANTED, seen, SCHEDULES, NOW), colours=True)
     assert "\x1b[31mdown" in coloured
     assert "\x1b[33mlacks user etcd\x1b[0m" in coloured
 
 
 def test_no_key_is_shown_in_any_form() -> None:
     seen = observation({"etcd-3": host("etcd-3", 3, pid="", live=None)})
-    status = cluster_status(WANTED, seen, SCHEDULE, NOW)
+    status = cluster_status(WANTED, seen, SCHEDULES, NOW)
     said = as_text(status) + json.dumps(as_json(status)) + repr(status)
     assert "PRIVATE" not in said
     assert "BEGIN" not in said
@@ -307,12 +341,22 @@ def export(resources: Sequence[Mapping[str, Any]]) -> str:
 CONNECTION = {"host": "192.0.2.1", "user": "admin", "privateKey": secret("the key"), "dialErrorLimit": 60}
 RESOURCES = (
     {"type": "pulumi:pulumi:Stack"},
-    {
-        "type": "pulumi-python:dynamic/pki:CertificateAuthority",
-        "inputs": {"rotate_after": "2036-09-01T00:00:00Z", "drop_after": "2030-01-31T00:00:00Z"},
-    },
+    *(
+        {
+            "type": "pulumi-python:dynamic/pki:CertificateAuthority",
+            "urn": f"urn:pulumi:prod::etcd-cluster::a:type::{name}",
+            "inputs": {"rotate_after": "2036-09-01T00:00:00Z", "drop_after": drop_after},
+        }
+        for name, drop_after in (
+            ("other-peer-authority", ""),
+            ("other-authority", ""),
+            ("etcd-peer-authority", "2030-02-28T00:00:00Z"),
+            ("etcd-authority", "2030-01-31T00:00:00Z"),
+        )
+    ),
     {
         "type": "pulumi-python:dynamic/cluster:Rollout",
+        "urn": "urn:pulumi:prod::etcd-cluster::a:type::etcd-rollout",
         "inputs": {"wanted": secret(json.dumps(wanted_inputs())), "connections": secret({"etcd-1": CONNECTION})},
     },
 )
@@ -335,13 +379,14 @@ def test_with_the_pulumi_cli_the_state_is_exported_and_only_read(
     found = recorded("prod", "pulumi", "/config")
     assert calls.read_text() == "stack export --show-secrets --non-interactive --stack prod --cwd /config\n"
     assert list(found.wanted.members) == list(NAMES)
-    assert found.schedule.drop_after == "2030-01-31T00:00:00Z"
+    assert found.schedules[Transport.CLIENT].drop_after == "2030-01-31T00:00:00Z"
+    assert found.schedules[Transport.PEER].drop_after == "2030-02-28T00:00:00Z"
     connection = found.connections["etcd-1"]
     assert connection["privateKey"] == "the key"
     assert connection["dialErrorLimit"] <= 3, "a dead host shows within seconds, also of a machine that may boot"
 
 
-@pytest.mark.parametrize("resources", [(), RESOURCES[:2], ({**RESOURCES[2], "delete": True},)])
+@pytest.mark.parametrize("resources", [(), RESOURCES[:-1], ({**RESOURCES[-1], "delete": True},)])
 def test_a_stack_without_a_cluster_is_not_up(
     resources: Sequence[Mapping[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

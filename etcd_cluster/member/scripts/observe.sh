@@ -66,7 +66,7 @@ observe_disk() {
 # Those that etcd-cluster writes, where they are: mode, owner, content; of a private key, its sum.
 observe_files() {
   local mode user path found=()
-  for path in "$configuration_path"/{etcd,bootstrap}.yaml "$pki_path"/{ca,server,peer}.crt "$pki_path"/{server,peer}.key ${unit_path:+"$unit_path" /etc/profile.d/etcd.sh}; do
+  for path in "$configuration_path"/{etcd,bootstrap}.yaml "$pki_path"/{ca,peer-ca,server,peer}.crt "$pki_path"/{server,peer}.key ${unit_path:+"$unit_path" /etc/profile.d/etcd.sh}; do
     [[ ! -f $path ]] || found+=("$path")
   done
   ((${#found[@]} > 0)) || return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from etcd_cluster.member.render import Security
+from etcd_cluster.member.render import Security, Transport
 from etcd_cluster.rollout.observed import Host, Listed
 from etcd_cluster.rollout.plan import data, starting, trust, turns
 from etcd_cluster.rollout.plan.acts import SYNC_SECONDS, Act, Call, RefusedError, Wait
@@ -89,14 +89,25 @@ def _may_join(now: Situation) -> bool:
     new trust."""
     if not now.wanted.tls:
         return True
-    for name, host in now.seen.hosts.items():
-        is_stranger = name not in now.hosts and host.pid and host.security not in (None, Security.of(False))
-        if is_stranger and not set(now.wanted.issuers) <= set(trust.active_trust(now, name)):
+    leaving = _leaving_with_tls(now)
+    if all(trust.pair_that_all_trust(now, transport, leaving) for transport in Transport):
+        return True
+    for name in leaving:
+        trusts = (set(now.wanted.issuers[each]) <= set(trust.active_trust(now, name, each)) for each in Transport)
+        if not all(trusts):
             raise RefusedError(
                 f"{name} is to leave, but does not trust the certificates of those that are to join; put it back "
                 "into the stack, run `pulumi up`, then take it out"
             )
-    return trust.all_trust_new_leaves(now)
+    return False
+
+
+def _leaving_with_tls(now: Situation) -> list[str]:
+    return [
+        name
+        for name, host in now.seen.hosts.items()
+        if name not in now.hosts and host.pid and host.security not in (None, Security.of(False))
+    ]
 
 
 def _join_security(now: Situation, name: str) -> Security:
@@ -122,10 +133,10 @@ def _join_call(now: Situation, name: str) -> Call:
         "apply",
         {**turns.apply_line(now, name, "start", version, "listening", "joining as a learner"), "aside": "yes"},
         [
-            *wanted.leaf_files(name),
+            *trust.leaves_now(now, name, _leaving_with_tls(now)),
             *wanted.other_files(name, spec),
             wanted.bootstrap_file(name, spec, "existing", {**peer_urls, name: spec.peer_url}),
-            *wanted.start_files(name, spec, trust.joint_trust(now)),
+            *wanted.start_files(name, spec, trust.joint_trusts(now)),
         ],
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from etcd_cluster.member.render import PeerSecurity
+from etcd_cluster.member.render import PeerSecurity, Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.plan import trust, turns
 from etcd_cluster.rollout.plan.acts import Act, Call, Wait
@@ -22,15 +22,13 @@ def change(now: Situation) -> Act | Wait | None:
         name: target
         for name, target in targets.items()
         if now.hosts[name].security != target.security
-        or (trust.speaks_tls(now, name) and trust.active_trust(now, name) != list(target.trusted))
+        or trust.changing_trust(now, name, target.trust)
         or (now.hosts[name].pending and not trust.is_in_use(now))
     }
     if moving:
         moving |= {name: target for name, target in targets.items() if now.hosts[name].pending}
         return turns.one_of(now, moving, "the security of members is not changed while", _why_secured(now, moving))
-    if not trust.all_have_new_leaves(now) and trust.all_trust_new_leaves(now):
-        return _put_leaves(now)
-    return None
+    return _put_leaves(now)
 
 
 def _why_secured(now: Situation, moving: Mapping[str, turns.Target]) -> str:
@@ -45,21 +43,25 @@ def _why_secured(now: Situation, moving: Mapping[str, turns.Target]) -> str:
         }[target.security.peers]
     if speaks.clients_tls != target.security.clients_tls:
         return f"restarting with{'' if target.security.clients_tls else 'out'} TLS for clients"
-    if trust.active_trust(now, name) == list(target.trusted):
+    changing = trust.changing_trust(now, name, target.trust)
+    if not changing:
         return "restarting"
-    trusted = len(target.trusted)
-    return "restarting to trust " + ("the new authority alone" if trusted == 1 else f"{trusted} authorities")
+    most = max(len(target.trust[transport]) for transport in changing)
+    trusted = "the new authority alone" if most == 1 else f"{most} authorities"
+    where = {Transport.CLIENT: " for clients", Transport.PEER: " among members"}[changing[0]]
+    return f"restarting to trust {trusted}{where if len(changing) == 1 else ''}"
 
 
 def _put_leaves(now: Situation) -> Act | None:
     """All at once, without a restart: etcd reads them for every handshake. Not where the address changes as well:
     there, the new one comes with the restart."""
-    why = "renewing certificates, without a restart"
-    calls = [
-        Call(name, "apply", {"action": "files", "why": why}, now.wanted.leaf_files(name))
-        for name in now.hosts
-        if trust.differing_leaves(now, name) and trust.speaks_tls(now, name) and _covers_its_address(now, name)
-    ]
+    why, calls = "renewing certificates, without a restart", list[Call]()
+    trusted = [transport for transport in Transport if trust.all_trust_new_leaves(now, transport)]
+    for name in now.hosts:
+        due = [transport for transport in trusted if trust.differing_leaves(now, name, transport)]
+        if due and trust.speaks_tls(now, name) and _covers_its_address(now, name):
+            files = [file for transport in due for file in now.wanted.pair_files(name, transport)]
+            calls.append(Call(name, "apply", {"action": "files", "why": why}, files))
     return Act(why, calls) if calls else None
 
 

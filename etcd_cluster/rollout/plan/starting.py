@@ -49,7 +49,7 @@ def _form_call(now: Situation, name: str) -> Call:
             *wanted.leaf_files(name),
             *wanted.other_files(name, spec),
             wanted.bootstrap_file(name, spec, "new", urls),
-            *wanted.start_files(name, spec, wanted.trusted),
+            *wanted.start_files(name, spec, wanted.trust),
         ],
         History(series(version), 0, FOUNDING, 0),
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
-from etcd_cluster.member.render import PeerSecurity, Security
+from etcd_cluster.member.render import PeerSecurity, Security, Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.plan.situation import Situation
 from etcd_cluster.rollout.wanted import File
@@ -50,8 +50,8 @@ def next_security(now: Situation, name: str) -> Security:
     return now.wanted.security
 
 
-def active_trust(now: Situation, name: str) -> list[str]:
-    seen = next((file for path, file in now.seen.hosts[name].files.items() if path.endswith("/ca.crt")), None)
+def active_trust(now: Situation, name: str, transport: Transport) -> list[str]:
+    seen = now.seen.hosts[name].trusted_file(transport)
     try:
         return x509.split_bundle(seen.content) if seen else []
     except x509.PkiError:
@@ -64,73 +64,117 @@ def speaks_tls(now: Situation, name: str) -> bool:
     return is_ours and host.security is not None and host.security != Security.of(False)
 
 
-def all_trust_new_leaves(now: Situation) -> bool:
-    """Only then may any member show a certificate by the authority that is wanted. Of a process that may be older
-    than its files, it is not known, unless the certificates of all are by that authority already."""
+def _all_trust(now: Situation, authorities: Sequence[str], transport: Transport) -> bool:
+    """Of a process that may be older than its files, it is not known, unless the certificates of all are by those
+    authorities already."""
     return all(
-        set(now.wanted.issuers) <= set(active_trust(now, name)) and (not now.hosts[name].pending or is_in_use(now))
+        set(authorities) <= set(active_trust(now, name, transport))
+        and (not now.hosts[name].pending or set(_shown_authorities(now, transport)) <= set(authorities))
         for name in now.hosts
         if speaks_tls(now, name)
     )
 
 
+def all_trust_new_leaves(now: Situation, transport: Transport) -> bool:
+    """Only then may any member show a certificate by the authority that is wanted."""
+    return _all_trust(now, now.wanted.issuers[transport], transport)
+
+
 def is_in_use(now: Situation) -> bool:
-    """The authority that is wanted is the one by which members know one another now."""
-    return set(_shown_authorities(now)) <= set(now.wanted.issuers)
+    """The authorities that are wanted are those by which members know one another now."""
+    return all(set(_shown_authorities(now, each)) <= set(now.wanted.issuers[each]) for each in Transport)
 
 
-def may_show_new_leaves(now: Situation, name: str) -> bool:
-    """All trust them; or nobody needs to yet; or they are signed as those are that it shows now."""
-    if all_trust_new_leaves(now) or not speaks_tls(now, name):
-        return True
-    found = [
-        (now.content(now.hosts[name], file) or "", file.content)
-        for file in now.wanted.leaf_files(name)
-        if file.path.endswith(".crt")
-    ]
+def pair_that_all_trust(now: Situation, transport: Transport, others: Sequence[str] = ()) -> Transport | None:
+    """Whose pair a member may show now: that transport's own; or among members, until all trust the CA of that one, the
+    pair that clients see, which has the same names. None where they trust neither. others: members to leave that count.
+    """
+    for pair in (transport, Transport.CLIENT):
+        issuers = now.wanted.issuers[pair]
+        trusted_by_others = (set(issuers) <= set(active_trust(now, other, transport)) for other in others)
+        if _all_trust(now, issuers, transport) and all(trusted_by_others):
+            return pair
+    return None
+
+
+def leaves_now(now: Situation, name: str, others: Sequence[str] = ()) -> list[File]:
+    """Certificates and keys that it may show from now on: such as all trust; or such as it shows already. None of a
+    transport where it has to go on with what it has. others: as of `pair_that_all_trust`."""
+    files: list[File] = []
+    for transport in Transport:
+        pair = pair_that_all_trust(now, transport, others)
+        if pair is None and (not speaks_tls(now, name) or _is_by_the_same(now, name, transport)):
+            pair = transport
+        if pair is not None:
+            files += now.wanted.pair_files(name, transport, pair)
+    return files
+
+
+def _is_by_the_same(now: Situation, name: str, transport: Transport) -> bool:
+    """The wanted certificate is signed as the one is that it shows now."""
+    certificates = [file for file in now.wanted.pair_files(name, transport) if file.path.endswith(".crt")]
+    found = [(now.content(now.hosts[name], file) or "", file.content) for file in certificates]
     return all(
-        any(is_by_one_of(before, [issuer]) and is_by_one_of(after, [issuer]) for issuer in now.wanted.issuers)
+        any(
+            is_by_one_of(before, [issuer]) and is_by_one_of(after, [issuer]) for issuer in now.wanted.issuers[transport]
+        )
         for before, after in found
     )
 
 
-def all_have_new_leaves(now: Situation) -> bool:
-    return all(not differing_leaves(now, name) for name in now.hosts if speaks_tls(now, name))
+def all_have_new_leaves(now: Situation, transport: Transport) -> bool:
+    return all(not differing_leaves(now, name, transport) for name in now.hosts if speaks_tls(now, name))
 
 
-def differing_leaves(now: Situation, name: str) -> list[File]:
+def differing_leaves(now: Situation, name: str, transport: Transport) -> list[File]:
     host = now.hosts[name]
-    return [file for file in now.wanted.leaf_files(name) if now.content(host, file) != as_seen(file)]
+    return [file for file in now.wanted.pair_files(name, transport) if now.content(host, file) != as_seen(file)]
 
 
-def trust_now(now: Situation, name: str) -> Sequence[str]:
+def trust_now(now: Situation, name: str) -> Mapping[Transport, Sequence[str]]:
     """What it is to trust until the next step: the old authority beside the new one while both are in use."""
-    wanted, active = now.wanted.trusted, active_trust(now, name)
+    return {transport: _trust_now(now, name, transport) for transport in Transport}
+
+
+def _trust_now(now: Situation, name: str, transport: Transport) -> Sequence[str]:
+    wanted, active = now.wanted.trust[transport], active_trust(now, name, transport)
     if not wanted:
-        return (active or joint_trust(now)) if speaks_tls(now, name) else ()
-    if all_trust_new_leaves(now) and all_have_new_leaves(now):
+        return (active or joint_trust(now, transport)) if speaks_tls(now, name) else ()
+    if all_trust_new_leaves(now, transport) and all_have_new_leaves(now, transport):
         return wanted
-    is_enough = speaks_tls(now, name) and {*now.wanted.issuers, *_shown_authorities(now)} <= set(active)
-    return active if is_enough else joint_trust(now)
+    in_use = {*now.wanted.issuers[transport], *_shown_authorities(now, transport)}
+    is_enough = speaks_tls(now, name) and in_use <= set(active)
+    return active if is_enough else joint_trust(now, transport)
 
 
-def _shown_authorities(now: Situation) -> list[str]:
+def changing_trust(now: Situation, name: str, trust: Mapping[Transport, Sequence[str]]) -> list[Transport]:
+    """Where a restart into `trust` would change whom a member trusts."""
+    if not speaks_tls(now, name):
+        return []
+    return [each for each in Transport if active_trust(now, name, each) != list(trust[each])]
+
+
+def _shown_authorities(now: Situation, transport: Transport) -> list[str]:
     """Those that signed what members show to one another now."""
     shown = [
         now.content(now.hosts[name], file) or ""
         for name in now.hosts
-        for file in now.wanted.leaf_files(name)
+        for file in now.wanted.pair_files(name, transport)
         if speaks_tls(now, name) and file.path.endswith(".crt")
     ]
-    return [each for each in joint_trust(now) if any(is_by_one_of(leaf, [each]) for leaf in shown)]
+    return [each for each in joint_trust(now, transport) if any(is_by_one_of(leaf, [each]) for leaf in shown)]
 
 
-def joint_trust(now: Situation) -> list[str]:
+def joint_trust(now: Situation, transport: Transport) -> list[str]:
     """All that is wanted, and all that any member trusts now, one that is to leave as well."""
-    joint = list(now.wanted.trusted)
+    joint = list(now.wanted.trust[transport])
     for name in now.seen.hosts:
-        joint += [authority for authority in active_trust(now, name) if authority not in joint]
+        joint += [authority for authority in active_trust(now, name, transport) if authority not in joint]
     return joint
+
+
+def joint_trusts(now: Situation) -> Mapping[Transport, Sequence[str]]:
+    return {transport: joint_trust(now, transport) for transport in Transport}
 
 
 def is_by_one_of(certificate: str, authorities: Iterable[str]) -> bool:

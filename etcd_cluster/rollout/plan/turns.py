@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from etcd_cluster.member.render import Security
+from etcd_cluster.member.render import Security, Transport
 from etcd_cluster.rollout.observed import Listed
 from etcd_cluster.rollout.plan import quorum, trust
 from etcd_cluster.rollout.plan.acts import CHANGE_SECONDS, HEALTH_SECONDS, MEMBER_SECONDS, Act, Call, RefusedError, Wait
@@ -16,12 +16,12 @@ from etcd_cluster.versions import Version
 
 @dataclass(frozen=True)
 class Target:
-    """What a member is to be next. trusted: PEM of authorities."""
+    """What a member is to be next. trust: PEM of authorities. leaves: certificates and keys to put there with it."""
 
     version: str
     security: Security
-    trusted: Sequence[str]
-    leaves: bool
+    trust: Mapping[Transport, Sequence[str]]
+    leaves: Sequence[File]
 
 
 def unhealthy_first(now: Situation) -> Act | Wait | None:
@@ -123,8 +123,7 @@ def apply_line(now: Situation, name: str, action: str, version: str, until: str,
 
 def files_for(now: Situation, name: str, target: Target, **overrides: object) -> list[File]:
     spec = now.spec(name, target.version, target.security, **overrides)
-    leaves = now.wanted.leaf_files(name) if target.leaves else []
-    return [*leaves, *now.wanted.other_files(name, spec), *now.wanted.start_files(name, spec, target.trusted)]
+    return [*target.leaves, *now.wanted.other_files(name, spec), *now.wanted.start_files(name, spec, target.trust)]
 
 
 def tell_peer_url(now: Situation, name: str, version: str, security: Security) -> Act | None:
@@ -164,7 +163,7 @@ def target_now(now: Situation, name: str) -> Target:
         _version_now(now, name),
         host.security or trust.least_security(now),
         trust.trust_now(now, name),
-        leaves=trust.may_show_new_leaves(now, name),
+        trust.leaves_now(now, name),
     )
 
 
@@ -188,7 +187,7 @@ def is_stale(now: Situation, name: str, target: Target) -> bool:
     """Whether what runs is not `target`: by its files, its program, or as its process may be older than they."""
     host = now.hosts[name]
     spec = now.spec(name, target.version, target.security)
-    files = now.wanted.start_files(name, spec, target.trusted)
+    files = now.wanted.start_files(name, spec, target.trust)
     return (
         host.pending
         or host.programs != target.version

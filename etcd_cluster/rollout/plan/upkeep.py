@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from etcd_cluster.member.render import Transport
 from etcd_cluster.rollout.plan import trust
 from etcd_cluster.rollout.plan.acts import Act, Call, RefusedError
 from etcd_cluster.rollout.plan.situation import Situation
@@ -55,16 +56,32 @@ def mend_leaves(now: Situation) -> Act | None:
 
 
 def _broken_leaves(now: Situation, name: str) -> list[File]:
-    host, trusted = now.hosts[name], trust.active_trust(now, name)
-    unsettled, wanted = [file for file, _ in _unsettled(now, name)], now.wanted.leaf_files(name)
+    """What is put there instead is what all trust by now: see `trust.pair_that_all_trust`."""
     broken: list[File] = []
-    for key, certificate in zip(wanted[::2], wanted[1::2], strict=True):
-        seen = now.content(host, certificate) or ""
-        is_half = now.content(host, key) in (None, trust.as_seen(key))  # a kill came between the two
-        is_another = seen != certificate.content and trust.is_by_one_of(seen, trusted) and not is_half
-        if not is_another or _wrong_mode(now, name, key) or _wrong_mode(now, name, certificate):
-            broken += [file for file in (key, certificate) if file in unsettled]
+    for transport in Transport:
+        wanted = now.wanted.pair_files(name, transport)
+        usable = _has_another_pair(now, name, transport) and not any(_wrong_mode(now, name, file) for file in wanted)
+        if not usable:
+            pair = trust.pair_that_all_trust(now, transport) or transport
+            broken += [file for file in now.wanted.pair_files(name, transport, pair) if _differs(now, name, file)]
     return broken
+
+
+def _has_another_pair(now: Situation, name: str, transport: Transport) -> bool:
+    """A whole one, of a trusted authority, that is not the wanted one."""
+    host, trusted = now.hosts[name], trust.active_trust(now, name, transport)
+    pairs = [now.wanted.pair_files(name, transport, pair) for pair in (transport, Transport.CLIENT)]
+    matches = [[now.content(host, file) == trust.as_seen(file) for file in pair] for pair in pairs]
+    is_half = any(any(each) and not all(each) for each in matches)  # a kill came between the two
+    if is_half or all(matches[0]):
+        return False
+    key, certificate = (now.content(host, file) for file in pairs[0])
+    return key is not None and trust.is_by_one_of(certificate or "", trusted)
+
+
+def _differs(now: Situation, name: str, file: File) -> bool:
+    is_there = now.content(now.hosts[name], file) == trust.as_seen(file)
+    return not is_there or bool(_wrong_mode(now, name, file))
 
 
 def settle(now: Situation) -> Act | None:
@@ -89,7 +106,7 @@ def _all_files(now: Situation, name: str) -> list[File]:
     return [
         *now.wanted.leaf_files(name),
         *now.wanted.other_files(name, spec),
-        *now.wanted.start_files(name, spec, now.wanted.trusted),
+        *now.wanted.start_files(name, spec, now.wanted.trust),
     ]
 
 

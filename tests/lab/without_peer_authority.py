@@ -1,0 +1,46 @@
+"""The program as it was before members had an authority of their own, for as long as PEER_AUTHORITY=none is in its
+environment: one authority signs all certificates, and one file, ca.crt, says whom a member trusts."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+from etcd_cluster import certificates, cluster
+from etcd_cluster.member.render import Transport
+
+
+def share_the_authority_of_clients() -> None:
+    made: dict[str, Any] = {}
+
+    def authority(name: str, *arguments: Any, real: Any = certificates.CertificateAuthority) -> Any:
+        cluster_name = name.removesuffix("-peer-authority").removesuffix("-authority")
+        if name.endswith("-peer-authority"):
+            return made[cluster_name]
+        made[cluster_name] = real(name, *arguments)
+        return made[cluster_name]
+
+    def inputs(*arguments: Any, real: Any = cluster.wanted_inputs) -> pulumi.Output[str]:
+        return real(*arguments).apply(without_peer_trusted)
+
+    def rollout(*arguments: Any, real: Any = cluster.Rollout, **options: Any) -> Any:
+        return real(*arguments, **{**options, "peer_authorities": []})
+
+    certificates.CertificateAuthority = authority
+    cluster.wanted_inputs = inputs
+    cluster.Rollout = rollout
+    Transport.trusted_file = property(lambda _: "ca.crt")
+
+
+def without_peer_trusted(wanted: str) -> str:
+    return json.dumps({key: value for key, value in json.loads(wanted).items() if key != "peer_trusted"})
+
+
+if os.environ.get("PEER_AUTHORITY") == "none":
+    share_the_authority_of_clients()
+runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))
