@@ -11,8 +11,9 @@ from pulumi_command.remote import ConnectionArgs
 from etcd_cluster.certificates import issue_certificates
 from etcd_cluster.formation import Formation, machine_identity
 from etcd_cluster.install.provide import provide_binaries
-from etcd_cluster.machines.machine import Machine, Machines, RenewableMachines
+from etcd_cluster.machines.machine import Machine, Machines, RenewableMachines, checked_machines
 from etcd_cluster.member.commands import MemberCommands
+from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout import Renewal, Rollout
 from etcd_cluster.rollout.inputs import authority_fingerprints, describe, places, wanted_inputs
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate
@@ -38,15 +39,15 @@ class EtcdCluster(pulumi.ComponentResource):
     version: pulumi.Output[str]
 
     def __init__(self, name: str, args: EtcdClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        identity = require_cluster_name(name, pulumi.get_project(), pulumi.get_stack())
         settings = validate(args)
         inputs = {"size": settings.size.name, "version": settings.version, "memberNames": list(settings.names)}
         super().__init__("etcd-cluster:index:EtcdCluster", name, inputs, opts)
         for warning in settings.warnings:
             pulumi.log.warn(warning, self)
         child = pulumi.ResourceOptions(parent=self)
-        identity = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}"
 
-        machines = self._machines(name, args.machines, settings)
+        machines = checked_machines(self._machines(name, args.machines, settings), settings.names)
         certificates = (
             issue_certificates(
                 name, machines, args.authority, child, settings.authority_rotation, settings.authority_overlap_hours
@@ -75,7 +76,9 @@ class EtcdCluster(pulumi.ComponentResource):
             version=settings.version,
             tls=settings.tls,
             size=settings.size.name,
-            etcd=settings.user_options,
+            etcd=pulumi.Output.secret(dict(settings.user_options))
+            if settings.has_secret_options
+            else dict(settings.user_options),
             members={machine.name: machine.address for machine in machines},
             places={machine.name: places(machine) for machine in machines},
             authorities=certificates.trusted_pem.apply(authority_fingerprints) if certificates else [],

@@ -3,6 +3,47 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import cast
+
+LONGEST_SHOWN = 200
+PRIVATE_KEY = re.compile(r"PRIVATE KEY|SECRET-KEY-|b3BlbnNzaC1rZXktdjE")
+"""PEM of any kind, and what OpenSSH's begin with in base64."""
+HIDDEN = "(not shown)"
+
+
+class SecretText(str):
+    """Text that came from a secret of the stack's config. No error shows it, and what takes it up keeps it secret."""
+
+    __slots__ = ()
+
+
+def is_private_key(text: str) -> bool:
+    return PRIVATE_KEY.search(text) is not None
+
+
+def holds_secret(value: object) -> bool:
+    """Whether a value is, or a list or mapping holds, a `SecretText`."""
+    if isinstance(value, dict):
+        items = cast("dict[object, object]", value)
+        return any(map(holds_secret, (*items.keys(), *items.values())))
+    if isinstance(value, list | tuple):
+        return any(map(holds_secret, cast("list[object]", value)))
+    return isinstance(value, SecretText)
+
+
+def shown(value: object) -> str:
+    """A value as an error may print it: no secret, nothing that looks like a private key, and one short line."""
+    text = (
+        value if isinstance(value, str) else json.dumps(value, default=_unprintable, ensure_ascii=False, skipkeys=True)
+    )
+    if holds_secret(value) or is_private_key(text) or "-----BEGIN" in text or len(text) > LONGEST_SHOWN:
+        text = HIDDEN
+    return json.dumps(text, ensure_ascii=False) if isinstance(value, str) else text
+
+
+def _unprintable(value: object) -> str:
+    return f"({type(value).__name__})"
 
 
 class EtcdClusterError(Exception):
@@ -14,7 +55,7 @@ class ConfigurationError(EtcdClusterError):
 
     Args:
         key: The setting as the user writes it, such as `etcd.heartbeat-interval`.
-        value: What was given. It is printed, so never pass a secret.
+        value: What was given. It is printed, unless it is a `SecretText` or looks like a private key.
         problem: What is wrong, without a closing period.
         fix: What to do about it, without a closing period. It is printed with a capital.
     """
@@ -27,6 +68,6 @@ class ConfigurationError(EtcdClusterError):
         self.fix = fix
 
     def __str__(self) -> str:
-        value = json.dumps(self.value, default=str, ensure_ascii=False, skipkeys=True)
         end = "" if self.fix.endswith("?") else "."
-        return f"{self.key}: {value}: {self.problem}. {self.fix[:1].upper()}{self.fix[1:]}{end}"
+        key = HIDDEN if is_private_key(self.key) or len(self.key) > LONGEST_SHOWN else self.key
+        return f"{key}: {shown(self.value)}: {self.problem}. {self.fix[:1].upper()}{self.fix[1:]}{end}"

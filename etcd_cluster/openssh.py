@@ -38,6 +38,8 @@ _ALIVE_COUNT = 3
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 _DIRECTORY_PREFIX = "etcd-ssh-"
 _LONGEST_BASE = 60
+# What ssh's configuration can quote: it has no way to write ", $ or the end of a line.
+_AGENT_SOCKET = re.compile(r'[^"$\x00-\x1f\x7f]*')
 # A master whose owner was killed ends by itself this long after its last command.
 _MASTER_IDLE_SECONDS = 120
 _FIRST_PAUSE_SECONDS = 0.25
@@ -523,7 +525,12 @@ class _PrivateDirectory:
 
 def _short_directories() -> Iterator[Path]:
     for base in (os.environ.get("XDG_RUNTIME_DIR", ""), _SHARED_MEMORY, tempfile.gettempdir()):
-        if base and len(base) < _LONGEST_BASE and os.path.isdir(base) and os.access(base, os.W_OK | os.X_OK):
+        if (
+            re.fullmatch(r"[A-Za-z0-9._/+-]+", base)
+            and len(base) < _LONGEST_BASE
+            and os.path.isdir(base)
+            and os.access(base, os.W_OK | os.X_OK)
+        ):
             yield Path(base)
 
 
@@ -582,12 +589,17 @@ def _pinned_key(connection: Connection) -> tuple[str, str]:
 def _host_block(connection: Connection, alias: str, socket: Path, key_file: Path | None, known_hosts: Path) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._:%-]+", connection.host) or connection.host.startswith("-"):
         raise SshConfigurationError(f"{connection.host!r} is not a host name or an address")
+    if not _AGENT_SOCKET.fullmatch(connection.agent_socket or ""):
+        raise SshConfigurationError(
+            f"{connection.agent_socket!r} cannot be the ssh-agent's socket ({connection.host}): give a path without "
+            "quotes, dollar signs and line ends"
+        )
     if not re.fullmatch(r"[A-Za-z0-9._@\\-]+", connection.user) or connection.user.startswith("-"):
         raise SshConfigurationError(f"{connection.user!r} is not a user name ({connection.host})")
     key_type = _pinned_key(connection)[0]
     algorithms = "rsa-sha2-512,rsa-sha2-256" if key_type == "ssh-rsa" else key_type
     settings = {
-        "HostName": connection.host,
+        "HostName": connection.host.replace("%", "%%"),
         "Port": connection.port,
         "User": connection.user,
         "HostKeyAlias": alias,
@@ -608,8 +620,12 @@ def _host_block(connection: Connection, alias: str, socket: Path, key_file: Path
     if key_file is not None:
         settings |= {"IdentityFile": key_file, "IdentitiesOnly": "yes", "IdentityAgent": "none"}
     else:
-        settings |= {"IdentityFile": "none", "IdentityAgent": connection.agent_socket or "SSH_AUTH_SOCK"}
+        settings |= {"IdentityFile": "none", "IdentityAgent": _agent(connection.agent_socket)}
     return "".join([f"Host {alias}\n", *(f"  {name} {value}\n" for name, value in settings.items())])
+
+
+def _agent(socket: str | None) -> str:
+    return f'"{socket.replace("%", "%%")}"' if socket else "SSH_AUTH_SOCK"
 
 
 def _client_environment(connection: Connection) -> dict[str, str]:

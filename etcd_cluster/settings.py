@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+import pulumi
 
 from etcd_cluster import options, versions
-from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.install.sources import DEFAULT_MIRROR
-from etcd_cluster.machines import Machines
+from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
+from etcd_cluster.install.mirror import DEFAULT_MIRROR, require_mirror, require_pins
+from etcd_cluster.machines import AwsMachines, GcpMachines, HostMachines, LocalMachines, Machines
 from etcd_cluster.machines.machine import ProvisionedMachines
+from etcd_cluster.names import is_one_line, require_member_names
 from etcd_cluster.pki import Authority
 from etcd_cluster.pki.x509 import AUTHORITY_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
+from etcd_cluster.secrecy import as_input
 from etcd_cluster.sizes import MIB, Size, SizeName, size_named
+from etcd_cluster.typed import require_types
 
 MEMBER_COUNTS = (1, 3, 5, 7)
 
@@ -27,17 +32,19 @@ class Install:
     source: `release` downloads on every host (default there); `archive` sends a tarball of yours, for hosts without a
         way out; `build` compiles by Go modules where Pulumi runs, and sends that; `auto` (default on this machine, and
         only there) takes the first that works of PATH, release, build, and for a demo a Python package.
-    mirror: base URL of releases, default GitHub; files are at MIRROR/vVERSION/FILE.
-    sha256: pins the tarball's sum; default: the mirror's SHA256SUMS.
+    mirror: base URL of releases, default GitHub; files are at MIRROR/vVERSION/FILE. Over http it needs `sha256`. An
+        Output stays out of previews and state, and may carry a password or a query.
+    sha256: pins the tarball's sum, or the sums of several by their names, for more than one version or architecture;
+        default: the mirror's SHA256SUMS.
     archive: path of the tarball, laid out like an official release.
-    go_proxy: GOPROXY for `build`; default: what `go env` says.
+    go_proxy: GOPROXY for `build`; default: what `go env` says. A secret stays one.
     """
 
     source: InstallSource | None = None
-    mirror: str = DEFAULT_MIRROR
-    sha256: str | None = None
+    mirror: pulumi.Input[str] = DEFAULT_MIRROR
+    sha256: str | Mapping[str, str] | None = None
     archive: str | None = None
-    go_proxy: str | None = None
+    go_proxy: pulumi.Input[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Settings:
     tls: bool
     options: Mapping[str, object]
     user_options: Mapping[str, object]
+    has_secret_options: bool
     install: Install
     install_source: InstallSource
     authority_rotation: int
@@ -99,13 +107,15 @@ class Settings:
 
 def validate(args: EtcdClusterArgs) -> Settings:
     """Checks all that is plain, without touching anything; raises `ConfigurationError` naming key, value and fix."""
+    _require_types(args)
     size = size_named(args.size)
     if args.members is not None:
         _require_odd("members", args.members)
     names = args.machines.member_names(args.members)
+    _require_names(names)
     _require_odd("hosts" if args.machines.platform == "hosts" else "members", len(names))
     version, warnings = versions.require_usable(args.version, allow_unsafe=args.allow_unsafe_version)
-    user_options = options.validate(args.etcd, version)
+    user_options = _validate_options(args.etcd, version)
     server_options = {**options.defaults(version), "quota-backend-bytes": size.quota_bytes, **user_options}
     _require_quota_in_memory(server_options["quota-backend-bytes"], size)
     if isinstance(args.machines, ProvisionedMachines):
@@ -120,7 +130,8 @@ def validate(args: EtcdClusterArgs) -> Settings:
         tls=args.tls,
         options=server_options,
         user_options=user_options,
-        install=_validate_install(args.install),
+        has_secret_options=holds_secret(dict(args.etcd)),
+        install=_validate_install(args.install, version, args.machines.platform),
         install_source=_install_source(args.install, args.machines.platform),
         authority_rotation=args.authority_rotation,
         authority_overlap_hours=args.authority_overlap_hours,
@@ -129,6 +140,40 @@ def validate(args: EtcdClusterArgs) -> Settings:
         delete_data=args.delete_data,
         warnings=warnings,
     )
+
+
+def _require_types(args: EtcdClusterArgs) -> None:
+    """Of all that is declared here. A platform of somebody else's has types of its own."""
+    require_types(args, inside=False)
+    require_types(args.install, "install.", {"source": "install.from"})
+    machines = args.machines
+    if isinstance(machines, HostMachines):
+        require_types(machines)
+    elif isinstance(machines, LocalMachines):
+        require_types(machines, "local.")
+    elif isinstance(machines, AwsMachines | GcpMachines):
+        keys = {"bastion": "ssh.bastion", "private_key": "ssh.privateKey"}
+        require_types(machines, "aws." if isinstance(machines, AwsMachines) else "gcp.", keys)
+
+
+def _require_names(names: object) -> None:
+    """Of a platform of somebody else's, too."""
+    kind = type(names).__name__
+    listed = list(cast("Sequence[object]", names)) if isinstance(names, Sequence) else []
+    if isinstance(names, str) or not listed or not all(isinstance(each, str) for each in listed):
+        raise ConfigurationError("machines", kind, "no list of member names", "answer a list of texts")
+    require_member_names(cast("list[str]", listed))
+
+
+def _validate_options(given: Mapping[str, Any], version: str) -> dict[str, object]:
+    try:
+        return options.validate(given, version)
+    except ConfigurationError as error:
+        if not holds_secret(dict(given)):
+            raise
+        # A reason may repeat a part of the value.
+        key = error.key if error.key.removeprefix("etcd.") in options.KNOWN else "etcd"
+        raise ConfigurationError(key, HIDDEN, f"etcd {version} does not take this", error.fix) from None
 
 
 def _require_odd(key: str, count: int) -> None:
@@ -170,28 +215,27 @@ def _install_source(install: Install, platform: str) -> InstallSource:
     return source
 
 
-def _validate_install(install: Install) -> Install:
+def _validate_install(install: Install, version: str, platform: str) -> Install:
+    """With a mirror and a proxy that are Outputs where they are secret."""
     if install.source == "archive" and not install.archive:
         raise ConfigurationError(
             "install.archive", install.archive, "missing", "give the path of an etcd release tarball"
         )
-    if not install.mirror.startswith(("https://", "http://")):
-        raise ConfigurationError(
-            "install.mirror", install.mirror, "not an http(s) URL", f"the default is {DEFAULT_MIRROR}"
-        )
-    if "@" in install.mirror:
-        raise ConfigurationError(
-            "install.mirror",
-            "(not shown)",
-            "it carries a user or password, which every preview would show",
-            "use a mirror that needs none, or install.from: archive",
-        )
-    if install.sha256 is not None and not _is_sha256(install.sha256):
-        raise ConfigurationError(
-            "install.sha256", install.sha256, "not a SHA-256 sum", "give its 64 hexadecimal digits"
-        )
-    return replace(install, mirror=install.mirror.rstrip("/"))
+    require_pins(install.sha256, version)
+    downloads = _install_source(install, platform) in ("release", "auto")
+    pins = install.sha256 if downloads else ""
+    mirror = install.mirror
+    if isinstance(mirror, SecretText):
+        mirror = pulumi.Output.secret(str(require_mirror(mirror, pins)))
+    elif isinstance(mirror, str):
+        mirror = require_mirror(mirror, pins)
+    else:
+        later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, mirror)))
+        mirror = pulumi.Output.secret(later.apply(lambda known: require_mirror(SecretText(known), pins)))
+    return replace(install, mirror=mirror, go_proxy=as_input(_one_line(install.go_proxy)))
 
 
-def _is_sha256(text: str) -> bool:
-    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)
+def _one_line(go_proxy: pulumi.Input[str] | None) -> pulumi.Input[str] | None:
+    if isinstance(go_proxy, str) and not is_one_line(go_proxy):
+        raise ConfigurationError("install.goProxy", "(not shown)", "it has several lines", "write them with commas")
+    return go_proxy

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pulumi
-from pulumi.runtime.config import CONFIG
+from pulumi.runtime.config import CONFIG, is_config_secret
 
-from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.install.sources import DEFAULT_MIRROR
+from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_private_key, shown
+from etcd_cluster.install.mirror import DEFAULT_MIRROR, Pins
 from etcd_cluster.machines import AwsMachines, Bastion, GcpMachines, Host, HostMachines, LocalMachines, Machines, Ssh
+from etcd_cluster.names import is_one_line
 from etcd_cluster.pki.x509 import AUTHORITY_OVERLAP_HOURS
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.versions import DEFAULT_VERSION
 
 NAMESPACE = "etcd-cluster"
+SHOWN = ("platform", "size", "version")
+"""What every preview shows, and state has in the clear: no secret can be kept in it."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 T = TypeVar("T")
 
@@ -27,7 +32,10 @@ def args_from_stack_config() -> EtcdClusterArgs:
     """The arguments that the current stack's config asks for; raises `ConfigurationError` naming key, value and fix."""
     prefix = f"{NAMESPACE}:"
     values = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
-    keys = Keys("", values)
+    # Pulumi tells of a top-level key that it, or something below it, is a secret.
+    keys = Keys("", values, {key for key in values if is_config_secret(f"{prefix}{key}")})
+    for name in SHOWN:
+        keys.refuse_secret(name)
     overlap_hours = keys.integer("authorityOverlapHours")
     arguments = EtcdClusterArgs(
         machines=_machines(keys),
@@ -38,7 +46,7 @@ def args_from_stack_config() -> EtcdClusterArgs:
         authority_rotation=keys.integer("authorityRotation") or 0,
         authority_overlap_hours=AUTHORITY_OVERLAP_HOURS if overlap_hours is None else overlap_hours,
         install=_install(keys.section("install")),
-        etcd=keys.mapping("etcd"),
+        etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
         allow_undersized=keys.boolean("allowUndersized", False),
         allow_unsafe_version=keys.boolean("allowUnsafeVersion", False),
         allow_plaintext=keys.boolean("allowPlaintext", False),
@@ -52,6 +60,7 @@ def _machines(keys: Keys) -> Machines:
     platform = keys.require("platform", "where members run: local, hosts, aws or gcp")
     ssh, hosts, local, aws, gcp = (keys.section(name) for name in ("ssh", "hosts", "local", "aws", "gcp"))
     if platform == "local":
+        local.refuse_secret("directory")
         machines: Machines = LocalMachines(local.integer("basePort") or 2379, local.text("directory"))
     elif platform == "hosts":
         machines = HostMachines({name: _host(hosts.section(name)) for name in hosts.names()}, _ssh(ssh))
@@ -151,14 +160,21 @@ def _private_key(keys: Keys) -> pulumi.Input[str] | None:
         return pulumi.Output.secret(text)
     if path is None:
         return None
-    file = Path(path).expanduser()
-    if file.is_file():
-        return pulumi.Output.secret(file.read_text())
-    if not pulumi.runtime.is_dry_run():
+    key = keys.full_name("privateKeyFile")
+    if is_private_key(path) or not is_one_line(path):
         raise ConfigurationError(
-            keys.full_name("privateKeyFile"), path, "no such file", "give the path of an SSH private key"
+            key, HIDDEN, "a key, where the path of a key belongs", "give the key itself as privateKey, with --secret"
         )
-    pulumi.log.warn(f"{keys.full_name('privateKeyFile')}: {path}: no such file here; `pulumi up` will need it")
+    try:
+        file = Path(path).expanduser()
+        if file.is_file():
+            return pulumi.Output.secret(file.read_text())
+    except (OSError, RuntimeError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or "cannot be read"
+        raise ConfigurationError(key, path, problem, "give the path of an SSH private key") from None
+    if not pulumi.runtime.is_dry_run():
+        raise ConfigurationError(key, path, "no such file", "give the path of an SSH private key")
+    pulumi.log.warn(f"{key}: {shown(path)}: no such file here; `pulumi up` will need it")
     return pulumi.Output.secret("")
 
 
@@ -166,7 +182,7 @@ def _install(keys: Keys) -> Install:
     install = Install(
         source=cast(Any, keys.text("from")),  # validated with the rest of the arguments
         mirror=keys.text("mirror") or DEFAULT_MIRROR,
-        sha256=keys.text("sha256"),
+        sha256=keys.text_or_texts("sha256"),
         archive=keys.text("archive"),
         go_proxy=keys.text("goProxy"),
     )
@@ -178,13 +194,30 @@ class Keys:
     """One block of config, whose keys are taken one by one; `done` then refuses what nobody asked for.
 
     Values come as `pulumi config set` and YAML give them: text for scalars at the top, JSON for blocks, and native
-    types inside. Error texts show no value that could be a secret.
+    types inside. Error texts show no value that could be a secret, nor names of keys that are no names.
+
+    secrets: the keys that are secret, or hold something that is. Their texts become `SecretText`.
     """
 
-    def __init__(self, path: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, values: Mapping[str, Any], secrets: Collection[str] = ()) -> None:
         self._path = path
         self._values = dict(values)
+        self._secrets = frozenset(secrets)
         self._known: list[str] = []
+
+    def refuse_secret(self, name: str) -> None:
+        """Of a key that cannot be kept secret."""
+        if name in self._secrets and name in self._values:
+            raise ConfigurationError(
+                self.full_name(name),
+                HIDDEN,
+                "a secret, which previews and state would show",
+                "set it without --secret",
+            )
+
+    def kept_secret(self, name: str, value: Any) -> Any:
+        """`value` of a key, with every scalar in it a `SecretText` where the key is secret."""
+        return _secret(value) if name in self._secrets else value
 
     def full_name(self, name: str) -> str:
         return f"{self._path}{name}"
@@ -206,6 +239,10 @@ class Keys:
     def texts(self, name: str) -> list[str]:
         """A list of texts; empty if absent."""
         return self._take(name, _texts, "a list of texts") or []
+
+    def text_or_texts(self, name: str) -> Pins | None:
+        """One text, or a block of them by name."""
+        return self._take(name, _text_or_texts, "text, or a block of texts")
 
     def all_texts(self) -> dict[str, str]:
         """Every key that is left, with its text."""
@@ -235,13 +272,17 @@ class Keys:
         return cast(dict[str, Any], value)
 
     def section(self, name: str) -> Keys:
-        return Keys(f"{self.full_name(name)}.", self.mapping(name))
+        values = self.mapping(name)
+        return Keys(f"{self.full_name(name)}.", values, values if name in self._secrets else ())
 
     def done(self) -> None:
         for name in self._values:
             near = difflib.get_close_matches(name, self._known, n=1)
             fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(self._known))}"
-            raise ConfigurationError(self._path.rstrip(".") or "config", name, "unknown key", fix)
+            readable = NAME.fullmatch(name) and not (self._path and name in self._secrets)
+            raise ConfigurationError(
+                self._path.rstrip(".") or "config", name if readable else HIDDEN, "unknown key", fix
+            )
 
     def _take(self, name: str, convert: Callable[[Any], T | None], kind: str) -> T | None:
         self._known.append(name)
@@ -250,13 +291,25 @@ class Keys:
             return None
         converted = convert(value)
         if converted is None:
-            shown = value if "key" not in name.lower() else "(not shown)"
-            raise ConfigurationError(self.full_name(name), shown, f"not {kind}", f"write {kind}")
-        return converted
+            hidden = name in self._secrets or "key" in name.lower()
+            raise ConfigurationError(self.full_name(name), HIDDEN if hidden else value, f"not {kind}", f"write {kind}")
+        return cast(T, self.kept_secret(name, converted)) if isinstance(converted, str | list | dict) else converted
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _secret(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _secret(item) for name, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_secret(item) for item in cast("list[object]", value)]
+    if isinstance(value, bool):
+        return SecretText(str(value).lower())
+    if isinstance(value, float) and value.is_integer():
+        return SecretText(int(value))
+    return value if value is None else SecretText(value)
 
 
 def _texts(value: Any) -> list[str] | None:
@@ -264,6 +317,13 @@ def _texts(value: Any) -> list[str] | None:
         return None
     items = cast("list[object]", value)
     return [item for item in items if isinstance(item, str)] if all(isinstance(item, str) for item in items) else None
+
+
+def _text_or_texts(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return _text(value)
+    block = cast("dict[str, Any]", value)
+    return block if all(isinstance(each, str) for each in block.values()) else None
 
 
 def _integer(value: Any) -> int | None:

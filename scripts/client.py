@@ -80,7 +80,9 @@ def find_programs(file: StackFile, outputs: Outputs) -> Path | None:
     """The folder of an etcdctl for this cluster: a local member's own, else that of PATH (None) or of the cache."""
     if file.platform == "local":
         members: list[str] = sorted(outputs["members"])
-        return file.local_folder / members[0] / "bin"
+        programs = file.local_folder / members[0] / "bin"
+        if ":" not in str(programs):  # PATH cannot name such a folder
+            return programs
     if shutil.which("etcdctl"):
         return None
     version = outputs["version"]

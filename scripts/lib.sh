@@ -123,7 +123,7 @@ install_packages() {
 # require_stack STACK: it has a file, and a name that is one.
 require_stack() {
   case $1 in
-    '' | *[!A-Za-z0-9._-]*) fail "stack \"$1\": a name has letters, digits, dots, dashes and underscores only" ;;
+    '' | [.-]* | *[!A-Za-z0-9._-]*) fail "stack \"$1\": a name has letters, digits, dots, dashes and underscores only, and begins with a letter, digit or underscore" ;;
   esac
   if [ -f "Pulumi.$1.yaml" ]; then return 0; fi
   known=$(for file in Pulumi.*.yaml; do

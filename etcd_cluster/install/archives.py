@@ -21,7 +21,7 @@ from etcd_cluster.install.programs import run
 
 Architecture = Literal["amd64", "arm64"]
 
-VERSION = re.compile(r"(\d+)\.(\d+)\.\d+(-(alpha|beta|rc)\.\d+)?")
+VERSION = re.compile(r"(\d+)\.(\d+)\.\d+(-(alpha|beta|rc)\.\d+)?", re.ASCII)
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 # Go's build information, which every binary carries as plain text, names etcd's own modules.
 STATED_VERSION = re.compile(rb"\tgo\.etcd\.io/etcd/api/v3\tv([0-9][0-9A-Za-z.-]*)[\t\n]")

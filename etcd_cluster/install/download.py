@@ -10,12 +10,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from etcd_cluster.install.archives import SHA256, Architecture, release_name, require_sha256
 from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
-from etcd_cluster.install.errors import InstallError, without_credentials
+from etcd_cluster.install.errors import InstallError
+from etcd_cluster.install.mirror import DEFAULT_MIRROR, file_url, shown_url
 
-DEFAULT_MIRROR = "https://github.com/etcd-io/etcd/releases/download"
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
 
@@ -33,31 +34,33 @@ def download_release(
     Raises `InstallError` when the mirror cannot be reached or lacks the file, `ChecksumMismatch` for a wrong file.
     """
     name = release_name(version, architecture)
-    folder = f"{mirror.rstrip('/')}/v{version}"
+    sums_shown = shown_url(mirror, version, "SHA256SUMS")
     # A file is known by its pinned sum, else by the mirror that vouches for it.
     key = sha256.lower() if sha256 else hashlib.sha256(mirror.encode()).hexdigest()
 
     def make(partial: Path) -> None:
-        expected = sha256 or _published_sum(f"{folder}/SHA256SUMS", name)
-        say(f"etcd {version}: downloading {without_credentials(folder)}/{name}")
+        expected = sha256 or _published_sum(file_url(mirror, version, "SHA256SUMS"), sums_shown, name)
+        label = shown_url(mirror, version, name)
+        say(f"etcd {version}: downloading {label}")
         with open(partial, "wb") as file:
-            _fetch(f"{folder}/{name}", file.write)
-        require_sha256(partial, expected, "install.sha256" if sha256 else f"{without_credentials(folder)}/SHA256SUMS")
+            _fetch(file_url(mirror, version, name), label, file.write)
+        require_sha256(partial, expected, "install.sha256" if sha256 else sums_shown)
 
     return make_once(cache_directory() / "downloads" / key[:16] / name, make, say)
 
 
-def _published_sum(url: str, name: str) -> str:
+def _published_sum(url: str, label: str, name: str) -> str:
     content = bytearray()
-    _fetch(url, content.extend)
+    _fetch(url, label, content.extend)
     for line in content.decode(errors="replace").splitlines():
         digest, _, file = line.partition(" ")
         if file.lstrip(" *") == name and SHA256.fullmatch(digest):
             return digest
-    raise InstallError(f"{without_credentials(url)} does not list {name}")
+    raise InstallError(f"{label} does not list {name}")
 
 
-def _fetch(url: str, write: Callable[[bytes], object]) -> None:
+def _fetch(url: str, label: str, write: Callable[[bytes], object]) -> None:
+    """label: what errors call it."""
     try:
         with _opener().open(_request(url)) as response:
             left = int(response.headers.get("Content-Length") or 0)
@@ -66,13 +69,13 @@ def _fetch(url: str, write: Callable[[bytes], object]) -> None:
                 write(chunk)
         # A line that broke is no reason to distrust the mirror, as a wrong sum would be.
         if left > 0:
-            raise InstallError(f"{without_credentials(url)}: the connection ended {left} bytes early")
+            raise InstallError(f"{label}: the connection ended {left} bytes early")
     except urllib.error.HTTPError as error:
-        raise InstallError(f"{without_credentials(url)}: HTTP {error.code} {error.reason}") from None
+        raise InstallError(f"{label}: HTTP {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         cause = getattr(error, "reason", error)
         reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        raise InstallError(without_credentials(f"{url}: {reason}")) from None
+        raise InstallError(f"{label}: {reason}") from None
 
 
 def _request(url: str) -> urllib.request.Request:
@@ -89,7 +92,25 @@ def _request(url: str) -> urllib.request.Request:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_HttpHandler, _HttpsHandler)
+    return urllib.request.build_opener(_HttpHandler, _HttpsHandler, _RedirectHandler)
+
+
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """What began over https goes on over https."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme not in ("https", "http") or (req.type == "https" and scheme == "http"):
+            raise urllib.error.URLError(f"it redirects to {scheme or 'something else'}, away from {req.type}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 # A machine without internet must learn so within seconds, and a slow mirror must not be mistaken for it:

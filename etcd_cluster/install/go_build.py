@@ -94,9 +94,10 @@ class _Go:
             "GOAMD64": "v1",
             "GOARM64": "v8.0",
         }
-        if go_proxy:
-            self._environment["GOPROXY"] = go_proxy
+        self._proxies = [each for each in re.split("[,|]", go_proxy or "") if "://" in each]
         self._go = find_go()
+        if go_proxy:
+            self._use_proxy(go_proxy)
         version = re.search(r"go(\d+)\.(\d+)", self.run("version"))
         if version is None or (int(version[1]), int(version[2])) < OLDEST_GO:
             raise InstallError(
@@ -117,7 +118,22 @@ class _Go:
         if wanted:
             fix = _install_go((int(wanted[1]), int(wanted[2])))
             raise InstallError(f"{self._go} is too old; {fix}, or set GOTOOLCHAIN=auto")
-        raise InstallError(f"go {arguments[0]} failed: {excerpt(done.stderr)}")
+        said = done.stderr
+        for proxy in self._proxies:
+            said = said.replace(proxy.rstrip("/"), "install.goProxy")
+        raise InstallError(f"go {arguments[0]} failed: {excerpt(said)}")
+
+    def _use_proxy(self, go_proxy: str) -> None:
+        """By a file that replaces the user's `go env`, with what is in that: it may hold a token, and an environment
+        can be read by others."""
+        theirs = Path(self.run("env", "GOENV").strip())
+        lines = theirs.read_text().splitlines() if theirs.is_file() else []
+        kept = [line for line in lines if not line.startswith("GOPROXY=")]
+        own = self._directory.parent / "go.env"
+        own.touch(mode=0o600)
+        own.write_text("\n".join([*kept, f"GOPROXY={go_proxy}", ""]))
+        self._environment.pop("GOPROXY", None)
+        self._environment["GOENV"] = str(own)
 
 
 def find_go() -> str:

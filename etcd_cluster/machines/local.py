@@ -11,6 +11,7 @@ import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.machine import Machine, Ports
+from etcd_cluster.names import require_directory
 from etcd_cluster.sizes import Size
 
 DEFAULT_MEMBERS = 3
@@ -35,6 +36,8 @@ class LocalMachines:
         return "local"
 
     def member_names(self, members: int | None) -> Sequence[str]:
+        if self.directory:
+            require_directory("local.directory", self.directory)
         last_port = self.base_port + PORTS_A_MEMBER * (members or DEFAULT_MEMBERS)
         if not self.base_port >= 1024 or last_port > 65535:
             raise ConfigurationError(
@@ -45,9 +48,16 @@ class LocalMachines:
     def folder(self, cluster: str, project: str, stack: str) -> Path:
         """What holds all of one cluster: a folder for each member."""
         base = Path(self.directory) if self.directory else _share() / "etcd-cluster" / project / stack
-        return base.expanduser().absolute() / cluster
+        try:
+            return base.expanduser().absolute() / cluster
+        except RuntimeError:
+            raise ConfigurationError(
+                "local.directory", str(base), "there is no such user", "write the folder without ~"
+            ) from None
 
     def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+        if "/" in cluster or cluster in (".", ".."):
+            raise ConfigurationError("name", cluster, "not usable as the name of a folder", "leave out slashes")
         folder = self.folder(cluster, pulumi.get_project(), pulumi.get_stack())
         return [
             Machine(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.names import require_address, require_devices, require_directory
 from etcd_cluster.sizes import Size
+from etcd_cluster.typed import require_types
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Machine:
     depends_on: Sequence[pulumi.Resource] = ()
 
 
+@runtime_checkable
 class Machines(Protocol):
     """A platform: describes machines, and provisions them as children of the component.
 
@@ -107,3 +111,30 @@ class RenewableMachines(Machines, Protocol):
     ) -> Sequence[Machine]:
         """As `Machines.provision`. guard: None replaces a machine without asking."""
         ...
+
+
+def checked_machines(machines: Sequence[Machine], names: Sequence[str]) -> list[Machine]:
+    """The machines that a platform yielded, one a name. What is known only later is checked as soon as it is known."""
+    for machine in machines:
+        require_types(machine, "machine.")
+    found = [machine.name for machine in machines]
+    if found != list(names):
+        raise ConfigurationError(
+            "machines", found, f"not the machines of {', '.join(names)}", "yield one machine a name, in that order"
+        )
+    return [_checked(machine) for machine in machines]
+
+
+def _checked(machine: Machine) -> Machine:
+    address = _when_known(f"{machine.name}.address", machine.address, require_address)
+    device = None if machine.device is None else _when_known(f"{machine.name}.device", machine.device, require_devices)
+    if machine.directory is not None:
+        require_directory(f"{machine.name}.directory", machine.directory)
+    return replace(machine, address=address, device=device)
+
+
+def _when_known(key: str, value: pulumi.Input[str], require: Callable[[str, str], str]) -> pulumi.Input[str]:
+    if isinstance(value, str):
+        return require(key, value)
+    later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, value)))
+    return later.apply(lambda known: require(key, known))

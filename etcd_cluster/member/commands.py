@@ -79,7 +79,7 @@ class MemberCommands:
             **(hardware if machine.connection else {}),
         }
         connection = patient(machine.connection) if machine.connection and machine.first_boot else machine.connection
-        script = render.script("check", layout(machine), {"cluster": self._identity})
+        script = render.script("check", layout(machine), render.check_variables(self._identity))
         return self._run(replace(machine, connection=connection), "check", spec, script)
 
     def prepare(
@@ -87,13 +87,14 @@ class MemberCommands:
     ) -> dict[str, Prepared]:
         """Packages, user, programs beside those that run, disk. No member is started or restarted."""
         prepared: dict[str, Prepared] = {}
+        mirror = self._settings.install.mirror
         for machine in self._machines:
             install = _install_from(machine, self._settings)
             spec: Spec = {
                 "version": self._settings.version,
                 **_device(machine),
                 "install": install,
-                **({"mirror": self._settings.install.mirror} if install == "release" else {}),
+                **({"mirror": mirror} if install == "release" and isinstance(mirror, str) else {}),
             }
             variables = self._prepare_variables(machine, token, binaries[machine.name])
             stdin = variables.apply(partial(render.script, "prepare", layout(machine)))
@@ -104,6 +105,9 @@ class MemberCommands:
     def _prepare_variables(
         self, machine: Machine, token: pulumi.Output[str], binaries: Mapping[str, pulumi.Input[str]]
     ) -> pulumi.Output[dict[str, str]]:
+        mirror = self._settings.install.mirror
+        if not isinstance(mirror, str):  # secret: not on the line, which previews and state show
+            binaries = {**binaries, "mirror": mirror}
         return pulumi.Output.all(token=token, binaries=binaries).apply(
             lambda known: {
                 **render.prepare_variables(self._identity, machine.name, known["token"], layout(machine)),

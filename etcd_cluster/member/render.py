@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import yaml
 
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.names import is_one_line
 
 METADATA_SERVICE = "169.254.169.254"
 """Of AWS and of Google: it knows a machine's user data, with the SSH host key, and its credentials."""
@@ -24,8 +26,13 @@ CLUSTER_LINE = "# etcd-cluster:"
 """Starts the line by which a rendered unit says whose it is."""
 
 
-LATER = "?"
-"""In a preview, in place of a value that only `up` will know."""
+class Later(str):
+    """Stands in a line for a value that only `up` will know. No value that is known is one."""
+
+    __slots__ = ()
+
+
+LATER = Later("?")
 
 
 @dataclass(frozen=True)
@@ -145,9 +152,24 @@ def etcd_configuration(spec: MemberSpec, bootstrap: Mapping[str, str] | None = N
     if security.peers is not PeerSecurity.PLAINTEXT:
         settings["peer-transport-security"] = _transport_security(layout, Transport.PEER)
     settings.update(spec.options)
-    header = f"{CLUSTER_LINE} {spec.cluster}, written by `pulumi up`: change the stack, not this file\n"
+    header = f"{_cluster_line(spec.cluster)}, written by `pulumi up`: change the stack, not this file\n"
     text: str = yaml.safe_dump(settings, sort_keys=False, width=1000)
     return header + text
+
+
+def _cluster_line(cluster: str) -> str:
+    """A comment of one line, whatever is in it."""
+    return f"{CLUSTER_LINE} {''.join(each if is_one_line(each) else ' ' for each in cluster)}"
+
+
+def _unit_text(text: str) -> str:
+    """A text as systemd reads it back from a unit: it expands %."""
+    return text.replace("%", "%%")
+
+
+def _in_double_quotes(text: str) -> str:
+    """As it stands between double quotes in a shell."""
+    return re.sub(r'(["$`\\])', r"\\\1", text)
 
 
 def _listen_urls(address: str, port: int, tls: bool, *, loopback: bool) -> str:
@@ -181,9 +203,9 @@ def systemd_unit(spec: MemberSpec) -> str:
         else ""
     )
     return f"""\
-{CLUSTER_LINE} {spec.cluster}
+{_cluster_line(spec.cluster)}
 [Unit]
-Description=etcd member {spec.member.name}
+Description=etcd member {_unit_text(spec.member.name)}
 Documentation=https://etcd.io/docs/
 Wants=network-online.target
 After=network-online.target time-sync.target
@@ -272,15 +294,15 @@ def administrator_profile(spec: MemberSpec) -> str:
     """/etc/profile.d/etcd.sh: plain `etcdctl` works for root."""
     layout = spec.layout
     lines = [
-        f"{CLUSTER_LINE} {spec.cluster}",
-        f'export PATH="$PATH:{layout.binaries}"',
-        f"export ETCDCTL_ENDPOINTS={spec.client_url}",
+        _cluster_line(spec.cluster),
+        f'export PATH="$PATH:{_in_double_quotes(layout.binaries)}"',
+        f"export ETCDCTL_ENDPOINTS={shlex.quote(spec.client_url)}",
     ]
     if spec.security.clients_tls:
         lines += [
-            f"export ETCDCTL_CACERT={layout.pki}/ca.crt",
-            f"export ETCDCTL_CERT={layout.pki}/server.crt",
-            f"export ETCDCTL_KEY={layout.pki}/server.key",
+            f"export ETCDCTL_CACERT={shlex.quote(f'{layout.pki}/ca.crt')}",
+            f"export ETCDCTL_CERT={shlex.quote(f'{layout.pki}/server.crt')}",
+            f"export ETCDCTL_KEY={shlex.quote(f'{layout.pki}/server.key')}",
         ]
     return "\n".join(lines) + "\n"
 
@@ -288,6 +310,11 @@ def administrator_profile(spec: MemberSpec) -> str:
 def identity(cluster: str, member: str, token: str) -> str:
     """The marker beside the data: whose data this is."""
     return json.dumps({"cluster": cluster, "member": member, "token": token}) + "\n"
+
+
+def check_variables(cluster: str) -> dict[str, str]:
+    """Shell variables for check.sh. cluster_json: the name as the marker beside the data has it."""
+    return {"cluster": cluster, "cluster_json": json.dumps(cluster)[1:-1]}
 
 
 def prepare_variables(cluster: str, member: str, token: str, layout: Layout) -> dict[str, str]:
@@ -337,7 +364,7 @@ STEPS: Mapping[str, Sequence[str]] = {
 
 def command_line(step: str, words: Mapping[str, str]) -> str:
     """`bash -s -- STEP KEY=VALUE...`, quoted where a value needs it: what a reviewer reads of a step."""
-    quoted = (f"{key}={value if value == LATER else shlex.quote(value)}" for key, value in words.items())
+    quoted = (f"{key}={value if isinstance(value, Later) else shlex.quote(value)}" for key, value in words.items())
     return " ".join(["bash -s --", step, *quoted])
 
 

@@ -185,8 +185,8 @@ def _membership(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _addresses(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name} moves from {old[name]} to {new[name] if _known(new[name]) else 'an address that is not known yet'}: "
-        "the cluster is told first, then it is restarted"
+        # Without the addresses, which may be secrets.
+        f"{name} moves to another address: the cluster is told first, then it is restarted"
         for name in sorted(new)
         if name in old and old[name] != new[name]
     ]

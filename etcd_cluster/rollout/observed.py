@@ -250,12 +250,9 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         elif name == "unknown":
             question, _, why = value.partition(" ")
             unknown[Question(question)] = why
-        elif name.startswith("file:"):
-            mode, owner, *content = value.split(" ")
-            files[name.removeprefix("file:")] = SeenFile(mode, owner, _decoded("".join(content)))
-        elif name.startswith("key:"):
-            mode, owner, digest = value.split(" ")
-            files[name.removeprefix("key:")] = SeenFile(mode, owner, digest)
+        elif name.startswith(("file:", "key:")):
+            kind, path, seen = _seen_file(line)
+            files[path] = replace(seen, content=_decoded(seen.content)) if kind == "file" else seen
         else:
             facts[name] = value
     history = History(
@@ -297,6 +294,14 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     if "scheme" in facts:
         told["scheme"] = facts["scheme"]
     return host, told
+
+
+def _seen_file(line: str) -> tuple[str, str, SeenFile]:
+    """A line KIND:PATH=MODE OWNER CONTENT. Anything may be in a path; in content there is no space."""
+    named, owner, content = line.rsplit(" ", 2)
+    name, _, mode = named.rpartition("=")
+    kind, _, path = name.partition(":")
+    return kind, path, SeenFile(mode, owner, content)
 
 
 def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], silent: Mapping[str, str]) -> Observation:

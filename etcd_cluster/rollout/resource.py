@@ -211,7 +211,7 @@ def remove(
     """Stops members and takes programs and keys off their machines, all at once; their data stays, unless that was
     given up by name. A machine that does not answer is reported, and not waited for: it may be gone for good."""
     names = [name for name, member in members.items() if member.stays]
-    run, data = Memory().run, "delete" if delete_data else "keep"
+    run, data = Memory().run, "delete" if delete_data is True else "keep"
     words = {"run": run, "data": data, "members": str(len(cluster.members))}
 
     def do(name: str) -> str:
@@ -307,7 +307,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         version: str,
         tls: bool,
         size: str,
-        etcd: Mapping[str, Any],
+        etcd: pulumi.Input[dict[str, Any]],
         members: Mapping[str, pulumi.Input[str]],
         places: Mapping[str, Mapping[str, pulumi.Input[str]]],
         authorities: pulumi.Input[list[str]],
@@ -325,7 +325,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "version": version,
                 "tls": tls,
                 "size": size,
-                "etcd": dict(etcd),
+                "etcd": etcd,
                 "members": members,
                 "places": places,
                 "authorities": authorities,

@@ -104,7 +104,7 @@ class Wanted:
             trusted=x509.split_bundle(trusted) if trusted else (),
             peer_trusted=x509.split_bundle(peer_trusted) if peer_trusted else (),
             members={name: _member(name, properties["members"][name]) for name in properties["order"]},
-            delete_data=bool(properties["delete_data"]),
+            delete_data=properties.get("delete_data") is True,
             client=_leaf(properties.get("client")),
         )
 

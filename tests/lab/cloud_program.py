@@ -21,7 +21,9 @@ machines = CloudMachines(
 )
 cluster = EtcdCluster(
     "etcd",
-    EtcdClusterArgs(machines=machines, install=Install(mirror=config["mirror"]), allow_undersized=True),
+    EtcdClusterArgs(
+        machines=machines, install=Install(mirror=config["mirror"], sha256=config["sha256"]), allow_undersized=True
+    ),
 )
 
 for name in ("endpoints", "members", "ca_certificate", "client_certificate", "client_key", "version"):

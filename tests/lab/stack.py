@@ -14,11 +14,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from tests.lab import binaries
 from tests.lab.hosts import Host, Lab
 
 PROJECT = Path(__file__).parents[2]
 PROGRAM_FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.README.md", "etcd_cluster")
 STACK = "lab"
+NOT_PACKED = "0" * 64
+"""Pinned before the lab has packed any release."""
 UP_TIMEOUT_SECONDS = 600
 
 
@@ -34,7 +37,7 @@ def host_config(hosts: Sequence[Host], mirror_url: str, *, user: str = "admin", 
     return {
         "platform": "hosts",
         "ssh": {"user": user, "privateKeyFile": str(hosts[0].private_key_file)},
-        "install": {"mirror": mirror_url},
+        "install": {"mirror": mirror_url, "sha256": binaries.release_sums() or NOT_PACKED},
         "hosts": {host.name: _host_block(host) for host in hosts},
         **changes,
     }

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from etcd_cluster.machines.cloud_init import OPERATOR
+from tests.lab import binaries
 from tests.lab.cloud import Cloud
 from tests.lab.clusters import Cluster, changes_nothing, private_keys
 from tests.lab.faults import leader
@@ -56,7 +57,10 @@ def road(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory) ->
         "hostKey": bastion.host_key,
         "privateKeyFile": str(bastion.private_key_file),
     }
-    config = {"platform": "lab", "lab": {"folder": str(folder), "mirror": mirror_url, "bastion": through}}
+    config = {
+        "platform": "lab",
+        "lab": {"folder": str(folder), "mirror": mirror_url, "sha256": binaries.release_sums(), "bastion": through},
+    }
     stack = Stack(lab, tmp_path_factory.mktemp("road"), config, program=PROGRAM)
     with Cloud(lab, folder).open() as cloud:
         cluster = Cluster(lab, [], stack)

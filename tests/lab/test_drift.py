@@ -215,7 +215,7 @@ def test_a_member_moves_to_another_address_of_its_machine(cluster: Cluster) -> N
     staying = Access.of(cluster.outputs)
     host.run(f"ip address add {address}/24 dev host0 && echo Address={address}/24 >> {NETWORK}")
     with_address(cluster, host, address=address, sshAddress=host.address)
-    assert f"{host.name} moves from {host.address} to {address}" in cluster.stack.preview().output
+    assert f"{host.name} moves to another address" in cluster.stack.preview().output
     with changing(cluster, restarts=[host.name], access=staying) as judged:
         run = cluster.up()
         judged.writes.use(Access.of(cluster.outputs))

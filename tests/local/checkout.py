@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -42,6 +43,7 @@ class Checkout:
         (self.project / ".venv").symlink_to(sys.prefix)
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         cache = os.environ.get("ETCD_CLUSTER_CACHE_DIR") or str(Path.home() / ".cache" / "etcd-cluster")
+        self.members = self.home / ".local" / "share" / "etcd-cluster" / "etcd-cluster" / "dev" / "etcd"
         self.environment = {
             **passed_on,
             "PATH": os.environ["PATH"],
@@ -57,16 +59,17 @@ class Checkout:
         return self.home / ".local" / "state" / "etcd-cluster" / "etcd-cluster"
 
     @property
-    def members(self) -> Path:
-        return self.home / ".local" / "share" / "etcd-cluster" / "etcd-cluster" / "dev" / "etcd"
-
-    @property
     def stack_file(self) -> Path:
         return self.project / "Pulumi.dev.yaml"
 
-    def use_free_ports(self) -> None:
+    def use_free_ports(self, directory: Path | None = None) -> None:
+        """directory: of the members; default the project's own."""
+        local: dict[str, object] = {"basePort": _free_ports()}
+        if directory is not None:
+            local["directory"] = str(directory)
+            self.members = directory / "etcd"
         with self.stack_file.open("a") as file:
-            file.write(f"  etcd-cluster:local:\n    basePort: {_free_ports()}\n")
+            file.write(f"  etcd-cluster:local: {json.dumps(local)}\n")  # JSON is YAML too
 
     def script(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs scripts/NAME from another folder; with `check`, fails with all that it said."""

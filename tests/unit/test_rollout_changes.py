@@ -236,7 +236,7 @@ ROLL = "one at a time, followers first, the leader last"
         (
             {},
             {"members": MEMBERS | {"host-2": "10.0.9.2"}},
-            ["host-2 moves from 10.0.0.2 to 10.0.9.2: the cluster is told first, then it is restarted"],
+            ["host-2 moves to another address: the cluster is told first, then it is restarted"],
         ),
         (
             {},
@@ -328,7 +328,7 @@ def test_tls_says_when_clients_have_to_follow(tls: bool) -> None:
 @pytest.mark.parametrize("unknown", [Unknown(), UNKNOWN])
 def test_in_a_preview_of_things_that_are_not_known_yet_their_kind_is_told(unknown: object) -> None:
     steps = changes.plan(BASE, {**BASE, "authorities": unknown, "members": MEMBERS | {"host-2": unknown}})
-    assert steps[0].startswith("host-2 moves from 10.0.0.2 to an address that is not known yet")
+    assert steps[0].startswith("host-2 moves to another address")
     assert steps[1].startswith("where the authority changes, every member comes to trust the new one before the old")
 
 

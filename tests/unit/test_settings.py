@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from etcd_cluster import ConfigurationError, EtcdClusterArgs, Host, HostMachines, Install, LocalMachines
+from etcd_cluster import Authority, ConfigurationError, EtcdClusterArgs, Host, HostMachines, Install, LocalMachines
 from etcd_cluster.machines import Machines
 from etcd_cluster.settings import validate
 from etcd_cluster.sizes import GIB, MIB, SIZES, Size, size_named
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"
-OWN_AUTHORITY: Any = object()
+OWN_AUTHORITY = Authority(cast(Any, "certificate"), cast(Any, "key"))
 
 
 def hosts(**changes: Any) -> HostMachines:

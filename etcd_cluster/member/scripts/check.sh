@@ -142,7 +142,7 @@ look_at_disk() {
 check_data() {
   if holds_data && [[ -z $(data_token) ]]; then
     problem "$place holds etcd data that this cluster did not make; move it away, or use another machine"
-  elif [[ -n $(data_token) && "$(marker_field cluster)/$(marker_field member)" != "$cluster/${spec[member]}" ]]; then
+  elif [[ -n $(data_token) && "$(marker_field cluster)/$(marker_field member)" != "$cluster_json/${spec[member]}" ]]; then
     problem "$place holds the data of member $(marker_field member) of cluster $(marker_field cluster), but this is member ${spec[member]} of $cluster; use another disk or machine, or the names it had"
   fi
 }
@@ -151,5 +151,5 @@ report() {
   local running=false
   [[ -z $(service_pid) ]] || running=true
   printf '{"machine": "%s", "token": "%s", "running": %s, "clock": %s}\n' \
-    "$(machine_identity)" "$(data_token)" "$running" "$(date +%s.%N)"
+    "$(json_text "$(machine_identity)")" "$(data_token)" "$running" "$(date +%s.%N)"
 }

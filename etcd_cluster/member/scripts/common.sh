@@ -77,7 +77,7 @@ put_file() {
 require_space() {
   local folder free
   for folder in "${@:2}"; do
-    free=$(df -Pk "$folder" | awk 'END { print int($4 / 1024) }')
+    free=$(($(df --output=avail -k "$folder" | tail -n 1) / 1024))
     ((free >= $1)) || fail "$folder: $free MiB free, but $1 MiB are needed there; free some space, then run again"
   done
 }
@@ -197,10 +197,17 @@ metrics() {
 
 # marker_field NAME: from the marker beside the data; nothing where there is no marker.
 data_token() { marker_field token; }
+# It is JSON: what json_text makes of a text.
 marker_field() {
-  local marker=''
+  local marker='' pattern="\"$1\": \"(([^\"\\\\]|\\\\.)*)\""
   [[ ! -f $volume_path/etcd-cluster.json ]] || marker=$(<"$volume_path/etcd-cluster.json")
-  [[ ! $marker =~ \"$1\":\ \"([^\"]*)\" ]] || printf '%s' "${BASH_REMATCH[1]}"
+  [[ ! $marker =~ $pattern ]] || printf '%s' "${BASH_REMATCH[1]}"
+}
+
+# json_text TEXT: as it stands between the quotes of JSON. Nothing here holds control characters.
+json_text() {
+  local text=${1//\\/\\\\}
+  printf '%s' "${text//\"/\\\"}"
 }
 
 make_data_folder() {

@@ -7,8 +7,9 @@ MOVE="docs/move-data-to-a-device.md"
 
 # The block device for the data: of the names that it may have here, the first that exists. Nothing if none does.
 data_device() {
-  local candidate
-  for candidate in ${spec[device]//,/ }; do
+  local candidate candidates
+  IFS=, read -ra candidates < <(printf '%s\n' "${spec[device]}")
+  for candidate in "${candidates[@]}"; do
     if [[ -b $candidate ]]; then
       readlink -f "$candidate"
       return

@@ -33,13 +33,21 @@ is_done() {
   local members
   members=$(etcdctl_at "$1" member list 2>/dev/null) || return 1
   case ${spec[do]} in
-    add) grep -qF ", ${spec[url]}, " <<<"$members" ;;
-    promote) grep -q "^${spec[id]}, .*, false\$" <<<"$members" ;;
-    remove) ! grep -q "^${spec[id]}, " <<<"$members" ;;
-    update) grep -q "^${spec[id]}, .*, ${spec[url]}, " <<<"$members" ;;
+    add) listed "" "${spec[url]}" "" <<<"$members" ;;
+    promote) listed "${spec[id]}" "" false <<<"$members" ;;
+    remove) ! listed "${spec[id]}" "" "" <<<"$members" ;;
+    update) listed "${spec[id]}" "${spec[url]}" "" <<<"$members" ;;
     lead)
       # shellcheck disable=SC2046  # a list of ports
       metrics $(loopback_ports "$metrics_port") && [[ ${measured[server_is_leader]} == 0 ]]
       ;;
   esac
+}
+
+# listed ID PEER_URLS LEARNER: whether such a row is in `member list`; an empty one stands for any.
+listed() {
+  id=$1 peers=$2 learner=$3 awk -F ', ' '
+    function is(name, value) { return ENVIRON[name] == "" || ENVIRON[name] == value "" }
+    is("id", $1) && is("peers", $4) && is("learner", $6) { found = 1 }
+    END { exit !found }'
 }

@@ -60,7 +60,7 @@ observe_file_system() {
 
 # Where the data are, or will be.
 observe_disk() {
-  [[ ! -d $volume_path ]] || df -Pk "$volume_path" | awk 'END { printf "disk_bytes=%.0f\ndisk_free_bytes=%.0f\n", $2 * 1024, $4 * 1024 }'
+  [[ ! -d $volume_path ]] || df --output=size,avail -k "$volume_path" | awk 'END { printf "disk_bytes=%.0f\ndisk_free_bytes=%.0f\n", $1 * 1024, $2 * 1024 }'
 }
 
 # Those that etcd-cluster writes, where they are: mode, owner, content; of a private key, its sum.
@@ -72,7 +72,7 @@ observe_files() {
   ((${#found[@]} > 0)) || return 0
   while read -r mode user path; do
     case $path in
-      *.key) printf 'key:%s=%s %s %s\n' "$path" "$mode" "$user" "$(sha256sum "$path" | cut -d ' ' -f 1)" ;;
+      *.key) printf 'key:%s=%s %s %s\n' "$path" "$mode" "$user" "$(sha256sum <"$path" | cut -d ' ' -f 1)" ;;
       *) printf 'file:%s=%s %s %s\n' "$path" "$mode" "$user" "$(base64 -w 0 "$path")" ;;
     esac
   done < <(stat -c '%a %U %n' "${found[@]}")

@@ -68,16 +68,16 @@ install_version() {
   if [[ -x $target/etcdctl ]] && version_is "$target/etcd" "$version"; then return 0; fi
   require_space 200 "$versions_path"
   new=$(mktemp -d "$versions_path/.new-XXXXXX")
-  # shellcheck disable=SC2064  # expanded now: the folder of this run
-  trap "rm -rf '$new'" EXIT
+  unfinished_path=$new
+  trap 'rm -rf "$unfinished_path"' EXIT
   case ${spec[install]} in
     release) download_release "$new" ;;
     local) cp "$local_binaries"/etcd* "$new/" ;;
     *) unpack "$delivered_archive" "$delivered_sha256" "$new" ;;
   esac
-  version_is "$new/etcd" "$version" ||
-    fail "what was installed is $("$new/etcd" --version 2>&1 | head -n 1 | cut -c1-200), not etcd $version; correct \`version\` or \`install\`"
   chmod 755 "$new" "$new"/etcd*
+  version_is "$new/etcd" "$version" ||
+    fail "what was installed is $(first_line "$new/etcd"), not etcd $version; correct \`version\` or \`install\`"
   rm -rf "$target"
   mv "$new" "$target"
   sync "$versions_path"
@@ -92,40 +92,85 @@ remove_old_versions() {
   done
 }
 
-version_is() { [[ $("$1" --version 2>/dev/null | head -n 1) == "etcd Version: $2" ]]; }
+version_is() { [[ $(first_line "$1") == "etcd Version: $2" ]]; }
+
+# What a program says of its version, asked without root's rights: as whoever etcd runs as, with nothing to gain any back.
+first_line() {
+  local as=()
+  [[ $supervisor != systemd ]] || as=(setpriv --reuid "$(id -u etcd)" --regid "$(id -g etcd)" --clear-groups --no-new-privs)
+  (cd / && timeout 30 "${as[@]}" env -i "$1" --version </dev/null 2>&1 | head -n 1 | cut -c1-200) || true
+}
 
 download_release() {
-  local name sums expected
+  local name sums expected pinned
   name=etcd-v$version-linux-$(architecture).tar.gz
   say "downloading $name"
-  fetch "${spec[mirror]}/v$version/$name" "$1/$name"
-  expected=$pinned_sha256
+  fetch "$name" "$1/$name"
+  pinned=pinned_$(architecture)
+  expected=${!pinned:-}
   if [[ -z $expected ]]; then
+    [[ -z ${pinned_amd64:-}${pinned_arm64:-} ]] || fail "install.sha256 has no sum for $name; add it"
+    # Whoever can change the one on its way can change the other as well.
+    [[ $(mirror_url) == https://* ]] || fail "install.mirror is over http, so $name needs a pinned sum; set install.sha256, or use https"
     sums=$1/SHA256SUMS
-    fetch "${spec[mirror]}/v$version/SHA256SUMS" "$sums"
+    fetch SHA256SUMS "$sums"
     expected=$(awk -v name="$name" '$2 == name || $2 == "*" name { print $1; exit }' "$sums")
-    [[ -n $expected ]] || fail "${spec[mirror]}/v$version/SHA256SUMS does not list $name; set install.sha256, or use another install.mirror"
+    [[ -n $expected ]] || fail "$(shown_mirror)/v$version/SHA256SUMS does not list $name; set install.sha256, or use another install.mirror"
     rm -f "$sums"
   fi
   unpack "$1/$name" "$expected" "$1"
   rm -f "$1/$name"
 }
 
+# On the line that ran this, or, where it is a secret, in a variable.
+mirror_url() { printf '%s' "${spec[mirror]:-${mirror:-}}"; }
+shown_mirror() { printf '%s' "${spec[mirror]:-install.mirror}"; }
+
+# fetch NAME FILE: from the mirror. The URL is no argument, for all to see. What begins over https goes on over https.
 fetch() {
-  curl --fail --silent --show-error --location --connect-timeout 10 --max-time 300 --retry 3 --output "$2" "$1" ||
-    fail "cannot download $1; check install.mirror and this machine's way out, or use install.from: archive"
+  local base query url protocols=https said
+  base=$(mirror_url)
+  query=${base#"${base%%\?*}"}
+  base=${base%%\?*}
+  url=$base/v$version/$1$query
+  [[ $url == https://* ]] || protocols=http,https
+  if ! said=$(printf 'url = "%s"\n' "$url" | curl --config - --proto "=$protocols" --proto-redir "=$protocols" --globoff \
+    --fail --silent --show-error --location --connect-timeout 10 --max-time 300 --retry 3 --output "$2" 2>&1); then
+    [[ -n ${spec[mirror]:-} ]] || said=''
+    fail "cannot download $(shown_mirror)/v$version/$1${said:+ ($(tail -n 1 <<<"$said" | cut -c1-300))}; check install.mirror and this machine's way out, or use install.from: archive"
+  fi
 }
 
 architecture() { case $(uname -m) in x86_64) echo amd64 ;; aarch64) echo arm64 ;; esac; }
 
-# unpack ARCHIVE SHA256 FOLDER: etcd's programs, and nothing else of it, once its sum is right.
+# unpack ARCHIVE SHA256 FOLDER: etcd's programs, and nothing else of it, once its sum is right. Into files of our own: no
+# link, owner or mode of the archive's comes to be.
 unpack() {
-  local actual
+  local actual listed top program entry
   [[ -f $1 ]] || fail "$1 is missing on this machine; run \`pulumi up\` again, which sends it"
-  actual=$(sha256sum "$1" | cut -d ' ' -f 1)
+  actual=$(sha256sum <"$1" | cut -d ' ' -f 1)
   [[ $actual == "$2" ]] || fail "$(basename "$1") has SHA-256 $actual, expected $2; it was not installed: check install.mirror and install.sha256"
-  tar -xzf "$1" -C "$3" --strip-components 1 --no-same-owner --wildcards '*/etcd' '*/etcdctl' '*/etcdutl' 2>/dev/null ||
-    tar -xzf "$1" -C "$3" --strip-components 1 --no-same-owner --wildcards '*/etcd' '*/etcdctl' # 3.4 has no etcdutl
+  listed=$(tar --list --verbose --numeric-owner --quoting-style=escape --gzip --file "$1" 2>/dev/null) || fail "$(basename "$1") is not a whole .tar.gz file"
+  top=etcd-v$version-linux-$(architecture)
+  for program in etcd etcdctl etcdutl; do
+    entry=$(regular_entry "$top/$program") || fail "$(basename "$1") has no file $top/$program, or one that is a link, or two; give a tarball packed like an official release"
+    [[ -n $entry ]] || continue
+    tar --extract --to-stdout --gzip --file "$1" -- "$entry" >"$3/$program" 2>/dev/null || fail "$(basename "$1"): $entry cannot be unpacked"
+  done
+}
+
+# regular_entry PATH: its name in `listed`, with or without "./", if it is there once and is a file. Before 3.5 there is no etcdutl.
+regular_entry() {
+  local found
+  found=$(printf '%s\n' "$listed" | path=$1 awk '
+    { name = $6; sub(/^\.\//, "", name) }
+    name == ENVIRON["path"] { count++; if ($0 !~ /^-/ || NF != 6) count = 9; entry = $6 }
+    END { if (count == 1) print entry; else if (count > 1) print "?" }')
+  case $found in
+    '?') return 1 ;;
+    '') [[ ${1##*/} == etcdutl && $version == 3.4.* ]] ;;
+    *) echo "$found" ;;
+  esac
 }
 
 # A file system is made once, and on a blank device only. One that is mounted already stays, whatever its device is called

@@ -13,7 +13,7 @@ service_pid() {
   local pid
   pid=$(cat "$pid_path" 2>/dev/null) || return 0
   # The process of that id may be another one by now.
-  if tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "--config-file $configuration_path/"; then printf '%s' "$pid"; fi
+  if tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -e "$configuration_path/etcd.yaml" -e "$configuration_path/bootstrap.yaml"; then printf '%s' "$pid"; fi
 }
 
 service_start() {

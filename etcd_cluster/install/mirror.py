@@ -1,0 +1,88 @@
+"""A mirror of etcd's releases: what its URL may be, where a file is on it, which sums are pinned. Reaches nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
+from etcd_cluster.install.archives import Architecture, release_name
+
+DEFAULT_MIRROR = "https://github.com/etcd-io/etcd/releases/download"
+
+Pins = str | Mapping[str, str]
+"""SHA-256 sums: of the one tarball, or by the tarballs' names, as in a mirror's SHA256SUMS."""
+
+ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
+
+_URL = re.compile(r"https?://[^/?#\s]+[^?#\s]*(\?[^#\s]*)?")
+_PLAIN = re.compile(r"[!-~]+")
+_QUOTES = re.compile(r"[\"'<>\\^`{|}]")
+_SUM = re.compile(r"[0-9a-f]{64}")
+
+
+def require_mirror(mirror: str, pins: Pins | None) -> str:
+    """The mirror without a slash at its end. Raises `ConfigurationError`, never with the value of a secret.
+
+    http needs a pinned sum: whoever is between could change the file and its SHA256SUMS together.
+    """
+    if not _URL.fullmatch(mirror) or not _PLAIN.fullmatch(mirror) or _QUOTES.search(mirror):
+        raise ConfigurationError(
+            "install.mirror",
+            "(not shown)" if re.search("[@?]", mirror) else mirror,
+            "not an http(s) URL",
+            f"write it in ASCII, with anything else percent-encoded; the default is {DEFAULT_MIRROR}",
+        )
+    if not isinstance(mirror, SecretText) and ("@" in mirror or "?" in mirror):
+        raise ConfigurationError(
+            "install.mirror",
+            "(not shown)",
+            "it carries a user, a password or a query, which every preview would show",
+            "make it a secret (`pulumi config set --secret --path etcd-cluster:install.mirror`), or use a mirror that "
+            "needs none",
+        )
+    if mirror.startswith("http://") and pins is None:
+        raise ConfigurationError(
+            "install.mirror",
+            mirror,
+            "over http anyone on the way can change what hosts would run as etcd",
+            "pin the tarball with install.sha256, or use https",
+        )
+    base, mark, query = mirror.partition("?")
+    return f"{base.rstrip('/')}{mark}{query}"
+
+
+def file_url(mirror: str, version: str, file: str) -> str:
+    """MIRROR/vVERSION/FILE; a query of the mirror's stays at the end."""
+    base, mark, query = mirror.partition("?")
+    return f"{base.rstrip('/')}/v{version}/{file}{mark}{query}"
+
+
+def shown_url(mirror: str, version: str, file: str) -> str:
+    """As errors name a file: a mirror of the user's may be a secret."""
+    base = DEFAULT_MIRROR if mirror.rstrip("/") == DEFAULT_MIRROR else "install.mirror"
+    return f"{base}/v{version}/{file}"
+
+
+def require_pins(pins: Pins | None, version: str) -> None:
+    """Raises `ConfigurationError` for what is no sum, and for a list of sums without this version's."""
+    sums = {"": pins} if isinstance(pins, str) else pins or {}
+    for name, digest in sums.items():
+        if not _SUM.fullmatch(digest.lower()):
+            key = f"install.sha256.{name}" if name else "install.sha256"
+            raise ConfigurationError(key, digest, "not a SHA-256 sum", "give its 64 hexadecimal digits")
+    if pins is not None and not any(pinned_sum(pins, version, each) for each in ARCHITECTURES):
+        raise ConfigurationError(
+            "install.sha256",
+            HIDDEN if holds_secret(dict(sums)) else sorted(sums),
+            f"none of these is a tarball of etcd {version}",
+            f"add the sum of {release_name(version, 'amd64')}",
+        )
+
+
+def pinned_sum(pins: Pins | None, version: str, architecture: Architecture) -> str | None:
+    """The sum that is pinned for one tarball."""
+    if pins is None or isinstance(pins, str):
+        return pins.lower() if pins else None
+    digest = pins.get(release_name(version, architecture))
+    return digest.lower() if digest else None

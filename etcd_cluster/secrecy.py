@@ -1,0 +1,31 @@
+"""Keeps secret in Pulumi's state and previews what was a secret in the stack's config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+import pulumi
+
+from etcd_cluster.errors import SecretText
+
+T = TypeVar("T")
+
+
+def as_input(value: T) -> T:
+    """`value` as a resource takes it: every `SecretText` in it is a secret Output. Anything else is left as it is.
+
+    Its type is said to be the same, because every place that takes this takes an Output as well.
+    """
+    return cast(T, _as_input(value))
+
+
+def _as_input(value: object) -> Any:
+    if isinstance(value, SecretText):
+        return pulumi.Output.secret(str(value))
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value)
+        return {key: _as_input(item) for key, item in items.items()}
+    if isinstance(value, list | tuple):
+        return [_as_input(item) for item in cast("list[object]", value)]
+    return value
