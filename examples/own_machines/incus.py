@@ -7,6 +7,7 @@ etcd and every later change are the component's own business.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,18 +56,23 @@ class IncusMachines:
         volume = local.Command(
             f"{instance}-volume",
             local.CommandArgs(
-                create=f"bash -s -- volume {instance} pool={self.pool} gib={size.minimum_disk_gib}", stdin=SCRIPT
+                create=_line("volume", instance, f"pool={self.pool}", f"gib={size.minimum_disk_gib}"), stdin=SCRIPT
             ),
             pulumi.ResourceOptions(parent=parent, hide_diffs=["stdin"]),
         )
         machine = local.Command(
             f"{instance}-machine",
             local.CommandArgs(
-                create=(
-                    f"bash -s -- machine {instance} image={self.image} address={self.addresses[name]} pool={self.pool} "
-                    f"vcpus={size.minimum_vcpus} mib={size.aws.memory_gb * 1024:.0f}"
+                create=_line(
+                    "machine",
+                    instance,
+                    f"image={self.image}",
+                    f"address={self.addresses[name]}",
+                    f"pool={self.pool}",
+                    f"vcpus={size.minimum_vcpus}",
+                    f"mib={size.aws.memory_gb * 1024:.0f}",
                 ),
-                delete=f"bash -s -- remove {instance}",
+                delete=_line("remove", instance),
                 environment={"OPERATOR": OPERATOR, "PUBLIC_KEY": self.public_key},
                 stdin=SCRIPT,
             ),
@@ -75,7 +81,7 @@ class IncusMachines:
         # Asked of Incus, not of the network: so that nobody can answer in the machine's place, and it can be pinned.
         host_key = local.Command(
             f"{instance}-host-key",
-            local.CommandArgs(create=f"bash -s -- host-key {instance}", stdin=SCRIPT),
+            local.CommandArgs(create=_line("host-key", instance), stdin=SCRIPT),
             pulumi.ResourceOptions(parent=parent, hide_diffs=["stdin"], depends_on=[machine], deleted_with=machine),
         ).stdout
         ssh = Ssh(user=OPERATOR, private_key=self.private_key, dial_attempts=100, dial_timeout_seconds=10)
@@ -88,3 +94,8 @@ class IncusMachines:
             deleted_with=machine,
             depends_on=[machine],
         )
+
+
+def _line(*words: str) -> str:
+    """What a shell runs: every word quoted where it needs it."""
+    return f"bash -s -- {shlex.join(words)}"

@@ -5,10 +5,13 @@ LABEL=etcd-data
 MOUNT_UNIT=/etc/systemd/system/data-etcd.mount
 MOVE="docs/move-data-to-a-device.md"
 
+# The names that the data's device may have here, into `candidates`.
+read_candidates() { IFS=, read -ra candidates < <(printf '%s\n' "${spec[device]:-}"); }
+
 # The block device for the data: of the names that it may have here, the first that exists. Nothing if none does.
 data_device() {
   local candidate candidates
-  IFS=, read -ra candidates < <(printf '%s\n' "${spec[device]}")
+  read_candidates
   for candidate in "${candidates[@]}"; do
     if [[ -b $candidate ]]; then
       readlink -f "$candidate"
@@ -40,8 +43,9 @@ is_data_disk() {
 
 # is_listed SOURCE: it is one of the devices that the stack gives for the data.
 is_listed() {
-  local candidate
-  for candidate in ${spec[device]//,/ }; do
+  local candidate candidates
+  read_candidates
+  for candidate in "${candidates[@]}"; do
     [[ ! $candidate -ef $1 ]] || return 0
   done
   return 1
