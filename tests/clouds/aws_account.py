@@ -38,7 +38,7 @@ ROOT_DEVICE = "/dev/sda1"
 IMAGE_GIB = 8
 """AWS takes the size from the image; moto wants to be told."""
 
-START_SECONDS = 60
+START_SECONDS = 600
 
 
 def _image(id_: str, name: str, architecture: str, created: str, owner: str = DEBIAN) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Project:
 
     def command(self, *arguments: str) -> tuple[int, str]:
         process = self.start(*arguments)
-        text, _ = process.communicate(timeout=60)
+        text, _ = process.communicate(timeout=600)
         return process.returncode, text
 
 

@@ -72,7 +72,7 @@ LogLevel VERBOSE
         yield Server(port, public, process.pid, log)
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=100)
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

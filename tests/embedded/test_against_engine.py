@@ -222,7 +222,7 @@ class Engine:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=1200,
         )
 
     def preview(self) -> tuple[bool, list[str]]:

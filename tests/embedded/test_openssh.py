@@ -358,7 +358,7 @@ def test_after_a_stop_what_runs_ends_and_nothing_starts(node: Connection) -> Non
         while not processes._running:
             time.sleep(0.01)
         processes.stop()
-        thread.join(timeout=5)
+        thread.join(timeout=50)
         assert codes != [0]
         assert len(codes) == 1
         with pytest.raises(InterruptedRunError):

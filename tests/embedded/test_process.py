@@ -62,7 +62,7 @@ def test_up_outputs_and_destroy_on_the_command_line(project: Project) -> None:
 def test_the_result_as_json(project: Project) -> None:
     project.write(LOCAL, 'print("by the program"); pulumi.export("out", command("a").stdout)')
     process = project.start("up", "--json", stderr=subprocess.PIPE)
-    text, progress = process.communicate(timeout=60)
+    text, progress = process.communicate(timeout=600)
     document = json.loads(text)
     assert "by the program" in progress
     assert document["ok"] is True
@@ -125,7 +125,7 @@ def test_an_interrupted_run_ends_its_commands_and_keeps_what_was_done(slow: Proj
     process = slow.start("up")
     wait_until(lambda: begun(slow))
     process.send_signal(number)
-    text, _ = process.communicate(timeout=20)
+    text, _ = process.communicate(timeout=200)
     assert process.returncode == 130
     assert "interrupted; what was done is remembered" in text
     assert "Traceback" not in text
@@ -143,7 +143,7 @@ def test_a_second_interrupt_kills(project: Project) -> None:
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=100)
     assert process.returncode == 130
 
 

@@ -155,7 +155,7 @@ def _go(folder: Path, *arguments: str) -> None:
 
 
 def _check_version(etcd: Path, version: str) -> None:
-    said = subprocess.run([etcd, "--version"], check=True, capture_output=True, text=True, timeout=30).stdout
+    said = subprocess.run([etcd, "--version"], check=True, capture_output=True, text=True, timeout=300).stdout
     if f"etcd Version: {version}\n" not in said:
         raise BuildError(f"built etcd {version}, but it says {said.splitlines()[:1]}")
 

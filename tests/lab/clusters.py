@@ -21,7 +21,7 @@ from tests.lab.hosts import Host, Lab, LabError
 from tests.lab.stack import STACK, Engine, Run, Stack
 
 CLIENT_VERSION = "3.6.16"
-HEALTHY_SECONDS = 60.0
+HEALTHY_SECONDS = 600.0
 PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----[^-]+-----END (?:[A-Z]+ )?PRIVATE KEY-----")
 CHANGES = re.compile(r"\b(created?|updated?|replaced?|deleted?)\b")
 

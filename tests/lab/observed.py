@@ -77,7 +77,7 @@ def file_systems(hosts: Sequence[Host]) -> dict[str, str]:
 
 
 def write_key(host: Host) -> None:
-    host.run(f"{LOOK} until etcd put {KEY} {VALUE} > /dev/null; do sleep 0.1; done", timeout=30)
+    host.run(f"{LOOK} until etcd put {KEY} {VALUE} > /dev/null; do sleep 0.1; done", timeout=300)
 
 
 def assert_one_cluster(stack: Stack, hosts: Sequence[Host]) -> list[Member]:

@@ -25,7 +25,7 @@ from tests.lab.writes import continuous_writes
 
 PROGRAM = Path(__file__).with_name("cloud_program.py")
 OTHER_HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDuzmC2YbFYbJYr4QEBIQzmDQVwTjH8EGYUpDGmNFqTS"
-DEAD_MACHINE_SECONDS = 60
+DEAD_MACHINE_SECONDS = 300
 GIB = 1024**3
 
 

@@ -71,7 +71,7 @@ class Machine:
         """
         script = "\n".join([assignments, sources, STUBS, own, before, commands])
         command = ["unshare", "--mount", "--propagation", "private", "bash", "-s"]
-        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=600)
         return (done.stdout + done.stderr).strip()
 
     def content(self, disk: str = "") -> str:

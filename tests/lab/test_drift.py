@@ -21,7 +21,7 @@ from tests.lab.stack import Run, Stack, host_config
 from tests.lab.writes import Access
 
 GIB = 1024**3
-DEAD_MACHINE_SECONDS = 60
+DEAD_MACHINE_SECONDS = 300
 
 
 @pytest.fixture(scope="module")

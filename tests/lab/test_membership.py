@@ -18,7 +18,7 @@ from tests.lab.hosts import Host, Lab
 from tests.lab.stack import Run, Stack, host_config
 from tests.lab.writes import Access
 
-UNREACHABLE_SECONDS = 60
+UNREACHABLE_SECONDS = 300
 """Within which an `up` ends, on a busy machine, although a host that is no longer listed does not answer."""
 
 ON_A_REMOVED_HOST = """
@@ -233,7 +233,7 @@ def test_a_dead_host_that_is_no_longer_listed_is_not_waited_for(cluster: Cluster
     assert sorted(listed(cluster)) == sorted(all_voters(together))
     # Should it come back, it is no member, and no cluster of its own.
     dead.start()
-    dead.run("until systemctl show -P ActiveState etcd | grep -qE 'failed|inactive'; do sleep 0.2; done", timeout=60)
+    dead.run("until systemctl show -P ActiveState etcd | grep -qE 'failed|inactive'; do sleep 0.2; done", timeout=600)
     assert_settled(cluster)
 
 

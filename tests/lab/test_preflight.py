@@ -20,7 +20,7 @@ from tests.lab.stack import Run, Stack, host_config
 
 Config = dict[str, Any]
 NOBODY = "10.77.0.200"
-UNREACHABLE_SECONDS = 20
+UNREACHABLE_SECONDS = 200
 
 # All that an `up` could leave on a host: files, units, users, file systems.
 FINGERPRINT = """

@@ -21,9 +21,9 @@ from tests.lab.hosts import Host, Lab
 from tests.lab.operator import Operator
 from tests.lab.stack import Run, Stack, host_config
 
-LOST_CONNECTION_SECONDS = 60
+LOST_CONNECTION_SECONDS = 300
 """ssh gives a silent machine 15 seconds; the rest is the run's end, and a busy test machine."""
-REFUSAL_SECONDS = 40
+REFUSAL_SECONDS = 300
 
 _settings = count(1000)
 

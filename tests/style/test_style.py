@@ -20,7 +20,7 @@ PYTHON_TOOLS = {
 SH_SCRIPTS = [PROJECT / "scripts" / name for name in ("up", "down", "env", "status", "test", "lib.sh")]
 BASH_SCRIPTS = [PROJECT / ".ci" / "run", *sorted((PROJECT / "etcd_cluster" / "member" / "scripts").glob("*.sh"))]
 PINNED = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 3000
 
 
 def run(*command: str | Path) -> None:

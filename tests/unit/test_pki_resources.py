@@ -1063,7 +1063,7 @@ def provider_process() -> Iterator[provider_pb2_grpc.ResourceProviderStub]:
             yield provider_pb2_grpc.ResourceProviderStub(channel)
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=100)
 
 
 def test_the_engines_calls_round_trip_through_the_provider_process(
@@ -1080,29 +1080,29 @@ def test_the_engines_calls_round_trip_through_the_provider_process(
         }
     )
     in_preview = struct({**MessageToDict(program), "authority_certificate_pem": UNKNOWN})
-    preview = stub.Check(provider_pb2.CheckRequest(news=in_preview), timeout=30)
+    preview = stub.Check(provider_pb2.CheckRequest(news=in_preview), timeout=300)
     assert not preview.failures
     assert preview.inputs["renew_after"] == UNKNOWN
 
-    inputs = stub.Check(provider_pb2.CheckRequest(news=program), timeout=30).inputs
-    created = stub.Create(provider_pb2.CreateRequest(properties=inputs), timeout=30)
-    again = stub.Check(provider_pb2.CheckRequest(olds=inputs, news=program), timeout=30).inputs
+    inputs = stub.Check(provider_pb2.CheckRequest(news=program), timeout=300).inputs
+    created = stub.Create(provider_pb2.CreateRequest(properties=inputs), timeout=300)
+    again = stub.Check(provider_pb2.CheckRequest(olds=inputs, news=program), timeout=300).inputs
     assert again == inputs
     diff = provider_pb2.DiffRequest(id=created.id, olds=created.properties, news=inputs)
-    assert stub.Diff(diff, timeout=30).changes == provider_pb2.DiffResponse.DIFF_NONE
-    read = stub.Read(provider_pb2.ReadRequest(id=created.id, properties=created.properties), timeout=30)
+    assert stub.Diff(diff, timeout=300).changes == provider_pb2.DiffResponse.DIFF_NONE
+    read = stub.Read(provider_pb2.ReadRequest(id=created.id, properties=created.properties), timeout=300)
     assert (read.id, read.properties, read.inputs) == (created.id, created.properties, inputs)
 
     program["hosts"] = ["m9.etcd.internal"]
-    changed = stub.Check(provider_pb2.CheckRequest(olds=inputs, news=program), timeout=30).inputs
+    changed = stub.Check(provider_pb2.CheckRequest(olds=inputs, news=program), timeout=300).inputs
     diff = provider_pb2.DiffRequest(id=created.id, olds=created.properties, news=changed)
-    answer = stub.Diff(diff, timeout=30)
+    answer = stub.Diff(diff, timeout=300)
     assert (answer.changes, list(answer.replaces)) == (provider_pb2.DiffResponse.DIFF_SOME, [])
     update = provider_pb2.UpdateRequest(id=created.id, olds=created.properties, news=changed)
-    updated = MessageToDict(stub.Update(update, timeout=30).properties)
+    updated = MessageToDict(stub.Update(update, timeout=300).properties)
     pair = x509.KeyPair(updated["certificate_pem"], updated["private_key_pem"])
     x509.verify_leaf(pair, authority.certificate_pem, datetime.now(timezone.utc))
-    stub.Delete(provider_pb2.DeleteRequest(id=created.id, properties=created.properties), timeout=30)
+    stub.Delete(provider_pb2.DeleteRequest(id=created.id, properties=created.properties), timeout=300)
 
 
 def test_a_failure_in_the_provider_process_shows_no_key(
@@ -1111,7 +1111,7 @@ def test_a_failure_in_the_provider_process_shows_no_key(
     provider = serialize_provider(CertificateProvider())
     broken = struct({**LEAF, "authority_private_key_pem": OTHER.private_key_pem, "__provider": provider})
     with pytest.raises(grpc.RpcError) as failed:
-        provider_process.Create(provider_pb2.CreateRequest(properties=broken), timeout=30)
+        provider_process.Create(provider_pb2.CreateRequest(properties=broken), timeout=300)
     text = str(failed.value)
     assert "PkiError" in text
     for pair in (OWN, OTHER):

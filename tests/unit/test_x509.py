@@ -486,7 +486,7 @@ def test_openssl_accepts_a_leaf_under_strict_rules(
     (tmp_path / "ca.pem").write_text(authority.certificate_pem)
     (tmp_path / "leaf.pem").write_text(leaf(profile, authority).certificate_pem)
     command = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", "ca.pem", "leaf.pem"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert (result.returncode, result.stdout) == (0, "leaf.pem: OK\n"), result.stderr
 
 
