@@ -45,6 +45,14 @@ def test_an_unknown_stack_is_named_with_those_that_exist(script: str, checkout: 
     assert "Stacks that exist: dev prod" in done.stderr
 
 
+@pytest.mark.parametrize("stack", ["a b", "-x", ".hidden", "a;b", "é", "a/b", "two\nlines"])
+def test_a_stack_is_a_plain_name(stack: str, checkout: Checkout) -> None:
+    (checkout.project / f"Pulumi.{stack.replace('/', '-')}.yaml").touch()
+    done = checkout.script("env", stack, check=False)
+    assert (done.returncode, done.stdout) == (1, "false\n")
+    assert "a name has letters, digits, dots, dashes and underscores only" in done.stderr
+
+
 @pytest.mark.parametrize("script", ["up", "down"])
 def test_an_unknown_option_is_named(script: str, checkout: Checkout) -> None:
     done = checkout.script(script, "--force", check=False)

@@ -120,6 +120,22 @@ def test_3_4_has_no_etcdutl(tmp_path: Path) -> None:
     assert unpack(tmp_path, pack(tmp_path / "a.tar.gz", entries), "3.4.9").returncode == 0
 
 
+def test_a_program_below_any_folder_is_asked_for_its_version(tmp_path: Path) -> None:
+    program = tmp_path / "a=b 'c' $(touch ran)" / "etcd"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho etcd Version: $1\n")
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", f'{PRELUDE}first_line "$2"', "bash", str(SCRIPTS), str(program)],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "VERSION": VERSION},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "etcd Version: --version\n"
+
+
 @pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv")
 def test_a_program_is_asked_for_its_version_without_rights(tmp_path: Path) -> None:
     program = tmp_path / "etcd"

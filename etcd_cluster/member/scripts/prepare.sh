@@ -98,7 +98,9 @@ version_is() { [[ $(first_line "$1") == "etcd Version: $2" ]]; }
 first_line() {
   local as=()
   [[ $supervisor != systemd ]] || as=(setpriv --reuid "$(id -u etcd)" --regid "$(id -g etcd)" --clear-groups --no-new-privs)
-  (cd / && timeout 30 "${as[@]}" env -i "$1" --version </dev/null 2>&1 | head -n 1 | cut -c1-200) || true
+  # `env` would take a path with "=" in it for a variable.
+  # shellcheck disable=SC2016  # for that shell to expand
+  (cd / && timeout 30 "${as[@]}" env -i /bin/sh -c 'exec "$1" --version' sh "$1" </dev/null 2>&1 | head -n 1 | cut -c1-200) || true
 }
 
 download_release() {
@@ -176,7 +178,7 @@ regular_entry() {
 # A file system is made once, and on a blank device only. One that is mounted already stays, whatever its device is called
 # by now.
 mount_device() {
-  local device content what
+  local device content what unit
   device=$(mounted_device) || device=$(data_device) || fail "device ${spec[device]} is not there; bring the disk back, or correct its name"
   content=$(device_content "$device")
   case $content in
@@ -190,7 +192,8 @@ mount_device() {
   ! command -v udevadm >/dev/null || udevadm settle --timeout 10 2>/dev/null || true
   what=/dev/disk/by-uuid/$(blkid -p -s UUID -o value "$device")
   [[ -e $what ]] || what=$device # no udev here, so device names do not move either
-  put_unit data-etcd.mount "$(printf '%s' "$file_mount_unit" | base64 -d | sed "s|@WHAT@|$what|" | base64 -w 0)"
+  unit=$(printf '%s' "$file_mount_unit" | base64 -d)
+  put_unit data-etcd.mount "$(printf '%s\n' "${unit%%@WHAT@*}$what${unit#*@WHAT@}" | base64 -w 0)"
   systemctl start data-etcd.mount || fail "cannot mount $device at $volume_path: $(systemctl status --no-pager --lines 5 data-etcd.mount 2>&1 | tail -n 5)"
   mounted_device >/dev/null || fail "$device is not mounted at $volume_path, though data-etcd.mount has started: see \`systemctl status data-etcd.mount\` and \`findmnt $volume_path\`"
   xfs_growfs "$volume_path" >/dev/null || fail "cannot grow the file system at $volume_path to the size of $device" # if that has grown
