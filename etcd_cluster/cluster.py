@@ -15,6 +15,7 @@ from etcd_cluster.machines.machine import Machine, Machines, RenewableMachines, 
 from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout import Renewal, Rollout
+from etcd_cluster.rollout.host_record import record_hosts
 from etcd_cluster.rollout.inputs import authority_fingerprints, describe, places, wanted_inputs
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate
 
@@ -70,6 +71,7 @@ class EtcdCluster(pulumi.ComponentResource):
         )
         identities = {member: report.apply(machine_identity) for member, report in reports.items()}
         binaries = provide_binaries(name, machines, identities, settings, formation, parent=self)
+        hosts = record_hosts(name, identity, {each.name: each for each in machines}, formation, settings, parent=self)
         prepared = commands.prepare(formation.token, binaries)
         rollout = Rollout(
             f"{name}-rollout",
@@ -89,6 +91,8 @@ class EtcdCluster(pulumi.ComponentResource):
             delete_data=settings.delete_data,
             wanted=wanted_inputs(identity, machines, settings, formation, certificates, prepared),
             connections=connections,
+            record=hosts.record if hosts else None,
+            former=hosts.former if hosts else None,
             opts=pulumi.ResourceOptions(
                 parent=self, depends_on=[*checks.values(), *(each.command for each in prepared.values())]
             ),

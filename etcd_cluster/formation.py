@@ -27,6 +27,9 @@ from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.openssh import Completed, OpenSsh, parse_connection
+from etcd_cluster.rollout.observed import FOUNDING
+
+_UNCHANGED = "; nothing was changed on any machine"
 
 CLOCK_TOLERANCE_SECONDS = 5.0
 """More than a loaded machine delays an answer; far less than what breaks leases and certificates."""
@@ -56,8 +59,7 @@ class FormationProvider(ResourceProvider):
             reports |= current
         reports = dict(sorted(reports.items()))  # Pulumi keeps no order
         token = agree_on_token(reports)
-        founders = {name: report["machine"] for name, report in reports.items()}
-        return CreateResult(token, {**_inputs(props), "token": token, "founders": founders})
+        return CreateResult(token, {**_inputs(props), "token": token, "founders": founders(reports)})
 
     def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
         return UpdateResult({**_inputs(news), "token": olds["token"], "founders": olds["founders"]})
@@ -72,8 +74,12 @@ def machine_identity(report: str) -> str:
 
 
 def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """The token to form under: a new one on blank machines; the old one where all bring the data of this very cluster,
-    as after `destroy`. Anything between is refused, because a guess could make a second cluster."""
+    """The token to form under: a new one where no machine holds anything of a member. Where some do, as after
+    `destroy`, theirs: those start with their data, and the others join them. Refused where those with data are not a
+    majority of the members that they know of, or belong to different clusters: a guess could make a second cluster.
+
+    A marker beside no data says nothing: a first `up` that failed may have left it.
+    """
     machines: dict[str, str] = {}
     for name, report in reports.items():
         if report["machine"] in machines:
@@ -90,19 +96,59 @@ def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
             "it; import the lost state (`pulumi stack import`), or stop etcd on every host (`systemctl stop etcd`) to "
             "take its data over" + _UNCHANGED
         )
-    tokens = {report["token"] for report in reports.values()}
-    if tokens == {""}:
+    if not any(map(_was_used, reports.values())):
         return secrets.token_hex(16)
-    if len(tokens) == 1:
-        return str(tokens.pop())
-    found = "; ".join(f"{name}: {report['token'] or 'no data'}" for name, report in reports.items())
-    raise FormationError(
-        f"some machines hold data and others do not, or of another forming ({found}); bring the missing disks back, or "
-        "move the old data away on every machine to start empty" + _UNCHANGED
-    )
+    tokens = {report["token"] for report in reports.values() if _holds(report)} - {""}
+    if len(tokens) > 1:
+        found = "; ".join(f"{name}: {_held(report)}" for name, report in reports.items())
+        raise FormationError(
+            f"these machines hold data of different clusters ({found}). Bring back the disks that belong together, or "
+            "move the data of all but one cluster away (docs/destroy.md)" + _UNCHANGED
+        )
+    having = [name for name, report in reports.items() if _has_data(report)]
+    members = max((_noted_members(reports[name], len(reports)) for name in having), default=len(reports))
+    if len(having) <= members // 2:
+        lost = ", ".join(name for name in reports if name not in having)
+        raise FormationError(
+            f"{lost}: no data, and with those of {', '.join(having) or 'no machine'} alone, {len(having)} of {members} "
+            "members, the cluster cannot go on. Bring the missing data back, or restore a snapshot (docs/recover.md). "
+            'To start empty, move away what every machine holds (docs/destroy.md, "Start empty")' + _UNCHANGED
+        )
+    return str(tokens.pop())
 
 
-_UNCHANGED = "; nothing was changed on any machine"
+def founders(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Member name -> id of its machine, of those that form the cluster: all of them, or none where some hold data."""
+    if any(map(_was_used, reports.values())):
+        return {}
+    return {name: report["machine"] for name, report in reports.items()}
+
+
+def _was_used(report: Mapping[str, Any]) -> bool:
+    """A member ran there, or may have: it has data, or what was noted of them."""
+    return _holds(report) or bool(report.get("formed"))
+
+
+def _holds(report: Mapping[str, Any]) -> bool:
+    """Data, or what was noted beside them; not what is noted before the first start, which may never have come."""
+    return _has_data(report) or report.get("history") not in (None, FOUNDING)
+
+
+def _has_data(report: Mapping[str, Any]) -> bool:
+    """Reports of earlier releases told of the marker alone."""
+    return bool(report.get("data", bool(report["token"])))
+
+
+def _noted_members(report: Mapping[str, Any], founding: int) -> int:
+    """How many members the cluster had, as noted beside the data. Beside restored data nothing is: 1."""
+    history = report.get("history") or ""
+    return founding if history == FOUNDING else len(history.split(","))
+
+
+def _held(report: Mapping[str, Any]) -> str:
+    if not _holds(report):
+        return "nothing"
+    return str(report["token"]) + ("" if _has_data(report) else " (its data are gone)")
 
 
 def just_made(reports: Mapping[str, Mapping[str, Any]], now: float) -> bool:

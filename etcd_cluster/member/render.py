@@ -152,12 +152,12 @@ def etcd_configuration(spec: MemberSpec, bootstrap: Mapping[str, str] | None = N
     if security.peers is not PeerSecurity.PLAINTEXT:
         settings["peer-transport-security"] = _transport_security(layout, Transport.PEER)
     settings.update(spec.options)
-    header = f"{_cluster_line(spec.cluster)}, written by `pulumi up`: change the stack, not this file\n"
+    header = f"{cluster_line(spec.cluster)}, written by `pulumi up`: change the stack, not this file\n"
     text: str = yaml.safe_dump(settings, sort_keys=False, width=1000)
     return header + text
 
 
-def _cluster_line(cluster: str) -> str:
+def cluster_line(cluster: str) -> str:
     """A comment of one line, whatever is in it."""
     return f"{CLUSTER_LINE} {''.join(each if is_one_line(each) else ' ' for each in cluster)}"
 
@@ -203,7 +203,7 @@ def systemd_unit(spec: MemberSpec) -> str:
         else ""
     )
     return f"""\
-{_cluster_line(spec.cluster)}
+{cluster_line(spec.cluster)}
 [Unit]
 Description=etcd member {_unit_text(spec.member.name)}
 Documentation=https://etcd.io/docs/
@@ -294,7 +294,7 @@ def administrator_profile(spec: MemberSpec) -> str:
     """/etc/profile.d/etcd.sh: plain `etcdctl` works for root."""
     layout = spec.layout
     lines = [
-        _cluster_line(spec.cluster),
+        cluster_line(spec.cluster),
         f'export PATH="$PATH:{_in_double_quotes(layout.binaries)}"',
         f"export ETCDCTL_ENDPOINTS={shlex.quote(spec.client_url)}",
     ]
@@ -354,6 +354,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "membership": ("membership",),
     "snapshot": ("upgrade",),
     "v2store": ("upgrade",),
+    "record": ("remove",),
     "remove": ("remove",),
     "log": (),
     "health": ("observe",),

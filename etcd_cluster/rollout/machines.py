@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -48,6 +48,21 @@ class Place(Protocol):
     def ports(self) -> Ports: ...
     @property
     def tls(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class FormerHost:
+    """Where a member was, or was to be. Its device is of no interest any more."""
+
+    layout: Layout
+    ports: Ports
+    tls: bool
+    device: str = ""
+
+    @staticmethod
+    def parse(properties: Mapping[str, Any]) -> FormerHost:
+        ports = Ports(**{name: int(port) for name, port in properties["ports"].items()})  # Pulumi has floats only
+        return FormerHost(Layout(**properties["layout"]), ports, bool(properties["tls"]))
 
 
 class StepFailedError(EtcdClusterError):

@@ -81,6 +81,8 @@ class Host:
     unknown: what could not be told of a process that runs -> why.
     announced: how the member speaks by what it has told the cluster of itself; None where nobody could be asked.
     disk_bytes, disk_free_bytes: of the file system of its data, where that was asked for.
+    forming, formed: token of the note on its own disk that etcd was told to start without data here, and that it then
+    had data; "" without one.
     """
 
     machine: str
@@ -105,6 +107,8 @@ class Host:
     disk_free_bytes: int = 0
     owner: str = ""
     mounted_over: str = ""
+    forming: str = ""
+    formed: str = ""
     unknown: Mapping[Question, str] = field(default_factory=dict[Question, str])
     announced: Security | None = None
 
@@ -289,6 +293,8 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         owner=facts.get("owner", ""),
         mounted_over=facts.get("mounted_over", ""),
         unknown=unknown,
+        forming=facts.get("forming", ""),
+        formed=facts.get("formed", ""),
     )
     told: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
     if "scheme" in facts:

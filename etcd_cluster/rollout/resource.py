@@ -31,7 +31,7 @@ from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member import render
 from etcd_cluster.openssh import CommandTimeoutError, SshError
 from etcd_cluster.rollout import changes
-from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
+from etcd_cluster.rollout.machines import FormerHost, MemberMachines, Place, StepFailedError
 from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.plan import differences, next_act
 from etcd_cluster.rollout.plan.acts import HEALTH_SECONDS, Act, Call, Memory, RefusedError, Wait
@@ -52,7 +52,7 @@ SHOWN = (
     "delete_data",
 )
 """What a reviewer sees change."""
-INPUTS = (*SHOWN, "wanted", "connections", "plan", "drift")
+INPUTS = (*SHOWN, "wanted", "connections", "record", "former", "plan", "drift")
 LOOK_AGAIN_SECONDS = 0.3
 REMOVE_SECONDS = 120
 MOST_REPETITIONS = 8
@@ -76,27 +76,23 @@ class RolloutProvider(ResourceProvider):
         return DiffResult(changes=_changed(olds, news) or bool(news["drift"]), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
-        wanted = Wanted.parse(props["wanted"])
-        with MemberMachines(wanted.members, props["connections"]) as machines:
-            roll_out(wanted, machines, Memory(forming=True))
-        return CreateResult(wanted.token, _inputs(props))
+        _bring_about(props, {}, Memory(forming=True))
+        return CreateResult(Wanted.parse(props["wanted"]).token, _inputs(props))
 
     def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
-        wanted, before = Wanted.parse(news["wanted"]), Wanted.parse(olds["wanted"])
-        leaving = {name: member for name, member in before.members.items() if name not in wanted.members}
-        connections = {**{name: olds["connections"][name] for name in leaving if name in olds["connections"]}}
-        everywhere = {**leaving, **wanted.members}
         for line in str(news["drift"] or "").splitlines():
             say(line)
-        with MemberMachines(everywhere, {**connections, **news["connections"]}, leaving) as machines:
-            roll_out(wanted, machines, Memory())
-            remove(leaving, machines, before, delete_data=False)
+        _bring_about(news, olds, Memory())
         return UpdateResult(_inputs(news))
 
     def delete(self, _id: str, props: Properties) -> None:
+        """Where the stack has a record of its hosts, that takes members off them: see host_record.py."""
+        if props.get("record"):
+            return
         wanted = Wanted.parse(props["wanted"])
+        staying = [name for name, member in wanted.members.items() if member.stays]
         with MemberMachines(wanted.members, props["connections"]) as machines:
-            remove(wanted.members, machines, wanted, delete_data=wanted.delete_data)
+            remove(staying, machines, wanted.cluster, len(wanted.members), delete_data=wanted.delete_data)
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         return ReadResult(id_, props, _inputs(props))
@@ -205,18 +201,56 @@ def _variables(call: Call, wanted: Wanted) -> Mapping[str, str]:
     return {"manifest": manifest, "history": history}
 
 
+def _bring_about(news: Properties, olds: Properties, memory: Memory) -> None:
+    """olds: {} where none ended well before. Members that leave, and those of former hosts, are taken off their
+    machines once the cluster has let them go."""
+    wanted, connections = Wanted.parse(news["wanted"]), dict[str, Any](news["connections"])
+    leaving: dict[str, Place] = {}
+    count = len(wanted.members)
+    handled: Mapping[str, Any] = olds.get("former") or {}
+    former: Mapping[str, Any] = news.get("former") or {}
+    for name, host in former.items():
+        if name not in wanted.members and not same(handled.get(name), host):
+            leaving[name] = FormerHost.parse(host)
+            if host.get("connection"):
+                connections[name] = host["connection"]
+    if olds:
+        before = Wanted.parse(olds["wanted"])
+        count = len(before.members)
+        for name, member in before.members.items():
+            if name not in wanted.members and name not in leaving:
+                leaving[name] = member
+                if name in olds["connections"]:
+                    connections[name] = olds["connections"][name]
+    with MemberMachines({**leaving, **wanted.members}, connections, leaving) as machines:
+        roll_out(wanted, machines, memory)
+        staying = [name for name, place in leaving.items() if not isinstance(place, WantedMember) or place.stays]
+        remove(staying, machines, wanted.cluster, count, delete_data=False, record=news.get("record") or "")
+
+
 def remove(
-    members: Mapping[str, WantedMember], machines: MemberMachines, cluster: Wanted, *, delete_data: bool
+    names: Sequence[str],
+    machines: MemberMachines,
+    cluster: str,
+    count: int,
+    *,
+    delete_data: bool,
+    record: str = "",
 ) -> None:
     """Stops members and takes programs and keys off their machines, all at once; their data stays, unless that was
-    given up by name. A machine that does not answer is reported, and not waited for: it may be gone for good."""
-    names = [name for name, member in members.items() if member.stays]
+    given up by name. A machine that does not answer is reported, and not waited for: it may be gone for good.
+
+    count: of the cluster's members. record: id of the HostRecord; a machine that is in another one is left alone, as is
+    one that runs another cluster's etcd by now.
+    """
     run, data = Memory().run, "delete" if delete_data is True else "keep"
-    words = {"run": run, "data": data, "members": str(len(cluster.members))}
+    words = {"run": run, "data": data, "members": str(count), **({"record": record} if record else {})}
 
     def do(name: str) -> str:
         line = render.command_line("remove", {"member": name, **words})
-        return machines.run(name, "remove", line, {}, say, timeout_seconds=REMOVE_SECONDS)
+        return machines.run(
+            name, "remove", line, {"cluster_line": render.cluster_line(cluster)}, say, timeout_seconds=REMOVE_SECONDS
+        )
 
     answers = machines.on_all(names, do)
     for name, answer in answers.items():
@@ -266,19 +300,19 @@ def _plan(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
 
 
 def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
-    return any(not _same(olds.get(name), news.get(name)) for name in (*SHOWN, "wanted", "connections"))
+    return any(not same(olds.get(name), news.get(name)) for name in (*SHOWN, "wanted", "connections", "former"))
 
 
-def _same(old: Any, new: Any) -> bool:
+def same(old: Any, new: Any) -> bool:
     """Unknown is not the same as anything. What is absent is as good as empty."""
     if isinstance(new, Unknown) or new == UNKNOWN:
         return False
     if isinstance(old, dict) and isinstance(new, dict):
         before, after = cast(Properties, old), cast(Properties, new)
-        return all(_same(before.get(key), after.get(key)) for key in before.keys() | after.keys())
+        return all(same(before.get(key), after.get(key)) for key in before.keys() | after.keys())
     if isinstance(old, list) and isinstance(new, list):
         items_before, items_after = cast("Sequence[Any]", old), cast("Sequence[Any]", new)
-        return len(items_before) == len(items_after) and all(map(_same, items_before, items_after))
+        return len(items_before) == len(items_after) and all(map(same, items_before, items_after))
     return (old or None) == (new or None)
 
 
@@ -295,6 +329,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
     allow_plaintext: TLS may be given up. delete_data: `destroy` deletes etcd's data as well.
     wanted: all of it with every file and key, the JSON text that `Wanted.parse` reads (secret).
     connections: member name -> SSH connection (secret; none here on this machine).
+    record, former: id of the HostRecord, and the hosts that it says are no longer listed (secret); None without one.
     Set by the provider: plan (what a change does, a sentence a step), drift (what was found changed, a line a member).
     """
 
@@ -316,6 +351,8 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         delete_data: bool,
         wanted: pulumi.Input[str],
         connections: Mapping[str, ConnectionArgs],
+        record: pulumi.Input[str] | None,
+        former: pulumi.Input[Mapping[str, Any]] | None,
         opts: pulumi.ResourceOptions,
     ) -> None:
         super().__init__(
@@ -334,6 +371,8 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "delete_data": delete_data,
                 "wanted": pulumi.Output.secret(wanted),
                 "connections": pulumi.Output.secret(connections),
+                "record": record,
+                "former": None if former is None else pulumi.Output.secret(former),
                 "looks": not pulumi.runtime.is_dry_run(),
                 "plan": None,
                 "drift": None,

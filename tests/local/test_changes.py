@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,3 +67,20 @@ def test_settings_and_the_number_of_members_change_one_member_at_a_time(checkout
     checkout.script("up")
     require_well(checkout, 3)
     assert list((checkout.members / "etcd-3" / "volume").glob("data.removed-*")), "and is put aside when they come back"
+
+
+def test_after_down_with_most_members_lost_up_refuses_until_they_are_back(checkout: Checkout, tmp_path: Path) -> None:
+    """A member's folder is all there is of its machine: data, and what is noted apart from them."""
+    checkout.script("down")
+    lost = ["etcd-2", "etcd-3"]
+    for name in lost:
+        (checkout.members / name).rename(tmp_path / name)
+    refused = checkout.script("up", check=False)
+    assert refused.returncode != 0
+    assert "etcd-2, etcd-3: no data" in refused.stdout + refused.stderr
+    assert not any(Path("/proc", process).exists() for process in checkout.processes().values())
+    for name in lost:
+        shutil.rmtree(checkout.members / name)
+        (tmp_path / name).rename(checkout.members / name)
+    checkout.script("up")
+    require_well(checkout, 3)

@@ -26,6 +26,7 @@ from etcd_cluster.member.render import Leaf, PeerSecurity, Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import (
+    FOUNDING,
     History,
     Host,
     Listed,
@@ -68,7 +69,7 @@ class BrokenError(Exception):
 class Goal:
     """What a stack asks for. trusted, signer: authorities of clients by number, newest first. peer_trusted,
     peer_signer: those of members; None where they have none of their own, as it was once. leaves: member -> how often
-    its certificates were renewed."""
+    its certificates were renewed. founders: as recorded: members, or member -> its machine. token: etcd's."""
 
     names: tuple[str, ...] = ("a", "b", "c")
     version: str = "3.6.16"
@@ -80,7 +81,8 @@ class Goal:
     addresses: Mapping[str, str] = field(default_factory=dict[str, str])
     leaves: Mapping[str, int] = field(default_factory=dict[str, int])
     user_options: Mapping[str, object] = field(default_factory=dict[str, object])
-    founders: tuple[str, ...] = ("a", "b", "c")
+    founders: tuple[str, ...] | Mapping[str, str] = ("a", "b", "c")
+    token: str = TOKEN
 
     def address(self, name: str) -> str:
         return self.addresses.get(name, usual_address(name))
@@ -94,7 +96,7 @@ class Goal:
         server_options = {**options.defaults(self.version), "quota-backend-bytes": quota, **user_options}
         return Wanted(
             cluster="project/stack/etcd",
-            token=TOKEN,
+            token=self.token,
             version=self.version,
             tls=self.tls,
             options=dict(sorted(server_options.items())),  # as a stack keeps them
@@ -117,13 +119,18 @@ class Goal:
             ports=Ports(),
             layout=LAYOUT,
             device="/dev/data",
-            founder=f"machine-of-{name}" if name in self.founders else "",
+            founder=self._founder(name),
             prepare_line=f"prepare member={name} version={self.version}",
             prepare_variables={},
             server=leaf("server", of_clients, *signed) if self.tls else None,
             peer=leaf("peer", of_peers, *signed) if self.tls else None,
             stays=True,
         )
+
+    def _founder(self, name: str) -> str:
+        if isinstance(self.founders, Mapping):
+            return self.founders.get(name, "")
+        return f"machine-of-{name}" if name in self.founders else ""
 
 
 def usual_address(name: str) -> str:
@@ -184,6 +191,7 @@ class Machine:
     ran: version that last ran on its data, since `ran_since` of the log. v2_until: where the log has a v2 request.
     mounted_over: what is mounted over its data, which are there all the same; nobody but a process that had them open
     sees them.
+    forming, formed: tokens of the notes on its own disk.
     files: path -> as they are there, keys in full. mute: looks for which its process answers nobody here, and serves
     all the same. frozen: its process is there, and does nothing.
     """
@@ -198,6 +206,8 @@ class Machine:
     data: bool = False
     data_id: str = ""
     history: History = field(default_factory=History)
+    forming: str = ""
+    formed: str = ""
     pending: bool = False
     on_boot: bool = True
     failed: bool = False
@@ -456,6 +466,8 @@ class Model:
             filesystem_bytes=machine.filesystem_bytes,
             owner="" if machine.mounted_over or not machine.token else machine.name,
             mounted_over=machine.mounted_over,
+            forming=machine.forming,
+            formed=machine.formed,
         )
 
     def _live(self, machine: Machine) -> Live | None:
@@ -555,7 +567,7 @@ class Model:
         if machine.mounted_over and call.step in ("prepare", "apply") and machine.name in goal.names:
             raise BrokenError(f"{call.step} on {machine.name}, whose data {machine.mounted_over} hides")
         if call.step == "prepare":
-            yield lambda: self.prepare(machine, goal.version)
+            yield lambda: self.prepare(machine, goal.version, goal.token)
         elif call.step == "membership":
             yield lambda: self._change_membership(machine, call.spec, goal)
         elif call.step == "snapshot":
@@ -564,15 +576,23 @@ class Model:
             yield from self._apply(machine, call)
         yield lambda: memory.note(call, self._v2store(machine) if call.step == "v2store" else "", index=self.index)
 
-    def prepare(self, machine: Machine, version: str) -> None:
+    def prepare(self, machine: Machine, version: str, token: str = TOKEN) -> None:
         machine.versions = {
             version,
             *({machine.programs} - {""}),
             *({machine.process.version} if machine.process else set[str]()),
         }
         machine.lacks.clear()
-        machine.token = TOKEN
+        if machine.token not in ("", token) and (machine.data or machine.history != History()):
+            raise StepFailedError(f"{machine.name} holds the data of another cluster")
+        machine.token = token
         machine.filesystem_bytes = machine.device_bytes
+        self._note_data(machine)
+
+    @staticmethod
+    def _note_data(machine: Machine) -> None:
+        if machine.data:
+            machine.formed, machine.forming = machine.token, ""
 
     def _take_snapshot(self, machine: Machine, version: str) -> None:
         if not self.serves(machine):
@@ -601,11 +621,14 @@ class Model:
             yield lambda file=file: self._put(machine, file)
         if action != "files":
             yield lambda: setattr(machine, "programs", spec["version"])
+            yield lambda: setattr(machine, "history", call.history) if call.history and not machine.data else None
+            yield lambda: None if machine.data else setattr(machine, "forming", machine.token)
             yield lambda: self.start(machine)
             yield lambda: setattr(machine, "pending", False)
             yield lambda: self._await(machine, spec["await"], int(spec["index"]))
         if call.history:
             yield lambda: setattr(machine, "history", call.history)
+        yield lambda: self._note_data(machine)
         yield lambda: machine.files.pop(BOOTSTRAP, None) if machine.data else None
 
     def _put(self, machine: Machine, file: File) -> None:
@@ -688,8 +711,10 @@ class Model:
 
     def _bootstrap(self, machine: Machine, settings: Mapping[str, Any]) -> None:
         told = {url for _, _, url in (each.partition("=") for each in settings["initial-cluster"].split(","))}
-        if settings["initial-cluster-state"] == "new" and not self.formed:
+        if settings["initial-cluster-state"] == "new" and self._is_new(settings["initial-cluster"]):
             self.formed = True
+            self.members.clear()
+            self.cluster_version = ""
             for each in settings["initial-cluster"].split(","):
                 name, _, url = each.partition("=")
                 self.members.append(Listing(self._new_id(), name, url))
@@ -703,6 +728,16 @@ class Model:
         machine.data, machine.data_id, own.has_run = True, own.id, True
         machine.ran_since = 0 if own.learner else machine.ran_since
         return None
+
+    def _is_new(self, initial_cluster: str) -> bool:
+        """None of those that are to form has data. Then none may have lost any, either."""
+        listed = [self.machines[each.partition("=")[0]] for each in initial_cluster.split(",")]
+        if any(each.data for each in listed):
+            return not self.formed
+        lost = [each.name for each in listed if each.formed or each.history.members not in ("", FOUNDING)]
+        if lost:
+            raise BrokenError(f"a cluster is formed although {lost} have lost their data")
+        return True
 
     def _require_version(self, machine: Machine) -> None:
         """What facts/upgrades.md calls traps, and what etcd refuses by itself."""
@@ -772,6 +807,8 @@ class Model:
     def _promote_member(self, spec: Mapping[str, str]) -> None:
         listed = self._listing(spec["id"])
         machine = self.machine_of(listed)
+        if machine and machine.cut_off:
+            raise StepFailedError(f"promoting {machine.name}: not accepted: it is not in sync")
         if machine is None or not self.serves(machine) or not listed.client_url:
             raise BrokenError(f"{listed.name or listed.peer_url} is promoted, but is not in sync")
         listed.learner = False
@@ -814,6 +851,14 @@ class Model:
             machine.files.clear()
             machine.versions.clear()
 
+    def destroy(self) -> None:
+        """All members are stopped; their data stay, and what was noted of them."""
+        for machine in self.machines.values():
+            machine.process, machine.programs, machine.pending = None, "", False
+            machine.files.clear()
+            machine.versions.clear()
+        self.leader = ""
+
     # --- what other versions of this package left ---
 
     def without_peer_authority(self) -> Model:
@@ -841,6 +886,13 @@ class Model:
     def chmod(self, name: str, path: str, mode: str = "777", owner: str = "root") -> None:
         machine = self.machines[name]
         machine.files[path] = replace(machine.files[path], mode=mode, owner=owner)
+
+    def lose_folder(self, name: str) -> None:
+        """The data alone: marker and history are beside them."""
+        machine = self.machines[name]
+        history, token = machine.history, machine.token
+        self.lose_data(name)
+        machine.history, machine.token = history, token
 
     def lose_data(self, name: str) -> None:
         """Its disk is new."""

@@ -50,6 +50,8 @@ def results(resource: Recorded) -> dict[str, Any]:
             "token": "the-token",
             "founders": {member: f"machine-of-{member}" for member in resource.value("reports")},
         }
+    if resource.type.endswith(":HostRecord"):
+        return {"record": "the-record", "former": {}}
     if resource.type.endswith(":LocalBinaries"):
         return {"directory": "/cache/etcd", "installed_version": "3.6.16"}
     if resource.type.endswith(":DeliveredBinaries"):
@@ -82,6 +84,7 @@ def test_children_are_exactly_these(three_hosts: Recording) -> None:
         **dict.fromkeys(["etcd-authority", "etcd-peer-authority"], "pulumi-python:dynamic/pki:CertificateAuthority"),
         "etcd-client": "pulumi-python:dynamic/pki:Certificate",
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
+        "etcd-hosts": "pulumi-python:dynamic/cluster:HostRecord",
         **dict.fromkeys(steps("server") + steps("peer"), "pulumi-python:dynamic/pki:Certificate"),
         **dict.fromkeys(steps("check") + steps("prepare"), "command:remote:Command"),
         "etcd-rollout": "pulumi-python:dynamic/cluster:Rollout",
@@ -124,7 +127,7 @@ def test_lines_say_what_a_reviewer_wants_to_see_and_nothing_else(three_hosts: Re
 
 
 def test_no_command_runs_anything_when_it_is_destroyed(three_hosts: Recording) -> None:
-    """The rollout stops members: it does not hang on a machine that is gone, and knows which one leads."""
+    """The record of hosts stops members: it does not hang on a machine that is gone."""
     assert not [command.name for command in commands_of(three_hosts) if "delete" in command.inputs]
 
 
@@ -143,9 +146,10 @@ def test_the_rollout_shows_all_that_a_reviewer_wants_to_see_and_hides_the_rest()
         "peer_authorities": [x509.fingerprint(PEER_CA.certificate_pem)[:16]],
         "allow_plaintext": False,
         "delete_data": True,
+        "record": "the-record",
         "looks": True,
     }
-    assert {key for key in rollout.inputs if rollout.is_secret(key)} == {"wanted", "connections"}
+    assert {key for key in rollout.inputs if rollout.is_secret(key)} == {"wanted", "connections", "former"}
 
 
 def test_hosts_are_looked_at_in_an_up_only() -> None:
@@ -277,7 +281,7 @@ def test_preview_of_a_new_cluster_works_with_everything_unknown() -> None:
         ({"size": "medium"}, {*steps("check"), "etcd-rollout", "etcd"}),
         ({"allow_undersized": True}, {*steps("check")}),
         ({"allow_plaintext": True}, {"etcd-rollout"}),
-        ({"delete_data": True}, {"etcd-rollout"}),
+        ({"delete_data": True}, {"etcd-rollout", "etcd-hosts"}),
     ],
 )
 def test_a_change_shows_in_the_lines_it_concerns(

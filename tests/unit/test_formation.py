@@ -11,7 +11,15 @@ import pulumi
 import pytest
 from pulumi.dynamic.dynamic import serialize_provider
 
-from etcd_cluster.formation import FormationError, FormationProvider, agree_on_token, just_made, require_clocks_together
+from etcd_cluster.formation import (
+    FormationError,
+    FormationProvider,
+    agree_on_token,
+    founders,
+    just_made,
+    require_clocks_together,
+)
+from etcd_cluster.rollout.observed import FOUNDING
 
 MEMBERS = ("host-1", "host-2", "host-3")
 FORMED: dict[str, Any] = {
@@ -21,31 +29,99 @@ FORMED: dict[str, Any] = {
 }
 
 
-def report(machine: str, token: str = "", running: bool = False) -> dict[str, Any]:
-    return {"machine": machine, "token": token, "running": running, "clock": time.time()}
+THREE, FIVE = "1,2,3", "1,2,3,4,5"
 
 
-def blank() -> dict[str, dict[str, Any]]:
-    return {name: report(f"machine-of-{name}") for name in MEMBERS}
+def report(
+    machine: str,
+    token: str = "",
+    running: bool = False,
+    *,
+    data: bool = False,
+    history: str | None = None,
+    formed: str = "",
+) -> dict[str, Any]:
+    """As check.sh prints it. token: of the marker."""
+    return {
+        "machine": machine,
+        "token": token,
+        "data": data,
+        "history": history,
+        "formed": formed,
+        "running": running,
+        "clock": time.time(),
+    }
+
+
+def blank(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Three new machines; changes: host_2={"data": True}."""
+    return {name: report(f"machine-of-{name}", **changes.get(name.replace("-", "_"), {})) for name in MEMBERS}
+
+
+def held(token: str = "old", history: str | None = THREE) -> dict[str, Any]:
+    """What a destroyed member leaves."""
+    return {"token": token, "data": True, "history": history, "formed": token}
+
+
+def lost(token: str = "old", history: str | None = THREE) -> dict[str, Any]:
+    """The same, with the data folder deleted."""
+    return {**held(token, history), "data": False}
 
 
 def test_blank_machines_form_under_a_new_token_each_time() -> None:
     first, second = agree_on_token(blank()), agree_on_token(blank())
     assert len(first) == 32
     assert first != second
+    assert founders(blank()) == {name: f"machine-of-{name}" for name in MEMBERS}
 
 
-def test_machines_that_all_bring_this_clusters_data_go_on_with_it() -> None:
-    assert agree_on_token({name: report(name, token="old") for name in MEMBERS}) == "old"
+def test_what_is_noted_before_the_first_start_is_no_sign_of_data() -> None:
+    """A first `up` that was killed between the two."""
+    reports = blank(host_1={"token": "old", "history": FOUNDING})
+    assert agree_on_token(reports) != "old"
+    assert set(founders(reports)) == set(MEMBERS)
+
+
+@pytest.mark.parametrize("tokens", [("old", "old", "old"), ("old", "", "other")], ids=str)
+def test_a_marker_beside_no_data_says_nothing(tokens: tuple[str, str, str]) -> None:
+    """A first `up` that failed may have left it."""
+    reports = {name: report(name, token) for name, token in zip(MEMBERS, tokens, strict=True)}
+    assert agree_on_token(reports) not in tokens
+    assert set(founders(reports)) == set(MEMBERS)
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        blank(host_1=held(), host_2=held(), host_3=held()),
+        blank(host_1=held(), host_2=held(), host_3=lost()),
+        blank(host_1=held(), host_2=held()),
+        blank(host_1=held(), host_2=held(), host_3={"formed": "old"}),
+        blank(host_1=held(history=FOUNDING), host_2=held(history=FOUNDING), host_3={"token": "old"}),
+        # docs/recover.md: the history is removed beside the data that are restored.
+        blank(host_1=held(history=None), host_2=lost(), host_3=lost()),
+        blank(host_1=held(history=None), host_2=lost(history=FIVE)),
+    ],
+)
+def test_where_some_hold_data_their_token_stays_and_nobody_forms(reports: dict[str, dict[str, Any]]) -> None:
+    assert agree_on_token(reports) == "old"
+    assert founders(reports) == {}
 
 
 @pytest.mark.parametrize(
     ("reports", "text"),
     [
-        ({**blank(), "host-2": report("b", token="old")}, "host-2: old"),
-        ({name: report(name, token=f"of-{name}") for name in MEMBERS}, "host-3: of-host-3"),
+        (blank(host_1=held(), host_2=lost(), host_3=lost()), "host-2, host-3: no data, and with those of host-1 alone"),
+        (blank(host_1=held()), "host-2, host-3: no data, and with those of host-1 alone, 1 of 3 members"),
+        (blank(host_1=held(history=FOUNDING)), "host-2, host-3: no data"),
+        (blank(host_1=held(history=FIVE), host_2=held(history=FIVE)), "2 of 5 members"),
+        (blank(host_1=lost(), host_2=lost(), host_3=lost()), "no data, and with those of no machine alone"),
+        (blank(host_1={"formed": "old"}), "no data, and with those of no machine alone"),
+        (blank(host_1={"history": THREE}), "no data, and with those of no machine alone"),
+        (blank(host_1=held(), host_2=held("other")), "host-1: old; host-2: other; host-3: nothing"),
+        (blank(host_1=held(), host_2=held(), host_3=lost("other")), "host-3: other (its data are gone)"),
         (
-            {name: report(name, token="old", running=name == "host-3") for name in MEMBERS},
+            {name: report(name, running=name == "host-3", **held()) for name in MEMBERS},
             "host-3: a member of this cluster",
         ),
         ({**blank(), "host-3": report("machine-of-host-1")}, "host-3 and host-1 are the same machine"),
@@ -56,6 +132,12 @@ def test_anything_between_is_refused_and_nothing_was_changed(reports: dict[str, 
         agree_on_token(reports)
     assert text in str(refused.value)
     assert "nothing was changed" in str(refused.value)
+
+
+def test_of_a_report_by_an_earlier_release_the_marker_stands_for_data() -> None:
+    reports = {name: {"machine": name, "token": "old", "running": False, "clock": 0} for name in MEMBERS}
+    assert agree_on_token(reports) == "old"
+    assert founders(reports) == {}
 
 
 def test_clocks_apart_are_refused_and_close_ones_are_not() -> None:

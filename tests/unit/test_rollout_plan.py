@@ -298,16 +298,111 @@ def test_nothing_is_formed_but_by_the_run_that_records_it() -> None:
     assert "quorum is lost" in wait(model, GOAL).problem
 
 
-def test_a_machine_outside_the_record_never_forms() -> None:
+def founding(*names: str) -> Model:
+    """A forming that was cut short when these had started."""
+    model = Model.blank(GOAL)
+    starting = act(model, GOAL, Memory(forming=True))
+    model.carry_out(replace(starting, calls=[call for call in starting.calls if call.member in names]), GOAL, Memory())
+    return model
+
+
+def test_machines_that_were_reinstalled_since_the_record_form_where_nothing_is_left_of_a_member_on_any() -> None:
     model = Model.blank(GOAL)
     model.machines["c"].identity = "another machine"
-    assert act(model, GOAL, Memory(forming=True)).text == "a, b: starting"
-    model.run(GOAL, memory=Memory(forming=True))
-    assert model.log[1:4] == [
-        "a: removing the old membership of c, whose data are gone",
-        "a: adding c as a learner",
-        "c: joining as a learner",
-    ]
+    assert act(model, GOAL, Memory(forming=True)).text == "a, b, c: starting"
+
+
+def forget_the_founders(model: Model) -> Goal:
+    return replace(GOAL, founders=())
+
+
+def lose_a_note(model: Model) -> Goal:
+    model.machines["b"].formed = GOAL.token
+    return GOAL
+
+
+def lose_history(model: Model) -> Goal:
+    model.machines["b"].history = History("3.6", 0, "1,2,3", 0, "2")
+    return GOAL
+
+
+def leave_unreachable(model: Model) -> Goal:
+    model.add_machine("d", usual_address("d"), GOAL.version).reachable = False
+    return GOAL
+
+
+def leave_used(model: Model) -> Goal:
+    model.add_machine("d", usual_address("d"), GOAL.version).formed = GOAL.token
+    return GOAL
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lose_a_note, "the data of b are gone: members of this cluster had data there"),
+        (lose_history, "the data of b are gone"),
+        (leave_used, "the data of d are gone"),
+        (leave_unreachable, "not formed while a machine that was listed before cannot be asked"),
+        (forget_the_founders, "no machine holds the data that this stack was to go on with"),
+    ],
+)
+def test_a_cluster_is_not_formed_where_data_may_have_been(change: Callable[[Model], Goal], text: str) -> None:
+    model = Model.blank(GOAL)
+    assert text in refused(model, change(model), Memory(forming=True))
+
+
+def test_what_was_noted_before_a_start_that_never_came_does_not_keep_machines_without_data_from_forming() -> None:
+    model = Model.blank(GOAL)
+    model.machines["a"].forming = GOAL.token
+    model.machines["b"].history = History("3.6", 0, FOUNDING, 0)
+    assert act(model, GOAL, Memory(forming=True)).text == "a, b, c: starting"
+
+
+@pytest.mark.parametrize(
+    ("note", "forms"),
+    [
+        ({}, True),
+        ({"identity": "another machine"}, False),
+        ({"forming": GOAL.token}, False),
+        ({"formed": GOAL.token}, False),
+        ({"history": History("3.6", 0, FOUNDING, 0)}, False),
+        ({"history": History("3.6", 0, "1,2,3", 0, "2")}, False),
+    ],
+)
+@pytest.mark.parametrize("started", ["a", "ac"])
+def test_beside_founding_members_a_founder_starts_only_if_it_was_never_told_to(
+    started: str, note: dict[str, Any], forms: bool
+) -> None:
+    model = founding(*started)
+    for name, value in note.items():
+        setattr(model.machines["b"], name, value)
+    decided = decide(model, GOAL, Memory(forming=True))
+    text = decided.text if isinstance(decided, Act) else ""
+    assert ("b" in text and "starting" in text) is forms
+
+
+def test_founding_members_that_are_a_majority_are_asked_before_another_one_starts() -> None:
+    model = founding("a", "c")
+    model.stop("a")
+    model.machines["c"].cut_off = True
+    assert act(model, GOAL, Memory(forming=True)).text == "a: starting"
+    model.machines["a"].cut_off = True
+    model.carry_out(act(model, GOAL, Memory(forming=True)), GOAL, Memory())
+    assert "no member leads" in wait(model, GOAL, Memory(forming=True)).problem
+
+
+def test_a_restored_member_is_started_alone_and_the_others_join_it() -> None:
+    """After `destroy`, as docs/recover.md says: nobody is recorded to form."""
+    model = Model.running()
+    model.destroy()
+    (listing, *_) = model.members
+    model.members[:] = [listing]
+    model.machines["a"].history = History()
+    for name in ("b", "c"):
+        model.lose_folder(name)
+    said = log(model, replace(GOAL, founders=()), memory=Memory(forming=True))
+    assert said[:3] == ["a: starting", "a: adding b as a learner", "b: joining as a learner"]
+    assert {each.name for each in model.members} == set(GOAL.names)
 
 
 def test_a_forming_that_was_cut_short_goes_on_with_the_founder_that_has_not_started() -> None:

@@ -15,6 +15,7 @@ from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.machines.machine import Ports
 from etcd_cluster.openssh import CommandTimeoutError, SshUnreachableError
 from etcd_cluster.rollout import changes, resource
 from etcd_cluster.rollout.machines import Place, StepFailedError
@@ -22,7 +23,7 @@ from etcd_cluster.rollout.observed import History, Observation
 from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError
 from etcd_cluster.rollout.resource import INPUTS, RolloutProvider
 from etcd_cluster.rollout.wanted import File, Wanted
-from tests.unit.rollout_model import CONFIGURATION, Goal, Model, usual_address
+from tests.unit.rollout_model import CONFIGURATION, LAYOUT, Goal, Model, usual_address
 
 GOAL = Goal()
 SETTINGS = replace(GOAL, user_options={"heartbeat-interval": 200, "election-timeout": 2000})
@@ -56,6 +57,8 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
         "delete_data": False,
         "wanted": wanted_text(goal.wanted),
         "connections": {name: {"host": goal.address(name)} for name in goal.names},
+        "record": "the-record",
+        "former": {},
         **changes,
     }
 
@@ -379,6 +382,45 @@ def test_members_that_leave_are_stopped_after_the_cluster_let_them_go(machines: 
     assert "data=keep members=3" in machines.lines[-1]
 
 
+def left(name: str, mark: str = "first") -> dict[str, Any]:
+    """What the record of hosts keeps of one that is no longer listed."""
+    host = {"layout": vars(LAYOUT), "ports": vars(Ports()), "tls": True}
+    return {**host, "connection": {"host": usual_address(name)}, "mark": mark}
+
+
+@pytest.mark.parametrize(
+    ("before", "removed"), [({}, ["d"]), ({"d": left("d")}, []), ({"d": left("d", "earlier")}, ["d"])]
+)
+def test_hosts_that_left_while_runs_were_cut_short_are_cleaned_once(
+    before: dict[str, Any], removed: list[str], machines: Machines
+) -> None:
+    """A run that was cut short does not record that it put anything there."""
+    machines.model.add_machine("d", usual_address("d"), GOAL.version)
+    RolloutProvider().update("id", inputs(GOAL, former=before), {**inputs(GOAL, former={"d": left("d")}), "drift": ""})
+    assert machines.opened[0] == (
+        {*GOAL.names, *removed},
+        {*GOAL.names, *removed},
+        set(removed),
+    )
+    said = [line for line in machines.lines if " remove " in line]
+    assert [line.split()[4] for line in said] == [f"member={name}" for name in removed]
+    assert all(line.endswith(" record=the-record") for line in said)
+
+
+def test_a_host_that_is_listed_again_is_not_cleaned(machines: Machines) -> None:
+    RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL, former={"a": left("a")}), "drift": ""})
+    assert not any(" remove " in line for line in machines.lines)
+
+
+def test_creating_looks_at_former_hosts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = Machines(Model.blank(GOAL), GOAL)
+    machines.model.add_machine("d", usual_address("d"), GOAL.version).reachable = False
+    monkeypatch.setattr(resource, "MemberMachines", machines)
+    with pytest.raises(RefusedError, match="not formed while a machine that was listed before cannot be asked"):
+        RolloutProvider().create(inputs(GOAL, former={"d": left("d")}))
+    assert not machines.model.formed
+
+
 def test_a_step_that_fails_ends_the_run_with_what_it_said_and_whose_turn_is_next(machines: Machines) -> None:
     machines.gone["b"] = StepFailedError("b: etcd does not start; the last lines of its log: no space left")
     with pytest.raises(StepFailedError) as failed:
@@ -465,7 +507,13 @@ def test_client_urls_that_lead_to_another_cluster_are_named(machines: Machines) 
         RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
 
 
-# --- taking it down ---
+# --- taking it down, where an earlier release made the stack: else see test_host_record.py ---
+
+
+@pytest.mark.usefixtures("nobody_is_asked")
+def test_a_rollout_that_is_deleted_or_replaced_touches_no_host_where_hosts_are_recorded() -> None:
+    wanted = replace(GOAL.wanted, delete_data=True)
+    RolloutProvider().delete("id", inputs(GOAL, wanted=wanted_text(wanted)))
 
 
 @pytest.mark.parametrize(("delete_data", "data"), [(False, "keep"), (True, "delete")])
@@ -473,14 +521,14 @@ def test_destroying_stops_every_member_and_keeps_data_unless_it_was_given_up(
     delete_data: bool, data: str, machines: Machines
 ) -> None:
     wanted = replace(GOAL.wanted, delete_data=delete_data)
-    RolloutProvider().delete("id", inputs(GOAL, wanted=wanted_text(wanted)))
+    RolloutProvider().delete("id", inputs(GOAL, record="", wanted=wanted_text(wanted)))
     assert [machine.process for machine in machines.model.machines.values()] == [None, None, None]
     assert all(f" data={data} members=3" in line for line in machines.lines)
 
 
 def test_nothing_is_done_on_machines_that_go_away_with_their_members(machines: Machines) -> None:
     members = {name: replace(member, stays=False) for name, member in GOAL.wanted.members.items()}
-    RolloutProvider().delete("id", inputs(GOAL, wanted=wanted_text(replace(GOAL.wanted, members=members))))
+    RolloutProvider().delete("id", inputs(GOAL, record="", wanted=wanted_text(replace(GOAL.wanted, members=members))))
     assert machines.lines == []
 
 
@@ -489,7 +537,7 @@ def test_a_machine_that_is_gone_does_not_keep_the_others_from_being_stopped(
     error: EtcdClusterError, machines: Machines, capfd: pytest.CaptureFixture[str]
 ) -> None:
     machines.gone["a"] = error
-    RolloutProvider().delete("id", inputs(GOAL))
+    RolloutProvider().delete("id", inputs(GOAL, record=""))
     assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
     warning = capfd.readouterr().err
     assert warning.startswith(f"warning: a: not stopped there, and nothing removed: {error}. If the machine comes back")
@@ -498,7 +546,7 @@ def test_a_machine_that_is_gone_does_not_keep_the_others_from_being_stopped(
 def test_a_member_that_cannot_be_stopped_fails_the_destroy_after_the_others_were(machines: Machines) -> None:
     machines.gone["a"] = StepFailedError("a: etcd did not stop within 30 seconds")
     with pytest.raises(StepFailedError, match="did not stop"):
-        RolloutProvider().delete("id", inputs(GOAL))
+        RolloutProvider().delete("id", inputs(GOAL, record=""))
     assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
 
 

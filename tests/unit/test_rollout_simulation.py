@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from etcd_cluster.formation import FormationError, agree_on_token, founders
 from etcd_cluster.member import render
 from etcd_cluster.member.render import Security
 from etcd_cluster.pki import x509
@@ -339,3 +340,139 @@ def tell(seed: int) -> None:
 def test_every_story_ends_with_what_was_asked(first: int) -> None:
     for seed in range(first, first + A_CHAPTER):
         tell(seed)
+
+
+class FirstUps:
+    """One seed's story of a cluster that is formed: by runs that are killed, on machines that are reinstalled or lose
+    data in between, and after a `destroy`. What Pulumi's state holds of it: the record of forming, and a rollout."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        names = tuple(LETTERS[: self.random.choice((1, 3, 3, 3, 5))])
+        self.goal = Goal(names, "3.6.16", self.random.random() < 0.5, founders={})
+        self.model = Model()
+        for name in names:
+            self.model.add_machine(name, self.goal.address(name), "").token = ""
+        self.is_formation_recorded = self.is_rollout_recorded = False
+        self.kept: dict[str, Machine] = {}
+
+    def say(self, what: str) -> None:
+        self.model.log.append(f"  -- {what}")
+
+    @property
+    def machines(self) -> list[Machine]:
+        return [self.model.machines[name] for name in self.goal.names]
+
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """As check.sh makes them."""
+        return {
+            machine.name: {
+                "machine": machine.identity,
+                "token": machine.token,
+                "running": machine.process is not None,
+                "data": machine.data,
+                "history": None if machine.history == observed.History() else machine.history.members,
+                "formed": machine.formed,
+            }
+            for machine in self.machines
+        }
+
+    def up(self, **cut_short: Any) -> None:
+        if not self.is_formation_recorded:
+            reports = self.reports()
+            token = agree_on_token(reports)
+            self.goal = replace(self.goal, token=token, founders=founders(reports))
+            self.is_formation_recorded = True
+        for machine in self.machines:
+            self.model.prepare(machine, self.goal.version, self.goal.token)
+        memory = Memory(forming=not self.is_rollout_recorded)
+        self.is_rollout_recorded |= self.model.run(self.goal, memory=memory, **cut_short)
+
+    def destroy(self) -> None:
+        self.say("destroy")
+        self.model.destroy()
+        self.is_formation_recorded = self.is_rollout_recorded = False
+
+    def lose(self) -> None:
+        """Any subset of data, markers, notes and machines."""
+        for machine in self.machines:
+            if self.random.random() < 0.5 or machine.process:
+                continue
+            kept = copy.deepcopy(machine)
+            name, lose = machine.name, self.random.choice(("lose_folder", "lose_data", "reinstall", "lose_note"))
+            self.say(f"{lose} {name}")
+            if lose == "lose_note":
+                machine.formed = machine.forming = ""
+            else:
+                getattr(self.model, lose)(name)
+            if lose == "reinstall":
+                self.model.machines[name].token = ""
+            if kept.data:
+                self.kept.setdefault(name, kept)
+
+    def bring_back(self) -> None:
+        for name, machine in self.kept.items():
+            if not self.model.machines[name].data:
+                self.say(f"the data of {name} are back")
+                self.model.machines[name] = machine
+                machine.process = None
+        self.kept.clear()
+
+    def start_empty(self) -> None:
+        """As docs/destroy.md says."""
+        self.destroy()
+        self.say("start empty")
+        for machine in self.machines:
+            self.model.lose_data(machine.name)
+            machine.formed = machine.forming = ""
+        self.up()
+
+    def slow(self) -> None:
+        """One of the members that run does not answer the others for a while."""
+        machine = self.random.choice(self.machines)
+        self.say(f"{machine.name} is slow")
+        machine.cut_off = True
+
+    def tell(self) -> None:
+        for _ in range(self.random.choice((1, 2, 3))):
+            if self.random.random() < 0.4:
+                self.slow()
+            share = self.random.random()
+            try:
+                stop_after = self.random.choice((1, 1, 2, 5))
+                self.up(stop_after=stop_after, cut=lambda steps, share=share: round(steps * share))
+            except (RefusedError, FormationError, StepFailedError) as error:
+                self.say(f"{type(error).__name__}: {error}")
+            for machine in self.machines:
+                machine.cut_off = False
+            if self.random.random() < 0.6:
+                self.destroy()
+            self.lose()
+        self.end()
+
+    def end(self) -> None:
+        """`up` ends well, else it does with what was lost brought back; else nothing but to start empty is left."""
+        for mend in (lambda: None, self.bring_back):
+            mend()
+            try:
+                self.up()
+            except (RefusedError, FormationError, StepFailedError) as error:
+                self.say(f"{type(error).__name__}: {error}")
+            else:
+                break
+        else:
+            self.start_empty()
+        assert self.model.leader
+        assert {each.name for each in self.model.members} == set(self.goal.names)
+        assert all(self.model.healthy(name) for name in self.goal.names)
+
+
+@pytest.mark.parametrize("first", range(0, STORIES // 2, A_CHAPTER))
+def test_every_first_up_ends_with_one_cluster_or_is_refused(first: int) -> None:
+    for seed in range(first, first + A_CHAPTER):
+        story = FirstUps(seed)
+        try:
+            story.tell()
+        except Exception:
+            print(f"first ups {seed}:", *story.model.log, sep="\n")
+            raise

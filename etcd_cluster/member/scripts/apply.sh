@@ -21,8 +21,11 @@ apply() {
       ;;
   esac
   # Beside the data alone: a history on the file system below would count as data there.
-  if [[ -n ${history:-} ]] && has_data; then put_history; fi
-  if has_data; then rm -f "$configuration_path/bootstrap.yaml"; fi
+  if has_data; then
+    if [[ -n ${history:-} ]]; then put_history; fi
+    note_data
+    rm -f "$configuration_path/bootstrap.yaml"
+  fi
 }
 
 # The mark says that the process may be older than the files: whoever starts it next takes the mark away.
@@ -71,9 +74,33 @@ start_member() {
   make_data_folder
   activate
   say "${spec[why]} with etcd ${spec[version]}"
+  if ! has_data; then
+    if [[ -n ${history:-} ]]; then put_history; fi
+    note forming
+    trap conclude_first_start EXIT
+  fi
   service_start
   rm -f "$state_path/pending"
   await_member
+}
+
+# However a start without data ends: nothing is left by which etcd could start from nothing once more. Where etcd is stopped
+# and has written nothing, nothing can be lost either, and the machine is as new.
+conclude_first_start() {
+  local status=$?
+  if has_data; then
+    note_data
+  elif ((status != 0)); then
+    service_stop || exit "$status"
+    if holds_data; then
+      note_data
+    else
+      rm -f "$volume_path/history" "$state_path/forming"
+    fi
+  else
+    return 0
+  fi
+  rm -f "$configuration_path/bootstrap.yaml"
 }
 
 # What an earlier membership left is kept, and out of etcd's way.

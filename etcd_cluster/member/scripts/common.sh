@@ -195,12 +195,12 @@ metrics() {
   return 1
 }
 
-# marker_field NAME: from the marker beside the data; nothing where there is no marker.
+# marker_field NAME [FILE]: from the marker beside the data, or a copy of it; nothing where there is no such file.
 data_token() { marker_field token; }
 # It is JSON: what json_text makes of a text.
 marker_field() {
-  local marker='' pattern="\"$1\": \"(([^\"\\\\]|\\\\.)*)\""
-  [[ ! -f $volume_path/etcd-cluster.json ]] || marker=$(<"$volume_path/etcd-cluster.json")
+  local file=${2:-$volume_path/etcd-cluster.json} marker='' pattern="\"$1\": \"(([^\"\\\\]|\\\\.)*)\""
+  [[ ! -f $file ]] || marker=$(<"$file")
   [[ ! $marker =~ $pattern ]] || printf '%s' "${BASH_REMATCH[1]}"
 }
 
@@ -208,6 +208,17 @@ marker_field() {
 json_text() {
   local text=${1//\\/\\\\}
   printf '%s' "${text//\"/\\\"}"
+}
+
+# Copies of the marker on the machine's own disk, apart from the data: "forming" is written before etcd starts without data
+# for the first time, "formed" once it has data. A machine with the latter and without data has lost its data.
+note() {
+  if put_file 644 "$(id -un)" "$state_path/$1" "$(base64 -w 0 "$volume_path/etcd-cluster.json")"; then sync "$state_path"; fi
+}
+note_data() {
+  [[ -f $volume_path/etcd-cluster.json ]] || return 0
+  note formed
+  rm -f "$state_path/forming"
 }
 
 make_data_folder() {

@@ -11,6 +11,8 @@ observe() {
   fact token "$(data_token)"
   fact owner "$(marker_field member)"
   has_data && fact data yes
+  fact forming "$(marker_field token "$state_path/forming")"
+  fact formed "$(marker_field token "$state_path/formed")"
   fact versions "$(installed_versions)"
   programs=$(readlink "$binaries_path") && fact programs "$(version_of "$programs")"
   service_facts # sets $pid

@@ -223,16 +223,20 @@ require_no_other_data_disk() {
   done
 }
 
-# Whose data is this? Nobody's: ours from now on. Ours: go on. Else: stop.
+# Whose data is this? Nobody's: ours from now on. Ours: go on. Else: stop. A marker alone, beside no data, is nobody's.
 require_own_data() {
-  if [[ -z $(data_token) ]]; then
-    ! holds_data || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
+  if [[ $(data_token) != "$token" || $(marker_field member) != "${spec[member]}" ]]; then
+    if [[ -z $(data_token) ]]; then
+      ! holds_data || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
+    elif holds_data || [[ -f $volume_path/history ]]; then
+      [[ $(data_token) == "$token" ]] || fail "$volume_path holds the data of another cluster, or what was noted of them (token $(data_token), this one has $token); use another disk or machine, or, if they may go, remove $data_path and $volume_path/history"
+      fail "$volume_path holds the data of member $(marker_field member); give each member its own disk back"
+    fi
     put_file 644 "$(id -un)" "$volume_path/etcd-cluster.json" "$file_identity" || true
     sync "$volume_path"
   fi
-  [[ $(data_token) == "$token" ]] || fail "$volume_path holds the data of another cluster (token $(data_token), this one has $token); use another disk or machine"
-  [[ $(marker_field member) == "${spec[member]}" ]] || fail "$volume_path holds the data of member $(marker_field member); give each member its own disk back"
   make_data_folder
+  if holds_data; then note_data; fi
   note_file_system
 }
 

@@ -6,8 +6,16 @@ owner=$(id -un)
 pid_path=$state_path/etcd.pid
 log_path=$logs_path/etcd.log
 
-# Every member has a folder of its own on the one machine.
-machine_identity() { printf '%s:%s' "$(cat /etc/machine-id 2>/dev/null || uname -n)" "$state_path"; }
+# Every member has a folder of its own on the one machine. One that was deleted and made again is another.
+machine_identity() {
+  printf '%s:%s' "$(cat /etc/machine-id 2>/dev/null || uname -n)" "$state_path"
+  [[ ! -s $state_path/machine ]] || printf ':%s' "$(cat "$state_path/machine")"
+}
+keep_machine_identity() {
+  [[ ! -s $state_path/machine ]] || return 0
+  mkdir -p "$state_path"
+  put_file 644 "$owner" "$state_path/machine" "$(base64 -w 0 /proc/sys/kernel/random/uuid)" || true
+}
 
 service_pid() {
   local pid

@@ -1,9 +1,28 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154
+# Writes down which record of hosts this machine belongs to. Only that record takes the member off it again.
+record() {
+  read_spec "$@"
+  lock
+  put_file 644 "$(id -un)" "$state_path/record" "$(printf '%s' "${spec[record]}" | base64 -w 0)" || true
+  sync "$state_path"
+}
+
 # Takes a member off its machine when it is destroyed: stopped, its programs and keys removed, its data kept unless
 # that was given up by name (deleteData).
 remove() {
+  local first=''
   read_spec "$@"
+  lock
+  if [[ -f $state_path/record && $(cat "$state_path/record") != "${spec[record]:-}" ]]; then
+    say "this machine is in the record of another resource by now; nothing was stopped or removed"
+    return
+  fi
+  [[ ! -f $configuration_path/etcd.yaml ]] || read -r first <"$configuration_path/etcd.yaml" || true
+  if [[ $first == '# etcd-cluster: '* && $first != "$cluster_line, written by"* ]]; then
+    say "the etcd on this machine belongs to another cluster by now (${first%%, written by*}); nothing was stopped or removed"
+    return
+  fi
   claim "${spec[run]}"
   # A leader that stops waits 7 seconds for a successor. Where all go at once there is none, but a leader that has lost
   # its quorum leads no longer, and then stops at once.
@@ -14,10 +33,10 @@ remove() {
     rm -f "$unit_path" /etc/profile.d/etcd.sh
     systemctl daemon-reload
   fi
-  rm -rf "$pki_path" "$configuration_path" "$versions_path" "$binaries_path" "$state_path/pending"
+  rm -rf "$pki_path" "$configuration_path" "$versions_path" "$binaries_path" "$state_path"/{pending,record}
   if [[ ${spec[data]} == delete ]]; then
     say "deleting the data, as deleteData asks"
-    rm -rf "$data_path" "$data_path".removed-* "$volume_path"/{snapshots,history,etcd-cluster.json} "$state_path/mounted-at"
+    rm -rf "$data_path" "$data_path".removed-* "$volume_path"/{snapshots,history,etcd-cluster.json} "$state_path"/{forming,formed,mounted-at}
   else
     say "stopped; the data stays in $volume_path"
   fi

@@ -5,12 +5,12 @@ Rules that every decision keeps (each function names its own preconditions):
   is healthy; after each, the member serves and has caught up, or the run ends there.
 - No member is removed that runs, unless it is to leave, and none without which no majority of those left takes part.
 - A member is removed before another is added; new ones join as learners and are promoted once in sync.
-- Nothing is formed but by the run that records the forming, on the machines of that record.
+- Nothing is formed but where no machine holds anything of a member, or a forming was cut short: see forming.py.
 """
 
 from __future__ import annotations
 
-from etcd_cluster.rollout.observed import Observation
+from etcd_cluster.rollout.observed import History, Observation
 from etcd_cluster.rollout.plan import data, membership, security, starting, turns, upgrade, upkeep
 from etcd_cluster.rollout.plan.acts import Act, Memory, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
@@ -61,7 +61,7 @@ def _require_answers(now: Situation) -> None:
             "one: its old membership is then removed, and it joins anew"
         )
     for name, host in now.hosts.items():
-        if host.token not in ("", now.wanted.token):
+        if host.token not in ("", now.wanted.token) and (host.data or host.history != History()):
             raise RefusedError(f"{name}: its disk holds the data of another cluster (token {host.token})")
 
 

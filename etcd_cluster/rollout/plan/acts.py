@@ -58,7 +58,8 @@ class Wait:
 
 @dataclass
 class Memory:
-    """What one run knows that machines do not tell. run: its id. added: members that it has added to the list. waited:
+    """What one run knows that machines do not tell. forming: the stack's state has no rollout that ended well, so that
+    the cluster may still have to be formed. run: its id. added: members that it has added to the list. waited:
     problem -> seconds so far. v2store: member -> answer."""
 
     forming: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etcd_cluster.rollout.observed import Listed
+from etcd_cluster.rollout.observed import History, Listed
 from etcd_cluster.rollout.plan.acts import HEALTH_SECONDS, LEADER_SECONDS, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 
@@ -11,7 +11,7 @@ def require_visible(now: Situation) -> Wait | None:
     """Raises `RefusedError` where a member runs whose data are not at their path, and where something is mounted in
     their place: they may be below, whole. A process that does not answer yet may just be making its data."""
     for name, host in now.hosts.items():
-        if host.owner not in ("", name):
+        if host.owner not in ("", name) and (host.data or host.history != History()):
             raise RefusedError(
                 f"{name}: its disk holds the data of member {host.owner}. Nothing more was changed; give each member "
                 "its own disk back, then run again"

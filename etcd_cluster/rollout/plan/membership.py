@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from etcd_cluster.member.render import Security, Transport
 from etcd_cluster.rollout.observed import Host, Listed
-from etcd_cluster.rollout.plan import data, starting, trust, turns
+from etcd_cluster.rollout.plan import data, forming, trust, turns
 from etcd_cluster.rollout.plan.acts import SYNC_SECONDS, Act, Call, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 
@@ -44,7 +44,7 @@ def _remove_lost(now: Situation) -> Act | Wait | None:
             return _remove(now, listed, f"ending the joining of {name} that was cut short")
         if _is_its_data(host, listed):
             continue
-        if not host.data and not listed.started and now.memory.forming and starting.may_form(now, name):
+        if not host.data and not listed.started and forming.may_form(now, name):
             continue  # about to be started
         return _remove(now, listed, f"removing the old membership of {name}, whose data are gone")
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from etcd_cluster.rollout.observed import FOUNDING, History
-from etcd_cluster.rollout.plan import quorum, turns
+from etcd_cluster.rollout.plan import forming, quorum, turns
 from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, Act, Call, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 from etcd_cluster.rollout.wanted import series
@@ -13,8 +13,7 @@ def start(now: Situation) -> Act | None:
     """Members that do not run, all at once: starting them takes nothing from a quorum.
 
     Precondition of a start with data: the cluster has not ended that membership; where it cannot be asked, nobody
-    leads, by what those say that run. Precondition of a start without data: this run forms the cluster, on the machine
-    of the record, and the cluster does not know the member as one that has started.
+    leads, by what those say that run. Precondition of a start without data: see forming.py.
     """
     calls: list[Call] = []
     nobody_leads = not now.following() and not quorum.may_be_held(now)
@@ -23,18 +22,9 @@ def start(now: Situation) -> Act | None:
             continue
         if host.data and not now.was_removed(name) and (now.seen.teller or nobody_leads):
             calls.append(_start_call(now, name))
-        elif not host.data and now.memory.forming and may_form(now, name):
+        elif not host.data and forming.may_form(now, name):
             calls.append(_form_call(now, name))
     return Act("starting", calls) if calls else None
-
-
-def may_form(now: Situation, name: str) -> bool:
-    if now.hosts[name].machine != now.wanted.members[name].founder:
-        return False
-    if now.seen.teller is None:
-        return True
-    url = now.spec(name, now.wanted.version, now.wanted.security).peer_url
-    return any(member.peer_url == url and not member.started and not member.learner for member in now.seen.members)
 
 
 def _form_call(now: Situation, name: str) -> Call:
@@ -79,6 +69,8 @@ def await_leader(now: Situation) -> Act | Wait | None:
     quorum to take from. No answer is not such a word."""
     if now.seen.teller is not None:
         return None
+    if refusal := forming.refusal(now):
+        raise RefusedError(refusal)
     problem = quorum.why_none(now)
     if quorum.is_gone(now):
         return Wait(problem, LEADER_SECONDS)

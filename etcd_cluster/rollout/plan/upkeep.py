@@ -38,7 +38,7 @@ def _lacks(now: Situation, name: str) -> list[str]:
         lacks.append(f"etcd {now.wanted.version}")
     if host.filesystem_bytes and host.device_bytes > host.filesystem_bytes + UNGROWN_BYTES:
         lacks.append("the size that its disk has grown to")
-    if not host.token:
+    if host.token != now.wanted.token or host.owner not in ("", name):
         lacks.append("the marker beside its data")
     return lacks
 

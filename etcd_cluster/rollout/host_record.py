@@ -1,0 +1,161 @@
+"""The HostRecord resource: the hosts that members are put on, written down before anything is, so that they are taken
+off again whatever became of the rollout: its first `up` failed, it was replaced, a host was unlisted in between.
+
+State contract: Pulumi's state names this module and its classes. Moving or renaming one orphans existing stacks.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
+from pulumi_command.remote import ConnectionArgs
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.formation import Formation
+from etcd_cluster.machines import Machine
+from etcd_cluster.member import render
+from etcd_cluster.member.commands import layout
+from etcd_cluster.rollout.machines import FormerHost, MemberMachines
+from etcd_cluster.rollout.resource import remove, same, say
+from etcd_cluster.settings import Settings
+
+Properties = dict[str, Any]
+
+INPUTS = ("cluster", "hosts", "tls", "connections", "delete_data")
+RECORD_SECONDS = 60
+
+
+class HostRecordProvider(ResourceProvider):
+    """Each one has an id of its own, and writes it on its hosts. A delete acts on those alone that hold its id: where
+    the resource was replaced, they hold that of the new one."""
+
+    serialize_as_secret_always = False  # pickled by reference: nothing is captured
+
+    def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
+        return DiffResult(changes=any(not same(olds.get(name), news.get(name)) for name in INPUTS), replaces=[])
+
+    def create(self, props: Properties) -> CreateResult:
+        record = secrets.token_hex(8)
+        _write(record, {name: _host(props, name) for name in props["hosts"]})
+        return CreateResult(record, {**_inputs(props), "record": record, "former": {}})
+
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        before = {name: _host(olds, name) for name in olds["hosts"]}
+        after = {name: _host(news, name) for name in news["hosts"]}
+        _write(id_, {name: host for name, host in after.items() if not same(before.get(name), host)})
+        # The mark tells a host that left twice from one that the rollout has dealt with.
+        left = {name: {**host, "mark": secrets.token_hex(4)} for name, host in before.items()}
+        former = {name: host for name, host in {**olds["former"], **left}.items() if name not in after}
+        return UpdateResult({**_inputs(news), "record": id_, "former": former})
+
+    def delete(self, id_: str, props: Properties) -> None:
+        """Members all at once; their data too, if deleteData is set. On hosts that were unlisted, data always stay."""
+        members = {name: _host(props, name) for name in props["hosts"]}
+        for hosts, data in ((members, props["delete_data"] is True), (props["former"], False)):
+            if hosts:
+                with _machines(hosts, leaving=hosts is not members) as machines:
+                    remove(list(hosts), machines, props["cluster"], len(members), delete_data=data, record=id_)
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        return ReadResult(id_, props, _inputs(props))
+
+
+def _host(props: Mapping[str, Any], name: str) -> Properties:
+    connections: Mapping[str, Any] = props.get("connections") or {}
+    return {**props["hosts"][name], "tls": props["tls"], "connection": connections.get(name)}
+
+
+def _machines(hosts: Mapping[str, Mapping[str, Any]], *, leaving: bool = False) -> MemberMachines:
+    connections = {name: connection for name, host in hosts.items() if (connection := host.get("connection"))}
+    places = {name: FormerHost.parse(host) for name, host in hosts.items()}
+    return MemberMachines(places, connections, places if leaving else ())
+
+
+def _write(record: str, hosts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises the first error once all hosts were tried."""
+    if not hosts:
+        return
+    with _machines(hosts) as machines:
+
+        def write(name: str) -> str:
+            line = render.command_line("record", {"member": name, "record": record})
+            return machines.run(name, "record", line, {}, say, timeout_seconds=RECORD_SECONDS)
+
+        answers = machines.on_all(list(hosts), write)
+    for answer in answers.values():
+        if isinstance(answer, EtcdClusterError):
+            raise answer
+
+
+def _inputs(props: Mapping[str, Any]) -> Properties:
+    return {name: props.get(name) for name in INPUTS}
+
+
+class HostRecord(Resource, module="cluster", name="HostRecord"):
+    """The hosts of one cluster that outlive it.
+
+    cluster: PROJECT/STACK/NAME. hosts: member name -> layout of its files, and ports. tls: whether clients speak it.
+    connections: member name -> SSH connection (secret; none here on this machine). delete_data: `destroy` deletes
+    etcd's data as well.
+    Outputs: record (its id, which is on every host), former (member name -> host, of those no longer listed; secret).
+    """
+
+    record: pulumi.Output[str]
+    former: pulumi.Output[dict[str, Any]]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        cluster: str,
+        hosts: Mapping[str, Mapping[str, Any]],
+        tls: bool,
+        connections: Mapping[str, ConnectionArgs],
+        delete_data: bool,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        super().__init__(
+            HostRecordProvider(),
+            name,
+            {
+                "cluster": cluster,
+                "hosts": hosts,
+                "tls": tls,
+                "connections": pulumi.Output.secret(connections),
+                "delete_data": delete_data,
+                "record": None,
+                "former": None,
+            },
+            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["former"])),
+        )
+
+
+def record_hosts(
+    cluster: str,
+    identity: str,
+    machines: Mapping[str, Machine],
+    formation: Formation,
+    settings: Settings,
+    parent: pulumi.Resource,
+) -> HostRecord | None:
+    """Not before the preflight of all machines is passed, as `formation` says. None where every machine goes away with
+    its member."""
+    staying = {name: machine for name, machine in machines.items() if machine.deleted_with is None}
+    if not staying:
+        return None
+    return HostRecord(
+        f"{cluster}-hosts",
+        cluster=identity,
+        hosts={
+            name: {"layout": dict(vars(layout(machine))), "ports": dict(vars(machine.ports))}
+            for name, machine in staying.items()
+        },
+        tls=settings.tls,
+        connections={name: machine.connection for name, machine in staying.items() if machine.connection},
+        delete_data=settings.delete_data,
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[formation]),
+    )

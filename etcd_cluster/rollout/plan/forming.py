@@ -1,0 +1,72 @@
+"""Which machines may form the cluster: by data, history and notes on all of them, together with the record of forming.
+Never because a resource is created again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from etcd_cluster.rollout.observed import FOUNDING, History, Host
+from etcd_cluster.rollout.plan.situation import Situation
+
+
+def may_form(now: Situation, name: str) -> bool:
+    """Whether the machine of `name`, which has no data, may start as one of the members that form the cluster.
+
+    Preconditions: no rollout of this stack ended well; the record names founders; every machine was observed, also
+    those that were listed once. Then either nothing is left of a member on any of them, or a forming was cut short:
+    what has data is still founding; this very machine is in the record, and etcd was never told to start on it; and
+    those with data are asked first, where they are enough to agree: they list the member as one that never started.
+    """
+    if not now.memory.forming or now.seen.silent or not _has_founders(now):
+        return False
+    hosts, host = now.seen.hosts.values(), now.hosts[name]
+    if not any(was_used(now, each) for each in hosts):
+        return True
+    having = [each for each in hosts if each.data]
+    if host.machine != now.wanted.members[name].founder or host.forming or host.history != History():
+        return False
+    if was_used(now, host):
+        return False
+    if not having or any(each.history.members != FOUNDING for each in having):
+        return False
+    if now.seen.teller is None:
+        return len(having) <= len(now.wanted.members) // 2
+    listed = now.listed(name)
+    return listed is not None and not listed.started and not listed.learner
+
+
+def was_used(now: Situation, host: Host) -> bool:
+    """A member had data there: whether or not they are still there. What is written before the first start, which may
+    never have come, is no sign of that."""
+    has_history = host.history not in (History(), replace(host.history, members=FOUNDING))
+    return host.data or bool(host.pid) or has_history or host.formed == now.wanted.token
+
+
+def refusal(now: Situation) -> str:
+    """Why the cluster is not formed, and what to do; "" where that is not the question."""
+    hosts = now.seen.hosts
+    if not now.memory.forming or any(host.data or host.pid for host in hosts.values()):
+        return ""
+    if now.seen.silent:
+        silent = "; ".join(f"{name}: {why}" for name, why in now.seen.silent.items())
+        return (
+            "the cluster is not formed while a machine that was listed before cannot be asked whether it holds data "
+            f"({silent}). Bring it back; if it is gone for good, run `pulumi destroy`, then `pulumi up`"
+        )
+    lost = [name for name, host in hosts.items() if was_used(now, host)]
+    if lost:
+        return (
+            f"the data of {', '.join(lost)} are gone: members of this cluster had data there, so it is not formed "
+            "anew. Bring the missing data back, or restore a snapshot (docs/recover.md). To start empty, run `pulumi "
+            'destroy`, remove what was noted of the data (docs/destroy.md, "Start empty"), then run `pulumi up`'
+        )
+    if not _has_founders(now):
+        return (
+            "no machine holds the data that this stack was to go on with. Bring them back; or, to start empty, run "
+            "`pulumi destroy`, then `pulumi up`"
+        )
+    return ""
+
+
+def _has_founders(now: Situation) -> bool:
+    return any(member.founder for member in now.wanted.members.values())

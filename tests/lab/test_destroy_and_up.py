@@ -1,0 +1,97 @@
+"""Destroyed, and up again: with all data, with some of them lost, from a snapshot; and resources that are replaced.
+
+One cluster goes through all of it. No acknowledged write is lost, and there is never a second cluster.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab.changes import assert_settled, changing, configure
+from tests.lab.clusters import Cluster
+from tests.lab.hosts import Host, Lab
+from tests.lab.observed import on_all
+from tests.lab.stack import PROJECT, Stack, host_config
+from tests.lab.test_recover import commands
+from tests.lab.writes import Access, writing
+
+VERSION = "3.6.16"
+# For a while after its start, a member does nothing.
+SLOW_START = "until pgrep -x etcd; do sleep 0.02; done; pkill -STOP -x etcd; sleep 15; pkill -CONT -x etcd"
+
+
+def runs(host: Host) -> bool:
+    return host.run("pgrep -x etcd", check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def cluster(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    hosts = lab.hosts(3, disk_gib=1)
+    config = host_config(hosts, mirror_url, allowUndersized=True)
+    program = PROJECT / "tests" / "lab" / "replaced_program.py"
+    cluster = Cluster(lab, hosts, Stack(lab, tmp_path_factory.mktemp("destroy"), config, program=program))
+    cluster.stack.environment |= {"REPLACES": "", "REPLACED": "0"}
+    cluster.up()
+    return cluster
+
+
+@pytest.mark.parametrize("replaced", ["cluster:Rollout", "cluster:HostRecord", "cluster:Rollout cluster:HostRecord"])
+def test_a_resource_that_is_replaced_stops_nothing_and_deletes_nothing(cluster: Cluster, replaced: str) -> None:
+    configure(cluster, deleteData=True)
+    cluster.stack.environment |= {"REPLACES": replaced}
+    cluster.up()
+    cluster.stack.environment |= {"REPLACED": replaced}
+    with changing(cluster, restarts=()):
+        run = cluster.up()
+    assert "replac" in run.output
+    cluster.stack.environment |= {"REPLACES": ""}
+    configure(cluster, deleteData=None)
+    cluster.up()
+
+
+def test_with_two_of_three_data_folders_lost_up_refuses_and_with_them_back_all_is_there(cluster: Cluster) -> None:
+    ids, lost = cluster.cluster_ids(), cluster.hosts[1:]
+    with writing(cluster.lab, Access.of(cluster.outputs), give_up_seconds=300) as writes:
+        cluster.stack.destroy()
+        on_all(lost, lambda host: host.run("mv /data/etcd/data /data/etcd/kept"))
+        refused = cluster.stack.up(check=False)
+        assert refused.returncode != 0
+        assert "host-2, host-3" in refused.output
+        assert "nothing was changed on any machine" in refused.output
+        assert not any(on_all(cluster.hosts, runs))
+        on_all(lost, lambda host: host.run("rm -rf /data/etcd/data; mv /data/etcd/kept /data/etcd/data"))
+        cluster.up()
+        writes.use(Access.of(cluster.outputs))
+    writes.assert_nothing_lost(expect_downtime=True)
+    assert cluster.cluster_ids() == ids
+    assert_settled(cluster)
+
+
+def test_with_one_of_three_lost_and_another_slow_to_start_nothing_is_lost(cluster: Cluster) -> None:
+    ids, (_, lost, slow) = cluster.cluster_ids(), cluster.hosts
+    with writing(cluster.lab, Access.of(cluster.outputs), give_up_seconds=300) as writes:
+        cluster.stack.destroy()
+        lost.run("rm -r /data/etcd/data")
+        slow.run(f"systemd-run --quiet --collect sh -c '{SLOW_START}'")
+        cluster.up()
+        writes.use(Access.of(cluster.outputs))
+    writes.assert_nothing_lost(expect_downtime=True)
+    assert cluster.cluster_ids() == ids
+    assert_settled(cluster)
+
+
+def test_a_restored_snapshot_after_destroy_becomes_one_cluster(cluster: Cluster) -> None:
+    alone, *others = cluster.hosts
+    cluster.etcdctl("put", "greeting", "hello")
+    alone.run(". /etc/profile.d/etcd.sh; etcdctl snapshot save /root/backup.db")
+    alone.run(f"cp -a /opt/etcd/versions/{VERSION} /root/etcd")
+    cluster.stack.destroy()
+    on_all(cluster.hosts, lambda host: host.run(commands("data.lost")))
+    restore = commands("etcdutl snapshot restore").replace(f"/opt/etcd/versions/{VERSION}", "/root/etcd")
+    alone.run(restore.replace("host-1", alone.name).replace("10.77.0.11", alone.address))
+    run = cluster.up()
+    for host in others:
+        assert f"{host.name}: joining as a learner with etcd {VERSION}" in run.output
+    assert len(cluster.cluster_ids()) == 1
+    assert cluster.etcdctl("get", "greeting", "--print-value-only") == "hello\n"
+    assert_settled(cluster)

@@ -1,0 +1,189 @@
+"""The record of hosts: what is written on which host, what is kept of those that left, and whom a delete may touch."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from pulumi.dynamic.dynamic import serialize_provider
+from pulumi.output import Unknown
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.openssh import SshUnreachableError
+from etcd_cluster.rollout import host_record
+from etcd_cluster.rollout.host_record import HostRecordProvider
+from etcd_cluster.rollout.machines import Place
+
+PORTS = {"client": 2379.0, "peer": 2380.0, "metrics": 2381.0}
+NAMES = ("host-1", "host-2", "host-3")
+
+
+def props(*names: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "cluster": "project/stack/etcd",
+        "hosts": {name: {"layout": vars(Layout.system()), "ports": PORTS} for name in names or NAMES},
+        "tls": True,
+        "connections": {name: {"host": f"address-of-{name}"} for name in names or NAMES},
+        "delete_data": False,
+        **changes,
+    }
+
+
+@dataclass
+class Machines:
+    """In place of MemberMachines. said: (host, step, its line's KEY=VALUE). tried_once: hosts that may be gone."""
+
+    said: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    tried_once: set[str] = field(default_factory=set)
+    gone: Collection[str] = ()
+
+    def __call__(
+        self, members: Mapping[str, Place], connections: Mapping[str, Any], leaving: Collection[str] = ()
+    ) -> Machines:
+        assert set(connections) <= set(members)
+        self.tried_once |= set(leaving)
+        return self
+
+    def __enter__(self) -> Machines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def on_all(self, names: list[str], do: Callable[[str], str]) -> dict[str, Any]:
+        answers: dict[str, Any] = {}
+        for name in names:
+            try:
+                answers[name] = do(name)
+            except EtcdClusterError as error:
+                answers[name] = error
+        return answers
+
+    def run(self, name: str, step: str, line: str, variables: Mapping[str, str], *_: Any, timeout_seconds: int) -> str:
+        if name in self.gone:
+            raise SshUnreachableError(f"{name}: no route to host")
+        words = dict(word.split("=", 1) for word in shlex.split(line)[4:])
+        assert words.pop("member") == name
+        words.pop("run", "")
+        self.said.append((name, step, {**words, **variables}))
+        return ""
+
+    def steps(self) -> list[str]:
+        return [f"{step} {name}" for name, step, _ in self.said]
+
+
+@pytest.fixture
+def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
+    found = Machines()
+    monkeypatch.setattr(host_record, "MemberMachines", found)
+    return found
+
+
+def created(machines: Machines, *names: str, **changes: Any) -> dict[str, Any]:
+    outs = dict(HostRecordProvider().create(props(*names, **changes)).outs)
+    machines.said.clear()
+    return outs
+
+
+def test_each_has_an_id_of_its_own_and_writes_it_on_every_host(machines: Machines) -> None:
+    first, second = (HostRecordProvider().create(props()) for _ in range(2))
+    assert first.id != second.id
+    assert first.outs == {**props(), "record": first.id, "former": {}}
+    assert machines.steps() == [f"record {name}" for name in NAMES] * 2
+    assert [words for _, _, words in machines.said[3:]] == [{"record": second.id}] * 3
+
+
+def test_a_host_that_cannot_be_written_to_fails_after_the_others_were(machines: Machines) -> None:
+    machines.gone = ["host-1"]
+    with pytest.raises(SshUnreachableError, match="host-1"):
+        HostRecordProvider().create(props())
+    assert machines.steps() == ["record host-2", "record host-3"]
+
+
+def test_an_update_writes_on_what_is_new_and_keeps_what_left(machines: Machines) -> None:
+    before = created(machines)
+    moved = props("host-1", "host-3", "host-4")
+    moved["connections"]["host-3"] = {"host": "another"}
+    after = dict(HostRecordProvider().update("id", before, moved).outs)
+    assert machines.steps() == ["record host-3", "record host-4"]
+    assert after["record"] == "id"
+    (left,) = after["former"].values()
+    assert left == {
+        "layout": vars(Layout.system()),
+        "ports": PORTS,
+        "tls": True,
+        "connection": {"host": "address-of-host-2"},
+        "mark": left["mark"],
+    }
+    again = dict(HostRecordProvider().update("id", after, props("host-1", "host-2")).outs)
+    assert set(again["former"]) == {"host-3", "host-4"}
+    once_more = dict(HostRecordProvider().update("id", again, props("host-1")).outs)
+    assert set(once_more["former"]) == {"host-2", "host-3", "host-4"}
+    assert once_more["former"]["host-2"]["mark"] != left["mark"], "it left twice"
+    assert once_more["former"]["host-3"] == again["former"]["host-3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "changes"),
+    [
+        ({}, False),
+        ({"record": None}, False),
+        ({"delete_data": True}, True),
+        ({"connections": {}}, True),
+        ({"connections": Unknown()}, True),
+        (props("host-1"), True),
+    ],
+)
+def test_what_is_a_change(change: dict[str, Any], changes: bool, machines: Machines) -> None:
+    before = created(machines)
+    diff = HostRecordProvider().diff("id", before, {**props(), **change})
+    assert (diff.changes, diff.replaces, machines.said) == (changes, [], [])
+
+
+@pytest.mark.parametrize(("delete_data", "data"), [(False, "keep"), (True, "delete")])
+def test_a_delete_acts_for_its_own_id_and_never_deletes_data_of_hosts_that_left(
+    delete_data: bool, data: str, machines: Machines
+) -> None:
+    record = HostRecordProvider().update("id", created(machines), props("host-1", delete_data=delete_data)).outs
+    machines.said.clear()
+    HostRecordProvider().delete("id", dict(record))
+    common = {"record": "id", "cluster_line": "# etcd-cluster: project/stack/etcd", "members": "1"}
+    assert machines.said == [
+        ("host-1", "remove", {**common, "data": data}),
+        ("host-2", "remove", {**common, "data": "keep"}),
+        ("host-3", "remove", {**common, "data": "keep"}),
+    ]
+    assert machines.tried_once == {"host-2", "host-3"}
+
+
+def test_hosts_that_are_gone_are_named_and_the_others_cleaned(
+    machines: Machines, capfd: pytest.CaptureFixture[str]
+) -> None:
+    record = created(machines)
+    machines.gone = ["host-2"]
+    HostRecordProvider().delete("id", record)
+    assert machines.steps() == ["remove host-1", "remove host-3"]
+    assert "warning: host-2: not stopped there, and nothing removed" in capfd.readouterr().err
+
+
+def test_members_on_this_machine_have_no_connection(machines: Machines) -> None:
+    """And Pulumi drops what is None."""
+    before = created(machines, connections={})
+    outs = dict(HostRecordProvider().update("id", before, props("host-1", connections={})).outs)
+    for left in outs["former"].values():
+        assert left.pop("connection") is None
+    HostRecordProvider().delete("id", outs)
+    assert machines.steps() == [f"remove {name}" for name in NAMES]
+
+
+def test_state_names_the_provider_and_holds_no_code() -> None:
+    """A contract with every existing stack: neither the module nor the class may be renamed."""
+    pickled = base64.b64decode(serialize_provider(HostRecordProvider()))
+    assert b"etcd_cluster.rollout.host_record" in pickled
+    assert b"HostRecordProvider" in pickled
+    assert len(pickled) < 100

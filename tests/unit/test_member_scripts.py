@@ -1,0 +1,200 @@
+"""What member scripts note on a machine, and whom they let take a member off it again; run here, in a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcd_cluster.member import render
+from etcd_cluster.member.layout import Layout
+
+CLUSTER, TOKEN = "project/stack/etcd", "the-token"
+# In place of etcd: one that makes data and listens on a port, and one that ends at once.
+SERVES = """#!/usr/bin/env python3
+import pathlib, socket, sys, time
+member = pathlib.Path(sys.argv[0]).resolve().parents[2]
+(member / "volume" / "data" / "member" / "wal").mkdir(parents=True)
+with socket.create_server(("127.0.0.1", PORT)):
+    time.sleep(60)
+"""
+ENDS = "#!/bin/sh\nexit 1\n"
+
+
+class Folder:
+    """One member's, as on platform local."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.layout = Layout.below(str(path))
+
+    def run(self, step: str, check: bool = True, *, variables: dict[str, str] | None = None, **words: str) -> Any:
+        line = render.command_line(step, {"member": "etcd-1", **words})
+        known = {**render.check_variables(CLUSTER), "cluster_line": render.cluster_line(CLUSTER)}
+        script = render.script(step, self.layout, {**known, **(variables or {})})
+        done = subprocess.run(["sh", "-c", line], input=script, capture_output=True, text=True, check=False, timeout=60)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def report(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.run("check", ports="1", install="local").stdout)
+        return report
+
+    def has(self, *paths: str) -> dict[str, bool]:
+        return {path: (self.path / path).exists() for path in paths}
+
+    def prepare(self, token: str = TOKEN) -> Any:
+        """With the programs of `install`, which has to be called before."""
+        variables = render.prepare_variables(CLUSTER, "etcd-1", token, self.layout)
+        return self.run("prepare", False, variables={**variables, "version": "3.6.16"}, install="local")
+
+    def install(self, etcd: str) -> None:
+        folder = self.path / "versions" / "3.6.16"
+        folder.mkdir(parents=True, exist_ok=True)
+        version = '[ "$1" != --version ] || { echo "etcd Version: 3.6.16"; exit; }\n'
+        program = f'#!/bin/sh\n{version}exec "${{0%/*}}/program" "$@"\n'
+        for name, content in (("etcd", program), ("etcdctl", ENDS), ("program", etcd)):
+            (folder / name).write_text(content)
+            (folder / name).chmod(0o755)
+
+    def start(self, port: int) -> Any:
+        files = {"configuration/bootstrap.yaml": "# to form\n", "configuration/etcd.yaml": "# to go on\n"}
+        manifest = "".join(f"640 member {render.encode(text)} {self.path / path}\n" for path, text in files.items())
+        (self.path / "state").mkdir(exist_ok=True)
+        (self.path / "state" / "run").write_text("run")
+        variables = {"manifest": manifest, "history": render.encode("members=founding\n")}
+        words = {"action": "start", "why": "starting", "version": "3.6.16", "await": "listening", "timeout": "20"}
+        return self.run("apply", False, variables=variables, run="run", index="0", **{**words, "peer-port": str(port)})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "a member")
+
+
+# --- who it is ---
+
+
+def test_a_folder_that_was_deleted_and_made_again_is_another_machine(folder: Folder) -> None:
+    first = folder.report()["machine"]
+    assert folder.report()["machine"] == first
+    assert f"machine={first}" in folder.run("observe").stdout.splitlines()
+    shutil.rmtree(folder.path)
+    assert folder.report()["machine"] != first
+
+
+# --- what is noted ---
+
+
+def test_a_report_tells_data_from_a_marker_and_from_what_was_noted_of_them(folder: Folder) -> None:
+    assert {key: folder.report()[key] for key in ("token", "data", "history", "formed")} == {
+        "token": "",
+        "data": False,
+        "history": None,
+        "formed": "",
+    }
+    volume, state = folder.path / "volume", folder.path / "state"
+    volume.mkdir()
+    (volume / "etcd-cluster.json").write_text(render.identity(CLUSTER, "etcd-1", TOKEN))
+    assert (folder.report()["token"], folder.report()["data"]) == (TOKEN, False)
+    (volume / "history").write_text("series=3.6\nmembers=1a,2b\nid=1a\n")
+    shutil.copy(volume / "etcd-cluster.json", state / "formed")
+    (volume / "data" / "member").mkdir(parents=True)
+    assert (folder.report()["data"], folder.report()["history"], folder.report()["formed"]) == (True, "1a,2b", TOKEN)
+    (state / "formed").write_text(render.identity("another/one", "etcd-1", TOKEN))
+    assert folder.report()["formed"] == "", "of another cluster, whose data are gone"
+
+
+@pytest.mark.parametrize("beside", ["", "volume/data/member", "volume/history"])
+def test_a_marker_of_another_forming_is_rewritten_beside_no_data_only(folder: Folder, beside: str) -> None:
+    folder.install(ENDS)
+    marker = folder.path / "volume" / "etcd-cluster.json"
+    marker.parent.mkdir()
+    marker.write_text(render.identity("another/one", "etcd-1", "old"))
+    if beside:
+        path = folder.path / beside
+        path.mkdir(parents=True) if beside.endswith("member") else path.write_text("members=1\n")
+    checked = folder.run("check", False, ports="1", install="local")
+    assert (checked.returncode == 0) is (not beside)
+    prepared = folder.prepare()
+    assert (prepared.returncode == 0) is (not beside), prepared.stderr
+    assert json.loads(marker.read_text())["token"] == ("old" if beside else TOKEN)
+
+
+def test_data_that_were_there_before_are_noted_when_the_machine_is_prepared(folder: Folder) -> None:
+    folder.install(ENDS)
+    assert folder.prepare().returncode == 0
+    assert folder.has("state/formed") == {"state/formed": False}
+    (folder.path / "volume" / "data" / "member").mkdir()
+    assert folder.prepare().returncode == 0
+    assert (folder.path / "state" / "formed").read_text() == (folder.path / "volume" / "etcd-cluster.json").read_text()
+    assert f"formed={TOKEN}" in folder.run("observe").stdout.splitlines()
+
+
+NOTED = ("state/formed", "state/forming", "volume/history", "configuration/bootstrap.yaml")
+
+
+@pytest.fixture
+def port() -> int:
+    """On which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number: int = free.getsockname()[1]
+    return number
+
+
+def test_a_first_start_is_noted_and_nothing_is_left_to_start_from_nothing_again(folder: Folder, port: int) -> None:
+    folder.install(SERVES.replace("PORT", str(port)))
+    assert folder.prepare().returncode == 0
+    started = folder.start(port)
+    process = (folder.path / "state" / "etcd.pid").read_text().strip()
+    subprocess.run(["kill", process], check=False)
+    assert started.returncode == 0, started.stderr
+    assert folder.has(*NOTED) == dict(zip(NOTED, (True, False, True, False), strict=True))
+
+
+def test_a_first_start_that_made_no_data_leaves_the_machine_as_new(folder: Folder, port: int) -> None:
+    folder.install(ENDS)
+    assert folder.prepare().returncode == 0
+    assert "etcd does not start" in folder.start(port).stderr
+    assert not any(folder.has(*NOTED).values())
+
+
+# --- whose it is ---
+
+
+def configured(folder: Folder, cluster: str = CLUSTER) -> Folder:
+    for path in ("configuration", "pki", "versions", "state", "volume/data/member"):
+        (folder.path / path).mkdir(parents=True)
+    (folder.path / "configuration" / "etcd.yaml").write_text(f"# etcd-cluster: {cluster}, written by `pulumi up`\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "removed"),
+    [("", "", True), ("", "one", True), ("one", "one", True), ("two", "one", False), ("two", "", False)],
+)
+@pytest.mark.parametrize("data", ["keep", "delete"])
+def test_only_the_record_that_stands_on_a_machine_takes_a_member_off_it(
+    folder: Folder, written: str, asked: str, removed: bool, data: str
+) -> None:
+    configured(folder)
+    if written:
+        folder.run("record", record=written)
+    words = {"record": asked} if asked else {}
+    for _ in range(2):
+        said = folder.run("remove", run="run", members="1", data=data, **words).stderr
+        assert ("nothing was stopped or removed" in said) is (not removed)
+    assert folder.has("pki") == {"pki": not removed}
+    assert folder.has("volume/data") == {"volume/data": not (removed and data == "delete")}
+
+
+def test_a_machine_that_is_another_clusters_by_now_is_left_alone(folder: Folder) -> None:
+    configured(folder, "another/stack/etcd")
+    said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+    assert "belongs to another cluster by now (# etcd-cluster: another/stack/etcd); nothing was stopped" in said
+    assert all(folder.has("pki", "volume/data/member").values())
