@@ -237,5 +237,5 @@ def _validate_install(install: Install, version: str, platform: str) -> Install:
 
 def _one_line(go_proxy: pulumi.Input[str] | None) -> pulumi.Input[str] | None:
     if isinstance(go_proxy, str) and not is_one_line(go_proxy):
-        raise ConfigurationError("install.goProxy", "(not shown)", "it has several lines", "write them with commas")
+        raise ConfigurationError("install.goProxy", HIDDEN, "it has several lines", "write them with commas")
     return go_proxy

@@ -267,7 +267,7 @@ class Keys:
             return {}
         if not isinstance(value, dict):
             raise ConfigurationError(
-                self.full_name(name), "(not shown)", "not a block of keys", "write `key: value` lines below it"
+                self.full_name(name), HIDDEN, "not a block of keys", "write `key: value` lines below it"
             )
         return cast(dict[str, Any], value)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 
 import pulumi
 
-from etcd_cluster.errors import ConfigurationError, is_private_key
+from etcd_cluster.errors import HIDDEN, ConfigurationError, is_private_key
 
 NAMES: Mapping[type, str] = {bool: "true or false", int: "a whole number", str: "text", float: "a number"}
 
@@ -27,7 +27,7 @@ def require_types(
     camelCase. inside: False leaves dataclasses in fields to the caller.
     """
     for name, hint in _hints(_class(arguments)).items():
-        key = (keys or {}).get(name) or f"{prefix}{_camel_case(name)}"
+        key = (keys or {}).get(name) or f"{prefix}{camel_case(name)}"
         value = getattr(arguments, name)
         found = next(_misfits(value, hint, key), None)
         if found is not None:
@@ -143,7 +143,7 @@ def _error(key: str, value: object, hint: Any) -> ConfigurationError:
     shown = None if value is None else value if isinstance(value, str | int | float) else type(value).__name__
     kind = "nothing" if value is None else f"of type {type(value).__name__}"
     if re.search(r"key|mirror|proxy", key, re.IGNORECASE):
-        shown = "(not shown)"
+        shown = HIDDEN
     return ConfigurationError(key, shown, f"{kind}, not {expected}", f"give {expected}{_hint_for(value, hint)}")
 
 
@@ -184,6 +184,7 @@ def _is_awaitable(hint: Any) -> bool:
     return getattr(get_origin(hint), "__name__", "") == "Awaitable"
 
 
-def _camel_case(name: str) -> str:
+def camel_case(name: str) -> str:
+    """A field's name as stack config writes it."""
     first, *others = name.split("_")
     return first + "".join(word.title() for word in others)

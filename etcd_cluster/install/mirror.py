@@ -29,14 +29,14 @@ def require_mirror(mirror: str, pins: Pins | None) -> str:
     if not _URL.fullmatch(mirror) or not _PLAIN.fullmatch(mirror) or _QUOTES.search(mirror):
         raise ConfigurationError(
             "install.mirror",
-            "(not shown)" if re.search("[@?]", mirror) else mirror,
+            HIDDEN if re.search("[@?]", mirror) else mirror,
             "not an http(s) URL",
             f"write it in ASCII, with anything else percent-encoded; the default is {DEFAULT_MIRROR}",
         )
     if not isinstance(mirror, SecretText) and ("@" in mirror or "?" in mirror):
         raise ConfigurationError(
             "install.mirror",
-            "(not shown)",
+            HIDDEN,
             "it carries a user, a password or a query, which every preview would show",
             "make it a secret (`pulumi config set --secret --path etcd-cluster:install.mirror`), or use a mirror that "
             "needs none",

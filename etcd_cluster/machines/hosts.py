@@ -11,8 +11,10 @@ import pulumi
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.machines.ssh import Ssh, require_pinnable_host_key
+from etcd_cluster.names import require_address, require_devices
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.sizes import Size
+from etcd_cluster.typed import camel_case
 
 MEMBER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -82,7 +84,7 @@ class HostMachines:
                 continue
             if value in owners:
                 raise ConfigurationError(
-                    f"hosts.{name}.{_camel_case(what)}",
+                    f"hosts.{name}.{camel_case(what)}",
                     value,
                     f"host {owners[value]} has the same",
                     "give every member a host of its own",
@@ -95,17 +97,8 @@ def _check_host(name: str, host: Host) -> None:
         raise ConfigurationError(
             f"hosts.{name}", name, "not usable as a member's name", "use lower-case letters, digits and hyphens"
         )
-    if isinstance(host.address, str) and not re.fullmatch(r"[0-9A-Za-z.:-]+", host.address):
-        raise ConfigurationError(
-            f"hosts.{name}.address", host.address, "neither an IP address nor a DNS name", "leave scheme and port out"
-        )
-    if isinstance(host.device, str) and not re.fullmatch(r"/dev/[0-9A-Za-z._/+:=@-]+", host.device):
-        raise ConfigurationError(
-            f"hosts.{name}.device", host.device, "not the path of a block device", "write it like /dev/nvme1n1"
-        )
+    if isinstance(host.address, str):
+        require_address(f"hosts.{name}.address", host.address)
+    if isinstance(host.device, str):
+        require_devices(f"hosts.{name}.device", host.device)
     require_pinnable_host_key(f"hosts.{name}.hostKey", host.host_key)
-
-
-def _camel_case(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(word.title() for word in others)

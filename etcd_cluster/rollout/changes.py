@@ -198,8 +198,8 @@ def _moves(before: Mapping[str, Place], after: Mapping[str, Place]) -> list[str]
     for name in sorted(before.keys() & after.keys()):
         old, new = before[name], after[name]
         if _gains_or_loses_a_device(old, new):
-            device = new.get("device")
-            where = f"to {device if _known(device) else 'its device'}" if device else "off its device"
+            # Without its path, which may be a secret.
+            where = "to its device" if new.get("device") else "off its device"
             steps.append(
                 f"{name}: its data move {where}: it joins anew as a learner, once its old data were put aside there by "
                 f"hand ({MOVE}); before that, nothing is done"

@@ -24,7 +24,7 @@ from etcd_cluster.openssh import (
     SshUnreachableError,
     parse_connection,
 )
-from etcd_cluster.rollout.observed import Host, Observation, combine, parse_host, unanswered, with_answers
+from etcd_cluster.rollout.observed import Host, Observation, combine, is_whole, parse_host, unanswered, with_answers
 from etcd_cluster.rollout.plan.acts import RefusedError
 
 OBSERVATION_SECONDS = 60
@@ -202,7 +202,10 @@ class MemberMachines:
         scheme = self._schemes.get(name) or ("https" if member.tls else "http")
         words = {"member": name, "scheme": scheme, **({"device": member.device} if member.device else {}), **asked}
         line = render.command_line("observe", words)
-        return self.run(name, "observe", line, {}, timeout_seconds=OBSERVATION_SECONDS)
+        text = self.run(name, "observe", line, {}, timeout_seconds=OBSERVATION_SECONDS)
+        if not is_whole(text):
+            raise StepFailedError(f"{name}: the answer of its machine is cut short; run `pulumi up` again")
+        return text
 
 
 def layout_of(directory: str | None) -> Layout:

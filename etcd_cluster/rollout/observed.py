@@ -240,6 +240,12 @@ class Observation:
         return listed is not None and listed.id in self.healthy
 
 
+def is_whole(text: str) -> bool:
+    """Whether it is all that observe.sh prints: the clock comes last. What is missing from one that is cut would look
+    like a "no"."""
+    return re.search(r"(^|\n)clock=[0-9]+\n$", text) is not None
+
+
 def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     """What observe.sh printed, and what is said besides: of its own member ("health"), and of the cluster ("members",
     "alarms")."""

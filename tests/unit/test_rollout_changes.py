@@ -242,7 +242,7 @@ ROLL = "one at a time, followers first, the leader last"
             {},
             {"places": placed(host_2=DISK)},
             [
-                "host-2: its data move to /dev/nvme1n1: it joins anew as a learner, once its old data were put aside "
+                "host-2: its data move to its device: it joins anew as a learner, once its old data were put aside "
                 "there by hand (docs/move-data-to-a-device.md); before that, nothing is done"
             ],
         ),

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import PeerSecurity, Security
+from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.rollout.observed import (
     FOUNDING,
     Alarm,
@@ -20,12 +22,14 @@ from etcd_cluster.rollout.observed import (
     Question,
     SeenFile,
     combine,
+    is_whole,
     parse_health,
     parse_host,
     parse_members,
     unanswered,
     with_answers,
 )
+from etcd_cluster.rollout.renewal import _CloudMachine
 
 CONFIGURATION = (
     "# etcd-cluster: p/s/etcd\nname: host-1\nadvertise-client-urls: https://10.0.0.1:2379\n"
@@ -123,6 +127,20 @@ def test_all_that_a_machine_tells_is_read() -> None:
     )
     assert told["members"] == MEMBERS
     assert told["health"] == HEALTH
+
+
+CUT = ["", "\n", BLANK[:-1], BLANK[:-12], LEADER[: LEADER.index("clock=")], f"{BLANK}data=yes\n"]
+
+
+@pytest.mark.parametrize("text", CUT)
+def test_an_answer_that_is_cut_short_is_no_answer(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing from it would look like a member that has no data, or does not run."""
+    assert is_whole(BLANK)
+    monkeypatch.setattr(MemberMachines, "run", lambda *_args, **_more: text)
+    with MemberMachines({"a": _CloudMachine(Layout.system())}, {}) as machines:
+        seen = machines.observe()
+    assert not seen.hosts
+    assert "cut short" in seen.silent["a"]
 
 
 def test_a_blank_machine_tells_of_nothing() -> None:
