@@ -124,9 +124,9 @@ class EtcdCluster(pulumi.ComponentResource):
         if not isinstance(machines, RenewableMachines):
             return machines.provision(name, settings.names, settings.size, parent=self)
 
-        def guard(renew: str | None, connections: Mapping[str, ConnectionArgs]) -> Renewal:
+        def guard(renew: str | None, connections: Mapping[str, ConnectionArgs], *, is_dead: bool = False) -> Renewal:
             opts = pulumi.ResourceOptions(parent=self)
-            return Renewal(f"{name}-renewal", renew=renew, connections=connections, opts=opts)
+            return Renewal(f"{name}-renewal", renew=renew, is_dead=is_dead, connections=connections, opts=opts)
 
         return machines.provision(name, settings.names, settings.size, parent=self, guard=guard)
 

@@ -103,6 +103,7 @@ def _aws(keys: Keys, ssh: Keys) -> AwsMachines:
         deletion_protection=keys.boolean("deletionProtection", False),
         retain_volumes=keys.boolean("retainVolumes", True),
         renew=keys.text("renew"),
+        renew_dead=keys.text("renewDead"),
         tags=keys.section("tags").all_texts(),
     )
 
@@ -125,6 +126,7 @@ def _gcp(keys: Keys, ssh: Keys) -> GcpMachines:
         deletion_protection=keys.boolean("deletionProtection", False),
         retain_disks=keys.boolean("retainDisks", True),
         renew=keys.text("renew"),
+        renew_dead=keys.text("renewDead"),
         labels=keys.section("labels").all_texts(),
     )
 

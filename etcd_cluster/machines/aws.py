@@ -16,7 +16,7 @@ import pulumi
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.access import require_private
 from etcd_cluster.machines.extras import require_extra
-from etcd_cluster.machines.machine import Guard, Machine
+from etcd_cluster.machines.machine import Guard, Machine, require_one_to_renew
 from etcd_cluster.machines.ssh import Bastion, require_bastion_login
 from etcd_cluster.machines.ssh_keys import public_half
 from etcd_cluster.secrecy import as_input
@@ -72,6 +72,7 @@ class AwsMachines:
     renew: the one member whose machine may be replaced now, by a new image, type or key, keeping its data volume and
         address; default None. One that runs only goes while every other member is healthy. The others keep what they
         have. Take it out afterwards.
+    renew_dead: as renew, and in its place, for a machine that is dead where nobody else can be asked: it goes unasked.
     tags: for every resource, besides Name and the project's, stack's, cluster's and member's names.
     """
 
@@ -90,16 +91,21 @@ class AwsMachines:
     deletion_protection: bool = False
     retain_volumes: bool = True
     renew: str | None = None
+    renew_dead: str | None = None
     tags: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
 
     @property
     def platform(self) -> str:
         return "aws"
 
+    @property
+    def renewed(self) -> str | None:
+        """The member whose machine may be replaced."""
+        return self.renew or self.renew_dead
+
     def member_names(self, members: int | None) -> Sequence[str]:
         names = tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
-        if self.renew is not None and self.renew not in names:
-            raise ConfigurationError("aws.renew", self.renew, "no such member", f"choose one of {', '.join(names)}")
+        require_one_to_renew("aws", self.renew, self.renew_dead, names)
         require_subnets(self.subnet_ids)
         require_private("aws.clientCidrs", self.client_cidrs)
         require_private("aws.sshCidrs", self.ssh_cidrs)

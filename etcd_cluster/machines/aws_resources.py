@@ -56,7 +56,8 @@ class Provisioning:
         login = self._login()
         places = {name: self._place(name, index, group, login) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
-        guarded = [guard(self._given.renew, connections)] if guard else []
+        is_dead = self._given.renew_dead is not None
+        guarded = [guard(self._given.renewed, connections, is_dead=is_dead)] if guard else []
         return [self._machine(name, place, image_id, guarded) for name, place in places.items()]
 
     def _login(self) -> Login:
@@ -141,7 +142,7 @@ class Provisioning:
         """The machine. Only the member that is to be renewed gets another, once the guard lets it: any change of image,
         type or user data then replaces it, which works for a dead machine too, and the Commands that prepare it
         follow."""
-        renewed = self._given.renew == name
+        renewed = self._given.renewed == name
         return aws.ec2.Instance(
             f"{self._cluster}-{name}",
             ami=image_id,

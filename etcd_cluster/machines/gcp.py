@@ -17,7 +17,7 @@ import pulumi
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.access import require_private
 from etcd_cluster.machines.extras import require_extra
-from etcd_cluster.machines.machine import Guard, Machine
+from etcd_cluster.machines.machine import Guard, Machine, require_one_to_renew
 from etcd_cluster.machines.ssh import Bastion, require_bastion_login
 from etcd_cluster.machines.ssh_keys import public_half
 from etcd_cluster.secrecy import as_input
@@ -77,6 +77,7 @@ class GcpMachines:
     renew: the one member whose machine may be replaced now, by a new type, image, key or user data, keeping its address
         and its data disk, which may grow; default None. One that runs only goes while every other member is healthy.
         The others keep what they have. Take it out afterwards.
+    renew_dead: as renew, and in its place, for a machine that is dead where nobody else can be asked: it goes unasked.
     labels: for every resource that takes them, besides the names of project, stack, cluster and member; lower case.
     """
 
@@ -96,11 +97,17 @@ class GcpMachines:
     deletion_protection: bool = False
     retain_disks: bool = True
     renew: str | None = None
+    renew_dead: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def platform(self) -> str:
         return "gcp"
+
+    @property
+    def renewed(self) -> str | None:
+        """The member whose machine may be replaced."""
+        return self.renew or self.renew_dead
 
     def member_names(self, members: int | None) -> Sequence[str]:
         _check_zones(self.zones)
@@ -129,12 +136,11 @@ class GcpMachines:
             public_half(self.private_key)
         require_bastion_login(self.bastion, self.private_key)
         names = tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
-        if self.renew is not None and self.renew not in names:
-            raise ConfigurationError("gcp.renew", self.renew, "no such member", f"choose one of {', '.join(names)}")
-        if self.renew is not None and self.deletion_protection:
+        require_one_to_renew("gcp", self.renew, self.renew_dead, names)
+        if self.renewed is not None and self.deletion_protection:
             raise ConfigurationError(
-                "gcp.renew",
-                self.renew,
+                "gcp.renew" if self.renew else "gcp.renewDead",
+                self.renewed,
                 "its machine is protected from deletion, and so cannot be replaced",
                 "set gcp.deletionProtection: false, run `pulumi up`, and only then renew",
             )

@@ -42,7 +42,8 @@ class Provisioning:
         private_key, public_key = self._login()
         places = {name: self._place(name, index, private_key, public_key) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
-        guarded = [guard(self._given.renew, connections)] if guard else []
+        is_dead = self._given.renew_dead is not None
+        guarded = [guard(self._given.renewed, connections, is_dead=is_dead)] if guard else []
         return [self._machine(name, place, guarded) for name, place in places.items()]
 
     def _login(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
@@ -90,7 +91,7 @@ class Provisioning:
 
     def _disk(self, name: str, zone: str) -> compute.Disk:
         """A smaller size would replace the disk by an empty one, so the one that may change is protected meanwhile."""
-        given, renewed = self._given, self._given.renew == name
+        given, renewed = self._given, self._given.renewed == name
         return compute.Disk(
             f"{self._cluster}-{name}-data",
             zone=zone,
@@ -109,7 +110,7 @@ class Provisioning:
 
     def _instance(self, name: str, place: Place, guarded: Sequence[pulumi.Resource]) -> compute.Instance:
         """The machine. Only the member that is to be renewed gets another, once the guard lets it."""
-        given, renewed = self._given, self._given.renew == name
+        given, renewed = self._given, self._given.renewed == name
         return compute.Instance(
             f"{self._cluster}-{name}",
             zone=place.zone,

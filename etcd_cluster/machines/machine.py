@@ -95,9 +95,26 @@ class Guard(Protocol):
     """Answers the resource that a machine depends on which is to be replaced: it is there once the machine may go.
 
     renew: the member whose machine that is; None for nobody's. connections: member name -> how its machine is reached.
+    is_dead: the machine is known to be dead, and goes also where nobody can be asked.
     """
 
-    def __call__(self, renew: str | None, connections: Mapping[str, ConnectionArgs]) -> pulumi.Resource: ...
+    def __call__(
+        self, renew: str | None, connections: Mapping[str, ConnectionArgs], *, is_dead: bool = False
+    ) -> pulumi.Resource: ...
+
+
+def require_one_to_renew(platform: str, renew: str | None, renew_dead: str | None, names: Sequence[str]) -> None:
+    """Raises `ConfigurationError` unless `renew` or `renew_dead`, or neither, is one of the members."""
+    for key, name in (("renew", renew), ("renewDead", renew_dead)):
+        if name is not None and name not in names:
+            raise ConfigurationError(f"{platform}.{key}", name, "no such member", f"choose one of {', '.join(names)}")
+    if renew is not None and renew_dead is not None:
+        raise ConfigurationError(
+            f"{platform}.renewDead",
+            renew_dead,
+            f"{platform}.renew is given as well ({renew}), and one machine is replaced at a time",
+            "take one of the two out",
+        )
 
 
 @runtime_checkable

@@ -19,8 +19,11 @@ from etcd_cluster.openssh import (
     ChildProcesses,
     CommandTimeoutError,
     Completed,
+    Connection,
     OpenSsh,
+    SshAuthenticationError,
     SshError,
+    SshHostKeyError,
     SshUnreachableError,
     parse_connection,
 )
@@ -73,7 +76,7 @@ class MemberMachines:
     """The machines of `members`, for as long as the context lasts. connections: member name -> SSH connection, in the
     form of pulumi-command; a member without one is on this machine. leaving: names of those that may be gone: one that
     cannot be reached is not tried again. passing: they may be replaced next, so no connection to them is kept, and none
-    is waited for that does not boot.
+    is waited for that does not boot. before: connections as they were, for a machine that does not answer by its own.
 
     Raises `RefusedError` where SSH is needed and there is no `ssh` client.
     """
@@ -85,17 +88,16 @@ class MemberMachines:
         leaving: Collection[str] = (),
         *,
         passing: bool = False,
+        before: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._members = members
         self._leaving = leaving
         self._gone: dict[str, SshUnreachableError] = {}
         self._passing = passing
         self._schemes: dict[str, str] = {}
-        self._connections = {name: parse_connection(each) for name, each in connections.items()}
-        if passing:
-            self._connections = {
-                name: replace(each, dial_error_limit=PASSING_DIALS) for name, each in self._connections.items()
-            }
+        self._connections = {name: self._parsed(each) for name, each in connections.items()}
+        others = {name: each for name, each in (before or {}).items() if name in connections}
+        self._before = {name: self._parsed(each) for name, each in others.items() if each != connections[name]}
         self._processes = ChildProcesses()
         self._context = ExitStack()
         if self._connections and shutil.which("ssh") is None:
@@ -127,9 +129,7 @@ class MemberMachines:
             raise self._gone[name]
         if name in self._connections:
             try:
-                done = self._ssh.run(
-                    self._connections[name], line, stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds
-                )
+                done = self._run_there(name, line, stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds)
             except SshUnreachableError as error:
                 if name in self._leaving:
                     self._gone[name] = error
@@ -141,6 +141,25 @@ class MemberMachines:
         if done.returncode != 0:
             raise StepFailedError(_error(done.stderr) or f"{name}: {step} ended with {done.returncode}")
         return done.stdout
+
+    def _parsed(self, connection: Mapping[str, Any]) -> Connection:
+        parsed = parse_connection(connection)
+        return replace(parsed, dial_error_limit=PASSING_DIALS) if self._passing else parsed
+
+    def _run_there(self, name: str, line: str, **how: Any) -> Completed:
+        """Over the connection as it was, where the new one does not even begin; from then on over that."""
+        try:
+            return self._ssh.run(self._connections[name], line, **how)
+        except (SshUnreachableError, SshAuthenticationError, SshHostKeyError) as error:
+            before = self._before.pop(name, None)
+            if before is None:
+                raise
+            try:
+                done = self._ssh.run(before, line, **how)
+            except SshError:
+                raise error from None
+            self._connections[name] = before
+            return done
 
     def on_all(self, names: Sequence[str], do: Callable[[str], Any]) -> dict[str, Any]:
         """`do` for every name, at once; its answers, or what it raised."""

@@ -1,4 +1,5 @@
-"""The Renewal resource: a member's running machine is only replaced while every other member is healthy.
+"""The Renewal resource: a member's running machine is only replaced while every other member is healthy. No answer is
+not a yes: a machine that nobody can tell of only goes where it is named as dead.
 
 State contract: Pulumi's state names this module and its classes. Moving or renaming one orphans existing stacks.
 """
@@ -25,9 +26,17 @@ from etcd_cluster.rollout.resource import LOOK_AGAIN_SECONDS, say
 
 Properties = dict[str, Any]
 
-INPUTS = ("renew", "connections")
+INPUTS = ("renew", "dead", "connections")
 PATIENCE_SECONDS = 20
 """For the others to become healthy: a member that has just come back takes some seconds."""
+UNTOUCHED = (
+    "it was not touched. Take `renew` out and run `pulumi up`, which mends what can be mended; one whose machine is "
+    "dead is the one to renew first"
+)
+UNANSWERED = (
+    "It was not touched. Mend the way to the machines (SSH key, bastion, VPN), then run again; if its machine is dead, "
+    "name it as such: `renewDead` in the place of `renew`"
+)
 
 
 @dataclass(frozen=True)
@@ -55,24 +64,24 @@ class RenewalProvider(ResourceProvider):
     def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
         if news.get("renew"):
             members = {name: _CloudMachine(Layout.system()) for name in news["connections"]}
-            with MemberMachines(members, news["connections"], passing=True) as machines:
-                let_go(news["renew"], machines)
+            before = olds.get("connections") or {}  # worked until now: a key or bastion may change in this same `up`
+            with MemberMachines(members, news["connections"], passing=True, before=before) as machines:
+                let_go(news["renew"], machines, is_dead=bool(news.get("dead")))
         return UpdateResult(news)
 
 
-def let_go(member: str, machines: MemberMachines) -> None:
+def let_go(member: str, machines: MemberMachines, *, is_dead: bool = False) -> None:
     """Returns once the machine of `member` may go, and leads no more. Raises `RefusedError` where it may not.
 
-    Precondition of a replacement: that member is down already, or every other voter is healthy.
+    Precondition of a replacement: every other voter is healthy; or that member is down already, by the look at its
+    machine or, where that cannot be reached, by a majority of the others; or, where nobody can tell, it was named as
+    dead (is_dead).
     """
     run, began = Memory().run, time.monotonic()
     seen = machines.observe(claim=run)
-    while what := obstacle(member, seen):
+    while what := obstacle(member, seen, is_dead=is_dead):
         if time.monotonic() - began > PATIENCE_SECONDS:
-            raise RefusedError(
-                f"the machine of {member} is not replaced while {what}; it was not touched. Take `renew` out and run "
-                "`pulumi up`, which mends what can be mended; one whose machine is dead is the one to renew first"
-            )
+            raise RefusedError(f"the machine of {member} is not replaced while {what}")
         time.sleep(LOOK_AGAIN_SECONDS)
         seen = machines.observe()
     successor = quorum.successor(seen, seen.hosts, [each.id for each in seen.members if each.name == member])
@@ -83,22 +92,30 @@ def let_go(member: str, machines: MemberMachines) -> None:
         machines.run(member, "membership", line, {}, say)
 
 
-def obstacle(member: str, seen: Observation) -> str:
-    """Why the machine of `member` may not go now; "" if it may."""
+def obstacle(member: str, seen: Observation, *, is_dead: bool = False) -> str:
+    """Why the machine of `member` may not go now, and what to do; "" if it may."""
+    host = seen.hosts.get(member)
+    if host and not host.may_serve:
+        return "" if seen.teller or not host.pid else f"it runs, but no member leads; {UNTOUCHED}"
     if seen.teller is None:
-        host = seen.hosts.get(member)
-        return "it runs, but no member leads" if host and host.pid else ""
+        if host:
+            why = ", ".join(host.unknown.values()) or "it has a leader, but its list of members cannot be read"
+            return f"it runs, and it cannot be told whether a majority serves ({why}); {UNTOUCHED}"
+        silent = "; ".join(f"{name}: {why}" for name, why in seen.silent.items())
+        return "" if is_dead else f"nobody can tell whether it serves ({silent}). {UNANSWERED}"
     listed = seen.of(member)
-    if listed is None or listed.learner or listed.id not in seen.healthy | seen.unknown:
+    if listed is None or listed.learner:
         return ""
+    serves = host is not None or listed.id in seen.healthy | seen.unknown
     down = [each.name or each.peer_url for each in seen.voters if each.id not in seen.healthy | {listed.id}]
-    return f"{', '.join(down)} is not healthy" if down else ""
+    return f"{', '.join(down)} is not healthy; {UNTOUCHED}" if serves and down else ""
 
 
 class Renewal(Resource, module="cluster", name="Renewal"):
     """What a machine depends on that is to be replaced; see `machines.machine.Guard`.
 
-    renew: the member; None for nobody. connections: member name -> SSH connection (secret).
+    renew: the member; None for nobody. is_dead: its machine is known to be dead: it goes though nobody can tell.
+    connections: member name -> SSH connection (secret).
     """
 
     def __init__(
@@ -106,8 +123,9 @@ class Renewal(Resource, module="cluster", name="Renewal"):
         name: str,
         *,
         renew: str | None,
+        is_dead: bool = False,
         connections: Mapping[str, ConnectionArgs],
         opts: pulumi.ResourceOptions,
     ) -> None:
-        properties = {"renew": renew, "connections": pulumi.Output.secret(connections)}
+        properties = {"renew": renew, "dead": is_dead or None, "connections": pulumi.Output.secret(connections)}
         super().__init__(RenewalProvider(), name, properties, opts)

@@ -152,7 +152,7 @@ class CloudMachines:
     """A platform like those of machines/aws.py and gcp.py: the same user data, user and keys.
 
     folder: where a `Cloud` listens. images: member -> image, default "first". pinned: host keys that take the place of
-    the right ones. renew: the one whose machine may be replaced by another image.
+    the right ones. renew: the one whose machine may be replaced by another image; renew_dead: unasked, if need be.
     """
 
     folder: str
@@ -160,10 +160,15 @@ class CloudMachines:
     renew: str | None = None
     images: dict[str, str] = field(default_factory=dict[str, str])
     pinned: dict[str, str] = field(default_factory=dict[str, str])
+    renew_dead: str | None = None
 
     @property
     def platform(self) -> str:
         return "lab"
+
+    @property
+    def renewed(self) -> str | None:
+        return self.renew or self.renew_dead
 
     def member_names(self, members: int | None) -> Sequence[str]:
         return tuple(f"etcd-{number}" for number in range(1, (members or 3) + 1))
@@ -180,7 +185,7 @@ class CloudMachines:
             name: ssh.connection(addresses[name], self.pinned.get(name) or host_keys[name].public_key) for name in names
         }
         assert guard is not None
-        guarded = guard(self.renew, connections)
+        guarded = guard(self.renewed, connections, is_dead=self.renew_dead is not None)
         return [
             self._machine(cluster, name, addresses[name], login, host_keys[name], connections[name], guarded, parent)
             for name in names
@@ -212,8 +217,8 @@ class CloudMachines:
             opts=pulumi.ResourceOptions(
                 parent=parent,
                 delete_before_replace=True,
-                ignore_changes=[] if name == self.renew else ["image"],
-                depends_on=[guarded] if name == self.renew else None,
+                ignore_changes=[] if name == self.renewed else ["image"],
+                depends_on=[guarded] if name == self.renewed else None,
             ),
         )
         return Machine(

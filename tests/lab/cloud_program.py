@@ -17,7 +17,12 @@ bastion = Bastion(
     private_key=pulumi.Output.secret(Path(config["bastion"]["privateKeyFile"]).read_text()),
 )
 machines = CloudMachines(
-    config["folder"], bastion, config.get("renew"), config.get("images", {}), config.get("pinned", {})
+    config["folder"],
+    bastion,
+    config.get("renew"),
+    config.get("images", {}),
+    config.get("pinned", {}),
+    config.get("renewDead"),
 )
 cluster = EtcdCluster(
     "etcd",

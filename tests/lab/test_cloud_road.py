@@ -220,7 +220,9 @@ def test_a_running_machine_is_not_replaced_while_another_member_is_down(road: Ro
     cluster.await_health()
     pids = cluster.pids()
     follower.run("systemctl stop etcd")
-    run = with_settings(road, renew=leading.name, images={leading.name: "third"})
+    # No machine lets in by the connections of this run: what the others are is seen by those of before.
+    pinned = dict.fromkeys(road.cloud.instances, OTHER_HOST_KEY)
+    run = with_settings(road, renew=leading.name, images={leading.name: "third"}, pinned=pinned)
     assert f"the machine of {leading.name} is not replaced while {follower.name} is not healthy" in run.output
     assert road.cloud.instances[leading.name] is leading
     assert cluster.pids()[leading.name] == pids[leading.name]
@@ -236,6 +238,24 @@ def test_a_running_machine_is_not_replaced_while_another_member_is_down(road: Ro
     assert f"{leading.name}: handing leadership over to " in run.output
     assert road.cloud.instances[leading.name] is not leading
     take_renewal_out(road)
+
+
+def test_no_machine_is_replaced_while_nobody_can_be_asked(road: Road) -> None:
+    """The bastion is down: nothing tells a machine that serves from a dead one. Nothing of the cluster was touched."""
+    cluster = road.cluster
+    leading, pids = leader(cluster), cluster.pids()
+    with continuous_writes(cluster) as writes:
+        road.bastion.stop()
+        try:
+            run = with_settings(road, renew=leading.name, images={leading.name: "fourth"})
+        finally:
+            road.bastion.start()
+        writes.await_more()
+    assert not writes.result.lost
+    assert f"the machine of {leading.name} is not replaced while nobody can tell whether it serves" in run.output
+    assert "`renewDead` in the place of `renew`" in run.output
+    assert road.cloud.instances[leading.name] is leading
+    assert cluster.pids() == pids
 
 
 def test_destroying_does_not_wait_for_machines_that_are_gone(road: Road) -> None:

@@ -163,6 +163,9 @@ def test_only_the_member_to_renew_takes_a_new_machine_and_keeps_its_volume_and_a
     assert guards == {"etcd-etcd-2"}
     guard = recording.resources["etcd-renewal"]
     assert guard.value("renew") == "etcd-2"
+    dead = build(renew_dead="etcd-2").resources
+    assert (dead["etcd-renewal"].value("renew"), dead["etcd-renewal"].value("dead")) == ("etcd-2", True)
+    assert dead["etcd-etcd-2"].request.ignoreChanges == renewed.ignoreChanges
     assert set(guard.value("connections")) == {"etcd-1", "etcd-2", "etcd-3"}
     for kept in ("etcd-etcd-2-data", "etcd-etcd-2-interface"):
         assert recording.resources[kept].request.ignoreChanges
@@ -424,6 +427,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"volume_gib": 7}, {}, "aws.volumeGib", "needs 8 GiB"),
     ({"volume_gib": 31}, {"size": "xlarge"}, "aws.volumeGib", "needs 32 GiB for its quota and 16000 IOPS"),
     ({"renew": "etcd-4"}, {}, "aws.renew", "etcd-1, etcd-2, etcd-3"),
+    ({"renew_dead": "etcd-4"}, {}, "aws.renewDead", "etcd-1, etcd-2, etcd-3"),
+    ({"renew": "etcd-1", "renew_dead": "etcd-1"}, {}, "aws.renewDead", "one machine is replaced at a time"),
     ({"kms_key_id": "1234"}, {}, "aws.kmsKeyId", "arn:aws:kms"),
     ({"tags": {"Name": "x"}}, {}, "aws.tags.Name", "another name"),
     ({"tags": {"AWS:x": "x"}}, {}, "aws.tags.AWS:x", "another name"),

@@ -263,6 +263,15 @@ def test_only_the_renewed_member_takes_up_changes(three: Recording) -> None:
     assert options(recording.resources["etcd-etcd-2-data"]) == (True, True, ["zone", "type", "diskEncryptionKey"])
 
 
+def test_a_member_named_as_dead_is_replaced_as_by_renew_and_the_guard_is_told() -> None:
+    recording, renewed = build(renew_dead="etcd-2"), build(renew="etcd-2")
+    assert {name: options(each) for name, each in recording.resources.items()} == {
+        name: options(each) for name, each in renewed.resources.items()
+    }
+    guard = recording.resources["etcd-renewal"]
+    assert (guard.value("renew"), guard.value("dead")) == ("etcd-2", True)
+
+
 def test_deletion_protection_holds_for_what_a_member_is_made_of() -> None:
     recording = build(deletion_protection=True)
     for name in [*each(), *each("-data"), *each("-address")]:
@@ -391,6 +400,7 @@ def test_every_key_of_stack_config_reaches_its_argument() -> None:
         "deletionProtection": True,
         "retainDisks": False,
         "renew": "etcd-2",
+        "renewDead": "etcd-3",
         "labels": {"team": "platform"},
     }
     bastion = {"address": "b", "hostKey": "ssh-ed25519 AAAA", "user": "jump"}
@@ -440,6 +450,9 @@ def test_a_slip_in_stack_config_is_named_with_its_path(gcp: dict[str, Any], text
         ({"labels": {"etcd-member": "x"}}, "set by the cluster"),
         ({"kms_key": "my-key"}, 'gcp.kmsKey: "my-key"'),
         ({"renew": "etcd-4"}, 'gcp.renew: "etcd-4": no such member'),
+        ({"renew_dead": "etcd-4"}, 'gcp.renewDead: "etcd-4": no such member'),
+        ({"renew": "etcd-1", "renew_dead": "etcd-2"}, "one machine is replaced at a time"),
+        ({"renew_dead": "etcd-1", "deletion_protection": True}, "protected from deletion"),
         ({"renew": "etcd-1", "deletion_protection": True}, "protected from deletion"),
         ({"private_key": "hunter2"}, "not an unencrypted SSH private key"),
         ({"bastion": Bastion("b", "ssh-ed25519 A")}, "ssh.bastion"),

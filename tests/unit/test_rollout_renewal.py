@@ -93,6 +93,83 @@ def test_one_whose_machine_is_dead_may_go(machines: Machines) -> None:
     update(inputs(name))
 
 
+def out_of_reach(machines: Machines, names: tuple[str, ...] = GOAL.names) -> None:
+    for name in names:
+        machines.model.machines[name].reachable = False
+
+
+@pytest.mark.parametrize("which", ["leader", "follower"])
+def test_none_goes_where_no_machine_can_be_reached(machines: Machines, which: str) -> None:
+    """VPN or bastion down, wrong key: nothing was asked, and the leader may be the one."""
+    leader = machines.model.leader
+    name = leader if which == "leader" else other_than(leader)
+    out_of_reach(machines)
+    with pytest.raises(RefusedError, match=f"{name} is not replaced while nobody can tell whether it serves") as error:
+        update(inputs(name))
+    assert all(f"{each}: cannot be reached" in str(error.value) for each in GOAL.names)
+    assert "`renewDead` in the place of `renew`" in str(error.value)
+    assert machines.lines == []
+
+
+def test_one_that_cannot_be_reached_is_not_down_where_the_others_have_no_leader_to_ask(machines: Machines) -> None:
+    """Two of three are looked at, and are cut off: it may be on the other side."""
+    name, *others = GOAL.names
+    out_of_reach(machines, (name,))
+    for other in others:
+        machines.model.machines[other].cut_off = True
+    with pytest.raises(RefusedError, match="nobody can tell whether it serves"):
+        update(inputs(name))
+    update(inputs(name, dead=True))
+
+
+def test_one_that_is_named_as_dead_goes_unasked(machines: Machines) -> None:
+    out_of_reach(machines)
+    update(inputs("b", dead=True))
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_one_that_is_named_as_dead_and_serves_is_held_to_the_rules_of_one_that_runs(
+    machines: Machines, reachable: bool
+) -> None:
+    name = machines.model.leader
+    second, third = [each for each in GOAL.names if each != name]
+    machines.model.machines[name].reachable = reachable
+    machines.model.stop(third)
+    with pytest.raises(RefusedError, match=f"{third} is not healthy"):
+        update(inputs(name, dead=True))
+    for each in (second, third):
+        machines.model.stop(each)
+    if reachable:
+        with pytest.raises(RefusedError, match="it runs, but no member leads"):
+            update(inputs(name, dead=True))
+
+
+def test_one_that_runs_and_does_not_answer_is_not_down(machines: Machines) -> None:
+    name, second, _ = GOAL.names
+    for machine in machines.model.machines.values():
+        machine.mute = 1000
+    with pytest.raises(RefusedError, match=r"it cannot be told whether a majority serves \(no answer\)"):
+        update(inputs(name))
+    for machine in machines.model.machines.values():
+        machine.mute = 0
+    machines.model.machines[name].frozen = True
+    update(inputs(name))
+    machines.model.machines[name].frozen = False
+    machines.model.stop(second)
+    with pytest.raises(RefusedError, match=f"{second} is not healthy"):
+        update(inputs(name))
+
+
+def test_it_looks_by_the_connections_that_worked_before_as_well(machines: Machines) -> None:
+    olds = inputs(connections={name: {"host": "by the old bastion"} for name in GOAL.names})
+    update(inputs(other_than(machines.model.leader)), olds)
+    assert machines.before == olds["connections"]
+
+
+def test_states_from_before_a_machine_could_be_named_as_dead_see_no_change() -> None:
+    assert not RenewalProvider().diff("", inputs(), inputs(dead=None)).changes
+
+
 def test_one_that_runs_may_not_go_where_no_member_leads(machines: Machines) -> None:
     name, *others = GOAL.names
     for other in others:

@@ -78,6 +78,7 @@ class Machines:
     probes: list[tuple[str, dict[str, str], dict[str, str]]] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
     passing: bool = False
+    before: dict[str, Any] = field(default_factory=dict)
 
     def __call__(
         self,
@@ -86,7 +87,9 @@ class Machines:
         leaving: Collection[str] = (),
         *,
         passing: bool = False,
+        before: Mapping[str, Any] | None = None,
     ) -> Machines:
+        self.before = dict(before or {})
         self.opened.append((set(members), set(connections), set(leaving)))
         self.passing = passing
         return self

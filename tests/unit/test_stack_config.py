@@ -77,6 +77,7 @@ def test_every_key_of_aws_reaches_its_argument() -> None:
         "deletionProtection": True,
         "retainVolumes": False,
         "renew": "etcd-1",
+        "renewDead": "etcd-2",
         "tags": {"team": "storage"},
     }
     ssh = {"privateKey": "the key", "bastion": {"address": "b", "hostKey": "k"}}

@@ -1,0 +1,108 @@
+"""How members' machines are reached: over which connection, and what they are given with every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.openssh import (
+    Completed,
+    Connection,
+    SshAuthenticationError,
+    SshConnectionLostError,
+    SshError,
+    SshHostKeyError,
+    SshUnreachableError,
+)
+from etcd_cluster.rollout import machines
+from etcd_cluster.rollout.machines import MemberMachines
+
+ANSWER = "machine=x\nclock=0\n"
+
+
+@dataclass(frozen=True)
+class Place:
+    layout: Layout = field(default_factory=Layout.system)
+    device: str = ""
+    ports: Ports = field(default_factory=lambda: Ports(1001, 1002, 1003))
+    tls: bool = True
+
+
+@dataclass
+class Ssh:
+    """In place of OpenSSH. failing: host -> what a connection to it ends in."""
+
+    failing: dict[str, SshError] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    scripts: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def opened(self) -> Iterator[Ssh]:
+        yield self
+
+    def run(self, connection: Connection, _line: str, *, stdin: str, **_: Any) -> Completed:
+        self.asked.append(connection.host)
+        self.scripts.append(stdin)
+        if connection.host in self.failing:
+            raise self.failing[connection.host]
+        return Completed(0, ANSWER, "", ANSWER)
+
+
+@pytest.fixture
+def ssh(monkeypatch: pytest.MonkeyPatch) -> Ssh:
+    found = Ssh()
+    monkeypatch.setattr(machines.shutil, "which", lambda _: "/usr/bin/ssh")
+    monkeypatch.setattr(machines, "OpenSsh", found.opened)
+    return found
+
+
+def connection(host: str) -> dict[str, str]:
+    return {"host": host, "hostKey": "ssh-ed25519 AAAA"}
+
+
+def looking(before: str) -> MemberMachines:
+    return MemberMachines(
+        {"a": Place()}, {"a": connection("new")}, passing=True, before={"a": connection(before), "gone": {"host": "x"}}
+    )
+
+
+FAILURES: list[Callable[[str], SshError]] = [SshUnreachableError, SshAuthenticationError, SshHostKeyError]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_machine_that_does_not_let_in_by_its_new_connection_is_reached_by_the_one_before(
+    ssh: Ssh, failure: Callable[[str], SshError]
+) -> None:
+    ssh.failing["new"] = failure("no")
+    with looking("old") as found:
+        assert set(found.observe().hosts) == {"a"}
+        found.observe()
+    assert ssh.asked == ["new", "old", "old"]
+
+
+def test_where_neither_lets_in_it_is_the_new_one_that_is_told_of(ssh: Ssh) -> None:
+    ssh.failing = {"new": SshUnreachableError("not by the new"), "old": SshAuthenticationError("not by the old")}
+    with looking("old") as found:
+        assert found.observe().silent == {"a": "not by the new"}
+
+
+def test_a_connection_that_did_not_change_is_tried_once_and_a_step_that_began_is_not_repeated(ssh: Ssh) -> None:
+    ssh.failing["new"] = SshUnreachableError("no")
+    with looking("new") as found:
+        assert found.observe().silent == {"a": "no"}
+    ssh.failing["new"] = SshConnectionLostError("lost")
+    with looking("old") as found:
+        assert found.observe().silent == {"a": "lost"}
+    assert ssh.asked == ["new", "new"]
+
+
+def test_every_step_is_given_the_ports_that_the_member_is_to_have(ssh: Ssh) -> None:
+    with looking("old") as found:
+        found.observe()
+    assert "\nclient_port=1001\npeer_port=1002\nmetrics_port=1003\n" in ssh.scripts[0]
