@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,13 +25,23 @@ from pulumi.dynamic import (
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.openssh import Completed, OpenSsh, parse_connection
+from etcd_cluster.openssh import (
+    ChildProcesses,
+    CommandTimeoutError,
+    Completed,
+    OpenSsh,
+    SshError,
+    parse_connection,
+)
 from etcd_cluster.rollout.observed import FOUNDING
 
 _UNCHANGED = "; nothing was changed on any machine"
 
 CLOCK_TOLERANCE_SECONDS = 5.0
 """More than a loaded machine delays an answer; far less than what breaks leases and certificates."""
+
+REPORT_SECONDS = 60
+"""For one machine's preflight, which takes a second or two: its first boot is over by then."""
 
 Properties = dict[str, Any]
 
@@ -172,18 +181,27 @@ def current_reports(
     refused here and whose causes were mended since. Empty where no OpenSSH client is installed to ask with."""
     if not preflights or (connections and shutil.which("ssh") is None):
         return {}
+    processes = ChildProcesses()
     with OpenSsh.for_one_task() as ssh, ThreadPoolExecutor(len(preflights)) as threads:
 
-        def report(name: str) -> Mapping[str, Any]:
+        def ask(name: str) -> Completed:
             command, script = preflights[name]["command"], preflights[name]["script"]
-            answer: Completed | subprocess.CompletedProcess[str]
-            before = time.time()
             if name in connections:
-                answer = ssh.run(parse_connection(connections[name]), command, stdin=script)
-            else:
-                answer = subprocess.run(
-                    ["sh", "-c", command], input=script, capture_output=True, text=True, check=False
-                )
+                connection = parse_connection(connections[name])
+                return ssh.run(connection, command, stdin=script, timeout_seconds=REPORT_SECONDS)
+            return processes.run(["sh", "-c", command], stdin=script, timeout_seconds=REPORT_SECONDS)
+
+        def report(name: str) -> Mapping[str, Any]:
+            before = time.time()
+            try:
+                answer = ask(name)
+            except CommandTimeoutError:
+                raise FormationError(
+                    f"{name}: its machine did not answer the preflight within {REPORT_SECONDS} s. Find out what hangs "
+                    "there (a file system, sudo, the log-in), then run again" + _UNCHANGED
+                ) from None
+            except SshError as error:
+                raise FormationError(f"{name}: {error}{_UNCHANGED}") from None
             if answer.returncode != 0:
                 raise FormationError(answer.stderr.strip())
             found: dict[str, Any] = json.loads(answer.stdout)

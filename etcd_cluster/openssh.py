@@ -42,6 +42,8 @@ _LONGEST_BASE = 60
 _AGENT_SOCKET = re.compile(r'[^"$\x00-\x1f\x7f]*')
 # A master whose owner was killed ends by itself this long after its last command.
 _MASTER_IDLE_SECONDS = 120
+_LONGEST_DIAL_SECONDS = 60
+_LOG_IN_SECONDS = 30
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -168,11 +170,20 @@ class ChildProcesses:
         finally:
             self._forget(process)
 
-    def wait_for(self, arguments: Sequence[str], *, stderr: IO[bytes], environment: Mapping[str, str]) -> int:
-        """Runs a program that may leave a child behind, and answers its return code. Raises InterruptedRunError."""
+    def wait_for(
+        self, arguments: Sequence[str], *, stderr: IO[bytes], environment: Mapping[str, str], timeout_seconds: float
+    ) -> int:
+        """Runs a program that may leave a child behind, and answers its return code.
+
+        Raises CommandTimeoutError (the process group is ended) and InterruptedRunError.
+        """
         process = self._start(arguments, subprocess.DEVNULL, subprocess.DEVNULL, stderr, environment, None)
         try:
-            return process.wait()
+            return process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            _end_group(process, signal.SIGKILL)
+            process.wait()
+            raise CommandTimeoutError(f"timed out after {timeout_seconds:g} s") from None
         finally:
             self._forget(process)
 
@@ -463,7 +474,7 @@ class _Target:
                 if self._processes.stopped:
                     raise InterruptedRunError(f"interrupted while dialling {self.connection.address}")
                 attempt += 1
-                said = self._dial()
+                said = self._dial(deadline)
                 if said is None:
                     return
                 final = _final_failure(self.connection, said)
@@ -481,13 +492,22 @@ class _Target:
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    def _dial(self) -> str | None:
-        """Starts the master, which detaches once it is logged in. Answers what went wrong, or None."""
+    def _dial(self, deadline: float | None) -> str | None:
+        """Starts the master, which detaches once it is logged in. Answers what went wrong, or None. ssh limits the time
+        until it is connected, but not that of the log-in."""
+        limit = float((self.connection.per_dial_timeout_seconds or _LONGEST_DIAL_SECONDS) + _LOG_IN_SECONDS)
+        if deadline is not None:
+            limit = min(limit, max(0.1, deadline - time.monotonic()))
         # At ERROR, ssh does not even say that the two sides have no algorithm in common.
         arguments = [*self.ssh, "-o", "ControlMaster=yes", "-o", "LogLevel=INFO", "-f", "-N", self.alias]
         # Into a file: the detached master keeps the stream open, so a pipe would never end.
         with self._log.open("wb") as log:
-            returncode = self._processes.wait_for(arguments, stderr=log, environment=self.environment)
+            try:
+                returncode = self._processes.wait_for(
+                    arguments, stderr=log, environment=self.environment, timeout_seconds=limit
+                )
+            except CommandTimeoutError:
+                return f"no log-in within {limit:.0f} s"
         if returncode == 0:
             return None
         return self._log.read_text(errors="replace").strip() or f"ssh ended with {returncode}"

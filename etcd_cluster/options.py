@@ -118,6 +118,7 @@ class Setting:
         choices: The values it may have, where etcd has a fixed set.
         least: The smallest number it may be; for a duration in nanoseconds.
         most: The largest.
+        too_small: Why a number below `least` is refused.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     least: int = 0
     most: int | None = None
+    too_small: str = "this is too small"
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ FROM_3_5: Final = "3.5.0 3.6.0 3.7.0"
 FROM_3_6: Final = "3.6.0 3.7.0"
 
 QUOTA_LIMIT_BYTES: Final = 8 * 1024**3  # the largest that etcd's maintenance guide suggests
+QUOTA_LEAST_BYTES: Final = 16 * 1024**2
+"""The quota with which etcd's maintenance guide shows how a cluster fills up: it calls this one very small."""
 ELECTION_LIMIT_MS: Final = 50_000  # etcd refuses more
 TLS_VERSIONS: Final = ("TLS1.2", "TLS1.3")
 # For TLS 1.2. Those of TLS 1.3 cannot be chosen, and the others that etcd knows are weak.
@@ -198,7 +202,8 @@ SETTINGS: Final = (
     Setting("bcrypt-cost", INTEGER, ALL, least=4, most=31),
 
     # Storage and compaction
-    Setting("quota-backend-bytes", INTEGER, ALL, most=QUOTA_LIMIT_BYTES),
+    Setting("quota-backend-bytes", INTEGER, ALL, least=QUOTA_LEAST_BYTES, most=QUOTA_LIMIT_BYTES,
+            too_small="etcd takes 0 as its own 2 GiB and less as no limit, and a quota this small is full at once"),
     Setting("backend-batch-interval", DURATION, ALL),
     Setting("backend-batch-limit", INTEGER, ALL),
     Setting("backend-bbolt-freelist-type", STRING, FROM_3_5, experimental="3.4.9", choices=("array", "map")),
@@ -406,7 +411,7 @@ def _read(name: str, value: object, setting: Setting, release: Version) -> Value
     if setting.choices and not all(item in setting.choices for item in items):
         raise _error(name, value, wrong, f"write {', '.join(setting.choices[:-1])} or {setting.choices[-1]}")
     if isinstance(read, int) and read < setting.least:
-        raise _error(name, value, "this is too small", f"write at least {setting.least}")
+        raise _error(name, value, setting.too_small, f"write at least {setting.least}")
     if isinstance(read, int) and setting.most is not None and read > setting.most:
         raise _error(name, value, "this is too large", f"write at most {setting.most}")
     if setting.kind is GATES:

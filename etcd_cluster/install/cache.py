@@ -5,11 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.install.errors import InstallError
+
+LOCK_SECONDS = 1800
+"""For another run that makes the same thing: longer than any download or build takes."""
 
 Say = Callable[[str], None]
 
@@ -62,5 +67,19 @@ def _locked(target: Path, say: Say) -> Generator[None, None, None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say(f"waiting for another run that is making {target.name}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _await_lock(lock.fileno(), target)
         yield
+
+
+def _await_lock(descriptor: int, target: Path) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise InstallError(
+                    f"{target}: another run has been making it for {LOCK_SECONDS // 60} minutes. End that run, "
+                    "then run again"
+                ) from None
+            time.sleep(0.2)

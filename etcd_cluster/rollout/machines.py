@@ -127,17 +127,25 @@ class MemberMachines:
         done: Completed
         if name in self._gone:
             raise self._gone[name]
-        if name in self._connections:
-            try:
-                done = self._run_there(name, line, stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds)
-            except SshUnreachableError as error:
-                if name in self._leaving:
-                    self._gone[name] = error
-                raise
-        else:
-            done = self._processes.run(
-                ["sh", "-c", line], stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds
-            )
+        try:
+            if name in self._connections:
+                try:
+                    done = self._run_there(
+                        name, line, stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds
+                    )
+                except SshUnreachableError as error:
+                    if name in self._leaving:
+                        self._gone[name] = error
+                    raise
+            else:
+                done = self._processes.run(
+                    ["sh", "-c", line], stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds
+                )
+        except CommandTimeoutError:
+            raise CommandTimeoutError(
+                f"{name}: {step} did not end within {timeout_seconds} seconds. Find out what hangs on that machine, "
+                "then run again"
+            ) from None
         if done.returncode != 0:
             raise StepFailedError(_error(done.stderr) or f"{name}: {step} ended with {done.returncode}")
         return done.stdout

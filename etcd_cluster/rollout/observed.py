@@ -83,6 +83,8 @@ class Host:
     disk_bytes, disk_free_bytes: of the file system of its data, where that was asked for.
     forming, formed: token of the note on its own disk that etcd was told to start without data here, and that it then
     had data; "" without one.
+    quota_bytes: with which it runs. may_administer: whether its certificate may change the cluster; None where that was
+    not asked, or not answered.
     """
 
     machine: str
@@ -105,6 +107,8 @@ class Host:
     filesystem_bytes: int
     disk_bytes: int = 0
     disk_free_bytes: int = 0
+    quota_bytes: int = 0
+    may_administer: bool | None = None
     owner: str = ""
     mounted_over: str = ""
     forming: str = ""
@@ -195,7 +199,8 @@ class Observation:
     where no member can agree with a majority.
     healthy: ids of the members that serve, each asked on its own machine; where that does not say so, from the
     teller's. unknown: ids of those that gave no answer there but have a connection with the teller: they run, and
-    nothing more is known. alarms: None where nobody could be asked for them.
+    nothing more is known. alarms: None where nobody could be asked for them. users: etcd's, where its authentication is
+    known to be on.
     clocks: member name -> seconds by which its machine's clock is surely ahead of this one's. cluster_id: hexadecimal.
     """
 
@@ -206,6 +211,7 @@ class Observation:
     healthy: frozenset[str]
     alarms: Sequence[Alarm] | None = ()
     unknown: frozenset[str] = frozenset()
+    users: frozenset[str] | None = None
     cluster_id: str = ""
     clocks: Mapping[str, float] = field(default_factory=dict[str, float])
 
@@ -248,7 +254,7 @@ def is_whole(text: str) -> bool:
 
 def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     """What observe.sh printed, and what is said besides: of its own member ("health"), and of the cluster ("members",
-    "alarms")."""
+    "alarms", "users")."""
     facts: dict[str, str] = {}
     lacks: list[str] = []
     unknown: dict[Question, str] = {}
@@ -301,10 +307,11 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         unknown=unknown,
         forming=facts.get("forming", ""),
         formed=facts.get("formed", ""),
+        quota_bytes=_integer(facts.get("quota_bytes")),
+        may_administer={"yes": True, "no": False}.get(facts.get("rights", "")),
     )
     told: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
-    if "scheme" in facts:
-        told["scheme"] = facts["scheme"]
+    told |= {name: facts[name] for name in ("scheme", "users") if name in facts}
     return host, told
 
 
@@ -330,6 +337,7 @@ def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], si
                 teller=name,
                 members=members,
                 healthy=frozenset(member.id for member in members if member.id in serving),
+                users=frozenset(said["users"].split(",")) if "users" in said else None,
                 alarms=parse_alarms(said["alarms"]) if "alarms" in said else (),
                 cluster_id=f"{_json(said['members']).get('header', {}).get('cluster_id', 0):x}",
             )

@@ -22,6 +22,7 @@ from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.plan import quorum
 from etcd_cluster.rollout.plan.acts import CHANGE_SECONDS, Memory, RefusedError
+from etcd_cluster.rollout.plan.alarms import CORRUPT
 from etcd_cluster.rollout.resource import LOOK_AGAIN_SECONDS, say
 
 Properties = dict[str, Any]
@@ -106,6 +107,8 @@ def obstacle(member: str, seen: Observation, *, is_dead: bool = False) -> str:
     listed = seen.of(member)
     if listed is None or listed.learner:
         return ""
+    if any(alarm.kind == CORRUPT and alarm.id != listed.id for alarm in seen.alarms or ()):
+        return f"etcd's alarm CORRUPT stands; {UNTOUCHED}"
     serves = host is not None or listed.id in seen.healthy | seen.unknown
     down = [each.name or each.peer_url for each in seen.voters if each.id not in seen.healthy | {listed.id}]
     return f"{', '.join(down)} is not healthy; {UNTOUCHED}" if serves and down else ""

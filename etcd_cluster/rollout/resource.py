@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -35,6 +34,7 @@ from etcd_cluster.rollout.machines import FormerHost, MemberMachines, Place, Ste
 from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.plan import differences, next_act
 from etcd_cluster.rollout.plan.acts import HEALTH_SECONDS, Act, Call, Memory, RefusedError, Wait
+from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
 from etcd_cluster.rollout.wanted import Wanted, WantedMember
 
 Properties = dict[str, Any]
@@ -55,8 +55,6 @@ SHOWN = (
 INPUTS = (*SHOWN, "wanted", "connections", "record", "former", "plan", "drift")
 LOOK_AGAIN_SECONDS = 0.3
 REMOVE_SECONDS = 120
-MOST_REPETITIONS = 8
-"""What has not helped after so many times does not help. Several passes in one run may hand leadership over alike."""
 
 
 class RolloutProvider(ResourceProvider):
@@ -104,19 +102,24 @@ def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> None:
     Raises `RefusedError` where the next thing must not be done, and `StepFailedError` where it failed. What was done
     until then is done; the next run goes on from there.
     """
-    looked_at, done = time.monotonic(), Counter[str]()
-    seen = machines.observe(claim=memory.run)
+    looked_at, repetitions = time.monotonic(), Repetitions()
+    memory.permitted = set()
+    seen = machines.observe(claim=memory.run, rights="yes")
+    memory.learn_rights(seen)
     while (act := next_act(wanted, seen, memory)) is not None:
         if isinstance(act, Wait):
             _wait(act, seen, machines, memory, time.monotonic() - looked_at)
         else:
             memory.waited.clear()
-            done[act.text] += 1
-            if done[act.text] > MOST_REPETITIONS:
-                raise RefusedError(f"{act.text}: done {MOST_REPETITIONS} times without success; look there")
+            if repetitions.is_futile(act, seen):
+                raise RefusedError(
+                    f"{act.text}: done {MOST_REPETITIONS} times, and nothing has changed. Find out why on that machine "
+                    "(journalctl -u etcd), then run again"
+                )
             _carry_out(act, wanted, seen, machines, memory)
         looked_at = time.monotonic()
-        seen = machines.observe()
+        seen = machines.observe(**({"rights": "yes"} if memory.learn_rights(seen) else {}))
+        memory.learn_rights(seen)
     prove(wanted, seen, machines, memory)
 
 

@@ -115,7 +115,7 @@ def cluster_status(wanted: Wanted, seen: Observation, schedules: Schedules, now:
         now=now,
         endpoints=[member.member.client_url(wanted.tls) for member in wanted.members.values()],
         members=members,
-        quota_bytes=_quota(wanted),
+        quota_bytes=wanted.quota,
         alarms=_alarms(seen),
         authorities_until={
             transport: [x509.validity_of(authority).not_after for authority in trusted]
@@ -135,7 +135,7 @@ def _member(wanted: Wanted, seen: Observation, name: str, now: datetime) -> Memb
         state=_state(seen, name),
         version=(host.running or None) if host else None,
         database_bytes=live.database_bytes if live else None,
-        share_of_quota=live.database_bytes / _quota(wanted) if live else None,
+        share_of_quota=live.database_bytes / wanted.quota if live else None,
         behind=max(0, seen.index - live.applied) if live else None,
         disk=(host.disk_bytes - host.disk_free_bytes, host.disk_bytes) if host and host.disk_bytes else None,
         certificates_until=min((each.not_after for each in ends), default=None),
@@ -145,11 +145,6 @@ def _member(wanted: Wanted, seen: Observation, name: str, now: datetime) -> Memb
         drift=[each for each in differences(wanted, seen, name) if each not in _SAID_BY_STATE] if host else [],
         unreachable=seen.silent.get(name, ""),
     )
-
-
-def _quota(wanted: Wanted) -> int:
-    quota = wanted.options.get("quota-backend-bytes")
-    return quota if isinstance(quota, int) else wanted.quota_bytes
 
 
 def _state(seen: Observation, name: str) -> State:

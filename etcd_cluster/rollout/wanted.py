@@ -127,6 +127,12 @@ class Wanted:
         trusted = self.trust[transport]
         return [authority for authority in trusted if any(x509.signed_by(leaf, authority) for leaf in leaves)]
 
+    @property
+    def quota(self) -> int:
+        """Of the database, in bytes."""
+        asked = self.options.get("quota-backend-bytes")
+        return asked if isinstance(asked, int) else self.quota_bytes
+
     def server_options(self, version: str) -> Mapping[str, object]:
         """etcd's own settings for a member that (still) runs `version`: of the user's, those that it knows."""
         if version == self.version:

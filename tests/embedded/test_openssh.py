@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from etcd_cluster import openssh
 from etcd_cluster.openssh import (
     ChildProcesses,
     CommandTimeoutError,
@@ -176,6 +177,27 @@ def test_a_server_that_says_nothing_is_given_up(ssh: OpenSsh, node: Connection) 
         with pytest.raises(SshUnreachableError, match=f"127.0.0.1:{port}"):
             ssh.run(replace(node, port=port, per_dial_timeout_seconds=1, dial_error_limit=1), "true")
         assert time.monotonic() - began < 4
+
+
+def test_a_server_that_hangs_after_its_greeting_is_given_up(
+    ssh: OpenSsh, node: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ssh's own limit is for connecting only."""
+    monkeypatch.setattr(openssh, "_LOG_IN_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        accepted: list[socket.socket] = []
+
+        def greet() -> None:
+            for _ in range(2):
+                accepted.append(hanging.accept()[0])
+                accepted[-1].sendall(b"SSH-2.0-hangs\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        hung = replace(node, port=hanging.getsockname()[1], per_dial_timeout_seconds=1)
+        with pytest.raises(SshUnreachableError, match=r"after 2 attempt\(s\): no log-in within 2 s"):
+            ssh.run(hung, "true")
+        for connection in accepted:
+            connection.close()
 
 
 def test_a_machine_that_comes_up_late_is_waited_for(

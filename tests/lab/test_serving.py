@@ -3,16 +3,18 @@ the database passes, and with etcd's own authentication on. Three members, forme
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from tests.lab import faults
-from tests.lab.changes import assert_settled, change, changing, configure
-from tests.lab.clusters import Cluster
-from tests.lab.faults import followers
+from tests.lab.changes import assert_settled, change, changing, configure, started
+from tests.lab.clusters import Cluster, changes_nothing
+from tests.lab.faults import followers, leader
 from tests.lab.hosts import Host, Lab
-from tests.lab.stack import Stack, host_config
+from tests.lab.stack import Run, Stack, host_config
+from tests.lab.writes import Access
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +50,96 @@ def test_a_host_is_swapped_for_another_behind_that_firewall(cluster: Cluster, ho
         configure(cluster, hosts=host_config(together, "")["hosts"])
         cluster.hosts = together
         cluster.up()
+
+
+# --- the quota and the database ---
+
+MIB = 1024**2
+FILL = """
+. /etc/profile.d/etcd.sh
+head -c 1000000 /dev/urandom | base64 -w 0 | head -c 1000000 > /tmp/value
+for number in $(seq {count}); do etcdctl put filling/$number < /tmp/value > /dev/null 2>&1 || break; done
+"""
+
+
+def quota(cluster: Cluster, mib: int) -> None:
+    configure(cluster, etcd={"quota-backend-bytes": mib * MIB})
+
+
+def refused(cluster: Cluster, *texts: str) -> Run:
+    """An `up` that fails, says why in one line, and restarts nobody."""
+    before = started(cluster)
+    run = cluster.stack.up(check=False)
+    assert run.returncode != 0, run.output
+    assert re.search(".*".join(texts), run.output), run.output
+    assert started(cluster) == before
+    return run
+
+
+def test_a_quota_that_the_database_has_passed_is_refused_before_anybody_restarts(cluster: Cluster) -> None:
+    cluster.hosts[0].run(FILL.format(count=30), timeout=120)
+    with changing(cluster, restarts=()):
+        quota(cluster, 16)
+        refused(
+            cluster,
+            "quota-backend-bytes: 16777216",
+            "the database of host-",
+            "quota of at least",
+            "nothing more was changed",
+        )
+        configure(cluster, etcd={"max-txn-ops": 200})
+
+
+def test_a_database_that_is_full_fails_every_up_until_a_larger_quota_ends_the_alarm(cluster: Cluster) -> None:
+    quota(cluster, 64)
+    cluster.up()
+    cluster.hosts[0].run(FILL.format(count=100), timeout=120)
+    assert "NOSPACE" in cluster.etcdctl("alarm", "list")
+    refused(cluster, "alarm NOSPACE stands", "of a quota of 64 MiB", "compact, then defragment")
+    configure(cluster, etcd={"quota-backend-bytes": 64 * MIB, "max-txn-ops": 300})
+    run = cluster.stack.up(check=False)
+    assert run.returncode != 0, run.output
+    assert "alarm NOSPACE stands" in run.output
+    quota(cluster, 256)
+    run = cluster.up()
+    assert "ending the alarm NOSPACE" in run.output
+    assert cluster.etcdctl("alarm", "list") == ""
+    cluster.etcdctl("put", "again", "writable")
+    assert cluster.etcdctl("lease", "list").split() == ["found", "0", "leases"], "the probe leaves nothing behind"
+    assert_settled(cluster)
+
+
+# --- etcd's own authentication ---
+
+
+def test_authentication_that_a_user_turned_on_is_found_before_the_first_step(cluster: Cluster) -> None:
+    for line in ("user add root --no-password", "user grant-role root root", "user add client --no-password"):
+        cluster.etcdctl(*line.split(), check=False)
+    cluster.etcdctl("user", "grant-role", "client", "root")
+    cluster.etcdctl("auth", "enable")
+    run = cluster.stack.up()
+    assert changes_nothing(run), run.output
+    configure(cluster, etcd={"quota-backend-bytes": 256 * MIB, "max-txn-ops": 400})
+    names = [host.name for host in cluster.hosts]
+    with changing(cluster, restarts=()):
+        refused(cluster, "authentication is on", f"etcdctl user add {names[0]} --no-password", f"{names[2]} root")
+        configure(cluster, etcd={"quota-backend-bytes": 256 * MIB})
+
+
+def test_with_a_root_user_for_each_member_everything_works(cluster: Cluster, hosts: list[Host]) -> None:
+    """A member that is to join needs one as well, and is named before it does."""
+    for host in cluster.hosts:
+        cluster.etcdctl("user", "add", host.name, "--no-password")
+        cluster.etcdctl("user", "grant-role", host.name, "root")
+    change(cluster, etcd={"quota-backend-bytes": 256 * MIB, "max-txn-ops": 500})
+    old = leader(cluster)
+    coming = next(host for host in hosts if host not in cluster.hosts)
+    together = [coming if host is old else host for host in cluster.hosts]
+    with changing(cluster, restarts=()) as judged:
+        configure(cluster, hosts=host_config(together, "")["hosts"])
+        refused(cluster, "authentication is on", f"etcdctl user add {coming.name} --no-password")
+        cluster.etcdctl("user", "add", coming.name, "--no-password")
+        cluster.etcdctl("user", "grant-role", coming.name, "root")
+        cluster.hosts = together
+        cluster.up()
+        judged.writes.use(Access.of(cluster.outputs))

@@ -8,7 +8,6 @@ real cluster raises `BrokenError`, whoever asked for it.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -27,6 +26,7 @@ from etcd_cluster.pki import x509
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import (
     FOUNDING,
+    Alarm,
     History,
     Host,
     Listed,
@@ -40,7 +40,7 @@ from etcd_cluster.rollout.observed import (
 )
 from etcd_cluster.rollout.plan import next_act
 from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError, Wait
-from etcd_cluster.rollout.resource import MOST_REPETITIONS
+from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
 from etcd_cluster.rollout.wanted import UNIT_PATH, File, Wanted, WantedMember, series
 from etcd_cluster.versions import Version
 
@@ -182,6 +182,7 @@ class Process:
     peer_trusted: Sequence[str]
     configuration: str
     snapshot_count: int
+    quota_bytes: int
 
 
 @dataclass
@@ -252,7 +253,8 @@ class Machine:
 
 class Model:
     """A whole cluster. `machines` are all that exist; which of them are asked is the caller's. clients_only: between
-    machines of members, a firewall opens the peer port alone."""
+    machines of members, a firewall opens the peer port alone. database_bytes: of every member's. alarms: (kind, id).
+    root: members whose certificates may change the cluster, where etcd's authentication is on."""
 
     def __init__(self) -> None:
         self.machines: dict[str, Machine] = {}
@@ -266,6 +268,9 @@ class Model:
         self.log: list[str] = []
         self.restarts: list[str] = []
         self.clients_only = False
+        self.database_bytes = MIB
+        self.alarms: set[tuple[str, str]] = set()
+        self.root: set[str] | None = None
         self._ids = 0
         self._connections: dict[frozenset[str], list[tuple[str, str, int]]] = {}
 
@@ -433,6 +438,7 @@ class Model:
                 healthy = frozenset(each.id for each in listed if each.id in serving.values())
                 hosts = dict(with_announced(hosts, listed))
                 seen = replace(nothing, hosts=hosts, teller=name, members=listed, healthy=healthy, cluster_id="c1")
+                seen = replace(seen, alarms=[Alarm(*each) for each in sorted(self.alarms)])
                 left = {each.id for each in unanswered(seen)}
                 answering = [each for each in self.members if each.id in left and self._answers_to(name, each)]
                 return with_answers(seen, json.dumps([{"endpoint": e.client_url, "health": True} for e in answering]))
@@ -468,7 +474,14 @@ class Model:
             mounted_over=machine.mounted_over,
             forming=machine.forming,
             formed=machine.formed,
+            quota_bytes=process.quota_bytes if process else 0,
+            may_administer=self._may_administer(machine),
         )
+
+    def _may_administer(self, machine: Machine) -> bool | None:
+        if machine.process is None or self.member(machine.name) is None:
+            return None
+        return self.root is None or machine.name in self.root
 
     def _live(self, machine: Machine) -> Live | None:
         listed = self.member(machine.name)
@@ -484,7 +497,7 @@ class Model:
             cluster_version=self.cluster_version,
             applied=self.index if serves else self.index - 5,
             committed=self.index if serves else self.index - 5,
-            database_bytes=MIB,
+            database_bytes=self.database_bytes,
             active_peers=frozenset(
                 each.data_id for each in self.machines.values() if each is not machine and self.connected(machine, each)
             ),
@@ -504,10 +517,11 @@ class Model:
 
         stop_after: acts until the run is killed, in the middle of the last one: `cut` says after how many of its steps.
         """
-        wanted, memory, times = goal.wanted, memory or Memory(), Counter[str]()
+        wanted, memory, repetitions = goal.wanted, memory or Memory(), Repetitions()
         everywhere = [*wanted.members, *(name for name in self.machines if name not in wanted.members)]
         for done in range(stop_after):
-            act = next_act(wanted, self.observe(everywhere), memory)
+            seen = self.observe(everywhere)
+            act = next_act(wanted, seen, memory)
             if act is None:
                 self._retire(wanted)
                 return True
@@ -517,9 +531,8 @@ class Model:
                     raise RefusedError(act.problem)
                 continue
             memory.waited.clear()
-            times[act.text] += 1
-            if times[act.text] > MOST_REPETITIONS:
-                raise BrokenError(f"{act.text}: done {MOST_REPETITIONS} times")
+            if repetitions.is_futile(act, seen):
+                raise BrokenError(f"{act.text}: done {MOST_REPETITIONS} times without a change")
             self.carry_out(act, goal, memory, cut if done == stop_after - 1 else None)
         if stop_after == MOST_ACTS:
             raise BrokenError("no end:\n" + "\n".join(self.log[-20:]))
@@ -552,6 +565,7 @@ class Model:
         if not self.leader:
             return
         self.index += 7
+        self.raise_alarms()
         for machine in self.machines.values():
             due = machine.process and self.index - machine.snapshot_index >= machine.process.snapshot_count
             if due and self.serves(machine):
@@ -560,6 +574,11 @@ class Model:
         lowest = min((series(each.version) for each in voters if each), default="", key=lambda text: text)
         if lowest and len(voters) == len(self.voters()):
             self.cluster_version = max(self.cluster_version, lowest)
+
+    def raise_alarms(self) -> None:
+        for machine in self.machines.values():
+            if machine.process and self.serves(machine) and self.database_bytes > machine.process.quota_bytes:
+                self.alarms.add(("NOSPACE", machine.data_id))
 
     def _steps(self, call: Call, goal: Goal, memory: Memory) -> Iterator[Callable[[], str | None]]:
         """What a script does, piece by piece: it may be cut off after any."""
@@ -684,6 +703,8 @@ class Model:
         if not machine.data:
             self._bootstrap(machine, settings)
         self._require_version(machine)
+        if self.database_bytes > int(settings["quota-backend-bytes"]) and not self.alarms:
+            self._fail(machine, "it starts, and ends the writes of all: its quota is below its database")
         machine.starts += 1
         machine.process = Process(
             version=machine.programs,
@@ -694,6 +715,7 @@ class Model:
             peer_trusted=peer_trusted,
             configuration=configuration if machine.content(CONFIGURATION) == "" else machine.content(CONFIGURATION),
             snapshot_count=int(settings.get("snapshot-count", 10_000)),
+            quota_bytes=int(settings["quota-backend-bytes"]),
         )
         self.elect()
         return None
@@ -773,10 +795,14 @@ class Model:
         if not self.serves(machine):
             raise BrokenError(f"{machine.name} is asked to change the membership, but has no leader")
         change = spec["do"]
+        if self.root is not None and machine.name not in self.root:
+            raise BrokenError(f"{machine.name}: {change}: permission denied")
         if change == "remove":
             self._require_removable(self._listing(spec["id"]), goal)
         if change == "lead":
             return self._hand_over(spec["id"])
+        if change == "disarm":
+            return self.alarms.clear()
         getattr(self, f"_{change}_member")(spec)
         if change != "update":
             self.changed_members_at = self.index

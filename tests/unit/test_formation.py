@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ import pulumi
 import pytest
 from pulumi.dynamic.dynamic import serialize_provider
 
+from etcd_cluster import formation
 from etcd_cluster.formation import (
     FormationError,
     FormationProvider,
@@ -183,3 +185,17 @@ def test_state_names_the_provider_and_holds_no_code() -> None:
     assert b"etcd_cluster.formation" in pickled
     assert b"FormationProvider" in pickled
     assert len(pickled) < 100
+
+
+def test_a_machine_that_hangs_is_told_by_its_name_and_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formation, "REPORT_SECONDS", 1)
+    answer = json.dumps(report("machine-of-host-1"))
+    preflights = {
+        "host-1": {"command": f"cat > /dev/null; echo {shlex.quote(answer)}", "script": ""},
+        "host-2": {"command": "cat > /dev/null; exec sleep 600", "script": ""},
+    }
+    with pytest.raises(FormationError, match="host-2: its machine did not answer the preflight within 1 s") as refused:
+        formation.current_reports(preflights, {})
+    assert "nothing was changed on any machine" in str(refused.value)
+    reports = formation.current_reports({"host-1": preflights["host-1"]}, {})
+    assert reports["host-1"]["machine"] == "machine-of-host-1"

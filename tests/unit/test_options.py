@@ -67,7 +67,7 @@ def test_a_value_is_written_in_the_type_that_etcd_takes(
         ("heartbeat-interval", 0, "at least 1"),
         ("election-timeout", 50_001, "at most 50000"),
         ("quota-backend-bytes", 8 * 1024**3 + 1, "at most 8589934592"),
-        ("quota-backend-bytes", -1, "at least 0"),
+        ("quota-backend-bytes", -1, "at least 16777216"),
         ("max-request-bytes", None, "whole number"),
         ("pre-vote", "yes", "true or false"),
         ("pre-vote", 1, "true or false"),

@@ -31,6 +31,7 @@ from tests.unit.rollout_model import (
     BOOTSTRAP,
     CA,
     CONFIGURATION,
+    GIB,
     OF_CLIENTS,
     OF_PEERS,
     PEER,
@@ -1238,3 +1239,148 @@ def test_security_is_read_from_the_file_that_is_there() -> None:
     host = Model.running().observe(["a"]).hosts["a"]
     assert host.security == Security.of(True)
     assert replace(host, files={}, announced=None).security is None
+
+
+# --- the quota, and alarms ---
+
+
+def quota(gib: int) -> Goal:
+    return replace(GOAL, user_options={"quota-backend-bytes": gib * GIB})
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["all run", "one is to be started"])
+def test_a_quota_that_a_database_has_passed_is_refused_before_the_first_step(stopped: bool) -> None:
+    model = Model.running()
+    model.database_bytes = GIB + 1
+    if stopped:
+        model.stop("b")
+    said = refused(model, quota(1))
+    assert "quota-backend-bytes: 1073741824 (1024 MiB): the database of" in said
+    assert "has 1025 MiB" in said
+    assert "a quota of at least 1138 MiB" in said
+    assert "compact, then defragment" in said
+
+
+def test_a_quota_without_room_is_refused_as_well_but_only_where_it_is_made_smaller() -> None:
+    model = Model.running()
+    model.database_bytes = GIB - 1
+    assert "quota of at least" in refused(model, quota(1))
+    model.database_bytes = 2 * GIB - 1
+    assert isinstance(decide(model, SETTINGS), Act), "the quota stays as it is"
+    assert isinstance(decide(model, quota(4)), Act)
+
+
+def test_a_full_database_is_told_whatever_else_is_as_it_should_be() -> None:
+    model = Model.running()
+    model.database_bytes = 2 * GIB + 1
+    model.raise_alarms()
+    said = refused(model, GOAL)
+    assert "alarm NOSPACE stands: the database of a has 2049 MiB of a quota of 2048 MiB" in said
+    assert log_until_refused(model, SETTINGS) == ["b: restarting", "c: restarting", *LEADER_LAST]
+
+
+LEADER_LAST = ["a: handing leadership over to b", "a: restarting"]
+
+
+def log_until_refused(model: Model, goal: Goal) -> list[str]:
+    with pytest.raises(RefusedError, match="NOSPACE"):
+        model.run(goal)
+    return model.log
+
+
+def test_a_larger_quota_is_rolled_out_under_the_alarm_and_ends_it_once_all_have_room() -> None:
+    model = Model.running()
+    model.database_bytes = 2 * GIB + 1
+    model.raise_alarms()
+    ending = "ending the alarm NOSPACE, as every database has room again"
+    assert log(model, quota(4)) == ["b: restarting", "c: restarting", *LEADER_LAST, f"b: {ending}"]
+    assert not model.alarms
+    assert decide(model, quota(4)) is None
+
+
+def test_a_larger_quota_that_gives_no_room_is_refused_before_anybody_restarts() -> None:
+    model = Model.running()
+    model.database_bytes = 4 * GIB
+    model.raise_alarms()
+    assert "quota of at least" in refused(model, quota(4))
+
+
+def test_a_database_that_was_made_smaller_ends_the_alarm() -> None:
+    model = Model.running()
+    model.database_bytes = 2 * GIB + 1
+    model.raise_alarms()
+    model.database_bytes = GIB
+    assert log(model, GOAL) == ["a: ending the alarm NOSPACE, as every database has room again"]
+
+
+def test_alarms_that_nobody_tells_are_waited_for() -> None:
+    seen = replace(Model.running().observe(GOAL.names), alarms=None)
+    decided = next_act(GOAL.wanted, seen, Memory())
+    assert isinstance(decided, Wait)
+    assert decided.problem.startswith("a: `etcdctl alarm list` gets no answer")
+
+
+def test_a_corrupt_member_is_named_and_nothing_moves_until_its_data_has_gone() -> None:
+    model = Model.running()
+    model.alarms.add(("CORRUPT", model.machines["c"].data_id))
+    for goal in (GOAL, SETTINGS, replace(GOAL, names=("a", "b", "d"))):
+        assert "alarm CORRUPT stands: the data of c differ from the others'" in refused(model, goal)
+    model.lose_data("c")
+    done = log(model, GOAL)
+    assert done[:2] == [
+        "a: removing the old membership of c, whose data are gone",
+        "a: ending the alarm CORRUPT of a member that has been removed",
+    ]
+    assert {each.name for each in model.voters()} == {"a", "b", "c"}
+
+
+def test_where_etcd_names_no_corrupt_member_it_is_said_how_to_find_it() -> None:
+    """As 3.4 and 3.5 do."""
+    model = Model.running()
+    model.alarms.add(("CORRUPT", ""))
+    assert "etcdctl endpoint hashkv --cluster" in refused(model, GOAL)
+
+
+def test_an_alarm_of_another_kind_is_not_passed_over() -> None:
+    model = Model.running()
+    model.alarms.add(("OTHER", model.machines["c"].data_id))
+    assert "alarm OTHER stands" in refused(model, GOAL)
+
+
+# --- etcd's authentication ---
+
+
+def test_authentication_is_found_before_the_first_step_with_the_commands_that_help() -> None:
+    model = Model.running()
+    model.root = {"a"}
+    assert decide(model, GOAL) is None
+    for goal in (SETTINGS, replace(GOAL, names=("a", "b", "d"))):
+        said = refused(model, goal)
+        assert "authentication is on, and b, c may not change the cluster" in said
+        assert "etcdctl user add b --no-password; etcdctl user grant-role b root; etcdctl user add c" in said
+    model.root = {"a", "b", "c"}
+    assert log(model, SETTINGS) == ["b: restarting", "c: restarting", *LEADER_LAST]
+
+
+def test_a_member_that_is_to_join_needs_a_user_before_it_does() -> None:
+    model, larger = Model.running(), replace(GOAL, names=("a", "b", "c", "d", "e"))
+    for name in "de":
+        model.add_machine(name, larger.address(name), larger.version)
+    seen = replace(model.observe(list(model.machines)), users=frozenset({"root", "a", "b", "c", "d"}))
+    with pytest.raises(RefusedError, match="authentication is on, and e may not"):
+        next_act(larger.wanted, seen, Memory())
+
+
+def test_without_certificates_authentication_has_to_be_turned_off() -> None:
+    goal = replace(GOAL, tls=False)
+    model = Model.running(goal)
+    model.root = set()
+    assert "Turn it off (etcdctl auth disable)" in refused(model, replace(goal, user_options=SETTINGS.user_options))
+
+
+def test_no_answer_whether_a_member_may_change_the_cluster_is_not_a_yes() -> None:
+    model, memory = Model.running(), Memory(permitted={"a", "b"})
+    assert "c: no answer whether its certificate may" in wait(model, SETTINGS, memory).problem
+    assert memory.learn_rights(model.observe(GOAL.names)) is False
+    assert memory.permitted == {"a", "b", "c"}
+    assert isinstance(decide(model, SETTINGS, memory), Act)

@@ -29,6 +29,7 @@ from etcd_cluster.versions import change_refusal
 from tests.unit.rollout_model import (
     CA,
     CONFIGURATION,
+    GIB,
     LAYOUT,
     OF_CLIENTS,
     OF_PEERS,
@@ -48,6 +49,7 @@ TROUBLES = [
     *("hide", "hide and reboot"),
 ]
 """What may go wrong with one machine, by somebody's hand or by itself."""
+QUOTAS = [quota * GIB for quota in (1, 2, 4, 8)]
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +95,7 @@ class Story:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.space = random.Random(-seed - 1)  # of its own, so that the other stories stay as they are
         count = self.random.choice((1, 3, 3, 3, 5))
         is_of_today = self.random.random() < 0.6
         start = formed(tuple(LETTERS[:count]), self.random.choice(VERSIONS), self.random.random() < 0.7, is_of_today)
@@ -121,6 +124,8 @@ class Story:
         asked = [self.version, self.tls, self.authority, self.peer_authority, self.leaves]
         asked += [self.members, self.address, self.settings]
         chosen = self.random.sample(asked, self.random.choice((0, 1, 1, 1, 2, 3)))
+        if self.space.random() < 0.3:
+            chosen.append(self.quota)
         for change in chosen:
             before = self.goal
             change()
@@ -189,7 +194,14 @@ class Story:
 
     def settings(self) -> None:
         beat = self.random.choice((100, 150, 200))
-        self.goal = replace(self.goal, user_options={"heartbeat-interval": beat, "election-timeout": beat * 10})
+        asked = {"heartbeat-interval": beat, "election-timeout": beat * 10}
+        self.goal = replace(self.goal, user_options={**self.goal.user_options, **asked})
+
+    def quota(self) -> None:
+        self.ask_for_quota(self.space.choice(QUOTAS))
+
+    def ask_for_quota(self, quota: int) -> None:
+        self.goal = replace(self.goal, user_options={**self.goal.user_options, "quota-backend-bytes": quota})
 
     def prepare(self) -> None:
         """What a stack does before the rollout."""
@@ -204,6 +216,8 @@ class Story:
 
     def tamper(self) -> None:
         """Something goes wrong, within what a cluster can bear: the data of a minority may be lost."""
+        if self.space.random() < 0.2:
+            self.fill()
         for _ in range(self.random.choice((0, 0, 1, 1, 2, 3))):
             machine = self.random.choice(list(self.model.machines.values()))
             trouble = self.random.choice(TROUBLES)
@@ -253,6 +267,17 @@ class Story:
         }
         happenings[trouble]()
 
+    def fill(self) -> None:
+        """The database grows, at most until an alarm ends that; a larger quota can be had."""
+        quotas = [each.process.quota_bytes for each in self.model.machines.values() if each.process]
+        if quotas and not self.model.alarms:
+            self.say("fill")
+            limit = min(*quotas, 4 * GIB)
+            self.model.database_bytes = self.space.choice([limit // 3, limit // 2, limit + 1])
+            self.model.elect()
+            if self.model.leader:
+                self.model.raise_alarms()
+
     def be_killed(self) -> None:
         """A run that ends in the middle of a step."""
         self.is_under_way = True
@@ -271,6 +296,11 @@ class Story:
                 assert len(self.model.log) == done, "something was done to a cluster whose data are hidden"
                 self.say(f"{error}: unmounted")
                 self.model.unmount_all()
+                self.run(**cut_short)
+                return
+            if "Expected is a quota" in str(error):
+                self.say(str(error))
+                self.ask_for_quota(QUOTAS[-1])
                 self.run(**cut_short)
                 return
             if self.is_second_try:
@@ -304,6 +334,7 @@ class Story:
         goal, model = self.goal, self.model
         wanted, seen = goal.wanted, model.observe(list(model.machines))
         assert {each.name for each in model.members} == set(goal.names)
+        assert not model.alarms
         assert not any(each.learner for each in model.members)
         assert {name: differences(wanted, seen, name) for name in goal.names} == {name: [] for name in goal.names}
         for name in goal.names:

@@ -19,6 +19,8 @@ membership() {
     update) change=(member update "${spec[id]}" --peer-urls "${spec[url]}") ;;
     # Precondition: the other one is a voter, healthy and caught up.
     lead) change=(move-leader "${spec[id]}") ;;
+    # Preconditions: what raised them is over; see plan/alarms.py.
+    disarm) change=(alarm disarm) ;;
   esac
   say "${spec[say]}"
   wait_until "${spec[timeout]}" changed "$url" || fail "etcdctl ${change[*]}: not accepted within ${spec[timeout]} seconds: $(tail -n 1 <<<"$error" | cut -c1-400)"
@@ -37,6 +39,7 @@ is_done() {
     promote) listed "${spec[id]}" "" false <<<"$members" ;;
     remove) ! listed "${spec[id]}" "" "" <<<"$members" ;;
     update) listed "${spec[id]}" "${spec[url]}" "" <<<"$members" ;;
+    disarm) false ;;
     lead)
       # shellcheck disable=SC2046  # a list of ports
       metrics $(loopback_ports "$metrics_port") && [[ ${measured[server_is_leader]} == 0 ]]

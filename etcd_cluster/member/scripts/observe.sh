@@ -94,20 +94,24 @@ observe_etcd() {
     done
     fact cluster_version "${measured[cluster_version]:-}"
     fact database_bytes "${measured[mvcc_db_total_size_in_bytes]:-}"
+    fact quota_bytes "${measured[server_quota_backend_bytes]:-}"
     fact active_peers "${measured[active_peers]:-}"
     if [[ ${measured[server_has_leader]} == 1 ]]; then observe_health; fi
+    [[ ${spec[rights]:-} != yes ]] || observe_rights
     [[ ${measured[server_is_leader]} == 1 || ${spec[tell]:-} == yes ]] || return 0
   else
     fact unknown "metrics process $pid does not tell its metrics within 3 seconds ($(describe_process "$pid"))"
     ask endpoint status --write-out json || return 0
     fact status "$(base64 -w 0 <<<"$answer")"
     observe_health
+    [[ ${spec[rights]:-} != yes ]] || observe_rights
   fi
   if ! ask member list --write-out json; then
     fact unknown "members its member list could not be read (${answer:0:300})"
     return
   fi
   fact members "$(base64 -w 0 <<<"$answer")"
+  [[ ${spec[rights]:-} != yes ]] || observe_users
   # Since 3.5, one that is healthy has asked for the alarms by itself.
   [[ $health == *'"health":true'* && ${measured[server_version]:-3.4.} != 3.4.* ]] || observe_alarms
 }
@@ -123,6 +127,24 @@ observe_health() {
   fi
   if [[ $health == *'"health":true'* ]]; then fact scheme "${url%%:*}"; fi
   fact health "$(printf '%s' "$health" | base64 -w 0)"
+}
+
+# Once etcd's authentication is on, only a user of role root may change the cluster. This member's certificate is tried with what needs that
+# role and changes nothing: the hash at a revision that no database reaches.
+observe_rights() {
+  local said
+  choose_url || return 0
+  said=$(etcdctl_at "$url" endpoint hashkv --rev 9223372036854775807 2>&1) || true
+  case $said in
+    *"future revision"*) fact rights yes ;;
+    *"permission denied"* | *"user not found"* | *"user name not found"* | *"user name is empty"*) fact rights no ;;
+  esac
+}
+
+# Who is a user, where authentication is on. 3.4 does not say whether it is.
+observe_users() {
+  [[ $(etcdctl_at "$url" auth status 2>/dev/null) == *"Status: true"* ]] || return 0
+  fact users "$(etcdctl_at "$url" user list 2>/dev/null | paste -sd ,)"
 }
 
 # health_of URLS(comma-separated): JSON, also of those that are not.

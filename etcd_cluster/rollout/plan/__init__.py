@@ -11,7 +11,7 @@ Rules that every decision keeps (each function names its own preconditions):
 from __future__ import annotations
 
 from etcd_cluster.rollout.observed import History, Observation
-from etcd_cluster.rollout.plan import data, membership, security, starting, turns, upgrade, upkeep
+from etcd_cluster.rollout.plan import alarms, data, membership, rights, security, starting, turns, upgrade, upkeep
 from etcd_cluster.rollout.plan.acts import Act, Memory, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 from etcd_cluster.rollout.wanted import Wanted
@@ -27,7 +27,9 @@ def next_act(wanted: Wanted, seen: Observation, memory: Memory) -> Act | Wait | 
     act = _next(now)
     if act is not None:
         _require_clocks_together(now)
-    return act
+        alarms.require_room(now)
+        return rights.require(now) or act
+    return None
 
 
 def differences(wanted: Wanted, seen: Observation, name: str) -> list[str]:
@@ -49,6 +51,7 @@ def _next(now: Situation) -> Act | Wait | None:
         or upgrade.before_another_version(now)
         or turns.roll(now)
         or upkeep.settle(now)
+        or alarms.standing(now)
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.rollout.observed import History
+from etcd_cluster.rollout.observed import History, Observation
 from etcd_cluster.rollout.wanted import File
 
 MEMBER_SECONDS = 180
@@ -60,7 +60,8 @@ class Wait:
 class Memory:
     """What one run knows that machines do not tell. forming: the stack's state has no rollout that ended well, so that
     the cluster may still have to be formed. run: its id. added: members that it has added to the list. waited:
-    problem -> seconds so far. v2store: member -> answer."""
+    problem -> seconds so far. v2store: member -> answer. permitted: members whose certificates may change the cluster;
+    None where that is not asked."""
 
     forming: bool = False
     run: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -69,6 +70,13 @@ class Memory:
     added: set[str] = field(default_factory=set[str])
     snapshot_taken: bool = False
     v2store: dict[str, str] = field(default_factory=dict[str, str])
+    permitted: set[str] | None = None
+
+    def learn_rights(self, seen: Observation) -> bool:
+        """Takes in who may change the cluster. Whether that is not known of all that run."""
+        permitted = self.permitted if self.permitted is not None else set[str]()
+        permitted |= {name for name, host in seen.hosts.items() if host.may_administer}
+        return any(host.pid and name not in permitted for name, host in seen.hosts.items())
 
     def note(self, call: Call, printed: str, *, index: int) -> None:
         """Takes in what a call did."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from etcd_cluster.member.render import Security, Transport
 from etcd_cluster.rollout.observed import Host, Listed
-from etcd_cluster.rollout.plan import data, forming, trust, turns
+from etcd_cluster.rollout.plan import alarms, data, forming, trust, turns
 from etcd_cluster.rollout.plan.acts import SYNC_SECONDS, Act, Call, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 
@@ -14,6 +14,8 @@ from etcd_cluster.rollout.plan.situation import Situation
 def go_on(now: Situation) -> Act | Wait | None:
     """One change at a time: a learner that runs is promoted, what is dead leaves, and what has begun to join goes on.
     What else is to leave or join has to wait until every voter is healthy: see `change`."""
+    if alarms.of_kind(now, alarms.CORRUPT):
+        return _remove_lost(now) or alarms.corruption(now)
     return _promote_running(now) or _remove_lost(now) or _remove_strangers_that_are_down(now) or _go_on_joining(now)
 
 

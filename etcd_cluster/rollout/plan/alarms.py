@@ -1,0 +1,110 @@
+"""The quota that the database has to fit into, and the alarms that etcd raises; while one stands, writes fail."""
+
+from __future__ import annotations
+
+import math
+
+from etcd_cluster.rollout.observed import Alarm
+from etcd_cluster.rollout.plan import quorum
+from etcd_cluster.rollout.plan.acts import CHANGE_SECONDS, HEALTH_SECONDS, Act, Call, RefusedError, Wait
+from etcd_cluster.rollout.plan.situation import Situation
+
+ROOM = 0.9
+"""Of its quota, what a database may fill before the quota is made smaller, or an alarm is ended: the rest is for what
+is written next."""
+MIB = 1024**2
+FULL, CORRUPT = "NOSPACE", "CORRUPT"
+
+SMALLER = (
+    "or make the database smaller: compact, then defragment each member (docs/change-settings.md has the commands)"
+)
+
+
+def of_kind(now: Situation, kind: str) -> list[Alarm]:
+    return [alarm for alarm in now.seen.alarms or () if alarm.kind == kind]
+
+
+def require_room(now: Situation) -> None:
+    """Raises `RefusedError` where a quota is asked for that a database has passed, or is about to: each member that
+    restarts with it would end the writes of the whole cluster. Precondition of every change."""
+    quota, is_full = now.wanted.quota, bool(of_kind(now, FULL))
+    running = [host.quota_bytes for host in now.hosts.values() if host.quota_bytes]
+    if not any(quota < before or (is_full and quota > before) for before in running):
+        return
+    largest, name = max(((_database(now, name), name) for name in now.hosts), default=(0, ""))
+    if largest > ROOM * quota:
+        raise RefusedError(
+            f"quota-backend-bytes: {quota} ({_mib(quota)}): the database of {name} has {_mib(largest)}, and once a "
+            "database has passed its quota, etcd takes no more writes. Expected is a quota of at least "
+            f"{_mib(largest / ROOM)}; nothing more was changed. Ask for that (`etcd`, or a larger `size`), {SMALLER}; "
+            "then run again"
+        )
+
+
+def corruption(now: Situation) -> Act | None:
+    """No member joins, restarts or leaves while one has other data than the rest, but the corrupt one itself. Ends the
+    alarm of one that has been removed."""
+    found = of_kind(now, CORRUPT)
+    if not found:
+        return None
+    if all(alarm.id and not _name(now, alarm) for alarm in found):
+        return _disarm(now, "ending the alarm CORRUPT of a member that has been removed")
+    names = ", ".join(sorted({_name(now, alarm) for alarm in found} - {""}))
+    which = names or "a member (`etcdctl endpoint hashkv --cluster` shows which: the hash that only one has)"
+    raise RefusedError(
+        f"etcd's alarm CORRUPT stands: the data of {which} differ from the others', and every write is refused. "
+        "Expected is the same data on all; nothing more was changed. Stop etcd there (systemctl stop etcd), move its "
+        "data folder away (mv /data/etcd/data /data/etcd/data.corrupt), and run again: it then joins anew with the "
+        "data of the others"
+        + ("" if names else ". After its old membership was removed, end the alarm by hand (etcdctl alarm disarm)")
+    )
+
+
+def standing(now: Situation) -> Act | Wait | None:
+    """An `up` does not end well while an alarm stands. Ends NOSPACE once every database has room in the quota that its
+    member runs with. Precondition: nothing else is left to do."""
+    if now.seen.alarms is None:
+        problem = f"{now.seen.teller}: `etcdctl alarm list` gets no answer, so nobody knows whether writes work"
+        return Wait(problem, HEALTH_SECONDS, member=now.seen.teller)
+    if not now.seen.alarms:
+        return None
+    crowded = [name for name in now.hosts if _database(now, name) > ROOM * _quota(now, name)]
+    kinds = sorted({alarm.kind for alarm in now.seen.alarms})
+    if kinds == [FULL] and not crowded:
+        return _disarm(now, "ending the alarm NOSPACE, as every database has room again")
+    if kinds == [FULL]:
+        name = max(crowded, key=lambda name: _database(now, name))
+        raise RefusedError(
+            f"etcd's alarm NOSPACE stands: the database of {name} has {_mib(_database(now, name))} of a quota of "
+            f"{_mib(_quota(now, name))}, and etcd refuses every write. Expected is a quota of at least "
+            f"{_mib(_database(now, name) / ROOM)}. Ask for that (`etcd`, or a larger `size`), {SMALLER}; then run "
+            "again, which ends the alarm"
+        )
+    raise RefusedError(
+        f"etcd's alarm {', '.join(kinds)} stands, and etcd refuses every write. Expected is no alarm. Find its cause "
+        "(journalctl -u etcd), end it (etcdctl alarm disarm), then run again"
+    )
+
+
+def _disarm(now: Situation, say: str) -> Act:
+    line = {"do": "disarm", "timeout": str(CHANGE_SECONDS), "say": say}
+    return Act(say, [Call(quorum.known(now, now.seen.teller), "membership", line)])
+
+
+def _name(now: Situation, alarm: Alarm) -> str:
+    """Of the member that raised it; "" where etcd does not say, or where it is none any more."""
+    return next((member.name or member.peer_url for member in now.seen.members if member.id == alarm.id), "")
+
+
+def _database(now: Situation, name: str) -> int:
+    live = now.hosts[name].live
+    return live.database_bytes if live else 0
+
+
+def _quota(now: Situation, name: str) -> int:
+    """With which a member runs; the desired one where it does not say."""
+    return now.hosts[name].quota_bytes or now.wanted.quota
+
+
+def _mib(number: float) -> str:
+    return f"{math.ceil(number / MIB)} MiB"

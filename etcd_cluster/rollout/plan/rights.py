@@ -1,0 +1,31 @@
+"""Whether members' certificates may change the cluster: once a user has turned etcd's authentication on, few may."""
+
+from __future__ import annotations
+
+from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, RefusedError, Wait
+from etcd_cluster.rollout.plan.situation import Situation
+
+
+def require(now: Situation) -> Wait | None:
+    """Precondition of every change: all members may do what a change needs, those as well that are to join, and that
+    are to leave. Raises `RefusedError` where one may not."""
+    denied = [name for name, host in now.seen.hosts.items() if host.may_administer is False]
+    if now.seen.users is not None:
+        denied += [name for name in now.wanted.members if name not in {*now.seen.users, *denied}]
+    if denied:
+        commands = "; ".join(
+            f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in denied
+        )
+        remedy = f"As root, run: {commands}" if now.wanted.tls else "Turn it off (etcdctl auth disable)"
+        raise RefusedError(
+            f"etcd's authentication is on, and {', '.join(denied)} may not change the cluster. Expected is a user of "
+            "role root by the name of every member, as its certificate has it: handing leadership over, snapshots and "
+            f"changes of the membership need that. Nothing more was changed. {remedy}; then run `pulumi up` again"
+        )
+    if now.memory.permitted is None:
+        return None
+    unknown = [name for name in now.hosts if now.seen.is_healthy(name) and name not in now.memory.permitted]
+    if not unknown:
+        return None
+    problem = f"{', '.join(unknown)}: no answer whether its certificate may change the cluster, nothing was changed"
+    return Wait(problem, LEADER_SECONDS, member=unknown[0])
