@@ -198,3 +198,24 @@ def test_a_machine_that_is_another_clusters_by_now_is_left_alone(folder: Folder)
     said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
     assert "belongs to another cluster by now (# etcd-cluster: another/stack/etcd); nothing was stopped" in said
     assert all(folder.has("pki", "volume/data/member").values())
+
+
+def test_an_etcd_that_nothing_says_is_this_clusters_is_left_alone(folder: Folder) -> None:
+    """A host that was unlisted long ago: its member was taken off, and somebody else's etcd has moved in."""
+    configured(folder)
+    folder.run("record", record="one")
+    folder.run("remove", run="run", members="1", data="keep", record="one")
+    assert not any(folder.has("pki", "configuration", "state/record").values())
+    configuration = configured_by_others(folder)
+    said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+    assert "no record, configuration or unit of this cluster is on this machine; it is left as it is" in said
+    assert configuration.read_text() == "name: theirs\n"
+    assert all(folder.has("pki", "volume/data/member").values())
+
+
+def configured_by_others(folder: Folder) -> Path:
+    configuration = folder.path / "configuration" / "etcd.yaml"
+    configuration.parent.mkdir()
+    configuration.write_text("name: theirs\n")
+    (folder.path / "pki").mkdir()
+    return configuration

@@ -9,18 +9,24 @@ record() {
 }
 
 # Takes a member off its machine when it is destroyed: stopped, its programs and keys removed, its data kept unless
-# that was given up by name (deleteData).
+# that was given up by name (deleteData). Precondition: something on the machine says that it is this cluster's. A host that
+# was unlisted long ago may run somebody else's etcd by now.
 remove() {
-  local first=''
+  local lines other
   read_spec "$@"
   lock
   if [[ -f $state_path/record && $(cat "$state_path/record") != "${spec[record]:-}" ]]; then
     say "this machine is in the record of another resource by now; nothing was stopped or removed"
     return
   fi
-  [[ ! -f $configuration_path/etcd.yaml ]] || read -r first <"$configuration_path/etcd.yaml" || true
-  if [[ $first == '# etcd-cluster: '* && $first != "$cluster_line, written by"* ]]; then
-    say "the etcd on this machine belongs to another cluster by now (${first%%, written by*}); nothing was stopped or removed"
+  lines=$(cluster_lines)
+  other=$(grep -vxF -e "$cluster_line" -e '' <<<"$lines" | head -n 1) || true
+  if [[ -n $other ]]; then
+    say "the etcd on this machine belongs to another cluster by now ($other); nothing was stopped or removed"
+    return
+  fi
+  if [[ -z $lines && ! -f $state_path/record ]]; then
+    say "no record, configuration or unit of this cluster is on this machine; it is left as it is"
     return
   fi
   claim "${spec[run]}"
@@ -33,13 +39,25 @@ remove() {
     rm -f "$unit_path" /etc/profile.d/etcd.sh
     systemctl daemon-reload
   fi
-  rm -rf "$pki_path" "$configuration_path" "$versions_path" "$binaries_path" "$state_path"/{pending,record}
+  rm -rf "$pki_path" "$versions_path" "$binaries_path" "$state_path/pending"
   if [[ ${spec[data]} == delete ]]; then
     say "deleting the data, as deleteData asks"
     rm -rf "$data_path" "$data_path".removed-* "$volume_path"/{snapshots,history,etcd-cluster.json} "$state_path"/{forming,formed,mounted-at}
   else
     say "stopped; the data stays in $volume_path"
   fi
+  rm -rf "$configuration_path"
+  rm -f "$state_path/record" # last: without it, nothing here is this cluster's
+}
+
+# The lines by which the configuration and the unit say whose they are.
+cluster_lines() {
+  local file line
+  for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path"}; do
+    line=''
+    [[ ! -f $file ]] || read -r line <"$file" || true
+    [[ $line != '# etcd-cluster: '* ]] || printf '%s\n' "${line%, written by*}"
+  done
 }
 
 # No answer is yes, and so is a cluster of one: there is nothing to wait for.
