@@ -158,8 +158,8 @@ def prove(wanted: Wanted, seen: Observation, machines: MemberMachines, memory: M
 
 
 def _wait(wait: Wait, seen: Observation, machines: MemberMachines, memory: Memory, passed: float) -> None:
-    waited = memory.waited.get(wait.problem, 0.0) + passed + LOOK_AGAIN_SECONDS
-    memory.waited[wait.problem] = waited
+    waited = memory.waited.get(wait.limit, 0.0) + passed + LOOK_AGAIN_SECONDS
+    memory.waited[wait.limit] = waited
     if waited > wait.seconds:
         raise RefusedError(f"{wait.problem} (after {wait.seconds} seconds){_log_of(wait.member, seen, machines)}")
     time.sleep(LOOK_AGAIN_SECONDS)

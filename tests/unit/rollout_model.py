@@ -526,8 +526,8 @@ class Model:
                 self._retire(wanted)
                 return True
             if isinstance(act, Wait):
-                memory.waited[act.problem] = memory.waited.get(act.problem, 0.0) + act.seconds / 3
-                if memory.waited[act.problem] > act.seconds:
+                memory.waited[act.limit] = memory.waited.get(act.limit, 0.0) + act.seconds / 3
+                if memory.waited[act.limit] > act.seconds:
                     raise RefusedError(act.problem)
                 continue
             memory.waited.clear()

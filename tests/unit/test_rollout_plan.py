@@ -515,8 +515,7 @@ def test_without_a_quorum_members_that_run_with_foreign_files_are_restarted_afte
         model.machines[name].cut_off = True
     model.edit("b", CONFIGURATION)
     memory = Memory()
-    problem = wait(model, GOAL, memory).problem
-    memory.waited[problem] = 31
+    memory.waited[wait(model, GOAL, memory).limit] = 31
     assert act(model, GOAL, memory).text == "b: restarting as it should be"
 
 
@@ -527,7 +526,7 @@ def test_a_quorum_that_cannot_be_asked_is_never_restarted() -> None:
     decided = next_act(SETTINGS.wanted, blind, memory)
     assert isinstance(decided, Wait)
     assert decided.problem.startswith("a, b, c have a leader, but `etcdctl member list`")
-    memory.waited[decided.problem] = 59
+    memory.waited[decided.limit] = 59
     assert isinstance(next_act(SETTINGS.wanted, blind, memory), Wait)
 
 

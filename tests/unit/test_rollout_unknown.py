@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from etcd_cluster.rollout.observed import Observation
+from etcd_cluster.rollout.observed import Observation, Question
 from etcd_cluster.rollout.plan import next_act, quorum
 from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, Act, Memory, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
@@ -173,12 +173,28 @@ def test_members_that_hang_are_never_restarted_together_and_it_is_said_how_they_
     assert model.restarts == ["c"]
 
 
+def test_a_wait_has_an_end_though_what_is_found_differs_from_look_to_look() -> None:
+    """As of processes that end and are started again: each look finds other ones."""
+    seen, memory = Model.running().observe(GOAL.names), Memory()
+    limits: set[str] = set()
+    for pid in range(3):
+        why = {Question.METRICS: f"process {pid} does not tell its metrics"}
+        hosts = {name: replace(host, live=None, unknown=why) for name, host in seen.hosts.items()}
+        decided = next_act(
+            GOAL.wanted, replace(seen, hosts=hosts, teller=None, members=(), healthy=frozenset()), memory
+        )
+        assert isinstance(decided, Wait)
+        assert f"process {pid} " in decided.problem
+        limits.add(decided.limit)
+    assert len(limits) == 1
+
+
 def decide_after(model: Model, goal: Goal, seconds: float) -> Act | Wait | None:
     """What is done once its problem has stood for so long."""
     memory, seen = Memory(), model.observe(list(model.machines))
     decided = next_act(goal.wanted, seen, memory)
     assert isinstance(decided, Wait)
-    memory.waited[decided.problem] = seconds
+    memory.waited[decided.limit] = seconds
     return next_act(goal.wanted, seen, memory)
 
 

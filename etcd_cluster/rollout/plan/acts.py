@@ -49,18 +49,26 @@ class Act:
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing to do but look again. problem: what is said if it has not passed after that long, about `member`."""
+    """Nothing to do but look again. problem: what is said if it has not passed after that long, about `member`.
+    topic: names the limit that it counts towards, where the problem's text differs from look to look, as by ids of
+    processes; default the problem."""
 
     problem: str
     seconds: int
     member: str | None = None
+    topic: str = ""
+
+    @property
+    def limit(self) -> str:
+        """Its key in `Memory.waited`."""
+        return self.topic or self.problem
 
 
 @dataclass
 class Memory:
     """What one run knows that machines do not tell. forming: the stack's state has no rollout that ended well, so that
     the cluster may still have to be formed. run: its id. added: members that it has added to the list. waited:
-    problem -> seconds so far. v2store: member -> answer. permitted: members whose certificates may change the cluster;
+    limit -> seconds so far. v2store: member -> answer. permitted: members whose certificates may change the cluster;
     None where that is not asked."""
 
     forming: bool = False

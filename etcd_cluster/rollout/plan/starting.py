@@ -8,6 +8,9 @@ from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, Act, Call, RefusedErr
 from etcd_cluster.rollout.plan.situation import Situation
 from etcd_cluster.rollout.wanted import series
 
+A_LEADER = "a leader"
+"""Topic of all waits for one, whatever else is found meanwhile."""
+
 
 def start(now: Situation) -> Act | None:
     """Members that do not run, all at once: starting them takes nothing from a quorum.
@@ -73,14 +76,14 @@ def await_leader(now: Situation) -> Act | Wait | None:
         raise RefusedError(refusal)
     problem = quorum.why_none(now)
     if quorum.is_gone(now):
-        return Wait(problem, LEADER_SECONDS)
-    waited = now.memory.waited.get(problem, 0.0)
+        return Wait(problem, LEADER_SECONDS, topic=A_LEADER)
+    waited = now.memory.waited.get(A_LEADER, 0.0)
     if waited < LEADER_SECONDS or quorum.may_be_held(now):
-        return Wait(problem, 2 * LEADER_SECONDS)
+        return Wait(problem, 2 * LEADER_SECONDS, topic=A_LEADER)
     stale = [
         name for name, host in now.hosts.items() if host.pid and turns.is_stale(now, name, turns.target_now(now, name))
     ]
     if stale:
         calls = [turns.restart_call(now, name, "listening", "restarting") for name in stale]
         return Act("restarting as it should be", calls)
-    return Wait(problem, 2 * LEADER_SECONDS)
+    return Wait(problem, 2 * LEADER_SECONDS, topic=A_LEADER)

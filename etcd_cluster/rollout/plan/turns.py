@@ -94,7 +94,7 @@ def _turn(now: Situation, name: str, target: Target, why: str = "restarting", **
         problem = (
             f"it cannot be told whether {name} leads, so it is not restarted ({reasons}); look there, then run again"
         )
-        return Wait(problem, HEALTH_SECONDS, member=name)
+        return Wait(problem, HEALTH_SECONDS, member=name, topic=f"whether {name} leads")
     if name == now.seen.leader and len(now.seen.voters) > 1:
         return hand_over(now, {now.leader_id()})
     told = tell_peer_url(now, name, target.version, target.security)
