@@ -317,6 +317,11 @@ def check_variables(cluster: str) -> dict[str, str]:
     return {"cluster": cluster, "cluster_json": json.dumps(cluster)[1:-1]}
 
 
+def remove_variables(cluster: str) -> dict[str, str]:
+    """Shell variables for remove.sh, by which it knows what is this cluster's."""
+    return {**check_variables(cluster), "cluster_line": cluster_line(cluster)}
+
+
 def prepare_variables(cluster: str, member: str, token: str, layout: Layout) -> dict[str, str]:
     """Shell variables for prepare.sh. Files travel as base64, so that no content needs quoting."""
     return {

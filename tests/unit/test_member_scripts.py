@@ -35,7 +35,7 @@ class Folder:
 
     def run(self, step: str, check: bool = True, *, variables: dict[str, str] | None = None, **words: str) -> Any:
         line = render.command_line(step, {"member": "etcd-1", **words})
-        known = {**render.check_variables(CLUSTER), "cluster_line": render.cluster_line(CLUSTER)}
+        known = render.remove_variables(CLUSTER)
         script = render.script(step, self.layout, {**known, **(variables or {})})
         done = subprocess.run(["sh", "-c", line], input=script, capture_output=True, text=True, check=False, timeout=60)
         assert not check or done.returncode == 0, done.stderr
@@ -183,6 +183,7 @@ def test_only_the_record_that_stands_on_a_machine_takes_a_member_off_it(
     folder: Folder, written: str, asked: str, removed: bool, data: str
 ) -> None:
     configured(folder)
+    (folder.path / "volume" / "etcd-cluster.json").write_text(render.identity(CLUSTER, "etcd-1", TOKEN))
     if written:
         folder.run("record", record=written)
     words = {"record": asked} if asked else {}
@@ -191,6 +192,18 @@ def test_only_the_record_that_stands_on_a_machine_takes_a_member_off_it(
         assert ("nothing was stopped or removed" in said) is (not removed)
     assert folder.has("pki") == {"pki": not removed}
     assert folder.has("volume/data") == {"volume/data": not (removed and data == "delete")}
+
+
+@pytest.mark.parametrize("of", ["another/stack/etcd", None])
+def test_data_of_another_cluster_are_not_deleted(folder: Folder, of: str | None) -> None:
+    """It was destroyed, and its data stayed: by now the machine is in no record."""
+    (folder.path / "volume" / "data" / "member").mkdir(parents=True)
+    if of:
+        (folder.path / "volume" / "etcd-cluster.json").write_text(render.identity(of, "etcd-1", TOKEN))
+    folder.run("record", record="one")
+    said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+    assert f"is not this cluster's but that of {of or 'nobody known here'}" in said
+    assert all(folder.has("volume/data/member").values())
 
 
 def test_a_machine_that_is_another_clusters_by_now_is_left_alone(folder: Folder) -> None:
