@@ -7,7 +7,7 @@ State contract: Pulumi's state names this module and its classes. Moving or rena
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pulumi
@@ -47,9 +47,9 @@ class HostRecordProvider(ResourceProvider):
         before = {name: _host(olds, name) for name in olds["hosts"]}
         after = {name: _host(news, name) for name in news["hosts"]}
         _write(id_, {name: host for name, host in after.items() if not same(before.get(name), host)})
-        # The mark tells a host that left twice from one that the rollout has dealt with.
-        left = {name: {**host, "mark": secrets.token_hex(4)} for name, host in before.items()}
-        former = {name: host for name, host in {**olds["former"], **left}.items() if name not in after}
+        former = {**olds["former"], **dict(_left(before, after))}
+        listed = {_place(host) for host in after.values()}
+        former = {name: host for name, host in former.items() if name not in after and _place(host) not in listed}
         return UpdateResult({**_inputs(news), "record": id_, "former": former})
 
     def delete(self, id_: str, props: Properties) -> None:
@@ -67,6 +67,22 @@ class HostRecordProvider(ResourceProvider):
 def _host(props: Mapping[str, Any], name: str) -> Properties:
     connections: Mapping[str, Any] = props.get("connections") or {}
     return {**props["hosts"][name], "tls": props["tls"], "connection": connections.get(name)}
+
+
+def _left(before: Mapping[str, Properties], after: Mapping[str, Properties]) -> Iterator[tuple[str, Properties]]:
+    """Hosts that are no longer listed, and those of members that have another place by now, under names of their own.
+    The mark tells a host that left twice from one that the rollout has dealt with."""
+    for name, host in before.items():
+        mark = secrets.token_hex(4)
+        if name not in after:
+            yield name, {**host, "mark": mark}
+        elif _place(host) != _place(after[name]):
+            yield f"{name}-before-{mark}", {**host, "mark": mark, "moved": True}
+
+
+def _place(host: Mapping[str, Any]) -> tuple[str, str]:
+    """Which machine, as far as its address tells, and where on it. A machine that was installed anew is the same."""
+    return (host.get("connection") or {}).get("host") or "", host["layout"]["state"]
 
 
 def _machines(hosts: Mapping[str, Mapping[str, Any]], *, leaving: bool = False) -> MemberMachines:
@@ -101,7 +117,8 @@ class HostRecord(Resource, module="cluster", name="HostRecord"):
     cluster: PROJECT/STACK/NAME. hosts: member name -> layout of its files, and ports. tls: whether clients speak it.
     connections: member name -> SSH connection (secret; none here on this machine). delete_data: `destroy` deletes
     etcd's data as well.
-    Outputs: record (its id, which is on every host), former (member name -> host, of those no longer listed; secret).
+    Outputs: record (its id, which is on every host), former (name -> host, of those no longer listed; "moved" where the
+    member has another place by now; secret).
     """
 
     record: pulumi.Output[str]

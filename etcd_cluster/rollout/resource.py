@@ -96,8 +96,8 @@ class RolloutProvider(ResourceProvider):
         return ReadResult(id_, props, _inputs(props))
 
 
-def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> None:
-    """Looks, does the next thing, and looks again, until there is nothing left to do.
+def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> Observation:
+    """Looks, does the next thing, and looks again, until there is nothing left to do. Returns what was seen last.
 
     Raises `RefusedError` where the next thing must not be done, and `StepFailedError` where it failed. What was done
     until then is done; the next run goes on from there.
@@ -121,6 +121,7 @@ def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> None:
         seen = machines.observe(**({"rights": "yes"} if memory.learn_rights(seen) else {}))
         memory.learn_rights(seen)
     prove(wanted, seen, machines, memory)
+    return seen
 
 
 def prove(wanted: Wanted, seen: Observation, machines: MemberMachines, memory: Memory) -> None:
@@ -213,6 +214,8 @@ def _bring_about(news: Properties, olds: Properties, memory: Memory) -> None:
     handled: Mapping[str, Any] = olds.get("former") or {}
     former: Mapping[str, Any] = news.get("former") or {}
     for name, host in former.items():
+        if host.get("moved") and not memory.forming:
+            continue  # of a cluster that was formed: its members know where each of them is
         if name not in wanted.members and not same(handled.get(name), host):
             leaving[name] = FormerHost.parse(host)
             if host.get("connection"):
@@ -226,9 +229,19 @@ def _bring_about(news: Properties, olds: Properties, memory: Memory) -> None:
                 if name in olds["connections"]:
                     connections[name] = olds["connections"][name]
     with MemberMachines({**leaving, **wanted.members}, connections, leaving) as machines:
-        roll_out(wanted, machines, memory)
-        staying = [name for name, place in leaving.items() if not isinstance(place, WantedMember) or place.stays]
+        seen = roll_out(wanted, machines, memory)
+        staying = [
+            name
+            for name, place in leaving.items()
+            if (not isinstance(place, WantedMember) or place.stays) and not _is_a_members(name, wanted, seen)
+        ]
         remove(staying, machines, wanted.cluster, count, delete_data=False, record=news.get("record") or "")
+
+
+def _is_a_members(name: str, wanted: Wanted, seen: Observation) -> bool:
+    """The machine of one that leaves is that of a member, under another name or address."""
+    ours = {seen.hosts[each].machine for each in wanted.members if each in seen.hosts}
+    return name in seen.hosts and seen.hosts[name].machine in ours
 
 
 def remove(
@@ -251,9 +264,7 @@ def remove(
 
     def do(name: str) -> str:
         line = render.command_line("remove", {"member": name, **words})
-        return machines.run(
-            name, "remove", line, {"cluster_line": render.cluster_line(cluster)}, say, timeout_seconds=REMOVE_SECONDS
-        )
+        return machines.run(name, "remove", line, render.remove_variables(cluster), say, timeout_seconds=REMOVE_SECONDS)
 
     answers = machines.on_all(names, do)
     for name, answer in answers.items():

@@ -13,6 +13,7 @@ from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.output import Unknown
 
 from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.openssh import SshUnreachableError
 from etcd_cluster.rollout import host_record
@@ -112,7 +113,9 @@ def test_an_update_writes_on_what_is_new_and_keeps_what_left(machines: Machines)
     after = dict(HostRecordProvider().update("id", before, moved).outs)
     assert machines.steps() == ["record host-3", "record host-4"]
     assert after["record"] == "id"
-    (left,) = after["former"].values()
+    left, moved_away = after["former"].pop("host-2"), list(after["former"].values())
+    assert [(host["connection"], host["moved"]) for host in moved_away] == [({"host": "address-of-host-3"}, True)]
+    after["former"] = {"host-2": left}
     assert left == {
         "layout": vars(Layout.system()),
         "ports": PORTS,
@@ -126,6 +129,25 @@ def test_an_update_writes_on_what_is_new_and_keeps_what_left(machines: Machines)
     assert set(once_more["former"]) == {"host-2", "host-3", "host-4"}
     assert once_more["former"]["host-2"]["mark"] != left["mark"], "it left twice"
     assert once_more["former"]["host-3"] == again["former"]["host-3"]
+
+
+def test_the_place_of_a_member_under_another_name_or_reached_in_another_way_has_not_left(machines: Machines) -> None:
+    before = created(machines)
+    renamed = props("host-1", "host-2", "host-9")
+    renamed["connections"]["host-9"] = {"host": "address-of-host-3"}
+    renamed["connections"]["host-1"] = {"host": "address-of-host-1", "user": "another", "hostKey": "of a new disk"}
+    after = dict(HostRecordProvider().update("id", before, renamed).outs)
+    assert machines.steps() == ["record host-1", "record host-9"]
+    assert after["former"] == {}
+
+
+def test_a_place_that_a_member_has_left_and_comes_back_to_is_not_a_former_one(machines: Machines) -> None:
+    elsewhere = props()
+    elsewhere["hosts"] = {**props()["hosts"], "host-1": {"layout": vars(Layout.below("/there")), "ports": PORTS}}
+    moved = dict(HostRecordProvider().update("id", created(machines), elsewhere).outs)
+    assert [host["layout"]["state"] for host in moved["former"].values()] == [Layout.system().state]
+    back = dict(HostRecordProvider().update("id", moved, props()).outs)
+    assert [host["layout"]["state"] for host in back["former"].values()] == ["/there/state"]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +174,7 @@ def test_a_delete_acts_for_its_own_id_and_never_deletes_data_of_hosts_that_left(
     record = HostRecordProvider().update("id", created(machines), props("host-1", delete_data=delete_data)).outs
     machines.said.clear()
     HostRecordProvider().delete("id", dict(record))
-    common = {"record": "id", "cluster_line": "# etcd-cluster: project/stack/etcd", "members": "1"}
+    common = {"record": "id", "members": "1", **render.remove_variables("project/stack/etcd")}
     assert machines.said == [
         ("host-1", "remove", {**common, "data": data}),
         ("host-2", "remove", {**common, "data": "keep"}),
@@ -173,8 +195,10 @@ def test_hosts_that_are_gone_are_named_and_the_others_cleaned(
 
 def test_members_on_this_machine_have_no_connection(machines: Machines) -> None:
     """And Pulumi drops what is None."""
-    before = created(machines, connections={})
-    outs = dict(HostRecordProvider().update("id", before, props("host-1", connections={})).outs)
+    hosts = {name: {"layout": vars(Layout.below(f"/members/{name}")), "ports": PORTS} for name in NAMES}
+    before = created(machines, connections={}, hosts=hosts)
+    first = {"host-1": hosts["host-1"]}
+    outs = dict(HostRecordProvider().update("id", before, props(connections={}, hosts=first)).outs)
     for left in outs["former"].values():
         assert left.pop("connection") is None
     HostRecordProvider().delete("id", outs)

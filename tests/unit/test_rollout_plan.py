@@ -352,6 +352,19 @@ def test_a_cluster_is_not_formed_where_data_may_have_been(change: Callable[[Mode
     assert text in refused(model, change(model), Memory(forming=True))
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_no_second_cluster_is_formed_on_other_machines_of_the_same_members(running: bool) -> None:
+    """A first `up` was cut short once members served, and then they were given other machines or folders."""
+    was = founding("a", "b", "c") if running else Model.blank(GOAL)
+    seen = was.observe(GOAL.names)
+    before = {f"{name}-before-1": replace(host, data=True, owner=name) for name, host in seen.hosts.items()}
+    blank = {
+        name: replace(host, machine=f"new-{name}") for name, host in Model.blank(GOAL).observe(GOAL.names).hosts.items()
+    }
+    with pytest.raises(RefusedError, match="a, b, c: another machine or folder by now, and the one before holds data"):
+        next_act(GOAL.wanted, replace(seen, hosts={**blank, **before}), Memory(forming=True))
+
+
 def test_what_was_noted_before_a_start_that_never_came_does_not_keep_machines_without_data_from_forming() -> None:
     model = Model.blank(GOAL)
     model.machines["a"].forming = GOAL.token

@@ -415,6 +415,28 @@ def test_a_host_that_is_listed_again_is_not_cleaned(machines: Machines) -> None:
     assert not any(" remove " in line for line in machines.lines)
 
 
+def test_the_machine_of_a_member_is_not_cleaned_under_the_name_it_had(machines: Machines) -> None:
+    """Renamed after a first `up` that was cut short, or once its data were put aside."""
+    machines.model.add_machine("d", usual_address("d"), GOAL.version).identity = "machine-of-b"
+    RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL, former={"d": left("d")}), "drift": ""})
+    assert not any(" remove " in line for line in machines.lines)
+
+
+@pytest.mark.parametrize("forming", [True, False])
+def test_where_a_member_was_before_is_of_interest_while_the_cluster_is_formed(
+    forming: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines = Machines(Model.blank(GOAL) if forming else Model.running(), GOAL)
+    machines.model.add_machine("a-before-1", usual_address("d"), GOAL.version)
+    monkeypatch.setattr(resource, "MemberMachines", machines)
+    news = inputs(GOAL, former={"a-before-1": {**left("d"), "moved": True}})
+    if forming:
+        RolloutProvider().create(news)
+    else:
+        RolloutProvider().update("id", inputs(GOAL), {**news, "drift": ""})
+    assert machines.opened[0][2] == ({"a-before-1"} if forming else set())
+
+
 def test_creating_looks_at_former_hosts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = Machines(Model.blank(GOAL), GOAL)
     machines.model.add_machine("d", usual_address("d"), GOAL.version).reachable = False

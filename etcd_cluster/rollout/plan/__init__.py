@@ -24,6 +24,7 @@ def next_act(wanted: Wanted, seen: Observation, memory: Memory) -> Act | Wait | 
     """What to do next; None when all is as it should be. Raises `RefusedError`."""
     now = Situation(wanted, seen, memory)
     _require_answers(now)
+    data.require_in_place(now)
     act = _next(now)
     if act is not None:
         _require_clocks_together(now)

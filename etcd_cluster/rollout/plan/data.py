@@ -38,6 +38,22 @@ def require_visible(now: Situation) -> Wait | None:
     return None
 
 
+def require_in_place(now: Situation) -> None:
+    """Raises `RefusedError` where members have no data, and those of theirs are on a machine that was theirs before."""
+    left = {
+        host.owner: host
+        for name, host in now.seen.hosts.items()
+        if name not in now.wanted.members and host.owner in now.hosts and host.data
+    }
+    empty = [name for name in left if not now.hosts[name].data and now.hosts[name].machine != left[name].machine]
+    if now.memory.forming and empty:
+        raise RefusedError(
+            f"{', '.join(sorted(empty))}: another machine or folder by now, and the one before holds data of this "
+            "cluster, whose first `up` did not end well. A second cluster is never formed beside them, and nothing "
+            "more was changed. Put it back and run `pulumi up`; or run `pulumi destroy`, then `pulumi up`"
+        )
+
+
 def _why_unseen(mounted_over: str) -> str:
     return f"{mounted_over} is mounted over them" if mounted_over else "they were deleted, or something hides them"
 
