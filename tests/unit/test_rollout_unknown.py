@@ -147,6 +147,21 @@ def test_members_that_were_not_asked_count_as_serving() -> None:
     assert not evidence(model, two)
 
 
+def test_members_that_have_yet_to_join_are_not_taken_for_some_that_serve() -> None:
+    """One becomes five, and the run ends once the second votes: a new member has no note of the others yet."""
+    one = Goal(names=("a",), founders=("a",))
+    model = Model.running(one)
+    five = replace(one, names=("a", "b", "c", "d", "e"))
+    for name in "bcde":
+        model.add_machine(name, five.address(name), five.version)
+    model.run(five, stop_after=3)
+    model.stop("b")
+    assert not evidence(model, five)
+    model.run(five)
+    assert "b: starting" in model.log
+    assert {member.name for member in model.voters()} == set(five.names)
+
+
 def test_after_all_have_said_that_they_have_no_leader_what_is_stale_is_restarted_together() -> None:
     model = Model.running()
     for machine in model.machines.values():

@@ -14,7 +14,7 @@ CAUGHT_UP_ENTRIES = 100
 
 def is_gone(now: Situation) -> bool:
     """By what was noted of the members, a majority has no data any more. Restarting the others does not help."""
-    noted = [_members_noted(now, host, 1) for host in now.seen.hosts.values() if host.data]
+    noted = [len(host.history.members.split(",")) for host in now.seen.hosts.values() if host.data]
     may_hold = sum(host.data for host in now.seen.hosts.values()) + len(now.seen.silent)
     return may_hold <= max(noted, default=0) // 2
 
@@ -25,19 +25,16 @@ def may_be_held(now: Situation) -> bool:
     restarted: either it has no majority, or it is the only member.
     """
     hosts = [host for host in now.seen.hosts.values() if host.data or host.pid]
-    # Beside data that were restored nothing is noted, and they are of one member until that runs.
-    counts = [_members_noted(now, host, len(now.wanted.members) if host.pid else 1) for host in hosts]
+    counts = _members_noted(now, hosts)
     fewest, most = min(counts, default=0), max(counts, default=0)
     not_asked = max(most - len(hosts), len(now.seen.silent))
     return sum(host.may_serve for host in hosts) + not_asked > max(fewest // 2, 1)
 
 
-def _members_noted(now: Situation, host: Host, unnoted: int) -> int:
-    """How many members the cluster has, as noted beside the data. unnoted: where nothing is."""
-    noted = host.history.members
-    if noted == FOUNDING:
-        return len(now.wanted.members)
-    return len(noted.split(",")) if noted else unnoted
+def _members_noted(now: Situation, hosts: Iterable[Host]) -> list[int]:
+    """How many members the cluster had, by each note of them. One that has joined and has none yet says nothing."""
+    notes = [host.history.members for host in hosts if host.history.members]
+    return [len(now.wanted.members) if noted == FOUNDING else len(noted.split(",")) for noted in notes]
 
 
 def why_none(now: Situation) -> str:
@@ -62,7 +59,7 @@ def why_none(now: Situation) -> str:
             "put it back into the stack, and run again"
         )
     lost = [name for name, host in now.hosts.items() if not host.data]
-    if not lost or not is_gone(now):
+    if not lost:
         return (
             "no member leads: a majority of them cannot reach one another. Look at their logs (journalctl -u etcd) "
             "and at the network between their peer ports, then run again"
