@@ -72,7 +72,7 @@ def test_where_no_member_can_be_asked_none_is_restarted_and_all_are_named(cluste
         assert refused.returncode != 0
         assert "it cannot be told whether a majority of the members serves, so none is restarted: " in refused.output
         for host in cluster.hosts:
-            assert re.search(rf"{host.name}: process \d+ does not tell its metrics within 3 seconds", refused.output)
+            assert re.search(rf"{host.name}: its process does not tell its metrics within 3 seconds", refused.output)
         assert started(cluster) == before
         run = cluster.up()
     assert_in_turn(run, cluster)

@@ -7,6 +7,7 @@ apply() {
   read_spec "$@"
   lock
   require_claim
+  [[ -d $configuration_path && -d $pki_path ]] || make_file_folders
   case ${spec[action]} in
     files)
       [[ -z ${spec[why]:-} ]] || say "${spec[why]}"
@@ -55,7 +56,7 @@ put_files() {
 # Preconditions, asserted by whoever calls: every other member is healthy, this one does not lead (or is alone), and it
 # runs a version that its data allows.
 restart_member() {
-  require_room
+  require_startable
   say "${spec[why]} with etcd ${spec[version]}"
   service_stop
   activate
@@ -64,12 +65,17 @@ restart_member() {
   await_member
 }
 
-# Without room, one that runs goes on for a while, but none starts: etcd makes the next segment of its log then.
-require_room() { require_space "$LOG_SEGMENT_MIB" "$volume_path"; }
+# Nothing is stopped that could not start again. Without room, one that runs goes on for a while, but none starts: etcd
+# makes the next segment of its log then.
+require_startable() {
+  require_space "$LOG_SEGMENT_MIB" "$volume_path"
+  require_space 1 "$configuration_path" "$pki_path" "$state_path"
+  [[ -x $versions_path/${spec[version]}/etcd ]] || fail "etcd ${spec[version]} is not there any more; nothing was stopped. Run again, which brings it back"
+}
 
 # Not running: starting it takes nothing from a quorum.
 start_member() {
-  require_room
+  require_startable
   if [[ ${spec[aside]:-} == yes ]]; then set_data_aside; fi
   make_data_folder
   activate

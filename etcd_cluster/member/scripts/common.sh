@@ -73,6 +73,14 @@ put_file() {
   fi
 }
 
+# Of keys and configuration. Whoever empties a machine by hand, or a run that was killed, may have taken them away.
+make_file_folders() {
+  mkdir -p "$configuration_path" "$pki_path"
+  [[ $supervisor != systemd ]] || chown etcd: "$pki_path"
+  chmod 500 "$pki_path" 2>/dev/null || true
+  [[ $supervisor == systemd ]] || chmod 700 "$pki_path"
+}
+
 # require_space MIB FOLDER...: room for what is about to be written.
 require_space() {
   local folder free
@@ -84,12 +92,16 @@ require_space() {
 
 # etcdctl_at URLS(comma-separated) ARGUMENTS...: as the member itself, whose certificate serves clients and is one.
 credentials_path=$pki_path credentials=server
+# Where the link to the programs was lost, those of any version that is there will do.
 etcdctl_at() {
-  local tls=()
+  local tls=() program
+  for program in "$binaries_path/etcdctl" "$versions_path"/*/etcdctl; do
+    [[ ! -x $program ]] || break
+  done
   if [[ $1 == *https:* ]]; then
     tls=(--cacert "$credentials_path/ca.crt" --cert "$credentials_path/$credentials.crt" --key "$credentials_path/$credentials.key")
   fi
-  timeout "${patience:-15}" "$binaries_path/etcdctl" --endpoints "$1" --dial-timeout 2s --command-timeout "${answer_within:-5s}" "${tls[@]}" "${@:2}"
+  timeout "${patience:-15}" "$program" --endpoints "$1" --dial-timeout 2s --command-timeout "${answer_within:-5s}" "${tls[@]}" "${@:2}"
 }
 
 # find_sockets PID: where this very process listens, into `sockets`: PORT ADDRESS lines, "any" for all addresses. They are

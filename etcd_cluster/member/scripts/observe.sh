@@ -80,7 +80,8 @@ observe_files() {
   done < <(stat -c '%a %U %n' "${found[@]}")
 }
 
-# What a running member tells of itself. What it cannot be asked is a fact as well, with the reason.
+# What a running member tells of itself. What it cannot be asked is a fact as well, with the reason, in which nothing changes by
+# itself: waiting ends once one and the same reason has stood for long enough.
 observe_etcd() {
   local name url='' answer='' health=''
   [[ -n $pid ]] || return 0
@@ -100,7 +101,7 @@ observe_etcd() {
     [[ ${spec[rights]:-} != yes ]] || observe_rights
     [[ ${measured[server_is_leader]} == 1 || ${spec[tell]:-} == yes ]] || return 0
   else
-    fact unknown "metrics process $pid does not tell its metrics within 3 seconds ($(describe_process "$pid"))"
+    fact unknown "metrics its process does not tell its metrics within 3 seconds ($(describe_process "$pid"))"
     ask endpoint status --write-out json || return 0
     fact status "$(base64 -w 0 <<<"$answer")"
     observe_health
@@ -159,7 +160,7 @@ observe_alarms() {
 choose_url() {
   [[ -z $url ]] || return 0
   url=$(own_client_url "${spec[scheme]:-https}") || true
-  [[ -n $url ]] || { answer="process $pid listens on no port for clients" && return 1; }
+  [[ -n $url ]] || { answer="its process listens on no port for clients" && return 1; }
 }
 
 # ask ARGUMENTS...: etcdctl, at the member's own port; the last line of what it says, be it an error, is `answer`. In

@@ -52,10 +52,8 @@ create_user() {
 }
 
 make_folders() {
-  mkdir -p "$versions_path" "$configuration_path" "$pki_path" "$state_path" "$volume_path"
-  [[ $supervisor != systemd ]] || chown etcd: "$pki_path"
-  chmod 500 "$pki_path" 2>/dev/null || true
-  [[ $supervisor == systemd ]] || chmod 700 "$pki_path"
+  mkdir -p "$versions_path" "$state_path" "$volume_path"
+  make_file_folders
   # What an interrupted write left behind may hold a key.
   find "$pki_path" "$configuration_path" "$state_path" -name '.new-*' -delete
   rm -rf "$versions_path"/.new-*

@@ -42,9 +42,10 @@ snapshot_status() {
 
 # Does 3.6 take what 3.5 has in its log and its old store? Prints "clean", "log" or "store".
 v2store() {
-  local said
+  local said programs=$binaries_path
   read_spec "$@"
-  said=$(timeout "${spec[timeout]}" "$binaries_path/etcdutl" check v2store --data-dir "$data_path" 2>&1) && { echo clean && return 0; }
+  [[ -x $programs/etcdutl ]] || programs=$(running_programs)
+  said=$(timeout "${spec[timeout]}" "$programs/etcdutl" check v2store --data-dir "$data_path" 2>&1) && { echo clean && return 0; }
   case $said in
     *"both v2store and WAL"* | *"custom content in v2store"*) echo store ;;
     *"custom v2 content in WAL"*) echo log ;;

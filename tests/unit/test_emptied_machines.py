@@ -1,0 +1,69 @@
+"""Folders and programs that somebody took away from under a member: scripts go on, or end before they stop it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from etcd_cluster.member import render
+from etcd_cluster.member.layout import Layout
+
+VERSION = "3.6.16"
+
+
+class Folder:
+    """One member's, as on platform local, with programs that only say that they were called."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.layout = path, Layout.below(str(path))
+        programs = path / "versions" / VERSION
+        for folder in (programs, path / "configuration", path / "pki", path / "state", path / "volume"):
+            folder.mkdir(parents=True)
+        for name in ("etcd", "etcdctl", "etcdutl"):
+            (programs / name).write_text(f"#!/bin/sh\necho {name} of {VERSION}\n")
+            (programs / name).chmod(0o755)
+        (path / "bin").symlink_to(programs)
+        (path / "state" / "run").write_text("a-run")
+
+    def apply(self, action: str, **words: str) -> subprocess.CompletedProcess[str]:
+        manifest = f"400 member {render.encode('a key')} {self.layout.pki}/server.key\n"
+        line = render.command_line("apply", {"member": "a", "run": "a-run", "action": action, **words})
+        script = render.script("apply", self.layout, {"manifest": manifest, "history": ""})
+        return subprocess.run(["sh", "-c", line], input=script, capture_output=True, text=True, check=False, timeout=60)
+
+    def calls(self, function: str) -> str:
+        """What a function of the scripts prints."""
+        script = render.script("apply", self.layout, {"step": ""}).replace('"$1" "$@" </dev/null; exit', f"{function}")
+        done = subprocess.run(["bash", "-s"], input=script, capture_output=True, text=True, check=False, timeout=60)
+        return done.stdout.strip()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "member")
+
+
+@pytest.mark.parametrize("gone", [["pki"], ["configuration"], ["pki", "configuration"]])
+def test_files_are_put_into_folders_that_were_taken_away(folder: Folder, gone: list[str]) -> None:
+    for name in gone:
+        shutil.rmtree(folder.path / name)
+    done = folder.apply("files")
+    assert done.returncode == 0, done.stderr
+    assert (folder.path / "pki" / "server.key").read_text() == "a key"
+    assert (folder.path / "pki").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_member_can_be_asked_though_the_link_to_its_programs_is_gone(folder: Folder) -> None:
+    assert folder.calls("etcdctl_at http://127.0.0.1:1 version") == f"etcdctl of {VERSION}"
+    (folder.path / "bin").unlink()
+    assert folder.calls("etcdctl_at http://127.0.0.1:1 version") == f"etcdctl of {VERSION}"
+
+
+def test_nothing_is_stopped_for_a_program_that_is_not_there_any_more(folder: Folder) -> None:
+    shutil.rmtree(folder.path / "versions" / VERSION)
+    done = folder.apply("restart", why="restarting", version=VERSION)
+    assert (done.returncode, "nothing was stopped" in done.stderr) == (1, True)
+    assert not (folder.path / "state" / "pending").exists()
