@@ -15,6 +15,8 @@ import yaml
 
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
 
+VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
+"""Of etcd, as folders of programs are called; what people put beside them may have any name."""
 FOUNDING = "founding"
 """In a history: the members that formed the cluster, before their ids were known."""
 
@@ -279,21 +281,25 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         id=facts.get("history_id", ""),
     )
     live = _live(facts)
+    running = facts.get("running", "")
+    if not VERSION.fullmatch(running):  # a program of somebody else's
+        own_word = VERSION.match(live.version) if live else None
+        running = own_word[0] if own_word and running else ""
     if facts.get("pid") and live is None:
         unknown.setdefault(Question.METRICS, "its metrics could not be understood")
     host = Host(
         machine=facts.get("machine", ""),
         token=facts.get("token", ""),
         data="data" in facts,
-        programs=facts.get("programs", ""),
-        running=facts.get("running", ""),
+        programs=_version(facts.get("programs", "")),
+        running=running,
         pid=facts.get("pid", ""),
         failed="failed" in facts,
         on_boot="on_boot" in facts,
         pending="pending" in facts,
         snapshot_index=_integer(facts.get("snapshot")),
         history=history,
-        versions=facts.get("versions", "").split(),
+        versions=[each for each in facts.get("versions", "").split() if _version(each)],
         lacks=lacks,
         files=files,
         live=live,
@@ -473,6 +479,11 @@ def _json(text: str) -> Any:
 
 def _decoded(encoded: str) -> str:
     return base64.b64decode(encoded).decode(errors="replace")
+
+
+def _version(folder: str) -> str:
+    """The version that programs in a folder of that name are of; "" where the folder is none of ours."""
+    return folder if VERSION.fullmatch(folder) else ""
 
 
 def _integer(text: str | None) -> int:

@@ -55,6 +55,8 @@ SHOWN = (
 INPUTS = (*SHOWN, "wanted", "connections", "record", "former", "plan", "drift")
 LOOK_AGAIN_SECONDS = 0.3
 REMOVE_SECONDS = 120
+MOST_WAITING_SECONDS = 600
+"""Between two acts, for whatever there is to wait for: more than several waits one after the other."""
 
 
 class RolloutProvider(ResourceProvider):
@@ -161,8 +163,11 @@ def prove(wanted: Wanted, seen: Observation, machines: MemberMachines, memory: M
 def _wait(wait: Wait, seen: Observation, machines: MemberMachines, memory: Memory, passed: float) -> None:
     waited = memory.waited.get(wait.limit, 0.0) + passed + LOOK_AGAIN_SECONDS
     memory.waited[wait.limit] = waited
-    if waited > wait.seconds:
-        raise RefusedError(f"{wait.problem} (after {wait.seconds} seconds){_log_of(wait.member, seen, machines)}")
+    # A problem whose words change from one look to the next would never be old enough by itself.
+    all_waits = sum(memory.waited.values())
+    if waited > wait.seconds or all_waits > MOST_WAITING_SECONDS:
+        seconds = min(wait.seconds if waited > wait.seconds else all_waits, MOST_WAITING_SECONDS)
+        raise RefusedError(f"{wait.problem} (after {seconds:.0f} seconds){_log_of(wait.member, seen, machines)}")
     time.sleep(LOOK_AGAIN_SECONDS)
 
 

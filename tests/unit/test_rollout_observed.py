@@ -347,6 +347,13 @@ def test_what_a_process_could_not_tell_is_known_as_such_with_the_reason() -> Non
     }
 
 
+@pytest.mark.parametrize("folder", ["3.6.16-hotfix", "bin", "mine", "3.6"])
+def test_programs_of_somebody_else_s_are_none_of_ours_and_what_runs_tells_its_version(folder: str) -> None:
+    told = LEADER.replace("running=3.5.35", f"running={folder}").replace("programs=3.6.16", f"programs={folder}")
+    host, _ = parse_host(told.replace("versions=", f"versions={folder} "))
+    assert (host.running, host.programs, host.versions) == ("3.5.35", "", ["3.5.35", "3.6.16"])
+
+
 @pytest.mark.parametrize(
     ("change", "may_serve"),
     [({}, True), ({"has_leader=1": "has_leader=0"}, False), ({"pid=812": ""}, False), ({"1.2345678e+07": "N/A"}, True)],

@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.openssh import CommandTimeoutError, SshUnreachableError
 from etcd_cluster.rollout import changes, resource
 from etcd_cluster.rollout.machines import Place, StepFailedError
-from etcd_cluster.rollout.observed import History, Observation
+from etcd_cluster.rollout.observed import History, Observation, Question
 from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError
 from etcd_cluster.rollout.resource import INPUTS, RolloutProvider
 from etcd_cluster.rollout.wanted import File, Wanted
@@ -489,6 +490,26 @@ def test_what_passes_by_itself_ends_the_waiting(machines: Machines, clock: list[
     machines.observe = mended  # type: ignore[method-assign]
     RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
     assert clock[0] < 6
+
+
+def test_a_problem_whose_words_change_at_every_look_is_not_waited_for_for_ever(
+    machines: Machines, clock: list[float]
+) -> None:
+    """Members that die and are started again, over and over: the process is another one each time."""
+    for name in ("b", "c"):
+        machines.model.machines[name].frozen = True
+    observe, looks = machines.observe, count()
+
+    def crash_looping(**asked: str) -> Observation:
+        seen = observe(**asked)
+        unknown = {Question.METRICS: f"process {next(looks)} does not tell"}
+        hosts = {name: replace(host, unknown=unknown) if host.unknown else host for name, host in seen.hosts.items()}
+        return replace(seen, hosts=hosts)
+
+    machines.observe = crash_looping  # type: ignore[method-assign]
+    with pytest.raises(RefusedError, match="it cannot be told whether a majority"):
+        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+    assert clock[0] <= resource.MOST_WAITING_SECONDS + 1
 
 
 def test_what_does_not_help_is_not_done_for_ever(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
