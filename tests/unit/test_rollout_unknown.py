@@ -162,6 +162,21 @@ def test_members_that_have_yet_to_join_are_not_taken_for_some_that_serve() -> No
     assert {member.name for member in model.voters()} == set(five.names)
 
 
+@pytest.mark.parametrize("unlisted", ["wiped", "unreachable"])
+def test_the_last_one_is_started_though_its_notes_tell_of_those_that_have_left(unlisted: str) -> None:
+    """Three become one, and the run ends before that is noted; then the two are taken away, and that one stops."""
+    model = Model.running()
+    one = replace(GOAL, names=("a",))
+    model.run(one, stop_after=2)
+    assert [member.name for member in model.members] == ["a"]
+    for name in ("b", "c"):
+        model.lose_data(name)
+        model.machines[name].reachable = unlisted == "wiped"
+    model.stop("a")
+    model.run(one)
+    assert model.log[-2:] == ["a: starting", "a: putting files in place, without a restart"]
+
+
 def test_after_all_have_said_that_they_have_no_leader_what_is_stale_is_restarted_together() -> None:
     model = Model.running()
     for machine in model.machines.values():

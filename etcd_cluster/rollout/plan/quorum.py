@@ -19,15 +19,18 @@ def is_gone(now: Situation) -> bool:
     return may_hold <= max(noted, default=0) // 2
 
 
-def may_be_held(now: Situation) -> bool:
+def may_be_held(now: Situation, *, by_those_asked: bool = False) -> bool:
     """Whether a majority may be serving, for all that is known. Only a member's own word, or that nothing runs there,
     says that it does not serve: one that could not tell, or was not asked, counts as serving. One alone may be
     restarted: either it has no majority, or it is the only member.
+
+    by_those_asked: whether they alone may hold it. Notes may be older than the last changes of the membership, so of
+    those that have left by now, none can be asked.
     """
     hosts = [host for host in now.seen.hosts.values() if host.data or host.pid]
     counts = _members_noted(now, hosts)
     fewest, most = min(counts, default=0), max(counts, default=0)
-    not_asked = max(most - len(hosts), len(now.seen.silent))
+    not_asked = 0 if by_those_asked else max(most - len(hosts), len(now.seen.silent))
     return sum(host.may_serve for host in hosts) + not_asked > max(fewest // 2, 1)
 
 

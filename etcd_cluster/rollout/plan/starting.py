@@ -16,10 +16,11 @@ def start(now: Situation) -> Act | None:
     """Members that do not run, all at once: starting them takes nothing from a quorum.
 
     Precondition of a start with data: the cluster has not ended that membership; where it cannot be asked, nobody
-    leads, by what those say that run. Precondition of a start without data: see forming.py.
+    leads, by what those say that run: it is no loss to a majority of others, and may be what is missing from one.
+    Precondition of a start without data: see forming.py.
     """
     calls: list[Call] = []
-    nobody_leads = not now.following() and not quorum.may_be_held(now)
+    nobody_leads = not now.following() and not quorum.may_be_held(now, by_those_asked=True)
     for name, host in now.hosts.items():
         if host.pid:
             continue
