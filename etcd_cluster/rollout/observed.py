@@ -147,13 +147,18 @@ class Host:
             return self.announced
         return Security(str(configuration["advertise-client-urls"]).startswith("https:"), peers)
 
+    def trusted_path(self, transport: Transport) -> str | None:
+        """Where its configuration file says that the authorities are which it trusts; None where it does not say."""
+        section = self.configuration.get(f"{transport.value}-transport-security")
+        named = cast("dict[str, Any]", section).get("trusted-ca-file") if isinstance(section, dict) else None
+        return None if named is None else str(named)
+
     def trusted_file(self, transport: Transport) -> SeenFile | None:
         """The file of the authorities that the member trusts: the one that its configuration file names. Where that
         names none, the one by its usual name; members without one of their own trust what clients are trusted by."""
-        section = self.configuration.get(f"{transport.value}-transport-security")
-        named = cast("dict[str, Any]", section).get("trusted-ca-file") if isinstance(section, dict) else None
+        named = self.trusted_path(transport)
         if named is not None:
-            return self.files.get(str(named))
+            return self.files.get(named)
         usual = dict.fromkeys((transport.trusted_file, Transport.CLIENT.trusted_file))
         found = (file for name in usual for path, file in self.files.items() if path.endswith(f"/{name}"))
         return next(found, None)

@@ -634,7 +634,7 @@ class Model:
             raise BrokenError(f"{machine.name} runs already")
         if spec.get("aside") == "yes":
             yield lambda: self._set_aside(machine)
-        if action != "files":
+        if action != "files" or spec.get("pending") == "yes":
             yield lambda: setattr(machine, "pending", True)
         for file in call.files:
             yield lambda file=file: self._put(machine, file)

@@ -10,6 +10,7 @@ import pytest
 
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
+from tests.unit.rollout_model import CA, PEER, PEER_CA, Goal, Model
 
 VERSION = "3.6.16"
 
@@ -67,3 +68,32 @@ def test_nothing_is_stopped_for_a_program_that_is_not_there_any_more(folder: Fol
     done = folder.apply("restart", why="restarting", version=VERSION)
     assert (done.returncode, "nothing was stopped" in done.stderr) == (1, True)
     assert not (folder.path / "state" / "pending").exists()
+
+
+# --- and what the planner makes of it ---
+
+
+@pytest.mark.parametrize("lost", [[CA], [PEER_CA], [CA, PEER_CA]])
+@pytest.mark.parametrize("whose", ["a", "b", "abc"])
+def test_lost_authorities_come_back_before_anybody_has_to_be_asked(lost: list[str], whose: str) -> None:
+    """One that leads could not hand over without them, and where they are gone everywhere, nobody could tell."""
+    goal = Goal()
+    model = Model.running(goal)
+    for name in whose:
+        for path in lost:
+            model.machines[name].files.pop(path)
+    model.run(goal)
+    assert len(set(model.restarts)) == len(model.restarts) == len(whose)
+    assert "mending certificates, without a restart" in model.log[0]
+
+
+@pytest.mark.parametrize("whose", ["a", "c", "abc"])
+def test_lost_authorities_bring_no_certificate_that_the_others_do_not_trust_yet(whose: str) -> None:
+    """On the way to a peer CA: its own certificate is good, whatever it trusts itself."""
+    model = Model.running(Goal(peer_trusted=None)).without_peer_authority()
+    shown = {name: model.machines[name].shown(PEER) for name in whose}
+    for name in whose:
+        model.machines[name].files.pop(CA)
+    model.run(Goal(), stop_after=1)
+    assert {name: model.machines[name].shown(PEER) for name in whose} == shown
+    model.run(Goal())

@@ -64,14 +64,14 @@ def speaks_tls(now: Situation, name: str) -> bool:
     return is_ours and host.security is not None and host.security != Security.of(False)
 
 
-def _all_trust(now: Situation, authorities: Sequence[str], transport: Transport) -> bool:
+def _all_trust(now: Situation, authorities: Sequence[str], transport: Transport, but: str = "") -> bool:
     """Of a process that may be older than its files, it is not known, unless the certificates of all are by those
     authorities already."""
     return all(
         set(authorities) <= set(active_trust(now, name, transport))
         and (not now.hosts[name].pending or set(_shown_authorities(now, transport)) <= set(authorities))
         for name in now.hosts
-        if speaks_tls(now, name)
+        if speaks_tls(now, name) and name != but
     )
 
 
@@ -85,14 +85,17 @@ def is_in_use(now: Situation) -> bool:
     return all(set(_shown_authorities(now, each)) <= set(now.wanted.issuers[each]) for each in Transport)
 
 
-def pair_that_all_trust(now: Situation, transport: Transport, others: Sequence[str] = ()) -> Transport | None:
+def pair_that_all_trust(
+    now: Situation, transport: Transport, others: Sequence[str] = (), but: str = ""
+) -> Transport | None:
     """Whose pair a member may show now: that transport's own; or among members, until all trust the CA of that one, the
     pair that clients see, which has the same names. None where they trust neither. others: members to leave that count.
+    but: one of the members that does not.
     """
     for pair in (transport, Transport.CLIENT):
         issuers = now.wanted.issuers[pair]
         trusted_by_others = (set(issuers) <= set(active_trust(now, other, transport)) for other in others)
-        if _all_trust(now, issuers, transport) and all(trusted_by_others):
+        if _all_trust(now, issuers, transport, but) and all(trusted_by_others):
             return pair
     return None
 

@@ -46,30 +46,49 @@ def _lacks(now: Situation, name: str) -> list[str]:
 def mend_leaves(now: Situation) -> Act | None:
     """Certificates and keys that etcd cannot use: it reads them for every handshake, so that nothing restarts and
     the member is not healthy before. A valid one that is due for another is not among them: see security.py."""
-    why = "mending certificates, without a restart"
-    calls = [
-        Call(name, "apply", {"action": "files", "why": why}, files)
-        for name, host in now.hosts.items()
-        if host.data and trust.speaks_tls(now, name) and (files := _broken_leaves(now, name))
-    ]
+    why, calls = "mending certificates, without a restart", list[Call]()
+    for name, host in now.hosts.items():
+        if host.data and trust.speaks_tls(now, name):
+            lost, broken = _lost_trust(now, name), _broken_leaves(now, name)
+            line = {"action": "files", "why": why, **({"pending": "yes"} if lost else {})}
+            if lost or broken:
+                calls.append(Call(name, "apply", line, [*lost, *broken]))
     return Act(why, calls) if calls else None
 
 
+def _lost_trust(now: Situation, name: str) -> list[File]:
+    """Files of trusted authorities that are gone. etcd reads them at its start only, so its process may trust others;
+    but without them nobody can ask it, and one that leads could not hand over."""
+    found: dict[str, File] = {}
+    for transport in Transport:
+        path = (
+            now.hosts[name].trusted_path(transport) or f"{now.wanted.members[name].layout.pki}/{transport.trusted_file}"
+        )
+        authorities = trust.trust_now(now, name)[transport]
+        if authorities and now.hosts[name].trusted_file(transport) is None:
+            found.setdefault(path, File(path, "444", "member", "".join(authorities)))
+    return list(found.values())
+
+
 def _broken_leaves(now: Situation, name: str) -> list[File]:
-    """What is put there instead is what all trust by now: see `trust.pair_that_all_trust`."""
+    """What is put there instead is what all trust by now, or all others: see `trust.pair_that_all_trust`."""
     broken: list[File] = []
     for transport in Transport:
         wanted = now.wanted.pair_files(name, transport)
         usable = _has_another_pair(now, name, transport) and not any(_wrong_mode(now, name, file) for file in wanted)
         if not usable:
-            pair = trust.pair_that_all_trust(now, transport) or transport
+            found = trust.pair_that_all_trust(now, transport) or trust.pair_that_all_trust(now, transport, but=name)
+            pair = found or transport
             broken += [file for file in now.wanted.pair_files(name, transport, pair) if _differs(now, name, file)]
     return broken
 
 
 def _has_another_pair(now: Situation, name: str, transport: Transport) -> bool:
     """A whole one, of a trusted authority, that is not the wanted one."""
-    host, trusted = now.hosts[name], trust.active_trust(now, name, transport)
+    host = now.hosts[name]
+    trusted = trust.active_trust(now, name, transport)
+    if not trusted:  # its own file is lost, and so may those of the others be
+        trusted = [authority for each in Transport for authority in trust.joint_trust(now, each)]
     pairs = [now.wanted.pair_files(name, transport, pair) for pair in (transport, Transport.CLIENT)]
     matches = [[now.content(host, file) == trust.as_seen(file) for file in pair] for pair in pairs]
     is_half = any(any(each) and not all(each) for each in matches)  # a kill came between the two
