@@ -1396,3 +1396,16 @@ def test_no_answer_whether_a_member_may_change_the_cluster_is_not_a_yes() -> Non
     assert memory.learn_rights(model.observe(GOAL.names)) is False
     assert memory.permitted == {"a", "b", "c"}
     assert isinstance(decide(model, SETTINGS, memory), Act)
+
+
+def test_one_that_stays_shows_nothing_that_one_does_not_trust_which_is_yet_to_leave() -> None:
+    """On the way to a peer CA, three become one; the run is killed when two are left, and the one that stays stops. The
+    other one is needed until it has left, and is never told of the new CA."""
+    model = Model.running(replace(GOAL, peer_trusted=None)).without_peer_authority()
+    one = replace(GOAL, names=("c",))
+    model.stop("c")
+    model.run(one, stop_after=4, cut=lambda _: 0)
+    assert len(model.members) == 2
+    model.stop("c")
+    model.run(one)
+    assert [member.name for member in model.members] == ["c"]

@@ -59,9 +59,19 @@ def active_trust(now: Situation, name: str, transport: Transport) -> list[str]:
 
 
 def speaks_tls(now: Situation, name: str) -> bool:
-    host = now.hosts[name]
+    host = now.seen.hosts[name]
     is_ours = host.data and not now.was_removed(name)
     return is_ours and host.security is not None and host.security != Security.of(False)
+
+
+def _partners(now: Situation) -> list[str]:
+    """Members that have to know one another: those of the stack, and those that are to leave and still run. Until they
+    have left, they may be what a majority needs."""
+    return [
+        name
+        for name, host in now.seen.hosts.items()
+        if speaks_tls(now, name) and (name in now.hosts or bool(host.pid and host.live))
+    ]
 
 
 def _all_trust(now: Situation, authorities: Sequence[str], transport: Transport, but: str = "") -> bool:
@@ -69,9 +79,9 @@ def _all_trust(now: Situation, authorities: Sequence[str], transport: Transport,
     authorities already."""
     return all(
         set(authorities) <= set(active_trust(now, name, transport))
-        and (not now.hosts[name].pending or set(_shown_authorities(now, transport)) <= set(authorities))
-        for name in now.hosts
-        if speaks_tls(now, name) and name != but
+        and (not now.seen.hosts[name].pending or set(_shown_authorities(now, transport)) <= set(authorities))
+        for name in _partners(now)
+        if name != but
     )
 
 
@@ -160,10 +170,10 @@ def changing_trust(now: Situation, name: str, trust: Mapping[Transport, Sequence
 def _shown_authorities(now: Situation, transport: Transport) -> list[str]:
     """Those that signed what members show to one another now."""
     shown = [
-        now.content(now.hosts[name], file) or ""
-        for name in now.hosts
-        for file in now.wanted.pair_files(name, transport)
-        if speaks_tls(now, name) and file.path.endswith(".crt")
+        file.content
+        for name in _partners(now)
+        for path, file in now.seen.hosts[name].files.items()
+        if now.wanted.tls and path.endswith(f"/{transport.certificate}.crt")
     ]
     return [each for each in joint_trust(now, transport) if any(is_by_one_of(leaf, [each]) for leaf in shown)]
 
