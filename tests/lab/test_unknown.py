@@ -7,9 +7,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, timezone
 from itertools import count
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.lab import faults
 from tests.lab.changes import changing, configure, started, steps
@@ -19,6 +24,7 @@ from tests.lab.operator import Operator
 from tests.lab.stack import Run, Stack, host_config
 
 CONFIGURATION = "/etc/etcd/etcd.yaml"
+PKI = "/etc/etcd/pki"
 UNIT = "/etc/systemd/system/etcd.service"
 QUOTE = rf"""sed -i -E "s|^(listen-metrics-urls\|advertise-client-urls): (.*)|\1: '\2'|" {CONFIGURATION}"""
 
@@ -89,4 +95,52 @@ def test_members_that_all_hang_for_a_while_are_waited_for_and_then_restarted_in_
             eventually(lambda: "0\n" not in cluster.each_host(asked).values(), "all metrics asked")
         run = operator.wait(120)
     assert run.returncode == 0, run.output
+    assert_in_turn(run, cluster)
+
+
+# --- what members are looked at by ---
+
+
+def on_all(run: Run, what: str) -> bool:
+    return all(f"host-{number}: {what}, without a restart" in steps(run) for number in (1, 2, 3))
+
+
+def expired(certificate_pem: str, authority: dict[str, Any]) -> tuple[str, str]:
+    """A certificate like that one whose time is over, and its key."""
+    seen, now = x509.load_pem_x509_certificate(certificate_pem.encode()), datetime.now(timezone.utc)
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder(seen.issuer, seen.subject, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=2)).not_valid_after(now - timedelta(hours=1))
+    for extension in seen.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    signer = serialization.load_pem_private_key(authority["private_key_pem"].encode(), None)
+    assert isinstance(signer, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return builder.sign(signer, hashes.SHA256()).public_bytes(pem).decode(), private.decode()
+
+
+def test_certificates_that_expired_on_all_hosts_are_put_in_place_without_a_restart(cluster: Cluster) -> None:
+    """Each member was restarted with them, as after a power cut: nobody trusts anybody, and no member leads."""
+    authority = cluster.in_state("etcd-authority")
+    with changing(cluster, expect_downtime=True):
+        for host in cluster.hosts:
+            for side in ("server", "peer"):
+                certificate, key = expired(host.read(f"{PKI}/{side}.crt"), authority)
+                host.run(f"cat > {PKI}/{side}.crt", stdin=certificate)
+                host.run(f"cat > {PKI}/{side}.key", stdin=key)
+        cluster.each_host("systemctl restart --no-block etcd")
+        run = cluster.up()
+    assert on_all(run, "mending certificates"), run.output
+    assert re.search(rf"host-1: found: .*{PKI}/server.crt has expired", run.output), run.output
+    assert not [step for step in steps(run) if ": restarting" in step or ": starting" in step]
+
+
+def test_authorities_and_keys_that_are_gone_from_all_hosts_are_put_in_place_first(cluster: Cluster) -> None:
+    """Clients that come while the keys are gone are not served; nothing that was written is lost."""
+    with changing(cluster, expect_downtime=True):
+        cluster.each_host(f"rm {PKI}/ca.crt {PKI}/*.key")
+        run = cluster.up()
+    assert on_all(run, "restoring the CA file"), run.output
+    assert on_all(run, "mending certificates"), run.output
     assert_in_turn(run, cluster)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from hashlib import sha256
 from itertools import combinations
@@ -45,7 +45,8 @@ from etcd_cluster.rollout.wanted import UNIT_PATH, File, Wanted, WantedMember, s
 from etcd_cluster.versions import Version
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
-AUTHORITIES = tuple(x509.create_authority(f"authority {n}", key_algorithm="ECDSA-P256", now=NOW) for n in range(6))
+LONG_AGO = NOW - timedelta(days=30)
+AUTHORITIES = tuple(x509.create_authority(f"authority {n}", key_algorithm="ECDSA-P256", now=LONG_AGO) for n in range(6))
 OF_CLIENTS, OF_PEERS = AUTHORITIES[:3], AUTHORITIES[3:]
 TOKEN = "the-token"
 LAYOUT = Layout.system()
@@ -146,6 +147,16 @@ def leaf(profile: x509.Profile, signer: str, name: str, address: str, _renewed: 
 
 
 @cache
+def expired_leaf(profile: x509.Profile, signer: int, name: str, address: str) -> Leaf:
+    """Of an authority's first day."""
+    hosts = [name, address, "localhost", "127.0.0.1"]
+    pair = x509.issue_leaf(
+        AUTHORITIES[signer], common_name=name, profile=profile, hosts=hosts, now=LONG_AGO, validity_hours=24
+    )
+    return Leaf(pair.certificate_pem, pair.private_key_pem)
+
+
+@cache
 def issuer(leaf_pem: str) -> str:
     """The certificate of the authority that signed it."""
     return next(each.certificate_pem for each in AUTHORITIES if x509.signed_by(leaf_pem, each.certificate_pem))
@@ -242,10 +253,11 @@ class Machine:
         }
 
     def shown(self, certificate: str) -> str:
-        """What etcd shows to others: "" where it cannot read the certificate or the key."""
+        """What etcd shows to others: "" where it cannot read the certificate or the key, or nobody takes it any
+        more."""
         pair = [self.files.get(path) for path in (certificate, certificate.replace(".crt", ".key"))]
         is_readable = all(file and (file.owner == "member" or file.mode == "444") for file in pair)
-        return self.content(certificate) if is_readable else ""
+        return self.content(certificate) if is_readable and _is_valid(self.content(certificate)) else ""
 
     def content(self, path: str) -> str:
         return self.files[path].content if path in self.files else ""
@@ -389,9 +401,10 @@ class Model:
             return True
         client = teller.content(SERVER) if SERVER_KEY in teller.files else ""
         return (
-            bool(client and teller.content(CA))
+            bool(client)
+            and _is_valid(client)
             and issuer(client) in process.trusted
-            and self._trusts(x509.split_bundle(teller.content(CA)), machine.shown(SERVER), _host(url))
+            and self._trusts(_authorities(teller.content(CA)), machine.shown(SERVER), _host(url))
         )
 
     def _answers(self, teller: Machine, listed: Listing) -> bool:
@@ -467,7 +480,7 @@ class Model:
             files=machine.seen_files,
             live=live,
             unknown={Question.METRICS: "no answer"} if process and live is None else {},
-            clock=0,
+            clock=int(NOW.timestamp()),
             device_bytes=machine.device_bytes,
             filesystem_bytes=machine.filesystem_bytes,
             owner="" if machine.mounted_over or not machine.token else machine.name,
@@ -909,6 +922,18 @@ class Model:
         machine = self.machines[name]
         machine.files[path] = replace(machine.files[path], content=machine.files[path].content + content)
 
+    def expire(self, name: str) -> None:
+        """Its certificates are of before: their time is over."""
+        machine = self.machines[name]
+        for profile, path in (("server", SERVER), ("peer", PEER)):
+            shown, key = machine.content(path), path.replace(".crt", ".key")
+            if not _is_valid(shown) or key not in machine.files:
+                continue
+            signer = next(n for n, each in enumerate(AUTHORITIES) if each.certificate_pem == issuer(shown))
+            old = expired_leaf(profile, signer, name, machine.address)
+            machine.files[path] = replace(machine.files[path], content=old.certificate)
+            machine.files[key] = replace(machine.files[key], content=old.key)
+
     def chmod(self, name: str, path: str, mode: str = "777", owner: str = "root") -> None:
         machine = self.machines[name]
         machine.files[path] = replace(machine.files[path], mode=mode, owner=owner)
@@ -945,8 +970,13 @@ class Model:
         """It comes back with what its files say, if it starts on boot."""
         machine = self.machines[name]
         machine.process, machine.frozen = None, False
-        if machine.on_boot and machine.data and not machine.mounted_over and machine.content(CONFIGURATION):
+        if machine.on_boot and machine.data and not machine.mounted_over and self._could_start(machine):
             self.start(machine)
+
+    def _could_start(self, machine: Machine) -> bool:
+        """Without its configuration, or the authorities that it names, etcd ends at once."""
+        configuration = machine.content(CONFIGURATION)
+        return bool(configuration) and (CA not in configuration or bool(_authorities(machine.content(CA))))
 
 
 def is_apart(machine: Machine) -> bool:
@@ -968,6 +998,24 @@ def _minor(text: str) -> int:
 
 def _host(url: str) -> str:
     return url.partition("://")[2].rpartition(":")[0]
+
+
+@cache
+def _authorities(bundle: str) -> Sequence[str]:
+    """None where the file is missing or spoilt."""
+    try:
+        return x509.split_bundle(bundle)
+    except x509.PkiError:
+        return ()
+
+
+@cache
+def _is_valid(certificate: str) -> bool:
+    try:
+        validity = x509.validity_of(certificate)
+    except x509.PkiError:
+        return False
+    return validity.not_before <= NOW < validity.not_after
 
 
 @cache

@@ -47,6 +47,7 @@ LETTERS = "abcdefg"
 TROUBLES = [
     *("stop", "reboot", "lose", "pending", "edit", "chmod", "chown", "delete", "boot", "lacks", "disk", "v2"),
     *("hide", "hide and reboot"),
+    *("mute", "mute all", "purge", "purge all", "expire", "expire all", "no authorities", "no authorities at all"),
 ]
 """What may go wrong with one machine, by somebody's hand or by itself."""
 QUOTAS = [quota * GIB for quota in (1, 2, 4, 8)]
@@ -67,6 +68,7 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observed.yaml, "safe_load", lru_cache(5000)(yaml.safe_load))
     monkeypatch.setattr(x509, "split_bundle", lru_cache(5000)(x509.split_bundle))
     monkeypatch.setattr(x509, "signed_by", lru_cache(5000)(x509.signed_by))
+    monkeypatch.setattr(x509, "validity_of", lru_cache(5000)(x509.validity_of))
     monkeypatch.setattr(x509, "covers_host", lru_cache(5000)(x509.covers_host))
 
 
@@ -104,6 +106,7 @@ class Story:
         self.done = self.goal
         self.is_under_way = False
         self.is_second_try = False
+        self.is_overloaded = False
         if not is_of_today:
             self.update_the_package()
 
@@ -229,16 +232,18 @@ class Story:
         if trouble == "v2":
             return machine.ran.startswith("3.4")
         if (
-            trouble in ("stop", "lose", "chown", "delete", "pending", "hide and reboot")
+            trouble in ("stop", "lose", "chown", "delete", "pending", "hide and reboot", "expire", "expire all")
             and self.goal.addresses != self.done.addresses
         ):
             return False  # a member that moves is cut off already
         if trouble in ("stop", "reboot", "hide and reboot") and machine.name not in self.goal.names:
             return False  # one that is to leave is not started again
-        if trouble in ("chown", "delete"):
+        if trouble in ("chown", "delete", "expire", "expire all", "no authorities", "no authorities at all"):
             peers = self.done.peer_trusted
             is_trusted = self.goal.signer in self.done.trusted and (peers is None or self.goal.peer_signer in peers)
             return self.goal.tls and machine.name in self.goal.names and is_trusted
+        if trouble in ("purge", "purge all") and self.goal.tls != self.done.tls:
+            return False  # without a quorum as well, nothing tells how far the change of TLS is
         if trouble == "lose":
             voters = self.model.voters()
             intact = [each for each in map(self.model.machine_of, voters) if each and each is not machine]
@@ -262,10 +267,32 @@ class Story:
             "lacks": lambda: machine.lacks.append("user etcd"),
             "disk": lambda: setattr(machine, "device_bytes", machine.device_bytes * 2),
             "v2": lambda: setattr(machine, "v2_until", self.model.index),
+            "mute": lambda: self.overload(machine),
+            "purge": lambda: self.lose_files(machine, CONFIGURATION, UNIT_PATH),
+            "expire": lambda: self.model.expire(name),
+            "no authorities": lambda: self.lose_files(machine, CA),
             "hide": lambda: self.model.mount_over(name),
             "hide and reboot": lambda: (self.model.mount_over(name), self.model.reboot(name)),
         }
-        happenings[trouble]()
+        everywhere = {
+            "mute all": "mute",
+            "purge all": "purge",
+            "expire all": "expire",
+            "no authorities at all": "no authorities",
+        }
+        if trouble in everywhere:
+            for each in self.model.machines.values():
+                if each.data and CONFIGURATION in each.files:
+                    self.happen(everywhere[trouble], each)
+        else:
+            happenings[trouble]()
+
+    def overload(self, machine: Machine) -> None:
+        machine.mute, self.is_overloaded = self.random.randint(1, 6), True
+
+    def lose_files(self, machine: Machine, *paths: str) -> None:
+        for path in paths:
+            machine.files.pop(path, None)
 
     def fill(self) -> None:
         """The database grows, at most until an alarm ends that; a larger quota can be had."""
@@ -301,6 +328,13 @@ class Story:
             if "Expected is a quota" in str(error):
                 self.say(str(error))
                 self.ask_for_quota(QUOTAS[-1])
+                self.run(**cut_short)
+                return
+            if self.is_overloaded:
+                self.is_overloaded = False
+                self.say(f"{error}: all answer again")
+                for machine in self.model.machines.values():
+                    machine.mute = 0
                 self.run(**cut_short)
                 return
             if self.is_second_try:

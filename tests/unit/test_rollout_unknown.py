@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 
 from etcd_cluster.rollout.observed import Observation, Question
-from etcd_cluster.rollout.plan import next_act, quorum
+from etcd_cluster.rollout.plan import differences, next_act, quorum
 from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, Act, Memory, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 from etcd_cluster.rollout.wanted import UNIT_PATH
-from tests.unit.rollout_model import CONFIGURATION, Goal, Model
+from tests.unit.rollout_model import AUTHORITIES, CA, CONFIGURATION, PEER, SERVER, SERVER_KEY, Goal, Model
 
 GOAL = Goal()
 FIVE = Goal(names=("a", "b", "c", "d", "e"), founders=("a", "b", "c", "d", "e"))
@@ -93,6 +93,24 @@ def test_a_member_that_may_lead_is_not_restarted() -> None:
     text = refusal(model, SETTINGS)
     assert text.startswith("it cannot be told whether a leads, so it is not restarted (no answer)")
     assert model.restarts == ["b", "c"]
+
+
+def test_a_member_that_is_to_leave_and_may_lead_is_not_removed() -> None:
+    model = Model.running()
+    model.machines["a"].mute = FOR_EVER
+    text = refusal(model, replace(GOAL, names=("b",)))
+    assert text.startswith("it cannot be told whether a leads, so it is not removed (no answer)")
+    assert model.log == ["b: removing c"]
+
+
+def test_of_two_members_the_one_that_serves_unseen_is_not_restarted() -> None:
+    """README's firewall lets nobody but clients ask it. The other one is healthy only because it serves."""
+    model = Model.running(replace(GOAL, names=("a", "b"), founders=("a", "b")))
+    model.clients_only = True
+    model.machines["b"].mute = FOR_EVER
+    model.edit("b", CONFIGURATION)
+    assert "b is not healthy, and nothing else is changed" in refusal(model, replace(GOAL, names=("a", "b")))
+    assert model.restarts == []
 
 
 def test_a_leader_whose_list_cannot_be_read_still_hands_over_first() -> None:
@@ -226,6 +244,110 @@ def decide_after(model: Model, goal: Goal, seconds: float) -> Act | Wait | None:
     assert isinstance(decided, Wait)
     memory.waited[decided.limit] = seconds
     return next_act(goal.wanted, seen, memory)
+
+
+# --- what members are looked at by ---
+
+
+def expire(model: Model) -> None:
+    for name in model.machines:
+        model.expire(name)
+
+
+def spoil(path: str) -> Callable[[Model], None]:
+    def spoilt(model: Model) -> None:
+        for machine in model.machines.values():
+            machine.files[path] = replace(machine.files[path], content="spoilt\n")
+
+    return spoilt
+
+
+def restart_by_hand(model: Model) -> None:
+    """As a reboot of all machines does: no connection of before is left."""
+    for name in model.machines:
+        model.reboot(name)
+
+
+WITHOUT_A_RESTART: dict[str, Callable[[Model], None]] = {
+    "certificates expired": expire,
+    "certificates and keys gone": lambda model: purge(model, SERVER, SERVER_KEY, PEER, PEER.replace(".crt", ".key")),
+    "certificates spoilt": spoil(SERVER),
+    "keys gone": lambda model: purge(model, SERVER_KEY),
+}
+BY_A_RESTART_IN_TURN: dict[str, Callable[[Model], None]] = {
+    "no authorities": lambda model: purge(model, CA),
+    "authorities spoilt": spoil(CA),
+    "authorities of somebody else": lambda model: spoil_with(model, AUTHORITIES[2].certificate_pem),
+    "all of etcd's files gone": lambda model: purge(model, CA, CONFIGURATION, UNIT_PATH, SERVER, SERVER_KEY),
+}
+
+
+def spoil_with(model: Model, authority: str) -> None:
+    for machine in model.machines.values():
+        machine.files[CA] = replace(machine.files[CA], content=authority)
+
+
+@pytest.mark.parametrize("renewed", [False, True], ids=["as before", "renewed"])
+@pytest.mark.parametrize("broken", WITHOUT_A_RESTART.values(), ids=WITHOUT_A_RESTART)
+def test_credentials_that_all_members_lost_are_put_in_place_without_a_restart(
+    broken: Callable[[Model], None], renewed: bool
+) -> None:
+    model = Model.running()
+    broken(model)
+    model.run(replace(GOAL, leaves=dict.fromkeys("abc", 1)) if renewed else GOAL)
+    assert model.log[0] == "a, b, c: mending certificates, without a restart"
+    assert model.restarts == []
+
+
+def test_certificates_that_expired_and_a_reboot_of_all_leave_nothing_that_is_not_mended() -> None:
+    model = Model.running()
+    expire(model)
+    restart_by_hand(model)
+    assert not model.elect()
+    model.run(replace(GOAL, leaves=dict.fromkeys("abc", 1)))
+    assert model.restarts == []
+
+
+@pytest.mark.parametrize("broken", BY_A_RESTART_IN_TURN.values(), ids=BY_A_RESTART_IN_TURN)
+def test_authorities_that_all_members_lost_are_put_in_place_first_and_loaded_one_member_at_a_time(
+    broken: Callable[[Model], None],
+) -> None:
+    model = Model.running()
+    broken(model)
+    model.run(GOAL)
+    assert model.log[0] == "a, b, c: restoring the CA file, without a restart"
+    assert sorted(model.restarts) == ["a", "b", "c"]
+    for machine in model.machines.values():
+        assert machine.process
+        assert list(machine.process.trusted) == GOAL.wanted.trusted
+
+
+def test_a_rotation_goes_its_way_though_all_authorities_files_are_gone() -> None:
+    model = Model.running()
+    purge(model, CA)
+    model.run(replace(GOAL, trusted=(1, 0)))
+    model.run(replace(GOAL, trusted=(1,), signer=1))
+
+
+def test_a_certificate_that_works_is_not_replaced_by_one_that_running_members_do_not_trust() -> None:
+    """Another authority, at once, and the file that says whom they trust is gone: that is found out by waiting."""
+    model = Model.running()
+    purge(model, CA)
+    text = refusal(model, replace(GOAL, trusted=(1,), signer=1))
+    assert "get no answer" in text
+    assert model.restarts == []
+    assert model.elect()
+
+
+def test_what_expired_is_judged_by_the_machine_s_own_clock() -> None:
+    model = Model.running()
+    seen = model.observe(GOAL.names)
+    later = {name: replace(host, clock=host.clock + 6 * 365 * 86400) for name, host in seen.hosts.items()}
+    renewed = replace(GOAL, leaves=dict.fromkeys("abc", 1))
+    decided = next_act(renewed.wanted, replace(seen, hosts={**seen.hosts, "b": later["b"]}), Memory())
+    assert isinstance(decided, Act)
+    assert decided.text == "b: mending certificates, without a restart"
+    assert "/etc/etcd/pki/server.crt has expired" in differences(renewed.wanted, replace(seen, hosts=later), "b")
 
 
 # --- how members speak ---

@@ -165,7 +165,9 @@ def change(now: Situation) -> Act | Wait | None:
 def _remove_stranger(now: Situation, strangers: Sequence[Listed]) -> Act | Wait:
     """Followers first. One that leads hands over to a member that stays."""
     leader = now.leader_id()
-    followers = [member for member in strangers if member.id != leader]
+    followers = [member for member in strangers if member.id != leader and not now.may_lead(member.name)]
+    if not leader and not followers:
+        return turns.await_leader_known(now, strangers[0].name, "removed")
     if followers:
         return _remove(now, followers[0], f"removing {followers[0].name}", asked=True)
     return turns.hand_over(now, {member.id for member in strangers})

@@ -60,8 +60,8 @@ class Situation:
 
     def may_lead(self, name: str) -> bool:
         """Nobody is known to lead, and it could not be asked."""
-        host = self.seen.hosts[name]
-        return self.seen.leader is None and bool(host.pid) and host.live is None
+        host = self.seen.hosts.get(name)
+        return self.seen.leader is None and host is not None and bool(host.pid) and host.live is None
 
     def leader_id(self) -> str:
         """ "" where its machine cannot be asked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from hashlib import sha256
 
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
@@ -52,8 +53,12 @@ def next_security(now: Situation, name: str) -> Security:
 
 def active_trust(now: Situation, name: str, transport: Transport) -> list[str]:
     seen = now.seen.hosts[name].trusted_file(transport)
+    return authorities_in(seen.content) if seen else []
+
+
+def authorities_in(bundle: str) -> list[str]:
     try:
-        return x509.split_bundle(seen.content) if seen else []
+        return x509.split_bundle(bundle)
     except x509.PkiError:
         return []  # spoilt by hand
 
@@ -195,6 +200,16 @@ def is_by_one_of(certificate: str, authorities: Iterable[str]) -> bool:
         return any(x509.signed_by(certificate, authority) for authority in authorities)
     except x509.PkiError:
         return False
+
+
+def is_valid_there(now: Situation, name: str, certificate: str) -> bool:
+    """Whether it can be read, and is valid by its machine's own clock: that is the one that etcd goes by."""
+    try:
+        validity = x509.validity_of(certificate)
+    except x509.PkiError:
+        return False
+    moment = datetime.fromtimestamp(now.hosts[name].clock, timezone.utc)
+    return validity.not_before <= moment < validity.not_after
 
 
 def as_seen(file: File) -> str:

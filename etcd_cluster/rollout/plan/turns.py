@@ -33,8 +33,10 @@ def unhealthy_first(now: Situation) -> Act | Wait | None:
         return None
     name = unhealthy[0]
     target = target_now(now, name)
+    # Of two, the other one is healthy only while this one serves, whatever could be seen of it.
+    is_needed = len(now.seen.voters) == 2 and now.hosts[name].may_serve
     if len(unhealthy) == 1 and now.hosts[name].data:
-        if is_stale(now, name, target):
+        if is_stale(now, name, target) and not is_needed:
             return _turn(now, name, target)
         told = tell_peer_url(now, name, target.version, target.security)
         if told:
@@ -90,15 +92,18 @@ def _turn(now: Situation, name: str, target: Target, why: str = "restarting", **
     one.
     """
     if now.may_lead(name) and len(now.seen.voters) > 1:
-        reasons = ", ".join(now.hosts[name].unknown.values())
-        problem = (
-            f"it cannot be told whether {name} leads, so it is not restarted ({reasons}); look there, then run again"
-        )
-        return Wait(problem, HEALTH_SECONDS, member=name, topic=f"whether {name} leads")
+        return await_leader_known(now, name, "restarted")
     if name == now.seen.leader and len(now.seen.voters) > 1:
         return hand_over(now, {now.leader_id()})
     told = tell_peer_url(now, name, target.version, target.security)
     return told or Act(why, [restart_call(now, name, "serving", why, target, **overrides)])
+
+
+def await_leader_known(now: Situation, name: str, done: str) -> Wait:
+    """As it would hand over first, if it leads. done: what is not done to it, as "restarted"."""
+    reasons = ", ".join(now.seen.hosts[name].unknown.values())
+    problem = f"it cannot be told whether {name} leads, so it is not {done} ({reasons}); look there, then run again"
+    return Wait(problem, HEALTH_SECONDS, member=name)
 
 
 def restart_call(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from etcd_cluster.member.render import Transport
 from etcd_cluster.rollout.plan import trust
@@ -44,21 +45,48 @@ def _lacks(now: Situation, name: str) -> list[str]:
 
 
 def mend_leaves(now: Situation) -> Act | None:
-    """Certificates and keys that etcd cannot use: it reads them for every handshake, so that nothing restarts and
-    the member is not healthy before. A valid one that is due for another is not among them: see security.py."""
-    why, calls = "mending certificates, without a restart", list[Call]()
-    for name, host in now.hosts.items():
-        if host.data and trust.speaks_tls(now, name):
-            lost, broken = _lost_trust(now, name), _broken_leaves(now, name)
-            line = {"action": "files", "why": why, **({"pending": "yes"} if lost else {})}
-            if lost or broken:
-                calls.append(Call(name, "apply", line, [*lost, *broken]))
+    """What members are looked at by, before any look is relied on. Certificates and keys that etcd cannot use: it reads
+    them for every handshake, so that nothing restarts and the member is not healthy before. A valid one that is due for
+    another is not among them: see security.py. Before these, the CAs by which etcdctl knows the members."""
+    return _restore_cas(now) or _mend_leaves(now)
+
+
+def _mend_leaves(now: Situation) -> Act | None:
+    why = "mending certificates, without a restart"
+    calls = [
+        Call(name, "apply", {"action": "files", "why": why}, files)
+        for name, host in now.hosts.items()
+        if host.data and _may_speak_tls(now, name) and (files := _broken_leaves(now, name))
+    ]
     return Act(why, calls) if calls else None
 
 
+def _restore_cas(now: Situation) -> Act | None:
+    """etcd itself reads that file at its start only: with the mark that it is due for one, in its turn."""
+    why = "restoring the CA file, without a restart"
+    calls = [
+        Call(name, "apply", {"action": "files", "why": why, "pending": "yes"}, files)
+        for name, host in now.hosts.items()
+        if host.data and _may_speak_tls(now, name) and (files := _lost_files(now, name))
+    ]
+    return Act(why, calls) if calls else None
+
+
+def _may_speak_tls(now: Situation, name: str) -> bool:
+    """Of one that runs and whose configuration is lost, it is not known before it can be asked."""
+    host = now.hosts[name]
+    return trust.speaks_tls(now, name) or (now.wanted.tls and bool(host.pid) and host.security is None)
+
+
+def _lost_files(now: Situation, name: str) -> list[File]:
+    found = {file.path: file for file in _lost_trust(now, name)}
+    cas = _lost_cas(now, name) if now.hosts[name].pid else None
+    return list({**found, **({cas.path: cas} if cas else {})}.values())
+
+
 def _lost_trust(now: Situation, name: str) -> list[File]:
-    """Files of trusted authorities that are gone. etcd reads them at its start only, so its process may trust others;
-    but without them nobody can ask it, and one that leads could not hand over."""
+    """Files of trusted CAs that are missing. etcd reads them at its start only, so its process may trust others; but
+    without them nobody can ask it, and one that leads could not hand over."""
     found: dict[str, File] = {}
     for transport in Transport:
         path = (
@@ -68,6 +96,34 @@ def _lost_trust(now: Situation, name: str) -> list[File]:
         if authorities and now.hosts[name].trusted_file(transport) is None:
             found.setdefault(path, File(path, "444", "member", "".join(authorities)))
     return list(found.values())
+
+
+def _lost_cas(now: Situation, name: str) -> File | None:
+    """The file with the CAs by which clients know a member, if it holds none, or others than signed what that member
+    shows. Then it gets those that are wanted, and those that signed what members show."""
+    path = f"{now.wanted.members[name].layout.pki}/{Transport.CLIENT.trusted_file}"
+    seen, wanted = now.hosts[name].files.get(path), now.wanted.trusted
+    found = trust.authorities_in(seen.content) if seen else []
+    transports = _verified_by(now, name, path)
+    known = [each for transport in transports for each in trust.joint_trust(now, transport)]
+    own = [each for each in _shown(now, name, transports) if trust.is_by_one_of(each, known)]
+    if not wanted or (found and all(trust.is_by_one_of(each, found) for each in own)):
+        return None
+    shown = [certificate for each in now.hosts for certificate in _shown(now, each, transports)]
+    in_use = [each for each in known if any(trust.is_by_one_of(certificate, [each]) for certificate in shown)]
+    return File(path, "444", "member", "".join(dict.fromkeys([*wanted, *in_use])))
+
+
+def _verified_by(now: Situation, name: str, path: str) -> list[Transport]:
+    """Whose certificates that file verifies: members had no CA of their own once."""
+    section = now.hosts[name].configuration.get("peer-transport-security")
+    is_shared = isinstance(section, dict) and cast("dict[str, Any]", section).get("trusted-ca-file") == path
+    return [Transport.CLIENT, Transport.PEER] if is_shared else [Transport.CLIENT]
+
+
+def _shown(now: Situation, name: str, transports: Sequence[Transport]) -> list[str]:
+    files = [file for transport in transports for file in now.wanted.pair_files(name, transport)]
+    return [now.content(now.hosts[name], file) or "" for file in files if file.path.endswith(".crt")]
 
 
 def _broken_leaves(now: Situation, name: str) -> list[File]:
@@ -84,9 +140,8 @@ def _broken_leaves(now: Situation, name: str) -> list[File]:
 
 
 def _has_another_pair(now: Situation, name: str, transport: Transport) -> bool:
-    """A whole one, of a trusted authority, that is not the wanted one."""
-    host = now.hosts[name]
-    trusted = trust.active_trust(now, name, transport)
+    """A whole one that is valid, and of a trusted authority as far as those are known, and is not the wanted one."""
+    host, trusted = now.hosts[name], trust.active_trust(now, name, transport)
     if not trusted:  # its own file is lost, and so may those of the others be
         trusted = [authority for each in Transport for authority in trust.joint_trust(now, each)]
     pairs = [now.wanted.pair_files(name, transport, pair) for pair in (transport, Transport.CLIENT)]
@@ -95,7 +150,8 @@ def _has_another_pair(now: Situation, name: str, transport: Transport) -> bool:
     if is_half or all(matches[0]):
         return False
     key, certificate = (now.content(host, file) for file in pairs[0])
-    return key is not None and trust.is_by_one_of(certificate or "", trusted)
+    is_trusted = not trusted or trust.is_by_one_of(certificate or "", trusted)
+    return key is not None and is_trusted and trust.is_valid_there(now, name, certificate or "")
 
 
 def _differs(now: Situation, name: str, file: File) -> bool:
@@ -138,12 +194,17 @@ def _unsettled(now: Situation, name: str) -> list[tuple[File, str]]:
         if seen is None:
             found.append((file, f"{file.path} is missing"))
         elif seen.content != trust.as_seen(file):
-            found.append((file, f"{file.path} differs"))
+            found.append((file, f"{file.path} {'has expired' if _has_expired(now, name, file) else 'differs'}"))
         elif wrong := _wrong_mode(now, name, file):
             found.append((file, f"{file.path} is {wrong}"))
         elif file.path.startswith("/etc/systemd/") and not host.on_boot:
             found.append((file, "it does not start on boot"))
     return found
+
+
+def _has_expired(now: Situation, name: str, file: File) -> bool:
+    seen = now.content(now.hosts[name], file) or ""
+    return "BEGIN CERTIFICATE" in seen and not trust.is_valid_there(now, name, seen)
 
 
 def _wrong_mode(now: Situation, name: str, file: File) -> str:
