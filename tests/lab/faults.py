@@ -151,3 +151,14 @@ def clients_only(*hosts: Host) -> Iterator[None]:
         yield
     finally:
         lab.run(["nft", "delete", "table", "bridge", "clients_only"])
+
+
+@contextmanager
+def hanging(host: Host, user: str = "admin") -> Iterator[None]:
+    """That user logs in, but nothing it is to run ever begins: as where /etc/ssh/sshrc waits for a dead server."""
+    script = f'[ "$USER" != {user} ] || read -r line < /run/nobody-writes'
+    host.run("mkfifo /run/nobody-writes; cat > /etc/ssh/sshrc", stdin=f"{script}\n")
+    try:
+        yield
+    finally:
+        host.run("rm /etc/ssh/sshrc; for each in 1 2 3; do timeout 0.1 sh -c ': > /run/nobody-writes' || true; done")
