@@ -14,6 +14,7 @@ from tests.lab.stack import Stack, host_config
 
 # What no longer is as it was on a machine that was installed anew, with a new disk.
 REINSTALL = """
+pkill -9 -f '^bash -s -- ' # what the run that was killed had begun
 systemctl stop etcd data-etcd.mount
 dd if=/dev/zero of=/dev/xvdf bs=1M count=64 conv=fsync status=none
 rm -rf /etc/etcd /opt/etcd /var/lib/etcd-cluster /data /etc/systemd/system/*etcd* /etc/machine-id
