@@ -42,7 +42,7 @@ def stack(lab: Lab, mirror_url: str, hosts: list[Host], tmp_path: Path) -> Stack
 
 def test_from_first_up_to_destroy(stack: Stack, hosts: list[Host]) -> None:
     runs = [stack.preview(), stack.up()]
-    assert "19 created" in runs[-1].output
+    assert "20 created" in runs[-1].output
     members = assert_one_cluster(stack, hosts)
     runs += [stack.preview(), stack.up()]
     assert_nothing_changed(runs[-2])

@@ -203,7 +203,7 @@ class Machine:
     ran: version that last ran on its data, since `ran_since` of the log. v2_until: where the log has a v2 request.
     mounted_over: what is mounted over its data, which are there all the same; nobody but a process that had them open
     sees them.
-    forming, formed: tokens of the notes on its own disk.
+    forming, formed: tokens of the notes on its own disk. has_served: its log has more than the founders' entries.
     files: path -> as they are there, keys in full. mute: looks for which its process answers nobody here, and serves
     all the same. frozen: its process is there, and does nothing.
     """
@@ -220,6 +220,7 @@ class Machine:
     history: History = field(default_factory=History)
     forming: str = ""
     formed: str = ""
+    has_served: bool = False
     pending: bool = False
     on_boot: bool = True
     failed: bool = False
@@ -379,6 +380,8 @@ class Model:
             self.leader = found
             self._keep_connections()
             self._publish()
+            for machine in self.machines.values():
+                machine.has_served |= machine.process is not None and self.serves(machine)
         return found
 
     def _publish(self) -> None:
@@ -501,6 +504,7 @@ class Model:
         if machine.process is None or listed is None or machine.mute or machine.frozen:
             return None
         serves = self.serves(machine)
+        index = self.index if serves else self.index - 5 if machine.has_served else len(self.members)
         return Live(
             id=machine.data_id,
             leads=machine.name == self.leader,
@@ -508,8 +512,8 @@ class Model:
             has_leader=serves,
             version=machine.process.version,
             cluster_version=self.cluster_version,
-            applied=self.index if serves else self.index - 5,
-            committed=self.index if serves else self.index - 5,
+            applied=index,
+            committed=index,
             database_bytes=self.database_bytes,
             active_peers=frozenset(
                 each.data_id for each in self.machines.values() if each is not machine and self.connected(machine, each)
@@ -949,7 +953,7 @@ class Model:
         """Its disk is new."""
         machine = self.machines[name]
         machine.process, machine.data, machine.data_id, machine.history = None, False, "", History()
-        machine.frozen, machine.token, machine.mounted_over = False, "", ""
+        machine.frozen, machine.token, machine.mounted_over, machine.has_served = False, "", "", False
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = ""
 

@@ -459,10 +459,11 @@ class FirstUps:
         self.is_formation_recorded = self.is_rollout_recorded = False
 
     def lose(self) -> None:
-        """Any subset of data, markers, notes and machines."""
+        """Any subset of data, markers, notes and machines. Members stop for that, if they run."""
         for machine in self.machines:
-            if self.random.random() < 0.5 or machine.process:
+            if self.random.random() < 0.5:
                 continue
+            machine.process = None
             kept = copy.deepcopy(machine)
             name, lose = machine.name, self.random.choice(("lose_folder", "lose_data", "reinstall", "lose_note"))
             self.say(f"{lose} {name}")

@@ -15,7 +15,8 @@ def may_form(now: Situation, name: str) -> bool:
     Preconditions: no rollout of this stack ended well; the record names founders; every machine was observed, also
     those that were listed once. Then either nothing is left of a member on any of them, or a forming was cut short:
     what has data is still founding; this very machine is in the record, and etcd was never told to start on it; and
-    those with data are asked first, where they are enough to agree: they list the member as one that never started.
+    those with data say so too: they list the member as one that never started, or have never had a leader. A machine
+    that was installed anew may have its old id, so its own word is not enough.
     """
     if not now.memory.forming or now.seen.silent or not _has_founders(now):
         return False
@@ -30,9 +31,15 @@ def may_form(now: Situation, name: str) -> bool:
     if not having or any(each.history.members != FOUNDING for each in having):
         return False
     if now.seen.teller is None:
-        return len(having) <= len(now.wanted.members) // 2
+        return all(_never_had_a_leader(now, each) for each in having)
     listed = now.listed(name)
     return listed is not None and not listed.started and not listed.learner
+
+
+def _never_had_a_leader(now: Situation, host: Host) -> bool:
+    """By its own log: forming leaves an entry for each founder there, and every leader adds one."""
+    founders = sum(bool(member.founder) for member in now.wanted.members.values())
+    return host.live is not None and 0 < max(host.live.applied, host.live.committed) <= founders
 
 
 def was_used(now: Situation, host: Host) -> bool:
