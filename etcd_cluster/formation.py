@@ -115,6 +115,13 @@ def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
             "move the data of all but one cluster away (docs/destroy.md)" + _UNCHANGED
         )
     having = [name for name, report in reports.items() if _has_data(report)]
+    logs = {name: reports[name]["of"] for name in having if reports[name].get("of")}
+    if len(set(logs.values())) > 1:
+        found = "; ".join(f"{name}: {of}" for name, of in logs.items())
+        raise FormationError(
+            f"these machines hold data of different clusters, by etcd's own logs ({found}), as where a snapshot was "
+            "restored beside data from before. Put those of all but one out of the way (docs/recover.md)" + _UNCHANGED
+        )
     members = max((_noted_members(reports[name], len(reports)) for name in having), default=len(reports))
     if len(having) <= members // 2:
         lost = ", ".join(name for name in reports if name not in having)

@@ -87,6 +87,7 @@ class Host:
     had data; "" without one.
     quota_bytes: with which it runs. may_administer: whether its certificate may change the cluster; None where that was
     not asked, or not answered.
+    data_of: of which cluster the data are, by etcd's own log; "" where that could not be read.
     """
 
     machine: str
@@ -115,6 +116,7 @@ class Host:
     mounted_over: str = ""
     forming: str = ""
     formed: str = ""
+    data_of: str = ""
     unknown: Mapping[Question, str] = field(default_factory=dict[Question, str])
     announced: Security | None = None
 
@@ -320,6 +322,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         formed=facts.get("formed", ""),
         quota_bytes=_integer(facts.get("quota_bytes")),
         may_administer={"yes": True, "no": False}.get(facts.get("rights", "")),
+        data_of=facts.get("data_of", ""),
     )
     told: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
     told |= {name: facts[name] for name in ("scheme", "users") if name in facts}

@@ -199,3 +199,21 @@ def test_a_machine_that_hangs_is_told_by_its_name_and_waited_for_no_longer(monke
     assert "nothing was changed on any machine" in str(refused.value)
     reports = formation.current_reports({"host-1": preflights["host-1"]}, {})
     assert reports["host-1"]["machine"] == "machine-of-host-1"
+
+
+def test_restored_data_beside_those_from_before_are_of_different_clusters() -> None:
+    """Whatever the marker says: two clusters would serve at once."""
+    before = {
+        "machine": "m",
+        "token": "t",
+        "data": True,
+        "history": "1,2,3",
+        "formed": "t",
+        "running": False,
+        "clock": 0,
+    }
+    reports = {name: {**before, "machine": name, "of": "92ddb8"} for name in "abc"}
+    assert agree_on_token(reports) == "t"
+    reports["a"] |= {"history": None, "of": "ef87cc"}
+    with pytest.raises(FormationError, match="of different clusters, by etcd's own logs"):
+        agree_on_token(reports)

@@ -1412,3 +1412,15 @@ def test_one_that_stays_shows_nothing_that_one_does_not_trust_which_is_yet_to_le
     model.stop("c")
     model.run(one)
     assert [member.name for member in model.members] == ["c"]
+
+
+def test_restored_data_beside_those_from_before_start_on_no_machine() -> None:
+    model = Model.running()
+    for name in GOAL.names:
+        model.stop(name)
+    seen = model.observe(list(GOAL.names))
+    one = {name: replace(host, data_of="92ddb8") for name, host in seen.hosts.items()}
+    assert next_act(GOAL.wanted, replace(seen, hosts=one), Memory()) is not None
+    two = {**one, "a": replace(one["a"], data_of="ef87cc", history=History())}
+    with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
+        next_act(GOAL.wanted, replace(seen, hosts=two), Memory())

@@ -147,7 +147,7 @@ check_data() {
   fi
 }
 
-# history: ids of the cluster's members, as noted beside the data. formed: token of the note that this machine had data of
+# of: of which cluster the data are. history: ids of its members, as noted beside the data. formed: token of the note that this machine had data of
 # this cluster.
 report() {
   local running=false data=false history=null formed=''
@@ -156,6 +156,6 @@ report() {
   ! holds_data || data=true
   [[ ! -f $volume_path/history ]] || history="\"$(sed -n 's/^members=//p' "$volume_path/history" | tr -cd 'a-z0-9,')\""
   [[ $(marker_field cluster "$state_path/formed") != "$cluster_json" ]] || formed=$(marker_field token "$state_path/formed")
-  printf '{"machine": "%s", "token": "%s", "data": %s, "history": %s, "formed": "%s", "running": %s, "clock": %s}\n' \
-    "$(json_text "$(machine_identity)")" "$(data_token)" "$data" "$history" "$formed" "$running" "$(date +%s.%N)"
+  printf '{"machine": "%s", "token": "%s", "data": %s, "of": "%s", "history": %s, "formed": "%s", "running": %s, "clock": %s}\n' \
+    "$(json_text "$(machine_identity)")" "$(data_token)" "$data" "$(data_cluster)" "$history" "$formed" "$running" "$(date +%s.%N)"
 }

@@ -244,6 +244,40 @@ has_data() { [[ -d $data_path/member/wal ]]; }
 # Anything of etcd's, also what it would not start from.
 holds_data() { [[ -e $data_path/member ]]; }
 
+# Whose data these are, as etcd's own log begins: the id of the cluster, as it is written there. Nothing where that cannot
+# be read. Restored data are of another cluster than those from before, whatever the marker beside them says.
+data_cluster() {
+  local file newest=''
+  for file in "$data_path"/member/wal/*.wal; do newest=$file; done
+  [[ -f $newest ]] || return 0
+  # A frame is 8 bytes with its length and padding, then a record: its type, a sum, content. The first type is a sum's.
+  od -An -v -tu1 -N 256 "$newest" | awk '
+    function number(  text) {
+      while (place < count) {
+        text = text sprintf("%02x", byte[place])
+        if (byte[place++] < 128) return text
+      }
+    }
+    { for (field = 1; field <= NF; field++) byte[count++] = $field }
+    END {
+      start = 0 # as a subscript, nothing is another than 0
+      for (frame = 1; frame <= 2; frame++) {
+        place = start + 8
+        start = place + byte[start] + 256 * byte[start + 1] + (byte[start + 7] >= 128 ? byte[start + 7] % 8 : 0)
+        if (byte[place++] != 8) exit
+        type = byte[place++]
+        if (byte[place++] != 16) exit
+        number()
+        if (type != 1) continue
+        place += 2
+        if (byte[place++] != 8) exit
+        number()
+        if (byte[place++] == 16) print number()
+        exit
+      }
+    }'
+}
+
 # fail_with_log TEXT: as `fail`, with what etcd itself said last.
 fail_with_log() { fail "$1; the last lines of its log:"$'\n'"$(log)"; }
 

@@ -25,6 +25,7 @@ def next_act(wanted: Wanted, seen: Observation, memory: Memory) -> Act | Wait | 
     now = Situation(wanted, seen, memory)
     _require_answers(now)
     data.require_in_place(now)
+    data.require_one_cluster(now)
     act = _next(now)
     if act is not None:
         _require_clocks_together(now)

@@ -54,6 +54,21 @@ def require_in_place(now: Situation) -> None:
         )
 
 
+def require_one_cluster(now: Situation) -> None:
+    """Raises `RefusedError` where a member that does not run would start with data of another cluster than others have,
+    such as those from before a snapshot was restored. Those of a membership that has ended never start again."""
+    having = {name: host for name, host in now.seen.hosts.items() if host.data and host.data_of}
+    would_start = [name for name in having if name in now.hosts and not having[name].pid and not now.was_removed(name)]
+    counted = {name: host.data_of for name, host in having.items() if host.pid or name in would_start}
+    if would_start and len(set(counted.values())) > 1:
+        found = "; ".join(f"{name}: {of}" for name, of in counted.items())
+        raise RefusedError(
+            f"the data of these members are of different clusters, by etcd's own logs ({found}), as if one were "
+            "restored beside older ones. Put those of all but one out of the way (docs/recover.md), then run "
+            "again. Nothing more was changed"
+        )
+
+
 def _why_unseen(mounted_over: str) -> str:
     return f"{mounted_over} is mounted over them" if mounted_over else "they were deleted, or something hides them"
 
