@@ -1194,7 +1194,7 @@ RESTART, FILES, MENDED, RESTORED = (
         (edit(UNIT_PATH), f"{UNIT_PATH} differs", RESTART),
         (delete(UNIT_PATH), f"{UNIT_PATH} is missing", RESTART),
         (delete(CA), f"{CA} is missing", [RESTORED, RESTART]),
-        (delete(PEER_CA), f"{PEER_CA} is missing", "b: restarting to trust the new authority alone among members"),
+        (delete(PEER_CA), f"{PEER_CA} is missing", [RESTORED, RESTART]),
         (edit(PEER_CA), f"{PEER_CA} differs", RESTART),
         (edit(PROFILE_PATH), f"{PROFILE_PATH} differs", FILES),
         (spoil_mode(CONFIGURATION, "666", "root"), "/etc/etcd/etcd.yaml is 666 root, not 640 etcd", FILES),

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from etcd_cluster.rollout.observed import Observation, Question
+from etcd_cluster.rollout.observed import Listed, Observation, Question
 from etcd_cluster.rollout.plan import differences, next_act, quorum
 from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, Act, Memory, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
@@ -193,6 +193,20 @@ def test_the_last_one_is_started_though_its_notes_tell_of_those_that_have_left(u
     model.stop("a")
     model.run(one)
     assert model.log[-2:] == ["a: starting", "a: putting files in place, without a restart"]
+
+
+def test_nothing_is_done_while_two_clusters_serve() -> None:
+    """A snapshot was restored on one host beside the cluster, which serves on: none of it is asked to join that."""
+    model = Model.running()
+    seen = model.observe(GOAL.names)
+    alone = replace(seen.of("a") or Listed("", "", "", "", False), id="ff")
+    host = seen.hosts["a"]
+    assert host.live
+    apart = replace(host, live=replace(host.live, id="ff", active_peers=frozenset()))
+    two = replace(seen, hosts={**seen.hosts, "a": apart}, members=[alone], healthy=frozenset({"ff"}))
+    decided = next_act(GOAL.wanted, two, Memory())
+    assert isinstance(decided, Wait)
+    assert decided.problem.startswith("two clusters serve: b, c and a are not members of the same one")
 
 
 def test_after_all_have_said_that_they_have_no_leader_what_is_stale_is_restarted_together() -> None:

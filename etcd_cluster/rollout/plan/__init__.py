@@ -11,7 +11,18 @@ Rules that every decision keeps (each function names its own preconditions):
 from __future__ import annotations
 
 from etcd_cluster.rollout.observed import History, Observation
-from etcd_cluster.rollout.plan import alarms, data, membership, rights, security, starting, turns, upgrade, upkeep
+from etcd_cluster.rollout.plan import (
+    alarms,
+    data,
+    membership,
+    quorum,
+    rights,
+    security,
+    starting,
+    turns,
+    upgrade,
+    upkeep,
+)
 from etcd_cluster.rollout.plan.acts import Act, Memory, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 from etcd_cluster.rollout.wanted import Wanted
@@ -42,6 +53,7 @@ def differences(wanted: Wanted, seen: Observation, name: str) -> list[str]:
 def _next(now: Situation) -> Act | Wait | None:
     return (
         data.require_visible(now)
+        or quorum.await_one_cluster(now)
         or upkeep.prepare(now)
         or upkeep.mend_leaves(now)
         or starting.start(now)

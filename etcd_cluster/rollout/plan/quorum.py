@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from etcd_cluster.rollout.observed import FOUNDING, Host, Listed, Observation
-from etcd_cluster.rollout.plan.acts import RefusedError
+from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 
 CAUGHT_UP_ENTRIES = 100
@@ -14,7 +14,7 @@ CAUGHT_UP_ENTRIES = 100
 
 def is_gone(now: Situation) -> bool:
     """By what was noted of the members, a majority has no data any more. Restarting the others does not help."""
-    noted = [len(host.history.members.split(",")) for host in now.seen.hosts.values() if host.data]
+    noted = _members_noted(now, [host for host in now.seen.hosts.values() if host.data])
     may_hold = sum(host.data for host in now.seen.hosts.values()) + len(now.seen.silent)
     return may_hold <= max(noted, default=0) // 2
 
@@ -40,6 +40,23 @@ def _members_noted(now: Situation, hosts: Iterable[Host]) -> list[int]:
     return [len(now.wanted.members) if noted == FOUNDING else len(noted.split(",")) for noted in notes]
 
 
+def await_one_cluster(now: Situation) -> Wait | None:
+    """No member of the stack serves in another cluster than the one that is told of; one that was just removed ends by
+    itself. Which of two clusters has what clients wrote, only people can tell."""
+    listed = {member.id for member in now.seen.members}
+    apart = [
+        name for name, host in now.hosts.items() if host.live and host.live.has_leader and host.live.id not in listed
+    ]
+    if now.seen.teller is None or not apart:
+        return None
+    problem = (
+        f"two clusters serve: {', '.join(apart)} and {now.seen.teller} are not members of the same one. Nothing more "
+        "was changed. Find out which of them clients write to, stop etcd on the others (systemctl stop etcd) and move "
+        "their data away, then run again"
+    )
+    return Wait(problem, LEADER_SECONDS)
+
+
 def why_none(now: Situation) -> str:
     following, unknown = now.following(), now.unknown()
     if following:
@@ -62,7 +79,7 @@ def why_none(now: Situation) -> str:
             "put it back into the stack, and run again"
         )
     lost = [name for name, host in now.hosts.items() if not host.data]
-    if not lost:
+    if not lost or not is_gone(now):
         return (
             "no member leads: a majority of them cannot reach one another. Look at their logs (journalctl -u etcd) "
             "and at the network between their peer ports, then run again"
