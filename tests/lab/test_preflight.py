@@ -226,7 +226,7 @@ PROBLEMS = {
     ),
     "disk of another cluster": Problem(
         ["device /dev/xvdf holds the data of member host-9 of cluster shop/prod/etcd", "use another disk"],
-        "mkfs.xfs -q -L etcd-data /dev/xvdf && mount /dev/xvdf /mnt &&"
+        "mkfs.xfs -q -L etcd-data /dev/xvdf && mount /dev/xvdf /mnt && mkdir -p /mnt/data/member &&"
         f" echo {shlex.quote(MARKER)} > /mnt/etcd-cluster.json && umount /mnt",
         WIPE,
     ),

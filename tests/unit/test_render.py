@@ -41,7 +41,7 @@ LOCAL = replace(
     member=render.Member("etcd-2", "127.0.0.1", Ports(2389, 2390, 2391)),
     layout=Layout.below("/home/user/etcd-2"),
 )
-WITHOUT_SECRETS = {"granted", "measured", "ids", "error", "members", "status", "said", "answer", "sockets"}
+WITHOUT_SECRETS = {"granted", "measured", "ids", "error", "members", "status", "said", "answer", "sockets", "lines"}
 """Variables of the scripts that hold what etcd and its tools print."""
 FORMING = {
     "initial-cluster": ",".join(f"host-{number}=https://10.0.0.{number}:2380" for number in (1, 2, 3)),
