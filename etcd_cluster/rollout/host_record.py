@@ -25,7 +25,7 @@ from etcd_cluster.settings import Settings
 
 Properties = dict[str, Any]
 
-INPUTS = ("cluster", "hosts", "tls", "connections", "delete_data")
+INPUTS = ("cluster", "hosts", "connections", "delete_data")
 RECORD_SECONDS = 60
 
 
@@ -66,7 +66,7 @@ class HostRecordProvider(ResourceProvider):
 
 def _host(props: Mapping[str, Any], name: str) -> Properties:
     connections: Mapping[str, Any] = props.get("connections") or {}
-    return {**props["hosts"][name], "tls": props["tls"], "connection": connections.get(name)}
+    return {**props["hosts"][name], "connection": connections.get(name)}
 
 
 def _left(before: Mapping[str, Properties], after: Mapping[str, Properties]) -> Iterator[tuple[str, Properties]]:
@@ -114,7 +114,7 @@ def _inputs(props: Mapping[str, Any]) -> Properties:
 class HostRecord(Resource, module="cluster", name="HostRecord"):
     """The hosts of one cluster that outlive it.
 
-    cluster: PROJECT/STACK/NAME. hosts: member name -> layout of its files, and ports. tls: whether clients speak it.
+    cluster: PROJECT/STACK/NAME. hosts: member name -> layout of its files, and ports.
     connections: member name -> SSH connection (secret; none here on this machine). delete_data: `destroy` deletes
     etcd's data as well.
     Outputs: record (its id, which is on every host), former (name -> host, of those no longer listed; "moved" where the
@@ -130,7 +130,6 @@ class HostRecord(Resource, module="cluster", name="HostRecord"):
         *,
         cluster: str,
         hosts: Mapping[str, Mapping[str, Any]],
-        tls: bool,
         connections: Mapping[str, ConnectionArgs],
         delete_data: bool,
         opts: pulumi.ResourceOptions,
@@ -141,7 +140,6 @@ class HostRecord(Resource, module="cluster", name="HostRecord"):
             {
                 "cluster": cluster,
                 "hosts": hosts,
-                "tls": tls,
                 "connections": pulumi.Output.secret(connections),
                 "delete_data": delete_data,
                 "record": None,
@@ -171,7 +169,6 @@ def record_hosts(
             name: {"layout": dict(vars(layout(machine))), "ports": dict(vars(machine.ports))}
             for name, machine in staying.items()
         },
-        tls=settings.tls,
         connections={name: machine.connection for name, machine in staying.items() if machine.connection},
         delete_data=settings.delete_data,
         opts=pulumi.ResourceOptions(parent=parent, depends_on=[formation]),

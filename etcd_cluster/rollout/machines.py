@@ -55,17 +55,18 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class FormerHost:
-    """Where a member was, or was to be. Its device is of no interest any more."""
+    """Where a member was, or was to be. Its device is of no interest any more. tls: tried first; a member that answers
+    plain HTTP is found all the same."""
 
     layout: Layout
     ports: Ports
-    tls: bool
+    tls: bool = True
     device: str = ""
 
     @staticmethod
     def parse(properties: Mapping[str, Any]) -> FormerHost:
         ports = Ports(**{name: int(port) for name, port in properties["ports"].items()})  # Pulumi has floats only
-        return FormerHost(Layout(**properties["layout"]), ports, bool(properties["tls"]))
+        return FormerHost(Layout(**properties["layout"]), ports)
 
 
 class StepFailedError(EtcdClusterError):

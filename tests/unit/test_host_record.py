@@ -28,7 +28,6 @@ def props(*names: str, **changes: Any) -> dict[str, Any]:
     return {
         "cluster": "project/stack/etcd",
         "hosts": {name: {"layout": vars(Layout.system()), "ports": PORTS} for name in names or NAMES},
-        "tls": True,
         "connections": {name: {"host": f"address-of-{name}"} for name in names or NAMES},
         "delete_data": False,
         **changes,
@@ -119,7 +118,6 @@ def test_an_update_writes_on_what_is_new_and_keeps_what_left(machines: Machines)
     assert left == {
         "layout": vars(Layout.system()),
         "ports": PORTS,
-        "tls": True,
         "connection": {"host": "address-of-host-2"},
         "mark": left["mark"],
     }
