@@ -697,7 +697,10 @@ class Model:
         machine.process, machine.frozen = None, False
 
     def _healthy(self, listed: Listing) -> bool:
-        return self._answers(self.machines[self.leader], listed)
+        """As members are asked: on its own machine, or from the leader's."""
+        machine = self.machine_of(listed)
+        asked = [self.machines[self.leader], *([machine] if machine else [])]
+        return any(self._answers(each, listed) for each in asked)
 
     def start(self, machine: Machine) -> None:
         """etcd starts from the files that are there, or does not."""
