@@ -52,7 +52,7 @@ def test_from_first_up_to_destroy(stack: Stack, hosts: list[Host]) -> None:
 
     write_key(hosts[0])
     runs.append(stack.destroy())
-    assert "19 deleted" in runs[-1].output
+    assert "20 deleted" in runs[-1].output
     for host in hosts:
         host.run("! systemctl is-active etcd && [ -d /data/etcd/data/member ]")
     stack.up()

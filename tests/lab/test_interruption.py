@@ -175,7 +175,7 @@ def traps(**table: Trap) -> pytest.MarkDecorator:
 
 
 @traps(
-    unpacked=Trap("tar", "-xzf", CALL),
+    unpacked=Trap("tar", "--extract", CALL),
     during_mkfs=Trap("mkfs.xfs", "", CUT_SHORT),
     after_mkfs=Trap("mkfs.xfs", "", CALL),
     before_mount=Trap("systemctl", "start data-etcd.mount", NO_CALL),
