@@ -82,7 +82,8 @@ def _left(before: Mapping[str, Properties], after: Mapping[str, Properties]) -> 
 
 def _place(host: Mapping[str, Any]) -> tuple[str, str]:
     """Which machine, as far as its address tells, and where on it. A machine that was installed anew is the same."""
-    return (host.get("connection") or {}).get("host") or "", host["layout"]["state"]
+    connection: Mapping[str, Any] = host.get("connection") or {}
+    return str(connection.get("host") or ""), str(host["layout"]["state"])
 
 
 def _machines(hosts: Mapping[str, Mapping[str, Any]], *, leaving: bool = False) -> MemberMachines:

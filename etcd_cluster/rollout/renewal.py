@@ -65,7 +65,8 @@ class RenewalProvider(ResourceProvider):
     def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
         if news.get("renew"):
             members = {name: _CloudMachine(Layout.system()) for name in news["connections"]}
-            before = olds.get("connections") or {}  # worked until now: a key or bastion may change in this same `up`
+            # Those worked until now: a key or bastion may change in this same `up`.
+            before: Mapping[str, Any] = olds.get("connections") or {}
             with MemberMachines(members, news["connections"], passing=True, before=before) as machines:
                 let_go(news["renew"], machines, is_dead=bool(news.get("dead")))
         return UpdateResult(news)
