@@ -44,7 +44,6 @@ REQUESTS = (
 """All that members ask of one another, by HTTP or, since HTTP/2 is served there as well, by gRPC."""
 SURE = ("TLS 1.2, HTTP/1.1", "TLS 1.2, HTTP/2", "TLS 1.3, HTTP/1.1")
 """Where it shows that somebody is let in. What is no call of gRPC, 3.4 and 3.5 leave without an answer in HTTP/2."""
-NOW = datetime.now(timezone.utc)
 PHASES = (
     "restarting to trust 2 authorities among members",
     "renewing certificates, without a restart",
@@ -91,10 +90,11 @@ def foreign_pairs(cluster: Cluster) -> dict[str, KeyPair | None]:
     """All that is not a member's own peer certificate."""
     host = cluster.hosts[0]
     names = [host.name, host.address, "localhost", "127.0.0.1"]
-    of_clients, foreign = pair(cluster, "etcd-authority"), x509.create_authority("etcd etcd peers", now=NOW)
+    now = datetime.now(timezone.utc)
+    of_clients, foreign = pair(cluster, "etcd-authority"), x509.create_authority("etcd etcd peers", now=now)
 
     def issued(authority: KeyPair, name: str, profile: x509.Profile, hosts: Sequence[str] = ()) -> KeyPair:
-        return x509.issue_leaf(authority, common_name=name, profile=profile, hosts=hosts, now=NOW)
+        return x509.issue_leaf(authority, common_name=name, profile=profile, hosts=hosts, now=now)
 
     return {
         "none": None,
@@ -106,7 +106,7 @@ def foreign_pairs(cluster: Cluster) -> dict[str, KeyPair | None]:
         "by the authority of clients, for root": issued(of_clients, "root", "client"),
         "by another authority of the same name, with a member's names": issued(foreign, host.name, "peer", names),
         "by another authority, without addresses": issued(foreign, host.name, "client"),
-        "signed by itself": x509.create_authority(host.name, key_algorithm="ECDSA-P256", now=NOW),
+        "signed by itself": x509.create_authority(host.name, key_algorithm="ECDSA-P256", now=now),
     }
 
 

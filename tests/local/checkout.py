@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
@@ -41,6 +42,7 @@ class Checkout:
             copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
             copy(PROJECT / name, self.project / name)
         (self.project / ".venv").symlink_to(sys.prefix)
+        self.local: dict[str, str | int] = {}
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         cache = os.environ.get("ETCD_CLUSTER_CACHE_DIR") or str(Path.home() / ".cache" / "etcd-cluster")
         self.members = self.home / ".local" / "share" / "etcd-cluster" / "etcd-cluster" / "dev" / "etcd"
@@ -64,12 +66,16 @@ class Checkout:
 
     def use_free_ports(self, directory: Path | None = None) -> None:
         """directory: of the members; default the project's own."""
-        local: dict[str, object] = {"basePort": _free_ports()}
+        self.configure_local({"basePort": _free_ports(), **({"directory": str(directory)} if directory else {})})
         if directory is not None:
-            local["directory"] = str(directory)
             self.members = directory / "etcd"
-        with self.stack_file.open("a") as file:
-            file.write(f"  etcd-cluster:local: {json.dumps(local)}\n")  # JSON is YAML too
+
+    def configure_local(self, settings: Mapping[str, str | int]) -> None:
+        """Sets what etcd-cluster:local is, in place of what it was."""
+        self.local = dict(settings)
+        lines = [line for line in self.stack_file.read_text().splitlines() if "etcd-cluster:local:" not in line]
+        lines.append(f"  etcd-cluster:local: {json.dumps(self.local)}")  # JSON is YAML too
+        self.stack_file.write_text("\n".join(lines) + "\n")
 
     def script(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs scripts/NAME from another folder; with `check`, fails with all that it said."""

@@ -27,15 +27,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 
 
 def base_port(checkout: Checkout) -> int:
-    found = re.search(r"basePort: (\d+)", checkout.stack_file.read_text())
-    assert found
-    return int(found[1])
-
-
-def edit(checkout: Checkout, before: str, after: str) -> None:
-    text = checkout.stack_file.read_text()
-    assert before in text
-    checkout.stack_file.write_text(text.replace(before, after))
+    return int(checkout.local["basePort"])
 
 
 def cluster_ids(checkout: Checkout) -> set[str]:
@@ -46,6 +38,7 @@ def cluster_ids(checkout: Checkout) -> set[str]:
 def refused(checkout: Checkout, text: str) -> None:
     """By the preview, and no process is touched."""
     before = checkout.processes()
+    assert len(before) == 3
     up = checkout.script("up", check=False)
     assert up.returncode != 0
     assert text in " ".join((up.stdout + up.stderr).split())
@@ -54,10 +47,10 @@ def refused(checkout: Checkout, text: str) -> None:
 
 def test_members_move_to_other_ports_one_at_a_time_and_to_none_that_another_one_has(checkout: Checkout) -> None:
     ids, old = cluster_ids(checkout), base_port(checkout)
-    edit(checkout, f"basePort: {old}", f"basePort: {old + 10}")
+    checkout.configure_local({"basePort": old + 10})
     refused(checkout, f"ports: etcd-1: {old + 10}, {old + 11}, {old + 12} at 127.0.0.1 is etcd-2's until")
     new = next(base for base in range(old + 100, old + 900, 100) if all(_is_free(base + each) for each in range(PORTS)))
-    edit(checkout, f"basePort: {old + 10}", f"basePort: {new}")
+    checkout.configure_local({"basePort": new})
     up = checkout.script("up")
     said = re.findall(r"telling the cluster that (etcd-\d) is at|(etcd-\d): restarting", up.stdout + up.stderr)
     names = [told or restarted for told, restarted in said]
@@ -71,9 +64,9 @@ def test_members_move_to_other_ports_one_at_a_time_and_to_none_that_another_one_
 
 
 def test_members_are_not_begun_anew_in_another_folder_and_move_there_with_their_data(checkout: Checkout) -> None:
-    ids, port = cluster_ids(checkout), base_port(checkout)
+    ids = cluster_ids(checkout)
     elsewhere = checkout.home / "elsewhere"
-    edit(checkout, f"    basePort: {port}\n", f"    basePort: {port}\n    directory: {elsewhere}\n")
+    checkout.configure_local({**checkout.local, "directory": str(elsewhere)})
     refused(checkout, "directory: etcd-1, etcd-2, etcd-3: data, keys and programs would be left behind")
     checkout.script("down")
     elsewhere.mkdir()
