@@ -185,9 +185,11 @@ def current_reports(
     preflights: Mapping[str, Mapping[str, str]], connections: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
     """Preflight's reports as of now, with `clock_offset`. The recorded ones may be those of an earlier run, which was
-    refused here and whose causes were mended since. Empty where no OpenSSH client is installed to ask with."""
-    if not preflights or (connections and shutil.which("ssh") is None):
+    refused here and whose causes were fixed since. Raises `FormationError` where a machine cannot be asked."""
+    if not preflights:
         return {}
+    if connections and shutil.which("ssh") is None:
+        raise FormationError("no `ssh` program here to ask the hosts with; install an OpenSSH client" + _UNCHANGED)
     processes = ChildProcesses()
     with OpenSsh.for_one_task() as ssh, ThreadPoolExecutor(len(preflights)) as threads:
 

@@ -58,7 +58,7 @@ class History:
 @dataclass(frozen=True)
 class Live:
     """What a running member measures of itself. Indices are of raft's log. active_peers: ids of the members that it has
-    a connection with."""
+    a connection with; None where it did not say."""
 
     id: str
     leads: bool
@@ -69,7 +69,7 @@ class Live:
     applied: int
     committed: int
     database_bytes: int
-    active_peers: frozenset[str] = frozenset()
+    active_peers: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class Host:
     unknown: what could not be told of a process that runs -> why.
     announced: how the member speaks by what it has told the cluster of itself; None where nobody could be asked.
     disk_bytes, disk_free_bytes: of the file system of its data, where that was asked for.
+    database_bytes: of a member that does not run, of its file; of one that does, see `live`.
     forming, formed: token of the note on its own disk that etcd was told to start without data here, and that it then
     had data; "" without one.
     quota_bytes: with which it runs. may_administer: whether its certificate may change the cluster; None where that was
@@ -110,6 +111,7 @@ class Host:
     filesystem_bytes: int
     disk_bytes: int = 0
     disk_free_bytes: int = 0
+    database_bytes: int = 0
     quota_bytes: int = 0
     may_administer: bool | None = None
     owner: str = ""
@@ -119,6 +121,12 @@ class Host:
     data_of: str = ""
     unknown: Mapping[Question, str] = field(default_factory=dict[Question, str])
     announced: Security | None = None
+
+    @property
+    def quota_before(self) -> int:
+        """With which it runs, or would start as it is; 0 where neither tells."""
+        configured = self.configuration.get("quota-backend-bytes")
+        return self.quota_bytes or (configured if isinstance(configured, int) else 0)
 
     @property
     def may_serve(self) -> bool:
@@ -315,6 +323,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         filesystem_bytes=_integer(facts.get("filesystem_bytes")),
         disk_bytes=_integer(facts.get("disk_bytes")),
         disk_free_bytes=_integer(facts.get("disk_free_bytes")),
+        database_bytes=_integer(facts.get("database_bytes")) if not facts.get("pid") else 0,
         owner=facts.get("owner", ""),
         mounted_over=facts.get("mounted_over", ""),
         unknown=unknown,
@@ -368,14 +377,15 @@ def with_answers(seen: Observation, text: str) -> Observation:
     """What the teller's machine got to hear of the `unanswered` ones: the JSON of `etcdctl endpoint health`.
 
     No answer is not a no: 2379 may be open to clients only. One whose machine said nothing, and that has a connection
-    with the teller, runs.
+    with the teller, runs. Where the teller does not say with whom it has one, so may all.
     """
     live = seen.hosts[seen.teller].live if seen.teller else None
     left = unanswered(seen)
     healthy = parse_health(text, left)
     asked = {host.live.id for host in seen.hosts.values() if host.live}
-    running = live.active_peers if live else frozenset[str]()
-    unknown = frozenset(member.id for member in left if member.id in running - healthy - asked)
+    running = live.active_peers if live else None
+    unasked = {member.id for member in left} - healthy - asked
+    unknown = frozenset(unasked if running is None else unasked & running)
     return replace(seen, healthy=seen.healthy | healthy, unknown=unknown)
 
 
@@ -449,7 +459,7 @@ def _live(facts: Mapping[str, str]) -> Live | None:
             applied=_integer(facts.get("proposals_applied_total")),
             committed=_integer(facts.get("proposals_committed_total")),
             database_bytes=_integer(facts.get("database_bytes")),
-            active_peers=frozenset(facts.get("active_peers", "").split(",")) - {""},
+            active_peers=frozenset(facts["active_peers"].split(",")) - {""} if "active_peers" in facts else None,
         )
     except (ValueError, OverflowError):  # not the numbers that etcd writes
         return None

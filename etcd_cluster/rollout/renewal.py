@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.machines.machine import Ports
@@ -52,11 +52,18 @@ class _CloudMachine:
 
 class RenewalProvider(ResourceProvider):
     """Looks in every `up` for as long as a machine may be replaced: one that was let go may still be there, as a run
-    that was killed had not replaced it yet. Not when it is made: the machines are made then, too."""
+    that was killed had not replaced it yet. Not when it is made: the machines are made then, too, and none is
+    replaced."""
 
     serialize_as_secret_always = False  # pickled by reference: nothing is captured
 
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
+        refused = _refused_at_first(news) if not olds else ""
+        return CheckResult(news, [CheckFailure("", refused)] if refused else [])
+
     def create(self, props: Properties) -> CreateResult:
+        if refused := _refused_at_first(props):  # as by `pulumi up --replace`
+            raise RefusedError(refused)
         return CreateResult("renewal", props)
 
     def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
@@ -70,6 +77,14 @@ class RenewalProvider(ResourceProvider):
             with MemberMachines(members, news["connections"], passing=True, before=before) as machines:
                 let_go(news["renew"], machines, is_dead=bool(news.get("dead")))
         return UpdateResult(news)
+
+
+def _refused_at_first(news: Properties) -> str:
+    member = news.get("renew")
+    return member and (
+        f"renew: {member}: the resource that asks the other members before a replacement is only being created. "
+        "Expected is nobody to renew. Take it out, run `pulumi up`, then put it in again"
+    )
 
 
 def let_go(member: str, machines: MemberMachines, *, is_dead: bool = False) -> None:

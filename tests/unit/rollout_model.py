@@ -491,6 +491,7 @@ class Model:
             forming=machine.forming,
             formed=machine.formed,
             quota_bytes=process.quota_bytes if process else 0,
+            database_bytes=self.database_bytes if machine.data and not process else 0,
             may_administer=self._may_administer(machine),
         )
 

@@ -201,6 +201,13 @@ def test_a_machine_that_hangs_is_told_by_its_name_and_waited_for_no_longer(monke
     assert reports["host-1"]["machine"] == "machine-of-host-1"
 
 
+def test_hosts_that_cannot_be_asked_are_not_taken_for_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    preflights = {"host-1": {"command": "true", "script": ""}}
+    with pytest.raises(FormationError, match="no `ssh` program here to ask the hosts with"):
+        formation.current_reports(preflights, {"host-1": {"host": "10.0.0.1"}})
+
+
 def test_restored_data_beside_those_from_before_are_of_different_clusters() -> None:
     """Whatever the marker says: two clusters would serve at once."""
     before = {

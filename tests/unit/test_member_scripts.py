@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import socket
 import subprocess
@@ -75,6 +76,43 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "a member")
+
+
+# --- what etcd measures of itself ---
+
+METRICS = """etcd_cluster_version{cluster_version="3.6"} 1
+etcd_network_active_peers{Local="a",Remote="b"} 1
+etcd_network_active_peers{Local="a",Remote="c"} 0
+etcd_server_has_leader 1
+etcd_server_id{server_id="a"} 1
+etcd_server_is_leader 1
+etcd_server_version{server_version="3.6.16"} 1
+"""
+
+
+def metrics(folder: Folder, *answers: str) -> str:
+    """Of ports that answer like this."""
+    ports = [str(port) for port in range(1, len(answers) + 1)]
+    answering = "http_get() { case $1 in " + " ".join(
+        f"{port}) printf %s {shlex.quote(answer)} ;;" for port, answer in zip(ports, answers, strict=True)
+    )
+    asking = f'metrics {" ".join(ports)} || echo none; declare -p measured | sed "s/.*=(//"; exit; '
+    script = render.script("observe", folder.layout, render.remove_variables(CLUSTER))
+    functions, call, _ = script.rpartition('\n"$1"')
+    assert call
+    return subprocess.run(
+        ["bash"], input=f"{functions}\n{answering} esac; }}\n{asking}", capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_metrics_that_are_cut_short_are_no_answer(folder: Folder) -> None:
+    """A leader whose answer ends before it says that it leads would pass for a follower."""
+    lines = METRICS.splitlines(keepends=True)
+    for length in range(len(lines)):
+        assert metrics(folder, "".join(lines[:length])).split() == ["none", ")"], length
+    assert '[active_peers]="b"' in metrics(folder, METRICS)
+    assert '[server_is_leader]="1"' in metrics(folder, "".join(lines[:4]), METRICS)
+    assert '[active_peers]=""' in metrics(folder, "".join(lines[3:])), "no line for a peer is an answer"
 
 
 # --- who it is ---

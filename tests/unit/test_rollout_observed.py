@@ -89,6 +89,7 @@ proposals_applied_total=1.2345678e+07
 proposals_committed_total=12345680
 cluster_version=3.5
 database_bytes=2.147483648e+09
+active_peers=
 members={encoded(MEMBERS)}
 health={encoded(HEALTH)}
 clock=1900000000
@@ -124,6 +125,7 @@ def test_all_that_a_machine_tells_is_read() -> None:
         applied=12_345_678,
         committed=12_345_680,
         database_bytes=2 * 1024**3,
+        active_peers=frozenset(),
     )
     assert told["members"] == MEMBERS
     assert told["health"] == HEALTH
@@ -307,6 +309,8 @@ def test_no_answer_at_the_client_port_of_one_that_is_connected_means_that_nothin
     assert not seen.is_healthy("host-2")
     assert seen.unknown == {"f6e15ffbb2d65526"}
     assert with_answers(observe(b=LEADER), text).unknown == frozenset(), "nobody has a connection with it"
+    unread = with_answers(observe(b=without("active_peers")), text)
+    assert unread.unknown == {"f6e15ffbb2d65526"}, "the leader did not say with whom it has one"
     own = observe(a=FOLLOWER + SICK, b=f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n")
     assert with_answers(own, text).unknown == frozenset(), "its own machine has said how it is"
 

@@ -1276,6 +1276,14 @@ def test_a_quota_that_a_database_has_passed_is_refused_before_the_first_step(sto
     assert "compact, then defragment" in said
 
 
+def test_the_database_of_a_member_that_does_not_run_counts_as_well() -> None:
+    model = Model.running()
+    model.database_bytes = GIB + 1
+    for name in GOAL.names:
+        model.stop(name)
+    assert "quota-backend-bytes: 1073741824" in refused(model, quota(1))
+
+
 def test_a_quota_without_room_is_refused_as_well_but_only_where_it_is_made_smaller() -> None:
     model = Model.running()
     model.database_bytes = GIB - 1
@@ -1399,6 +1407,15 @@ def test_no_answer_whether_a_member_may_change_the_cluster_is_not_a_yes() -> Non
     assert memory.learn_rights(model.observe(GOAL.names)) is False
     assert memory.permitted == {"a", "b", "c"}
     assert isinstance(decide(model, SETTINGS, memory), Act)
+
+
+def test_what_a_member_needs_in_order_to_answer_is_restored_before_it_is_asked() -> None:
+    """Without its programs nothing can ask it, and without its key the others cannot reach it."""
+    model, memory = Model.running(), Memory(permitted={"a", "b"})
+    model.machines["c"].versions = set()
+    act = decide(model, SETTINGS, memory)
+    assert isinstance(act, Act)
+    assert [call.step for call in act.calls] == ["prepare"]
 
 
 def test_one_that_stays_shows_nothing_that_one_does_not_trust_which_is_yet_to_leave() -> None:

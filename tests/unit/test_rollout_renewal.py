@@ -197,10 +197,21 @@ def test_what_is_about_to_become_healthy_is_waited_for(machines: Machines, monke
 
 def test_nobody_is_asked_when_there_is_nothing_to_replace(machines: Machines) -> None:
     provider = RenewalProvider()
-    assert provider.create(inputs("a")).outs == inputs("a")  # the machines are made then, too
+    assert provider.check({}, inputs()).failures == []
+    assert provider.create(inputs()).outs == inputs()  # the machines are made then, too
     assert not provider.diff("", inputs(), inputs()).changes
     update(inputs(), inputs("a"))
     update(inputs(connections={}))
+    assert machines.opened == []
+
+
+def test_nobody_is_renewed_where_the_resource_that_asks_the_others_is_only_being_created(machines: Machines) -> None:
+    """After `pulumi state delete`, or by `pulumi up --replace`, the machines are there already."""
+    provider = RenewalProvider()
+    assert "renew: a: the resource that asks" in provider.check({}, inputs("a")).failures[0].reason
+    assert provider.check(inputs(), inputs("a")).failures == []
+    with pytest.raises(RefusedError, match="renew: a: the resource that asks"):
+        provider.create(inputs("a"))
     assert machines.opened == []
 
 

@@ -188,10 +188,11 @@ outward() {
 # metrics PORT...: what the member measures of itself, at the first of these ports that tells it, into `measured`: name,
 # without its "etcd_", -> value; a label's value where there is one; `active_peers`: ids of the members that it has a
 # connection with, comma-separated. Without TLS, on loopback, and without a write, which a look at /health is on 3.4.
+# etcd sorts them by name: in an answer with the last one, the version, none is missing.
 metrics() {
   local port name value seconds=3
-  declare -gA measured=()
   for port in "$@"; do
+    declare -gA measured=([active_peers]='')
     while read -r name value; do
       if [[ $name =~ ^etcd_network_active_peers\{.*Remote=\"([0-9a-f]+)\" ]]; then
         [[ $value == 0 ]] || measured[active_peers]+="${measured[active_peers]:+,}${BASH_REMATCH[1]}"
@@ -201,9 +202,10 @@ metrics() {
       measured[${name#etcd_}]=$value
     done < <(http_get "$port" /metrics "$seconds" |
       grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in_bytes|server_quota_backend_bytes|network_active_peers)[{ ]')
-    [[ -z ${measured[server_has_leader]:-} ]] || return 0
+    [[ -z ${measured[server_version]:-} ]] || return 0
     seconds=1 # one that hangs does so on all of its ports
   done
+  declare -gA measured=()
   return 1
 }
 

@@ -84,7 +84,10 @@ observe_files() {
 # itself: waiting ends once one and the same reason has stood for long enough.
 observe_etcd() {
   local name url='' answer='' health=''
-  [[ -n $pid ]] || return 0
+  if [[ -z $pid ]]; then
+    fact database_bytes "$(stat -c %s "$data_path/member/snap/db" 2>/dev/null)"
+    return
+  fi
   find_sockets "$pid"
   # shellcheck disable=SC2034  # for etcdctl_at
   patience=8 answer_within=2s
@@ -96,7 +99,7 @@ observe_etcd() {
     fact cluster_version "${measured[cluster_version]:-}"
     fact database_bytes "${measured[mvcc_db_total_size_in_bytes]:-}"
     fact quota_bytes "${measured[server_quota_backend_bytes]:-}"
-    fact active_peers "${measured[active_peers]:-}"
+    echo "active_peers=${measured[active_peers]}"
     if [[ ${measured[server_has_leader]} == 1 ]]; then observe_health; fi
     [[ ${spec[rights]:-} != yes ]] || observe_rights
     [[ ${measured[server_is_leader]} == 1 || ${spec[tell]:-} == yes ]] || return 0

@@ -41,7 +41,7 @@ def next_act(wanted: Wanted, seen: Observation, memory: Memory) -> Act | Wait | 
     if act is not None:
         _require_clocks_together(now)
         alarms.require_room(now)
-        return rights.require(now) or act
+        return rights.require(now, act) or act
     return None
 
 

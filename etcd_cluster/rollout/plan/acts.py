@@ -46,6 +46,11 @@ class Act:
     def text(self) -> str:
         return f"{', '.join(call.member for call in self.calls)}: {self.why}"
 
+    @property
+    def only_restores(self) -> bool:
+        """It prepares machines or puts files in place: nothing restarts, and the cluster is not changed."""
+        return all(call.step == "prepare" or call.spec.get("action") == "files" for call in self.calls)
+
 
 @dataclass(frozen=True)
 class Wait:

@@ -28,8 +28,8 @@ def require_room(now: Situation) -> None:
     """Raises `RefusedError` where a quota is asked for that a database has passed, or is about to: each member that
     restarts with it would end the writes of the whole cluster. Precondition of every change."""
     quota, is_full = now.wanted.quota, bool(of_kind(now, FULL))
-    running = [host.quota_bytes for host in now.hosts.values() if host.quota_bytes]
-    if not any(quota < before or (is_full and quota > before) for before in running):
+    quotas = [host.quota_before for host in now.hosts.values() if host.quota_before]
+    if not any(quota < before or (is_full and quota > before) for before in quotas):
         return
     largest, name = max(((_database(now, name), name) for name in now.hosts), default=(0, ""))
     if largest > ROOM * quota:
@@ -97,8 +97,8 @@ def _name(now: Situation, alarm: Alarm) -> str:
 
 
 def _database(now: Situation, name: str) -> int:
-    live = now.hosts[name].live
-    return live.database_bytes if live else 0
+    host = now.hosts[name]
+    return host.live.database_bytes if host.live else host.database_bytes
 
 
 def _quota(now: Situation, name: str) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, RefusedError, Wait
+from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, Act, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 
 
-def require(now: Situation) -> Wait | None:
+def require(now: Situation, act: Act | Wait) -> Wait | None:
     """Precondition of every change: all members may do what a change needs, those as well that are to join, and that
-    are to leave. Raises `RefusedError` where one may not."""
+    are to leave. Raises `RefusedError` where one may not. What a member needs in order to answer is restored first."""
     denied = [name for name, host in now.seen.hosts.items() if host.may_administer is False]
     if now.seen.users is not None:
         denied += [name for name in now.wanted.members if name not in {*now.seen.users, *denied}]
@@ -22,7 +22,7 @@ def require(now: Situation) -> Wait | None:
             "role root by the name of every member, as its certificate has it: handing leadership over, snapshots and "
             f"changes of the membership need that. Nothing more was changed. {remedy}; then run `pulumi up` again"
         )
-    if now.memory.permitted is None:
+    if now.memory.permitted is None or (isinstance(act, Act) and act.only_restores):
         return None
     unknown = [name for name in now.hosts if now.seen.is_healthy(name) and name not in now.memory.permitted]
     if not unknown:
