@@ -1,7 +1,4 @@
-"""The record that a cluster was formed: once, by which machines, under which token.
-
-State contract: Pulumi's state names this module and its classes. Moving or renaming one orphans existing stacks.
-"""
+"""The record that a cluster was formed: once, by which machines, under which token."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ from pulumi.dynamic import (
     DiffResult,
     ReadResult,
     Resource,
-    ResourceProvider,
     UpdateResult,
 )
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.openssh import (
     ChildProcesses,
     CommandTimeoutError,
@@ -33,6 +30,7 @@ from etcd_cluster.openssh import (
     SshError,
     parse_connection,
 )
+from etcd_cluster.providers import FormationProvider
 from etcd_cluster.rollout.observed import FOUNDING
 
 _UNCHANGED = "; nothing was changed on any machine"
@@ -43,8 +41,6 @@ CLOCK_TOLERANCE_SECONDS = 5.0
 REPORT_SECONDS = 60
 """For one machine's preflight, which takes a second or two: its first boot is over by then."""
 
-Properties = dict[str, Any]
-
 INPUTS = ("cluster", "reports", "preflights", "connections")
 
 
@@ -52,12 +48,12 @@ class FormationError(EtcdClusterError):
     """The machines are not in a state in which this cluster can be formed. Nothing was changed on them."""
 
 
-class FormationProvider(ResourceProvider):
+class FormationLifecycle(Lifecycle):
     """Forms once. What comes later, of members and machines, is the rollout's and leaves this record as it is."""
 
-    serialize_as_secret_always = False  # pickled by reference: nothing is captured
+    schema = Schema(defaults={"founders": {}})
 
-    def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
         return DiffResult(changes=False, replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
@@ -70,7 +66,7 @@ class FormationProvider(ResourceProvider):
         token = agree_on_token(reports)
         return CreateResult(token, {**_inputs(props), "token": token, "founders": founders(reports)})
 
-    def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         return UpdateResult({**_inputs(news), "token": olds["token"], "founders": olds["founders"]})
 
     def read(self, id_: str, props: Properties) -> ReadResult:

@@ -1,6 +1,5 @@
 """etcd's binaries as Pulumi resources: on this machine, or sent to a host.
 
-Users' state names this module and its classes (providers are pickled by reference): neither may be renamed.
 Nothing here reaches a network or judges by the disk in a preview.
 """
 
@@ -18,7 +17,6 @@ from pulumi.dynamic import (
     CreateResult,
     DiffResult,
     Resource,
-    ResourceProvider,
     UpdateResult,
 )
 from pulumi.runtime.rpc import UNKNOWN
@@ -30,7 +28,9 @@ from etcd_cluster.install.delivery import Destination
 from etcd_cluster.install.go_build import build, go_packages
 from etcd_cluster.install.mirror import Pins, require_mirror, require_pins
 from etcd_cluster.install.sources import DEFAULT_MIRROR, DEMO_VERSION, archive_path, local_binaries, pinned_here
+from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.openssh import CommandTimeoutError, OpenSsh, SshError, parse_connection
+from etcd_cluster.providers import DeliveredBinariesProvider, LocalBinariesProvider
 
 # What says which file an archive is. Where the state has the same, a preview may run without the file at hand.
 _PROMISED = ("version", "source", "archive", "sha256")
@@ -41,14 +41,13 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class _Provider(ResourceProvider):
+class _BinariesLifecycle(Lifecycle):
     """What both share. `sources`: what `source` may be. `compared`: the inputs whose change is a change."""
 
-    serialize_as_secret_always = False
     sources: ClassVar[tuple[str, ...]]
     compared: ClassVar[tuple[str, ...]]
 
-    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
         failures: list[CheckFailure] = []
         checks: dict[str, Callable[[Any], object]] = {
             "version": parse_minor,
@@ -59,32 +58,32 @@ class _Provider(ResourceProvider):
             checks["mirror"] = lambda mirror: require_mirror(SecretText(mirror), news.get("sha256"))
         for key, check in checks.items():
             _collect(failures, key, check, news.get(key))
-        if news.get("source") == "archive" and not _same(_olds, news, _PROMISED):
+        if news.get("source") == "archive" and not _same(olds, news, _PROMISED):
             _collect(failures, "archive", _require_archive, news.get("archive") or "")
         if news.get("source") == "build" and not failures:
             _collect(failures, "version", go_packages, news.get("version"))
         return CheckResult(news, failures)
 
-    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        return DiffResult(changes=not _same(_olds, _news, self.compared), replaces=[])
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        return DiffResult(changes=not _same(olds, news, self.compared), replaces=[])
 
     def _require_source(self, source: str) -> None:
         if source not in self.sources:
             raise ConfigurationError("install.from", source, "not a source", f"use one of {', '.join(self.sources)}")
 
 
-class LocalBinariesProvider(_Provider):
+class LocalBinariesLifecycle(_BinariesLifecycle):
     sources = ("auto", "release", "archive", "build")
     compared = ("version", "source", "mirror", "archive", "sha256")
 
-    def create(self, props: dict[str, Any]) -> CreateResult:
+    def create(self, props: Properties) -> CreateResult:
         return CreateResult("local-binaries", self._install(props, demo_fallback=True))
 
-    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         # Existing members must not fall back to an older release than their data.
-        return UpdateResult(self._install(_news, demo_fallback=_olds.get("installed_version") == DEMO_VERSION))
+        return UpdateResult(self._install(news, demo_fallback=olds.get("installed_version") == DEMO_VERSION))
 
-    def _install(self, props: dict[str, Any], demo_fallback: bool) -> dict[str, Any]:
+    def _install(self, props: Properties, demo_fallback: bool) -> Properties:
         binaries = local_binaries(
             props["version"],
             props["source"],
@@ -98,30 +97,30 @@ class LocalBinariesProvider(_Provider):
         return {**props, "directory": str(binaries.directory), "installed_version": binaries.version}
 
 
-class DeliveredBinariesProvider(_Provider):
+class DeliveredBinariesLifecycle(_BinariesLifecycle):
     sources = ("archive", "build")
     compared = ("version", "source", "archive", "sha256", "machine")
 
-    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
         """In an `up` that changes nothing here, it looks whether the host still has the file: it may have been
         reinstalled."""
         looks = news.pop("looks", False)
-        result = super().check(_olds, news)
-        is_settled = bool(_olds) and not result.failures and _same(_olds, news, self.compared)
+        result = super().check(olds, news)
+        is_settled = bool(olds) and not result.failures and _same(olds, news, self.compared)
         news["gone"] = looks and is_settled and not _has_tarball(news)
         return result
 
-    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        found = super().diff(_id, _olds, _news)
-        return DiffResult(changes=found.changes or bool(_news.get("gone")), replaces=[])
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        found = super().diff(id_, olds, news)
+        return DiffResult(changes=found.changes or bool(news.get("gone")), replaces=[])
 
-    def create(self, props: dict[str, Any]) -> CreateResult:
+    def create(self, props: Properties) -> CreateResult:
         return CreateResult("delivered-binaries", self._deliver(props))
 
-    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        return UpdateResult(self._deliver(_news))
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        return UpdateResult(self._deliver(news))
 
-    def _deliver(self, props: dict[str, Any]) -> dict[str, Any]:
+    def _deliver(self, props: Properties) -> Properties:
         with OpenSsh.for_one_task() as ssh:
             host = Destination(ssh, parse_connection(props["connection"]))
             architecture = host.inspect()
@@ -136,7 +135,7 @@ class DeliveredBinariesProvider(_Provider):
             path = host.send(tarball, release_name(props["version"], architecture), digest)
         return {**props, "path": path, "delivered_sha256": digest}
 
-    def _tarball(self, props: dict[str, Any], architecture: Architecture) -> Path:
+    def _tarball(self, props: Properties, architecture: Architecture) -> Path:
         if props["source"] == "archive":
             return archive_path(props.get("archive"))
         return build(props["version"], architecture, props.get("go_proxy"), _say)

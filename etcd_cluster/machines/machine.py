@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
 import pulumi
@@ -27,6 +27,12 @@ class Ports:
     client: int = 2379
     peer: int = 2380
     metrics: int = 2381
+
+    @staticmethod
+    def parse(stored: Mapping[str, float]) -> Ports:
+        """Reads ports from state, where Pulumi keeps floats. One that is missing is the default; unknown is ignored."""
+        known = {field.name for field in fields(Ports)}
+        return Ports(**{name: int(port) for name, port in stored.items() if name in known})
 
 
 @dataclass(frozen=True)

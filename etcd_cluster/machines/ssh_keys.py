@@ -1,11 +1,6 @@
-"""ed25519 SSH key pairs as Pulumi resources: to log in with, and as host keys that are known before a machine boots.
-
-State contract: Pulumi's state names this module and its classes. Moving or renaming one orphans existing stacks.
-"""
+"""ed25519 SSH key pairs as Pulumi resources: to log in with, and as host keys that are known before a machine boots."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pulumi
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,29 +13,23 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_ssh_private_key,
 )
-from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, Resource, ResourceProvider
+from pulumi.dynamic import CreateResult, ReadResult, Resource
 
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.lifecycle import Lifecycle, Properties
+from etcd_cluster.providers import SshKeyPairProvider
 
 
-class SshKeyPairProvider(ResourceProvider):
+class SshKeyPairLifecycle(Lifecycle):
     """Makes a key pair once. Nothing ever changes it; `pulumi up --replace` makes another."""
 
-    serialize_as_secret_always = False  # pickled by reference: nothing is captured
-
-    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        return CheckResult(news, [])
-
-    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        return DiffResult(changes=False, replaces=[])
-
-    def create(self, props: dict[str, Any]) -> CreateResult:
+    def create(self, props: Properties) -> CreateResult:
         key = Ed25519PrivateKey.generate()
         public_key = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
         private_key = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
         return CreateResult(public_key.split()[1][-16:], {"public_key": public_key, "private_key": private_key})
 
-    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+    def read(self, id_: str, props: Properties) -> ReadResult:
         return ReadResult(id_, props, {})
 
 

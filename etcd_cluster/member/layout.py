@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import PurePosixPath
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,12 @@ class Layout:
             state=f"{directory}/state",
             logs=f"{directory}/logs",
         )
+
+    @staticmethod
+    def parse(stored: Mapping[str, str]) -> Layout:
+        """Reads a layout from state. A path that is missing is the usual one; what is unknown is ignored."""
+        usual = Layout.system()
+        if stored.get("supervisor") == "process":
+            usual = Layout.below(str(PurePosixPath(stored["binaries"]).parent))
+        known = {field.name for field in fields(Layout)}
+        return replace(usual, **{name: path for name, path in stored.items() if name in known})

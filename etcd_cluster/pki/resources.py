@@ -1,8 +1,4 @@
-"""The authority and its leaves as Pulumi resources. What a certificate contains is decided in x509.
-
-State contract: Pulumi's state names this module and its provider classes, and the type tokens below are part
-of every URN. Moving or renaming one orphans the certificates of existing stacks.
-"""
+"""The authority and its leaves as Pulumi resources. What a certificate contains is decided in x509."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -19,17 +15,16 @@ from pulumi.dynamic import (
     DiffResult,
     ReadResult,
     Resource,
-    ResourceProvider,
     UpdateResult,
 )
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
+from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.pki import rotation, x509
 from etcd_cluster.pki.rotation import Schedule
 from etcd_cluster.pki.x509 import KeyAlgorithm, KeyPair, PkiError, Profile
-
-Properties = dict[str, Any]
+from etcd_cluster.providers import CertificateAuthorityProvider, CertificateProvider
 
 # What an authority is made of, for good.
 _AUTHORITY_CONTENT = ("common_name", "key_algorithm", "validity_hours")
@@ -140,16 +135,14 @@ class CertificateArgs:
     validity_hours: pulumi.Input[int] = x509.LEAF_VALIDITY_HOURS
 
 
-class CertificateAuthorityProvider(ResourceProvider):
+class CertificateAuthorityLifecycle(Lifecycle):
     """Makes an authority and keeps it, until a rotation is asked for or due. Then two are trusted for a time.
 
     `check` decides, so that a preview shows it: a new `rotated_at` makes the new authority, which signs clients at
     once; an emptied `drop_after` ends the overlap, and it signs the rest as well. An interrupted step is decided anew.
     """
 
-    serialize_as_secret_always = False  # pickled by reference: nothing is captured
-
-    def check(self, _olds: Properties, news: Properties) -> CheckResult:
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
         now = current_time()
         checked = _Checked(news)
         checked.normalise("common_name", x509.valid_common_name)
@@ -157,14 +150,14 @@ class CertificateAuthorityProvider(ResourceProvider):
         checked.normalise("validity_hours", _at_most(x509.MAX_AUTHORITY_VALIDITY_HOURS))
         checked.normalise("rotation", _or_default(0, x509.valid_rotation))
         checked.normalise("overlap_hours", _or_default(x509.AUTHORITY_OVERLAP_HOURS, x509.valid_overlap_hours))
-        for name in _differing(_olds, checked.inputs, [name for name in _AUTHORITY_CONTENT if name in _olds]):
-            checked.verify(name, partial(_refuse_change, name, _olds[name]), name)
+        for name in _differing(olds, checked.inputs, [name for name in _AUTHORITY_CONTENT if name in olds]):
+            checked.verify(name, partial(_refuse_change, name, olds[name]), name)
         if not checked.failures:
-            checked.derive("rotation", partial(_schedule, _olds, checked.inputs, now))
+            checked.derive("rotation", partial(_schedule, olds, checked.inputs, now))
         return checked.result()
 
-    def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
-        changes = _differing({**_NEVER_ROTATED, **_olds}, _news, list(_NEVER_ROTATED))
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        changes = _differing({**_NEVER_ROTATED, **olds}, news, list(_NEVER_ROTATED))
         return DiffResult(changes=bool(changes), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
@@ -172,9 +165,9 @@ class CertificateAuthorityProvider(ResourceProvider):
         outs = {**_only(_AUTHORITY_INPUTS, props), **_authority_outputs(authority, authority)}
         return CreateResult(outs["fingerprint"], outs)
 
-    def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
-        olds = {**_NEVER_ROTATED, **_olds}
-        inputs = {**_only(_AUTHORITY_INPUTS, olds), **_only(("overlap_hours", *_SCHEDULE), _news)}
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        olds = {**_NEVER_ROTATED, **olds}
+        inputs = {**_only(_AUTHORITY_INPUTS, olds), **_only(("overlap_hours", *_SCHEDULE), news)}
         signing = KeyPair(olds["certificate_pem"], olds["private_key_pem"])
         newest = KeyPair(olds[_CLIENT_PAIR[0]], olds[_CLIENT_PAIR[1]]) if _CLIENT_PAIR[0] in olds else signing
         if _differing(olds, inputs, ("rotation", "rotated_at")):
@@ -190,12 +183,10 @@ class CertificateAuthorityProvider(ResourceProvider):
         return ReadResult(id_, props, inputs)
 
 
-class CertificateProvider(ResourceProvider):
+class CertificateLifecycle(Lifecycle):
     """Issues a leaf, and issues it anew, in place, when what it is made of changes or its renewal is due."""
 
-    serialize_as_secret_always = False  # pickled by reference: nothing is captured
-
-    def check(self, _olds: Properties, news: Properties) -> CheckResult:
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
         now = current_time()
         checked = _Checked(news)
         checked.normalise("common_name", x509.valid_common_name)
@@ -212,18 +203,18 @@ class CertificateProvider(ResourceProvider):
             "authority_private_key_pem",
         )
         if not checked.failures:
-            checked.inputs["renew_after"] = _renew_after(_olds, checked.inputs, now)
+            checked.inputs["renew_after"] = _renew_after(olds, checked.inputs, now)
         return checked.result()
 
-    def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
-        changes = _differing(_olds, _news, (*_LEAF_CONTENT, "renew_after"))
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        changes = _differing(olds, news, (*_LEAF_CONTENT, "renew_after"))
         return DiffResult(changes=bool(changes), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
         return CreateResult(uuid4().hex, _issue(props))
 
-    def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
-        return UpdateResult(_issue(_news))
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        return UpdateResult(_issue(news))
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         return ReadResult(id_, props, _only(_LEAF_INPUTS, props))

@@ -165,7 +165,7 @@ def plan_of_the_rest(olds: Inputs, news: Inputs) -> list[str]:
 
 def _started_from(wanted: Mapping[str, Any], name: str) -> list[Any]:
     member = wanted["members"][name]
-    return [wanted["options"], *(member[key] for key in ("ports", "layout")), bool(member.get("device"))]
+    return [wanted.get("options"), *(member.get(key) for key in ("ports", "layout")), bool(member.get("device"))]
 
 
 def first_plan(news: Inputs) -> list[str]:

@@ -1,7 +1,5 @@
 """The HostRecord resource: the hosts that members are put on, written down before anything is, so that they are taken
 off again whatever became of the rollout: its first `up` failed, it was replaced, a host was unlisted in between.
-
-State contract: Pulumi's state names this module and its classes. Moving or renaming one orphans existing stacks.
 """
 
 from __future__ import annotations
@@ -11,31 +9,31 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, UpdateResult
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.formation import Formation
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.machines import Machine
 from etcd_cluster.member import render
 from etcd_cluster.member.commands import layout
+from etcd_cluster.providers import HostRecordProvider
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines
 from etcd_cluster.rollout.resource import remove, same, say
 from etcd_cluster.settings import Settings
-
-Properties = dict[str, Any]
 
 INPUTS = ("cluster", "hosts", "connections", "delete_data")
 RECORD_SECONDS = 60
 
 
-class HostRecordProvider(ResourceProvider):
+class HostRecordLifecycle(Lifecycle):
     """Each one has an id of its own, and writes it on its hosts. A delete acts on those alone that hold its id: where
     the resource was replaced, they hold that of the new one."""
 
-    serialize_as_secret_always = False  # pickled by reference: nothing is captured
+    schema = Schema(defaults={"hosts": {}, "former": {}, "connections": {}, "delete_data": False})
 
-    def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
         return DiffResult(changes=any(not same(olds.get(name), news.get(name)) for name in INPUTS), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:

@@ -65,8 +65,7 @@ class FormerHost:
 
     @staticmethod
     def parse(properties: Mapping[str, Any]) -> FormerHost:
-        ports = Ports(**{name: int(port) for name, port in properties["ports"].items()})  # Pulumi has floats only
-        return FormerHost(Layout(**properties["layout"]), ports)
+        return FormerHost(Layout.parse(properties.get("layout") or {}), Ports.parse(properties.get("ports") or {}))
 
 
 class StepFailedError(EtcdClusterError):

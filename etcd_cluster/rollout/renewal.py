@@ -1,7 +1,5 @@
 """The Renewal resource: a member's running machine is only replaced while every other member is healthy. No answer is
 not a yes: a machine that nobody can tell of only goes where it is named as dead.
-
-State contract: Pulumi's state names this module and its classes. Moving or renaming one orphans existing stacks.
 """
 
 from __future__ import annotations
@@ -12,20 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, Resource, UpdateResult
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.providers import RenewalProvider
 from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.plan import quorum
 from etcd_cluster.rollout.plan.acts import CHANGE_SECONDS, Memory, RefusedError
 from etcd_cluster.rollout.plan.alarms import CORRUPT
 from etcd_cluster.rollout.resource import LOOK_AGAIN_SECONDS, say
-
-Properties = dict[str, Any]
 
 INPUTS = ("renew", "dead", "connections")
 PATIENCE_SECONDS = 20
@@ -50,12 +48,10 @@ class _CloudMachine:
     tls: bool = True
 
 
-class RenewalProvider(ResourceProvider):
+class RenewalLifecycle(Lifecycle):
     """Looks in every `up` for as long as a machine may be replaced: one that was let go may still be there, as a run
     that was killed had not replaced it yet. Not when it is made: the machines are made then, too, and none is
     replaced."""
-
-    serialize_as_secret_always = False  # pickled by reference: nothing is captured
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
         refused = _refused_at_first(news) if not olds else ""
@@ -66,10 +62,10 @@ class RenewalProvider(ResourceProvider):
             raise RefusedError(refused)
         return CreateResult("renewal", props)
 
-    def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
         return DiffResult(changes=bool(news.get("renew")) or any(olds.get(key) != news.get(key) for key in INPUTS))
 
-    def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         if news.get("renew"):
             members = {name: _CloudMachine(Layout.system()) for name in news["connections"]}
             # Those worked until now: a key or bastion may change in this same `up`.

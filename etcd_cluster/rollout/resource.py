@@ -1,7 +1,4 @@
-"""The Rollout resource: what a cluster should be, brought about by looking, doing one thing, and looking again.
-
-State contract: Pulumi's state names this module and its classes. Moving or renaming one orphans existing stacks.
-"""
+"""The Rollout resource: what a cluster should be, brought about by looking, doing one thing, and looking again."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ from pulumi.dynamic import (
     DiffResult,
     ReadResult,
     Resource,
-    ResourceProvider,
     UpdateResult,
 )
 from pulumi.output import Unknown
@@ -27,8 +23,10 @@ from pulumi.runtime.rpc import UNKNOWN
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
 from etcd_cluster.openssh import CommandTimeoutError, SshError
+from etcd_cluster.providers import RolloutProvider
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, Place, StepFailedError
 from etcd_cluster.rollout.observed import Observation
@@ -36,8 +34,6 @@ from etcd_cluster.rollout.plan import differences, next_act
 from etcd_cluster.rollout.plan.acts import HEALTH_SECONDS, Act, Call, Memory, RefusedError, Wait
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
 from etcd_cluster.rollout.wanted import Wanted, WantedMember
-
-Properties = dict[str, Any]
 
 SHOWN = (
     "version",
@@ -59,10 +55,10 @@ MOST_WAITING_SECONDS = 600
 """Between two acts, for whatever there is to wait for: more than several waits one after the other."""
 
 
-class RolloutProvider(ResourceProvider):
+class RolloutLifecycle(Lifecycle):
     """Refuses in the preview what cannot be done safely; in an `up`, looks for drift, and does what is left to do."""
 
-    serialize_as_secret_always = False  # pickled by reference: nothing is captured
+    schema = Schema(defaults={"connections": {}, "former": {}, "etcd": {}, "tls": True})
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
         news = dict(news)
@@ -72,20 +68,20 @@ class RolloutProvider(ResourceProvider):
         news["drift"] = drift(news) if olds and looks and not failures and not _changed(olds, news) else ""
         return CheckResult(news, failures)
 
-    def diff(self, _id: str, olds: Properties, news: Properties) -> DiffResult:
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
         return DiffResult(changes=_changed(olds, news) or bool(news["drift"]), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
         _bring_about(props, {}, Memory(forming=True))
         return CreateResult(Wanted.parse(props["wanted"]).token, _inputs(props))
 
-    def update(self, _id: str, olds: Properties, news: Properties) -> UpdateResult:
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         for line in str(news["drift"] or "").splitlines():
             say(line)
         _bring_about(news, olds, Memory())
         return UpdateResult(_inputs(news))
 
-    def delete(self, _id: str, props: Properties) -> None:
+    def delete(self, id_: str, props: Properties) -> None:
         """Where the stack has a record of its hosts, that takes members off them: see host_record.py."""
         if props.get("record"):
             return

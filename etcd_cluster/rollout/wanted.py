@@ -88,22 +88,30 @@ class Wanted:
 
     @staticmethod
     def parse(text: str) -> Wanted:
-        """From the JSON text that is the resource's input."""
+        """Reads the JSON text that is the resource's input.
+
+        Keys that a release before this one did not write have defaults: TLS, no options of the user's, the options and
+        the quota that follow from the version, members in the order of their names on machines that outlive the
+        cluster, in the system's places and at etcd's usual ports. Keys that are unknown are ignored.
+        """
         properties: Mapping[str, Any] = json.loads(text)
-        trusted = properties["trusted"]
+        version, quota = properties["version"], int(properties.get("quota_bytes") or 0)
+        user_options: Mapping[str, object] = properties.get("user_options") or {}
+        usual = {**options.defaults(version), **({"quota-backend-bytes": quota} if quota else {}), **user_options}
+        trusted = properties.get("trusted")
         # Stacks of earlier releases: members trusted one another by the authority of clients.
         peer_trusted = properties.get("peer_trusted") or trusted
         return Wanted(
             cluster=properties["cluster"],
             token=properties["token"],
-            version=properties["version"],
-            tls=bool(properties["tls"]),
-            options=properties["options"],
-            user_options=properties["user_options"],
-            quota_bytes=properties["quota_bytes"],
+            version=version,
+            tls=bool(properties.get("tls", True)),
+            options=properties.get("options") or usual,
+            user_options=user_options,
+            quota_bytes=quota,
             trusted=x509.split_bundle(trusted) if trusted else (),
             peer_trusted=x509.split_bundle(peer_trusted) if peer_trusted else (),
-            members={name: _member(name, properties["members"][name]) for name in properties["order"]},
+            members={name: _member(name, properties["members"][name]) for name in _order(properties)},
             delete_data=properties.get("delete_data") is True,
             client=_leaf(properties.get("client")),
         )
@@ -202,19 +210,25 @@ def series(version: str) -> str:
     return Version.parse(version).series if version else ""
 
 
+def _order(properties: Mapping[str, Any]) -> Sequence[str]:
+    """Of all members, also of those that are not named in it."""
+    order = [name for name in properties.get("order") or () if name in properties["members"]]
+    return [*order, *sorted(properties["members"].keys() - {*order})]
+
+
 def _member(name: str, properties: Mapping[str, Any]) -> WantedMember:
     return WantedMember(
         name=name,
         address=properties["address"],
-        ports=Ports(**properties["ports"]),
-        layout=Layout(**properties["layout"]),
+        ports=Ports.parse(properties.get("ports") or {}),
+        layout=Layout.parse(properties.get("layout") or {}),
         device=properties.get("device") or "",
         founder=properties.get("founder") or "",
-        prepare_line=properties["prepare_line"],
-        prepare_variables=properties["prepare_variables"],
+        prepare_line=properties.get("prepare_line") or "",
+        prepare_variables=properties.get("prepare_variables") or {},
         server=_leaf(properties.get("server")),
         peer=_leaf(properties.get("peer")),
-        stays=bool(properties["stays"]),
+        stays=bool(properties.get("stays", True)),
     )
 
 

@@ -24,7 +24,6 @@ from typing import Any, ClassVar
 import pulumi
 import pytest
 from pulumi.dynamic import ResourceProvider
-from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks
 from pulumi.runtime.rpc import UNKNOWN
 
@@ -35,9 +34,9 @@ from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.mirror import file_url
 from etcd_cluster.install.resources import (
     DeliveredBinaries,
-    DeliveredBinariesProvider,
+    DeliveredBinariesLifecycle,
     LocalBinaries,
-    LocalBinariesProvider,
+    LocalBinariesLifecycle,
 )
 from etcd_cluster.install.sources import (
     Architecture,
@@ -656,47 +655,47 @@ def failures(provider: ResourceProvider, news: dict[str, Any], olds: dict[str, A
         ({"source": "build", "version": "3.4.20"}, "version"),
     ],
 )
-@pytest.mark.parametrize("provider", [LocalBinariesProvider(), DeliveredBinariesProvider()])
+@pytest.mark.parametrize("provider", [LocalBinariesLifecycle(), DeliveredBinariesLifecycle()])
 def test_a_preview_refuses_what_cannot_work(provider: ResourceProvider, change: dict[str, Any], key: str) -> None:
-    good = {**(LOCAL if isinstance(provider, LocalBinariesProvider) else DELIVERED), "source": "build"}
+    good = {**(LOCAL if isinstance(provider, LocalBinariesLifecycle) else DELIVERED), "source": "build"}
     assert failures(provider, good) == {}
     assert list(failures(provider, {**good, **change})) == [key]
 
 
 def test_a_host_is_not_sent_a_release() -> None:
-    assert "archive, build" in failures(DeliveredBinariesProvider(), {**DELIVERED, "source": "release"})["source"]
+    assert "archive, build" in failures(DeliveredBinariesLifecycle(), {**DELIVERED, "source": "release"})["source"]
 
 
 def test_a_preview_elsewhere_needs_no_archive_that_the_state_knows() -> None:
     known = {**LOCAL, "source": "archive", "archive": "/only/on/the/other/machine.tar.gz"}
-    assert failures(LocalBinariesProvider(), known, olds=known) == {}
-    assert list(failures(LocalBinariesProvider(), {**known, "version": "3.6.17"}, olds=known)) == ["archive"]
+    assert failures(LocalBinariesLifecycle(), known, olds=known) == {}
+    assert list(failures(LocalBinariesLifecycle(), {**known, "version": "3.6.17"}, olds=known)) == ["archive"]
 
 
 def test_a_preview_tolerates_values_that_are_not_known_yet() -> None:
     unknown = {key: UNKNOWN for key in ("version", "source", "sha256", "archive", "connection", "machine")}
-    assert failures(DeliveredBinariesProvider(), unknown) == {}
-    assert failures(DeliveredBinariesProvider(), {**unknown, "source": "archive"}) == {}
-    assert failures(DeliveredBinariesProvider(), {**unknown, "source": "build"}) == {}
-    assert DeliveredBinariesProvider().diff("id", DELIVERED, unknown).changes is True
+    assert failures(DeliveredBinariesLifecycle(), unknown) == {}
+    assert failures(DeliveredBinariesLifecycle(), {**unknown, "source": "archive"}) == {}
+    assert failures(DeliveredBinariesLifecycle(), {**unknown, "source": "build"}) == {}
+    assert DeliveredBinariesLifecycle().diff("id", DELIVERED, unknown).changes is True
 
 
 DIFFS: list[tuple[ResourceProvider, dict[str, Any], bool]] = [
-    (LocalBinariesProvider(), {}, False),
-    (LocalBinariesProvider(), {"go_proxy": "off"}, False),
-    (LocalBinariesProvider(), {"version": "3.6.17"}, True),
-    (LocalBinariesProvider(), {"source": "auto"}, True),
-    (LocalBinariesProvider(), {"mirror": "https://other.example"}, True),
-    (LocalBinariesProvider(), {"sha256": "a" * 64}, True),
-    (LocalBinariesProvider(), {"archive": "/other.tar.gz"}, True),
-    (DeliveredBinariesProvider(), {}, False),
-    (DeliveredBinariesProvider(), {"connection": {"host": "10.0.0.2", "privateKey": "ROTATED"}}, False),
-    (DeliveredBinariesProvider(), {"go_proxy": "off"}, False),
-    (DeliveredBinariesProvider(), {"version": "3.6.17"}, True),
-    (DeliveredBinariesProvider(), {"source": "archive"}, True),
-    (DeliveredBinariesProvider(), {"archive": "/other.tar.gz"}, True),
-    (DeliveredBinariesProvider(), {"sha256": "a" * 64}, True),
-    (DeliveredBinariesProvider(), {"machine": "i-2"}, True),
+    (LocalBinariesLifecycle(), {}, False),
+    (LocalBinariesLifecycle(), {"go_proxy": "off"}, False),
+    (LocalBinariesLifecycle(), {"version": "3.6.17"}, True),
+    (LocalBinariesLifecycle(), {"source": "auto"}, True),
+    (LocalBinariesLifecycle(), {"mirror": "https://other.example"}, True),
+    (LocalBinariesLifecycle(), {"sha256": "a" * 64}, True),
+    (LocalBinariesLifecycle(), {"archive": "/other.tar.gz"}, True),
+    (DeliveredBinariesLifecycle(), {}, False),
+    (DeliveredBinariesLifecycle(), {"connection": {"host": "10.0.0.2", "privateKey": "ROTATED"}}, False),
+    (DeliveredBinariesLifecycle(), {"go_proxy": "off"}, False),
+    (DeliveredBinariesLifecycle(), {"version": "3.6.17"}, True),
+    (DeliveredBinariesLifecycle(), {"source": "archive"}, True),
+    (DeliveredBinariesLifecycle(), {"archive": "/other.tar.gz"}, True),
+    (DeliveredBinariesLifecycle(), {"sha256": "a" * 64}, True),
+    (DeliveredBinariesLifecycle(), {"machine": "i-2"}, True),
 ]
 
 
@@ -704,7 +703,7 @@ DIFFS: list[tuple[ResourceProvider, dict[str, Any], bool]] = [
 def test_only_what_decides_on_the_file_is_a_change(
     provider: ResourceProvider, change: dict[str, Any], changes: bool
 ) -> None:
-    inputs = LOCAL if isinstance(provider, LocalBinariesProvider) else DELIVERED
+    inputs = LOCAL if isinstance(provider, LocalBinariesLifecycle) else DELIVERED
     computed = {
         "directory": "/no/longer/there",
         "installed_version": "3.5.1",
@@ -716,17 +715,10 @@ def test_only_what_decides_on_the_file_is_a_change(
     assert result.replaces == []
 
 
-def test_providers_are_pickled_by_reference() -> None:
-    for provider in (LocalBinariesProvider(), DeliveredBinariesProvider()):
-        pickled = base64.b64decode(serialize_provider(provider))
-        assert b"etcd_cluster.install.resources" in pickled
-        assert len(pickled) < 150
-
-
 @pytest.mark.usefixtures("arm64_machine")
 def test_local_binaries_tell_directory_and_real_version(mirror: Mirror) -> None:
     mirror.publish(release())
-    outs = LocalBinariesProvider().create({**LOCAL, "mirror": mirror.url}).outs
+    outs = LocalBinariesLifecycle().create({**LOCAL, "mirror": mirror.url}).outs
     assert outs is not None
     assert Path(outs["directory"]).is_absolute()
     assert (Path(outs["directory"]) / "etcd").is_file()
@@ -739,7 +731,7 @@ def test_local_binaries_tell_directory_and_real_version(mirror: Mirror) -> None:
 def test_an_update_falls_back_to_the_demo_only_if_it_is_one(no_demo: list[str], before: str, tried: list[str]) -> None:
     inputs = {**LOCAL, "source": "auto", "mirror": "http://127.0.0.1:1"}
     with pytest.raises(InstallError):
-        LocalBinariesProvider().update("id", {**inputs, "installed_version": before}, inputs)
+        LocalBinariesLifecycle().update("id", {**inputs, "installed_version": before}, inputs)
     assert no_demo == tried
 
 
@@ -784,7 +776,7 @@ def given(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_an_archive_arrives_whole_under_its_official_name(host: Path, given: dict[str, Any]) -> None:
-    outs = DeliveredBinariesProvider().create(given).outs
+    outs = DeliveredBinariesLifecycle().create(given).outs
     assert outs is not None
     assert (outs["path"], outs["delivered_sha256"]) == (f"{host}/{RELEASE}.tar.gz", digest(release()))
     assert [path.name for path in host.iterdir()] == [f"{RELEASE}.tar.gz"]
@@ -794,7 +786,7 @@ def test_an_archive_arrives_whole_under_its_official_name(host: Path, given: dic
 
 
 def test_nothing_is_sent_twice_but_a_changed_file_is_sent_again(host: Path, given: dict[str, Any]) -> None:
-    provider = DeliveredBinariesProvider()
+    provider = DeliveredBinariesLifecycle()
     provider.create(given)
     provider.create(given)
     assert len(LocalShell.commands) == 3
@@ -806,7 +798,7 @@ def test_nothing_is_sent_twice_but_a_changed_file_is_sent_again(host: Path, give
 def test_an_up_sends_again_what_is_gone_from_a_reinstalled_host_and_a_preview_does_not_look(
     host: Path, given: dict[str, Any]
 ) -> None:
-    provider = DeliveredBinariesProvider()
+    provider = DeliveredBinariesLifecycle()
     outs = provider.create(given).outs
 
     def changes(looks: bool) -> bool | None:
@@ -830,7 +822,7 @@ def test_a_host_that_does_not_answer_is_not_judged(given: dict[str, Any], monkey
         raise SshUnreachableError("no route")
 
     monkeypatch.setattr(resources.OpenSsh, "run", unreachable)
-    assert DeliveredBinariesProvider().check(given, {**given, "looks": True}).inputs["gone"] is False
+    assert DeliveredBinariesLifecycle().check(given, {**given, "looks": True}).inputs["gone"] is False
 
 
 def test_a_broken_transfer_leaves_the_host_as_it_was(
@@ -838,14 +830,14 @@ def test_a_broken_transfer_leaves_the_host_as_it_was(
 ) -> None:
     monkeypatch.setattr(LocalShell, "cut_short", True)
     with pytest.raises(InstallError, match=r"10\.0\.0\.1 could not take .* arrived with the sha256"):
-        DeliveredBinariesProvider().create(given)
+        DeliveredBinariesLifecycle().create(given)
     assert list(host.iterdir()) == []
 
 
 @pytest.mark.usefixtures("host")
 def test_a_build_is_made_for_the_host_not_for_this_machine(go: Callable[..., Path]) -> None:
     log = go()
-    outs = DeliveredBinariesProvider().create(DELIVERED).outs
+    outs = DeliveredBinariesLifecycle().create(DELIVERED).outs
     assert outs is not None
     assert outs["path"].endswith("-arm64.tar.gz")
     assert "arm64" in log.read_text()
@@ -856,7 +848,7 @@ def test_an_archive_for_another_architecture_than_the_hosts_is_refused(
 ) -> None:
     on_path("uname", "echo x86_64")
     with pytest.raises(ConfigurationError, match=r"install.archive.*linux-arm64.*etcd-v3.6.16-linux-amd64.tar.gz"):
-        DeliveredBinariesProvider().create(given)
+        DeliveredBinariesLifecycle().create(given)
     assert not host.exists()
 
 
@@ -866,17 +858,17 @@ def test_a_machine_that_etcd_is_not_released_for_is_refused(
 ) -> None:
     on_path("uname", "echo armv7l")
     with pytest.raises(InstallError, match=r"10\.0\.0\.1 is armv7l.*amd64 and arm64"):
-        DeliveredBinariesProvider().create(given)
+        DeliveredBinariesLifecycle().create(given)
 
 
 @pytest.mark.usefixtures("host")
 def test_another_user_than_root_goes_through_sudo(given: dict[str, Any], on_path: Callable[[str, str], None]) -> None:
     given["connection"] = {**given["connection"], "user": "ubuntu"}
-    DeliveredBinariesProvider().create(given)
+    DeliveredBinariesLifecycle().create(given)
     assert all(command.startswith("sudo -n sh -c ") for command in LocalShell.commands)
     on_path("sudo", "echo 'sudo: a password is required' >&2; exit 1")
     with pytest.raises(InstallError, match=r"user ubuntu needs sudo without a password.*a password is required"):
-        DeliveredBinariesProvider().create(given)
+        DeliveredBinariesLifecycle().create(given)
 
 
 def test_a_connection_is_read_in_either_spelling() -> None:

@@ -1,8 +1,6 @@
 """What the certificate resources promise over the years: previews, updates, renewals, state, secrets."""
 
-import base64
 import os
-import pickletools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -34,7 +32,8 @@ from etcd_cluster.pki import (
     resources,
     x509,
 )
-from etcd_cluster.pki.resources import CertificateAuthorityProvider, CertificateProvider
+from etcd_cluster.pki.resources import CertificateAuthorityLifecycle, CertificateLifecycle
+from etcd_cluster.providers import CertificateProvider
 
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -130,7 +129,7 @@ def failures(provider: ResourceProvider, news: dict[str, Any], olds: dict[str, A
 
 
 def test_an_authority_stays_the_same_for_two_thirds_of_its_life(clock: Clock) -> None:
-    stack = Stack(CertificateAuthorityProvider())
+    stack = Stack(CertificateAuthorityLifecycle())
     assert stack.up(AUTHORITY) == "create"
     made = dict(stack.outs)
     assert made["not_after"] == x509.rfc3339(START - x509.BACKDATE + 10 * YEAR)
@@ -149,7 +148,7 @@ def test_an_authority_stays_the_same_for_two_thirds_of_its_life(clock: Clock) ->
     ("name", "value"), [("common_name", "new"), ("key_algorithm", "RSA-2048"), ("validity_hours", 8_760)]
 )
 def test_a_changed_authority_is_refused_in_the_preview(name: str, value: object) -> None:
-    provider = CertificateAuthorityProvider()
+    provider = CertificateAuthorityLifecycle()
     (reason,) = failures(provider, {**AUTHORITY, name: value}, olds=AUTHORITY)
     assert f"{name} of an authority cannot be changed in place" in reason
     assert failures(provider, {**AUTHORITY, name: UNKNOWN}, olds=AUTHORITY) == []
@@ -157,7 +156,7 @@ def test_a_changed_authority_is_refused_in_the_preview(name: str, value: object)
 
 
 def test_an_update_that_comes_anyway_keeps_the_authority() -> None:
-    stack = Stack(CertificateAuthorityProvider())
+    stack = Stack(CertificateAuthorityLifecycle())
     stack.up(AUTHORITY)
     assert stack.provider.update("id", stack.outs, {**AUTHORITY, "common_name": "new"}).outs == stack.outs
 
@@ -180,7 +179,7 @@ def test_an_update_that_comes_anyway_keeps_the_authority() -> None:
     ],
 )
 def test_a_bad_authority_input_is_refused_with_its_value_and_a_fix(change: dict[str, Any], words: str) -> None:
-    (reason,) = failures(CertificateAuthorityProvider(), {**AUTHORITY, **change})
+    (reason,) = failures(CertificateAuthorityLifecycle(), {**AUTHORITY, **change})
     assert words in reason
 
 
@@ -192,7 +191,7 @@ class Walk:
     """An authority over the years. Each certificate gets a letter when it is first seen."""
 
     clock: Clock
-    stack: Stack = field(default_factory=lambda: Stack(CertificateAuthorityProvider()))
+    stack: Stack = field(default_factory=lambda: Stack(CertificateAuthorityLifecycle()))
     seen: list[str] = field(default_factory=list)
 
     def up(self, at_hours: float, program: dict[str, Any]) -> tuple[str, str]:
@@ -323,7 +322,7 @@ def test_a_preview_shows_the_rotation_and_its_end_as_dates(clock: Clock) -> None
     def changed() -> dict[str, Any]:
         return {name: value for name, value in stack.checked.items() if value != stack.inputs[name]}
 
-    stack = Stack(CertificateAuthorityProvider())
+    stack = Stack(CertificateAuthorityLifecycle())
     stack.up(AUTHORITY)
     clock.now = START + 24 * HOUR
     assert stack.preview(ROTATED) == "update"
@@ -343,7 +342,7 @@ def test_a_preview_shows_the_rotation_and_its_end_as_dates(clock: Clock) -> None
 
 
 def test_a_dropped_authoritys_key_leaves_the_state(clock: Clock) -> None:
-    stack = Stack(CertificateAuthorityProvider())
+    stack = Stack(CertificateAuthorityLifecycle())
     stack.up(AUTHORITY)
     old = stack.outs["private_key_pem"]
     stack.up(ROTATED)
@@ -357,7 +356,7 @@ def test_a_dropped_authoritys_key_leaves_the_state(clock: Clock) -> None:
 @pytest.mark.parametrize("lost", ["before the update", "with what the update answered"])
 def test_an_interrupted_step_is_decided_anew(at_hours: int, lost: str, clock: Clock) -> None:
     """The engine remembers inputs and outputs together, when the step is done: before that, nothing has happened."""
-    stack = Stack(CertificateAuthorityProvider())
+    stack = Stack(CertificateAuthorityLifecycle())
     stack.up(AUTHORITY)
     if at_hours > 24:
         clock.now = START + 24 * HOUR
@@ -393,7 +392,7 @@ OVERLAP_WORDS = (
 def test_another_rotation_during_an_overlap_is_refused_with_what_to_do(
     after_hours: int, rotation: int, words: str, clock: Clock
 ) -> None:
-    stack = Stack(CertificateAuthorityProvider())
+    stack = Stack(CertificateAuthorityLifecycle())
     stack.up(AUTHORITY)
     stack.up(ROTATED)
     clock.now += after_hours * HOUR
@@ -404,7 +403,7 @@ def test_another_rotation_during_an_overlap_is_refused_with_what_to_do(
 
 
 def test_a_lowered_rotation_is_refused_with_what_to_do() -> None:
-    stack = Stack(CertificateAuthorityProvider())
+    stack = Stack(CertificateAuthorityLifecycle())
     stack.up(AUTHORITY)
     stack.up({**AUTHORITY, "rotation": 2, "overlap_hours": 0})
     (reason,) = failures(stack.provider, ROTATED, stack.inputs)
@@ -415,10 +414,10 @@ def test_a_lowered_rotation_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize("unknown", [["rotation"], ["overlap_hours"], ["validity_hours"], list(AUTHORITY)])
 def test_unknown_inputs_of_an_authority_pass_the_preview(unknown: list[str]) -> None:
     program = {**AUTHORITY, **dict.fromkeys(unknown, UNKNOWN)}
-    new = Stack(CertificateAuthorityProvider())
+    new = Stack(CertificateAuthorityLifecycle())
     assert new.preview(program) == "create"
     assert new.checked["rotate_after"] == UNKNOWN
-    live = Stack(CertificateAuthorityProvider())
+    live = Stack(CertificateAuthorityLifecycle())
     live.up(AUTHORITY)
     # The lifetime of one that is there cannot change.
     assert live.preview(program) == ("same" if unknown == ["validity_hours"] else "update")
@@ -438,7 +437,7 @@ def old_stack() -> Stack:
         "fingerprint": x509.fingerprint(OWN.certificate_pem),
     }
     provider = {"__provider": "gASVPgAAAAAAAACMG2V0Y2RfY2x1c3Rlci5wa2kucmVzb3VyY2Vz"}
-    return Stack(CertificateAuthorityProvider(), {**provider, **inputs}, {**provider, **inputs, **outputs})
+    return Stack(CertificateAuthorityLifecycle(), {**provider, **inputs}, {**provider, **inputs, **outputs})
 
 
 @pytest.mark.parametrize("years", [0, 1, 3])
@@ -504,9 +503,9 @@ class Cluster:
     """An authority with the leaf of a member and that of a client, as `issue_certificates` ties them together."""
 
     clock: Clock
-    authority: Stack = field(default_factory=lambda: Stack(CertificateAuthorityProvider()))
-    server: Stack = field(default_factory=lambda: Stack(CertificateProvider()))
-    client: Stack = field(default_factory=lambda: Stack(CertificateProvider()))
+    authority: Stack = field(default_factory=lambda: Stack(CertificateAuthorityLifecycle()))
+    server: Stack = field(default_factory=lambda: Stack(CertificateLifecycle()))
+    client: Stack = field(default_factory=lambda: Stack(CertificateLifecycle()))
 
     def up(self, at_hours: int, program: dict[str, Any]) -> tuple[Site, Site]:
         """A member and a client with what this `up` gives out."""
@@ -560,7 +559,7 @@ def test_without_an_overlap_clients_change_with_the_members(clock: Clock) -> Non
 
 
 def test_a_leaf_stays_the_same_while_nothing_changes(clock: Clock) -> None:
-    stack = Stack(CertificateProvider())
+    stack = Stack(CertificateLifecycle())
     assert stack.up(LEAF) == "create"
     issued = dict(stack.outs)
     for hours in (0, 1, 24, 8_760, 29_190):
@@ -590,7 +589,7 @@ def test_a_leaf_stays_the_same_while_nothing_changes(clock: Clock) -> None:
     ],
 )
 def test_a_changed_input_updates_in_place_and_a_reordered_one_does_not(change: dict[str, Any], operation: str) -> None:
-    stack = Stack(CertificateProvider())
+    stack = Stack(CertificateLifecycle())
     stack.up(LEAF)
     before = stack.outs["private_key_pem"]
     program = {**LEAF, **change}
@@ -605,7 +604,7 @@ def test_a_changed_input_updates_in_place_and_a_reordered_one_does_not(change: d
 
 
 def test_a_renewal_is_due_at_a_third_of_the_lifetime_and_the_preview_says_so(clock: Clock) -> None:
-    stack = Stack(CertificateProvider())
+    stack = Stack(CertificateLifecycle())
     stack.up(LEAF)
     renew_after = stack.outs["renew_after"]
     assert renew_after == x509.rfc3339(START - x509.BACKDATE + 29_200 * HOUR)
@@ -624,7 +623,7 @@ def test_a_renewal_is_due_at_a_third_of_the_lifetime_and_the_preview_says_so(clo
 
 
 def test_the_renewal_date_is_the_issued_certificates_own(clock: Clock) -> None:
-    stack = Stack(CertificateProvider())
+    stack = Stack(CertificateLifecycle())
     for years in (0, 4, 7):
         clock.now = START + years * YEAR
         stack.up(LEAF)
@@ -635,7 +634,7 @@ def test_the_renewal_date_is_the_issued_certificates_own(clock: Clock) -> None:
 
 
 def test_a_change_of_an_input_sets_the_renewal_date_anew(clock: Clock) -> None:
-    stack = Stack(CertificateProvider())
+    stack = Stack(CertificateLifecycle())
     stack.up(LEAF)
     clock.now = START + YEAR
     stack.up({**LEAF, "common_name": "m2"})
@@ -643,7 +642,7 @@ def test_a_change_of_an_input_sets_the_renewal_date_anew(clock: Clock) -> None:
 
 
 def test_an_expired_leaf_is_renewed(clock: Clock) -> None:
-    stack = Stack(CertificateProvider())
+    stack = Stack(CertificateLifecycle())
     stack.up(LEAF)
     clock.now = START + 6 * YEAR
     assert stack.up(LEAF) == "update"
@@ -651,7 +650,7 @@ def test_an_expired_leaf_is_renewed(clock: Clock) -> None:
 
 
 def test_a_leaf_that_ends_with_its_authority_is_not_renewed_again_and_again(clock: Clock) -> None:
-    stack = Stack(CertificateProvider())
+    stack = Stack(CertificateLifecycle())
     clock.now = START + 6 * YEAR
     stack.up(LEAF)
     assert stack.outs["not_after"] == x509.rfc3339(x509.validity_of(OWN.certificate_pem).not_after)
@@ -685,12 +684,12 @@ def test_a_leaf_that_ends_with_its_authority_is_not_renewed_again_and_again(cloc
     ],
 )
 def test_a_bad_leaf_input_is_refused_with_its_value_and_a_fix(change: dict[str, Any], words: str) -> None:
-    (reason,) = failures(CertificateProvider(), {**LEAF, **change})
+    (reason,) = failures(CertificateLifecycle(), {**LEAF, **change})
     assert words in reason
 
 
 def test_an_authority_that_cannot_sign_is_refused_in_the_preview(clock: Clock) -> None:
-    provider = CertificateProvider()
+    provider = CertificateLifecycle()
     leaf = x509.issue_leaf(OWN, common_name="a", profile="client", now=START)
     no_authority = {
         "authority_certificate_pem": leaf.certificate_pem,
@@ -721,7 +720,7 @@ def test_an_authority_that_cannot_sign_is_refused_in_the_preview(clock: Clock) -
 def test_no_failure_shows_a_key_or_names_a_property_whose_value_the_engine_would_print(
     change: dict[str, Any],
 ) -> None:
-    result = CertificateProvider().check({}, {**LEAF, **change})
+    result = CertificateLifecycle().check({}, {**LEAF, **change})
     assert result.failures
     key_lines = {*OWN.private_key_pem.splitlines()[1:-1], *OTHER.private_key_pem.splitlines()[1:-1]}
     for failure in result.failures:
@@ -732,7 +731,7 @@ def test_no_failure_shows_a_key_or_names_a_property_whose_value_the_engine_would
 def test_an_issue_that_fails_shows_no_key(clock: Clock) -> None:
     clock.now = START + 11 * YEAR
     with pytest.raises(PkiError, match="expired") as failed:
-        CertificateProvider().create({**LEAF, "renew_after": ""})
+        CertificateLifecycle().create({**LEAF, "renew_after": ""})
     assert "PRIVATE KEY" not in str(failed.value)
 
 
@@ -742,8 +741,8 @@ def test_an_issue_that_fails_shows_no_key(clock: Clock) -> None:
 @pytest.mark.parametrize("unknown", [*([name] for name in LEAF), list(LEAF)], ids=lambda names: "+".join(names))
 def test_unknown_inputs_pass_the_preview_of_a_new_and_of_a_live_leaf(unknown: list[str]) -> None:
     program = {**LEAF, **dict.fromkeys(unknown, UNKNOWN)}
-    assert Stack(CertificateProvider()).preview(program) == "create"
-    live = Stack(CertificateProvider())
+    assert Stack(CertificateLifecycle()).preview(program) == "create"
+    live = Stack(CertificateLifecycle())
     live.up(LEAF)
     only_the_key = unknown == ["authority_private_key_pem"]
     assert live.preview(program) == ("same" if only_the_key else "update")
@@ -752,20 +751,20 @@ def test_unknown_inputs_pass_the_preview_of_a_new_and_of_a_live_leaf(unknown: li
 
 
 def test_an_unknown_host_among_known_ones_passes_the_preview() -> None:
-    live = Stack(CertificateProvider())
+    live = Stack(CertificateLifecycle())
     live.up(LEAF)
     assert live.preview({**LEAF, "hosts": [UNKNOWN, "m1.etcd.internal"]}) == "update"
     assert live.checked["hosts"] == ["m1.etcd.internal", UNKNOWN]
     assert live.checked["renew_after"] == UNKNOWN
-    assert failures(CertificateProvider(), {**LEAF, "hosts": [UNKNOWN, "a b"]})
-    assert failures(CertificateProvider(), {**LEAF, "hosts": [UNKNOWN], "profile": "client"})
+    assert failures(CertificateLifecycle(), {**LEAF, "hosts": [UNKNOWN, "a b"]})
+    assert failures(CertificateLifecycle(), {**LEAF, "hosts": [UNKNOWN], "profile": "client"})
 
 
 # State
 
 
 @pytest.mark.parametrize(
-    ("provider", "program"), [(CertificateAuthorityProvider(), AUTHORITY), (CertificateProvider(), LEAF)]
+    ("provider", "program"), [(CertificateAuthorityLifecycle(), AUTHORITY), (CertificateLifecycle(), LEAF)]
 )
 def test_a_refresh_changes_nothing(provider: ResourceProvider, program: dict[str, Any]) -> None:
     stack = Stack(provider)
@@ -776,18 +775,9 @@ def test_a_refresh_changes_nothing(provider: ResourceProvider, program: dict[str
     assert stack.up(program) == "same"
 
 
-@pytest.mark.parametrize("provider", [CertificateAuthorityProvider(), CertificateProvider()])
+@pytest.mark.parametrize("provider", [CertificateAuthorityLifecycle(), CertificateLifecycle()])
 def test_deleting_touches_the_state_only(provider: ResourceProvider) -> None:
     provider.delete("id", {})
-
-
-@pytest.mark.parametrize("name", ["CertificateAuthorityProvider", "CertificateProvider"])
-def test_the_state_names_a_provider_by_its_module_and_holds_no_code(name: str) -> None:
-    provider = getattr(resources, name)()
-    pickled = base64.b64decode(serialize_provider(provider))
-    words = {argument for _, argument, _ in pickletools.genops(pickled) if isinstance(argument, str)}
-    assert words == {"etcd_cluster.pki.resources", name}
-    assert provider.serialize_as_secret_always is False
 
 
 # The resources in a program
@@ -818,7 +808,7 @@ class Answers(Mocks):
             return "id", self.authority
         if self.preview:
             return None, inputs
-        provider = CertificateAuthorityProvider() if is_authority else CertificateProvider()
+        provider = CertificateAuthorityLifecycle() if is_authority else CertificateLifecycle()
         created = provider.create(provider.check({}, over_the_wire(inputs)).inputs)
         return created.id, created.outs or {}
 
@@ -920,7 +910,7 @@ def signers(requests: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("preview", [True, False])
 def test_in_an_overlap_the_new_authority_signs_clients_and_the_old_one_the_rest(preview: bool) -> None:
-    stack = Stack(CertificateAuthorityProvider())
+    stack = Stack(CertificateAuthorityLifecycle())
     stack.up(AUTHORITY)
     stack.up(ROTATED)
     told: list[Any] = []
@@ -961,7 +951,7 @@ def test_a_program_over_an_old_state_knows_everything_already_in_the_preview(pre
 
 
 def test_a_clusters_certificates_follow_its_rotation() -> None:
-    stack = Stack(CertificateAuthorityProvider())
+    stack = Stack(CertificateAuthorityLifecycle())
     stack.up(AUTHORITY)
     stack.up(ROTATED)
     trusted: list[str] = []

@@ -18,7 +18,7 @@ import pulumi
 import pytest
 
 from etcd_cluster import AwsMachines, EtcdCluster, EtcdClusterArgs, GcpMachines, LocalMachines, Machines
-from etcd_cluster.rollout.resource import INPUTS, RolloutProvider
+from etcd_cluster.rollout.resource import INPUTS, RolloutLifecycle
 from tests.unit.recording import Recorded, Recording, record
 from tests.unit.test_cluster import HOSTS
 from tests.unit.test_examples import calls, results
@@ -94,7 +94,7 @@ def checked(rollout: Recorded, olds: dict[str, Any] | None = None) -> dict[str, 
     unwrap = pulumi.runtime.rpc.unwrap_rpc_secret
     before = {key: unwrap(value) for key, value in (olds or {}).items()}
     news = {key: unwrap(value) for key, value in rollout.inputs.items() if key != "__provider"} | {"looks": False}
-    result = RolloutProvider().check(before, news)
+    result = RolloutLifecycle().check(before, news)
     assert not result.failures
     assert set(result.inputs) <= set(INPUTS)
     secret = {key for key in rollout.inputs if rollout.is_secret(key)}

@@ -8,7 +8,7 @@ import pytest
 
 from etcd_cluster.rollout import renewal
 from etcd_cluster.rollout.plan.acts import RefusedError
-from etcd_cluster.rollout.renewal import RenewalProvider
+from etcd_cluster.rollout.renewal import RenewalLifecycle
 from tests.unit.rollout_model import Model
 from tests.unit.test_rollout_resource import GOAL, Machines
 
@@ -29,8 +29,8 @@ def inputs(renew: str | None = None, **changes: Any) -> dict[str, Any]:
 
 def update(news: dict[str, Any], olds: dict[str, Any] | None = None) -> None:
     olds = olds or inputs()
-    assert RenewalProvider().diff("", olds, news).changes
-    assert RenewalProvider().update("", olds, news).outs == news
+    assert RenewalLifecycle().diff("", olds, news).changes
+    assert RenewalLifecycle().update("", olds, news).outs == news
 
 
 def other_than(name: str) -> str:
@@ -167,7 +167,7 @@ def test_it_looks_by_the_connections_that_worked_before_as_well(machines: Machin
 
 
 def test_states_from_before_a_machine_could_be_named_as_dead_see_no_change() -> None:
-    assert not RenewalProvider().diff("", inputs(), inputs(dead=None)).changes
+    assert not RenewalLifecycle().diff("", inputs(), inputs(dead=None)).changes
 
 
 def test_one_that_runs_may_not_go_where_no_member_leads(machines: Machines) -> None:
@@ -196,7 +196,7 @@ def test_what_is_about_to_become_healthy_is_waited_for(machines: Machines, monke
 
 
 def test_nobody_is_asked_when_there_is_nothing_to_replace(machines: Machines) -> None:
-    provider = RenewalProvider()
+    provider = RenewalLifecycle()
     assert provider.check({}, inputs()).failures == []
     assert provider.create(inputs()).outs == inputs()  # the machines are made then, too
     assert not provider.diff("", inputs(), inputs()).changes
@@ -207,7 +207,7 @@ def test_nobody_is_asked_when_there_is_nothing_to_replace(machines: Machines) ->
 
 def test_nobody_is_renewed_where_the_resource_that_asks_the_others_is_only_being_created(machines: Machines) -> None:
     """After `pulumi state delete`, or by `pulumi up --replace`, the machines are there already."""
-    provider = RenewalProvider()
+    provider = RenewalLifecycle()
     assert "renew: a: the resource that asks" in provider.check({}, inputs("a")).failures[0].reason
     assert provider.check(inputs(), inputs("a")).failures == []
     with pytest.raises(RefusedError, match="renew: a: the resource that asks"):

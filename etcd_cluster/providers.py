@@ -1,0 +1,101 @@
+"""Every dynamic provider that a stack's state names, by this module and its class: neither is ever renamed.
+
+They are thin: what each does is in the module that it names, which is imported when the engine calls it. The contract
+with existing stacks is docs/development/state-contract.md.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import ClassVar
+
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    ResourceProvider,
+    UpdateResult,
+)
+
+from etcd_cluster.lifecycle import Lifecycle, NewerStateError, Properties
+
+
+class _Provider(ResourceProvider):
+    """Reads and writes versioned state on behalf of a `Lifecycle`."""
+
+    serialize_as_secret_always = False  # pickled by reference: nothing is captured
+    implementation: ClassVar[str]
+    """MODULE:CLASS of the `Lifecycle`, below this package."""
+
+    @property
+    def _lifecycle(self) -> Lifecycle:
+        module, _, name = self.implementation.partition(":")
+        lifecycle: type[Lifecycle] = getattr(import_module(f"etcd_cluster.{module}"), name)
+        return lifecycle()
+
+    def check(self, _olds: Properties, news: Properties) -> CheckResult:
+        lifecycle = self._lifecycle
+        try:
+            checked = lifecycle.check(lifecycle.schema.read(_olds), news)
+        except NewerStateError as error:
+            return CheckResult(news, [CheckFailure("", str(error))])
+        return CheckResult(lifecycle.schema.write(checked.inputs), checked.failures)
+
+    def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
+        return self._lifecycle.diff(_id, self._lifecycle.schema.read(_olds), _news)
+
+    def create(self, props: Properties) -> CreateResult:
+        created = self._lifecycle.create(props)
+        return CreateResult(created.id, self._lifecycle.schema.write(created.outs or {}))
+
+    def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
+        updated = self._lifecycle.update(_id, self._lifecycle.schema.read(_olds), _news)
+        return UpdateResult(self._lifecycle.schema.write(updated.outs or {}))
+
+    def delete(self, _id: str, _props: Properties) -> None:
+        self._lifecycle.delete(_id, self._lifecycle.schema.read(_props))
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        lifecycle = self._lifecycle
+        found = lifecycle.read(id_, lifecycle.schema.read(props))
+        return ReadResult(
+            found.id, lifecycle.schema.write(found.outs or {}), lifecycle.schema.write(found.inputs or {})
+        )
+
+
+class CertificateAuthorityProvider(_Provider):
+    implementation = "pki.resources:CertificateAuthorityLifecycle"
+
+
+class CertificateProvider(_Provider):
+    implementation = "pki.resources:CertificateLifecycle"
+
+
+class SshKeyPairProvider(_Provider):
+    implementation = "machines.ssh_keys:SshKeyPairLifecycle"
+
+
+class LocalBinariesProvider(_Provider):
+    implementation = "install.resources:LocalBinariesLifecycle"
+
+
+class DeliveredBinariesProvider(_Provider):
+    implementation = "install.resources:DeliveredBinariesLifecycle"
+
+
+class FormationProvider(_Provider):
+    implementation = "formation:FormationLifecycle"
+
+
+class HostRecordProvider(_Provider):
+    implementation = "rollout.host_record:HostRecordLifecycle"
+
+
+class RolloutProvider(_Provider):
+    implementation = "rollout.resource:RolloutLifecycle"
+
+
+class RenewalProvider(_Provider):
+    implementation = "rollout.renewal:RenewalLifecycle"
