@@ -17,6 +17,7 @@ FILES = (
     "Pulumi.README.md",
     "__main__.py",
     "etcd_cluster",
+    "embedded_engine",
     "scripts",
     "requirements.txt",
 )
