@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from embedded_engine import program
+from embedded_engine.display import printable
+from embedded_engine.state import state_folder, write_atomically
 from etcd_cluster import EtcdClusterError
-from etcd_cluster.embedded import program
-from etcd_cluster.embedded.display import printable
-from etcd_cluster.embedded.state import state_folder, write_atomically
 from etcd_cluster.install.cache import cache_directory
 from scripts.stack_file import StackFile
 

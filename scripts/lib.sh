@@ -133,7 +133,7 @@ require_stack() {
   fail "stack $1: there is no Pulumi.$1.yaml in $PWD. Stacks that exist:${known:- none}"
 }
 
-# find_state: sets `state`, where the embedded engine keeps its stacks as well (embedded/state.py).
+# find_state: sets `state`, where the embedded engine keeps its stacks as well (embedded_engine/state.py).
 find_state() {
   : "${HOME:=$("$venv_python" -c 'import os; print(os.path.expanduser("~"))')}"
   export HOME
@@ -202,7 +202,7 @@ use_passphrase() {
     if grep -q '^encryptionsalt:' "Pulumi.$1.yaml"; then return 0; fi
     "$venv_python" -c '
 import pathlib, sys
-from etcd_cluster.embedded.passphrase import passphrase
+from embedded_engine.passphrase import passphrase
 passphrase({}, pathlib.Path(sys.argv[1]), lambda text: print(text, file=sys.stderr))' "$state/passphrase"
   fi
   export PULUMI_CONFIG_PASSPHRASE_FILE="$state/passphrase"
@@ -236,11 +236,11 @@ find_owner() {
 
 pulumi_has() { "$pulumi" stack output --json --stack "$1" --cwd "$config_folder" --non-interactive >/dev/null 2>&1 </dev/null; }
 
-# embedded OPERATION STACK OPTIONS...: the engine of this project, in etcd_cluster/embedded.
+# embedded OPERATION STACK OPTIONS...: the engine of this project, in embedded_engine.
 embedded() {
   operation=$1 of=$2
   shift 2
-  "$venv_python" -m etcd_cluster.embedded "$operation" --stack "$of" "$@"
+  "$venv_python" -m embedded_engine "$operation" --stack "$of" "$@"
 }
 
 # --- People ---

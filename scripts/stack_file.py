@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from embedded_engine.project import read_project, read_stack
 from etcd_cluster import LocalMachines
-from etcd_cluster.embedded.project import read_project, read_stack
 
 # As __main__.py names it.
 CLUSTER = "etcd"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, cast
 
+from embedded_engine import program
+from embedded_engine.values import plain_values
 from etcd_cluster import EtcdClusterError
-from etcd_cluster.embedded import program
-from etcd_cluster.embedded.values import plain_values
 from etcd_cluster.member.render import Transport
 from etcd_cluster.openssh import ChildProcesses
 from etcd_cluster.rollout.machines import MemberMachines

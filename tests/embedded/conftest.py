@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.embedded import program
-from etcd_cluster.embedded.display import printable
+from embedded_engine import program
+from embedded_engine.display import printable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,7 +77,7 @@ class Project:
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """The command line, in a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "etcd_cluster.embedded", *arguments, "--directory", str(self.folder)],
+            [sys.executable, "-m", "embedded_engine", *arguments, "--directory", str(self.folder)],
             cwd=options.pop("cwd", ROOT),
             stdout=subprocess.PIPE,
             stderr=options.pop("stderr", subprocess.STDOUT),

@@ -340,8 +340,8 @@ def _calls(project: Project) -> list[str]:
 
 
 def _compare(project: Project, engine: Engine, where: str) -> None:
-    from etcd_cluster.embedded.passphrase import Crypter
-    from etcd_cluster.embedded.state import State, read_document
+    from embedded_engine.passphrase import Crypter
+    from embedded_engine.state import State, read_document
 
     document = read_document(project.state_file)
     state = State(project.state_file, Crypter(lambda: "correct horse", document["encryptionsalt"], "here"), False)
@@ -383,7 +383,7 @@ def _compare(project: Project, engine: Engine, where: str) -> None:
 
 
 def _decoded(values: dict[str, Any]) -> Any:
-    from etcd_cluster.embedded.values import secret
+    from embedded_engine.values import secret
 
     def walk(value: Any) -> Any:
         if isinstance(value, dict):
@@ -399,7 +399,7 @@ def _decoded(values: dict[str, Any]) -> Any:
 
 
 def _normal(value: Any) -> Any:
-    from etcd_cluster.embedded.values import Secret
+    from embedded_engine.values import Secret
 
     if isinstance(value, Secret):
         return ("secret", _normal(value.value))

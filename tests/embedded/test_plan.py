@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.embedded.plan import (
+from embedded_engine.plan import (
     Decision,
     Difference,
     Operation,
@@ -24,8 +24,8 @@ from etcd_cluster.embedded.plan import (
     skipped_by,
     with_replace_on_changes,
 )
-from etcd_cluster.embedded.state import Resource
-from etcd_cluster.embedded.values import UNKNOWN, Secret
+from embedded_engine.state import Resource
+from embedded_engine.values import UNKNOWN, Secret
 
 PREFIX = "urn:pulumi:dev::project::t::"
 

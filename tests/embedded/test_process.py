@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from etcd_cluster.embedded.state import StackLock, StackLockedError
+from embedded_engine.state import StackLock, StackLockedError
 from tests.embedded.conftest import Project
 from tests.embedded.test_run import LOCAL, journal
 
@@ -83,7 +83,7 @@ def test_a_program_that_fails_is_told_without_our_own_trace(project: Project, ma
     code, text = project.command("up")
     assert code == 1
     assert message in text
-    assert "embedded/program.py" not in text
+    assert "embedded_engine/" not in text
 
 
 def test_a_killed_run_is_resumed_and_repeats_only_what_was_under_way(slow: Project) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from etcd_cluster.embedded.passphrase import Crypter
-from etcd_cluster.embedded.project import Configuration, ProjectError, configuration, read_project, read_stack
+from embedded_engine.passphrase import Crypter
+from embedded_engine.project import Configuration, ProjectError, configuration, read_project, read_stack
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from etcd_cluster.embedded.deployment import Deployment
+from embedded_engine.deployment import Deployment
 from tests.embedded.conftest import Project
 
 # Appends a line to the journal: what really ran, in order.
@@ -503,7 +503,7 @@ def test_a_renamed_resource_with_an_alias_is_pointed_out(project: Project) -> No
 
 @pytest.mark.parametrize("stack", ["../other", ".hidden", "a/b", ""])
 def test_a_stack_has_a_plain_name(project: Project, stack: str) -> None:
-    from etcd_cluster.embedded.project import ProjectError
+    from embedded_engine.project import ProjectError
 
     project.write(LOCAL)
     project.stack = stack
@@ -514,7 +514,7 @@ def test_a_stack_has_a_plain_name(project: Project, stack: str) -> None:
 def test_a_state_that_cannot_be_written_fails_the_step(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from etcd_cluster.embedded import state
+    from embedded_engine import state
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from etcd_cluster.embedded.passphrase import Crypter, PassphraseError
+from embedded_engine.passphrase import Crypter, PassphraseError
 from tests.embedded.conftest import Project
 from tests.embedded.test_run import LOCAL
 

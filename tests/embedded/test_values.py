@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from google.protobuf import struct_pb2
 
-from etcd_cluster.embedded.passphrase import Crypter, PassphraseError, passphrase
-from etcd_cluster.embedded.values import (
+from embedded_engine.passphrase import Crypter, PassphraseError, passphrase
+from embedded_engine.values import (
     UNKNOWN,
     Secret,
     decode,

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.embedded.passphrase import Crypter
-from etcd_cluster.embedded.state import State, read_document
-from etcd_cluster.embedded.values import Secret
+from embedded_engine.passphrase import Crypter
+from embedded_engine.state import State, read_document
+from embedded_engine.values import Secret
 from tests.lab.hosts import Host, Lab
 from tests.lab.observed import on_all
 from tests.lab.stack import STACK, Engine, Stack, host_config

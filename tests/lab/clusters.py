@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from etcd_cluster.embedded.passphrase import Crypter
-from etcd_cluster.embedded.state import State, read_document
-from etcd_cluster.embedded.values import plain_values
+from embedded_engine.passphrase import Crypter
+from embedded_engine.state import State, read_document
+from embedded_engine.values import plain_values
 from tests.lab import binaries
 from tests.lab.hosts import Host, Lab, LabError
 from tests.lab.stack import STACK, Engine, Run, Stack

@@ -18,7 +18,7 @@ from tests.lab import binaries
 from tests.lab.hosts import Host, Lab
 
 PROJECT = Path(__file__).parents[2]
-PROGRAM_FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.README.md", "etcd_cluster")
+PROGRAM_FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.README.md", "etcd_cluster", "embedded_engine")
 STACK = "lab"
 NOT_PACKED = "0" * 64
 """Pinned before the lab has packed any release."""
@@ -202,7 +202,7 @@ class Stack:
         shutil.rmtree(self.folder.parent)
 
     def _embedded(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "etcd_cluster.embedded", *arguments, "--stack", STACK]
+        return [sys.executable, "-m", "embedded_engine", *arguments, "--stack", STACK]
 
     def _write_config(self) -> None:
         # JSON is YAML too.

@@ -18,6 +18,7 @@ FILES = (
     "Pulumi.README.md",
     "__main__.py",
     "etcd_cluster",
+    "embedded_engine",
     "scripts",
     "requirements.txt",
 )

@@ -15,8 +15,8 @@ import pytest
 from tests.packaging.installed import PROJECT, Environment, build_wheel
 
 CLOUD_MODULES = ("pulumi_aws", "pulumi_gcp")
-INTERNAL = ("etcd_cluster.embedded", "etcd_cluster.install")
-"""What callers never name: the engine in process, and where etcd's programs come from."""
+INTERNAL = "etcd_cluster.install"
+"""What callers never name: where etcd's programs come from."""
 
 CLUSTER = """
 import json
@@ -66,6 +66,12 @@ def test_the_wheel_holds_scripts_and_types_and_nothing_of_the_tests(wheel: Path)
     assert sources <= names
     assert {"etcd_cluster/py.typed", "etcd_cluster/member/scripts/prepare.sh"} <= names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"etcd_cluster"}
+
+
+def test_the_embedded_engine_stays_out_of_the_wheel(wheel: Path, plain: Environment) -> None:
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if "embedded_engine" in name]
+    program = "import importlib.util, json; print(json.dumps(importlib.util.find_spec('embedded_engine') is None))"
+    assert plain.run(program)
 
 
 def test_importing_takes_no_cloud_sdk(plain: Environment) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from etcd_cluster.embedded.state import state_folder
+from embedded_engine.state import state_folder
 from scripts.client import exports, find_programs, summary, write_credentials
 from scripts.local_data import LocalDataError, delete
 from scripts.stack_file import StackFile

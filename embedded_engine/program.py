@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from etcd_cluster.embedded.contract import StepError
-from etcd_cluster.embedded.deployment import Deployment, StoppedError
-from etcd_cluster.embedded.display import Display
-from etcd_cluster.embedded.hooks import Hooks
-from etcd_cluster.embedded.passphrase import Crypter, passphrase
-from etcd_cluster.embedded.project import (
+from embedded_engine.contract import StepError
+from embedded_engine.deployment import Deployment, StoppedError
+from embedded_engine.display import Display
+from embedded_engine.hooks import Hooks
+from embedded_engine.passphrase import Crypter, passphrase
+from embedded_engine.project import (
     Configuration,
     Project,
     ProjectError,
@@ -30,9 +30,9 @@ from etcd_cluster.embedded.project import (
     read_project,
     read_stack,
 )
-from etcd_cluster.embedded.providers import Providers
-from etcd_cluster.embedded.state import Resource, StackLock, State, StateError, read_document, state_folder
-from etcd_cluster.embedded.values import Values
+from embedded_engine.providers import Providers
+from embedded_engine.state import Resource, StackLock, State, StateError, read_document, state_folder
+from embedded_engine.values import Values
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.openssh import ChildProcesses, InterruptedRunError
 
@@ -236,7 +236,7 @@ def _execute(
     from pulumi.runtime import settings
     from pulumi.runtime.stack import run_in_stack
 
-    from etcd_cluster.embedded.monitor import Engine, Monitor
+    from embedded_engine.monitor import Engine, Monitor
 
     monitor = Monitor(opened.name, opened.project.name, deployment, hooks, display, opened.other_outputs)
     settings.ROOT.set(None)
@@ -290,7 +290,7 @@ def _program_trace(error: BaseException) -> str:
     """An error of the program with the frames that are the program's: neither ours nor the SDK's nor asyncio's."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r})"
-    others = ("/site-packages/pulumi/", "/etcd_cluster/embedded/", "/asyncio/", "<frozen", "/runpy.py", "/concurrent/")
+    others = ("/site-packages/pulumi/", "/embedded_engine/", "/asyncio/", "<frozen", "/runpy.py", "/concurrent/")
     frames = [
         each for each in traceback.extract_tb(error.__traceback__) if not any(part in each.filename for part in others)
     ]

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from etcd_cluster.embedded.passphrase import Crypter
-from etcd_cluster.embedded.values import Value, Values, decode, encode
+from embedded_engine.passphrase import Crypter
+from embedded_engine.values import Value, Values, decode, encode
 from etcd_cluster.errors import EtcdClusterError
 
 _VERSION = 1

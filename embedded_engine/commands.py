@@ -9,10 +9,10 @@ import signal
 from dataclasses import replace
 from typing import cast
 
-from etcd_cluster.embedded.contract import CheckFailure, Say, Step, StepError
-from etcd_cluster.embedded.plan import Difference, difference_of_inputs
-from etcd_cluster.embedded.state import Resource
-from etcd_cluster.embedded.values import UNKNOWN, Secret, Value, Values, plain, plain_values
+from embedded_engine.contract import CheckFailure, Say, Step, StepError
+from embedded_engine.plan import Difference, difference_of_inputs
+from embedded_engine.state import Resource
+from embedded_engine.values import UNKNOWN, Secret, Value, Values, plain, plain_values
 from etcd_cluster.openssh import ChildProcesses, CommandTimeoutError, Completed, OpenSsh, parse_connection
 
 _SHOWN_LINES = 40

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from etcd_cluster.embedded.commands import LocalCommand, RemoteCommand
-from etcd_cluster.embedded.contract import Provider, UnsupportedTypeError
-from etcd_cluster.embedded.dynamic import Dynamic
+from embedded_engine.commands import LocalCommand, RemoteCommand
+from embedded_engine.contract import Provider, UnsupportedTypeError
+from embedded_engine.dynamic import Dynamic
 from etcd_cluster.openssh import ChildProcesses, OpenSsh
 
 _DYNAMIC_TYPE = "pulumi-python:dynamic"

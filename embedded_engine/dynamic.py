@@ -9,10 +9,10 @@ import threading
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from etcd_cluster.embedded.contract import CheckFailure, Step, StepError
-from etcd_cluster.embedded.plan import Difference, difference_of_inputs
-from etcd_cluster.embedded.state import Resource
-from etcd_cluster.embedded.values import (
+from embedded_engine.contract import CheckFailure, Step, StepError
+from embedded_engine.plan import Difference, difference_of_inputs
+from embedded_engine.state import Resource
+from embedded_engine.values import (
     UNKNOWN,
     Value,
     Values,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from etcd_cluster.embedded.plan import Difference
-from etcd_cluster.embedded.state import Resource
-from etcd_cluster.embedded.values import Values
+from embedded_engine.plan import Difference
+from embedded_engine.state import Resource
+from embedded_engine.values import Values
 from etcd_cluster.errors import EtcdClusterError
 
 Say = Callable[[str], None]

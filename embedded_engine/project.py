@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etcd_cluster.embedded.passphrase import Crypter
-from etcd_cluster.embedded.plan import PropertyPath, parse_path
-from etcd_cluster.embedded.values import is_list, is_map
+from embedded_engine.passphrase import Crypter
+from embedded_engine.plan import PropertyPath, parse_path
+from embedded_engine.values import is_list, is_map
 from etcd_cluster.errors import EtcdClusterError
 
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from etcd_cluster.embedded.state import Resource
-from etcd_cluster.embedded.values import Values, to_struct
+from embedded_engine.state import Resource
+from embedded_engine.values import Values, to_struct
 from etcd_cluster.errors import EtcdClusterError
 
 RETRY_LIMIT = 100

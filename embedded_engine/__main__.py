@@ -1,4 +1,4 @@
-"""The command line: python -m etcd_cluster.embedded {up,preview,destroy,outputs}."""
+"""The command line: python -m embedded_engine {up,preview,destroy,outputs}."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-from etcd_cluster.embedded import program
-from etcd_cluster.embedded.display import printable
+from embedded_engine import program
+from embedded_engine.display import printable
 from etcd_cluster.errors import EtcdClusterError
 
 
@@ -61,7 +61,7 @@ def _confirmed(stack: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m etcd_cluster.embedded", description="Runs a Pulumi program without the Pulumi CLI."
+        prog="python -m embedded_engine", description="Runs a Pulumi program without the Pulumi CLI."
     )
     operations = {
         "up": "bring the stack to what the program describes",

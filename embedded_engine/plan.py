@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from etcd_cluster.embedded.state import Resource
-from etcd_cluster.embedded.values import UNKNOWN, Secret, Value, Values, holds_unknown, plain, secret
+from embedded_engine.state import Resource
+from embedded_engine.values import UNKNOWN, Secret, Value, Values, holds_unknown, plain, secret
 
 PropertyPath: TypeAlias = "tuple[str | int, ...]"
 

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TextIO
 
-from etcd_cluster.embedded.plan import Decision, Operation
-from etcd_cluster.embedded.state import STACK_TYPE, Resource
-from etcd_cluster.embedded.values import Secret, Value, Values, shown, strings
+from embedded_engine.plan import Decision, Operation
+from embedded_engine.state import STACK_TYPE, Resource
+from embedded_engine.values import Secret, Value, Values, shown, strings
 
 _SIGNS = {
     Operation.SAME: " ",
@@ -239,7 +239,7 @@ def _short(value: Value) -> str:
 
 def printable(outputs: Values, show_secrets: bool) -> dict[str, object]:
     """Stack outputs as `pulumi stack output --json` gives them."""
-    from etcd_cluster.embedded.values import plain, whole_numbers
+    from embedded_engine.values import plain, whole_numbers
 
     if show_secrets:
         return {key: whole_numbers(plain(value)) for key, value in outputs.items()}

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
-from etcd_cluster.embedded import hooks as hook
-from etcd_cluster.embedded.contract import Provider, Step, StepError
-from etcd_cluster.embedded.display import Display
-from etcd_cluster.embedded.hooks import Hooks
-from etcd_cluster.embedded.plan import (
+from embedded_engine import hooks as hook
+from embedded_engine.contract import Provider, Step, StepError
+from embedded_engine.display import Display
+from embedded_engine.hooks import Hooks
+from embedded_engine.plan import (
     Decision,
     Difference,
     Operation,
@@ -28,9 +28,9 @@ from etcd_cluster.embedded.plan import (
     skipped_by,
     with_replace_on_changes,
 )
-from etcd_cluster.embedded.providers import Providers
-from etcd_cluster.embedded.state import STACK_TYPE, Resource, State
-from etcd_cluster.embedded.values import UNKNOWN, Values
+from embedded_engine.providers import Providers
+from embedded_engine.state import STACK_TYPE, Resource, State
+from embedded_engine.values import UNKNOWN, Values
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.openssh import InterruptedRunError
 

@@ -10,12 +10,12 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks
 from pulumi.runtime.proto import engine_pb2, resource_pb2
 
-from etcd_cluster.embedded.contract import StepError, UnsupportedTypeError
-from etcd_cluster.embedded.deployment import Deployment
-from etcd_cluster.embedded.display import Display
-from etcd_cluster.embedded.hooks import Hooks
-from etcd_cluster.embedded.state import STACK_TYPE, Resource
-from etcd_cluster.embedded.values import Secret, Values, from_struct, to_struct
+from embedded_engine.contract import StepError, UnsupportedTypeError
+from embedded_engine.deployment import Deployment
+from embedded_engine.display import Display
+from embedded_engine.hooks import Hooks
+from embedded_engine.state import STACK_TYPE, Resource
+from embedded_engine.values import Secret, Values, from_struct, to_struct
 
 _STACK_REFERENCE = "pulumi:pulumi:StackReference"
 _INSTALL = "Install the Pulumi CLI (https://www.pulumi.com/docs/install/) and run `pulumi up`"
