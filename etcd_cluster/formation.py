@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pulumi
 from pulumi.dynamic import (
@@ -51,7 +51,7 @@ class FormationError(EtcdClusterError):
 class FormationLifecycle(Lifecycle):
     """Forms once. What comes later, of members and machines, is the rollout's and leaves this record as it is."""
 
-    schema = Schema(defaults={"founders": {}})
+    schema: ClassVar[Schema] = Schema(defaults={"founders": {}})
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
         return DiffResult(changes=False, replaces=[])

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# What up, down, env and test share: messages, Python and its locked dependencies, and which engine has a stack.
+# What the other scripts share: messages, Python and its locked dependencies, and which engine has a stack.
 # They source it, then call `enter` first.
 set -eu
 
@@ -23,7 +23,7 @@ say() { printf '%s\n' "$*" >&2; }
 # fail TEXT: what is wrong, with the value, and what to do.
 fail() {
   printf 'error: %s\n' "$*" >&2
-  exit 1
+  exit "${failure_code:-1}"
 }
 
 ticker='' scratch=''
@@ -241,6 +241,28 @@ embedded() {
   operation=$1 of=$2
   shift 2
   "$venv_python" -m embedded_engine "$operation" --stack "$of" "$@"
+}
+
+# --- The installed command ---
+
+# ask_command COMMAND [STACK] OPTIONS...: becomes `etcd-cluster COMMAND` for a stack of this project. What it refuses
+# itself ends with the command's own exit code for "no answer".
+ask_command() {
+  failure_code=2
+  command=$1
+  shift
+  stack=dev
+  case ${1:-} in
+    '') [ "$#" -eq 0 ] || require_stack "$1" ;;
+    --*) ;;
+    *)
+      stack=$1
+      shift
+      ;;
+  esac
+  require_stack "$stack"
+  require_dependencies requirements.txt
+  exec "$venv_python" -m etcd_cluster.cli --stack "$stack" "$command" "$@"
 }
 
 # --- People ---

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, UpdateResult
@@ -31,7 +31,7 @@ class HostRecordLifecycle(Lifecycle):
     """Each one has an id of its own, and writes it on its hosts. A delete acts on those alone that hold its id: where
     the resource was replaced, they hold that of the new one."""
 
-    schema = Schema(defaults={"hosts": {}, "former": {}, "connections": {}, "delete_data": False})
+    schema: ClassVar[Schema] = Schema(defaults={"hosts": {}, "former": {}, "connections": {}, "delete_data": False})
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
         return DiffResult(changes=any(not same(olds.get(name), news.get(name)) for name in INPUTS), replaces=[])

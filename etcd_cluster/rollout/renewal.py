@@ -77,7 +77,9 @@ class RenewalLifecycle(Lifecycle):
 
 def _refused_at_first(news: Properties) -> str:
     member = news.get("renew")
-    return member and (
+    if not member:
+        return ""
+    return (
         f"renew: {member}: the resource that asks the other members before a replacement is only being created. "
         "Expected is nobody to renew. Take it out, run `pulumi up`, then put it in again"
     )

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pulumi
 from pulumi.dynamic import (
@@ -58,7 +58,7 @@ MOST_WAITING_SECONDS = 600
 class RolloutLifecycle(Lifecycle):
     """Refuses in the preview what cannot be done safely; in an `up`, looks for drift, and does what is left to do."""
 
-    schema = Schema(defaults={"connections": {}, "former": {}, "etcd": {}, "tls": True})
+    schema: ClassVar[Schema] = Schema(defaults={"connections": {}, "former": {}, "etcd": {}, "tls": True})
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
         news = dict(news)

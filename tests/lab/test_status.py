@@ -1,4 +1,4 @@
-"""What scripts/status says of members on real hosts: of healthy ones, of changed ones, and of those that are gone."""
+"""What `etcd-cluster status` says of members on real hosts: healthy ones, changed ones, and those that are gone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from tests.lab.clusters import Cluster, private_keys, traces, watched_processes
 from tests.lab.faults import leader
 from tests.lab.hosts import Host, Lab
-from tests.lab.stack import PROJECT, STACK, Engine, Stack, host_config
+from tests.lab.stack import STACK, Engine, Stack, host_config
 
 UNREACHABLE_SECONDS = 300.0
 """Two attempts of five seconds each, and what a busy test machine adds."""
@@ -37,7 +37,7 @@ def cluster(lab: Lab, mirror_url: str, engine: Engine, tmp_path_factory: pytest.
 
 @dataclass(frozen=True)
 class Status:
-    """What scripts/status answered, and how long that took."""
+    """What the command answered, and how long that took."""
 
     returncode: int
     printed: str
@@ -57,9 +57,9 @@ class Status:
 def status(cluster: Cluster, *options: str) -> Status:
     stack, began = cluster.stack, time.monotonic()
     done = cluster.lab.run(
-        [sys.executable, "-m", "scripts.status", STACK, cluster.engine.value, *options],
+        [sys.executable, "-m", "etcd_cluster.cli", "--stack", STACK, "status", *options],
         cwd=stack.folder,
-        env={**stack.environment, "PYTHONPATH": f"{stack.folder}:{PROJECT}"},
+        env=stack.environment,
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -72,7 +72,7 @@ def status(cluster: Cluster, *options: str) -> Status:
 def test_a_healthy_cluster_is_well_and_looking_at_it_changes_nothing(cluster: Cluster) -> None:
     pids, files = cluster.pids(), written(cluster)
     leads = leader(cluster).name
-    seen = status(cluster, "--json")
+    seen = status(cluster, "--output", "json")
     assert (seen.returncode, seen.errors) == (0, "")
     document = seen.document
     assert (document["ok"], document["leader"], document["next"], document["alarms"]) == (True, leads, [], [])
@@ -100,7 +100,7 @@ def written(cluster: Cluster) -> dict[str, str]:
 def test_no_key_is_shown_or_handed_to_a_process(cluster: Cluster) -> None:
     keys = {*cluster.private_keys_in_state(), *private_keys(cluster.hosts[0].private_key_file.read_text())}
     with watched_processes() as processes:
-        seen, table = status(cluster, "--json"), status(cluster)
+        seen, table = status(cluster, "--output", "json"), status(cluster)
     said = [text.encode() for text in (seen.printed, seen.errors, table.printed, table.errors)]
     for trace in (trace.encode() for key in keys for trace in traces(key)):
         assert not any(trace in text for text in (*said, *processes))
@@ -111,7 +111,7 @@ def test_what_was_changed_by_hand_is_named_and_the_next_up_puts_it_back(cluster:
     edited.run("echo '# by hand' >>/etc/etcd/etcd.yaml")
     stopped.run("systemctl disable --now etcd")
     opened.run("chmod 644 /etc/etcd/pki/server.key")
-    seen = status(cluster, "--json")
+    seen = status(cluster, "--output", "json")
     assert seen.returncode == 1
     assert seen.member(edited)["drift"] == ["/etc/etcd/etcd.yaml differs"]
     assert seen.member(stopped)["state"] == "down"
@@ -133,7 +133,7 @@ def test_a_machine_that_does_not_answer_is_not_waited_for_long(
     gone(host)
     try:
         table = status(cluster)
-        seen = status(cluster, "--json")
+        seen = status(cluster, "--output", "json")
     finally:
         back(host)
     cluster.await_health()
@@ -152,4 +152,4 @@ def test_a_stack_that_is_down_cannot_be_told_of(cluster: Cluster) -> None:
     cluster.stack.destroy()
     seen = status(cluster)
     assert (seen.returncode, seen.printed) == (2, "")
-    assert f"stack {STACK} has no cluster that is up: run scripts/up {STACK} first" in seen.errors
+    assert f"stack {STACK} is not up" in seen.errors

@@ -44,7 +44,7 @@ def test_up_use_again_down_up_again_and_down_for_good(checkout: Checkout) -> Non
     healthy = checkout.shell("etcdctl endpoint health --cluster; etcdctl put greeting hello; env")
     assert healthy.stdout.count("is healthy") == 3
     assert "PRIVATE KEY" not in healthy.stdout + up.stdout + up.stderr
-    key = checkout.state / "client" / "dev" / "client.key"
+    key = checkout.state / "client" / "dev" / "etcd" / "client.key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
 

@@ -92,6 +92,22 @@ def test_a_cluster_can_be_previewed_without_any_cloud_sdk(plain: Environment) ->
     assert plain.run(program)[0] == "works"
 
 
+def test_the_command_is_installed_and_works_without_the_project(plain: Environment, tmp_path: Path) -> None:
+    command = plain.programs / "etcd-cluster"
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    (tmp_path / "Pulumi.yaml").write_text("name: shop\nruntime: python\n")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [command, *words], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
+        )
+
+    assert "status" in run("--help").stdout
+    refused = run("status", "--stack", "prod")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: stack prod is not up")
+
+
 @pytest.mark.parametrize(("machines", "extra"), [("aws", "aws"), ("gcp", "gcp")])
 def test_a_platform_without_its_extra_says_which_to_install(plain: Environment, machines: str, extra: str) -> None:
     error = plain.run(f"{CLUSTER}print(json.dumps(outcome({machines})))")

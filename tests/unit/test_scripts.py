@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from embedded_engine.state import state_folder
-from scripts.client import exports, find_programs, summary, write_credentials
+from embedded_engine import state as embedded_state
+from etcd_cluster.cli.stacks import state_folder
 from scripts.local_data import LocalDataError, delete
 from scripts.stack_file import StackFile
+from scripts.summary import summary
 from tests.local.checkout import NOT_SET_UP, SET_UP, Checkout
 
 needs_set_up = pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP)
@@ -36,11 +37,11 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path / "a b")
 
 
-@pytest.mark.parametrize("script", ["up", "down", "env"])
-def test_an_unknown_stack_is_named_with_those_that_exist(script: str, checkout: Checkout) -> None:
+@pytest.mark.parametrize(("script", "code"), [("up", 1), ("down", 1), ("env", 2), ("status", 2)])
+def test_an_unknown_stack_is_named_with_those_that_exist(script: str, code: int, checkout: Checkout) -> None:
     (checkout.project / "Pulumi.prod.yaml").touch()
     done = checkout.script(script, "staging", check=False)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert "stack staging: there is no Pulumi.staging.yaml" in done.stderr
     assert "Stacks that exist: dev prod" in done.stderr
 
@@ -49,7 +50,7 @@ def test_an_unknown_stack_is_named_with_those_that_exist(script: str, checkout: 
 def test_a_stack_is_a_plain_name(stack: str, checkout: Checkout) -> None:
     (checkout.project / f"Pulumi.{stack.replace('/', '-')}.yaml").touch()
     done = checkout.script("env", stack, check=False)
-    assert (done.returncode, done.stdout) == (1, "false\n")
+    assert (done.returncode, done.stdout) == (2, "false\n")
     assert "a name has letters, digits, dots, dashes and underscores only" in done.stderr
 
 
@@ -71,7 +72,9 @@ def test_env_fails_inside_eval_as_well(checkout: Checkout) -> None:
     "variables",
     [{}, {"XDG_STATE_HOME": "/tmp/xdg"}, {"ETCD_CLUSTER_STATE_DIR": "own folder"}, {"ETCD_CLUSTER_STATE_DIR": "~/own"}],
 )
-def test_scripts_and_embedded_engine_keep_state_in_one_place(variables: dict[str, str], checkout: Checkout) -> None:
+def test_scripts_command_and_embedded_engine_keep_state_in_one_place(
+    variables: dict[str, str], checkout: Checkout
+) -> None:
     script = '. scripts/lib.sh; cd "$HOME"; enter "$OLDPWD"; mkdir() { :; }; chmod() { :; }; find_state; echo "$state"'
     environment = checkout.environment | variables
     done = subprocess.run(
@@ -80,7 +83,8 @@ def test_scripts_and_embedded_engine_keep_state_in_one_place(variables: dict[str
     expected = variables.get("ETCD_CLUSTER_STATE_DIR", "").replace("~", str(checkout.home))
     expected = str(checkout.home / expected) if expected else ""
     home = {"XDG_STATE_HOME": variables.get("XDG_STATE_HOME", str(checkout.home / ".local/state"))}
-    assert Path(done.stdout.strip()) == state_folder({**home, "ETCD_CLUSTER_STATE_DIR": expected}, "etcd-cluster")
+    for folder in (state_folder, embedded_state.state_folder):
+        assert Path(done.stdout.strip()) == folder({**home, "ETCD_CLUSTER_STATE_DIR": expected}, "etcd-cluster")
 
 
 @needs_set_up
@@ -136,65 +140,11 @@ def test_down_of_a_stack_that_matters_needs_a_yes(checkout: Checkout) -> None:
     assert "stack prod: taking it down needs --yes" in done.stderr
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_exports_are_quoted_for_every_shell(shell: str) -> None:
-    credentials = dict.fromkeys(("ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"), NASTY)
-    lines = exports(OUTPUTS, credentials, Path(NASTY))
-    # Twice: the second time PATH does not grow.
-    script = f'{lines}\n{lines}\nprintf "%s\\n" "$ETCDCTL_KEY" "$ETCDCTL_ENDPOINTS" "$PATH"'
-    done = subprocess.run(
-        [shutil.which(shell) or shell, "-c", script], env={"PATH": "/bin"}, capture_output=True, text=True, check=True
-    )
-    endpoints = "https://127.0.0.1:2379,https://127.0.0.1:2389"
-    assert done.stdout.splitlines() == [NASTY, endpoints, f"{NASTY}:/bin"]
-
-
-def test_without_tls_no_credentials_are_exported(tmp_path: Path) -> None:
-    credentials = write_credentials({**OUTPUTS, "clientKey": ""}, tmp_path / "client")
-    assert exports(OUTPUTS, credentials, None).splitlines()[1:] == [
-        "unset ETCDCTL_CACERT",
-        "unset ETCDCTL_CERT",
-        "unset ETCDCTL_KEY",
-    ]
-    assert not (tmp_path / "client").exists()
-
-
-def test_keys_are_files_for_the_caller_only(tmp_path: Path) -> None:
-    (tmp_path / "client").mkdir(mode=0o755)
-    credentials = write_credentials(OUTPUTS, tmp_path / "client")
-    assert oct((tmp_path / "client").stat().st_mode)[-3:] == "700"
-    assert {oct(Path(path).stat().st_mode)[-3:] for path in credentials.values()} == {"600"}
-    assert Path(credentials["ETCDCTL_KEY"]).read_text() == "key\n"
-
-
 def stack_file(folder: Path, **config: object) -> StackFile:
     (folder / "Pulumi.yaml").write_text("name: etcd-cluster\nruntime: python\n")
     values = {f"etcd-cluster:{key}": value for key, value in config.items()}
     (folder / "Pulumi.dev.yaml").write_text(json.dumps({"config": values}))
     return StackFile("dev", folder)
-
-
-@pytest.mark.parametrize("local", [{"directory": "/srv/a b"}, json.dumps({"directory": "/srv/a b"})])
-def test_on_this_machine_etcdctl_is_that_of_a_member(local: object, tmp_path: Path) -> None:
-    file = stack_file(tmp_path, platform="local", local=local)
-    assert find_programs(file, OUTPUTS) == Path("/srv/a b/etcd/etcd-1/bin")
-
-
-def test_for_hosts_etcdctl_comes_from_path_else_the_cache_else_it_is_said_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = stack_file(tmp_path, platform="hosts")
-    monkeypatch.setenv("ETCD_CLUSTER_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert find_programs(file, OUTPUTS) is None
-    assert "https://github.com/etcd-io/etcd/releases/tag/v3.6.16" in capsys.readouterr().err
-    cached = tmp_path / "cache" / "binaries" / "3.6.16-0123456789ab"
-    for folder in (cached, tmp_path / "bin"):
-        folder.mkdir(parents=True)
-        (folder / "etcdctl").touch(mode=0o755)
-    assert find_programs(file, OUTPUTS) is None
-    monkeypatch.setenv("PATH", "")
-    assert find_programs(file, OUTPUTS) == cached
 
 
 def test_the_summary_says_endpoints_next_step_and_where_things_are(tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
-"""What scripts/status says of a cluster, and where it gets that. Real clusters are in tests/local and tests/lab."""
+"""How the status of a cluster reads. The command is in test_cli.py; real clusters are in tests/local and tests/lab."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,9 +27,6 @@ from etcd_cluster.rollout.status import (
     cluster_status,
 )
 from etcd_cluster.rollout.wanted import Wanted
-from scripts.client import NotUpError
-from scripts.status import in_the_clear, recorded
-from tests.local.checkout import NOT_SET_UP, SET_UP, Checkout
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 VERSION = "3.6.16"
@@ -93,7 +88,8 @@ def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any
     }
 
 
-WANTED = Wanted.parse(json.dumps(wanted_inputs()))
+INPUTS = json.dumps(wanted_inputs())
+WANTED = Wanted.parse(INPUTS)
 
 
 def host(name: str, number: int, **changes: Any) -> Host:
@@ -324,93 +320,3 @@ def test_no_key_is_shown_in_any_form() -> None:
 def test_what_a_machine_says_of_its_disk_is_read() -> None:
     seen, _ = parse_host("machine=one\ndisk_bytes=21474836480\ndisk_free_bytes=16106127360\n")
     assert (seen.disk_bytes, seen.disk_free_bytes) == (20 * GIB, 15 * GIB)
-
-
-# --- where it comes from ---
-
-
-def secret(value: object) -> dict[str, str]:
-    """As `pulumi stack export --show-secrets` gives it."""
-    return {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "plaintext": json.dumps(value)}
-
-
-def export(resources: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps({"version": 3, "deployment": {"resources": resources}})
-
-
-CONNECTION = {"host": "192.0.2.1", "user": "admin", "privateKey": secret("the key"), "dialErrorLimit": 60}
-RESOURCES = (
-    {"type": "pulumi:pulumi:Stack"},
-    *(
-        {
-            "type": "pulumi-python:dynamic/pki:CertificateAuthority",
-            "urn": f"urn:pulumi:prod::etcd-cluster::a:type::{name}",
-            "inputs": {"rotate_after": "2036-09-01T00:00:00Z", "drop_after": drop_after},
-        }
-        for name, drop_after in (
-            ("other-peer-authority", ""),
-            ("other-authority", ""),
-            ("etcd-peer-authority", "2030-02-28T00:00:00Z"),
-            ("etcd-authority", "2030-01-31T00:00:00Z"),
-        )
-    ),
-    {
-        "type": "pulumi-python:dynamic/cluster:Rollout",
-        "urn": "urn:pulumi:prod::etcd-cluster::a:type::etcd-rollout",
-        "inputs": {"wanted": secret(json.dumps(wanted_inputs())), "connections": secret({"etcd-1": CONNECTION})},
-    },
-)
-
-
-def fake_pulumi(folder: Path, exported: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A CLI that prints a state, and notes how it was called."""
-    (folder / "export.json").write_text(exported)
-    program = folder / "pulumi"
-    program.write_text(f'#!/bin/sh\necho "$@" >>"{folder}/calls"\ncat "{folder}/export.json"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return folder / "calls"
-
-
-def test_with_the_pulumi_cli_the_state_is_exported_and_only_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = fake_pulumi(tmp_path, export(RESOURCES), monkeypatch)
-    found = recorded("prod", "pulumi", "/config")
-    assert calls.read_text() == "stack export --show-secrets --non-interactive --stack prod --cwd /config\n"
-    assert list(found.wanted.members) == list(NAMES)
-    assert found.schedules[Transport.CLIENT].drop_after == "2030-01-31T00:00:00Z"
-    assert found.schedules[Transport.PEER].drop_after == "2030-02-28T00:00:00Z"
-    connection = found.connections["etcd-1"]
-    assert connection["privateKey"] == "the key"
-    assert connection["dialErrorLimit"] <= 3, "a dead host shows within seconds, also of a machine that may boot"
-
-
-@pytest.mark.parametrize("resources", [(), RESOURCES[:-1], ({**RESOURCES[-1], "delete": True},)])
-def test_a_stack_without_a_cluster_is_not_up(
-    resources: Sequence[Mapping[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_pulumi(tmp_path, export(resources), monkeypatch)
-    with pytest.raises(NotUpError, match="stack prod has no cluster that is up: run scripts/up prod first"):
-        recorded("prod", "pulumi", ".")
-
-
-def test_secrets_are_read_at_any_depth() -> None:
-    assert in_the_clear({"a": [secret({"b": secret(1)})], "c": None}) == {"a": [{"b": 1}], "c": None}
-
-
-@pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP)
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--watch"], "option --watch: unknown; usage: scripts/status [STACK] [--json]"),
-        (["staging"], "stack staging: there is no Pulumi.staging.yaml"),
-        ([], "stack dev is not up: run scripts/up dev first"),
-    ],
-)
-def test_that_it_cannot_tell_has_an_exit_status_of_its_own(arguments: Sequence[str], said: str, tmp_path: Path) -> None:
-    checkout = Checkout(tmp_path)
-    checkout.environment["PATH"] = "/usr/bin:/bin"
-    done: subprocess.CompletedProcess[str] = checkout.script("status", *arguments, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr

@@ -1,0 +1,96 @@
+"""Finds the etcd clusters of a stack in its state, by their type: whatever the program exports, and under any names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from etcd_cluster.cli.command import CommandError
+from etcd_cluster.cli.stacks import Stack, StackResource, read_stack
+
+if TYPE_CHECKING:
+    from etcd_cluster.rollout.wanted import Wanted
+
+CLUSTER_TYPE = "etcd-cluster:index:EtcdCluster"
+ROLLOUT_TYPE = "pulumi-python:dynamic/cluster:Rollout"
+AUTHORITY_TYPE = "pulumi-python:dynamic/pki:CertificateAuthority"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster that is up, as the last `up` that ended well left it.
+
+    Attributes:
+        name: By which the program registered the component.
+        stack: Where it is.
+        outputs: Of the component: endpoints, members, caCertificate, clientCertificate, clientKey, version.
+        rollout: The inputs of its rollout.
+        authorities: Name -> inputs, of the authorities that Pulumi made and that belong to no other cluster.
+    """
+
+    name: str
+    stack: Stack = field(repr=False)
+    outputs: Mapping[str, Any] = field(repr=False)
+    rollout: Mapping[str, Any] = field(repr=False)
+    authorities: Mapping[str, Mapping[str, Any]] = field(repr=False)
+
+    def wanted(self) -> Wanted:
+        """What it was brought to. The stack must have been read with its secrets."""
+        from etcd_cluster.rollout.wanted import Wanted
+
+        return Wanted.parse(self.rollout["wanted"])
+
+    @property
+    def connections(self) -> Mapping[str, Mapping[str, Any]]:
+        """Member name -> SSH connection; without members on this machine."""
+        return self.rollout.get("connections") or {}
+
+
+def selected_cluster(options: argparse.Namespace, *, secrets: bool) -> Cluster:
+    """The cluster that the global options name.
+
+    Args:
+        options: With `stack`, `cluster` and `cwd`.
+        secrets: Whether the stack's secrets are decrypted.
+
+    Raises:
+        CommandError: There is no such cluster, or there are several and none was named.
+    """
+    return select(read_stack(options.stack, options.cwd, secrets=secrets), options.cluster)
+
+
+def select(stack: Stack, name: str | None) -> Cluster:
+    """The cluster of that name; without a name, the only one.
+
+    Raises:
+        CommandError: There is no such cluster, or there are several and none was named.
+    """
+    components = [each for each in stack.resources if each.type == CLUSTER_TYPE]
+    names = ", ".join(sorted(each.name for each in components))
+    if not components:
+        raise CommandError(f"stack {stack.name} has no cluster that is up. Run `pulumi up`, or scripts/up, first")
+    if name is None and len(components) > 1:
+        raise CommandError(
+            f"stack {stack.name} has {len(components)} clusters: {names}. Choose one with --cluster NAME"
+        )
+    component = next((each for each in components if name in (None, each.name)), None)
+    if component is None:
+        raise CommandError(f"--cluster {name}: stack {stack.name} has no cluster of that name. It has: {names}")
+    return _cluster(stack, component, components)
+
+
+def _cluster(stack: Stack, component: StackResource, components: Sequence[StackResource]) -> Cluster:
+    children = [each for each in stack.resources if each.parent == component.urn]
+    rollout = next((each for each in children if each.type == ROLLOUT_TYPE and each.inputs.get("wanted")), None)
+    if rollout is None or "endpoints" not in component.outputs:
+        raise CommandError(
+            f"stack {stack.name}: cluster {component.name} is not up: no `up` has ended well yet. Run `pulumi up`, or "
+            "scripts/up, first"
+        )
+    others = {each.urn for each in components} - {component.urn}
+    authorities = {
+        each.name: each.inputs for each in stack.resources if each.type == AUTHORITY_TYPE and each.parent not in others
+    }
+    return Cluster(component.name, stack, component.outputs, rollout.inputs, authorities)

@@ -1,0 +1,122 @@
+"""What every command of `etcd-cluster` is made of: its options, how it ends, and what it raises."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from etcd_cluster.errors import EtcdClusterError
+
+
+class ExitCode(IntEnum):
+    """How a command ends.
+
+    Attributes:
+        SUCCESS: The answer is printed; for `status`, all is well.
+        NOT_HEALTHY: `status` alone: something is not well, or `up` has something to do.
+        NO_ANSWER: The command line is wrong, or the stack's state or the machines cannot be asked.
+        INTERRUPTED: Ctrl-C, or a signal to end.
+    """
+
+    SUCCESS = 0
+    NOT_HEALTHY = 1
+    NO_ANSWER = 2
+    INTERRUPTED = 130
+
+
+class CommandError(EtcdClusterError):
+    """A question that cannot be answered. The text is meant for a person."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, or one positional argument, of a command.
+
+    Attributes:
+        name: As it is typed: `--output`, or `shell` for a positional argument.
+        help: One line for `--help`.
+        settings: What else `argparse.ArgumentParser.add_argument` takes.
+    """
+
+    name: str
+    help: str
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def choices(self) -> Sequence[str]:
+        """The words that it takes, where there is a list of them."""
+        return tuple(self.settings.get("choices", ()))
+
+    def add_to(self, parser: argparse.ArgumentParser, **changes: Any) -> None:
+        """Adds it to a parser.
+
+        Args:
+            parser: The parser of a command, or of the whole.
+            changes: Settings that differ there.
+        """
+        parser.add_argument(self.name, help=self.help, **{**self.settings, **changes})
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        name: As it is typed.
+        summary: One line for the list of commands.
+        description: What `COMMAND --help` explains: the answer, its columns, exit codes.
+        examples: Command lines with what they are for.
+        options: Those of the command, besides the global ones.
+        run: Answers; gets what `argparse` made of the command line.
+        takes_stack: Whether it asks a stack, so that the global options make sense.
+    """
+
+    name: str
+    summary: str
+    description: str
+    examples: Sequence[tuple[str, str]]
+    options: Sequence[Option]
+    run: Callable[[argparse.Namespace], ExitCode]
+    takes_stack: bool = True
+
+
+def existing_folder(text: str) -> Path:
+    """The type of `--cwd`.
+
+    Raises:
+        argparse.ArgumentTypeError: There is no such folder.
+    """
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: there is no such folder")
+    return path.absolute()
+
+
+STACK_OPTIONS = (
+    Option(
+        "--stack",
+        "the stack (default: the one that `pulumi stack select` chose here, else dev)",
+        {"metavar": "STACK", "default": None},
+    ),
+    Option(
+        "--cluster",
+        "the cluster, by the name that the program gave it (default: the only one)",
+        {"metavar": "NAME", "default": None},
+    ),
+    Option(
+        "--cwd",
+        "the folder of the Pulumi project (default: here)",
+        {"metavar": "FOLDER", "type": existing_folder, "default": Path()},
+    ),
+)
+"""Before or after the command's name."""
+
+OUTPUT = Option(
+    "--output",
+    "a table for people, or JSON for programs (default: table)",
+    {"choices": ("table", "json"), "default": "table"},
+)

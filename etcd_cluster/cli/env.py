@@ -1,0 +1,145 @@
+"""`etcd-cluster env`: what etcdctl needs to reach a cluster. Certificate and key as files, lines for a shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etcd_cluster.cli.clusters import Cluster, selected_cluster
+from etcd_cluster.cli.command import Command, ExitCode
+from etcd_cluster.cli.stacks import state_folder
+from etcd_cluster.errors import EtcdClusterError
+
+# Variable of etcdctl -> the output that it names a file of, and that file's name.
+CREDENTIALS = {
+    "ETCDCTL_CACERT": ("caCertificate", "ca.crt"),
+    "ETCDCTL_CERT": ("clientCertificate", "client.crt"),
+    "ETCDCTL_KEY": ("clientKey", "client.key"),
+}
+FAILURE = "false"
+"""What is printed in the place of exports, so that an `eval` of the output fails as well."""
+
+DESCRIPTION = """\
+Prints lines for sh, bash and zsh after which plain etcdctl reaches the cluster. Certificate and key are
+written to files that only you can read, below ${XDG_STATE_HOME:-~/.local/state}/etcd-cluster; the variables
+hold their paths. The etcdctl of a member on this machine, or one that was built or downloaded here for the
+cluster, goes on PATH where there is none.
+
+When it fails it prints `false`, so that the eval fails as well."""
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Writes the files and prints the lines.
+
+    Args:
+        options: The global ones.
+    """
+    try:
+        cluster = selected_cluster(options, secrets=True)
+        credentials = write_credentials(cluster.outputs, credentials_folder(cluster))
+        print(exports(cluster.outputs, credentials, find_programs(cluster)))
+    except (EtcdClusterError, KeyboardInterrupt):
+        print(FAILURE)
+        raise
+    return ExitCode.SUCCESS
+
+
+def credentials_folder(cluster: Cluster) -> Path:
+    """Where the client's files of a cluster are."""
+    stack = urllib.parse.quote(cluster.stack.name, safe="")  # with an organization, it has slashes
+    return state_folder(os.environ, cluster.stack.project.name) / "client" / stack / cluster.name
+
+
+def write_credentials(outputs: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Writes certificate and key.
+
+    Args:
+        outputs: Of the component, in the clear.
+        folder: Made when missing; the caller's alone.
+
+    Returns:
+        Variable -> path of a file that only the caller can read; empty for a cluster without TLS.
+    """
+    if not outputs["clientKey"]:
+        return {}
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for output, name in CREDENTIALS.values():
+        _write(folder / name, outputs[output])
+    return {variable: str(folder / name) for variable, (_, name) in CREDENTIALS.items()}
+
+
+def _write(path: Path, text: str) -> None:
+    """Replaces a file by a 0600 one: an etcdctl that starts meanwhile reads the old one or the new one."""
+    descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        os.replace(fresh, path)
+    except BaseException:
+        os.unlink(fresh)
+        raise
+
+
+def exports(outputs: Mapping[str, Any], credentials: Mapping[str, str], programs: Path | None) -> str:
+    """Lines for sh, bash and zsh.
+
+    Args:
+        outputs: Of the component.
+        credentials: Variable -> path, from `write_credentials`.
+        programs: The folder of an etcdctl that goes first on PATH; None to leave PATH as it is.
+    """
+    variables = {"ETCDCTL_ENDPOINTS": ",".join(outputs["endpoints"]), **credentials}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    lines += [f"unset {name}" for name in CREDENTIALS if name not in credentials]
+    if programs:
+        folder = shlex.quote(str(programs))
+        lines.append(f'case ":$PATH:" in *:{folder}:*) ;; *) export PATH={folder}:"$PATH" ;; esac')
+    return "\n".join(lines)
+
+
+def find_programs(cluster: Cluster) -> Path | None:
+    """The folder of an etcdctl for this cluster: of a member on this machine, else of the cache.
+
+    Returns:
+        None where the etcdctl of PATH will do, or where there is none at all; the latter is said on standard error.
+    """
+    from etcd_cluster.install.cache import cache_directory
+
+    for name, member in cluster.wanted().members.items():
+        programs = Path(member.layout.binaries)
+        # PATH cannot name a folder with a colon.
+        if name not in cluster.connections and (programs / "etcdctl").exists() and ":" not in str(programs):
+            return programs
+    if shutil.which("etcdctl"):
+        return None
+    version = cluster.outputs["version"]
+    for etcdctl in sorted((cache_directory() / "binaries").glob(f"{version}-*/etcdctl")):
+        return etcdctl.parent
+    print(
+        f"There is no etcdctl on this machine: put that of etcd {version} on PATH, from "
+        f"https://github.com/etcd-io/etcd/releases/tag/v{version}",
+        file=sys.stderr,
+    )
+    return None
+
+
+COMMAND = Command(
+    name="env",
+    summary="shell variables for etcdctl",
+    description=DESCRIPTION,
+    examples=(
+        ('eval "$(etcd-cluster env --stack prod)"', "in sh, bash or zsh"),
+        ("etcdctl endpoint health --cluster", "works from then on"),
+    ),
+    options=(),
+    run=run,
+)

@@ -1,0 +1,107 @@
+"""Entry point of the command `etcd-cluster`: the table of commands, and what all of them share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from etcd_cluster.cli import completion, env, members, status
+from etcd_cluster.cli.command import STACK_OPTIONS, Command, ExitCode
+from etcd_cluster.errors import EtcdClusterError
+
+PROGRAM = "etcd-cluster"
+COMMANDS: Sequence[Command] = (
+    status.COMMAND,
+    env.COMMAND,
+    members.COMMAND,
+    completion.command(PROGRAM, lambda: COMMANDS),
+)
+"""In the order of `--help`. A new command is a module with a `Command`, and a line here."""
+
+DESCRIPTION = """\
+Answers questions about the etcd clusters of a Pulumi stack. Every command only reads.
+
+Clusters are found in the stack's state by their type: in this project's own program, and in any program
+that uses the component EtcdCluster. The state is read through the Pulumi CLI, with the backend and the
+passphrase, or key, that the CLI itself uses."""
+EPILOG = """\
+exit codes:
+  0  answered; for `status`, all is well
+  1  `status`: drift, an alarm, a member that is not healthy, or anything that the next `up` would do
+  2  no answer: a wrong option, several clusters and no --cluster, no such stack, a state that cannot be read
+
+examples:
+  etcd-cluster status --stack prod
+  etcd-cluster status --stack prod --cluster blue --output json
+  eval "$(etcd-cluster env --stack prod)" && etcdctl endpoint health --cluster
+  etcd-cluster COMMAND --help"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: The command line without the program's name; default that of the process.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        options = parser().parse_args(words)
+    except SystemExit as end:
+        if end.code and env.COMMAND.name in words:
+            print(env.FAILURE)
+        raise
+    command: Command = options.command
+    try:
+        return command.run(options)
+    except EtcdClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.NO_ANSWER
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`): nothing is left to say, nor to flush at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.NO_ANSWER
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    # No abbreviations: a later option may not change what an old script means.
+    whole = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for option in STACK_OPTIONS:
+        option.add_to(whole)
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        one = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.description,
+            epilog="\n".join(_examples(command)),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for option in STACK_OPTIONS if command.takes_stack else ():
+            # What stood before the command's name stays, unless it is given again.
+            option.add_to(one, default=argparse.SUPPRESS)
+        for option in command.options:
+            option.add_to(one)
+        one.set_defaults(command=command)
+    return whole
+
+
+def _examples(command: Command) -> Iterator[str]:
+    yield "examples:"
+    width = max(len(line) for line, _ in command.examples)
+    for line, purpose in command.examples:
+        yield f"  {line:<{width}}  {purpose}"

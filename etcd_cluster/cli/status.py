@@ -1,0 +1,194 @@
+"""`etcd-cluster status`: how a cluster stands, from what the last `up` asked for and what the machines say now."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from etcd_cluster.cli.clusters import Cluster, selected_cluster
+from etcd_cluster.cli.command import OUTPUT, Command, ExitCode, Option
+from etcd_cluster.errors import EtcdClusterError
+
+if TYPE_CHECKING:
+    from etcd_cluster.rollout.status import AuthoritySchedule, ClusterStatus, Schedules
+
+DIAL_ATTEMPTS = 2
+"""Fewer than an `up` makes: whoever asks for the status waits for the answer."""
+WATCH_SECONDS = 5.0
+_CLEAR = "\x1b[H\x1b[2J"
+LEGEND = "LAG: log entries not applied yet, none up to 100. DISK: used part of the file system that holds the data."
+_LABEL = f"{'legend':<12}"
+
+DESCRIPTION = """\
+Shows how a cluster stands: one row a member, then what concerns all of them. It asks every machine, over
+SSH or here, and changes nothing. A machine that does not answer takes about ten seconds, and shows as
+unreachable.
+
+columns:
+  STATE         leader, follower, learner; not healthy; no leader: cut off from the others; unknown: it
+                runs and does not answer; down; unreachable, with the reason below the table
+  ETCD          the version that runs
+  DATABASE      its size, and the part of the quota that it takes
+  LAG           entries of raft's log that other members have and this one has not applied yet; up to 100
+                is none
+  DISK          used part of the file system that holds the data
+  CERTIFICATES  the earlier end of its two certificates; due: the next `up` renews them
+  DRIFT         how the machine differs from what the last `up` made of it
+  next up       below the table: the first thing that an `up` would do though nothing was changed in the
+                program
+
+exit codes:
+  0  all is well
+  1  drift, an alarm, a member that is not healthy, or anything that the next `up` would do
+  2  no answer: a wrong option, no such stack or cluster, a state that cannot be read
+With --watch, Ctrl-C ends with the code of the last answer."""
+
+Answer = tuple[ExitCode, str]
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Answers once, or again and again.
+
+    Args:
+        options: The global ones, `output`, and `watch`: seconds between two answers, or None.
+    """
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: object) -> None:
+        from etcd_cluster.openssh import ChildProcesses
+
+        stopped.set()
+        ChildProcesses.stop_all()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _once(options, stopped) if options.watch is None else _watch(options, stopped)
+    except EtcdClusterError:
+        if stopped.is_set():
+            return ExitCode.INTERRUPTED
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _once(options: argparse.Namespace, stopped: threading.Event) -> ExitCode:
+    code, text = _answer(options)
+    print(text)
+    return ExitCode.INTERRUPTED if stopped.is_set() else code
+
+
+def _watch(options: argparse.Namespace, stopped: threading.Event) -> ExitCode:
+    """Until a signal comes. The state is read again each time: an `up` may have changed it."""
+    code, text = _answer(options)
+    while not stopped.is_set():
+        print(f"{_CLEAR}{text}" if sys.stdout.isatty() and options.output == "table" else text, flush=True)
+        if stopped.wait(options.watch):
+            break
+        try:
+            seen = _answer(options)
+        except EtcdClusterError as error:
+            seen = ExitCode.NO_ANSWER, _problem(options, error)
+        if not stopped.is_set():
+            code, text = seen
+    return code
+
+
+def _problem(options: argparse.Namespace, error: EtcdClusterError) -> str:
+    return json.dumps({"error": str(error)}) if options.output == "json" else f"error: {error}"
+
+
+def _answer(options: argparse.Namespace) -> Answer:
+    """The exit code, and what is printed. With `--watch`, JSON is one line."""
+    from etcd_cluster.rollout.status import as_json, as_text
+
+    status = look(selected_cluster(options, secrets=True))
+    code = ExitCode.SUCCESS if status.ok else ExitCode.NOT_HEALTHY
+    if options.output == "json":
+        return code, json.dumps(as_json(status), indent=None if options.watch else 2, ensure_ascii=False)
+    colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return code, f"{as_text(status, colours=colours)}\n{_LABEL}{LEGEND}"
+
+
+def look(cluster: Cluster) -> ClusterStatus:
+    """Asks every machine of the cluster.
+
+    Args:
+        cluster: Of a stack that was read with its secrets.
+
+    Raises:
+        EtcdClusterError: Nothing can be asked: there is no `ssh` here, or the state is not one of a cluster.
+    """
+    from etcd_cluster.rollout.machines import MemberMachines
+    from etcd_cluster.rollout.status import cluster_status
+
+    wanted = cluster.wanted()
+    connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in cluster.connections.items()}
+    with MemberMachines(wanted.members, connections) as machines:
+        seen = machines.observe(disk="yes")
+    return cluster_status(wanted, seen, schedules(cluster), datetime.now(timezone.utc))
+
+
+def schedules(cluster: Cluster) -> Schedules:
+    """When the cluster's authorities are rotated; that of clients may be one that the program made elsewhere."""
+    from etcd_cluster.member.render import Transport
+    from etcd_cluster.rollout.status import AuthoritySchedule
+
+    nothing = AuthoritySchedule()
+    made = {name: _schedule(inputs) for name, inputs in cluster.authorities.items()}
+    of_clients = {name: schedule for name, schedule in made.items() if not name.endswith("-peer-authority")}
+    first = next(iter(of_clients.values()), nothing)
+    return {
+        Transport.CLIENT: of_clients.get(f"{cluster.name}-authority", first),
+        Transport.PEER: made.get(f"{cluster.name}-peer-authority", nothing),
+    }
+
+
+def _schedule(authority: Mapping[str, Any]) -> AuthoritySchedule:
+    from etcd_cluster.rollout.status import AuthoritySchedule
+
+    return AuthoritySchedule(authority.get("rotate_after") or "", authority.get("drop_after") or "")
+
+
+def seconds(text: str) -> float:
+    """The type of `--watch`.
+
+    Raises:
+        argparse.ArgumentTypeError: No number, or none that is a pause.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text}: not a number of seconds from 1 to 86400")
+    return value
+
+
+COMMAND = Command(
+    name="status",
+    summary="health, leader, versions, database, certificates and drift: one row a member",
+    description=DESCRIPTION,
+    examples=(
+        ("etcd-cluster status --stack prod", "a table"),
+        ("etcd-cluster status --stack prod --watch 10", "again every ten seconds"),
+        ("etcd-cluster status --output json", "for programs; with --watch, one line each time"),
+        ("etcd-cluster status >/dev/null || mail ...", "for cron"),
+    ),
+    options=(
+        OUTPUT,
+        Option(
+            "--watch",
+            f"answer again every SECONDS (default: {WATCH_SECONDS:g}), until Ctrl-C",
+            {"metavar": "SECONDS", "type": seconds, "nargs": "?", "const": WATCH_SECONDS, "default": None},
+        ),
+    ),
+    run=run,
+)
