@@ -88,6 +88,8 @@ class Host:
     had data; "" without one.
     quota_bytes: with which it runs. may_administer: whether its certificate may change the cluster; None where that was
     not asked, or not answered.
+    foreign: where another etcd keeps its data that runs there as etcd.service; "" without one. It is asked nothing, and
+    does not count as running. claim: id of the run that took the machine over last.
     data_of: of which cluster the data are, by etcd's own log; "" where that could not be read.
     """
 
@@ -119,6 +121,8 @@ class Host:
     forming: str = ""
     formed: str = ""
     data_of: str = ""
+    foreign: str = ""
+    claim: str = ""
     unknown: Mapping[Question, str] = field(default_factory=dict[Question, str])
     announced: Security | None = None
 
@@ -300,7 +304,8 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     if not VERSION.fullmatch(running):  # a program of somebody else's
         own_word = VERSION.match(live.version) if live else None
         running = own_word[0] if own_word and running else ""
-    if facts.get("pid") and live is None:
+    pid = "" if "foreign" in facts else facts.get("pid", "")
+    if pid and live is None:
         unknown.setdefault(Question.METRICS, "its metrics could not be understood")
     host = Host(
         machine=facts.get("machine", ""),
@@ -308,7 +313,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         data="data" in facts,
         programs=_version(facts.get("programs", "")),
         running=running,
-        pid=facts.get("pid", ""),
+        pid=pid,
         failed="failed" in facts,
         on_boot="on_boot" in facts,
         pending="pending" in facts,
@@ -323,7 +328,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         filesystem_bytes=_integer(facts.get("filesystem_bytes")),
         disk_bytes=_integer(facts.get("disk_bytes")),
         disk_free_bytes=_integer(facts.get("disk_free_bytes")),
-        database_bytes=_integer(facts.get("database_bytes")) if not facts.get("pid") else 0,
+        database_bytes=_integer(facts.get("database_bytes")) if not pid else 0,
         owner=facts.get("owner", ""),
         mounted_over=facts.get("mounted_over", ""),
         unknown=unknown,
@@ -332,6 +337,8 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         quota_bytes=_integer(facts.get("quota_bytes")),
         may_administer={"yes": True, "no": False}.get(facts.get("rights", "")),
         data_of=facts.get("data_of", ""),
+        foreign=facts.get("foreign", ""),
+        claim=facts.get("claim", ""),
     )
     told: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
     told |= {name: facts[name] for name in ("scheme", "users") if name in facts}

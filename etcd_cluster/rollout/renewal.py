@@ -23,7 +23,7 @@ from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.plan import quorum
 from etcd_cluster.rollout.plan.acts import CHANGE_SECONDS, Memory, RefusedError
 from etcd_cluster.rollout.plan.alarms import CORRUPT
-from etcd_cluster.rollout.resource import LOOK_AGAIN_SECONDS, say
+from etcd_cluster.rollout.resource import LOOK_AGAIN_SECONDS, require_claimed, say
 
 INPUTS = ("renew", "dead", "connections")
 PATIENCE_SECONDS = 20
@@ -94,11 +94,13 @@ def let_go(member: str, machines: MemberMachines, *, is_dead: bool = False) -> N
     """
     run, began = Memory().run, time.monotonic()
     seen = machines.observe(claim=run)
+    require_claimed(seen, run)
     while what := obstacle(member, seen, is_dead=is_dead):
         if time.monotonic() - began > PATIENCE_SECONDS:
             raise RefusedError(f"the machine of {member} is not replaced while {what}")
         time.sleep(LOOK_AGAIN_SECONDS)
         seen = machines.observe()
+        require_claimed(seen, run)
     successor = quorum.successor(seen, seen.hosts, [each.id for each in seen.members if each.name == member])
     if seen.leader == member and successor:
         told = f"handing leadership over to {successor.name}"

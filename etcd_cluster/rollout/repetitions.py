@@ -68,6 +68,7 @@ def _host(host: Host, names: Mapping[str, str]) -> object:
         clock=0,
         snapshot_index=0,
         disk_free_bytes=0,
+        database_bytes=0,
         may_administer=None,
     )
     files = sorted((path, file.mode, file.owner, file.content) for path, file in host.files.items())

@@ -103,6 +103,7 @@ def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> Observ
     looked_at, repetitions = time.monotonic(), Repetitions()
     memory.permitted = set()
     seen = machines.observe(claim=memory.run, rights="yes")
+    require_claimed(seen, memory.run)
     memory.learn_rights(seen)
     while (act := next_act(wanted, seen, memory)) is not None:
         if isinstance(act, Wait):
@@ -117,9 +118,20 @@ def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> Observ
             _carry_out(act, wanted, seen, machines, memory)
         looked_at = time.monotonic()
         seen = machines.observe(**({"rights": "yes"} if memory.learn_rights(seen) else {}))
+        require_claimed(seen, memory.run)
         memory.learn_rights(seen)
     prove(wanted, seen, machines, memory)
     return seen
+
+
+def require_claimed(seen: Observation, run: str) -> None:
+    """Raises `RefusedError` unless all machines are this run's: two runs, each with a part of them, would both act."""
+    lost = [name for name, host in seen.hosts.items() if host.claim not in ("", run)]
+    if lost:
+        raise RefusedError(
+            f"{', '.join(lost)}: another run has taken this cluster over; this one ends here. Wait until that run has "
+            "ended, then run `pulumi up` again"
+        )
 
 
 def prove(wanted: Wanted, seen: Observation, machines: MemberMachines, memory: Memory) -> None:

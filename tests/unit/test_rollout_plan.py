@@ -1441,3 +1441,29 @@ def test_restored_data_beside_those_from_before_start_on_no_machine() -> None:
     two = {**one, "a": replace(one["a"], data_of="ef87cc", history=History())}
     with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
         next_act(GOAL.wanted, replace(seen, hosts=two), Memory())
+
+
+def test_members_that_stopped_are_not_removed_by_the_list_of_another_cluster() -> None:
+    """A snapshot was restored on one and started by hand, beside a majority that holds everything written since."""
+    stopped, restored = Model.running(), Model.running(replace(GOAL, names=("a",)))
+    for name in GOAL.names:
+        stopped.stop(name)
+    hosts = {name: replace(host, data_of="92ddb8") for name, host in stopped.observe(list(GOAL.names)).hosts.items()}
+    seen = restored.observe(["a"])
+    hosts["a"] = replace(seen.hosts["a"], data_of="ef87cc")
+    with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
+        next_act(GOAL.wanted, replace(seen, hosts=hosts), Memory())
+
+
+def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left_is_of_no_interest() -> None:
+    model = Model.running()
+    model.stop("c")
+    seen = model.observe(list(GOAL.names))
+    foreign = replace(seen.hosts["c"], foreign="/var/lib/etcd/default")
+    seen = replace(seen, hosts={**seen.hosts, "c": foreign})
+    with pytest.raises(RefusedError, match=r"c: another etcd runs there as etcd\.service, with its data in /var/lib"):
+        next_act(GOAL.wanted, seen, Memory())
+    two = replace(GOAL, names=("a", "b"))
+    act = next_act(two.wanted, seen, Memory())
+    assert isinstance(act, Act)
+    assert act.text == "a: removing c, which does not answer"

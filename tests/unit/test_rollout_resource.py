@@ -72,6 +72,7 @@ class Machines:
     opened: list[tuple[set[str], set[str], set[str]]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     claims: list[str] = field(default_factory=list)
+    taken: dict[str, str] = field(default_factory=dict)
     gone: dict[str, EtcdClusterError] = field(default_factory=dict)
     gone_at: dict[tuple[str, str], EtcdClusterError] = field(default_factory=dict)
     log: str = "its log"
@@ -102,7 +103,10 @@ class Machines:
 
     def observe(self, **asked: str) -> Observation:
         self.claims.append(asked.get("claim", ""))
-        return self.model.observe(sorted(self.opened[-1][0]))
+        run = next((claim for claim in reversed(self.claims) if claim), "")
+        seen = self.model.observe(sorted(self.opened[-1][0]))
+        claimed = {name: replace(host, claim=self.taken.get(name, run)) for name, host in seen.hosts.items()}
+        return replace(seen, hosts=claimed)
 
     def on_all(self, names: list[str], do: Callable[[str], str]) -> dict[str, Any]:
         answers: dict[str, Any] = {}
@@ -366,6 +370,14 @@ def test_an_update_takes_the_cluster_there_claims_it_once_and_says_what_was_foun
     assert len(machines.claims[0]) == 16, "of several runs at work, the last one that began goes on"
     assert set(machines.claims[1:]) == {""}
     assert capfd.readouterr().err.splitlines()[0] == "b: found: does not run"
+
+
+def test_a_run_that_does_not_hold_all_machines_does_nothing(machines: Machines) -> None:
+    """Another one began at the same time, and claimed the others last. Each would go on with its own part."""
+    machines.taken["b"] = "another-run"
+    with pytest.raises(RefusedError, match="b: another run has taken this cluster over; this one ends here"):
+        RolloutLifecycle().update("id", inputs(GOAL), {**inputs(SETTINGS), "plan": [], "drift": ""})
+    assert machines.model.restarts == []
 
 
 def test_members_that_leave_are_stopped_after_the_cluster_let_them_go(machines: Machines) -> None:

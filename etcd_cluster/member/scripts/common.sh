@@ -298,6 +298,18 @@ running_programs() {
   echo "${program%/*}"
 }
 
+# foreign_data PID: where that etcd keeps its data, if that is not where this member's are: it is somebody else's. Known by
+# the database that it has open; nothing where it has none yet.
+foreign_data() {
+  local database
+  database=$(find "/proc/$1/fd" \( -lname '*/member/snap/db' -o -lname '*/member/snap/db (deleted)' \) -printf '%l\n' -quit 2>/dev/null) || true
+  database=${database% (deleted)}
+  case $database in
+    '' | "$data_path/member/snap/db" | "$(realpath -m -- "$data_path")/member/snap/db") ;;
+    *) printf '%s' "${database%/member/snap/db}" ;;
+  esac
+}
+
 # The index of the newest snapshot that etcd made of its log, in decimal; files are called TERM-INDEX.snap.
 newest_snapshot() {
   local file newest=''

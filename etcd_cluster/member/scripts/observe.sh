@@ -4,7 +4,7 @@
 # its own member's health: 2379 may be open to clients only. scheme: http or https, as clients are expected to be served.
 # shellcheck disable=SC2154
 observe() {
-  local programs
+  local programs foreign=''
   read_spec "$@"
   [[ -z ${spec[claim]:-} ]] || claim "${spec[claim]}"
   fact machine "$(machine_identity)"
@@ -15,7 +15,10 @@ observe() {
   fact formed "$(marker_field token "$state_path/formed")"
   fact versions "$(installed_versions)"
   programs=$(readlink "$binaries_path") && fact programs "$(version_of "$programs")"
+  fact claim "$(cat "$state_path/run" 2>/dev/null)"
   service_facts # sets $pid
+  [[ -z $pid ]] || foreign=$(foreign_data "$pid")
+  if [[ -n $foreign ]]; then fact foreign "$foreign" && pid=''; fi
   fact running "$(version_of "$(running_programs "$pid")")"
   [[ -e $state_path/pending ]] && fact pending yes
   fact snapshot "$(newest_snapshot)"

@@ -9,20 +9,31 @@ record() {
 }
 
 # Takes a member off its machine when it is destroyed: stopped, its programs and keys removed, its data kept unless
-# that was given up by name (deleteData). Precondition: something on the machine says that it is this cluster's. A host that
-# was unlisted long ago may run somebody else's etcd by now.
+# that was given up by name (deleteData). Precondition: something on the machine says that it is this cluster's, and nothing
+# that it is another's. A host that was unlisted long ago may run somebody else's etcd by now.
 remove() {
-  local lines other
+  local lines other pid
   read_spec "$@"
   lock
   if [[ -f $state_path/record && $(cat "$state_path/record") != "${spec[record]:-}" ]]; then
     say "this machine is in the record of another resource by now; nothing was stopped or removed"
     return
   fi
+  pid=$(service_pid)
+  other=${pid:+$(foreign_data "$pid")}
+  if [[ -n $other ]]; then
+    say "the etcd on this machine keeps its data in $other and is not this cluster's; nothing was stopped or removed"
+    return
+  fi
   lines=$(cluster_lines)
   other=$(grep -vxF -e "$cluster_line" -e '' <<<"$lines" | head -n 1) || true
   if [[ -n $other ]]; then
     say "the etcd on this machine belongs to another cluster by now ($other); nothing was stopped or removed"
+    return
+  fi
+  other=$(unowned_file)
+  if [[ -z $pid && -n $other ]]; then
+    say "$other does not say that it is this cluster's; nothing was stopped or removed"
     return
   fi
   if [[ -z $lines && ! -f $state_path/record ]]; then
@@ -56,10 +67,26 @@ remove() {
 cluster_lines() {
   local file line
   for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path"}; do
-    line=''
-    [[ ! -f $file ]] || read -r line <"$file" || true
+    line=$(first_line "$file")
     [[ $line != '# etcd-cluster: '* ]] || printf '%s\n' "${line%, written by*}"
   done
+}
+
+# A configuration or unit that is there without such a line: nobody but somebody else writes one.
+unowned_file() {
+  local file
+  for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path"}; do
+    if [[ -f $file && $(first_line "$file") != '# etcd-cluster: '* ]]; then
+      echo "$file"
+      return
+    fi
+  done
+}
+
+first_line() {
+  local line=''
+  [[ ! -f $1 ]] || read -r line <"$1" || true
+  printf '%s' "$line"
 }
 
 # No answer is yes, and so is a cluster of one: there is nothing to wait for.
