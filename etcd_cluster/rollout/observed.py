@@ -88,6 +88,8 @@ class Host:
     quota_bytes: with which it runs. may_administer: whether its certificate may change the cluster; None where that was
     not asked, or not answered.
     data_of: of which cluster the data are, by etcd's own log; "" where that could not be read.
+    foreign: the database of somebody else's etcd that runs there; "" for none. Nothing that one says is asked for, and
+    `pid` is "", as no member of ours runs.
     """
 
     machine: str
@@ -117,6 +119,7 @@ class Host:
     forming: str = ""
     formed: str = ""
     data_of: str = ""
+    foreign: str = ""
     unknown: Mapping[Question, str] = field(default_factory=dict[Question, str])
     announced: Security | None = None
 
@@ -287,6 +290,8 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         members_index=_integer(facts.get("history_members_index")),
         id=facts.get("history_id", ""),
     )
+    if facts.get("foreign"):
+        facts = {name: value for name, value in facts.items() if name not in ("pid", "running")}
     live = _live(facts)
     running = facts.get("running", "")
     if not VERSION.fullmatch(running):  # a program of somebody else's
@@ -323,6 +328,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         quota_bytes=_integer(facts.get("quota_bytes")),
         may_administer={"yes": True, "no": False}.get(facts.get("rights", "")),
         data_of=facts.get("data_of", ""),
+        foreign=facts.get("foreign", ""),
     )
     told: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
     told |= {name: facts[name] for name in ("scheme", "users") if name in facts}

@@ -6,6 +6,9 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +227,58 @@ def test_an_etcd_that_nothing_says_is_this_clusters_is_left_alone(folder: Folder
     assert "no record, configuration or unit of this cluster is on this machine; it is left as it is" in said
     assert configuration.read_text() == "name: theirs\n"
     assert all(folder.has("pki", "volume/data/member").values())
+
+
+OPENS = """
+import pathlib, sys, time
+database = pathlib.Path(sys.argv[1], "member", "snap", "db")
+database.parent.mkdir(parents=True, exist_ok=True)
+with database.open("w"):
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def running(folder: Folder, data: Path) -> Iterator[str]:
+    """A process that systemd, or here the file with its id, has for the member's etcd; its database is in `data`."""
+    configuration = str(folder.path / "configuration" / "etcd.yaml")
+    command = [sys.executable, "-c", OPENS, str(data), configuration]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (folder.path / "state" / "etcd.pid").write_text(f"{process.pid}\n")
+        try:
+            yield str(process.pid)
+        finally:
+            process.kill()
+
+
+def test_an_etcd_whose_data_are_elsewhere_is_no_member_and_is_left_alone(folder: Folder, tmp_path: Path) -> None:
+    configured(folder)
+    folder.run("record", record="one")
+    data = tmp_path / "their data"
+    with running(folder, data) as process:
+        facts = folder.run("observe").stdout.splitlines()
+        assert f"foreign={data}/member/snap/db" in facts
+        assert f"pid={process}" in facts
+        assert f"another etcd runs here, whose database is {data}/member/snap/db" in folder.run("check", False).stderr
+        said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+        assert f"is somebody else's by now ({data}/member/snap/db); nothing was stopped or removed" in said
+        assert f"pid={process}" in folder.run("observe").stdout.splitlines()
+    assert all(folder.has("pki", "configuration/etcd.yaml", "volume/data/member").values())
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_member_whose_data_were_moved_under_it_is_ours_all_the_same(folder: Folder, moved: bool) -> None:
+    configured(folder)
+    data = folder.path / "volume" / "data"
+    with running(folder, data):
+        if moved:
+            data.rename(folder.path / "volume" / "data.moved")
+        assert "foreign=" not in folder.run("observe").stdout
+        folder.run("remove", run="run", members="1", data="keep")
+    assert not any(folder.has("pki", "configuration").values())
 
 
 def configured_by_others(folder: Folder) -> Path:

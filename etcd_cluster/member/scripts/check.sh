@@ -107,9 +107,12 @@ check_packages() {
 }
 
 check_unit() {
+  local other
   if [[ $supervisor == systemd && -f $unit_path ]] && ! grep -qxF "# etcd-cluster: $cluster" "$unit_path"; then
     problem "$unit_path belongs to something else ($(head -n 1 "$unit_path")); remove that etcd first"
   fi
+  other=$(foreign_data "$(service_pid)")
+  [[ -z $other ]] || problem "another etcd runs here, whose database is $other; stop it, or use another machine"
 }
 
 check_ports() {

@@ -296,6 +296,19 @@ running_programs() {
   echo "${program%/*}"
 }
 
+# foreign_data PID: where that process keeps its database, if that is not below the volume path: then it is somebody else's etcd,
+# whatever its service is called. Nothing for a member of ours, and for one that has opened none yet.
+foreign_data() {
+  local file own found=''
+  [[ -n $1 ]] || return 0
+  own=$(readlink -m "$volume_path")
+  while read -r file; do
+    [[ $file != "$own"/* ]] || return 0
+    found=$file
+  done < <(find "/proc/$1/fd" -lname '*/member/snap/db*' -printf '%l\n' 2>/dev/null)
+  printf '%s' "$found"
+}
+
 # The index of the newest snapshot that etcd made of its log, in decimal; files are called TERM-INDEX.snap.
 newest_snapshot() {
   local file newest=''

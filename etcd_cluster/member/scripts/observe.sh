@@ -4,7 +4,7 @@
 # its own member's health: 2379 may be open to clients only. scheme: http or https, as clients are expected to be served.
 # shellcheck disable=SC2154
 observe() {
-  local programs
+  local programs foreign
   read_spec "$@"
   [[ -z ${spec[claim]:-} ]] || claim "${spec[claim]}"
   fact machine "$(machine_identity)"
@@ -16,6 +16,8 @@ observe() {
   fact versions "$(installed_versions)"
   programs=$(readlink "$binaries_path") && fact programs "$(version_of "$programs")"
   service_facts # sets $pid
+  foreign=$(foreign_data "$pid")
+  fact foreign "$foreign"
   fact running "$(version_of "$(running_programs "$pid")")"
   [[ -e $state_path/pending ]] && fact pending yes
   fact snapshot "$(newest_snapshot)"
@@ -23,7 +25,7 @@ observe() {
   [[ $supervisor != systemd ]] || observe_system
   observe_file_system
   observe_files
-  observe_etcd
+  [[ -n $foreign ]] || observe_etcd
   [[ ${spec[disk]:-} != yes ]] || observe_disk
   fact clock "$(date +%s)"
 }

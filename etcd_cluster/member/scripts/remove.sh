@@ -25,6 +25,12 @@ remove() {
     say "the etcd on this machine belongs to another cluster by now ($other); nothing was stopped or removed"
     return
   fi
+  other=$(foreign_data "$(service_pid)")
+  if [[ -z $other && -z $lines && -n ${unit_path:-} && -e $unit_path ]]; then other=$unit_path; fi
+  if [[ -n $other ]]; then
+    say "the etcd on this machine is somebody else's by now ($other); nothing was stopped or removed"
+    return
+  fi
   if [[ -z $lines && ! -f $state_path/record ]]; then
     say "no record, configuration or unit of this cluster is on this machine; it is left as it is"
     return

@@ -78,6 +78,12 @@ def _require_answers(now: Situation) -> None:
             "one: its old membership is then removed, and it joins anew"
         )
     for name, host in now.hosts.items():
+        if host.foreign:
+            raise RefusedError(
+                f"{name}: the etcd that runs there is somebody else's, as its database is {host.foreign}. Expected is "
+                "this cluster's or none; nothing more was changed. Stop it (systemctl disable --now etcd), or give the "
+                "member another machine, then run again"
+            )
         if host.token not in ("", now.wanted.token) and (host.data or host.history != History()):
             raise RefusedError(f"{name}: its disk holds the data of another cluster (token {host.token})")
 
