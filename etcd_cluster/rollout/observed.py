@@ -77,7 +77,8 @@ class Host:
     """One machine and the member on it. running, programs: version that runs, and that would be started; "" if none.
 
     lacks: what only preparing the machine again can bring back. pending: its files may be newer than its process.
-    owner: the member whose data the marker beside them says they are; "" without a marker.
+    owner, cluster: the member whose data the marker beside them says they are, and of which cluster's identity; ""
+    without a marker.
     mounted_over: what is mounted where the data belong and is not their file system, "SOURCE at PATH"; "" for nothing.
     live: None where nothing runs, and where what runs could not be asked: then `unknown` says why.
     unknown: what could not be told of a process that runs -> why.
@@ -88,9 +89,10 @@ class Host:
     had data; "" without one.
     quota_bytes: with which it runs. may_administer: whether its certificate may change the cluster; None where that was
     not asked, or not answered.
-    foreign: where another etcd keeps its data that runs there as etcd.service; "" without one. It is asked nothing, and
-    does not count as running. claim: id of the run that took the machine over last.
+    claim: id of the run that took the machine over last.
     data_of: of which cluster the data are, by etcd's own log; "" where that could not be read.
+    foreign: the database of somebody else's etcd that runs there; "" for none. Nothing that one says is asked for, and
+    `pid` is "", as no member of ours runs.
     """
 
     machine: str
@@ -117,6 +119,7 @@ class Host:
     quota_bytes: int = 0
     may_administer: bool | None = None
     owner: str = ""
+    cluster: str = ""
     mounted_over: str = ""
     forming: str = ""
     formed: str = ""
@@ -299,12 +302,14 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         members_index=_integer(facts.get("history_members_index")),
         id=facts.get("history_id", ""),
     )
+    if facts.get("foreign"):
+        facts = {name: value for name, value in facts.items() if name not in ("pid", "running")}
     live = _live(facts)
     running = facts.get("running", "")
     if not VERSION.fullmatch(running):  # a program of somebody else's
         own_word = VERSION.match(live.version) if live else None
         running = own_word[0] if own_word and running else ""
-    pid = "" if "foreign" in facts else facts.get("pid", "")
+    pid = facts.get("pid", "")
     if pid and live is None:
         unknown.setdefault(Question.METRICS, "its metrics could not be understood")
     host = Host(
@@ -321,7 +326,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         history=history,
         versions=[each for each in facts.get("versions", "").split() if _version(each)],
         lacks=lacks,
-        files=files,
+        files={} if facts.get("foreign") else files,
         live=live,
         clock=_integer(facts.get("clock")),
         device_bytes=_integer(facts.get("device_bytes")),
@@ -330,6 +335,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         disk_free_bytes=_integer(facts.get("disk_free_bytes")),
         database_bytes=_integer(facts.get("database_bytes")) if not pid else 0,
         owner=facts.get("owner", ""),
+        cluster=_json(f'"{facts.get("cluster", "")}"') or "",
         mounted_over=facts.get("mounted_over", ""),
         unknown=unknown,
         forming=facts.get("forming", ""),
@@ -343,6 +349,12 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     told: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
     told |= {name: facts[name] for name in ("scheme", "users") if name in facts}
     return host, told
+
+
+def without_member(host: Host) -> Host:
+    """The machine of another cluster by now: what it holds, runs and trusts is no member's of this one."""
+    gone = replace(host, data=False, pid="", running="", live=None, history=History(), unknown={}, pending=False)
+    return replace(gone, files={}, owner="", data_of="", formed="", forming="")
 
 
 def _seen_file(line: str) -> tuple[str, str, SeenFile]:

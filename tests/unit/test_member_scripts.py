@@ -17,7 +17,6 @@ import pytest
 
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.rollout.observed import parse_host
 
 CLUSTER, TOKEN = "project/stack/etcd", "the-token"
 # In place of etcd: one that makes data and listens on a port, and one that ends at once.
@@ -80,83 +79,6 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "a member")
-
-
-# --- somebody else's etcd in the member's place ---
-
-
-@pytest.fixture
-def other_etcd(folder: Folder, tmp_path: Path) -> Iterator[Path]:
-    """Runs as the member's process would, with its data elsewhere; the folder of these."""
-    database = tmp_path / "elsewhere" / "member" / "snap" / "db"
-    database.parent.mkdir(parents=True)
-    with running_with(folder, database):
-        yield tmp_path / "elsewhere"
-
-
-@contextmanager
-def running_with(folder: Folder, database: Path) -> Iterator[None]:
-    """A process that has this database open, and is what the member's pid file names."""
-    folder.run("record", record="one")
-    database.parent.mkdir(parents=True, exist_ok=True)
-    database.touch()
-    program = "import sys, time; file = open(sys.argv[1]); print('open', flush=True); time.sleep(600)"
-    configuration = f"{folder.layout.configuration}/etcd.yaml"
-    command = [sys.executable, "-c", program, str(database), configuration]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            assert process.stdout.readline() == "open\n"
-            (folder.path / "state" / "etcd.pid").write_text(f"{process.pid}\n")
-            yield
-            assert process.poll() is None, "it was stopped"
-        finally:
-            process.kill()
-
-
-def test_another_etcd_in_the_place_of_a_member_is_told_and_not_asked(folder: Folder, other_etcd: Path) -> None:
-    host, told = parse_host(folder.run("observe").stdout)
-    assert (host.foreign, host.pid, host.live, told) == (str(other_etcd), "", None, {})
-    refused = folder.run("check", False, ports="1", install="local")
-    assert refused.returncode != 0
-    assert f"another etcd runs here as etcd.service (process {host_process(folder)}" in refused.stderr
-
-
-def host_process(folder: Folder) -> str:
-    return (folder.path / "state" / "etcd.pid").read_text().strip()
-
-
-def test_another_etcd_in_the_place_of_a_member_is_neither_stopped_nor_deleted(folder: Folder, other_etcd: Path) -> None:
-    (folder.path / "pki").mkdir()
-    said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
-    assert f"keeps its data in {other_etcd} and is not this cluster's; nothing was stopped or removed" in said
-    assert folder.has("pki", "state/record") == {"pki": True, "state/record": True}
-
-
-@pytest.mark.parametrize("linked", [False, True], ids=["", "through a link"])
-def test_a_process_with_the_members_own_data_is_the_member(folder: Folder, linked: bool, tmp_path: Path) -> None:
-    data = folder.path / "volume" / "data"
-    if linked:
-        data.parent.mkdir(parents=True)
-        (tmp_path / "disk").mkdir()
-        data.symlink_to(tmp_path / "disk")
-    with running_with(folder, data / "member" / "snap" / "db"):
-        host, _ = parse_host(folder.run("observe").stdout)
-        assert (host.foreign, host.pid) == ("", host_process(folder))
-        (data / "member" / "snap" / "db").unlink()
-        host, _ = parse_host(folder.run("observe").stdout)
-        assert host.foreign == "", "deleted data are the member's own still"
-
-
-def test_files_without_our_line_are_somebody_elses(folder: Folder) -> None:
-    """Another etcd was installed here since, and does not run right now."""
-    folder.run("record", record="one")
-    configuration = folder.path / "configuration" / "etcd.yaml"
-    configuration.parent.mkdir()
-    configuration.write_text("name: default\n")
-    said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
-    assert f"{configuration} does not say that it is this cluster's; nothing was stopped or removed" in said
-    assert configuration.exists()
 
 
 # --- what etcd measures of itself ---
@@ -343,6 +265,78 @@ def test_an_etcd_that_nothing_says_is_this_clusters_is_left_alone(folder: Folder
     assert "does not say that it is this cluster's; nothing was stopped or removed" in said
     assert configuration.read_text() == "name: theirs\n"
     assert all(folder.has("pki", "volume/data/member").values())
+
+
+OPENS = """
+import pathlib, sys, time
+database = pathlib.Path(sys.argv[1], "member", "snap", "db")
+database.parent.mkdir(parents=True, exist_ok=True)
+with database.open("w"):
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def running(folder: Folder, data: Path) -> Iterator[str]:
+    """A process that systemd, or here the file with its id, has for the member's etcd; its database is in `data`."""
+    configuration = str(folder.path / "configuration" / "etcd.yaml")
+    command = [sys.executable, "-c", OPENS, str(data), configuration]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (folder.path / "state" / "etcd.pid").write_text(f"{process.pid}\n")
+        try:
+            yield str(process.pid)
+        finally:
+            process.kill()
+
+
+def test_an_etcd_whose_data_are_elsewhere_is_no_member_and_is_left_alone(folder: Folder, tmp_path: Path) -> None:
+    configured(folder)
+    folder.run("record", record="one")
+    data = tmp_path / "their data"
+    with running(folder, data) as process:
+        facts = folder.run("observe").stdout.splitlines()
+        assert f"foreign={data}/member/snap/db" in facts
+        assert f"pid={process}" in facts
+        assert f"another etcd runs here, whose database is {data}/member/snap/db" in folder.run("check", False).stderr
+        said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+        assert (
+            f"is somebody else's by now (its database is {data}/member/snap/db); nothing was stopped or removed" in said
+        )
+        assert f"pid={process}" in folder.run("observe").stdout.splitlines()
+    assert all(folder.has("pki", "configuration/etcd.yaml", "volume/data/member").values())
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_member_whose_data_were_moved_under_it_is_ours_all_the_same(folder: Folder, moved: bool) -> None:
+    configured(folder)
+    data = folder.path / "volume" / "data"
+    with running(folder, data):
+        if moved:
+            data.rename(folder.path / "volume" / "data.moved")
+        assert "foreign=" not in folder.run("observe").stdout
+        folder.run("remove", run="run", members="1", data="keep")
+    assert not any(folder.has("pki", "configuration").values())
+
+
+def test_the_data_of_a_member_may_be_a_link(folder: Folder, tmp_path: Path) -> None:
+    folder.run("record", record="one")
+    (folder.path / "volume").mkdir(parents=True)
+    (tmp_path / "disk").mkdir()
+    (folder.path / "volume" / "data").symlink_to(tmp_path / "disk")
+    with running(folder, folder.path / "volume" / "data"):
+        assert "foreign=" not in folder.run("observe").stdout
+
+
+def test_files_without_our_line_are_somebody_elses(folder: Folder) -> None:
+    """Another etcd was installed here since, and does not run right now."""
+    folder.run("record", record="one")
+    configuration = configured_by_others(folder)
+    said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+    assert f"{configuration} does not say that it is this cluster's; nothing was stopped or removed" in said
+    assert configuration.exists()
 
 
 def configured_by_others(folder: Folder) -> Path:

@@ -395,3 +395,10 @@ def test_an_answer_that_is_cut_is_none_and_does_not_end_the_run(name: str) -> No
 def test_no_content_shows_when_what_was_seen_is_printed() -> None:
     host, _ = parse_host(LEADER)
     assert "advertise-client-urls" not in repr(replace(host, live=None))
+
+
+def test_somebody_elses_etcd_is_no_process_of_ours() -> None:
+    host, _ = parse_host("machine=m\npid=7\nrunning=3.6.16\nforeign=/srv/other/member/snap/db\nclock=1\n")
+    assert (host.foreign, host.pid, host.running, host.live) == ("/srv/other/member/snap/db", "", "", None)
+    assert not host.may_serve
+    assert not host.unknown

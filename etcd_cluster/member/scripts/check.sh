@@ -107,14 +107,12 @@ check_packages() {
 }
 
 check_unit() {
-  local pid foreign=''
-  pid=$(service_pid)
-  [[ -z $pid ]] || foreign=$(foreign_data "$pid")
-  [[ -z $foreign ]] ||
-    problem "another etcd runs here as etcd.service (process $pid, with its data in $foreign); remove it, or use another machine"
+  local other
   if [[ $supervisor == systemd && -f $unit_path ]] && ! grep -qxF "# etcd-cluster: $cluster" "$unit_path"; then
     problem "$unit_path belongs to something else ($(head -n 1 "$unit_path")); remove that etcd first"
   fi
+  other=$(foreign_data "$(service_pid)")
+  [[ -z $other ]] || problem "another etcd runs here, whose database is $other; stop it, or use another machine"
 }
 
 check_ports() {

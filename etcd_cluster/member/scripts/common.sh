@@ -298,16 +298,17 @@ running_programs() {
   echo "${program%/*}"
 }
 
-# foreign_data PID: where that etcd keeps its data, if that is not where this member's are: it is somebody else's. Known by
-# the database that it has open; nothing where it has none yet.
+# foreign_data PID: where that process keeps its database, if that is not on the volume of this member: then it is somebody
+# else's etcd, whatever its service is called. Nothing for a member of ours, and for one that has opened none yet.
 foreign_data() {
-  local database
-  database=$(find "/proc/$1/fd" \( -lname '*/member/snap/db' -o -lname '*/member/snap/db (deleted)' \) -printf '%l\n' -quit 2>/dev/null) || true
-  database=${database% (deleted)}
-  case $database in
-    '' | "$data_path/member/snap/db" | "$(realpath -m -- "$data_path")/member/snap/db") ;;
-    *) printf '%s' "${database%/member/snap/db}" ;;
-  esac
+  local file volume data found=''
+  [[ -n $1 ]] || return 0
+  volume=$(readlink -m "$volume_path") data=$(readlink -m "$data_path")
+  while read -r file; do
+    [[ $file != "$volume"/* && $file != "$data"/* ]] || return 0
+    found=$file
+  done < <(find "/proc/$1/fd" -lname '*/member/snap/db*' -printf '%l\n' 2>/dev/null)
+  printf '%s' "$found"
 }
 
 # The index of the newest snapshot that etcd made of its log, in decimal; files are called TERM-INDEX.snap.

@@ -4,12 +4,13 @@
 # its own member's health: 2379 may be open to clients only. scheme: http or https, as clients are expected to be served.
 # shellcheck disable=SC2154
 observe() {
-  local programs foreign=''
+  local programs foreign
   read_spec "$@"
   [[ -z ${spec[claim]:-} ]] || claim "${spec[claim]}"
   fact machine "$(machine_identity)"
   fact token "$(data_token)"
   fact owner "$(marker_field member)"
+  fact cluster "$(marker_field cluster)"
   has_data && fact data yes && fact data_of "$(data_cluster)"
   fact forming "$(marker_field token "$state_path/forming")"
   fact formed "$(marker_field token "$state_path/formed")"
@@ -17,8 +18,8 @@ observe() {
   programs=$(readlink "$binaries_path") && fact programs "$(version_of "$programs")"
   fact claim "$(cat "$state_path/run" 2>/dev/null)"
   service_facts # sets $pid
-  [[ -z $pid ]] || foreign=$(foreign_data "$pid")
-  if [[ -n $foreign ]]; then fact foreign "$foreign" && pid=''; fi
+  foreign=$(foreign_data "$pid")
+  fact foreign "$foreign"
   fact running "$(version_of "$(running_programs "$pid")")"
   [[ -e $state_path/pending ]] && fact pending yes
   fact snapshot "$(newest_snapshot)"
@@ -26,7 +27,7 @@ observe() {
   [[ $supervisor != systemd ]] || observe_system
   observe_file_system
   observe_files
-  observe_etcd
+  [[ -n $foreign ]] || observe_etcd
   [[ ${spec[disk]:-} != yes ]] || observe_disk
   fact clock "$(date +%s)"
 }

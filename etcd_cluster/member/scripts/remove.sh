@@ -20,9 +20,9 @@ remove() {
     return
   fi
   pid=$(service_pid)
-  other=${pid:+$(foreign_data "$pid")}
+  other=$(foreign_data "$pid")
   if [[ -n $other ]]; then
-    say "the etcd on this machine keeps its data in $other and is not this cluster's; nothing was stopped or removed"
+    say "the etcd on this machine is somebody else's by now (its database is $other); nothing was stopped or removed"
     return
   fi
   lines=$(cluster_lines)
@@ -67,7 +67,7 @@ remove() {
 cluster_lines() {
   local file line
   for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path"}; do
-    line=$(first_line "$file")
+    line=$(head_line "$file")
     [[ $line != '# etcd-cluster: '* ]] || printf '%s\n' "${line%, written by*}"
   done
 }
@@ -76,14 +76,14 @@ cluster_lines() {
 unowned_file() {
   local file
   for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path"}; do
-    if [[ -f $file && $(first_line "$file") != '# etcd-cluster: '* ]]; then
+    if [[ -f $file && $(head_line "$file") != '# etcd-cluster: '* ]]; then
       echo "$file"
       return
     fi
   done
 }
 
-first_line() {
+head_line() {
   local line=''
   [[ ! -f $1 ]] || read -r line <"$1" || true
   printf '%s' "$line"

@@ -80,9 +80,9 @@ def _require_answers(now: Situation) -> None:
     for name, host in now.hosts.items():
         if host.foreign:
             raise RefusedError(
-                f"{name}: another etcd runs there as etcd.service, with its data in {host.foreign} and not in "
-                f"{now.wanted.members[name].layout.data}. Nothing more was changed. Remove it from that machine "
-                "(systemctl disable --now etcd), then run `pulumi up` again"
+                f"{name}: the etcd that runs there is somebody else's, as its database is {host.foreign}. Expected is "
+                "this cluster's or none; nothing more was changed. Stop it (systemctl disable --now etcd), or give the "
+                "member another machine, then run again"
             )
         if host.token not in ("", now.wanted.token) and (host.data or host.history != History()):
             raise RefusedError(f"{name}: its disk holds the data of another cluster (token {host.token})")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from etcd_cluster.rollout.observed import History, Listed
+from collections.abc import Mapping
+
+from etcd_cluster.rollout.observed import FOUNDING, History, Host, Listed
 from etcd_cluster.rollout.plan.acts import HEALTH_SECONDS, LEADER_SECONDS, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 
@@ -56,17 +58,30 @@ def require_in_place(now: Situation) -> None:
 
 def require_one_cluster(now: Situation) -> None:
     """Raises `RefusedError` where a member that does not run would start with data of another cluster than others have,
-    such as those from before a snapshot was restored. Those of a membership that has ended never start again."""
+    such as those from before a snapshot was restored. Those of a membership that has ended never start again. But a
+    list of members tells nothing of another cluster's: where a majority of that one is merely stopped, none has ended.
+    """
     having = {name: host for name, host in now.seen.hosts.items() if host.data and host.data_of}
-    would_start = [name for name in having if name in now.hosts and not having[name].pid and not now.was_removed(name)]
-    counted = {name: host.data_of for name, host in having.items() if host.pid or name in would_start}
-    if would_start and len(set(counted.values())) > 1:
+    stopped = {name: host for name, host in having.items() if name in now.hosts and not host.pid}
+    kept = [name for name in stopped if not now.was_removed(name) or _may_go_on_apart(now, stopped, name)]
+    counted = {name: host.data_of for name, host in having.items() if host.pid or name in kept}
+    if kept and len(set(counted.values())) > 1:
         found = "; ".join(f"{name}: {of}" for name, of in counted.items())
         raise RefusedError(
             f"the data of these members are of different clusters, by etcd's own logs ({found}), as if one were "
             "restored beside older ones. Put those of all but one out of the way (docs/recover.md), then run "
             "again. Nothing more was changed"
         )
+
+
+def _may_go_on_apart(now: Situation, stopped: Mapping[str, Host], name: str) -> bool:
+    """These machines hold the data of a majority of another cluster than the one that is told of."""
+    teller = now.seen.hosts[now.seen.teller].data_of if now.seen.teller else ""
+    of = stopped[name].data_of
+    together = [host for host in stopped.values() if host.data_of == of]
+    noted = [host.history.members for host in together]
+    counts = [len(now.wanted.members) if each in ("", FOUNDING) else len(each.split(",")) for each in noted]
+    return bool(teller) and of != teller and len(together) > min(counts) // 2
 
 
 def _why_unseen(mounted_over: str) -> str:
