@@ -27,7 +27,16 @@ from etcd_cluster.openssh import (
     SshUnreachableError,
     parse_connection,
 )
-from etcd_cluster.rollout.observed import Host, Observation, combine, is_whole, parse_host, unanswered, with_answers
+from etcd_cluster.rollout.observed import (
+    Host,
+    Observation,
+    combine,
+    is_whole,
+    parse_host,
+    unanswered,
+    with_answers,
+    without_member,
+)
 from etcd_cluster.rollout.plan.acts import RefusedError
 
 OBSERVATION_SECONDS = 60
@@ -77,6 +86,7 @@ class MemberMachines:
     form of pulumi-command; a member without one is on this machine. leaving: names of those that may be gone: one that
     cannot be reached is not tried again. passing: they may be replaced next, so no connection to them is kept, and none
     is waited for that does not boot. before: connections as they were, for a machine that does not answer by its own.
+    cluster: its identity; a machine that leaves and is another one's by now has no member of this one.
 
     Raises `RefusedError` where SSH is needed and there is no `ssh` client.
     """
@@ -89,9 +99,11 @@ class MemberMachines:
         *,
         passing: bool = False,
         before: Mapping[str, Mapping[str, Any]] | None = None,
+        cluster: str = "",
     ) -> None:
         self._members = members
         self._leaving = leaving
+        self._cluster = cluster
         self._gone: dict[str, SshUnreachableError] = {}
         self._passing = passing
         self._schemes: dict[str, str] = {}
@@ -197,6 +209,8 @@ class MemberMachines:
                     raise answer
                 else:
                     hosts[name], said = parse_host(answer)
+                    if name in self._leaving and self._is_anothers(hosts[name]):
+                        hosts[name], said = without_member(hosts[name]), {}
                     self._schemes[name] = said.get("scheme") or self._schemes.get(name, "")
                     clocks[name] = max(hosts[name].clock - time.time(), 0.0) + min(hosts[name].clock + 1 - began, 0.0)
                     told[name] = said
@@ -210,6 +224,9 @@ class MemberMachines:
             note(self.on_all(others, lambda name: self._observe(name, {**asked, "tell": "yes"})))
             seen = combine(hosts, told, silent)
         return replace(self._ask_for_others(seen), clocks=clocks)
+
+    def _is_anothers(self, host: Host) -> bool:
+        return bool(self._cluster) and host.cluster not in ("", self._cluster)
 
     def _ask_for_others(self, seen: Observation) -> Observation:
         """Members of which nothing good was heard on their own machines: asked for on the teller's."""

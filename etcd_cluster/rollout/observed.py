@@ -77,7 +77,8 @@ class Host:
     """One machine and the member on it. running, programs: version that runs, and that would be started; "" if none.
 
     lacks: what only preparing the machine again can bring back. pending: its files may be newer than its process.
-    owner: the member whose data the marker beside them says they are; "" without a marker.
+    owner, cluster: the member whose data the marker beside them says they are, and of which cluster's identity; ""
+    without a marker.
     mounted_over: what is mounted where the data belong and is not their file system, "SOURCE at PATH"; "" for nothing.
     live: None where nothing runs, and where what runs could not be asked: then `unknown` says why.
     unknown: what could not be told of a process that runs -> why.
@@ -117,6 +118,7 @@ class Host:
     quota_bytes: int = 0
     may_administer: bool | None = None
     owner: str = ""
+    cluster: str = ""
     mounted_over: str = ""
     forming: str = ""
     formed: str = ""
@@ -321,7 +323,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         history=history,
         versions=[each for each in facts.get("versions", "").split() if _version(each)],
         lacks=lacks,
-        files=files,
+        files={} if facts.get("foreign") else files,
         live=live,
         clock=_integer(facts.get("clock")),
         device_bytes=_integer(facts.get("device_bytes")),
@@ -330,6 +332,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         disk_free_bytes=_integer(facts.get("disk_free_bytes")),
         database_bytes=_integer(facts.get("database_bytes")) if not pid else 0,
         owner=facts.get("owner", ""),
+        cluster=_json(f'"{facts.get("cluster", "")}"') or "",
         mounted_over=facts.get("mounted_over", ""),
         unknown=unknown,
         forming=facts.get("forming", ""),
@@ -343,6 +346,12 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     told: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
     told |= {name: facts[name] for name in ("scheme", "users") if name in facts}
     return host, told
+
+
+def without_member(host: Host) -> Host:
+    """The machine of another cluster by now: what it holds, runs and trusts is no member's of this one."""
+    gone = replace(host, data=False, pid="", running="", live=None, history=History(), unknown={}, pending=False)
+    return replace(gone, files={}, owner="", data_of="", formed="", forming="")
 
 
 def _seen_file(line: str) -> tuple[str, str, SeenFile]:

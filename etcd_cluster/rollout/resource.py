@@ -241,7 +241,7 @@ def _bring_about(news: Properties, olds: Properties, memory: Memory) -> None:
                 leaving[name] = member
                 if name in olds["connections"]:
                     connections[name] = olds["connections"][name]
-    with MemberMachines({**leaving, **wanted.members}, connections, leaving) as machines:
+    with MemberMachines({**leaving, **wanted.members}, connections, leaving, cluster=wanted.cluster) as machines:
         seen = roll_out(wanted, machines, memory)
         staying = [
             name

@@ -39,6 +39,7 @@ class Ssh:
     """In place of OpenSSH. failing: host -> what a connection to it ends in."""
 
     failing: dict[str, SshError] = field(default_factory=dict)
+    answer: str = ANSWER
     asked: list[str] = field(default_factory=list)
     scripts: list[str] = field(default_factory=list)
 
@@ -51,7 +52,7 @@ class Ssh:
         self.scripts.append(stdin)
         if connection.host in self.failing:
             raise self.failing[connection.host]
-        return Completed(0, ANSWER, "", ANSWER)
+        return Completed(0, self.answer, "", self.answer)
 
 
 @pytest.fixture
@@ -106,3 +107,17 @@ def test_every_step_is_given_the_ports_that_the_member_is_to_have(ssh: Ssh) -> N
     with looking("old") as found:
         found.observe()
     assert "\nclient_port=1001\npeer_port=1002\nmetrics_port=1003\n" in ssh.scripts[0]
+
+
+@pytest.mark.parametrize(("cluster", "runs"), [("p/s/one", True), ("p/s/two", False), ("", True)])
+def test_a_machine_that_leaves_and_is_another_clusters_by_now_has_no_member_of_this_one(
+    ssh: Ssh, cluster: str, runs: bool
+) -> None:
+    marker = f"cluster={cluster}\n" if cluster else ""
+    ssh.answer = f"token=t\n{marker}owner=a\ndata=yes\npid=7\nclock=1\n"
+    both: dict[str, Any] = {"a": Place(), "b": Place()}
+    connections = {name: connection(name) for name in both}
+    with MemberMachines(both, connections, ["a"], cluster="p/s/one") as found:
+        hosts = found.observe().hosts
+    assert (bool(hosts["a"].pid), hosts["a"].data) == (runs, runs)
+    assert hosts["b"].pid == "7", "it stays: whoever is on it is refused, not overlooked"
