@@ -117,7 +117,7 @@ def test_a_machine_that_leaves_and_is_another_clusters_by_now_has_no_member_of_t
     ssh.answer = f"token=t\n{marker}owner=a\ndata=yes\npid=7\nclock=1\n"
     both: dict[str, Any] = {"a": Place(), "b": Place()}
     connections = {name: connection(name) for name in both}
-    with MemberMachines(both, connections, ["a"], cluster="p/s/one") as found:
+    with MemberMachines(both, connections, ["a"], passing=True, cluster="p/s/one") as found:
         hosts = found.observe().hosts
     assert (bool(hosts["a"].pid), hosts["a"].data) == (runs, runs)
     assert hosts["b"].pid == "7", "it stays: whoever is on it is refused, not overlooked"
