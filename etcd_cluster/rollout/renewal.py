@@ -93,7 +93,8 @@ def let_go(member: str, machines: MemberMachines, *, is_dead: bool = False) -> N
     dead (is_dead).
     """
     run, began = Memory().run, time.monotonic()
-    seen = machines.observe(claim=run)
+    machines.observe(claim=run)
+    seen = machines.observe()  # another run may have claimed one while this one claimed the others
     require_claimed(seen, run)
     while what := obstacle(member, seen, is_dead=is_dead):
         if time.monotonic() - began > PATIENCE_SECONDS:

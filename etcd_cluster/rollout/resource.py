@@ -102,7 +102,9 @@ def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> Observ
     """
     looked_at, repetitions = time.monotonic(), Repetitions()
     memory.permitted = set()
-    seen = machines.observe(claim=memory.run, rights="yes")
+    machines.observe(claim=memory.run)
+    # Not by that same look: another run may claim one machine while this one claims the others.
+    seen = machines.observe(rights="yes")
     require_claimed(seen, memory.run)
     memory.learn_rights(seen)
     while (act := next_act(wanted, seen, memory)) is not None:

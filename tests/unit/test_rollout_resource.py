@@ -107,7 +107,9 @@ class Machines:
         self.claims.append(asked.get("claim", ""))
         run = next((claim for claim in reversed(self.claims) if claim), "")
         seen = self.model.observe(sorted(self.opened[-1][0]))
-        claimed = {name: replace(host, claim=self.taken.get(name, run)) for name, host in seen.hosts.items()}
+        # A machine that is being claimed tells that very claim; another run's comes right after.
+        taken = self.taken if not asked.get("claim") else {}
+        claimed = {name: replace(host, claim=taken.get(name, run)) for name, host in seen.hosts.items()}
         return replace(seen, hosts=claimed)
 
     def on_all(self, names: list[str], do: Callable[[str], str]) -> dict[str, Any]:
