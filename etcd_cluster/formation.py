@@ -57,13 +57,15 @@ class FormationLifecycle(Lifecycle):
         return DiffResult(changes=False, replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
+        cluster = props["cluster"]
         reports = {name: json.loads(report) for name, report in props["reports"].items()}
-        if not just_made(reports, time.time()) or not can_form(reports):
+        if not just_made(reports, time.time()) or not can_form(cluster, reports):
             current = current_reports(props.get("preflights") or {}, props["connections"])
             require_clocks_together({name: report["clock_offset"] for name, report in current.items()})
             reports |= current
-        reports = dict(sorted(reports.items()))  # Pulumi keeps no order
+        reports = own_reports(cluster, dict(sorted(reports.items())))  # Pulumi keeps no order
         token = agree_on_token(reports)
+        require_own_units(cluster, token, reports)
         return CreateResult(token, {**_inputs(props), "token": token, "founders": founders(reports)})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
@@ -76,6 +78,35 @@ class FormationLifecycle(Lifecycle):
 def machine_identity(report: str) -> str:
     """Of the machine that a preflight's report is of."""
     return str(json.loads(report)["machine"])
+
+
+def own_reports(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Returns the reports without what was noted of another cluster that has left the machine.
+
+    Raises:
+        FormationError: A machine holds data, or what was noted of them, of another cluster or member.
+    """
+    for name, report in reports.items():
+        owner = (report.get("cluster", cluster), report.get("member", name))
+        if _holds(report) and report["token"] and owner != (cluster, name):
+            raise FormationError(
+                f"{name}: its machine holds the data of member {owner[1]} of cluster {owner[0]}, but this is member "
+                f"{name} of {cluster}. Use another disk or machine, or the names it had" + _UNCHANGED
+            )
+    formed = {name: report.get("formed", "") for name, report in reports.items()}
+    others = {name for name, report in reports.items() if report.get("formedBy", cluster) != cluster}
+    return {name: {**report, "formed": "" if name in others else formed[name]} for name, report in reports.items()}
+
+
+def require_own_units(cluster: str, token: str, reports: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises `FormationError` where etcd.service belongs to another cluster. Before the first release it had the
+    readable name of its own."""
+    for name, report in reports.items():
+        if report.get("unit", "") not in ("", token, cluster):
+            raise FormationError(
+                f"{name}: etcd.service on its machine belongs to another cluster (token {report['unit']}); remove that "
+                "etcd first, or use another machine" + _UNCHANGED
+            )
 
 
 def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
@@ -168,10 +199,11 @@ def just_made(reports: Mapping[str, Mapping[str, Any]], now: float) -> bool:
     return all(abs(report["clock"] - now) <= CLOCK_TOLERANCE_SECONDS for report in reports.values())
 
 
-def can_form(reports: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether these machines can form the cluster. If not, they may have been mended since the report."""
+def can_form(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether these machines can form the cluster. If not, they may have been fixed since the report."""
     try:
-        agree_on_token(reports)
+        own = own_reports(cluster, reports)
+        require_own_units(cluster, agree_on_token(own), own)
     except FormationError:
         return False
     return True

@@ -79,7 +79,7 @@ class MemberCommands:
             **(hardware if machine.connection else {}),
         }
         connection = patient(machine.connection) if machine.connection and machine.first_boot else machine.connection
-        script = render.script("check", layout(machine), render.check_variables(self._identity))
+        script = render.script("check", layout(machine))
         return self._run(replace(machine, connection=connection), "check", spec, script)
 
     def prepare(

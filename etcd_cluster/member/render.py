@@ -17,7 +17,6 @@ import yaml
 
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.names import is_one_line
 
 METADATA_SERVICE = "169.254.169.254"
 """Of AWS and of Google: it knows a machine's user data, with the SSH host key, and its credentials."""
@@ -101,11 +100,10 @@ class Security:
 class MemberSpec:
     """All that makes one member's configuration and unit.
 
-    cluster: the cluster's identity, PROJECT/STACK/NAME. token: etcd's initial-cluster-token.
+    token: etcd's initial-cluster-token, by which the cluster is known on its machines.
     options: etcd's own settings, validated for its version. dedicated_disk: the data has a file system of its own.
     """
 
-    cluster: str
     token: str
     member: Member
     layout: Layout
@@ -152,14 +150,14 @@ def etcd_configuration(spec: MemberSpec, bootstrap: Mapping[str, str] | None = N
     if security.peers is not PeerSecurity.PLAINTEXT:
         settings["peer-transport-security"] = _transport_security(layout, Transport.PEER)
     settings.update(spec.options)
-    header = f"{cluster_line(spec.cluster)}, written by `pulumi up`: change the stack, not this file\n"
+    header = f"{owner_line(spec.token)}\n# Written by `pulumi up`: change the stack, not this file.\n"
     text: str = yaml.safe_dump(settings, sort_keys=False, width=1000)
     return header + text
 
 
-def cluster_line(cluster: str) -> str:
-    """A comment of one line, whatever is in it."""
-    return f"{CLUSTER_LINE} {''.join(each if is_one_line(each) else ' ' for each in cluster)}"
+def owner_line(token: str) -> str:
+    """By which a file says whose it is. The readable name of a cluster may change, and no member restarts for that."""
+    return f"{CLUSTER_LINE} {token}"
 
 
 def _unit_text(text: str) -> str:
@@ -203,7 +201,7 @@ def systemd_unit(spec: MemberSpec) -> str:
         else ""
     )
     return f"""\
-{cluster_line(spec.cluster)}
+{owner_line(spec.token)}
 [Unit]
 Description=etcd member {_unit_text(spec.member.name)}
 Documentation=https://etcd.io/docs/
@@ -294,7 +292,7 @@ def administrator_profile(spec: MemberSpec) -> str:
     """/etc/profile.d/etcd.sh: plain `etcdctl` works for root."""
     layout = spec.layout
     lines = [
-        cluster_line(spec.cluster),
+        owner_line(spec.token),
         f'export PATH="$PATH:{_in_double_quotes(layout.binaries)}"',
         f"export ETCDCTL_ENDPOINTS={shlex.quote(spec.client_url)}",
     ]
@@ -312,14 +310,9 @@ def identity(cluster: str, member: str, token: str) -> str:
     return json.dumps({"cluster": cluster, "member": member, "token": token}) + "\n"
 
 
-def check_variables(cluster: str) -> dict[str, str]:
-    """Shell variables for check.sh. cluster_json: the name as the marker beside the data has it."""
-    return {"cluster": cluster, "cluster_json": json.dumps(cluster)[1:-1]}
-
-
-def remove_variables(cluster: str) -> dict[str, str]:
+def remove_variables(cluster: str, token: str) -> dict[str, str]:
     """Shell variables for remove.sh, by which it knows what is this cluster's."""
-    return {**check_variables(cluster), "cluster_line": cluster_line(cluster)}
+    return {"cluster": cluster, "token": token}
 
 
 def prepare_variables(cluster: str, member: str, token: str, layout: Layout) -> dict[str, str]:

@@ -99,7 +99,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class CertificateAuthorityArgs:
-    """Inputs of CertificateAuthority. The first three cannot be changed later.
+    """Inputs of CertificateAuthority. The first three cannot be changed later: another common_name is ignored.
 
     common_name: subject of the certificate, 1 to 64 characters.
     key_algorithm: RSA-2048 (default) or ECDSA-P256.
@@ -150,6 +150,8 @@ class CertificateAuthorityLifecycle(Lifecycle):
         checked.normalise("validity_hours", _at_most(x509.MAX_AUTHORITY_VALIDITY_HOURS))
         checked.normalise("rotation", _or_default(0, x509.valid_rotation))
         checked.normalise("overlap_hours", _or_default(x509.AUTHORITY_OVERLAP_HOURS, x509.valid_overlap_hours))
+        if "common_name" in olds and not checked.failures:
+            checked.inputs["common_name"] = olds["common_name"]  # the cluster may have another name by now
         for name in _differing(olds, checked.inputs, [name for name in _AUTHORITY_CONTENT if name in olds]):
             checked.verify(name, partial(_refuse_change, name, olds[name]), name)
         if not checked.failures:

@@ -23,7 +23,7 @@ from etcd_cluster.rollout.machines import FormerHost, MemberMachines
 from etcd_cluster.rollout.resource import remove, same, say
 from etcd_cluster.settings import Settings
 
-INPUTS = ("cluster", "hosts", "connections", "delete_data")
+INPUTS = ("cluster", "token", "hosts", "connections", "delete_data")
 RECORD_SECONDS = 60
 
 
@@ -31,7 +31,9 @@ class HostRecordLifecycle(Lifecycle):
     """Each one has an id of its own, and writes it on its hosts. A delete acts on those alone that hold its id: where
     the resource was replaced, they hold that of the new one."""
 
-    schema: ClassVar[Schema] = Schema(defaults={"hosts": {}, "former": {}, "connections": {}, "delete_data": False})
+    schema: ClassVar[Schema] = Schema(
+        defaults={"token": "", "hosts": {}, "former": {}, "connections": {}, "delete_data": False}
+    )
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
         return DiffResult(changes=any(not same(olds.get(name), news.get(name)) for name in INPUTS), replaces=[])
@@ -56,7 +58,8 @@ class HostRecordLifecycle(Lifecycle):
         for hosts, data in ((members, props["delete_data"] is True), (props["former"], False)):
             if hosts:
                 with _machines(hosts, leaving=hosts is not members) as machines:
-                    remove(list(hosts), machines, props["cluster"], len(members), delete_data=data, record=id_)
+                    owner = render.remove_variables(props["cluster"], props["token"])
+                    remove(list(hosts), machines, owner, len(members), delete_data=data, record=id_)
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         return ReadResult(id_, props, _inputs(props))
@@ -113,7 +116,8 @@ def _inputs(props: Mapping[str, Any]) -> Properties:
 class HostRecord(Resource, module="cluster", name="HostRecord"):
     """The hosts of one cluster that outlive it.
 
-    cluster: PROJECT/STACK/NAME. hosts: member name -> layout of its files, and ports.
+    cluster: PROJECT/STACK/NAME, for people. token: by which the cluster is known on its machines.
+    hosts: member name -> layout of its files, and ports.
     connections: member name -> SSH connection (secret; none here on this machine). delete_data: `destroy` deletes
     etcd's data as well.
     Outputs: record (its id, which is on every host), former (name -> host, of those no longer listed; "moved" where the
@@ -128,6 +132,7 @@ class HostRecord(Resource, module="cluster", name="HostRecord"):
         name: str,
         *,
         cluster: str,
+        token: pulumi.Input[str],
         hosts: Mapping[str, Mapping[str, Any]],
         connections: Mapping[str, ConnectionArgs],
         delete_data: bool,
@@ -138,6 +143,7 @@ class HostRecord(Resource, module="cluster", name="HostRecord"):
             name,
             {
                 "cluster": cluster,
+                "token": token,
                 "hosts": hosts,
                 "connections": pulumi.Output.secret(connections),
                 "delete_data": delete_data,
@@ -164,6 +170,7 @@ def record_hosts(
     return HostRecord(
         f"{cluster}-hosts",
         cluster=identity,
+        token=formation.token,
         hosts={
             name: {"layout": dict(vars(layout(machine))), "ports": dict(vars(machine.ports))}
             for name, machine in staying.items()

@@ -86,7 +86,7 @@ class MemberMachines:
     form of pulumi-command; a member without one is on this machine. leaving: names of those that may be gone: one that
     cannot be reached is not tried again. passing: they may be replaced next, so no connection to them is kept, and none
     is waited for that does not boot. before: connections as they were, for a machine that does not answer by its own.
-    cluster: its identity; a machine that leaves and is another one's by now has no member of this one.
+    token: the cluster's; a machine that leaves and is another one's by now has no member of this one.
 
     Raises `RefusedError` where SSH is needed and there is no `ssh` client.
     """
@@ -99,11 +99,11 @@ class MemberMachines:
         *,
         passing: bool = False,
         before: Mapping[str, Mapping[str, Any]] | None = None,
-        cluster: str = "",
+        token: str = "",
     ) -> None:
         self._members = members
         self._leaving = leaving
-        self._cluster = cluster
+        self._token = token
         self._gone: dict[str, SshUnreachableError] = {}
         self._passing = passing
         self._schemes: dict[str, str] = {}
@@ -226,7 +226,7 @@ class MemberMachines:
         return replace(self._ask_for_others(seen), clocks=clocks)
 
     def _is_anothers(self, host: Host) -> bool:
-        return bool(self._cluster) and host.cluster not in ("", self._cluster)
+        return bool(self._token) and host.token not in ("", self._token)
 
     def _ask_for_others(self, seen: Observation) -> Observation:
         """Members of which nothing good was heard on their own machines: asked for on the teller's."""

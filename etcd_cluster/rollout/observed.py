@@ -77,8 +77,7 @@ class Host:
     """One machine and the member on it. running, programs: version that runs, and that would be started; "" if none.
 
     lacks: what only preparing the machine again can bring back. pending: its files may be newer than its process.
-    owner, cluster: the member whose data the marker beside them says they are, and of which cluster's identity; ""
-    without a marker.
+    owner: the member whose data the marker beside them says they are; "" without a marker.
     mounted_over: what is mounted where the data belong and is not their file system, "SOURCE at PATH"; "" for nothing.
     live: None where nothing runs, and where what runs could not be asked: then `unknown` says why.
     unknown: what could not be told of a process that runs -> why.
@@ -119,7 +118,6 @@ class Host:
     quota_bytes: int = 0
     may_administer: bool | None = None
     owner: str = ""
-    cluster: str = ""
     mounted_over: str = ""
     forming: str = ""
     formed: str = ""
@@ -335,7 +333,6 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         disk_free_bytes=_integer(facts.get("disk_free_bytes")),
         database_bytes=_integer(facts.get("database_bytes")) if not pid else 0,
         owner=facts.get("owner", ""),
-        cluster=_json(f'"{facts.get("cluster", "")}"') or "",
         mounted_over=facts.get("mounted_over", ""),
         unknown=unknown,
         forming=facts.get("forming", ""),

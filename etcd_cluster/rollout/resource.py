@@ -88,7 +88,7 @@ class RolloutLifecycle(Lifecycle):
         wanted = Wanted.parse(props["wanted"])
         staying = [name for name, member in wanted.members.items() if member.stays]
         with MemberMachines(wanted.members, props["connections"]) as machines:
-            remove(staying, machines, wanted.cluster, len(wanted.members), delete_data=wanted.delete_data)
+            remove(staying, machines, _owner(wanted), len(wanted.members), delete_data=wanted.delete_data)
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         return ReadResult(id_, props, _inputs(props))
@@ -243,14 +243,14 @@ def _bring_about(news: Properties, olds: Properties, memory: Memory) -> None:
                 leaving[name] = member
                 if name in olds["connections"]:
                     connections[name] = olds["connections"][name]
-    with MemberMachines({**leaving, **wanted.members}, connections, leaving, cluster=wanted.cluster) as machines:
+    with MemberMachines({**leaving, **wanted.members}, connections, leaving, token=wanted.token) as machines:
         seen = roll_out(wanted, machines, memory)
         staying = [
             name
             for name, place in leaving.items()
             if (not isinstance(place, WantedMember) or place.stays) and not _is_a_members(name, wanted, seen)
         ]
-        remove(staying, machines, wanted.cluster, count, delete_data=False, record=news.get("record") or "")
+        remove(staying, machines, _owner(wanted), count, delete_data=False, record=news.get("record") or "")
 
 
 def _is_a_members(name: str, wanted: Wanted, seen: Observation) -> bool:
@@ -259,10 +259,14 @@ def _is_a_members(name: str, wanted: Wanted, seen: Observation) -> bool:
     return name in seen.hosts and seen.hosts[name].machine in ours
 
 
+def _owner(wanted: Wanted) -> Mapping[str, str]:
+    return render.remove_variables(wanted.cluster, wanted.token)
+
+
 def remove(
     names: Sequence[str],
     machines: MemberMachines,
-    cluster: str,
+    owner: Mapping[str, str],
     count: int,
     *,
     delete_data: bool,
@@ -271,15 +275,15 @@ def remove(
     """Stops members and takes programs and keys off their machines, all at once; their data stays, unless that was
     given up by name. A machine that does not answer is reported, and not waited for: it may be gone for good.
 
-    count: of the cluster's members. record: id of the HostRecord; a machine that is in another one is left alone, as is
-    one that runs another cluster's etcd by now.
+    owner: `render.remove_variables` of the cluster. count: of the cluster's members. record: id of the HostRecord; a
+    machine that is in another one is left alone, as is one that runs another cluster's etcd by now.
     """
     run, data = Memory().run, "delete" if delete_data is True else "keep"
     words = {"run": run, "data": data, "members": str(count), **({"record": record} if record else {})}
 
     def do(name: str) -> str:
         line = render.command_line("remove", {"member": name, **words})
-        return machines.run(name, "remove", line, render.remove_variables(cluster), say, timeout_seconds=REMOVE_SECONDS)
+        return machines.run(name, "remove", line, owner, say, timeout_seconds=REMOVE_SECONDS)
 
     answers = machines.on_all(names, do)
     for name, answer in answers.items():

@@ -157,7 +157,6 @@ class Wanted:
         """What a member's configuration is made of. overrides: server options for this once."""
         member = self.members[name]
         return MemberSpec(
-            cluster=self.cluster,
             token=self.token,
             member=member.member,
             layout=member.layout,

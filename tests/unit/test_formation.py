@@ -214,3 +214,34 @@ def test_restored_data_beside_those_from_before_are_of_different_clusters() -> N
     reports["a"] |= {"history": None, "of": "ef87cc"}
     with pytest.raises(FormationError, match="of different clusters, by etcd's own logs"):
         agree_on_token(reports)
+
+
+HELD = {"data": True, "token": "t", "cluster": "p/s/etcd", "member": "a", "history": "1"}
+
+
+@pytest.mark.parametrize("of", [{"cluster": "p/s/other"}, {"member": "b"}])
+@pytest.mark.parametrize("holding", [{"data": True}, {"data": False, "history": "1,2,3"}])
+def test_data_of_another_cluster_or_member_are_refused_by_the_names_beside_them(
+    of: dict[str, Any], holding: dict[str, Any]
+) -> None:
+    found = {**HELD, **holding, **of}
+    with pytest.raises(FormationError, match=r"a: its machine holds the data of member . of cluster p/s/"):
+        formation.own_reports("p/s/etcd", {"a": found})
+    assert formation.own_reports("p/s/etcd", {"a": {**found, "data": False, "history": None}}), "a marker alone"
+    assert formation.can_form("p/s/etcd", {"a": {**report("m"), **found}}) is False
+
+
+def test_what_another_cluster_noted_on_a_machine_that_it_has_left_says_nothing() -> None:
+    noted = {"formed": "t", "formedBy": "p/s/other", "data": False, "token": ""}
+    assert formation.own_reports("p/s/etcd", {"a": noted})["a"]["formed"] == ""
+    assert formation.own_reports("p/s/etcd", {"a": {**noted, "formedBy": "p/s/etcd"}})["a"]["formed"] == "t"
+
+
+@pytest.mark.parametrize(("unit", "refused"), [("", False), ("t", False), ("p/s/etcd", False), ("another", True)])
+def test_a_service_of_another_cluster_is_refused(unit: str, refused: bool) -> None:
+    reports = {"a": {"unit": unit}}
+    if refused:
+        with pytest.raises(FormationError, match=r"a: etcd\.service on its machine belongs to another cluster"):
+            formation.require_own_units("p/s/etcd", "t", reports)
+    else:
+        formation.require_own_units("p/s/etcd", "t", reports)

@@ -25,6 +25,7 @@ NAMES = ("host-1", "host-2", "host-3")
 def props(*names: str, **changes: Any) -> dict[str, Any]:
     return {
         "cluster": "project/stack/etcd",
+        "token": "the-token",
         "hosts": {name: {"layout": vars(Layout.system()), "ports": PORTS} for name in names or NAMES},
         "connections": {name: {"host": f"address-of-{name}"} for name in names or NAMES},
         "delete_data": False,
@@ -170,7 +171,7 @@ def test_a_delete_acts_for_its_own_id_and_never_deletes_data_of_hosts_that_left(
     record = HostRecordLifecycle().update("id", created(machines), props("host-1", delete_data=delete_data)).outs
     machines.said.clear()
     HostRecordLifecycle().delete("id", dict(record))
-    common = {"record": "id", "members": "1", **render.remove_variables("project/stack/etcd")}
+    common = {"record": "id", "members": "1", **render.remove_variables("project/stack/etcd", "the-token")}
     assert machines.said == [
         ("host-1", "remove", {**common, "data": data}),
         ("host-2", "remove", {**common, "data": "keep"}),

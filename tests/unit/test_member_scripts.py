@@ -39,7 +39,7 @@ class Folder:
 
     def run(self, step: str, check: bool = True, *, variables: dict[str, str] | None = None, **words: str) -> Any:
         line = render.command_line(step, {"member": "etcd-1", **words})
-        known = render.remove_variables(CLUSTER)
+        known = render.remove_variables(CLUSTER, TOKEN)
         script = render.script(step, self.layout, {**known, **(variables or {})})
         done = subprocess.run(["sh", "-c", line], input=script, capture_output=True, text=True, check=False, timeout=60)
         assert not check or done.returncode == 0, done.stderr
@@ -100,7 +100,7 @@ def metrics(folder: Folder, *answers: str) -> str:
         f"{port}) printf %s {shlex.quote(answer)} ;;" for port, answer in zip(ports, answers, strict=True)
     )
     asking = f'metrics {" ".join(ports)} || echo none; declare -p measured | sed "s/.*=(//"; exit; '
-    script = render.script("observe", folder.layout, render.remove_variables(CLUSTER))
+    script = render.script("observe", folder.layout, render.remove_variables(CLUSTER, TOKEN))
     functions, call, _ = script.rpartition('\n"$1"')
     assert call
     return subprocess.run(
@@ -133,11 +133,16 @@ def test_a_folder_that_was_deleted_and_made_again_is_another_machine(folder: Fol
 
 
 def test_a_report_tells_data_from_a_marker_and_from_what_was_noted_of_them(folder: Folder) -> None:
-    assert {key: folder.report()[key] for key in ("token", "data", "history", "formed")} == {
+    assert {
+        key: folder.report()[key] for key in ("token", "cluster", "member", "data", "history", "formed", "formedBy")
+    } == {
         "token": "",
+        "cluster": "",
+        "member": "",
         "data": False,
         "history": None,
         "formed": "",
+        "formedBy": "",
     }
     volume, state = folder.path / "volume", folder.path / "state"
     volume.mkdir()
@@ -147,8 +152,7 @@ def test_a_report_tells_data_from_a_marker_and_from_what_was_noted_of_them(folde
     shutil.copy(volume / "etcd-cluster.json", state / "formed")
     (volume / "data" / "member").mkdir(parents=True)
     assert (folder.report()["data"], folder.report()["history"], folder.report()["formed"]) == (True, "1a,2b", TOKEN)
-    (state / "formed").write_text(render.identity("another/one", "etcd-1", TOKEN))
-    assert folder.report()["formed"] == "", "of another cluster, whose data are gone"
+    assert [folder.report()[key] for key in ("cluster", "member", "formedBy")] == [CLUSTER, "etcd-1", CLUSTER]
 
 
 @pytest.mark.parametrize("beside", ["", "volume/data/member", "volume/history"])
@@ -160,11 +164,20 @@ def test_a_marker_of_another_forming_is_rewritten_beside_no_data_only(folder: Fo
     if beside:
         path = folder.path / beside
         path.mkdir(parents=True) if beside.endswith("member") else path.write_text("members=1\n")
-    checked = folder.run("check", False, ports="1", install="local")
-    assert (checked.returncode == 0) is (not beside)
     prepared = folder.prepare()
     assert (prepared.returncode == 0) is (not beside), prepared.stderr
     assert json.loads(marker.read_text())["token"] == ("old" if beside else TOKEN)
+
+
+def test_a_cluster_of_another_name_by_now_is_known_by_its_token_and_takes_its_new_name(folder: Folder) -> None:
+    folder.install(ENDS)
+    folder.prepare()
+    marker = folder.path / "volume" / "etcd-cluster.json"
+    (folder.path / "volume" / "data" / "member").mkdir(parents=True)
+    marker.write_text(render.identity("project/old-name/etcd", "etcd-1", TOKEN))
+    assert folder.run("check", ports="1", install="local").returncode == 0
+    assert folder.prepare().returncode == 0
+    assert json.loads(marker.read_text()) == {"cluster": CLUSTER, "member": "etcd-1", "token": TOKEN}
 
 
 def test_data_that_were_there_before_are_noted_when_the_machine_is_prepared(folder: Folder) -> None:
@@ -208,10 +221,10 @@ def test_a_first_start_that_made_no_data_leaves_the_machine_as_new(folder: Folde
 # --- whose it is ---
 
 
-def configured(folder: Folder, cluster: str = CLUSTER) -> Folder:
+def configured(folder: Folder, token: str = TOKEN) -> Folder:
     for path in ("configuration", "pki", "versions", "state", "volume/data/member"):
         (folder.path / path).mkdir(parents=True)
-    (folder.path / "configuration" / "etcd.yaml").write_text(f"# etcd-cluster: {cluster}, written by `pulumi up`\n")
+    (folder.path / "configuration" / "etcd.yaml").write_text(f"# etcd-cluster: {token}\n")
     return folder
 
 
@@ -235,12 +248,12 @@ def test_only_the_record_that_stands_on_a_machine_takes_a_member_off_it(
     assert folder.has("volume/data") == {"volume/data": not (removed and data == "delete")}
 
 
-@pytest.mark.parametrize("of", ["another/stack/etcd", None])
+@pytest.mark.parametrize("of", ["another/stack/etcd", CLUSTER, None])
 def test_data_of_another_cluster_are_not_deleted(folder: Folder, of: str | None) -> None:
     """It was destroyed, and its data stayed: by now the machine is in no record."""
     (folder.path / "volume" / "data" / "member").mkdir(parents=True)
     if of:
-        (folder.path / "volume" / "etcd-cluster.json").write_text(render.identity(of, "etcd-1", TOKEN))
+        (folder.path / "volume" / "etcd-cluster.json").write_text(render.identity(of, "etcd-1", "another-token"))
     folder.run("record", record="one")
     said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
     assert f"is not this cluster's but that of {of or 'nobody known here'}" in said
@@ -248,10 +261,21 @@ def test_data_of_another_cluster_are_not_deleted(folder: Folder, of: str | None)
 
 
 def test_a_machine_that_is_another_clusters_by_now_is_left_alone(folder: Folder) -> None:
-    configured(folder, "another/stack/etcd")
+    configured(folder, "another-token")
     said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
-    assert "belongs to another cluster by now (# etcd-cluster: another/stack/etcd); nothing was stopped" in said
+    assert "belongs to another cluster by now (token another-token); nothing was stopped" in said
     assert all(folder.has("pki", "volume/data/member").values())
+
+
+@pytest.mark.parametrize(
+    "line", [TOKEN, CLUSTER, f"{CLUSTER}, written by `pulumi up`: change the stack, not this file"]
+)
+def test_files_are_this_clusters_by_its_token_or_as_before_the_first_release_by_its_name(
+    folder: Folder, line: str
+) -> None:
+    configured(folder, line)
+    folder.run("remove", run="run", members="1", data="keep")
+    assert folder.has("pki") == {"pki": False}
 
 
 def test_an_etcd_that_nothing_says_is_this_clusters_is_left_alone(folder: Folder) -> None:

@@ -144,9 +144,18 @@ def test_an_authority_stays_the_same_for_two_thirds_of_its_life(clock: Clock) ->
     assert stack.outs == made
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("common_name", "new"), ("key_algorithm", "RSA-2048"), ("validity_hours", 8_760)]
-)
+def test_a_cluster_of_another_name_keeps_its_authority(clock: Clock) -> None:
+    stack = Stack(CertificateAuthorityLifecycle())
+    stack.up(AUTHORITY)
+    made = dict(stack.outs)
+    renamed = {**AUTHORITY, "common_name": "another name"}
+    assert stack.up(renamed) == "same"
+    clock.now = START + 24 * HOUR
+    assert stack.up({**renamed, "rotation": 1}) == "update"
+    assert stack.outs["common_name"] == made["common_name"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("key_algorithm", "RSA-2048"), ("validity_hours", 8_760)])
 def test_a_changed_authority_is_refused_in_the_preview(name: str, value: object) -> None:
     provider = CertificateAuthorityLifecycle()
     (reason,) = failures(provider, {**AUTHORITY, name: value}, olds=AUTHORITY)

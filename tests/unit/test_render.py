@@ -24,7 +24,6 @@ CLUSTER, TOKEN = "etcd-cluster/prod/etcd", "ea8cfe2bfe85b7e6c66fe190f9225838"
 
 def spec(version: str = "3.6.16") -> render.MemberSpec:
     return render.MemberSpec(
-        cluster=CLUSTER,
         token=TOKEN,
         member=render.Member("host-1", "10.0.0.1"),
         layout=Layout.system(),
@@ -41,7 +40,7 @@ LOCAL = replace(
     member=render.Member("etcd-2", "127.0.0.1", Ports(2389, 2390, 2391)),
     layout=Layout.below("/home/user/etcd-2"),
 )
-WITHOUT_SECRETS = {"granted", "measured", "ids", "error", "members", "status", "said", "answer", "sockets", "lines"}
+WITHOUT_SECRETS = {"granted", "measured", "ids", "error", "members", "status", "said", "answer", "sockets", "owners"}
 """Variables of the scripts that hold what etcd and its tools print."""
 FORMING = {
     "initial-cluster": ",".join(f"host-{number}=https://10.0.0.{number}:2380" for number in (1, 2, 3)),

@@ -109,15 +109,14 @@ def test_every_step_is_given_the_ports_that_the_member_is_to_have(ssh: Ssh) -> N
     assert "\nclient_port=1001\npeer_port=1002\nmetrics_port=1003\n" in ssh.scripts[0]
 
 
-@pytest.mark.parametrize(("cluster", "runs"), [("p/s/one", True), ("p/s/two", False), ("", True)])
+@pytest.mark.parametrize(("token", "runs"), [("one", True), ("another", False), ("", True)])
 def test_a_machine_that_leaves_and_is_another_clusters_by_now_has_no_member_of_this_one(
-    ssh: Ssh, cluster: str, runs: bool
+    ssh: Ssh, token: str, runs: bool
 ) -> None:
-    marker = f"cluster={cluster}\n" if cluster else ""
-    ssh.answer = f"token=t\n{marker}owner=a\ndata=yes\npid=7\nclock=1\n"
+    ssh.answer = f"token={token}\nowner=a\ndata=yes\npid=7\nclock=1\n"
     both: dict[str, Any] = {"a": Place(), "b": Place()}
     connections = {name: connection(name) for name in both}
-    with MemberMachines(both, connections, ["a"], passing=True, cluster="p/s/one") as found:
+    with MemberMachines(both, connections, ["a"], passing=True, token="one") as found:
         hosts = found.observe().hosts
     assert (bool(hosts["a"].pid), hosts["a"].data) == (runs, runs)
     assert hosts["b"].pid == "7", "it stays: whoever is on it is refused, not overlooked"

@@ -89,9 +89,9 @@ class Machines:
         *,
         passing: bool = False,
         before: Mapping[str, Any] | None = None,
-        cluster: str = "",
+        token: str = "",
     ) -> Machines:
-        assert cluster in ("", self.goal.wanted.cluster)
+        assert token in ("", self.goal.wanted.token)
         self.before = dict(before or {})
         self.opened.append((set(members), set(connections), set(leaving)))
         self.passing = passing

@@ -108,7 +108,7 @@ check_packages() {
 
 check_unit() {
   local other
-  if [[ $supervisor == systemd && -f $unit_path ]] && ! grep -qxF "# etcd-cluster: $cluster" "$unit_path"; then
+  if [[ $supervisor == systemd && -f $unit_path && -z $(owner_of "$unit_path") ]]; then
     problem "$unit_path belongs to something else ($(head -n 1 "$unit_path")); remove that etcd first"
   fi
   other=$(foreign_data "$(service_pid)")
@@ -141,24 +141,24 @@ look_at_disk() {
   fi
 }
 
-# Data that carries no marker, or another's, is never touched. A marker beside no data says nothing.
+# Data that carries no marker is never touched. Whether a marker is this cluster's is not known before it has a token: the
+# forming, and prepare.sh, judge that.
 check_data() {
-  if holds_data && [[ -z $(data_token) ]]; then
+  ! holds_data || [[ -n $(data_token) ]] ||
     problem "$place holds etcd data that this cluster did not make; move it away, or use another machine"
-  elif { holds_data || [[ -f $volume_path/history ]]; } && [[ -n $(data_token) && "$(marker_field cluster)/$(marker_field member)" != "$cluster_json/${spec[member]}" ]]; then
-    problem "$place holds the data of member $(marker_field member) of cluster $(marker_field cluster), but this is member ${spec[member]} of $cluster; use another disk or machine, or the names it had"
-  fi
 }
 
-# of: of which cluster the data are. history: ids of its members, as noted beside the data. formed: token of the note that this machine had data of
-# this cluster.
+# cluster, member: the readable names that the marker beside the data has. of: of which cluster the data are, by etcd's own log.
+# history: ids of its members, as noted beside the data. formed: token of the note that this machine had data, and formedBy the
+# name of that cluster. unit: whose etcd.service is.
 report() {
-  local running=false data=false history=null formed=''
+  local running=false data=false history=null unit=''
   [[ $supervisor == systemd ]] || keep_machine_identity
   [[ -z $(service_pid) ]] || running=true
   ! holds_data || data=true
   [[ ! -f $volume_path/history ]] || history="\"$(sed -n 's/^members=//p' "$volume_path/history" | tr -cd 'a-z0-9,')\""
-  [[ $(marker_field cluster "$state_path/formed") != "$cluster_json" ]] || formed=$(marker_field token "$state_path/formed")
-  printf '{"machine": "%s", "token": "%s", "data": %s, "of": "%s", "history": %s, "formed": "%s", "running": %s, "clock": %s}\n' \
-    "$(json_text "$(machine_identity)")" "$(data_token)" "$data" "$(data_cluster)" "$history" "$formed" "$running" "$(date +%s.%N)"
+  [[ $supervisor != systemd ]] || unit=$(owner_of "$unit_path")
+  printf '{"machine": "%s", "token": "%s", "cluster": "%s", "member": "%s", "data": %s, "of": "%s", "history": %s, "formed": "%s", "formedBy": "%s", "unit": "%s", "running": %s, "clock": %s}\n' \
+    "$(json_text "$(machine_identity)")" "$(data_token)" "$(marker_field cluster)" "$(marker_field member)" "$data" "$(data_cluster)" "$history" \
+    "$(marker_field token "$state_path/formed")" "$(marker_field cluster "$state_path/formed")" "$(json_text "$unit")" "$running" "$(date +%s.%N)"
 }

@@ -209,6 +209,13 @@ metrics() {
   return 1
 }
 
+# owner_of FILE: whose it is, by the first line of a file that etcd-cluster wrote: the token of a cluster.
+owner_of() {
+  local line=''
+  [[ ! -f $1 ]] || read -r line <"$1" || true
+  [[ $line != '# etcd-cluster: '* ]] || printf '%s' "${line#'# etcd-cluster: '}"
+}
+
 # marker_field NAME [FILE]: from the marker beside the data, or a copy of it; nothing where there is no such file.
 data_token() { marker_field token; }
 # It is JSON: what json_text makes of a text.

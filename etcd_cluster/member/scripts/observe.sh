@@ -10,7 +10,6 @@ observe() {
   fact machine "$(machine_identity)"
   fact token "$(data_token)"
   fact owner "$(marker_field member)"
-  fact cluster "$(marker_field cluster)"
   has_data && fact data yes && fact data_of "$(data_cluster)"
   fact forming "$(marker_field token "$state_path/forming")"
   fact formed "$(marker_field token "$state_path/formed")"

@@ -5,7 +5,9 @@
 prepare() {
   read_spec "$@"
   lock
+  require_own_unit
   require_clear_volume
+  refuse_data_of_others
   if [[ -n $(service_pid) ]]; then give_way; fi
   if [[ $supervisor == systemd ]]; then
     install_packages
@@ -15,11 +17,18 @@ prepare() {
   install_version
   remove_old_versions
   if [[ -n ${spec[device]:-} ]]; then mount_device; fi
-  require_own_data
+  own_data
   say ready
 }
 
-# Before anything is changed, whatever preflight saw.
+# Before anything is changed, whatever preflight saw. Before the first release, a unit named its cluster by the readable name.
+require_own_unit() {
+  [[ $supervisor == systemd && -f $unit_path ]] || return 0
+  case $(owner_of "$unit_path") in
+    "$token" | "$cluster") ;;
+    *) fail "$unit_path belongs to something else ($(head -n 1 "$unit_path")), this cluster's token is $token; remove that etcd first, or use another machine; nothing was changed on this machine" ;;
+  esac
+}
 require_clear_volume() {
   local obstacle
   obstacle=$(volume_obstacle)
@@ -221,18 +230,20 @@ require_no_other_data_disk() {
   done
 }
 
-# Whose data is this? Nobody's: ours from now on. Ours: go on. Else: stop. A marker alone, beside no data, is nobody's.
-require_own_data() {
-  if [[ $(data_token) != "$token" || $(marker_field member) != "${spec[member]}" ]]; then
-    if [[ -z $(data_token) ]]; then
-      ! holds_data || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
-    elif holds_data || [[ -f $volume_path/history ]]; then
-      [[ $(data_token) == "$token" ]] || fail "$volume_path holds the data of another cluster, or what was noted of them (token $(data_token), this one has $token); use another disk or machine, or, if they may go, remove $data_path and $volume_path/history"
-      fail "$volume_path holds the data of member $(marker_field member); give each member its own disk back"
-    fi
-    put_file 644 "$(id -un)" "$volume_path/etcd-cluster.json" "$file_identity" || true
-    sync "$volume_path"
+# Whose data is this? Nobody's, or ours, by the token: go on. Else: stop. A marker alone, beside no data, is nobody's.
+refuse_data_of_others() {
+  if [[ -z $(data_token) ]]; then
+    ! holds_data || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
+  elif holds_data || [[ -f $volume_path/history ]]; then
+    [[ $(data_token) == "$token" ]] || fail "$volume_path holds the data of another cluster ($(marker_field cluster)), or what was noted of them (token $(data_token), this one has $token); use another disk or machine, or, if they may go, remove $data_path and $volume_path/history"
+    [[ $(marker_field member) == "${spec[member]}" ]] || fail "$volume_path holds the data of member $(marker_field member); give each member its own disk back"
   fi
+}
+
+# The marker is ours from now on, with the readable names of today.
+own_data() {
+  refuse_data_of_others
+  if put_file 644 "$(id -un)" "$volume_path/etcd-cluster.json" "$file_identity"; then sync "$volume_path"; fi
   make_data_folder
   if holds_data; then note_data; fi
   note_file_system

@@ -12,7 +12,7 @@ record() {
 # that was given up by name (deleteData). Precondition: something on the machine says that it is this cluster's, and nothing
 # that it is another's. A host that was unlisted long ago may run somebody else's etcd by now.
 remove() {
-  local lines other pid
+  local owners other pid
   read_spec "$@"
   lock
   if [[ -f $state_path/record && $(cat "$state_path/record") != "${spec[record]:-}" ]]; then
@@ -25,10 +25,10 @@ remove() {
     say "the etcd on this machine is somebody else's by now (its database is $other); nothing was stopped or removed"
     return
   fi
-  lines=$(cluster_lines)
-  other=$(grep -vxF -e "$cluster_line" -e '' <<<"$lines" | head -n 1) || true
+  owners=$(owners)
+  other=$(grep -vxF -e "$token" -e "$cluster" -e '' <<<"$owners" | head -n 1) || true
   if [[ -n $other ]]; then
-    say "the etcd on this machine belongs to another cluster by now ($other); nothing was stopped or removed"
+    say "the etcd on this machine belongs to another cluster by now (token $other); nothing was stopped or removed"
     return
   fi
   other=$(unowned_file)
@@ -36,7 +36,7 @@ remove() {
     say "$other does not say that it is this cluster's; nothing was stopped or removed"
     return
   fi
-  if [[ -z $lines && ! -f $state_path/record ]]; then
+  if [[ -z $owners && ! -f $state_path/record ]]; then
     say "no record, configuration or unit of this cluster is on this machine; it is left as it is"
     return
   fi
@@ -51,7 +51,7 @@ remove() {
     systemctl daemon-reload
   fi
   rm -rf "$pki_path" "$versions_path" "$binaries_path" "$state_path/pending"
-  if [[ ${spec[data]} == delete ]] && { holds_data || [[ -n $(data_token) ]]; } && [[ $(marker_field cluster) != "$cluster_json" ]]; then
+  if [[ ${spec[data]} == delete ]] && { holds_data || [[ -n $(data_token) ]]; } && [[ $(data_token) != "$token" ]]; then
     say "stopped; what $volume_path holds stays, as it is not this cluster's but that of $(marker_field cluster | grep . || echo "nobody known here")"
   elif [[ ${spec[data]} == delete ]]; then
     say "deleting the data, as deleteData asks"
@@ -63,30 +63,24 @@ remove() {
   rm -f "$state_path/record" # last: without it, nothing here is this cluster's
 }
 
-# The lines by which the configuration and the unit say whose they are.
-cluster_lines() {
-  local file line
+# Whose the configuration and the unit are. Before the first release, files named a cluster by its readable name.
+owners() {
+  local file owner
   for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path"}; do
-    line=$(head_line "$file")
-    [[ $line != '# etcd-cluster: '* ]] || printf '%s\n' "${line%, written by*}"
+    owner=$(owner_of "$file")
+    echo "${owner%, written by*}"
   done
 }
 
-# A configuration or unit that is there without such a line: nobody but somebody else writes one.
+# A configuration or unit that is there and does not say whose it is: nobody but somebody else writes one.
 unowned_file() {
   local file
   for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path"}; do
-    if [[ -f $file && $(head_line "$file") != '# etcd-cluster: '* ]]; then
+    if [[ -f $file && -z $(owner_of "$file") ]]; then
       echo "$file"
       return
     fi
   done
-}
-
-head_line() {
-  local line=''
-  [[ ! -f $1 ]] || read -r line <"$1" || true
-  printf '%s' "$line"
 }
 
 # No answer is yes, and so is a cluster of one: there is nothing to wait for.

@@ -1,4 +1,4 @@
-# etcd-cluster: etcd-cluster/prod/etcd
+# etcd-cluster: ea8cfe2bfe85b7e6c66fe190f9225838
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.0.0.1:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
