@@ -145,22 +145,26 @@ look_at_disk() {
 
 # Data that carries no marker, or another's, is never touched. A marker beside no data says nothing.
 check_data() {
-  if holds_data && [[ -z $(data_token) ]]; then
+  if holds_data && [[ -z $(data_token) ]] && ! is_noted_as_ours "$(noted_token)"; then
     problem "$place holds etcd data that this cluster did not make; move it away, or use another machine"
   elif { holds_data || [[ -f $volume_path/history ]]; } && [[ -n $(data_token) && "$(marker_field cluster)/$(marker_field member)" != "$cluster_json/${spec[member]}" ]]; then
     problem "$place holds the data of member $(marker_field member) of cluster $(marker_field cluster), but this is member ${spec[member]} of $cluster; use another disk or machine, or the names it had"
   fi
 }
 
+# Under which token this machine had data of this cluster, as it is noted on its own disk.
+noted_token() { [[ $(marker_field cluster "$state_path/formed") != "$cluster_json" ]] || marker_field token "$state_path/formed"; }
+
 # of: of which cluster the data are. history: ids of its members, as noted beside the data. formed: token of the note that this machine had data of
 # this cluster.
 report() {
-  local running=false data=false history=null formed=''
+  local running=false data=false history=null formed token
   [[ $supervisor == systemd ]] || keep_machine_identity
   [[ -z $(service_pid) ]] || running=true
   ! holds_data || data=true
   [[ ! -f $volume_path/history ]] || history="\"$(sed -n 's/^members=//p' "$volume_path/history" | tr -cd 'a-z0-9,')\""
-  [[ $(marker_field cluster "$state_path/formed") != "$cluster_json" ]] || formed=$(marker_field token "$state_path/formed")
+  formed=$(noted_token) token=$(data_token)
+  [[ -n $token || $data == false ]] || token=$formed
   printf '{"machine": "%s", "token": "%s", "data": %s, "of": "%s", "history": %s, "formed": "%s", "running": %s, "clock": %s}\n' \
-    "$(json_text "$(machine_identity)")" "$(data_token)" "$data" "$(data_cluster)" "$history" "$formed" "$running" "$(date +%s.%N)"
+    "$(json_text "$(machine_identity)")" "$token" "$data" "$(data_cluster)" "$history" "$formed" "$running" "$(date +%s.%N)"
 }
