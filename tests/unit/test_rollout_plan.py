@@ -1467,3 +1467,28 @@ def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left
     act = next_act(two.wanted, seen, Memory())
     assert isinstance(act, Act)
     assert act.text == "a: removing c, which does not answer"
+
+
+def test_a_member_that_waits_in_another_cluster_for_a_leader_is_not_added_to_this_one() -> None:
+    """A snapshot was restored on one and started, and another one still runs with the data from before."""
+    before, restored = Model.running(), Model.running(replace(GOAL, names=("a",)))
+    for name in "ac":
+        before.stop(name)
+    hosts = {name: replace(host, data_of="92ddb8") for name, host in before.observe(list(GOAL.names)).hosts.items()}
+    assert hosts["b"].live
+    assert not hosts["b"].live.has_leader
+    seen = restored.observe(["a"])
+    hosts |= {"a": replace(seen.hosts["a"], data_of="ef87cc"), "c": replace(hosts["c"], data=False, data_of="")}
+    with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
+        next_act(GOAL.wanted, replace(seen, hosts=hosts), Memory())
+
+
+def test_a_member_that_is_connected_is_not_removed_for_what_the_machine_in_its_place_shows() -> None:
+    """The machine of c was given another address, while the one before runs, and 2379 is open to clients only."""
+    model = Model.running()
+    seen = model.observe(list(GOAL.names))
+    (c,) = (member.id for member in seen.members if member.name == "c")
+    blank = replace(seen.hosts["c"], pid="", live=None, data=False, history=History(), token=GOAL.wanted.token)
+    seen = replace(seen, hosts={**seen.hosts, "c": blank}, healthy=seen.healthy - {c}, unknown=frozenset({c}))
+    with pytest.raises(RefusedError, match="c runs, but what its machine shows is not the data of that member"):
+        next_act(GOAL.wanted, seen, Memory(permitted=set(GOAL.names)))
