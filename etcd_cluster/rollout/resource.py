@@ -254,9 +254,12 @@ def _bring_about(news: Properties, olds: Properties, memory: Memory) -> None:
 
 
 def _is_a_members(name: str, wanted: Wanted, seen: Observation) -> bool:
-    """The machine of one that leaves is that of a member, under another name or address."""
-    ours = {seen.hosts[each].machine for each in wanted.members if each in seen.hosts}
-    return name in seen.hosts and seen.hosts[name].machine in ours
+    """The machine of one that leaves is that of a member, under another name or address. Machines that were cloned have
+    one id, too, but not the data of one member."""
+    host, ours = seen.hosts.get(name), (seen.hosts[each] for each in wanted.members if each in seen.hosts)
+    return host is not None and any(
+        host.machine == each.machine and len({host.owner, each.owner} - {""}) < 2 for each in ours
+    )
 
 
 def _owner(wanted: Wanted) -> Mapping[str, str]:

@@ -17,6 +17,7 @@ import pytest
 
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.rollout.observed import History, parse_host
 
 CLUSTER, TOKEN = "project/stack/etcd", "the-token"
 # In place of etcd: one that makes data and listens on a port, and one that ends at once.
@@ -188,6 +189,47 @@ def test_data_that_were_there_before_are_noted_when_the_machine_is_prepared(fold
     assert folder.prepare().returncode == 0
     assert (folder.path / "state" / "formed").read_text() == (folder.path / "volume" / "etcd-cluster.json").read_text()
     assert f"formed={TOKEN}" in folder.run("observe").stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("noted", "beside", "is_ours"),
+    [
+        (render.identity(CLUSTER, "etcd-1", TOKEN), "id=1a\n", True),
+        (render.identity(CLUSTER, "etcd-1", TOKEN), "", False),
+        (render.identity(CLUSTER, "etcd-2", TOKEN), "id=1a\n", False),
+        (render.identity("another/one", "etcd-1", "other"), "id=1a\n", False),
+        ("", "id=1a\n", False),
+    ],
+)
+def test_a_marker_that_was_deleted_beside_data_is_written_again_where_they_were_noted(
+    folder: Folder, noted: str, beside: str, is_ours: bool
+) -> None:
+    folder.install(ENDS)
+    marker = folder.path / "volume" / "etcd-cluster.json"
+    for path in ("volume/data/member", "state"):
+        (folder.path / path).mkdir(parents=True)
+    (folder.path / "state" / "formed").write_text(noted)
+    if beside:
+        (folder.path / "volume" / "history").write_text(beside)
+    checked = folder.run("check", False, ports="1", install="local")
+    if is_ours or "another/one" in noted:  # which one that is, is judged when a cluster is formed
+        found = json.loads(checked.stdout)
+        assert (found["token"], found["cluster"]) == ((TOKEN, CLUSTER) if is_ours else ("other", "another/one"))
+    else:
+        assert checked.returncode != 0
+    prepared = folder.prepare()
+    assert (prepared.returncode == 0) is is_ours, prepared.stderr
+    assert (marker.exists() and json.loads(marker.read_text())["token"] == TOKEN) is is_ours
+
+
+@pytest.mark.parametrize("spoilt", ["series_index=abc\n", "id=1a2b x\n", "members=\udcff\n", "id=1a"])
+def test_a_history_that_was_spoilt_by_hand_is_read_as_far_as_it_is_whole(folder: Folder, spoilt: str) -> None:
+    (folder.path / "volume").mkdir(parents=True)
+    text = f"series=3.6\nseries_index=7\nmembers=1a,2b\nmembers_index=8\n{spoilt}"
+    (folder.path / "volume" / "history").write_bytes(text.encode(errors="surrogateescape"))
+    host, _ = parse_host(folder.run("observe").stdout)
+    assert host.history == History("3.6", 7, "1a,2b", 8, "1a" if spoilt == "id=1a" else "")
+    assert host.clock
 
 
 NOTED = ("state/formed", "state/forming", "volume/history", "configuration/bootstrap.yaml")

@@ -1443,30 +1443,75 @@ def test_restored_data_beside_those_from_before_start_on_no_machine() -> None:
         next_act(GOAL.wanted, replace(seen, hosts=two), Memory())
 
 
-@pytest.mark.parametrize(("stopped", "refused"), [("bc", True), ("c", False)])
-def test_a_majority_that_is_merely_stopped_has_not_left_the_cluster_beside_a_restored_member(
-    stopped: str, refused: bool
-) -> None:
-    """On one machine, a snapshot was restored and started. A list of members says nothing of another cluster's."""
+def test_members_that_stopped_are_not_removed_by_the_list_of_another_cluster() -> None:
+    """A snapshot was restored on one and started by hand, beside a majority that holds everything written since."""
+    stopped, restored = Model.running(), Model.running(replace(GOAL, names=("a",)))
+    for name in GOAL.names:
+        stopped.stop(name)
+    hosts = {name: replace(host, data_of="92ddb8") for name, host in stopped.observe(list(GOAL.names)).hosts.items()}
+    seen = restored.observe(["a"])
+    hosts["a"] = replace(seen.hosts["a"], data_of="ef87cc")
+    with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
+        next_act(GOAL.wanted, replace(seen, hosts=hosts), Memory())
+
+
+def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left_is_of_no_interest() -> None:
+    model = Model.running()
+    model.stop("c")
+    seen = model.observe(list(GOAL.names))
+    foreign = replace(seen.hosts["c"], foreign="/var/lib/etcd/default")
+    seen = replace(seen, hosts={**seen.hosts, "c": foreign})
+    with pytest.raises(RefusedError, match=r"c: another etcd runs there as etcd\.service, with its data in /var/lib"):
+        next_act(GOAL.wanted, seen, Memory())
+    two = replace(GOAL, names=("a", "b"))
+    act = next_act(two.wanted, seen, Memory())
+    assert isinstance(act, Act)
+    assert act.text == "a: removing c, which does not answer"
+
+
+def test_a_member_that_waits_in_another_cluster_for_a_leader_is_not_added_to_this_one() -> None:
+    """A snapshot was restored on one and started, and another one still runs with the data from before."""
+    before, restored = Model.running(), Model.running(replace(GOAL, names=("a",)))
+    for name in "ac":
+        before.stop(name)
+    hosts = {name: replace(host, data_of="92ddb8") for name, host in before.observe(list(GOAL.names)).hosts.items()}
+    assert hosts["b"].live
+    assert not hosts["b"].live.has_leader
+    seen = restored.observe(["a"])
+    hosts |= {"a": replace(seen.hosts["a"], data_of="ef87cc"), "c": replace(hosts["c"], data=False, data_of="")}
+    with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
+        next_act(GOAL.wanted, replace(seen, hosts=hosts), Memory())
+
+
+def test_a_member_that_is_connected_is_not_removed_for_what_the_machine_in_its_place_shows() -> None:
+    """The machine of c was given another address, while the one before runs, and 2379 is open to clients only."""
     model = Model.running()
     seen = model.observe(list(GOAL.names))
-    alone = [replace(member, id="abc") for member in seen.members if member.name == "a"]
-    live = replace(seen.hosts["a"].live, id="abc") if seen.hosts["a"].live else None
-    hosts = {name: replace(host, data_of="92ddb8") for name, host in seen.hosts.items()}
-    hosts["a"] = replace(hosts["a"], data_of="ef87cc", history=History(), live=live)
-    for name in "bc":
-        left = replace(hosts[name], pid="", live=None)
-        hosts[name] = left if name in stopped else replace(left, data=False, data_of="", history=History())
-    seen = replace(seen, hosts=hosts, members=alone, healthy=frozenset({"abc"}))
-    if refused:
-        with pytest.raises(RefusedError, match="a: ef87cc; b: 92ddb8; c: 92ddb8"):
-            next_act(GOAL.wanted, seen, Memory())
+    (c,) = (member.id for member in seen.members if member.name == "c")
+    blank = replace(seen.hosts["c"], pid="", live=None, data=False, history=History(), token=GOAL.wanted.token)
+    seen = replace(seen, hosts={**seen.hosts, "c": blank}, healthy=seen.healthy - {c}, unknown=frozenset({c}))
+    with pytest.raises(RefusedError, match="c runs, but what its machine shows is not the data of that member"):
+        next_act(GOAL.wanted, seen, Memory(permitted=set(GOAL.names)))
+
+
+@pytest.mark.parametrize(("noted", "stops"), [("1,2,3", True), ("1", False)])
+def test_a_member_that_runs_on_though_it_was_removed_is_stopped_before_it_joins_anew(noted: str, stops: bool) -> None:
+    """It was out of reach when it was removed, and its peers trust others by now."""
+    model = Model.running(replace(GOAL, names=("a", "b")))
+    before = Model.running()
+    for name in "ab":
+        before.stop(name)
+    hosts = {name: replace(host, data_of="92ddb8") for name, host in model.observe(["a", "b"]).hosts.items()}
+    left = before.observe(["c"]).hosts["c"]
+    assert left.live
+    history = replace(left.history, id="gone", members=noted)
+    hosts["c"] = replace(left, data_of="92ddb8", history=history, live=replace(left.live, id="gone"))
+    seen = replace(model.observe(["a", "b"]), hosts=hosts)
+    memory = Memory(permitted=set(GOAL.names))
+    if stops:
+        act = next_act(GOAL.wanted, seen, memory)
+        assert isinstance(act, Act)
+        assert [(call.member, call.step, call.spec["action"]) for call in act.calls] == [("c", "apply", "stop")]
     else:
-        assert isinstance(next_act(GOAL.wanted, seen, Memory()), Act)
-
-
-def test_somebody_elses_etcd_on_a_members_machine_is_refused_and_nothing_it_says_is_asked_for() -> None:
-    seen = Model.running().observe(list(GOAL.names))
-    hosts = {**seen.hosts, "c": replace(seen.hosts["c"], foreign="/srv/other/member/snap/db", pid="", live=None)}
-    with pytest.raises(RefusedError, match="c: the etcd that runs there is somebody else's, as its database is /srv/"):
-        next_act(GOAL.wanted, replace(seen, hosts=hosts), Memory())
+        with pytest.raises(RefusedError, match="c run, and are no members by the list that a has"):
+            next_act(GOAL.wanted, seen, memory)

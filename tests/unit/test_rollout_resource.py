@@ -430,6 +430,13 @@ def test_the_machine_of_a_member_is_not_cleaned_under_the_name_it_had(machines: 
     assert not any(" remove " in line for line in machines.lines)
 
 
+def test_a_machine_that_was_cloned_from_a_members_is_cleaned(machines: Machines) -> None:
+    machine = machines.model.add_machine("d", usual_address("d"), GOAL.version)
+    machine.identity, machine.token = "machine-of-b", machines.model.machines["b"].token
+    RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL, former={"d": left("d")}), "drift": ""})
+    assert [line.split()[4] for line in machines.lines if " remove " in line] == ["member=d"]
+
+
 @pytest.mark.parametrize("forming", [True, False])
 def test_where_a_member_was_before_is_of_interest_while_the_cluster_is_formed(
     forming: bool, monkeypatch: pytest.MonkeyPatch

@@ -144,21 +144,23 @@ look_at_disk() {
 # Data that carries no marker is never touched. Whether a marker is this cluster's is not known before it has a token: the
 # forming, and prepare.sh, judge that.
 check_data() {
-  ! holds_data || [[ -n $(data_token) ]] ||
+  if holds_data && [[ -z $(data_token) ]] && ! is_noted_as_ours "$(marker_field token "$state_path/formed")"; then
     problem "$place holds etcd data that this cluster did not make; move it away, or use another machine"
+  fi
 }
 
 # cluster, member: the readable names that the marker beside the data has. of: of which cluster the data are, by etcd's own log.
 # history: ids of its members, as noted beside the data. formed: token of the note that this machine had data, and formedBy the
 # name of that cluster. unit: whose etcd.service is.
 report() {
-  local running=false data=false history=null unit=''
+  local running=false data=false history=null unit='' marker=$volume_path/etcd-cluster.json formed=$state_path/formed
   [[ $supervisor == systemd ]] || keep_machine_identity
   [[ -z $(service_pid) ]] || running=true
   ! holds_data || data=true
   [[ ! -f $volume_path/history ]] || history="\"$(sed -n 's/^members=//p' "$volume_path/history" | tr -cd 'a-z0-9,')\""
   [[ $supervisor != systemd ]] || unit=$(owner_of "$unit_path")
+  [[ -f $marker || $data == false ]] || marker=$formed # see check_data
   printf '{"machine": "%s", "token": "%s", "cluster": "%s", "member": "%s", "data": %s, "of": "%s", "history": %s, "formed": "%s", "formedBy": "%s", "unit": "%s", "running": %s, "clock": %s}\n' \
-    "$(json_text "$(machine_identity)")" "$(data_token)" "$(marker_field cluster)" "$(marker_field member)" "$data" "$(data_cluster)" "$history" \
-    "$(marker_field token "$state_path/formed")" "$(marker_field cluster "$state_path/formed")" "$(json_text "$unit")" "$running" "$(date +%s.%N)"
+    "$(json_text "$(machine_identity)")" "$(marker_field token "$marker")" "$(marker_field cluster "$marker")" "$(marker_field member "$marker")" "$data" "$(data_cluster)" "$history" \
+    "$(marker_field token "$formed")" "$(marker_field cluster "$formed")" "$(json_text "$unit")" "$running" "$(date +%s.%N)"
 }

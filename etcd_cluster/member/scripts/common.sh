@@ -242,6 +242,12 @@ note_data() {
   rm -f "$state_path/forming"
 }
 
+# is_noted_as_ours TOKEN: this machine had data of this member, formed under that token, and their history is there. Then it is
+# their marker that was lost.
+is_noted_as_ours() {
+  [[ -f $volume_path/history && $(marker_field token "$state_path/formed") == "$1" && $(marker_field member "$state_path/formed") == "${spec[member]}" ]]
+}
+
 make_data_folder() {
   mkdir -p "$data_path"
   chmod 700 "$data_path"

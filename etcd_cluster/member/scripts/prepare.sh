@@ -233,7 +233,7 @@ require_no_other_data_disk() {
 # Whose data is this? Nobody's, or ours, by the token: go on. Else: stop. A marker alone, beside no data, is nobody's.
 refuse_data_of_others() {
   if [[ -z $(data_token) ]]; then
-    ! holds_data || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
+    ! holds_data || is_noted_as_ours "$token" || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
   elif holds_data || [[ -f $volume_path/history ]]; then
     [[ $(data_token) == "$token" ]] || fail "$volume_path holds the data of another cluster ($(marker_field cluster)), or what was noted of them (token $(data_token), this one has $token); use another disk or machine, or, if they may go, remove $data_path and $volume_path/history"
     [[ $(marker_field member) == "${spec[member]}" ]] || fail "$volume_path holds the data of member $(marker_field member); give each member its own disk back"

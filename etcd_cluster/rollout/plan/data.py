@@ -58,14 +58,13 @@ def require_in_place(now: Situation) -> None:
 
 def require_one_cluster(now: Situation) -> None:
     """Raises `RefusedError` where a member that does not run would start with data of another cluster than others have,
-    such as those from before a snapshot was restored. Those of a membership that has ended never start again. But a
-    list of members tells nothing of another cluster's: where a majority of that one is merely stopped, none has ended.
-    """
+    such as those from before a snapshot was restored, or runs with them and has no leader. Those of a membership that
+    has ended never start again. Where one serves in another cluster, `quorum.await_one_cluster` tells."""
     having = {name: host for name, host in now.seen.hosts.items() if host.data and host.data_of}
-    stopped = {name: host for name, host in having.items() if name in now.hosts and not host.pid}
-    kept = [name for name in stopped if not now.was_removed(name) or _may_go_on_apart(now, stopped, name)]
-    counted = {name: host.data_of for name, host in having.items() if host.pid or name in kept}
-    if kept and len(set(counted.values())) > 1:
+    stopped = [name for name in having if name in now.hosts and not having[name].pid and not now.was_removed(name)]
+    waiting = [name for name in having if name in now.hosts and having[name].live and not having[name].may_serve]
+    counted = {name: host.data_of for name, host in having.items() if host.pid or name in stopped}
+    if (stopped or waiting) and len(set(counted.values())) > 1:
         found = "; ".join(f"{name}: {of}" for name, of in counted.items())
         raise RefusedError(
             f"the data of these members are of different clusters, by etcd's own logs ({found}), as if one were "
@@ -91,7 +90,7 @@ def _why_unseen(mounted_over: str) -> str:
 def runs(now: Situation, listed: Listed) -> bool:
     """Whether that member runs, as far as anybody can tell: it is healthy or connected, a process says that it is that
     member, or the process on its machine does not say which it is."""
-    if listed.id in now.seen.healthy or any(
+    if listed.id in now.seen.healthy | now.seen.unknown or any(
         host.live and host.live.id == listed.id for host in now.seen.hosts.values()
     ):
         return True

@@ -41,9 +41,12 @@ class Situation:
         return [member for member in self.seen.members if member.id not in ours]
 
     def was_removed(self, name: str) -> bool:
-        """The data are those of a membership that the cluster has ended."""
+        """The data are those of a membership that the cluster has ended. Another cluster has nobody to remove."""
         known = self.seen.hosts[name].history.id
         if self.seen.teller is None:
+            return False
+        clusters = {self.seen.hosts[each].data_of for each in (name, self.seen.teller)} - {""}
+        if len(clusters) > 1:
             return False
         if known:
             return known not in {member.id for member in self.seen.members}
