@@ -1492,3 +1492,26 @@ def test_a_member_that_is_connected_is_not_removed_for_what_the_machine_in_its_p
     seen = replace(seen, hosts={**seen.hosts, "c": blank}, healthy=seen.healthy - {c}, unknown=frozenset({c}))
     with pytest.raises(RefusedError, match="c runs, but what its machine shows is not the data of that member"):
         next_act(GOAL.wanted, seen, Memory(permitted=set(GOAL.names)))
+
+
+@pytest.mark.parametrize(("noted", "stops"), [("1,2,3", True), ("1", False)])
+def test_a_member_that_runs_on_though_it_was_removed_is_stopped_before_it_joins_anew(noted: str, stops: bool) -> None:
+    """It was out of reach when it was removed, and its peers trust others by now."""
+    model = Model.running(replace(GOAL, names=("a", "b")))
+    before = Model.running()
+    for name in "ab":
+        before.stop(name)
+    hosts = {name: replace(host, data_of="92ddb8") for name, host in model.observe(["a", "b"]).hosts.items()}
+    left = before.observe(["c"]).hosts["c"]
+    assert left.live
+    history = replace(left.history, id="gone", members=noted)
+    hosts["c"] = replace(left, data_of="92ddb8", history=history, live=replace(left.live, id="gone"))
+    seen = replace(model.observe(["a", "b"]), hosts=hosts)
+    memory = Memory(permitted=set(GOAL.names))
+    if stops:
+        act = next_act(GOAL.wanted, seen, memory)
+        assert isinstance(act, Act)
+        assert [(call.member, call.step, call.spec["action"]) for call in act.calls] == [("c", "apply", "stop")]
+    else:
+        with pytest.raises(RefusedError, match="c run, and are no members by the list that a has"):
+            next_act(GOAL.wanted, seen, memory)
