@@ -648,6 +648,9 @@ class Model:
         if action == "restart":
             self.restarts.append(call.member)
             yield lambda: self._stop(machine, spec["why"])
+        if action == "stop":
+            yield lambda: self.stop(machine.name)
+            return
         if action == "start" and machine.process:
             raise BrokenError(f"{machine.name} runs already")
         if spec.get("aside") == "yes":

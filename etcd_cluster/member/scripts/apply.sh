@@ -17,6 +17,7 @@ apply() {
     restart) restart_member ;;
     start) start_member ;;
     stop)
+      say "${spec[why]}"
       service_stop
       say "stopped; its data stays in $volume_path"
       ;;

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from etcd_cluster.member.render import Security, Transport
 from etcd_cluster.rollout.observed import Host, Listed
-from etcd_cluster.rollout.plan import alarms, data, forming, trust, turns
+from etcd_cluster.rollout.plan import alarms, data, forming, quorum, trust, turns
 from etcd_cluster.rollout.plan.acts import SYNC_SECONDS, Act, Call, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 
@@ -158,8 +158,32 @@ def change(now: Situation) -> Act | Wait | None:
     if not _may_join(now):
         return None
     name = missing[0]
+    if _runs_on(now, name):
+        return _stop(now, name)
     url = now.spec(name, turns.version_of_others(now, name), _join_security(now, name)).peer_url
     return turns.change_members(now, "add", None, f"adding {name} as a learner", name=name, url=url)
+
+
+def _runs_on(now: Situation, name: str) -> bool:
+    """A member that was removed while nobody could tell it so, as its peers trust others by now. It has no leader."""
+    host, teller = now.hosts[name], now.seen.hosts[quorum.known(now, now.seen.teller)]
+    is_of_this_cluster = bool(host.data_of) and host.data_of == teller.data_of
+    return is_of_this_cluster and bool(host.pid and host.live) and not host.may_serve and now.was_removed(name)
+
+
+def _stop(now: Situation, name: str) -> Act:
+    """Its data are put aside when it joins. Raises `RefusedError` where those that run on might agree with one another:
+    then it is this list that may be somebody's mistake."""
+    left = [each for each in now.hosts if _runs_on(now, each)]
+    noted = min(len(now.hosts[each].history.members.split(",")) for each in left)
+    if len(left) > noted // 2:
+        raise RefusedError(
+            f"{', '.join(left)} run, and are no members by the list that {now.seen.teller} has; but they are a "
+            "majority of the members that they know of. Nothing more was changed. Find out which of them have what "
+            "clients wrote, stop etcd on the others and move their data away (docs/recover.md), then run again"
+        )
+    why = "stopping etcd, which was removed from the cluster and has not heard of it"
+    return Act(why, [Call(name, "apply", {"action": "stop", "why": why})])
 
 
 def _remove_stranger(now: Situation, strangers: Sequence[Listed]) -> Act | Wait:
