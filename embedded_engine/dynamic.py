@@ -9,8 +9,8 @@ import threading
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from embedded_engine.contract import CheckFailure, Step, StepError
-from embedded_engine.plan import Difference, difference_of_inputs
+from embedded_engine.diff import Difference, difference_of_inputs
+from embedded_engine.provider import CheckFailure, Step, StepError
 from embedded_engine.state import Resource
 from embedded_engine.values import (
     UNKNOWN,

@@ -48,7 +48,6 @@ class Resource:
     protect: bool = False
     retain_on_delete: bool = False
     deleted_with: str = ""
-    replace_with: list[str] = field(default_factory=list[str])
     replacement_trigger: Value = None
     delete_before_replace: bool | None = None
     ignore_changes: list[str] = field(default_factory=list[str])
@@ -56,7 +55,6 @@ class Resource:
     additional_secret_outputs: list[str] = field(default_factory=list[str])
     hide_diffs: list[str] = field(default_factory=list[str])
     custom_timeouts: dict[str, float] = field(default_factory=dict[str, float])
-    hooks: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     # Deleted already, and to be created again.
     pending_replacement: bool = False
     # Replaced already, and to be deleted.
@@ -68,7 +66,7 @@ class Resource:
 
     def needs(self, *, parent: bool = True) -> set[str]:
         """The URNs of what must be there before this resource, and must stay until it is gone."""
-        needed = {self.deleted_with, *self.dependencies, *self.replace_with, self.parent if parent else ""}
+        needed = {self.deleted_with, *self.dependencies, self.parent if parent else ""}
         for urns in self.property_dependencies.values():
             needed.update(urns)
         return needed - {"", self.urn}

@@ -127,7 +127,7 @@ def test_an_interrupted_run_ends_its_commands_and_keeps_what_was_done(slow: Proj
     process.send_signal(number)
     text, _ = process.communicate(timeout=200)
     assert process.returncode == 130
-    assert "interrupted; what was done is remembered" in text
+    assert "interrupted; completed steps are recorded" in text
     assert "Traceback" not in text
     assert "ended" in journal(slow)
     assert "before" in slow.resources()

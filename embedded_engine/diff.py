@@ -1,4 +1,4 @@
-"""Decides what is to be done with a resource, from how it was and how it should be. No process, no file, no SDK."""
+"""Compares a resource with its goal, and decides the step between them. No process, no file, no SDK."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def decide(
         return Decision(Operation.REPLACE, (option,), bool(goal.delete_before_replace))
     if not difference.changed and not old.pending_replacement:
         return Decision(Operation.SAME)
-    replace_paths = with_replace_on_changes(difference, goal.replace_on_changes)
+    replace_paths = replacing_paths(difference, goal.replace_on_changes)
     if replace_paths or old.pending_replacement:
         delete_first = goal.delete_before_replace
         if delete_first is None:
@@ -70,8 +70,6 @@ def decide(
 def _option_that_replaces(old: Resource, goal: Resource, replaced_urns: Collection[str]) -> str | None:
     if _trigger_fires(old.replacement_trigger, goal.replacement_trigger):
         return "replacementTrigger"
-    if any(urn in replaced_urns for urn in goal.replace_with):
-        return "replaceWith"
     return "deletedWith" if goal.deleted_with in replaced_urns else None
 
 
@@ -82,7 +80,7 @@ def _trigger_fires(old: Value, new: Value) -> bool:
     return old is not None and new is not None and old != new
 
 
-def with_replace_on_changes(difference: Difference, replace_on_changes: Iterable[str]) -> tuple[PropertyPath, ...]:
+def replacing_paths(difference: Difference, replace_on_changes: Iterable[str]) -> tuple[PropertyPath, ...]:
     """The paths that force a replacement: the provider's, and those below a path of the option `replace_on_changes`."""
     patterns = [parse_path(text) for text in replace_on_changes]
     forced = [path for path in difference.paths if any(contains(pattern, path) for pattern in patterns)]
@@ -196,7 +194,7 @@ def _reset(old: Value, new: Value, path: PropertyPath, *, was_secret: bool = Fal
                     new[index] = kept(old[index])
 
 
-def marked_outputs(resource: Resource) -> Resource:
+def mark_secret_outputs(resource: Resource) -> Resource:
     """The resource with every output marked secret that must be: by option, or as its input of the same name is."""
     outputs = dict(resource.outputs)
     for key, value in outputs.items():
@@ -221,10 +219,10 @@ def dependents(root: Resource, resources: Iterable[Resource]) -> list[Resource]:
         rest = [each for each in rest if each not in more]
 
 
-def deletion_order(condemned: Sequence[Resource]) -> list[list[Resource]]:
+def deletion_order(resources: Sequence[Resource]) -> list[list[Resource]]:
     """Groups to be deleted one after the other; what is in one group can be deleted at the same time."""
     groups: list[list[Resource]] = []
-    left = list(condemned)
+    left = list(resources)
     while left:
         needed: set[str] = set()
         for resource in left:
@@ -237,15 +235,15 @@ def deletion_order(condemned: Sequence[Resource]) -> list[list[Resource]]:
     return groups
 
 
-def skipped_by(resource: Resource, condemned_urns: Collection[str]) -> str | None:
+def why_not_deleted(resource: Resource, deleted_urns: Collection[str]) -> str | None:
     """Why the deletion of a resource needs no call of its provider, or None."""
     if resource.retain_on_delete:
         return "retained"
-    if resource.deleted_with and resource.deleted_with in condemned_urns:
+    if resource.deleted_with and resource.deleted_with in deleted_urns:
         return "goes with " + resource.deleted_with.split("::", 3)[3]
     return None
 
 
-def protected(condemned: Iterable[Resource]) -> list[Resource]:
+def protected(resources: Iterable[Resource]) -> list[Resource]:
     """Those whose deletion is forbidden. What was replaced already is not asked again."""
-    return [resource for resource in condemned if resource.protect and not resource.pending_deletion]
+    return [resource for resource in resources if resource.protect and not resource.pending_deletion]

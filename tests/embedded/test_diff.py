@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedded_engine.plan import (
+from embedded_engine.diff import (
     Decision,
     Difference,
     Operation,
@@ -18,11 +18,11 @@ from embedded_engine.plan import (
     difference_of_inputs,
     differing_paths,
     keep_ignored,
-    marked_outputs,
+    mark_secret_outputs,
     parse_path,
     protected,
-    skipped_by,
-    with_replace_on_changes,
+    replacing_paths,
+    why_not_deleted,
 )
 from embedded_engine.state import Resource
 from embedded_engine.values import UNKNOWN, Secret
@@ -60,7 +60,6 @@ OTHER = PREFIX + "other"
         ({}, {"replace_on_changes": ["a"]}, Difference(True), (), Decision(Operation.UPDATE)),
         ({}, {"deleted_with": OTHER}, NOTHING, (), Decision(Operation.SAME)),
         ({}, {"deleted_with": OTHER}, NOTHING, (OTHER,), Decision(Operation.REPLACE, ("deletedWith",))),
-        ({}, {"replace_with": [OTHER]}, NOTHING, (OTHER,), Decision(Operation.REPLACE, ("replaceWith",))),
         ({"replacement_trigger": "1"}, {"replacement_trigger": "1"}, CHANGE, (), Decision(Operation.UPDATE, ("a",))),
         (
             {"replacement_trigger": "1"},
@@ -167,7 +166,7 @@ def test_which_changes_a_path_of_replace_on_changes_covers(pattern: str, path: s
 
 def test_replace_on_changes_adds_to_what_the_provider_replaces() -> None:
     difference = Difference(True, (("a",), ("t", 0)), (("b",),))
-    assert with_replace_on_changes(difference, ["t[*]"]) == (("b",), ("t", 0))
+    assert replacing_paths(difference, ["t[*]"]) == (("b",), ("t", 0))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +194,7 @@ def test_ignored_changes_keep_the_old_value(ignored: list[str], old: Any, new: A
 
 
 def test_outputs_are_secret_by_option_and_where_the_input_is() -> None:
-    marked = marked_outputs(
+    marked = mark_secret_outputs(
         resource(
             inputs={"a": Secret("x"), "b": {"c": Secret("y")}},
             outputs={"a": "x", "b": {"c": "y"}, "key": "k", "plain": "p"},
@@ -244,7 +243,7 @@ def test_dependents_are_found_at_any_distance_and_parents_do_not_count() -> None
     ],
 )
 def test_when_a_deletion_needs_no_call(fields: dict[str, Any], expected: str | None) -> None:
-    assert skipped_by(resource(**fields), {PREFIX + "machine"}) == expected
+    assert why_not_deleted(resource(**fields), {PREFIX + "machine"}) == expected
 
 
 def test_protection_holds_for_deletion_but_not_for_what_was_replaced_already() -> None:
