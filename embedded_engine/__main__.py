@@ -14,6 +14,14 @@ from etcd_cluster.errors import EtcdClusterError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one operation.
+
+    Args:
+        arguments: Of the command line; default those of this process.
+
+    Returns:
+        0; 1 after a failure; 130 after an interrupt.
+    """
     options = _parser().parse_args(arguments)
     try:
         if options.operation == "outputs":
@@ -30,10 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.operation == "destroy" and not options.yes and not _confirmed(options.stack):
         return 1
-    operation = {"up": program.up, "preview": program.preview, "destroy": program.destroy}[options.operation]
     # With --json, standard output is for the result alone, whatever the program prints.
     with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
-        result = operation(options.stack, options.directory)
+        result = program.run(options.operation, options.stack, options.directory)
     if options.json:
         steps = [{"operation": each, "urn": urn} for each, urn in result.operations]
         document = {"ok": result.ok, "operations": steps, "outputs": printable(result.outputs, options.show_secrets)}

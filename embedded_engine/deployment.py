@@ -19,7 +19,6 @@ from embedded_engine.diff import (
     difference_of_inputs,
     keep_ignored,
     mark_secret_outputs,
-    protected,
     replacing_paths,
     why_not_deleted,
 )
@@ -289,7 +288,9 @@ class Deployment:
 
     def _delete_all(self, resources: list[Resource]) -> None:
         self._deleting.update(each.urn for each in resources)
-        for resource in protected(resources):
+        for resource in resources:
+            if not resource.protect or resource.pending_deletion:
+                continue
             self._refused = True
             problem = f"{resource.urn} is protected: nothing is deleted. {_UNPROTECT} `up` first"
             self._display.failed("delete", resource, problem)

@@ -32,6 +32,11 @@ _FEATURES = [
 ]
 # Field of a registration -> the option that sets it.
 _UNSUPPORTED_OPTIONS = {"importId": "import_", "replace_with": "replace_with", "transforms": "transforms"}
+# Field of a registration -> the option that sets it, and the paths that it may hold.
+_PATHS = {
+    "ignoreChanges": ("ignore_changes", re.compile(r'[^"\[\]*]+')),
+    "replaceOnChanges": ("replace_on_changes", re.compile(r'[^"]+')),
+}
 # Method of the protocol -> what a program uses it for.
 _UNSUPPORTED_REQUESTS = {
     "Invoke": "function {0.tok}",
@@ -70,6 +75,10 @@ class Monitor:
         for field, option in _UNSUPPORTED_OPTIONS.items():
             if getattr(request, field):
                 raise UnsupportedFeatureError(f"`{option}` of {request.name}")
+        for field, (option, supported) in _PATHS.items():
+            for path in getattr(request, field):
+                if not supported.fullmatch(path):
+                    raise UnsupportedFeatureError(f"`{option}` of {request.name} with the path {path}")
         if request.remote:
             raise UnsupportedFeatureError(f"{request.type}, a component of another package")
         if not self._deployment.was_there(urn) and any(map(self._deployment.was_there, self._alias_urns(request))):

@@ -1,4 +1,4 @@
-"""Runs a Pulumi program from its files to its outputs: `up`, `preview`, `destroy` and `outputs` as functions."""
+"""Runs a Pulumi program from its files to its outputs, and reads what the last run left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from embedded_engine.dynamic import Dynamic
 from embedded_engine.passphrase import Crypter, passphrase
 from embedded_engine.project import Configuration, ProjectError, configuration, read_project, read_stack
 from embedded_engine.provider import Provider, StepError
-from embedded_engine.state import Resource, StackLock, State, StateError, read_document, state_folder
+from embedded_engine.state import Resource, State, StateError, read_document, stack_lock, state_folder
 from embedded_engine.values import Values
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.openssh import ChildProcesses, InterruptedRunError, OpenSsh
@@ -41,8 +41,7 @@ _NOT_THE_PROGRAM = (
     "/runpy.py",
     "/concurrent/",
 )
-_Operation = Literal["up", "preview", "destroy"]
-_HEADINGS: dict[_Operation, str] = {"up": "Updating", "preview": "Previewing", "destroy": "Destroying"}
+_DOING = {"up": "Updating", "preview": "Previewing", "destroy": "Destroying"}
 
 
 @dataclass
@@ -55,31 +54,60 @@ class Result:
     outputs: Values
 
 
-def up(stack: str = "dev", directory: str | Path = ".", *, stream: TextIO | None = None) -> Result:
-    """Brings the stack to what the program describes.
+def run(
+    operation: Literal["up", "preview", "destroy"],
+    stack: str = "dev",
+    directory: str | Path = ".",
+    *,
+    stream: TextIO | None = None,
+) -> Result:
+    """Runs one operation.
 
     Args:
+        operation: `up` brings the stack to what the program describes. `preview` shows what `up` would do: it runs no
+            command, touches no network, changes no file. `destroy` deletes every resource, without the program.
         stack: The name of the stack.
         directory: Where Pulumi.yaml is.
         stream: Where the steps are shown; default standard output.
 
     Returns:
-        What was done; `ok` is False if a step failed.
+        What was done; its `ok` is False if a step failed.
 
     Raises:
         EtcdClusterError: The run cannot even begin.
     """
-    return _run("up", stack, directory, stream)
-
-
-def preview(stack: str = "dev", directory: str | Path = ".", *, stream: TextIO | None = None) -> Result:
-    """Shows what `up` would do. Runs no command, touches no network, changes no file. Arguments as for `up`."""
-    return _run("preview", stack, directory, stream)
-
-
-def destroy(stack: str = "dev", directory: str | Path = ".", *, stream: TextIO | None = None) -> Result:
-    """Deletes every resource of the stack, without running the program. Arguments as for `up`."""
-    return _run("destroy", stack, directory, stream)
+    dry_run = operation == "preview"
+    display = Display(stream, dry_run=dry_run)
+    files = _StackFiles(Path(directory), stack, display.heading)
+    with contextlib.nullcontext() if dry_run else stack_lock(files.path, stack):
+        state = files.state(writable=not dry_run, with_sdk=True)
+        config = files.configuration()
+        for text in config.secrets:
+            display.hide_text(text)
+        if str(files.project.program) not in sys.path:
+            sys.path.insert(0, str(files.project.program))
+        processes = ChildProcesses()
+        with OpenSsh(processes).keep() as ssh:
+            providers: dict[str, Provider] = {
+                "command:local:Command": LocalCommand(processes),
+                "command:remote:Command": RemoteCommand(ssh),
+                DYNAMIC_TYPE: Dynamic(files.project.name, config.values),
+            }
+            deployment = Deployment(state, providers, display, dry_run=dry_run)
+            with _interruptible(deployment):
+                display.heading(f"{_DOING[operation]} stack {stack} of {files.project.name}")
+                began = time.monotonic()
+                if operation == "destroy":
+                    deployment.destroy()
+                    deployment.close()
+                else:
+                    # A context of its own: the SDK keeps its settings in context variables.
+                    contextvars.copy_context().run(_run_program, files, config, deployment, display, dry_run)
+                display.outputs(state.outputs())
+                display.summary(deployment.ok, time.monotonic() - began)
+                if deployment.interrupted:
+                    display.note("error", "interrupted; completed steps are recorded: run again to continue")
+                return Result(deployment.ok, deployment.interrupted, display.operations, state.outputs())
 
 
 def outputs(stack: str = "dev", directory: str | Path = ".") -> Values:
@@ -144,41 +172,6 @@ class _StackFiles:
     def _crypter(self, salt: str, where: str) -> Crypter:
         own = self._folder / "passphrase"
         return Crypter(lambda: passphrase(os.environ, own, self._log, make=not salt), salt, where)
-
-
-def _run(operation: _Operation, stack: str, directory: str | Path, stream: TextIO | None) -> Result:
-    dry_run = operation == "preview"
-    display = Display(stream, dry_run=dry_run)
-    files = _StackFiles(Path(directory), stack, display.heading)
-    with contextlib.nullcontext() if dry_run else StackLock(files.path, stack):
-        state = files.state(writable=not dry_run, with_sdk=True)
-        config = files.configuration()
-        for text in config.secrets:
-            display.hide_text(text)
-        if str(files.project.program) not in sys.path:
-            sys.path.insert(0, str(files.project.program))
-        processes = ChildProcesses()
-        with OpenSsh(processes).keep() as ssh:
-            providers: dict[str, Provider] = {
-                "command:local:Command": LocalCommand(processes),
-                "command:remote:Command": RemoteCommand(ssh),
-                DYNAMIC_TYPE: Dynamic(files.project.name, config.values),
-            }
-            deployment = Deployment(state, providers, display, dry_run=dry_run)
-            with _interruptible(deployment):
-                display.heading(f"{_HEADINGS[operation]} stack {stack} of {files.project.name}")
-                began = time.monotonic()
-                if operation == "destroy":
-                    deployment.destroy()
-                    deployment.close()
-                else:
-                    # A context of its own: the SDK keeps its settings in context variables.
-                    contextvars.copy_context().run(_run_program, files, config, deployment, display, dry_run)
-                display.outputs(state.outputs())
-                display.summary(deployment.ok, time.monotonic() - began)
-                if deployment.interrupted:
-                    display.note("error", "interrupted; completed steps are recorded: run again to continue")
-                return Result(deployment.ok, deployment.interrupted, display.operations, state.outputs())
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from embedded_engine.state import StackLock, StackLockedError
+from embedded_engine.state import StackLockedError, stack_lock
 from tests.embedded.conftest import Project
 from tests.embedded.test_run import LOCAL, journal
 
@@ -163,12 +163,12 @@ def test_two_runs_of_one_stack_do_not_overlap(slow: Project) -> None:
 def test_the_lock_names_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "dev.json"
     with (
-        StackLock(path, "dev"),
+        stack_lock(path, "dev"),
         pytest.raises(StackLockedError, match=f"process {os.getpid()}"),
-        StackLock(path, "dev"),
+        stack_lock(path, "dev"),
     ):
         pass
-    with StackLock(path, "dev"):
+    with stack_lock(path, "dev"):
         pass
 
 

@@ -427,6 +427,10 @@ def test_the_operations_of_a_run_need_no_more_than_the_program(
         ('command("a", opts=Options(transforms=[lambda args: None]))', "`transforms` of a"),
         ('a = command("a"); command("b", opts=Options(replace_with=[a]))', "`replace_with` of b"),
         (
+            'command("a", opts=Options(ignore_changes=["triggers[0]"]))',
+            "`ignore_changes` of a with the path triggers[0]",
+        ),
+        (
             """
             hook = pulumi.ResourceHook("look", lambda args: None)
             command("a", opts=Options(hooks=pulumi.ResourceHookBinding(after_create=[hook])))
