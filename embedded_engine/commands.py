@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 from dataclasses import replace
-from typing import TypedDict, cast
+from typing import ClassVar, TypedDict, cast
 
 from embedded_engine.diff import Difference, difference_of_inputs
 from embedded_engine.provider import INSTALL, CheckFailure, Log, Step, StepError
@@ -37,9 +37,12 @@ class _RunOptions(TypedDict):
 
 
 class _Command:
-    """What local and remote commands have in common."""
+    """What local and remote commands have in common. status: how the package's provider words a failure."""
+
+    status: ClassVar[str]
 
     def check(self, goal: Resource, old: Resource | None) -> tuple[Values, list[CheckFailure]]:
+        """Refuses commands that are not strings."""
         failures: list[CheckFailure] = []
         for key in ("create", "update", "delete", "stdin"):
             value = plain(goal.inputs.get(key))
@@ -48,22 +51,26 @@ class _Command:
         return goal.inputs, failures
 
     def diff(self, old: Resource, goal: Resource) -> Difference:
+        """Compares inputs; changed triggers replace."""
         # Becoming a secret, or ceasing to be one, is a change to this provider.
         found = difference_of_inputs(old.inputs, goal.inputs, secrecy_counts=True)
         # The list as a whole; for its items the SDK sets `replace_on_changes`.
         return replace(found, replace_paths=tuple(path for path in found.paths if path == ("triggers",)))
 
     def create(self, goal: Resource, step: Step) -> tuple[str, Values]:
+        """Runs `create`."""
         outputs = self._run(goal.inputs, goal.inputs.get("create"), {}, goal, step)
         return goal.name + secrets.token_hex(8), outputs
 
     def update(self, old: Resource, goal: Resource, step: Step) -> Values:
+        """Runs `update`, or `create` again."""
         command = goal.inputs.get("update")
         if command is None:
             command = goal.inputs.get("create")
         return self._run(goal.inputs, command, old.outputs, goal, step)
 
     def delete(self, old: Resource, step: Step) -> None:
+        """Runs `delete`."""
         self._run(old.outputs, old.outputs.get("delete"), old.outputs, old, step)
 
     def _run(self, inputs: Values, command: Value, previous: Values, resource: Resource, step: Step) -> Values:
@@ -84,8 +91,10 @@ class _Command:
             except CommandTimeoutError as error:
                 raise StepError(f"running {_quoted(command)}: {_tail(str(error))}") from None
             if completed.returncode != 0:
-                status, tail = self._status(completed.returncode), _tail(completed.combined)
-                raise StepError(f"{status}: running {_quoted(command)}:\n{tail}".rstrip())
+                status = f"{self.status} {completed.returncode}"
+                if completed.returncode < 0:
+                    status = f"signal: {signal.Signals(-completed.returncode).name}"
+                raise StepError(f"{status}: running {_quoted(command)}:\n{_tail(completed.combined)}".rstrip())
             streams = {"stdout": completed.stdout.removesuffix("\n"), "stderr": completed.stderr.removesuffix("\n")}
         return {**{key: value for key, value in inputs.items() if key not in streams}, **streams}
 
@@ -93,12 +102,11 @@ class _Command:
         """Runs a command. inputs: without secrecy. previous: stdout and stderr of the last command of the resource."""
         raise NotImplementedError
 
-    def _status(self, returncode: int) -> str:
-        return f"exit status {returncode}"
-
 
 class LocalCommand(_Command):
     """command:local:Command."""
+
+    status = "exit status"
 
     def __init__(self, processes: ChildProcesses) -> None:
         """Runs commands as children of this process."""
@@ -126,14 +134,11 @@ class LocalCommand(_Command):
             where = directory or os.getcwd()
             raise StepError(f"cannot start {interpreter[0]} in {where}: {error.strerror}") from None
 
-    def _status(self, returncode: int) -> str:
-        if returncode < 0:
-            return f"signal: {signal.Signals(-returncode).name}"
-        return super()._status(returncode)
-
 
 class RemoteCommand(_Command):
     """command:remote:Command."""
+
+    status = "Process exited with status"
 
     def __init__(self, ssh: OpenSsh) -> None:
         """Runs commands over these connections."""
@@ -160,9 +165,6 @@ class RemoteCommand(_Command):
 
     def _execute(self, command: str, inputs: Values, previous: Values, options: _RunOptions) -> Completed:
         return self._ssh.run(parse_connection(cast(Values, inputs["connection"])), command, **options)
-
-    def _status(self, returncode: int) -> str:
-        return f"Process exited with status {returncode}"
 
 
 def _check_hop(path: str, hop: Values) -> list[CheckFailure]:

@@ -54,7 +54,7 @@ def decide(
 
     Args:
         old: The resource as the last run left it, if there was one.
-        goal: The resource as it should be, its inputs checked.
+        goal: The desired resource, its inputs checked.
         difference: What its provider says of an update.
         replaced_urns: What this run has replaced so far.
     """

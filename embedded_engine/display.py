@@ -1,4 +1,4 @@
-"""What a person sees of a run: one line a step, in plain text, and never a secret."""
+"""What a run prints: one line a step, in plain text, and never a secret."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TextIO
 
 from embedded_engine.diff import Decision, Operation
@@ -24,7 +25,6 @@ _WORDS = {
     Operation.DELETE: ("-", "deleting", "deleted"),
     Operation.FORGET: ("=", "forgetting", "forgotten, not deleted"),
 }
-_COLOURS = {"+": "32", "~": "33", "+-": "35", "-": "31", "!": "31", "=": "36"}
 _WIDEST_VALUE = 110
 # Of a text of many lines, such as a certificate, its beginning says what it is.
 _WIDEST_OF_MANY_LINES = 60
@@ -42,7 +42,6 @@ class Display:
     def __init__(self, stream: TextIO | None = None, *, dry_run: bool = False) -> None:
         """Prints to the stream, by default standard output. dry_run: the steps are those of a preview."""
         self._stream = stream or sys.stdout
-        self._colour = self._stream.isatty()
         self._dry_run = dry_run
         self._lock = threading.Lock()
         self._secrets: set[str] = set()
@@ -172,15 +171,12 @@ class Display:
             self.operations.append((operation.value, resource.urn))
 
     def _step(self, sign: str, resource: Resource, text: str, *more: str) -> None:
-        """more: lines that belong to it, whoever else prints meanwhile."""
-        mark = f"{sign:>2}"
-        if self._colour and sign in _COLOURS:
-            mark = f"\x1b[{_COLOURS[sign]}m{mark}\x1b[0m"
-        self._print("\n".join([f" {mark} {resource.type.rpartition('/')[2]} {resource.name}: {text}", *more]))
+        """more: lines that belong to the step, and stay with it while other threads print."""
+        self._print("\n".join([f" {sign:>2} {resource.type.rpartition('/')[2]} {resource.name}: {text}", *more]))
 
     def _print(self, line: str) -> None:
         line = self.masked(line)
-        # A reader that went away (`| head`) is no reason to leave a step half done.
+        # A closed pipe (`| head`) must not interrupt a step.
         with self._lock, contextlib.suppress(BrokenPipeError):
             self._stream.write(line + "\n")
             self._stream.flush()
@@ -205,19 +201,18 @@ def _changes(old: Resource, goal: Resource, keys: Iterable[str]) -> Iterable[str
 
 
 def _change(key: str, before: Value, after: Value) -> Iterable[str]:
-    """On one line; where that gets long, what went and what came of a list or a mapping, an item a line."""
+    """On one line; where that gets long, the removed and added items of a list or a mapping, a line each."""
     line = f"{key}: {_short(before)} -> {_short(after)}"
     old, new = _items(before), _items(after)
     if len(line) <= _WIDEST_VALUE or old is None or new is None:
         yield line
         return
     yield f"{key}:"
-    for tag, start, end, new_start, new_end in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag != "equal":
-            yield from (f"  - {item}" for item in old[start:end])
-            yield from (f"  + {item}" for item in new[new_start:new_end])
-        elif isinstance(after, list):
-            yield from (f"    {item}" for item in old[start:end])
+    everything = len(old) if isinstance(after, list) else 0
+    # Without the two lines that would name files.
+    for item in islice(difflib.unified_diff(old, new, n=everything, lineterm=""), 2, None):
+        if not item.startswith("@@"):
+            yield f"  {item[0]} {item[1:]}"
 
 
 def _items(value: Value) -> list[str] | None:

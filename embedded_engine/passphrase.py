@@ -46,7 +46,7 @@ class Crypter:
 
     @property
     def state(self) -> str:
-        """The salt and a known text, by which a wrong passphrase is told; "" while nothing was encrypted."""
+        """The salt and a known text, which reveal a wrong passphrase; "" while nothing was encrypted."""
         return self._state
 
     def derive(self) -> bytes:

@@ -176,7 +176,7 @@ class _StackFiles:
 
 @contextlib.contextmanager
 def _interruptible(deployment: Deployment) -> Generator[None]:
-    """On Ctrl-C or SIGTERM the children are told to end and no step begins; the second time they are killed."""
+    """On Ctrl-C or SIGTERM children get SIGTERM and no further step begins; the second time children are killed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -24,6 +24,7 @@ class UnsupportedFeatureError(EtcdClusterError):
     """The program uses what only the Pulumi CLI offers."""
 
     def __init__(self, feature: str) -> None:
+        """Names the feature and says what to do."""
         super().__init__(f"{feature}: not supported without the Pulumi CLI. {INSTALL}")
 
 
@@ -63,4 +64,3 @@ class Provider(Protocol):
 
     def delete(self, old: Resource, step: Step) -> None:
         """Deletes the resource."""
-        ...

@@ -1,4 +1,4 @@
-"""What is known of each resource, and the file in which that is kept. One file per project and stack."""
+"""The recorded resources of a stack, and the file that holds them: one for each project and stack."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _no_values() -> Values:
 
 @dataclass
 class Resource:
-    """A resource: as the program asks for it (no id, no outputs yet), and as it is remembered."""
+    """A resource: as the program asks for it (no id, no outputs yet), and as it is recorded."""
 
     urn: str
     type: str
@@ -68,7 +68,7 @@ class Resource:
         return self.urn.split("::", 3)[3]
 
     def needs(self, *, parent: bool = True) -> set[str]:
-        """The URNs of what must be there before this resource, and must stay until it is gone."""
+        """The URNs of what has to exist before this resource, and as long as it does."""
         needed = {self.deleted_with, *self.dependencies, self.parent if parent else ""}
         for urns in self.property_dependencies.values():
             needed.update(urns)
@@ -110,7 +110,7 @@ def state_folder(environment: Mapping[str, str], project: str) -> Path:
 
 
 class State:
-    """The resources of one stack. `current` holds one per URN, in the order in which they were completed.
+    """The resources of one stack. `current` holds one per URN.
 
     `replaced` holds old ones that still have to be deleted. Each change is on disk before the call returns, unless the
     state was opened for reading only: then it stays in memory.
@@ -129,7 +129,6 @@ class State:
         self._path = path
         self._crypter = crypter
         self._writable = writable
-        self._completed: set[str] = set()
         # The text of each resource, by its id(), so that a step costs the encoding of one.
         self._records: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -165,10 +164,6 @@ class State:
         """Records a completed step. replaces: the old one stays, to be deleted later."""
         with self._lock:
             old = self.current.get(resource.urn)
-            if resource.urn not in self._completed:
-                # What depends on others comes after them.
-                self._completed.add(resource.urn)
-                self.current.pop(resource.urn, None)
             self.current[resource.urn] = resource
             record = self._records.pop(id(old), None)
             if record is not None and old == resource and replaces is None:

@@ -50,7 +50,7 @@ def test_up_outputs_and_destroy_on_the_command_line(project: Project) -> None:
     code, text = project.command("up")
     assert (code, "a: created (0." in text) == (0, True)
     code, text = project.command("outputs")
-    assert (code, text) == (0, 'n: {"port": 2379}\nout: out-a\n')
+    assert (code, json.loads(text)) == (0, {"n": {"port": 2379}, "out": "out-a"})
     code, text = project.command("destroy")
     assert (code, "add --yes" in text) == (1, True)
     code, text = project.command("destroy", "--yes")
