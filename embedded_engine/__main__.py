@@ -14,10 +14,20 @@ from etcd_cluster.errors import EtcdClusterError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one operation.
+
+    Args:
+        arguments: Of the command line; default those of this process.
+
+    Returns:
+        0; 1 after a failure; 130 after an interrupt.
+    """
     options = _parser().parse_args(arguments)
     try:
         if options.operation == "outputs":
-            return _outputs(options)
+            values = printable(program.outputs(options.stack, options.directory), options.show_secrets)
+            print(json.dumps(values, indent=2, ensure_ascii=False, sort_keys=True))
+            return 0
         return _run(options)
     except EtcdClusterError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -28,35 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.operation == "destroy" and not options.yes and not _confirmed(options.stack):
-        return 1
-    operation = {"up": program.up, "preview": program.preview, "destroy": program.destroy}[options.operation]
+    if options.operation == "destroy" and not options.yes:
+        raise EtcdClusterError(f"destroy deletes every resource of stack {options.stack}: add --yes if that is meant")
     # With --json, standard output is for the result alone, whatever the program prints.
     with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
-        result = operation(options.stack, options.directory)
+        result = program.run(options.operation, options.stack, options.directory)
     if options.json:
         steps = [{"operation": each, "urn": urn} for each, urn in result.operations]
         document = {"ok": result.ok, "operations": steps, "outputs": printable(result.outputs, options.show_secrets)}
         print(json.dumps(document, indent=2, ensure_ascii=False))
     return 130 if result.interrupted else 0 if result.ok else 1
-
-
-def _outputs(options: argparse.Namespace) -> int:
-    values = printable(program.outputs(options.stack, options.directory), options.show_secrets)
-    if options.json:
-        print(json.dumps(values, indent=2, ensure_ascii=False, sort_keys=True))
-    else:
-        for key in sorted(values):
-            value = values[key]
-            print(f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
-    return 0
-
-
-def _confirmed(stack: str) -> bool:
-    if not sys.stdin.isatty():
-        print(f"error: destroy deletes every resource of stack {stack}: add --yes if that is meant", file=sys.stderr)
-        return False
-    return input(f"Delete every resource of stack {stack}? Type its name to go on: ").strip() == stack
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,14 +58,14 @@ def _parser() -> argparse.ArgumentParser:
         "up": "bring the stack to what the program describes",
         "preview": "show what `up` would do, and do nothing",
         "destroy": "delete every resource of the stack",
-        "outputs": "print the outputs of the stack",
+        "outputs": "print the outputs of the stack as JSON",
     }
     parser.add_argument("operation", choices=operations, help="; ".join(f"{k}: {v}" for k, v in operations.items()))
     parser.add_argument("--stack", default="dev", help="the stack (default: dev)")
     parser.add_argument("--directory", default=".", help="where Pulumi.yaml is (default: here)")
     parser.add_argument("--show-secrets", action="store_true", help="print secret outputs in plain")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--yes", action="store_true", help="do not ask before destroying")
+    parser.add_argument("--json", action="store_true", help="print nothing but the result, as JSON, on standard output")
+    parser.add_argument("--yes", action="store_true", help="for destroy: really delete every resource")
     return parser
 
 

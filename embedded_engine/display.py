@@ -1,4 +1,4 @@
-"""What a person sees of a run: one line a step, in plain text, and never a secret."""
+"""What a run prints: one line a step, in plain text, and never a secret."""
 
 from __future__ import annotations
 
@@ -10,39 +10,26 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TextIO
 
-from embedded_engine.plan import Decision, Operation
+from embedded_engine.diff import Decision, Operation
 from embedded_engine.state import STACK_TYPE, Resource
-from embedded_engine.values import Secret, Value, Values, shown, strings
+from embedded_engine.values import Secret, Value, Values, plain, shown, strings, whole_numbers
 
-_SIGNS = {
-    Operation.SAME: " ",
-    Operation.CREATE: "+",
-    Operation.UPDATE: "~",
-    Operation.REPLACE: "+-",
-    Operation.DELETE: "-",
-    Operation.FORGET: "=",
+# Operation -> its sign, what is going on, and what was done.
+_WORDS = {
+    Operation.CREATE: ("+", "creating", "created"),
+    Operation.UPDATE: ("~", "updating", "updated"),
+    Operation.REPLACE: ("+-", "replacing", "replaced"),
+    Operation.DELETE: ("-", "deleting", "deleted"),
+    Operation.FORGET: ("=", "forgetting", "forgotten, not deleted"),
 }
-_COLOURS = {"+": "32", "~": "33", "+-": "35", "-": "31", "!": "31", "=": "36"}
-_DOING = {
-    Operation.CREATE: "creating",
-    Operation.UPDATE: "updating",
-    Operation.REPLACE: "replacing",
-    Operation.DELETE: "deleting",
-    Operation.FORGET: "forgetting",
-}
-_DONE = {
-    Operation.CREATE: "created",
-    Operation.UPDATE: "updated",
-    Operation.REPLACE: "replaced",
-    Operation.DELETE: "deleted",
-    Operation.FORGET: "forgotten, not deleted",
-}
-_WIDEST_VALUE = 200
+_WIDEST_VALUE = 110
 # Of a text of many lines, such as a certificate, its beginning says what it is.
 _WIDEST_OF_MANY_LINES = 60
-_WIDEST_CHANGE = 110
+# A page about the stack, for Pulumi Cloud to render.
+_NOT_SHOWN = "readme"
 # Shorter secrets would turn ordinary words into [secret].
 _SHORTEST_MASKED = 6
 # Of a connection, only these are secret: its address is what errors are about.
@@ -53,8 +40,8 @@ class Display:
     """Prints the steps of one run. Safe to use from many threads."""
 
     def __init__(self, stream: TextIO | None = None, *, dry_run: bool = False) -> None:
+        """Prints to the stream, by default standard output. dry_run: the steps are those of a preview."""
         self._stream = stream or sys.stdout
-        self._colour = self._stream.isatty()
         self._dry_run = dry_run
         self._lock = threading.Lock()
         self._secrets: set[str] = set()
@@ -69,6 +56,7 @@ class Display:
                 self._hide(value, connection=key in ("connection", "connections"))
 
     def hide_text(self, text: str) -> None:
+        """Learns one secret."""
         if len(text) >= _SHORTEST_MASKED:
             with self._lock:
                 self._secrets.update({text, json.dumps(text, ensure_ascii=False)[1:-1]})
@@ -90,6 +78,7 @@ class Display:
                 self.hide_text(text)
 
     def masked(self, text: str) -> str:
+        """The text with every secret that was learned replaced."""
         with self._lock:
             known = sorted(self._secrets, key=len, reverse=True)
         for each in known:
@@ -98,78 +87,81 @@ class Display:
         return text
 
     def heading(self, text: str) -> None:
+        """A line about the run."""
         self._print(text)
 
-    def planned(self, decision: Decision, old: Resource | None, goal: Resource) -> None:
+    def previewed(self, decision: Decision, old: Resource | None, goal: Resource) -> None:
         """A step of a preview, with the values that change."""
         self._count(decision.operation, goal)
-        if decision.operation is Operation.SAME:
-            return
-        why = f"[{', '.join(decision.reasons)}]" if decision.reasons else ""
         changes = _changes(old, goal, decision.reasons) if old is not None else ()
-        self._step(
-            _SIGNS[decision.operation],
-            goal,
-            f"{decision.operation.value} {why}".rstrip(),
-            *(f"       {line}" for line in changes),
-        )
+        text = decision.operation.value + _bracketed(decision.reasons)
+        self._step(_WORDS[decision.operation][0], goal, text, *(f"       {line}" for line in changes))
 
     def unchanged(self, resource: Resource) -> None:
+        """A resource that needs no step: counted, not shown."""
         self._count(Operation.SAME, resource)
 
     def started(self, operation: Operation, resource: Resource, reasons: Iterable[str] = ()) -> None:
+        """The beginning of a step."""
         self._started[id(resource)] = time.monotonic()
-        why = f" [{', '.join(reasons)}]" if reasons else ""
         if resource.custom:
-            self._step(_SIGNS[operation], resource, f"{_DOING[operation]}{why}")
+            sign, doing, _ = _WORDS[operation]
+            self._step(sign, resource, doing + _bracketed(reasons))
 
-    def finished(self, operation: Operation, resource: Resource, note: str = "", *, counts: bool = True) -> None:
+    def finished(self, operation: Operation, resource: Resource, reason: str = "", *, counts: bool = True) -> None:
+        """The end of a step.
+
+        Args:
+            operation: What was done.
+            resource: The resource that `started` was called with.
+            reason: Why the step needed no work; default: shows its duration.
+            counts: Whether the step is one of its own, rather than half of a replacement.
+        """
         if counts:
             self._count(operation, resource)
-        began = self._started.pop(id(resource), None)
-        if not note and began is not None:
-            note = f"{time.monotonic() - began:.1f} s"
-        text = f"{_DONE[operation]} ({note})" if note else _DONE[operation]
         if resource.custom:
-            self._step(_SIGNS[operation], resource, text)
+            sign, _, done = _WORDS[operation]
+            duration = self._duration(resource)
+            self._step(sign, resource, f"{done} ({reason})" if reason else done + duration)
 
     def failed(self, operation: str, resource: Resource, message: str) -> None:
-        began = self._started.pop(id(resource), None)
-        after = f" ({time.monotonic() - began:.1f} s)" if began is not None else ""
+        """A step that failed, and why."""
         first, *rest = message.splitlines() or [""]
-        self._step("!", resource, f"{operation} failed{after}: {first}", *(f"     {line}" for line in rest))
+        text = f"{operation} failed{self._duration(resource)}: {first}"
+        self._step("!", resource, text, *(f"     {line}" for line in rest))
+
+    def _duration(self, resource: Resource) -> str:
+        began = self._started.pop(id(resource), None)
+        return f" ({time.monotonic() - began:.1f} s)" if began is not None else ""
 
     def progress(self, resource: Resource, line: str) -> None:
+        """A line that a step printed."""
         self._print(f"     {resource.name}: {line}")
 
-    def note(self, severity: str, text: str, resource: Resource | None = None) -> None:
+    def note(self, severity: str, text: str) -> None:
         """A message that belongs to no step. severity: `info`, `warning` or `error`."""
-        about = f"{resource.name}: " if resource is not None else ""
-        lines = text.splitlines() or [""]
-        self._print(f"{severity}: {about}{lines[0]}")
-        for line in lines[1:]:
-            self._print("    " + line)
+        first, *rest = text.splitlines() or [""]
+        self._print("\n".join([f"{severity}: {first}", *(f"    {line}" for line in rest)]))
 
     def summary(self, ok: bool, seconds: float) -> None:
+        """The last line of a run."""
         parts: list[str] = []
-        words = {Operation.SAME: "unchanged", **({each: each.value for each in _DONE} if self._dry_run else _DONE)}
-        for operation in (Operation.CREATE, Operation.UPDATE, Operation.REPLACE, Operation.DELETE, Operation.FORGET):
-            if self.counts[operation]:
-                parts.append(
-                    f"{_SIGNS[operation]} {self.counts[operation]} {'to ' if self._dry_run else ''}{words[operation]}"
-                )
+        for operation, (sign, _, done) in _WORDS.items():
+            if count := self.counts[operation]:
+                parts.append(f"{sign} {count} to {operation.value}" if self._dry_run else f"{sign} {count} {done}")
         if not parts and ok:
             parts.append("no changes" if self._dry_run else "nothing changed")
-        if self.counts[Operation.SAME]:
-            parts.append(f"{self.counts[Operation.SAME]} unchanged")
-        end = "" if ok else "failed: "
-        self._print(f"{end}{', '.join(parts) or 'nothing done'} ({seconds:.1f} s)")
+        if count := self.counts[Operation.SAME]:
+            parts.append(f"{count} unchanged")
+        self._print(f"{'' if ok else 'failed: '}{', '.join(parts) or 'nothing done'} ({seconds:.1f} s)")
 
     def outputs(self, outputs: Mapping[str, Value]) -> None:
-        if outputs:
+        """The outputs of the stack, a line each."""
+        keys = sorted(outputs.keys() - {_NOT_SHOWN})
+        if keys:
             self._print("Outputs:")
-            width = max(len(key) for key in outputs)
-            for key in sorted(outputs):
+            width = max(map(len, keys))
+            for key in keys:
                 self._print(f"    {key:<{width}}  {_short(shown(outputs[key]))}")
 
     def _count(self, operation: Operation, resource: Resource) -> None:
@@ -179,18 +171,20 @@ class Display:
             self.operations.append((operation.value, resource.urn))
 
     def _step(self, sign: str, resource: Resource, text: str, *more: str) -> None:
-        """more: lines that belong to it, whoever else prints meanwhile."""
-        mark = f"{sign:>2}"
-        if self._colour and sign in _COLOURS:
-            mark = f"\x1b[{_COLOURS[sign]}m{mark}\x1b[0m"
-        self._print("\n".join([f" {mark} {resource.type.rpartition('/')[2]} {resource.name}: {text}", *more]))
+        """more: lines that belong to the step, and stay with it while other threads print."""
+        self._print("\n".join([f" {sign:>2} {resource.type.rpartition('/')[2]} {resource.name}: {text}", *more]))
 
     def _print(self, line: str) -> None:
         line = self.masked(line)
-        # A reader that went away (`| head`) is no reason to leave a step half done.
+        # A closed pipe (`| head`) must not interrupt a step.
         with self._lock, contextlib.suppress(BrokenPipeError):
             self._stream.write(line + "\n")
             self._stream.flush()
+
+
+def _bracketed(reasons: Iterable[str]) -> str:
+    text = ", ".join(reasons)
+    return f" [{text}]" if text else ""
 
 
 def _changes(old: Resource, goal: Resource, keys: Iterable[str]) -> Iterable[str]:
@@ -207,19 +201,18 @@ def _changes(old: Resource, goal: Resource, keys: Iterable[str]) -> Iterable[str
 
 
 def _change(key: str, before: Value, after: Value) -> Iterable[str]:
-    """On one line; where that gets long, what went and what came of a list or a mapping, an item a line."""
+    """On one line; where that gets long, the removed and added items of a list or a mapping, a line each."""
     line = f"{key}: {_short(before)} -> {_short(after)}"
     old, new = _items(before), _items(after)
-    if len(line) <= _WIDEST_CHANGE or old is None or new is None:
+    if len(line) <= _WIDEST_VALUE or old is None or new is None:
         yield line
         return
     yield f"{key}:"
-    for tag, start, end, new_start, new_end in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag != "equal":
-            yield from (f"  - {item}" for item in old[start:end])
-            yield from (f"  + {item}" for item in new[new_start:new_end])
-        elif isinstance(after, list):
-            yield from (f"    {item}" for item in old[start:end])
+    everything = len(old) if isinstance(after, list) else 0
+    # Without the two lines that would name files.
+    for item in islice(difflib.unified_diff(old, new, n=everything, lineterm=""), 2, None):
+        if not item.startswith("@@"):
+            yield f"  {item[0]} {item[1:]}"
 
 
 def _items(value: Value) -> list[str] | None:
@@ -239,8 +232,6 @@ def _short(value: Value) -> str:
 
 def printable(outputs: Values, show_secrets: bool) -> dict[str, object]:
     """Stack outputs as `pulumi stack output --json` gives them."""
-    from embedded_engine.values import plain, whole_numbers
-
     if show_secrets:
         return {key: whole_numbers(plain(value)) for key, value in outputs.items()}
     return {key: shown(value) for key, value in outputs.items()}

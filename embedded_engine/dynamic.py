@@ -6,15 +6,16 @@ import asyncio
 import base64
 import contextlib
 import threading
+import traceback
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from embedded_engine.contract import CheckFailure, Step, StepError
-from embedded_engine.plan import Difference, difference_of_inputs
+from embedded_engine.diff import Difference, difference_of_inputs
+from embedded_engine.provider import CheckFailure, Step, StepError
 from embedded_engine.state import Resource
 from embedded_engine.values import (
     UNKNOWN,
-    Value,
     Values,
     from_struct,
     plain,
@@ -31,54 +32,56 @@ class Dynamic:
     """Python dynamic providers, called as the engine's plugin for them calls them, but in this process."""
 
     def __init__(self, project: str, config: Mapping[str, str]) -> None:
+        """Gives each provider the name of the project and its configuration."""
         self._project = project
         self._config = config
         self._unpickled: dict[str, Any] = {}
         self._unpickling = threading.Lock()
 
     def check(self, goal: Resource, old: Resource | None) -> tuple[Values, list[CheckFailure]]:
-        olds = _as_received(old.inputs if old is not None else {}, unknowns=True)
-        news = _as_received(goal.inputs, unknowns=True)
-        pickled = goal.inputs[_PROVIDER_KEY]
+        """Calls the provider's check."""
+        old_inputs = old.inputs if old is not None else {}
+        olds, news = _as_received(old_inputs, unknowns=True), _as_received(goal.inputs, unknowns=True)
         with _readable_errors("check"):
-            result = self._provider(goal.inputs, old.inputs if old is not None else {}).check(olds, news)
+            result = self._provider(goal.inputs, old_inputs).check(olds, news)
             found: list[Any] = result.failures or []
             failures = [CheckFailure(str(each.property), str(each.reason)) for each in found]
-            return self._answer(result.inputs, pickled, goal), failures
+            return _answer(result.inputs, goal), failures
 
     def diff(self, old: Resource, goal: Resource) -> Difference:
+        """Calls the provider's diff; where that does not say whether anything changes, compares the inputs."""
         olds, news = _as_received(old.outputs, unknowns=True), _as_received(goal.inputs, unknowns=True)
         with _readable_errors("diff"):
             result = self._provider(goal.inputs, old.outputs).diff(old.id, olds, news)
-        replaces = tuple((str(key),) for key in result.replaces or ())
-        delete_first = bool(result.delete_before_replace)
-        if result.changes is None:
-            by_inputs = difference_of_inputs(old.inputs, goal.inputs)
-            return Difference(by_inputs.changed, by_inputs.paths, replaces, delete_first)
-        return Difference(bool(result.changes), (), replaces, delete_first)
+        found = difference_of_inputs(old.inputs, goal.inputs)
+        if result.changes is not None:
+            found = Difference(bool(result.changes))
+        replace_paths = tuple((str(key),) for key in result.replaces or ())
+        return replace(found, replace_paths=replace_paths, delete_before_replace=bool(result.delete_before_replace))
 
     def create(self, goal: Resource, step: Step) -> tuple[str, Values]:
+        """Calls the provider's create."""
         with _readable_errors("create"):
             result = self._provider(goal.inputs).create(_as_received(goal.inputs))
             if not result.id:
                 raise StepError("the provider's create returned no id")
-            return str(result.id), self._answer(result.outs, goal.inputs[_PROVIDER_KEY], goal)
+            return str(result.id), _answer(result.outs, goal)
 
     def update(self, old: Resource, goal: Resource, step: Step) -> Values:
+        """Calls the provider's update."""
         olds, news = _as_received(old.outputs), _as_received(goal.inputs)
         with _readable_errors("update"):
             result = self._provider(goal.inputs).update(old.id, olds, news)
-            return self._answer(result.outs, goal.inputs[_PROVIDER_KEY], goal)
+            return _answer(result.outs, goal)
 
     def delete(self, old: Resource, step: Step) -> None:
+        """Calls the provider's delete."""
         with _readable_errors("delete"):
             self._provider(old.outputs).delete(old.id, _as_received(old.outputs))
 
-    def _answer(self, values: dict[str, Any] | None, pickled: Value, goal: Resource) -> Values:
-        """What a provider answered, as it is remembered: with its pickled self, and as secret as the inputs."""
-        return with_secrecy_of(_as_serialized({**(values or {}), _PROVIDER_KEY: plain(pickled)}), goal.inputs)
-
     def _provider(self, *sources: Values) -> Any:
+        """The provider that the first of the sources holds, unpickled and configured once."""
+        from pulumi.dynamic import Config, ConfigureRequest
         from pulumi.runtime import _serialization
 
         candidates = [plain(each.get(_PROVIDER_KEY)) for each in sources]
@@ -99,14 +102,15 @@ class Dynamic:
                         f"its provider cannot be loaded: {error}. A provider's module and class must stay importable "
                         "for as long as a stack holds resources of it"
                     ) from error
-                self._configure(provider)
+                provider.configure(ConfigureRequest(config=Config(dict(self._config), self._project)))
                 self._unpickled[text] = provider
             return self._unpickled[text]
 
-    def _configure(self, provider: Any) -> None:
-        from pulumi.dynamic import Config, ConfigureRequest
 
-        provider.configure(ConfigureRequest(config=Config(dict(self._config), self._project)))
+def _answer(values: dict[str, Any] | None, goal: Resource) -> Values:
+    """What a provider answered, as it is recorded: with its pickled self, and as secret as the inputs."""
+    pickled = plain(goal.inputs[_PROVIDER_KEY])
+    return with_secrecy_of(_as_serialized({**(values or {}), _PROVIDER_KEY: pickled}), goal.inputs)
 
 
 @contextlib.contextmanager
@@ -116,8 +120,6 @@ def _readable_errors(method: str) -> Generator[None]:
     except EtcdClusterError:
         raise
     except Exception as error:
-        import traceback
-
         # The frames of the provider only: neither ours nor the interpreter's say anything to its author.
         frames = traceback.extract_tb(error.__traceback__)[1:]
         trace = "".join(traceback.format_list(frames[-4:]))

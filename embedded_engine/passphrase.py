@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from embedded_engine.state import write_beside
 from etcd_cluster.errors import EtcdClusterError
 
 _ITERATIONS = 1_000_000
@@ -26,12 +27,16 @@ class PassphraseError(EtcdClusterError):
 
 
 class Crypter:
-    """Encrypts and decrypts. The key is derived when it is first needed, once, because that takes a while.
-
-    state: the `encryptionsalt` that secrets were written with, or "" to begin a new one. where: names it in errors.
-    """
+    """Encrypts and decrypts. The key is derived when it is first needed, once, because that takes a while."""
 
     def __init__(self, passphrase: Callable[[], str], state: str, where: str) -> None:
+        """Derives no key yet.
+
+        Args:
+            passphrase: Called when the key is needed.
+            state: The `encryptionsalt` that secrets were written with, or "" to begin a new one.
+            where: What holds the secrets, for errors.
+        """
         self._passphrase = passphrase
         self._state = state
         self._where = where
@@ -41,7 +46,7 @@ class Crypter:
 
     @property
     def state(self) -> str:
-        """The salt and a known text, by which a wrong passphrase is told; "" while nothing was encrypted."""
+        """The salt and a known text, which reveal a wrong passphrase; "" while nothing was encrypted."""
         return self._state
 
     def derive(self) -> bytes:
@@ -77,13 +82,14 @@ class Crypter:
         threading.Thread(target=attempt, daemon=True).start()
 
     def encrypt(self, text: str) -> str:
+        """The ciphertext of a text. An unchanged secret keeps its ciphertext, and an unchanged state its file."""
         key = self.derive()
-        # An unchanged secret keeps its ciphertext, so that an unchanged state is an unchanged file.
         if text not in self._ciphertexts:
             self._ciphertexts[text] = _seal(key, text)
         return self._ciphertexts[text]
 
     def decrypt(self, ciphertext: str) -> str:
+        """The text of a ciphertext. Raises PassphraseError if it is damaged, or the passphrase is not the right one."""
         text = _open(self.derive(), ciphertext)
         if text is None:
             raise PassphraseError(f"{self._where}: a secret in it is damaged")
@@ -116,8 +122,20 @@ def _open(key: bytes, ciphertext: str) -> str | None:
         return None
 
 
-def passphrase(environment: Mapping[str, str], made_up: Path, say: Callable[[str], None], *, make: bool = True) -> str:
-    """The passphrase of the environment, or else one of our own, kept in a 0600 file. make: it may be made now."""
+def passphrase(
+    environment: Mapping[str, str], generated: Path, log: Callable[[str], None], *, make: bool = True
+) -> str:
+    """The passphrase of the environment, or else one of our own.
+
+    Args:
+        environment: Holds PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE.
+        generated: The 0600 file that keeps our own passphrase.
+        log: Shows where a new passphrase is kept.
+        make: Whether a new passphrase may be made.
+
+    Raises:
+        PassphraseError: There is no passphrase, or its file cannot be read.
+    """
     if "PULUMI_CONFIG_PASSPHRASE" in environment:
         return environment["PULUMI_CONFIG_PASSPHRASE"]
     if file := environment.get("PULUMI_CONFIG_PASSPHRASE_FILE"):
@@ -125,25 +143,20 @@ def passphrase(environment: Mapping[str, str], made_up: Path, say: Callable[[str
             return Path(file).read_text().strip()
         except OSError as error:
             raise PassphraseError(f"PULUMI_CONFIG_PASSPHRASE_FILE: cannot read {file}: {error.strerror}") from None
-    if not made_up.exists():
+    if not generated.exists():
         if not make:
             raise PassphraseError(
                 "no passphrase: set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE to the one that the "
                 "secrets of this stack were written with"
             )
-        made_up.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = made_up.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_urlsafe(32) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        generated.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = write_beside(generated, secrets.token_urlsafe(32) + "\n")
         try:
             # Another run may have been first: its passphrase stays.
-            os.link(fresh, made_up)
-            say(f"No PULUMI_CONFIG_PASSPHRASE is set: made a passphrase of our own, kept in {made_up}")
+            os.link(fresh, generated)
+            log(f"No PULUMI_CONFIG_PASSPHRASE is set: made a passphrase of our own, kept in {generated}")
         except FileExistsError:
             pass
         finally:
             fresh.unlink()
-    return made_up.read_text().strip()
+    return generated.read_text().strip()

@@ -1,20 +1,22 @@
-"""What is known of each resource, and the file in which that is kept. One file per project and stack."""
+"""The recorded resources of a stack, and the file that holds them: one for each project and stack."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from embedded_engine.passphrase import Crypter
 from embedded_engine.values import Value, Values, decode, encode
 from etcd_cluster.errors import EtcdClusterError
+
+if TYPE_CHECKING:
+    from embedded_engine.passphrase import Crypter
 
 _VERSION = 1
 STACK_TYPE = "pulumi:pulumi:Stack"
@@ -34,7 +36,7 @@ def _no_values() -> Values:
 
 @dataclass
 class Resource:
-    """A resource: as the program asks for it (no id, no outputs yet), and as it is remembered."""
+    """A resource: as the program asks for it (no id, no outputs yet), and as it is recorded."""
 
     urn: str
     type: str
@@ -48,7 +50,6 @@ class Resource:
     protect: bool = False
     retain_on_delete: bool = False
     deleted_with: str = ""
-    replace_with: list[str] = field(default_factory=list[str])
     replacement_trigger: Value = None
     delete_before_replace: bool | None = None
     ignore_changes: list[str] = field(default_factory=list[str])
@@ -56,7 +57,6 @@ class Resource:
     additional_secret_outputs: list[str] = field(default_factory=list[str])
     hide_diffs: list[str] = field(default_factory=list[str])
     custom_timeouts: dict[str, float] = field(default_factory=dict[str, float])
-    hooks: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     # Deleted already, and to be created again.
     pending_replacement: bool = False
     # Replaced already, and to be deleted.
@@ -64,11 +64,12 @@ class Resource:
 
     @property
     def name(self) -> str:
+        """The last part of the URN."""
         return self.urn.split("::", 3)[3]
 
     def needs(self, *, parent: bool = True) -> set[str]:
-        """The URNs of what must be there before this resource, and must stay until it is gone."""
-        needed = {self.deleted_with, *self.dependencies, *self.replace_with, self.parent if parent else ""}
+        """The URNs of what has to exist before this resource, and as long as it does."""
+        needed = {self.deleted_with, *self.dependencies, self.parent if parent else ""}
         for urns in self.property_dependencies.values():
             needed.update(urns)
         return needed - {"", self.urn}
@@ -109,20 +110,26 @@ def state_folder(environment: Mapping[str, str], project: str) -> Path:
 
 
 class State:
-    """The resources of one stack. `current` holds one per URN, in the order in which they were completed.
+    """The resources of one stack. `current` holds one per URN.
 
     `replaced` holds old ones that still have to be deleted. Each change is on disk before the call returns, unless the
     state was opened for reading only: then it stays in memory.
     """
 
     def __init__(self, path: Path, crypter: Crypter, writable: bool) -> None:
-        self.path = path
-        self.crypter = crypter
+        """Begins an empty state.
+
+        Args:
+            path: The file that changes are written to.
+            crypter: Encrypts and decrypts the secrets in it.
+            writable: Whether changes are written.
+        """
         self.current: dict[str, Resource] = {}
         self.replaced: list[Resource] = []
+        self._path = path
+        self._crypter = crypter
         self._writable = writable
-        self._completed: set[str] = set()
-        # The text of each resource, so that a step costs the encoding of one.
+        # The text of each resource, by its id(), so that a step costs the encoding of one.
         self._records: dict[int, str] = {}
         self._lock = threading.Lock()
         self._saving = threading.Lock()
@@ -130,8 +137,9 @@ class State:
         self._saved_changes = 0
 
     def load(self, document: Mapping[str, Any]) -> None:
+        """Takes the resources of what `read_document` read."""
         for record in document["resources"]:
-            resource = _from_json(record, self.crypter.decrypt)
+            resource = _from_json(record, self._crypter.decrypt)
             self._records[id(resource)] = json.dumps(record, separators=(",", ":"))
             if resource.pending_deletion:
                 self.replaced.append(resource)
@@ -143,71 +151,66 @@ class State:
         with self._lock:
             return [*self.replaced, *self.current.values()]
 
-    def put(self, resource: Resource, *, replaces: Resource | None = None) -> None:
-        """Records a completed step. replaces: the old one stays, to be deleted later."""
-        with self._lock:
-            old = self.current.get(resource.urn)
-            if resource.urn not in self._completed:
-                # What depends on others comes after them.
-                self._completed.add(resource.urn)
-                self.current.pop(resource.urn, None)
-            self.current[resource.urn] = resource
-            record = self._records.pop(id(old), None)
-            if record is not None and old == resource and replaces is None:
-                # Nothing to write: the record on disk says the same.
-                self._records[id(resource)] = record
-                return
-            if replaces is not None:
-                replaces.pending_deletion = True
-                self._records.pop(id(replaces), None)
-                self.replaced.append(replaces)
-            self._encode(resource)
-            if replaces is not None:
-                self._encode(replaces)
-            self._changes += 1
-            change = self._changes
-        self._save(change)
-
-    def remove(self, resource: Resource) -> None:
-        with self._lock:
-            if self.current.get(resource.urn) is resource:
-                del self.current[resource.urn]
-            self.replaced = [other for other in self.replaced if other is not resource]
-            self._records.pop(id(resource), None)
-            self._changes += 1
-            change = self._changes
-        self._save(change)
+    def stack(self) -> Resource | None:
+        """The resource of the stack itself."""
+        return next((each for each in self.resources() if each.type == STACK_TYPE), None)
 
     def outputs(self) -> Values:
         """What the stack exports."""
         stack = self.stack()
         return stack.outputs if stack is not None else {}
 
-    def stack(self) -> Resource | None:
-        return next((each for each in self.resources() if each.type == STACK_TYPE), None)
+    def put(self, resource: Resource, *, replaces: Resource | None = None) -> None:
+        """Records a completed step. replaces: the old one stays, to be deleted later."""
+        with self._lock:
+            old = self.current.get(resource.urn)
+            self.current[resource.urn] = resource
+            record = self._records.pop(id(old), None)
+            if record is not None and old == resource and replaces is None:
+                # Nothing to write: the record on disk says the same.
+                self._records[id(resource)] = record
+                return
+            self._encode(resource)
+            if replaces is not None:
+                replaces.pending_deletion = True
+                self.replaced.append(replaces)
+                self._encode(replaces)
+            self._changes += 1
+        self._save()
+
+    def remove(self, resource: Resource) -> None:
+        """Records that a resource is gone."""
+        with self._lock:
+            if self.current.get(resource.urn) is resource:
+                del self.current[resource.urn]
+            self.replaced = [other for other in self.replaced if other is not resource]
+            self._records.pop(id(resource), None)
+            self._changes += 1
+        self._save()
 
     def _encode(self, resource: Resource) -> None:
         if self._writable:
-            record = _to_json(resource, self.crypter.encrypt)
+            record = _to_json(resource, self._crypter.encrypt)
             self._records[id(resource)] = json.dumps(record, separators=(",", ":"))
 
-    def _save(self, change: int) -> None:
+    def _save(self) -> None:
         if not self._writable:
             return
+        wanted = self._changes
         with self._saving:
             # Steps that end together are saved together.
-            if self._saved_changes >= change:
+            if self._saved_changes >= wanted:
                 return
             with self._lock:
                 saved = self._changes
                 kept = [*self.current.values(), *self.replaced]
                 records = [self._records[id(resource)] for resource in kept if id(resource) in self._records]
-            salt = json.dumps(self.crypter.state)
+            salt = json.dumps(self._crypter.state)
             text = f'{{"version":{_VERSION},"encryptionsalt":{salt},"resources":[\n' + ",\n".join(records) + "\n]}\n"
             try:
-                write_atomically(self.path, text)
+                write_atomically(self._path, text)
             except OSError as error:
-                raise StateError(f"cannot write the state file {self.path}: {error.strerror}") from None
+                raise StateError(f"cannot write the state file {self._path}: {error.strerror}") from None
             self._saved_changes = saved
 
 
@@ -226,13 +229,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a file by a 0600 one with this text, which is on disk first."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    os.replace(write_beside(path, text), path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -240,34 +237,39 @@ def write_atomically(path: Path, text: str) -> None:
         os.close(folder)
 
 
-class StackLock:
-    """Keeps a second run off the same stack. It ends with the process, however that ends."""
+def write_beside(path: Path, text: str) -> Path:
+    """Writes a 0600 file to disk that only this process knows, in the folder of the path."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return fresh
 
-    def __init__(self, path: Path, stack: str) -> None:
-        self._path = path.with_name(f"{path.name}.lock")
-        self._stack = stack
-        self._descriptor: int | None = None
 
-    def __enter__(self) -> StackLock:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path.parent.chmod(0o700)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+@contextlib.contextmanager
+def stack_lock(state: Path, stack: str) -> Generator[None]:
+    """Keeps a second run off the same stack. The lock ends with the process, however that ends.
+
+    Args:
+        state: The file of the stack's state; its folder is made if needed, with mode 0700.
+        stack: The name of the stack, for the error.
+
+    Raises:
+        StackLockedError: Another process holds the lock.
+    """
+    state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state.parent.chmod(0o700)
+    with open(os.open(state.with_name(f"{state.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
+            holder = file.read(32).strip() or "unknown"
             raise StackLockedError(
-                f"another run (process {holder}) works on stack {self._stack}: wait for it to end, or end it"
+                f"another run (process {holder}) works on stack {stack}: wait for it to end, or end it"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        self._descriptor = descriptor
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

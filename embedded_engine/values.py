@@ -26,6 +26,7 @@ class Secret:
     value: Value
 
     def __repr__(self) -> str:
+        """Shows nothing of the value."""
         return "[secret]"
 
 
@@ -34,6 +35,7 @@ Values: TypeAlias = "dict[str, Value]"
 
 
 def from_struct(struct: struct_pb2.Struct) -> Values:
+    """The values of a message of the SDK."""
     # The order of a protobuf map is arbitrary: sorted, what is shown and kept does not depend on it.
     return {key: _from_protobuf(struct.fields[key]) for key in sorted(struct.fields)}
 
@@ -57,6 +59,7 @@ def _from_protobuf(value: struct_pb2.Value) -> Value:
 
 
 def to_struct(values: Mapping[str, Value]) -> struct_pb2.Struct:
+    """The values as a message for the SDK."""
     from google.protobuf import struct_pb2
 
     struct = struct_pb2.Struct()
@@ -88,13 +91,13 @@ def _to_protobuf(value: Value, target: struct_pb2.Value) -> None:
 
 def encode(value: Value, encrypt: Callable[[str], str]) -> object:
     """The JSON form of a value, every secret in it encrypted."""
-    if isinstance(value, Secret):
-        return {_SIGNATURE: _SECRET_MARK, "ciphertext": encrypt(json.dumps(value.value))}
-    if isinstance(value, list):
-        return [encode(item, encrypt) for item in value]
-    if isinstance(value, dict):
-        return {key: encode(item, encrypt) for key, item in value.items()}
-    return value
+
+    def encoded(part: Value) -> Any:
+        if isinstance(part, Secret):
+            return {_SIGNATURE: _SECRET_MARK, "ciphertext": encrypt(json.dumps(part.value))}
+        return part
+
+    return _each(value, encoded)
 
 
 def decode(value: Any, decrypt: Callable[[str], str]) -> Value:
@@ -108,32 +111,53 @@ def decode(value: Any, decrypt: Callable[[str], str]) -> Value:
     return cast(Value, value)
 
 
+def _each(value: Value, change: Callable[[Value], Value]) -> Value:
+    """The value with every scalar and every secret in it changed."""
+    if isinstance(value, list):
+        return [_each(item, change) for item in value]
+    if isinstance(value, dict):
+        return {key: _each(item, change) for key, item in value.items()}
+    return change(value)
+
+
 def is_map(value: object) -> TypeGuard[dict[str, Any]]:
     """For what was read from a file: isinstance alone leaves the types of its items unknown."""
     return isinstance(value, dict)
 
 
 def is_list(value: object) -> TypeGuard[list[Any]]:
+    """As `is_map`."""
     return isinstance(value, list)
 
 
 def secret(value: Value) -> Secret:
+    """The value as a secret."""
     return value if isinstance(value, Secret) else Secret(plain(value))
 
 
 def plain(value: Value) -> Value:
     """The value with every mark of secrecy removed."""
-    if isinstance(value, Secret):
-        return value.value
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return value
+    return _each(value, lambda part: part.value if isinstance(part, Secret) else part)
 
 
 def plain_values(values: Mapping[str, Value]) -> Values:
+    """`plain` of each value."""
     return {key: plain(value) for key, value in values.items()}
+
+
+def holds_secret(value: Value) -> bool:
+    """Whether any part of the value is a secret."""
+    return any(isinstance(part, Secret) for part in _parts(value))
+
+
+def holds_unknown(value: Value) -> bool:
+    """Whether any part of the value, secrets included, is unknown."""
+    return any(part == UNKNOWN for part in _parts(value))
+
+
+def strings(value: Value) -> Iterator[str]:
+    """Every string in a value, at any depth."""
+    return (part for part in _parts(value) if isinstance(part, str))
 
 
 def _parts(value: Value) -> Iterator[Value]:
@@ -146,19 +170,6 @@ def _parts(value: Value) -> Iterator[Value]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from _parts(item)
-
-
-def holds_secret(value: Value) -> bool:
-    return any(isinstance(part, Secret) for part in _parts(value))
-
-
-def holds_unknown(value: Value) -> bool:
-    return any(part == UNKNOWN for part in _parts(value))
-
-
-def strings(value: Value) -> Iterator[str]:
-    """Every string in a value, at any depth."""
-    return (part for part in _parts(value) if isinstance(part, str))
 
 
 def with_secrecy_of(outputs: Mapping[str, Value], inputs: Mapping[str, Value]) -> Values:
@@ -177,23 +188,14 @@ def with_secrecy_of(outputs: Mapping[str, Value], inputs: Mapping[str, Value]) -
 
 def shown(value: Value) -> Value:
     """The value as it may be printed: secrets and unknowns replaced by a word, whole numbers without a point."""
-    if isinstance(value, Secret):
-        return "[secret]"
-    if value == UNKNOWN:
-        return "[unknown]"
-    if isinstance(value, list):
-        return [shown(item) for item in value]
-    if isinstance(value, dict):
-        return {key: shown(item) for key, item in value.items()}
-    return whole_numbers(value)
+    hidden = _each(value, lambda part: "[secret]" if isinstance(part, Secret) else part)
+    return whole_numbers(_each(hidden, lambda part: "[unknown]" if part == UNKNOWN else part))
 
 
 def whole_numbers(value: Value) -> Value:
     """The value with 3.0 written as 3, as Pulumi prints and hands on numbers."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, list):
-        return [whole_numbers(item) for item in value]
-    if isinstance(value, dict):
-        return {key: whole_numbers(item) for key, item in value.items()}
-    return value
+
+    def whole(part: Value) -> Value:
+        return int(part) if isinstance(part, float) and part.is_integer() and abs(part) < 2**53 else part
+
+    return _each(value, whole)

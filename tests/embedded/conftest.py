@@ -8,10 +8,10 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -52,17 +52,17 @@ class Project:
             (self.folder / f"{name}.py").write_text(textwrap.dedent(text))
 
     def up(self) -> Ran:
-        return self._ran(program.up)
+        return self._ran("up")
 
     def preview(self) -> Ran:
-        return self._ran(program.preview)
+        return self._ran("preview")
 
     def destroy(self) -> Ran:
-        return self._ran(program.destroy)
+        return self._ran("destroy")
 
-    def _ran(self, operation: Callable[..., program.Result]) -> Ran:
+    def _ran(self, operation: Literal["up", "preview", "destroy"]) -> Ran:
         stream = io.StringIO()
-        result = operation(self.stack, self.folder, stream=stream)
+        result = program.run(operation, self.stack, self.folder, stream=stream)
         return Ran(result.ok, stream.getvalue(), result.operations, printable(result.outputs, show_secrets=True))
 
     @property

@@ -80,10 +80,9 @@ STORIES: dict[str, list[str | None]] = {
         None,
     ],
     "options of replacement": [
-        'm = command("m", triggers=[1]); command("w", opts=Options(replace_with=[m], replacement_trigger="1"))',
-        'm = command("m", triggers=[2]); command("w", opts=Options(replace_with=[m], replacement_trigger="1"))',
-        'm = command("m", triggers=[2]); command("w", opts=Options(replace_with=[m], replacement_trigger="2"))',
-        'm = command("m", "x", triggers=[2], opts=Options(replace_on_changes=["create"])); command("w")',
+        'command("m"); command("w", opts=Options(replacement_trigger="1"))',
+        'command("m"); command("w", opts=Options(replacement_trigger="2"))',
+        'command("m", "x", opts=Options(replace_on_changes=["create"])); command("w")',
         None,
     ],
     "protection and retention": [
@@ -140,34 +139,6 @@ STORIES: dict[str, list[str | None]] = {
         pulumi.export("stdin", a.stdin)
         """,
         "",
-    ],
-    "hooks": [
-        """
-        def hook(kind):
-            def run(args):
-                open(JOURNAL, "a").write(f"{kind} {args.name} {bool(args.id)}\\n")
-            return pulumi.ResourceHook(kind, run)
-        hooks = pulumi.ResourceHookBinding(**{k: [hook(k)] for k in (
-            "before_create", "after_create", "before_update", "after_update", "before_delete", "after_delete")})
-        command("a", opts=Options(hooks=hooks))
-        """,
-        """
-        def hook(kind):
-            def run(args):
-                open(JOURNAL, "a").write(f"{kind} {args.name} {bool(args.id)}\\n")
-            return pulumi.ResourceHook(kind, run)
-        hooks = pulumi.ResourceHookBinding(**{k: [hook(k)] for k in (
-            "before_create", "after_create", "before_update", "after_update", "before_delete", "after_delete")})
-        command("a", "two", opts=Options(hooks=hooks))
-        """,
-        """
-        def hook(kind):
-            def run(args):
-                open(JOURNAL, "a").write(f"{kind} {args.name} {bool(args.id)}\\n")
-            return pulumi.ResourceHook(kind, run)
-        hooks = pulumi.ResourceHookBinding(**{k: [hook(k)] for k in (
-            "before_create", "after_create", "before_update", "after_update", "before_delete", "after_delete")})
-        """,
     ],
     "a failure, and what follows it": [
         'command("old"); pulumi.export("kept", "1")',

@@ -66,7 +66,7 @@ def test_a_preview_of_changes_shows_them_with_their_values(project: Project) -> 
 
 def test_a_long_list_or_mapping_shows_what_changes_an_item_a_line(project: Project) -> None:
     program = """
-    command("a", triggers=["stays", "{0} leaves", *["a sentence that takes its place"] * 3])
+    command("a", triggers=["stays", "--{0} leaves", *["a sentence that takes its place"] * 3])
     command("b", environment={{"A": "stays", "B": "{0}", "C{0}": "1", "D": "of some length, of some length"}})
     command("c", environment={{"A": "{0}"}})
     """
@@ -77,16 +77,16 @@ def test_a_long_list_or_mapping_shows_what_changes_an_item_a_line(project: Proje
     triggers, environment = lines.index("       triggers:"), lines.index("       environment:")
     assert lines[triggers + 1 : triggers + 7] == [
         "           stays",
-        "         - one leaves",
-        "         + two leaves",
+        "         - --one leaves",
+        "         + --two leaves",
         *["           a sentence that takes its place"] * 3,
     ]
-    assert lines[environment + 1 : environment + 4] == [
+    assert lines[environment + 1 : environment + 5] == [
         '         - B: "one"',
         '         - Cone: "1"',
         '         + B: "two"',
+        '         + Ctwo: "1"',
     ], "what stays of a mapping does not show"
-    assert lines[environment + 4] == '         + Ctwo: "1"'
     assert '       environment: {"A": "one"} -> {"A": "two"}' in lines, "what is short stays on its line"
 
 

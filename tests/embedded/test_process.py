@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from embedded_engine.state import StackLock, StackLockedError
+from embedded_engine.state import StackLockedError, stack_lock
 from tests.embedded.conftest import Project
 from tests.embedded.test_run import LOCAL, journal
 
@@ -50,7 +50,7 @@ def test_up_outputs_and_destroy_on_the_command_line(project: Project) -> None:
     code, text = project.command("up")
     assert (code, "a: created (0." in text) == (0, True)
     code, text = project.command("outputs")
-    assert (code, text) == (0, 'n: {"port": 2379}\nout: out-a\n')
+    assert (code, json.loads(text)) == (0, {"n": {"port": 2379}, "out": "out-a"})
     code, text = project.command("destroy")
     assert (code, "add --yes" in text) == (1, True)
     code, text = project.command("destroy", "--yes")
@@ -127,7 +127,7 @@ def test_an_interrupted_run_ends_its_commands_and_keeps_what_was_done(slow: Proj
     process.send_signal(number)
     text, _ = process.communicate(timeout=200)
     assert process.returncode == 130
-    assert "interrupted; what was done is remembered" in text
+    assert "interrupted; completed steps are recorded" in text
     assert "Traceback" not in text
     assert "ended" in journal(slow)
     assert "before" in slow.resources()
@@ -163,12 +163,12 @@ def test_two_runs_of_one_stack_do_not_overlap(slow: Project) -> None:
 def test_the_lock_names_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "dev.json"
     with (
-        StackLock(path, "dev"),
+        stack_lock(path, "dev"),
         pytest.raises(StackLockedError, match=f"process {os.getpid()}"),
-        StackLock(path, "dev"),
+        stack_lock(path, "dev"),
     ):
         pass
-    with StackLock(path, "dev"):
+    with stack_lock(path, "dev"):
         pass
 
 

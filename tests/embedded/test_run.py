@@ -68,6 +68,16 @@ def test_up_creates_then_changes_nothing_then_destroy_deletes(project: Project) 
     assert project.resources() == {}
 
 
+def test_outputs_take_a_line_each_and_the_page_for_pulumi_cloud_none(project: Project) -> None:
+    project.write(LOCAL, 'pulumi.export("readme", "# A page"); pulumi.export("pem", "line\\n" * 99)')
+    ran = project.up()
+    shown = ran.text[ran.text.index("Outputs:") :].splitlines()
+    assert shown[1].startswith('    pem  "line\\nline')
+    assert len(shown[1]) < 80
+    assert "1 created" in shown[2]
+    assert ran.outputs["readme"] == "# A page"
+
+
 def test_names_follow_the_engine(project: Project) -> None:
     project.write(
         LOCAL,
@@ -393,14 +403,14 @@ def test_the_operations_of_a_run_need_no_more_than_the_program(
     def defect(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(Deployment, "_create", defect)
+    monkeypatch.setattr(Deployment, "_apply", defect)
     ran = project.up()
     assert not ran.ok
     assert "unexpected: a defect" in ran.text
 
 
 @pytest.mark.parametrize(
-    ("program", "message"),
+    ("program", "feature"),
     [
         (
             """
@@ -408,37 +418,48 @@ def test_the_operations_of_a_run_need_no_more_than_the_program(
                 def __init__(self): super().__init__("aws:s3/bucket:Bucket", "b", {})
             Thing()
             """,
-            "resources of type aws:s3/bucket:Bucket need the Pulumi CLI",
+            "resource type aws:s3/bucket:Bucket",
         ),
-        ("pulumi.runtime.invoke('aws:index:ami', {})", "the function aws:index:ami needs the Pulumi CLI"),
+        ("pulumi.runtime.invoke('aws:index:ami', {})", "function aws:index:ami"),
+        ('command("a", opts=Options(import_="x"))', "`import_` of a"),
+        ('command("a", archive_paths=["*"])', "archivePaths"),
+        ("pulumi.runtime.register_resource_transform(lambda args: None)", "register_resource_transform"),
+        ('command("a", opts=Options(transforms=[lambda args: None]))', "`transforms` of a"),
+        ('a = command("a"); command("b", opts=Options(replace_with=[a]))', "`replace_with` of b"),
         (
-            """
-            from pulumi_command import local
-            local.Command("a", create="true", opts=pulumi.ResourceOptions(import_="x"))
-            """,
-            "`import_` (a) needs the Pulumi CLI",
-        ),
-        (
-            "pulumi.runtime.register_resource_transform(lambda args: None)",
-            "does not support transforms",
+            'command("a", opts=Options(ignore_changes=["triggers[0]"]))',
+            "`ignore_changes` of a with the path triggers[0]",
         ),
         (
             """
-            from pulumi_command import local
-            local.Command("a", create="true", archive_paths=["*"])
+            hook = pulumi.ResourceHook("look", lambda args: None)
+            command("a", opts=Options(hooks=pulumi.ResourceHookBinding(after_create=[hook])))
             """,
-            "archivePaths: is not supported without the Pulumi CLI",
+            "ResourceHook look",
+        ),
+        (
+            """
+            hook = pulumi.ErrorHook("again", lambda args: True)
+            command("a", opts=Options(hooks=pulumi.ResourceHookBinding(on_error=[hook])))
+            """,
+            "ErrorHook again",
+        ),
+        (
+            'pulumi.StackReference("organization/project/dev")',
+            "reading organization/project/dev of type pulumi:pulumi:StackReference",
+        ),
+        (
+            "class C(pulumi.ComponentResource): ...\nC('pkg:index:C', 'c', {}, None, remote=True)",
+            "pkg:index:C, a component of another package",
         ),
     ],
 )
-def test_what_only_the_engine_can_do_is_refused_clearly(project: Project, program: str, message: str) -> None:
-    import textwrap
-
-    project.write("import pulumi\n" + textwrap.dedent(program))
+def test_what_only_the_pulumi_cli_can_do_is_refused_by_name(project: Project, program: str, feature: str) -> None:
+    project.write(LOCAL, program)
     for ran in (project.preview(), project.up()):
         assert not ran.ok
-        assert message in ran.text
-        assert "Install" in ran.text or "not support" in ran.text
+        assert f"{feature}: not supported without the Pulumi CLI. Install the CLI" in ran.text
+        assert "Traceback" not in ran.text
 
 
 def test_configuration_reaches_the_program(project: Project) -> None:
@@ -453,27 +474,6 @@ def test_configuration_reaches_the_program(project: Project) -> None:
     """
     )
     assert project.up().outputs == {"a": {"b": [1]}, "n": 5, "names": ["project", "dev"]}
-
-
-def test_another_stack_of_the_project_can_be_referred_to(project: Project) -> None:
-    project.write('import pulumi; pulumi.export("a", 1); pulumi.export("s", pulumi.Output.secret("hidden"))')
-    project.up()
-    project.stack = "other"
-    project.write(
-        """
-    import pulumi
-    dev = pulumi.StackReference("organization/project/dev")
-    pulumi.export("a", dev.get_output("a"))
-    pulumi.export("s", dev.get_output("s"))
-    """
-    )
-    ran = project.up()
-    assert ran.outputs == {"a": 1, "s": "hidden"}
-    assert "hidden" not in ran.text
-    project.write('import pulumi; pulumi.StackReference("organization/elsewhere/dev")')
-    ran = project.up()
-    assert not ran.ok
-    assert "only stacks of the same project" in ran.text
 
 
 def test_a_resource_can_be_handed_to_another_one(project: Project) -> None:
@@ -494,11 +494,17 @@ def test_what_a_program_logs_is_shown(project: Project) -> None:
     assert "info: so it is" in text
 
 
-def test_a_renamed_resource_with_an_alias_is_pointed_out(project: Project) -> None:
+def test_an_alias_of_an_existing_resource_is_refused(project: Project) -> None:
+    renamed = 'command("b", opts=Options(aliases=[pulumi.Alias(name="a")]))'
+    project.write(LOCAL, renamed)
+    assert project.preview().ok, "there is no resource that the alias could name"
     project.write(LOCAL, 'command("a")')
-    assert "aliases" not in project.up().text
-    project.write(LOCAL, 'command("b", opts=Options(aliases=[pulumi.Alias(name="a")]))')
-    assert "warning: b is taken as new: only the Pulumi CLI follows `aliases`" in project.preview().text
+    project.up()
+    project.write(LOCAL, renamed)
+    for ran in (project.preview(), project.up()):
+        assert not ran.ok
+        assert "`aliases` of b, by which it takes over an existing resource: not supported" in ran.text
+    assert journal(project) == ["create a"], "nothing is deleted"
 
 
 @pytest.mark.parametrize("stack", ["../other", ".hidden", "a/b", ""])

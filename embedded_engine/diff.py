@@ -1,8 +1,7 @@
-"""Decides what is to be done with a resource, from how it was and how it should be. No process, no file, no SDK."""
+"""Compares a resource with its goal, and decides the step between them. No process, no file, no SDK."""
 
 from __future__ import annotations
 
-import copy
 import enum
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -16,6 +15,8 @@ PropertyPath: TypeAlias = "tuple[str | int, ...]"
 
 
 class Operation(enum.Enum):
+    """What is done with a resource. FORGET: it leaves the state and is not deleted."""
+
     SAME = "same"
     CREATE = "create"
     UPDATE = "update"
@@ -36,8 +37,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Decision:
+    """The step for a resource. reasons: names of the properties that changed, or of the option that replaces."""
+
     operation: Operation
-    # What causes it: names of properties, or of the option that does.
     reasons: tuple[str, ...] = ()
     delete_first: bool = False
 
@@ -48,7 +50,14 @@ def decide(
     difference: Difference,
     replaced_urns: Collection[str],
 ) -> Decision:
-    """The step for one registered resource. replaced_urns: what this run has replaced so far."""
+    """The step for one registered resource.
+
+    Args:
+        old: The resource as the last run left it, if there was one.
+        goal: The desired resource, its inputs checked.
+        difference: What its provider says of an update.
+        replaced_urns: What this run has replaced so far.
+    """
     if old is None:
         return Decision(Operation.CREATE)
     option = _option_that_replaces(old, goal, replaced_urns)
@@ -56,22 +65,20 @@ def decide(
         return Decision(Operation.REPLACE, (option,), bool(goal.delete_before_replace))
     if not difference.changed and not old.pending_replacement:
         return Decision(Operation.SAME)
-    replace_paths = with_replace_on_changes(difference, goal.replace_on_changes)
+    replace_paths = replacing_paths(difference, goal.replace_on_changes)
     if replace_paths or old.pending_replacement:
         delete_first = goal.delete_before_replace
         if delete_first is None:
             delete_first = difference.delete_before_replace
-        return Decision(Operation.REPLACE, roots(replace_paths), delete_first)
+        return Decision(Operation.REPLACE, _roots(replace_paths), delete_first)
     # A provider need not say what differs.
     paths = difference.paths or differing_paths(old.inputs, goal.inputs, secrecy_counts=False)
-    return Decision(Operation.UPDATE, roots(paths))
+    return Decision(Operation.UPDATE, _roots(paths))
 
 
 def _option_that_replaces(old: Resource, goal: Resource, replaced_urns: Collection[str]) -> str | None:
     if _trigger_fires(old.replacement_trigger, goal.replacement_trigger):
         return "replacementTrigger"
-    if any(urn in replaced_urns for urn in goal.replace_with):
-        return "replaceWith"
     return "deletedWith" if goal.deleted_with in replaced_urns else None
 
 
@@ -82,14 +89,14 @@ def _trigger_fires(old: Value, new: Value) -> bool:
     return old is not None and new is not None and old != new
 
 
-def with_replace_on_changes(difference: Difference, replace_on_changes: Iterable[str]) -> tuple[PropertyPath, ...]:
+def replacing_paths(difference: Difference, replace_on_changes: Iterable[str]) -> tuple[PropertyPath, ...]:
     """The paths that force a replacement: the provider's, and those below a path of the option `replace_on_changes`."""
     patterns = [parse_path(text) for text in replace_on_changes]
     forced = [path for path in difference.paths if any(contains(pattern, path) for pattern in patterns)]
     return tuple(dict.fromkeys([*difference.replace_paths, *forced]))
 
 
-def roots(paths: Iterable[PropertyPath]) -> tuple[str, ...]:
+def _roots(paths: Iterable[PropertyPath]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(path[0]) for path in paths if path))
 
 
@@ -123,27 +130,24 @@ def differing_paths(old: Value, new: Value, *, secrecy_counts: bool, at: Propert
 
 
 def difference_of_inputs(old: Values, new: Values, *, secrecy_counts: bool = False) -> Difference:
+    """`differing_paths` as a difference that replaces nothing."""
     paths = tuple(differing_paths(old, new, secrecy_counts=secrecy_counts))
     return Difference(bool(paths), paths)
 
 
-_STEP = re.compile(r'\.?(?P<name>[^.\[\]"]+)|\["(?P<quoted>(?:[^"\\]|\\.)*)"\]|\[(?P<index>\d+|\*)\]')
+_STEP = re.compile(r"\.?(?P<name>[^.\[\]\"]+)|\[(?P<index>\d+|\*)\]")
 
 
 def parse_path(text: str) -> PropertyPath:
-    """`a.b[0]["c d"][*]` as a tuple. "*" stands for any key or position."""
+    """`a.b[0][*]` as a tuple. "*" stands for any key or position. Raises ValueError for any other text."""
     path: list[str | int] = []
     position = 0
     while position < len(text):
         match = _STEP.match(text, position)
         if match is None:
             raise ValueError(f"{text!r} is not a property path (at {text[position:]!r})")
-        if match["name"] is not None:
-            path.append(match["name"])
-        elif match["quoted"] is not None:
-            path.append(re.sub(r"\\(.)", r"\1", match["quoted"]))
-        else:
-            path.append("*" if match["index"] == "*" else int(match["index"]))
+        index = match["index"]
+        path.append(match["name"] if index is None else index if index == "*" else int(index))
         position = match.end()
     return tuple(path)
 
@@ -155,48 +159,28 @@ def contains(pattern: PropertyPath, path: PropertyPath) -> bool:
     )
 
 
-def keep_ignored(old: Values, new: Values, ignore_changes: Sequence[str]) -> Values:
-    """The new inputs, with the old value at every path of the option `ignore_changes`."""
-    if not ignore_changes:
-        return new
-    kept: Values = copy.deepcopy(new)
-    for text in ignore_changes:
-        _reset(old, kept, parse_path(text))
-    return kept
+def keep_ignored(old: Values, new: Values, ignore_changes: Iterable[str]) -> Values:
+    """The new inputs, with the old value at every path of the option `ignore_changes`: `a` or `a.b`."""
+    for path in ignore_changes:
+        new = _with_old(old, new, path.split("."))
+    return new
 
 
-def _reset(old: Value, new: Value, path: PropertyPath, *, was_secret: bool = False, is_secret: bool = False) -> None:
-    # Secrets are gone through: deepcopy gave this copy of the new inputs containers of its own.
-    if isinstance(old, Secret):
-        old, was_secret = old.value, True
-    if isinstance(new, Secret):
-        new, is_secret = new.value, True
-
-    def kept(value: Value) -> Value:
-        value = copy.deepcopy(value)
-        return secret(value) if was_secret and not is_secret else value
-
-    step, rest = path[0], path[1:]
-    if isinstance(new, dict):
-        before = old if isinstance(old, dict) else {}
-        names = list(dict.fromkeys([*before, *new])) if step == "*" else [str(step)]
-        for name in names:
-            if rest and name in before and name in new:
-                _reset(before[name], new[name], rest, was_secret=was_secret, is_secret=is_secret)
-            elif not rest and name in before:
-                new[name] = kept(before[name])
-            elif not rest:
-                new.pop(name, None)
-    elif isinstance(new, list) and isinstance(old, list):
-        for index in range(min(len(old), len(new))):
-            if step in ("*", index):
-                if rest:
-                    _reset(old[index], new[index], rest, was_secret=was_secret, is_secret=is_secret)
-                else:
-                    new[index] = kept(old[index])
+def _with_old(old: Values, new: Values, path: Sequence[str]) -> Values:
+    name, *below = path
+    before, after = old.get(name), new.get(name)
+    if below:
+        within_old, within_new = plain(before), plain(after)
+        if not isinstance(within_old, dict) or not isinstance(within_new, dict):
+            return new
+        kept = _with_old(within_old, within_new, below)
+        is_secret = isinstance(before, Secret) or isinstance(after, Secret)
+        return {**new, name: secret(kept) if is_secret else kept}
+    others = {key: value for key, value in new.items() if key != name}
+    return {**others, name: before} if name in old else others
 
 
-def marked_outputs(resource: Resource) -> Resource:
+def mark_secret_outputs(resource: Resource) -> Resource:
     """The resource with every output marked secret that must be: by option, or as its input of the same name is."""
     outputs = dict(resource.outputs)
     for key, value in outputs.items():
@@ -221,10 +205,10 @@ def dependents(root: Resource, resources: Iterable[Resource]) -> list[Resource]:
         rest = [each for each in rest if each not in more]
 
 
-def deletion_order(condemned: Sequence[Resource]) -> list[list[Resource]]:
+def deletion_order(resources: Sequence[Resource]) -> list[list[Resource]]:
     """Groups to be deleted one after the other; what is in one group can be deleted at the same time."""
     groups: list[list[Resource]] = []
-    left = list(condemned)
+    left = list(resources)
     while left:
         needed: set[str] = set()
         for resource in left:
@@ -237,15 +221,10 @@ def deletion_order(condemned: Sequence[Resource]) -> list[list[Resource]]:
     return groups
 
 
-def skipped_by(resource: Resource, condemned_urns: Collection[str]) -> str | None:
+def why_not_deleted(resource: Resource, deleted_urns: Collection[str]) -> str | None:
     """Why the deletion of a resource needs no call of its provider, or None."""
     if resource.retain_on_delete:
         return "retained"
-    if resource.deleted_with and resource.deleted_with in condemned_urns:
+    if resource.deleted_with and resource.deleted_with in deleted_urns:
         return "goes with " + resource.deleted_with.split("::", 3)[3]
     return None
-
-
-def protected(condemned: Iterable[Resource]) -> list[Resource]:
-    """Those whose deletion is forbidden. What was replaced already is not asked again."""
-    return [resource for resource in condemned if resource.protect and not resource.pending_deletion]
