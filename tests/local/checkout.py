@@ -64,7 +64,7 @@ class Checkout:
 
     def use_free_ports(self, directory: Path | None = None) -> None:
         """directory: of the members; default the project's own."""
-        local: dict[str, object] = {"basePort": _free_ports()}
+        local: dict[str, object] = {"basePort": free_ports()}
         if directory is not None:
             local["directory"] = str(directory)
             self.members = directory / "etcd"
@@ -100,7 +100,7 @@ class Checkout:
         return done
 
 
-def _free_ports() -> int:
+def free_ports() -> int:
     """The first of a row of ports on which nothing listens; from etcd's own on. Tests that run beside these begin
     elsewhere."""
     beside = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
