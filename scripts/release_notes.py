@@ -23,10 +23,10 @@ def notes(tag: str, changelog: str, pyproject: str) -> str:
     version = tag.removeprefix("v")
     found = re.search(r'^version = "([^"]+)"', pyproject, re.MULTILINE)
     if not found or found[1] != version:
-        raise ValueError(f"tag {tag}: pyproject.toml has version {found[1] if found else 'none'}. Tag that, or change it")
+        raise ValueError(f"tag {tag}: pyproject.toml has {found[1] if found else 'no version'}: tag that, or change it")
     section = re.search(rf"^## \[?{re.escape(version)}\b[^\n]*\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
     if not section or not section[1].strip():
-        raise ValueError(f"tag {tag}: CHANGELOG.md says nothing of {version}. Rename its part Unreleased, with the date")
+        raise ValueError(f"tag {tag}: CHANGELOG.md has nothing on {version}: rename its part Unreleased, with the date")
     return section[1].strip()
 
 
