@@ -16,7 +16,6 @@ from typing import Any
 from etcd_cluster.cli.clusters import Cluster, selected_cluster
 from etcd_cluster.cli.command import Command, ExitCode
 from etcd_cluster.cli.stacks import state_folder
-from etcd_cluster.errors import EtcdClusterError
 
 # Variable of etcdctl -> the output that it names a file of, and that file's name.
 CREDENTIALS = {
@@ -46,7 +45,7 @@ def run(options: argparse.Namespace) -> ExitCode:
         cluster = selected_cluster(options, secrets=True)
         credentials = write_credentials(cluster.outputs, credentials_folder(cluster))
         print(exports(cluster.outputs, credentials, find_programs(cluster)))
-    except (EtcdClusterError, KeyboardInterrupt):
+    except BaseException:
         print(FAILURE)
         raise
     return ExitCode.SUCCESS

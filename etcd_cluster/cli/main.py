@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 
 from etcd_cluster.cli import completion, env, members, status
@@ -66,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader went away (`| head`): nothing is left to say, nor to flush at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.NO_ANSWER
+    except Exception:
+        # Python would end with 1, which says that the cluster is not well.
+        traceback.print_exc()
         return ExitCode.NO_ANSWER
 
 

@@ -134,16 +134,10 @@ def read_stack(name: str | None, folder: Path, *, secrets: bool) -> Stack:
     """
     project = find_project(folder)
     kept = state_folder(os.environ, project.name)
-    cli = _pulumi_cli()
-    name = name or _selected(cli, project) or DEFAULT_STACK
+    name = name or _selected(project) or DEFAULT_STACK
     resources = _embedded_resources(project, kept, name, secrets=secrets)
     if resources is None:
-        if cli is None:
-            raise CommandError(
-                f"stack {name} is not up, or only the Pulumi CLI knows it, and there is no `pulumi` on PATH. Bring it "
-                "up, or install the CLI: https://www.pulumi.com/docs/install"
-            )
-        resources = _pulumi_resources(cli, project, kept, name, secrets=secrets)
+        resources = _pulumi_resources(project, kept, name, secrets=secrets)
     return Stack(name, project, resources)
 
 
@@ -181,12 +175,11 @@ def _embedded_resources(project: Project, kept: Path, stack: str, *, secrets: bo
 # --- The Pulumi CLI ---
 
 
-def _pulumi_cli() -> PulumiCommand | None:
-    """The CLI of PATH, else where its installer puts it; None where there is none."""
+def _pulumi_cli() -> PulumiCommand:
+    """The CLI of PATH, else where its installer puts it."""
     from pulumi.automation import InvalidVersionError, PulumiCommand
 
-    homes = (None, os.environ.get("PULUMI_HOME"), os.path.expanduser("~/.pulumi"))
-    for home in homes:
+    for home in (None, os.environ.get("PULUMI_HOME"), os.path.expanduser("~/.pulumi")):
         if home is None or Path(home, "bin", "pulumi").exists():
             try:
                 return PulumiCommand(home)
@@ -194,7 +187,7 @@ def _pulumi_cli() -> PulumiCommand | None:
                 continue
             except InvalidVersionError as error:
                 raise CommandError(f"{error} See https://www.pulumi.com/docs/install") from None
-    return None
+    raise CommandError("there is no `pulumi` on PATH. Install the Pulumi CLI: https://www.pulumi.com/docs/install")
 
 
 def _workspace(cli: PulumiCommand, project: Project, environment: Mapping[str, str]) -> LocalWorkspace:
@@ -203,24 +196,24 @@ def _workspace(cli: PulumiCommand, project: Project, environment: Mapping[str, s
     return LocalWorkspace(work_dir=str(project.folder), pulumi_command=cli, env_vars=environment)
 
 
-def _selected(cli: PulumiCommand | None, project: Project) -> str | None:
-    """The stack that `pulumi stack select` chose; None where there is none, or where nobody is logged in."""
+def _selected(project: Project) -> str | None:
+    """The stack that `pulumi stack select` chose; None where there is none, no CLI, or nobody is logged in."""
     from pulumi.automation import CommandError as PulumiError
 
-    if cli is None:
-        return None
     try:
-        current = _workspace(cli, project, {}).stack()
-    except PulumiError:
+        current = _workspace(_pulumi_cli(), project, {}).stack()
+    except (PulumiError, CommandError):
         return None
     return current.name if current else None
 
 
-def _pulumi_resources(
-    cli: PulumiCommand, project: Project, kept: Path, stack: str, *, secrets: bool
-) -> list[StackResource]:
+def _pulumi_resources(project: Project, kept: Path, stack: str, *, secrets: bool) -> list[StackResource]:
     from pulumi.automation import CommandError as PulumiError
 
+    try:
+        cli = _pulumi_cli()
+    except CommandError as error:
+        raise CommandError(f"stack {stack} is not up, or only the Pulumi CLI knows it: {error}") from None
     environment = _pulumi_environment(kept, stack)
     try:
         if secrets:

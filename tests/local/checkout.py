@@ -67,7 +67,7 @@ class Checkout:
 
     def use_free_ports(self, directory: Path | None = None) -> None:
         """directory: of the members; default the project's own."""
-        self.configure_local({"basePort": _free_ports(), **({"directory": str(directory)} if directory else {})})
+        self.configure_local({"basePort": free_ports(), **({"directory": str(directory)} if directory else {})})
         if directory is not None:
             self.members = directory / "etcd"
 
@@ -107,7 +107,7 @@ class Checkout:
         return done
 
 
-def _free_ports() -> int:
+def free_ports() -> int:
     """The first of a row of ports on which nothing listens; from etcd's own on. Tests that run beside these begin
     elsewhere."""
     beside = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from etcd_cluster.machines.extras import SDKS
 from tests.packaging.installed import PROJECT, Environment, build_wheel
 
 CLOUD_MODULES = ("pulumi_aws", "pulumi_gcp")
@@ -112,7 +113,7 @@ def test_the_command_is_installed_and_works_without_the_project(plain: Environme
 def test_a_platform_without_its_extra_says_which_to_install(plain: Environment, machines: str, extra: str) -> None:
     error = plain.run(f"{CLUSTER}print(json.dumps(outcome({machines})))")
     assert error.startswith("MissingExtraError: ")
-    assert f"pip install 'etcd-cluster[{extra}]'" in error
+    assert f"pip install '{SDKS[extra]}'" in error
 
 
 @pytest.mark.parametrize(("extra", "other"), [("aws", "gcp"), ("gcp", "aws")])
@@ -122,7 +123,13 @@ def test_one_platform_works_without_the_sdk_of_the_other(wheel: Path, tmp_path: 
     environment = Environment(tmp_path, wheel, [extra])
     outcomes = environment.run(f"{CLUSTER}print(json.dumps([outcome({extra}), outcome({other})]))")
     assert outcomes[0] == "works"
-    assert f"'etcd-cluster[{other}]'" in outcomes[1]
+    assert f"pip install '{SDKS[other]}'" in outcomes[1]
+
+
+def test_what_an_error_says_to_install_is_what_the_extra_requires() -> None:
+    declared = (PROJECT / "pyproject.toml").read_text()
+    for extra, sdk in SDKS.items():
+        assert f'{extra} = ["{sdk}"]' in declared
 
 
 def test_callers_get_every_type(plain: Environment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).parents[2]
 PYTHON_TOOLS = {
@@ -17,7 +19,7 @@ PYTHON_TOOLS = {
     "mypy": ["mypy"],
     "pyright": ["pyright", "--pythonpath", sys.executable],
 }
-SH_SCRIPTS = [PROJECT / "scripts" / name for name in ("up", "down", "env", "status", "test", "lib.sh")]
+SH_SCRIPTS = [PROJECT / "scripts" / name for name in ("up", "down", "env", "status", "test", "lint", "lock", "lib.sh")]
 BASH_SCRIPTS = [PROJECT / ".ci" / "run", *sorted((PROJECT / "etcd_cluster" / "member" / "scripts").glob("*.sh"))]
 PINNED = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
 TIMEOUT_SECONDS = 3000
@@ -62,3 +64,24 @@ def test_the_lock_holds_what_the_package_depends_on() -> None:
     assert block
     names = set(re.findall(r'"([\w-]+)', block[1]))
     assert names <= set(dict(PINNED.findall((PROJECT / "requirements.txt").read_text())))
+
+
+def test_hooks_check_the_scripts_that_are_checked_here() -> None:
+    (config,) = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    patterns = {hook["id"]: re.compile(hook["files"]) for hook in config["hooks"] if "files" in hook}
+    for kind, scripts in (("shellcheck-sh", SH_SCRIPTS), ("shellcheck-bash", BASH_SCRIPTS)):
+        assert all(patterns[kind].search(str(script.relative_to(PROJECT))) for script in scripts)
+
+
+@pytest.mark.parametrize(
+    "name", [".github/dependabot.yml", ".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml"]
+)
+def test_files_for_github_are_yaml(name: str) -> None:
+    assert yaml.safe_load((PROJECT / name).read_text())
+
+
+def test_every_entry_point_can_be_run_and_is_checked() -> None:
+    files = [path for path in (PROJECT / "scripts").iterdir() if path.is_file()]
+    runnable = {path for path in files if path.read_text().startswith("#!/bin/sh")}
+    assert runnable == {path for path in SH_SCRIPTS if path.name != "lib.sh"}
+    assert all(os.access(path, os.X_OK) for path in runnable)

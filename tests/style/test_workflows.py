@@ -11,8 +11,12 @@ import pytest
 import yaml
 
 PROJECT = Path(__file__).parents[2]
-WORKFLOWS = {path.name: path for path in sorted((PROJECT / ".github" / "workflows").glob("*.y*ml"))}
+OWN = PROJECT / ".github" / "workflows"
+TEMPLATES = PROJECT / "examples" / "pull_requests"
+"""For users of the project to copy."""
+WORKFLOWS = {path.name: path for folder in (OWN, TEMPLATES) for path in sorted(folder.glob("*.y*ml"))}
 FOR_FORKS = {"checks.yml"}
+MOST_MINUTES = {"checks.yml": 60}
 USES = re.compile(r"^\s*-?\s*uses:\s*(\S+)(.*)$", re.MULTILINE)
 PINNED = re.compile(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40})")
 VERSION = re.compile(r" # v\d+\.\d+\.\d+")
@@ -21,6 +25,7 @@ ALLOWED = {
     "checks.yml": {"contents": READ},
     "preview.yml": {"contents": READ, "id-token": WRITE, "pull-requests": WRITE},
     "drift.yml": {"contents": READ, "id-token": WRITE},
+    "release.yml": {"contents": WRITE, "id-token": WRITE, "attestations": WRITE},
 }
 
 
@@ -83,7 +88,7 @@ def test_forks_get_no_credentials(name: str) -> None:
         assert word not in text
 
 
-@pytest.mark.parametrize("name", [name for name in WORKFLOWS if name not in FOR_FORKS])
+@pytest.mark.parametrize("name", [path.name for path in sorted(TEMPLATES.iterdir()) if path.suffix == ".yml"])
 def test_credentials_are_for_branches_of_this_repository_and_come_from_no_stored_secret(name: str) -> None:
     assert "secrets" not in WORKFLOWS[name].read_text()
     for job in jobs(name):
@@ -106,7 +111,17 @@ def test_the_repositorys_token_is_not_left_behind(name: str) -> None:
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_jobs_end_by_themselves(name: str) -> None:
-    assert all(job["timeout-minutes"] <= 30 for job in jobs(name))
+    assert all(job["timeout-minutes"] <= MOST_MINUTES.get(name, 30) for job in jobs(name))
+
+
+def test_only_a_tag_makes_a_release_and_no_stored_secret_signs_it() -> None:
+    assert triggers("release.yml") == {"push": {"tags": ["v*.*.*"]}}
+    assert "secrets" not in WORKFLOWS["release.yml"].read_text()
+    assert any(step.get("uses", "").startswith("actions/attest-build-provenance@") for step in steps("release.yml"))
+
+
+def test_ci_runs_whole() -> None:
+    assert "sudo .ci/run" in [step.get("run") for step in steps("checks.yml")]
 
 
 def pulumi_inputs(name: str) -> list[dict[str, Any]]:

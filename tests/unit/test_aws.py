@@ -21,9 +21,7 @@ from etcd_cluster.sizes import SIZES
 from tests.unit import test_cluster
 from tests.unit.recording import Recorded, Recording, record
 
-needs_sdk = pytest.mark.skipif(
-    find_spec("pulumi_aws") is None, reason="pulumi_aws is not installed: pip install 'etcd-cluster[aws]'"
-)
+needs_sdk = pytest.mark.skipif(find_spec("pulumi_aws") is None, reason="pulumi_aws is not installed")
 NAMES = ("etcd-1", "etcd-2", "etcd-3")
 SUBNETS = ("subnet-a", "subnet-b", "subnet-c")
 OPEN_TO: dict[str, Any] = {"client_cidrs": ["10.0.0.0/16"], "ssh_security_group_ids": ["sg-bastion"]}

@@ -451,6 +451,32 @@ def test_backend_and_passphrase_of_the_scripts_are_used_but_the_callers_come_fir
     assert "PASSPHRASE_FILE" not in handed
 
 
+@pytest.mark.parametrize("command", ["status", "env", "members"])
+def test_a_defect_of_ours_is_no_answer(
+    command: str, cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1 would say that the cluster is not well."""
+    monkeypatch.setattr(clusters, "select", lambda *_: {}["what no state has"])
+    assert cli.install(ONE).run(command, "--stack", "prod") == ExitCode.NO_ANSWER
+    said = capsys.readouterr()
+    assert said.out == ("false\n" if command == "env" else "")
+    assert "KeyError" in said.err
+
+
+def test_an_old_cli_does_not_hide_a_stack_of_the_engine_in_process(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.install(ONE)
+    program = cli.folder / "programs" / "pulumi"
+    program.write_text(program.read_text().replace("v3.260.0", "v3.0.0"))
+    monkeypatch.setattr(stacks, "_embedded_resources", lambda *_, **__: list(stack(ONE).resources))
+    assert cli.run("status", "--stack", "prod") == ExitCode.SUCCESS
+    assert cli.run("status") == ExitCode.SUCCESS
+    monkeypatch.setattr(stacks, "_embedded_resources", lambda *_, **__: None)
+    assert cli.run("status", "--stack", "prod") == ExitCode.NO_ANSWER
+    assert "Minimum version requirement failed" in capsys.readouterr().err
+
+
 def test_the_project_is_found_from_a_folder_inside(cli: Cli) -> None:
     (cli.project / "a" / "b").mkdir(parents=True)
     assert stacks.find_project(cli.project / "a" / "b") == Project("shop", cli.project)

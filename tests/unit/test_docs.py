@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from etcd_cluster import options
+from etcd_cluster.cli import main
+from etcd_cluster.cli.command import STACK_OPTIONS
 from etcd_cluster.rollout import changes
 
 PROJECT = Path(__file__).parents[2]
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+README = PROJECT / "README.md"
+PAGES = sorted((PROJECT / "docs").glob("*.md"))
+ROOT_PAGES = [
+    README,
+    *(PROJECT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")),
+]
 DECISIONS = sorted((PROJECT / "docs" / "decisions").glob("*.md"))
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 LONGEST_PAGE = 120
@@ -54,7 +63,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [*PAGES, *DECISIONS], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*ROOT_PAGES, *PAGES, *DECISIONS], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for path, anchor in LINK.findall(page.read_text()):
         target = page.parent / path if path else page
@@ -63,11 +72,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
-    linked = {Path(path).name for path, _ in LINK.findall(PAGES[0].read_text())}
-    assert {page.name for page in PAGES[1:]} <= linked
+    linked = {Path(path).name for path, _ in LINK.findall(README.read_text())}
+    assert {page.name for page in (*PAGES, *ROOT_PAGES[1:])} <= linked | {"README.md"}
 
 
-@pytest.mark.parametrize("page", [*PAGES[1:], *DECISIONS], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, *PAGES, *DECISIONS], ids=lambda page: page.name)
 def test_a_page_is_short(page: Path) -> None:
     assert len(page.read_text().splitlines()) <= LONGEST_PAGE
 
@@ -92,3 +101,34 @@ def test_refusals_on_pages_are_what_the_program_says() -> None:
     (skipped,) = changes.refusals({**BEFORE, "version": "3.4.9"}, {**BEFORE, "version": "3.7.3"})
     for page, text in (("plaintext-to-tls.md", plaintext), ("upgrade.md", skipped)):
         assert text in " ".join((PROJECT / "docs" / page).read_text().split())
+
+
+EVERY_PAGE = [*ROOT_PAGES, *PAGES, *sorted((PROJECT / "examples").rglob("requirements.txt"))]
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_no_package_index_is_promised(page: Path) -> None:
+    """None has this package, and another one could take its name."""
+    assert not re.search(r"pip install '?etcd-cluster(\[\w+\])?'?(?! ?\[?\w*\]? ?@)", page.read_text())
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md", "docs/change-settings.md"])
+def test_settings_of_etcd_on_pages_are_accepted(page: str) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (PROJECT / page).read_text(), re.DOTALL)
+    found = [config["etcd-cluster:etcd"] for block in blocks if "etcd-cluster:etcd" in (config := parsed(block))]
+    assert found
+    for settings in found:
+        assert options.validate(settings, "3.6.16")
+
+
+def parsed(block: str) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(block)["config"]
+    return config
+
+
+def test_every_column_and_command_is_on_the_page_of_the_command() -> None:
+    page = (PROJECT / "docs" / "command.md").read_text()
+    for command in main.COMMANDS:
+        assert f"`etcd-cluster {command.name}" in page
+        for option in (*command.options, *STACK_OPTIONS):
+            assert not option.name.startswith("-") or f"`{option.name}" in page

@@ -14,6 +14,7 @@ import pytest
 from embedded_engine import state as embedded_state
 from etcd_cluster.cli.stacks import state_folder
 from scripts.local_data import LocalDataError, delete
+from scripts.release_notes import notes
 from scripts.stack_file import StackFile
 from scripts.summary import summary
 from tests.local.checkout import NOT_SET_UP, SET_UP, Checkout
@@ -195,3 +196,33 @@ def test_local_data_under_a_running_member_is_never_deleted(tmp_path: Path) -> N
                 delete(tmp_path / "etcd", CLUSTER)
         finally:
             process.kill()
+
+
+CHANGELOG = """# Changelog
+
+## [Unreleased]
+
+## [0.2.0] - 2030-01-01
+
+### Added
+
+- A thing.
+
+## [0.1.0] - 2029-01-01
+
+- The first.
+"""
+
+
+def test_the_notes_of_a_release_are_its_part_of_the_changelog() -> None:
+    assert notes("v0.2.0", CHANGELOG, 'version = "0.2.0"\n') == "### Added\n\n- A thing."
+    assert notes("v0.1.0", CHANGELOG, 'version = "0.1.0"\n') == "- The first."
+
+
+@pytest.mark.parametrize(
+    ("tag", "version", "problem"),
+    [("v0.2.0", "0.1.0", "pyproject.toml has 0.1.0"), ("v0.3.0", "0.3.0", "CHANGELOG.md has nothing on 0.3.0")],
+)
+def test_a_tag_that_does_not_fit_makes_no_release(tag: str, version: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        notes(tag, CHANGELOG, f'version = "{version}"\n')
