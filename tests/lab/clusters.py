@@ -18,7 +18,7 @@ from embedded_engine.state import State, read_document
 from embedded_engine.values import plain_values
 from tests.lab import binaries
 from tests.lab.hosts import Host, Lab, LabError
-from tests.lab.stack import STACK, Engine, Run, Stack
+from tests.lab.stack import Engine, Run, Stack
 
 CLIENT_VERSION = "3.6.16"
 HEALTHY_SECONDS = 600.0
@@ -72,7 +72,7 @@ class Cluster:
     def private_keys_in_state(self) -> set[str]:
         """Every private key that the state holds, decrypted."""
         if self.engine is Engine.PULUMI:
-            command = ["pulumi", "stack", "export", "--show-secrets", "--stack", STACK]
+            command = ["pulumi", "stack", "export", "--show-secrets", "--stack", self.stack.name]
             done = self.lab.run(command, cwd=self.stack.folder, env=self.stack.environment)
             return {key for text in _texts(json.loads(done.stdout)) for key in private_keys(text)}
         values = [plain_values(resource.outputs) for resource in self._state().current.values()]

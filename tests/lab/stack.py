@@ -77,6 +77,7 @@ class Stack:
     ) -> None:
         self._lab = lab
         self._engine = engine
+        self.name = STACK
         self.config = dict(config)
         self.folder = folder / "project"
         self.state = folder / "state"
@@ -106,7 +107,7 @@ class Stack:
         self.environment.pop("SSH_AUTH_SOCK", None)
         if engine is Engine.PULUMI:
             self._write_config()
-            self._run(["pulumi", "stack", "init", STACK, "--non-interactive"])
+            self._run(["pulumi", "stack", "init", self.name, "--non-interactive"])
 
     def up(self, *, check: bool = True) -> Run:
         return self._run(self.up_command(), check=check)
@@ -116,39 +117,44 @@ class Stack:
         self._write_config()
         if self._engine is Engine.EMBEDDED:
             return self._embedded("up")
-        return ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", STACK]
+        return ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", self.name]
 
     def preview(self, *, check: bool = True, diff: bool = False) -> Run:
         """diff: with every value that changes, as the embedded engine always shows them."""
         self._write_config()
-        pulumi = ["pulumi", "preview", "--non-interactive", "--stack", STACK, *(["--diff"] if diff else [])]
+        pulumi = ["pulumi", "preview", "--non-interactive", "--stack", self.name, *(["--diff"] if diff else [])]
         return self._run(self._embedded("preview") if self._engine is Engine.EMBEDDED else pulumi, check=check)
 
     def destroy(self, *, check: bool = True) -> Run:
         self._write_config()
-        pulumi = ["pulumi", "destroy", "--yes", "--skip-preview", "--non-interactive", "--stack", STACK]
+        pulumi = ["pulumi", "destroy", "--yes", "--skip-preview", "--non-interactive", "--stack", self.name]
         return self._run(self._embedded("destroy", "--yes") if self._engine is Engine.EMBEDDED else pulumi, check=check)
+
+    def rename(self, name: str) -> None:
+        """By the Pulumi CLI, which takes the stack's file along."""
+        self._run(["pulumi", "stack", "rename", name, "--non-interactive", "--stack", self.name])
+        self.name = name
 
     def unlock(self) -> Run:
         """What a user does after a killed run. The embedded engine's lock goes with its process."""
-        pulumi = ["pulumi", "cancel", "--yes", "--non-interactive", "--stack", STACK]
+        pulumi = ["pulumi", "cancel", "--yes", "--non-interactive", "--stack", self.name]
         return Run(0, "", 0.0) if self._engine is Engine.EMBEDDED else self._run(pulumi)
 
     def clear_pending(self) -> Run:
         """What a user does about the creations that a killed run left in the state of the Pulumi CLI as pending."""
         refresh = ["pulumi", "refresh", "--clear-pending-creates", "--yes", "--skip-preview"]
-        return self._run([*refresh, "--non-interactive", "--stack", STACK])
+        return self._run([*refresh, "--non-interactive", "--stack", self.name])
 
     def outputs(self) -> dict[str, Any]:
         """All stack outputs, secrets in the clear."""
-        pulumi = ["pulumi", "stack", "output", "--json", "--show-secrets", "--stack", STACK]
+        pulumi = ["pulumi", "stack", "output", "--json", "--show-secrets", "--stack", self.name]
         embedded = self._embedded("outputs", "--json", "--show-secrets")
         outputs: dict[str, Any] = json.loads(self._run(embedded if self._engine is Engine.EMBEDDED else pulumi).output)
         return outputs
 
     def exported(self) -> list[dict[str, Any]]:
         """The state of the Pulumi CLI, secrets in the clear but marked."""
-        exported = self._run(["pulumi", "stack", "export", "--show-secrets", "--stack", STACK]).output
+        exported = self._run(["pulumi", "stack", "export", "--show-secrets", "--stack", self.name]).output
         resources: list[dict[str, Any]] = json.loads(exported)["deployment"].get("resources", [])
         return resources
 
@@ -160,7 +166,7 @@ class Stack:
             document = json.loads(output[output.index("\n{") :])
             found = [(each["operation"], each["urn"]) for each in document["operations"]]
         else:
-            pulumi = ["pulumi", command, "--yes", "--skip-preview", "--non-interactive", "--json", "--stack", STACK]
+            pulumi = ["pulumi", command, "--yes", "--skip-preview", "--non-interactive", "--json", "--stack", self.name]
             lines = [json.loads(line) for line in self._run(pulumi).output.splitlines() if line.startswith("{")]
             steps = [line["resOutputsEvent"]["metadata"] for line in lines if "resOutputsEvent" in line]
             found = [(step["op"], step["urn"]) for step in steps if "pulumi:providers:" not in step["urn"]]
@@ -169,7 +175,7 @@ class Stack:
     def recorded(self, name: str) -> dict[str, Any]:
         """What the state holds of the resource of that name: id, outputs and more; empty if it is not there."""
         if self._engine is Engine.EMBEDDED:
-            files = list(self.state.glob(f"*/{STACK}.json"))
+            files = list(self.state.glob(f"*/{self.name}.json"))
             resources = json.loads(files[0].read_text())["resources"] if files else []
         else:
             resources = self.exported()
@@ -202,12 +208,12 @@ class Stack:
         shutil.rmtree(self.folder.parent)
 
     def _embedded(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "embedded_engine", *arguments, "--stack", STACK]
+        return [sys.executable, "-m", "embedded_engine", *arguments, "--stack", self.name]
 
     def _write_config(self) -> None:
         # JSON is YAML too.
         values = {f"etcd-cluster:{key}": value for key, value in self.config.items()}
-        path = self.folder / f"Pulumi.{STACK}.yaml"
+        path = self.folder / f"Pulumi.{self.name}.yaml"
         kept = path.read_text() if path.exists() else ""
         salt = next((line for line in kept.splitlines() if line.startswith("encryptionsalt:")), "")
         path.write_text(f"{salt}\nconfig: {json.dumps(values)}\n")
