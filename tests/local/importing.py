@@ -55,13 +55,13 @@ class Importing:
             self.run("pulumi", "stack", "init", STACK, "--non-interactive", "--no-select")
             self.run("pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", STACK)
         else:
-            self.run(sys.executable, "-m", "etcd_cluster.embedded", "up", "--stack", STACK)
+            self.run(sys.executable, "-m", "embedded_engine", "up", "--stack", STACK)
 
     def destroy(self) -> None:
         if self.engine == "pulumi":
             self.run("pulumi", "destroy", "--yes", "--skip-preview", "--non-interactive", "--stack", STACK)
         else:
-            self.run(sys.executable, "-m", "etcd_cluster.embedded", "destroy", "--yes", "--stack", STACK)
+            self.run(sys.executable, "-m", "embedded_engine", "destroy", "--yes", "--stack", STACK)
 
     def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`etcd-cluster`, from another folder."""
