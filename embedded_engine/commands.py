@@ -54,8 +54,7 @@ class _Command:
         """Compares inputs; changed triggers replace."""
         # Becoming a secret, or ceasing to be one, is a change to this provider.
         found = difference_of_inputs(old.inputs, goal.inputs, secrecy_counts=True)
-        # The list as a whole; for its items the SDK sets `replace_on_changes`.
-        return replace(found, replace_paths=tuple(path for path in found.paths if path == ("triggers",)))
+        return replace(found, replacing=("triggers",)) if "triggers" in found.inputs else found
 
     def create(self, goal: Resource, step: Step) -> tuple[str, Values]:
         """Runs `create`."""

@@ -19,7 +19,7 @@ from embedded_engine.diff import (
     difference_of_inputs,
     keep_ignored,
     mark_secret_outputs,
-    replacing_paths,
+    replacing_inputs,
     why_not_deleted,
 )
 from embedded_engine.display import Display
@@ -233,7 +233,7 @@ class Deployment:
         if provider is None or inputs == resource.inputs:
             return False
         difference = provider.diff(resource, replace(resource, inputs=inputs))
-        return difference.changed and bool(replacing_paths(difference, resource.replace_on_changes))
+        return difference.changed and bool(replacing_inputs(difference, resource.replace_on_changes))
 
     # Carrying out
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from itertools import repeat
 
 from embedded_engine.state import Resource
 from embedded_engine.values import UNKNOWN, Secret, Value, Values, holds_unknown, plain, secret
-
-PropertyPath: TypeAlias = "tuple[str | int, ...]"
 
 
 class Operation(enum.Enum):
@@ -27,11 +24,11 @@ class Operation(enum.Enum):
 
 @dataclass(frozen=True)
 class Difference:
-    """What a provider says of an update. paths: what differs, as precisely as it says. replace_paths: what replaces."""
+    """What a provider says of an update: the inputs that differ, if it names them, and those that replace."""
 
     changed: bool
-    paths: tuple[PropertyPath, ...] = ()
-    replace_paths: tuple[PropertyPath, ...] = ()
+    inputs: tuple[str, ...] = ()
+    replacing: tuple[str, ...] = ()
     delete_before_replace: bool = False
 
 
@@ -65,15 +62,14 @@ def decide(
         return Decision(Operation.REPLACE, (option,), bool(goal.delete_before_replace))
     if not difference.changed and not old.pending_replacement:
         return Decision(Operation.SAME)
-    replace_paths = replacing_paths(difference, goal.replace_on_changes)
-    if replace_paths or old.pending_replacement:
+    replacing = replacing_inputs(difference, goal.replace_on_changes)
+    if replacing or old.pending_replacement:
         delete_first = goal.delete_before_replace
         if delete_first is None:
             delete_first = difference.delete_before_replace
-        return Decision(Operation.REPLACE, _roots(replace_paths), delete_first)
+        return Decision(Operation.REPLACE, replacing, delete_first)
     # A provider need not say what differs.
-    paths = difference.paths or differing_paths(old.inputs, goal.inputs, secrecy_counts=False)
-    return Decision(Operation.UPDATE, _roots(paths))
+    return Decision(Operation.UPDATE, difference.inputs or difference_of_inputs(old.inputs, goal.inputs).inputs)
 
 
 def _option_that_replaces(old: Resource, goal: Resource, replaced_urns: Collection[str]) -> str | None:
@@ -89,74 +85,39 @@ def _trigger_fires(old: Value, new: Value) -> bool:
     return old is not None and new is not None and old != new
 
 
-def replacing_paths(difference: Difference, replace_on_changes: Iterable[str]) -> tuple[PropertyPath, ...]:
-    """The paths that force a replacement: the provider's, and those below a path of the option `replace_on_changes`."""
-    patterns = [parse_path(text) for text in replace_on_changes]
-    forced = [path for path in difference.paths if any(contains(pattern, path) for pattern in patterns)]
-    return tuple(dict.fromkeys([*difference.replace_paths, *forced]))
+def replacing_inputs(difference: Difference, replace_on_changes: Iterable[str]) -> tuple[str, ...]:
+    """The inputs that force a replacement: the provider's, and those of the option `replace_on_changes`.
 
-
-def _roots(paths: Iterable[PropertyPath]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(str(path[0]) for path in paths if path))
-
-
-def differing_paths(old: Value, new: Value, *, secrecy_counts: bool, at: PropertyPath = ()) -> list[PropertyPath]:
-    """Where two values differ: the innermost map keys and list positions. A part that is unknown always differs.
-
-    secrecy_counts: becoming a secret is a difference too, and a secret differs as a whole or not at all.
+    The option names an input, or, as `triggers[*]`, the items of one: any change within it counts.
     """
-    if isinstance(old, Secret) or isinstance(new, Secret):
-        if secrecy_counts:
-            return [at] if old != new or holds_unknown(new) else []
-        old, new = plain(old), plain(new)
-    if isinstance(old, dict) and isinstance(new, dict):
-        found: list[PropertyPath] = []
-        for key in dict.fromkeys([*old, *new]):
-            before, after = old.get(key), new.get(key)
-            # What is null is not there.
-            if before is None or after is None:
-                found += [(*at, key)] if before is not after else []
-            else:
-                found += differing_paths(before, after, secrecy_counts=secrecy_counts, at=(*at, key))
-        return found
-    if isinstance(old, list) and isinstance(new, list):
-        shared = min(len(old), len(new))
-        found = [(*at, index) for index in range(shared, max(len(old), len(new)))]
-        for index in range(shared):
-            found += differing_paths(old[index], new[index], secrecy_counts=secrecy_counts, at=(*at, index))
-        return found
-    differ = old == UNKNOWN or new == UNKNOWN or type(old) is not type(new) or old != new
-    return [at] if differ else []
+    names = {path.removesuffix("[*]") for path in replace_on_changes}
+    forced = [name for name in difference.inputs if name in names]
+    return tuple(dict.fromkeys([*difference.replacing, *forced]))
 
 
 def difference_of_inputs(old: Values, new: Values, *, secrecy_counts: bool = False) -> Difference:
-    """`differing_paths` as a difference that replaces nothing."""
-    paths = tuple(differing_paths(old, new, secrecy_counts=secrecy_counts))
-    return Difference(bool(paths), paths)
+    """Compares inputs. A value that is unknown differs from any other.
+
+    Args:
+        old: The inputs of the last run.
+        new: The desired inputs.
+        secrecy_counts: Whether becoming a secret, or ceasing to be one, is a change.
+    """
+    names = [key for key in dict.fromkeys([*old, *new]) if _differ(old.get(key), new.get(key), secrecy_counts)]
+    return Difference(bool(names), tuple(names))
 
 
-_STEP = re.compile(r"\.?(?P<name>[^.\[\]\"]+)|\[(?P<index>\d+|\*)\]")
-
-
-def parse_path(text: str) -> PropertyPath:
-    """`a.b[0][*]` as a tuple. "*" stands for any key or position. Raises ValueError for any other text."""
-    path: list[str | int] = []
-    position = 0
-    while position < len(text):
-        match = _STEP.match(text, position)
-        if match is None:
-            raise ValueError(f"{text!r} is not a property path (at {text[position:]!r})")
-        index = match["index"]
-        path.append(match["name"] if index is None else index if index == "*" else int(index))
-        position = match.end()
-    return tuple(path)
-
-
-def contains(pattern: PropertyPath, path: PropertyPath) -> bool:
-    """True if the pattern names the path or something above it."""
-    return len(path) >= len(pattern) and all(
-        step == "*" or (step == at and type(step) is type(at)) for step, at in zip(pattern, path, strict=False)
-    )
+def _differ(old: Value, new: Value, secrecy_counts: bool) -> bool:
+    if isinstance(old, Secret) or isinstance(new, Secret):
+        if secrecy_counts:
+            return old != new or holds_unknown(new)
+        old, new = plain(old), plain(new)
+    if isinstance(old, dict) and isinstance(new, dict):
+        # A key without a value counts as absent.
+        return any(_differ(old.get(key), new.get(key), secrecy_counts) for key in old.keys() | new.keys())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) != len(new) or any(map(_differ, old, new, repeat(secrecy_counts)))
+    return old == UNKNOWN or new == UNKNOWN or type(old) is not type(new) or old != new
 
 
 def keep_ignored(old: Values, new: Values, ignore_changes: Iterable[str]) -> Values:

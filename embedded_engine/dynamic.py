@@ -56,8 +56,8 @@ class Dynamic:
         found = difference_of_inputs(old.inputs, goal.inputs)
         if result.changes is not None:
             found = Difference(bool(result.changes))
-        replace_paths = tuple((str(key),) for key in result.replaces or ())
-        return replace(found, replace_paths=replace_paths, delete_before_replace=bool(result.delete_before_replace))
+        replacing = tuple(str(key) for key in result.replaces or ())
+        return replace(found, replacing=replacing, delete_before_replace=bool(result.delete_before_replace))
 
     def create(self, goal: Resource, step: Step) -> tuple[str, Values]:
         """Calls the provider's create."""

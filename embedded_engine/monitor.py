@@ -35,7 +35,7 @@ _UNSUPPORTED_OPTIONS = {"importId": "import_", "replace_with": "replace_with", "
 # Field of a registration -> the option that sets it, and the paths that it may hold.
 _PATHS = {
     "ignoreChanges": ("ignore_changes", re.compile(r'[^"\[\]*]+')),
-    "replaceOnChanges": ("replace_on_changes", re.compile(r'[^"]+')),
+    "replaceOnChanges": ("replace_on_changes", re.compile(r"\w+(\[\*\])?")),
 }
 # Method of the protocol -> what a program uses it for.
 _UNSUPPORTED_REQUESTS = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, cast
 from uuid import uuid4
@@ -33,6 +33,8 @@ _SCHEDULE = tuple(each.name for each in fields(Schedule))
 _AUTHORITY_INPUTS = (*_AUTHORITY_CONTENT, "overlap_hours", *_SCHEDULE)
 _NEVER_ROTATED: Properties = {"rotation": 0, "rotated_at": "", "drop_after": ""}
 # What a leaf is made of. Not the authority's key: that one cannot change without its certificate.
+_CLOCK_TOLERANCE = timedelta(minutes=1)
+"""Far less than what a certificate is dated back by."""
 _LEAF_CONTENT = ("authority_certificate_pem", "common_name", "profile", "hosts", "validity_hours")
 _LEAF_INPUTS = (*_LEAF_CONTENT, "authority_private_key_pem", "renew_after")
 _OUTPUTS = ("certificate_pem", "private_key_pem", "not_after", "fingerprint")
@@ -368,12 +370,15 @@ def _renew_after(olds: Properties, inputs: Properties, now: datetime) -> str:
     if any(_is_unknown(inputs[name]) for name in _LEAF_CONTENT):
         return UNKNOWN
     before: str = olds.get("renew_after", "")
-    if x509.rfc3339(now) < before and not _differing(olds, inputs, _LEAF_CONTENT):
-        return before
     authority_pem = inputs["authority_certificate_pem"]
     leaf = x509.leaf_validity(authority_pem, inputs["validity_hours"], now)
     ends_with_authority = leaf.not_after == x509.validity_of(authority_pem).not_after
-    return x509.rfc3339(leaf.not_after if ends_with_authority else leaf.renewal)
+    due = leaf.not_after if ends_with_authority else leaf.renewal
+    # Due later than one that is issued now: it was issued by a clock that was ahead, and may not be valid yet.
+    latest = x509.rfc3339(due + _CLOCK_TOLERANCE)
+    if x509.rfc3339(now) < before <= latest and not _differing(olds, inputs, _LEAF_CONTENT):
+        return before
+    return x509.rfc3339(due)
 
 
 def _schedule(olds: Properties, inputs: Properties, now: datetime) -> Properties:

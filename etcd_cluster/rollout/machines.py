@@ -208,9 +208,10 @@ class MemberMachines:
                 elif isinstance(answer, EtcdClusterError):
                     raise answer
                 else:
+                    said: Mapping[str, str]
                     hosts[name], said = parse_host(answer)
                     if name in self._leaving and self._is_anothers(hosts[name]):
-                        hosts[name], said = without_member(hosts[name]), {}
+                        hosts[name], said = without_member(hosts[name]), dict[str, str]()
                     self._schemes[name] = said.get("scheme") or self._schemes.get(name, "")
                     clocks[name] = max(hosts[name].clock - time.time(), 0.0) + min(hosts[name].clock + 1 - began, 0.0)
                     told[name] = said

@@ -426,10 +426,8 @@ def test_the_operations_of_a_run_need_no_more_than_the_program(
         ("pulumi.runtime.register_resource_transform(lambda args: None)", "register_resource_transform"),
         ('command("a", opts=Options(transforms=[lambda args: None]))', "`transforms` of a"),
         ('a = command("a"); command("b", opts=Options(replace_with=[a]))', "`replace_with` of b"),
-        (
-            'command("a", opts=Options(ignore_changes=["triggers[0]"]))',
-            "`ignore_changes` of a with the path triggers[0]",
-        ),
+        ('command("a", opts=Options(ignore_changes=["x[0]"]))', "`ignore_changes` of a with the path x[0]"),
+        ('command("a", opts=Options(replace_on_changes=["x.y"]))', "`replace_on_changes` of a with the path x.y"),
         (
             """
             hook = pulumi.ResourceHook("look", lambda args: None)

@@ -650,6 +650,18 @@ def test_a_change_of_an_input_sets_the_renewal_date_anew(clock: Clock) -> None:
     assert stack.outs["renew_after"] == x509.rfc3339(START + YEAR - x509.BACKDATE + 29_200 * HOUR)
 
 
+def test_a_leaf_that_was_issued_by_a_clock_that_was_ahead_is_issued_again(clock: Clock) -> None:
+    stack = Stack(CertificateLifecycle())
+    stack.up(LEAF)
+    clock.now = START + 4 * YEAR
+    assert stack.up(LEAF) == "update"
+    clock.now = START + HOUR
+    assert stack.up(LEAF) == "update"
+    validity = x509.validity_of(stack.outs["certificate_pem"])
+    assert validity.not_before <= clock.now < validity.not_after
+    assert stack.up(LEAF) == "same"
+
+
 def test_an_expired_leaf_is_renewed(clock: Clock) -> None:
     stack = Stack(CertificateLifecycle())
     stack.up(LEAF)

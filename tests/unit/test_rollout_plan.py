@@ -1515,3 +1515,12 @@ def test_a_member_that_runs_on_though_it_was_removed_is_stopped_before_it_joins_
     else:
         with pytest.raises(RefusedError, match="c run, and are no members by the list that a has"):
             next_act(GOAL.wanted, seen, memory)
+
+
+def test_no_certificate_is_put_that_is_not_valid_yet_by_the_clock_of_its_machine() -> None:
+    """A clock that was years ahead issued it, and is right by now."""
+    model = Model.running()
+    seen = model.observe(list(GOAL.names))
+    before = {**seen.hosts, "b": replace(seen.hosts["b"], clock=seen.hosts["b"].clock - 4 * 365 * 24 * 3600)}
+    with pytest.raises(RefusedError, match="b: its new certificate is not valid before "):
+        next_act(replace(GOAL, leaves={"b": 1}).wanted, replace(seen, hosts=before), Memory())

@@ -426,7 +426,7 @@ def test_a_host_that_is_listed_again_is_not_cleaned(machines: Machines) -> None:
 def test_the_machine_of_a_member_is_not_cleaned_under_the_name_it_had(machines: Machines) -> None:
     """Renamed after a first `up` that was cut short, or once its data were put aside."""
     machine = machines.model.add_machine("d", usual_address("d"), GOAL.version)
-    machine.identity, machine.token = "machine-of-b", ""
+    machine.identity, machine.token = "machine-of-b", ""  # the marker of a model's machine always names that one
     RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL, former={"d": left("d")}), "drift": ""})
     assert not any(" remove " in line for line in machines.lines)
 

@@ -10,6 +10,8 @@ Rules that every decision keeps (each function names its own preconditions):
 
 from __future__ import annotations
 
+from etcd_cluster.member.render import Transport
+from etcd_cluster.pki import x509
 from etcd_cluster.rollout.observed import History, Observation
 from etcd_cluster.rollout.plan import (
     alarms,
@@ -40,6 +42,7 @@ def next_act(wanted: Wanted, seen: Observation, memory: Memory) -> Act | Wait | 
     act = _next(now)
     if act is not None:
         _require_clocks_together(now)
+        _require_valid_certificates(now)
         alarms.require_room(now)
         return rights.require(now, act) or act
     return None
@@ -97,3 +100,16 @@ def _require_clocks_together(now: Situation) -> None:
                 f"the clock of {name} is {apart} this machine's. "
                 "Nothing more was changed; set it right (chronyc makestep), here or there, then run again"
             )
+
+
+def _require_valid_certificates(now: Situation) -> None:
+    """One that is not valid yet, by the clock of its machine, would cut the member off until it is."""
+    for name, host in now.hosts.items():
+        for transport in Transport:
+            leaf = now.wanted.members[name].leaf(transport)
+            starts = x509.validity_of(leaf.certificate).not_before if leaf else None
+            if starts and starts.timestamp() > host.clock:
+                raise RefusedError(
+                    f"{name}: its new certificate is not valid before {x509.rfc3339(starts)}, as the clock of the "
+                    "machine that issued it was ahead. Nothing more was changed; set that clock right, then run again"
+                )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from etcd_cluster.rollout.observed import FOUNDING, History, Host, Listed
+from etcd_cluster.rollout.observed import History, Listed
 from etcd_cluster.rollout.plan.acts import HEALTH_SECONDS, LEADER_SECONDS, RefusedError, Wait
 from etcd_cluster.rollout.plan.situation import Situation
 
@@ -71,16 +69,6 @@ def require_one_cluster(now: Situation) -> None:
             "restored beside older ones. Put those of all but one out of the way (docs/recover.md), then run "
             "again. Nothing more was changed"
         )
-
-
-def _may_go_on_apart(now: Situation, stopped: Mapping[str, Host], name: str) -> bool:
-    """These machines hold the data of a majority of another cluster than the one that is told of."""
-    teller = now.seen.hosts[now.seen.teller].data_of if now.seen.teller else ""
-    of = stopped[name].data_of
-    together = [host for host in stopped.values() if host.data_of == of]
-    noted = [host.history.members for host in together]
-    counts = [len(now.wanted.members) if each in ("", FOUNDING) else len(each.split(",")) for each in noted]
-    return bool(teller) and of != teller and len(together) > min(counts) // 2
 
 
 def _why_unseen(mounted_over: str) -> str:
