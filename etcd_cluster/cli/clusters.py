@@ -40,12 +40,18 @@ class Cluster:
         """What it was brought to. The stack must have been read with its secrets."""
         from etcd_cluster.rollout.wanted import Wanted
 
-        return Wanted.parse(self.rollout["wanted"])
+        return Wanted.parse(self._read()["wanted"])
 
     @property
     def connections(self) -> Mapping[str, Mapping[str, Any]]:
         """Member name -> SSH connection; without members on this machine."""
-        return self.rollout.get("connections") or {}
+        return self._read().get("connections") or {}
+
+    def _read(self) -> Mapping[str, Any]:
+        """As the current schema has it: an older release may have written the state; a newer one's is refused."""
+        from etcd_cluster.rollout.resource import RolloutLifecycle
+
+        return RolloutLifecycle.schema.read(self.rollout)
 
 
 def selected_cluster(options: argparse.Namespace, *, secrets: bool) -> Cluster:

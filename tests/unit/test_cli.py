@@ -463,6 +463,20 @@ def test_a_defect_of_ours_is_no_answer(
     assert "KeyError" in said.err
 
 
+@pytest.mark.parametrize("command", ["status", "env"])
+def test_a_state_of_a_newer_release_is_refused(command: str, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    newer = {**ONE[3], "inputs": {**ONE[3]["inputs"], "schema": 99.0}}
+    assert cli.install([*ONE[:3], newer]).run(command, "--stack", "prod") == ExitCode.NO_ANSWER
+    assert "made by a newer etcd-cluster: its state has schema 99" in capsys.readouterr().err
+
+
+def test_a_state_of_before_the_first_release_is_read(cli: Cli) -> None:
+    older = {**ONE[3], "inputs": {"wanted": ONE[3]["inputs"]["wanted"]}}
+    assert "schema" not in older["inputs"]
+    cluster = clusters.select(stack([*ONE[:3], older]), None)
+    assert (list(cluster.wanted().members), dict(cluster.connections)) == (list(NAMES), {})
+
+
 def test_an_old_cli_does_not_hide_a_stack_of_the_engine_in_process(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ ROOT_PAGES = [
     README,
     *(PROJECT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")),
 ]
-DECISIONS = sorted((PROJECT / "docs" / "decisions").glob("*.md"))
+DECISIONS = [path for name in ("decisions", "development") for path in sorted((PROJECT / "docs" / name).glob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 LONGEST_PAGE = 120
 """Lines: a page is read before a change, not studied."""
