@@ -11,7 +11,7 @@ from etcd_cluster.cli.command import CommandError
 from etcd_cluster.cli.stacks import Stack, StackResource, read_stack
 
 if TYPE_CHECKING:
-    from etcd_cluster.rollout.wanted import Wanted
+    from etcd_cluster.rollout.wanted import DesiredCluster
 
 CLUSTER_TYPE = "etcd-cluster:index:EtcdCluster"
 ROLLOUT_TYPE = "pulumi-python:dynamic/cluster:Rollout"
@@ -36,11 +36,11 @@ class Cluster:
     rollout: Mapping[str, Any] = field(repr=False)
     authorities: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> DesiredCluster:
         """What it was brought to. The stack must have been read with its secrets."""
-        from etcd_cluster.rollout.wanted import Wanted
+        from etcd_cluster.rollout.wanted import DesiredCluster
 
-        return Wanted.parse(self._read()["wanted"])
+        return DesiredCluster.parse(self._read()["wanted"])
 
     @property
     def connections(self) -> Mapping[str, Mapping[str, Any]]:

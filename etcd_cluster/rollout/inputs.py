@@ -24,7 +24,7 @@ def wanted_inputs(
     certificates: ClusterCertificates | None,
     prepared: Mapping[str, Prepared],
 ) -> pulumi.Output[str]:
-    """What `Wanted.parse` reads, once all of it is known."""
+    """What `DesiredCluster.parse` reads, once all of it is known."""
     everything: dict[str, Any] = {
         "cluster": cluster,
         "token": formation.token,

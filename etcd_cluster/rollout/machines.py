@@ -37,7 +37,7 @@ from etcd_cluster.rollout.observed import (
     with_answers,
     without_member,
 )
-from etcd_cluster.rollout.plan.acts import RefusedError
+from etcd_cluster.rollout.planner.actions import RefusedError
 
 OBSERVATION_SECONDS = 60
 STEP_SECONDS = 1800
@@ -220,7 +220,7 @@ class MemberMachines:
         seen = combine(hosts, told, silent)
         following = [name for name, host in hosts.items() if host.live and host.live.has_leader]
         others = [name for name in following if not told[name].get("members")]
-        if seen.teller is None and others:
+        if seen.status_source is None and others:
             # The leader's machine is not among these, cannot be reached, or gets no answer itself.
             note(self.on_all(others, lambda name: self._observe(name, {**asked, "tell": "yes"})))
             seen = combine(hosts, told, silent)
@@ -230,14 +230,14 @@ class MemberMachines:
         return bool(self._token) and host.token not in ("", self._token)
 
     def _ask_for_others(self, seen: Observation) -> Observation:
-        """Members of which nothing good was heard on their own machines: asked for on the teller's."""
+        """Members of which nothing good was heard on their own machines: asked for on the status source's."""
         left = unanswered(seen)
-        if seen.teller is None or not left:
+        if seen.status_source is None or not left:
             return seen
-        words = {"member": seen.teller, "urls": ",".join(member.client_url for member in left)}
+        words = {"member": seen.status_source, "urls": ",".join(member.client_url for member in left)}
         try:
             line = render.command_line("health", words)
-            text = self.run(seen.teller, "health", line, {}, timeout_seconds=OBSERVATION_SECONDS)
+            text = self.run(seen.status_source, "health", line, {}, timeout_seconds=OBSERVATION_SECONDS)
         except (SshError, StepFailedError, CommandTimeoutError):
             text = ""
         return with_answers(seen, text)

@@ -180,7 +180,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Listed:
+class MemberEntry:
     """One member as the cluster lists it. name: "" for one that was added and has not started. client_url: "" until it
     has started once. peer_url: "" if there are several."""
 
@@ -217,10 +217,10 @@ class Alarm:
 @dataclass(frozen=True)
 class Observation:
     """The whole cluster at one time. hosts: member name -> machine; one that could not be asked is in `silent`, with
-    the reason. teller: whose machine told of the members: the leader's, if that can be asked; None, and nothing told,
+    the reason. status_source: whose machine told of the members: the leader's, if that can be asked; None, and nothing told,
     where no member can agree with a majority.
     healthy: ids of the members that serve, each asked on its own machine; where that does not say so, from the
-    teller's. unknown: ids of those that gave no answer there but have a connection with the teller: they run, and
+    status source's. unknown: ids of those that gave no answer there but have a connection with it: they run, and
     nothing more is known. alarms: None where nobody could be asked for them. users: etcd's, where its authentication is
     known to be on.
     clocks: member name -> seconds by which its machine's clock is surely ahead of this one's. cluster_id: hexadecimal.
@@ -228,8 +228,8 @@ class Observation:
 
     hosts: Mapping[str, Host]
     silent: Mapping[str, str]
-    teller: str | None
-    members: Sequence[Listed]
+    status_source: str | None
+    members: Sequence[MemberEntry]
     healthy: frozenset[str]
     alarms: Sequence[Alarm] | None = ()
     unknown: frozenset[str] = frozenset()
@@ -241,13 +241,13 @@ class Observation:
     def leader(self) -> str | None:
         """The member that leads; None also where its machine cannot be asked, or two say that they do."""
         leading = [name for name, host in self.hosts.items() if host.live and host.live.leads]
-        if self.teller in leading:
-            return self.teller
+        if self.status_source in leading:
+            return self.status_source
         leading = [name for name in leading if self.is_healthy(name)]
         return leading[0] if len(leading) == 1 else None
 
     @property
-    def voters(self) -> Sequence[Listed]:
+    def voters(self) -> Sequence[MemberEntry]:
         return [member for member in self.members if not member.learner]
 
     @property
@@ -259,7 +259,7 @@ class Observation:
     def member_ids(self) -> str:
         return ",".join(sorted(member.id for member in self.members))
 
-    def of(self, name: str) -> Listed | None:
+    def of(self, name: str) -> MemberEntry | None:
         """The member of that name, as the cluster lists it."""
         return next((member for member in self.members if member.name == name), None)
 
@@ -373,7 +373,7 @@ def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], si
             return replace(
                 nothing,
                 hosts=with_announced(hosts, members),
-                teller=name,
+                status_source=name,
                 members=members,
                 healthy=frozenset(member.id for member in members if member.id in serving),
                 users=frozenset(said["users"].split(",")) if "users" in said else None,
@@ -383,19 +383,19 @@ def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], si
     return nothing
 
 
-def unanswered(seen: Observation) -> Sequence[Listed]:
+def unanswered(seen: Observation) -> Sequence[MemberEntry]:
     """Members that may serve clients, though nothing says so yet: by their own machines none is known to."""
     down = {member.id for member in seen.members if (host := seen.hosts.get(member.name)) and not host.pid}
     return [member for member in seen.members if member.started and member.id not in seen.healthy | down]
 
 
 def with_answers(seen: Observation, text: str) -> Observation:
-    """What the teller's machine got to hear of the `unanswered` ones: the JSON of `etcdctl endpoint health`.
+    """What the status source's machine got to hear of the `unanswered` ones: the JSON of `etcdctl endpoint health`.
 
     No answer is not a no: 2379 may be open to clients only. One whose machine said nothing, and that has a connection
-    with the teller, runs. Where the teller does not say with whom it has one, so may all.
+    with that machine's member, runs. Where that one does not say with whom it has one, so may all.
     """
-    live = seen.hosts[seen.teller].live if seen.teller else None
+    live = seen.hosts[seen.status_source].live if seen.status_source else None
     left = unanswered(seen)
     healthy = parse_health(text, left)
     asked = {host.live.id for host in seen.hosts.values() if host.live}
@@ -405,20 +405,20 @@ def with_answers(seen: Observation, text: str) -> Observation:
     return replace(seen, healthy=seen.healthy | healthy, unknown=unknown)
 
 
-def with_announced(hosts: Mapping[str, Host], members: Sequence[Listed]) -> Mapping[str, Host]:
+def with_announced(hosts: Mapping[str, Host], members: Sequence[MemberEntry]) -> Mapping[str, Host]:
     """Every machine beside what the cluster's list says of its member."""
     announced = {member.name: member.security for member in members}
     return {name: replace(host, announced=announced.get(name)) for name, host in hosts.items()}
 
 
-def parse_members(text: str) -> list[Listed]:
+def parse_members(text: str) -> list[MemberEntry]:
     """`etcdctl member list --write-out json`; nothing where there was no answer, or one that is cut."""
     answer: Any = _json(text)
     if not isinstance(answer, dict):
         return []
     listed: Sequence[Mapping[str, Any]] = cast("dict[str, Any]", answer).get("members", [])
     return [
-        Listed(
+        MemberEntry(
             id=f"{each['ID']:x}",
             name=each.get("name", ""),
             peer_url=each["peerURLs"][0] if len(each.get("peerURLs", [])) == 1 else "",
@@ -434,7 +434,7 @@ def serves(text: str) -> bool:
     return bool(_serving_endpoints(text))
 
 
-def parse_health(text: str, members: Sequence[Listed]) -> frozenset[str]:
+def parse_health(text: str, members: Sequence[MemberEntry]) -> frozenset[str]:
     """`etcdctl endpoint health --write-out json` -> ids of the members that answer a consistent read."""
     return frozenset(member.id for member in members if member.client_url in _serving_endpoints(text))
 

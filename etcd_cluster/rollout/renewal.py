@@ -20,9 +20,9 @@ from etcd_cluster.member.layout import Layout
 from etcd_cluster.providers import RenewalProvider
 from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.rollout.observed import Observation
-from etcd_cluster.rollout.plan import quorum
-from etcd_cluster.rollout.plan.acts import CHANGE_SECONDS, Memory, RefusedError
-from etcd_cluster.rollout.plan.alarms import CORRUPT
+from etcd_cluster.rollout.planner import quorum
+from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, RefusedError, RunContext
+from etcd_cluster.rollout.planner.alarms import CORRUPT
 from etcd_cluster.rollout.resource import LOOK_AGAIN_SECONDS, require_claimed, say
 
 INPUTS = ("renew", "dead", "connections")
@@ -71,7 +71,7 @@ class RenewalLifecycle(Lifecycle):
             # Those worked until now: a key or bastion may change in this same `up`.
             before: Mapping[str, Any] = olds.get("connections") or {}
             with MemberMachines(members, news["connections"], passing=True, before=before) as machines:
-                let_go(news["renew"], machines, is_dead=bool(news.get("dead")))
+                prepare_replacement(news["renew"], machines, is_dead=bool(news.get("dead")))
         return UpdateResult(news)
 
 
@@ -85,14 +85,14 @@ def _refused_at_first(news: Properties) -> str:
     )
 
 
-def let_go(member: str, machines: MemberMachines, *, is_dead: bool = False) -> None:
+def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool = False) -> None:
     """Returns once the machine of `member` may go, and leads no more. Raises `RefusedError` where it may not.
 
     Precondition of a replacement: every other voter is healthy; or that member is down already, by the look at its
     machine or, where that cannot be reached, by a majority of the others; or, where nobody can tell, it was named as
     dead (is_dead).
     """
-    run, began = Memory().run, time.monotonic()
+    run, began = RunContext().run, time.monotonic()
     machines.observe(claim=run)
     seen = machines.observe()  # another run may have claimed one while this one claimed the others
     require_claimed(seen, run)
@@ -114,8 +114,8 @@ def obstacle(member: str, seen: Observation, *, is_dead: bool = False) -> str:
     """Why the machine of `member` may not go now, and what to do; "" if it may."""
     host = seen.hosts.get(member)
     if host and not host.may_serve:
-        return "" if seen.teller or not host.pid else f"it runs, but no member leads; {UNTOUCHED}"
-    if seen.teller is None:
+        return "" if seen.status_source or not host.pid else f"it runs, but no member leads; {UNTOUCHED}"
+    if seen.status_source is None:
         if host:
             why = ", ".join(host.unknown.values()) or "it has a leader, but its list of members cannot be read"
             return f"it runs, and it cannot be told whether a majority serves ({why}); {UNTOUCHED}"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from etcd_cluster.rollout.observed import History, Host, Observation
-from etcd_cluster.rollout.plan.acts import Act, Call
+from etcd_cluster.rollout.planner.actions import Action, HostStep
 
 MOST_REPETITIONS = 2
 """A second time, because the first one may have been cut off."""
@@ -22,7 +22,7 @@ class Repetitions:
     def __init__(self) -> None:
         self._done: Counter[str] = Counter()
 
-    def is_futile(self, act: Act, seen: Observation) -> bool:
+    def is_futile(self, act: Action, seen: Observation) -> bool:
         """Notes that `act` is about to be done in the situation that was `seen`. Whether that was done often enough."""
         names = {member.id: member.name or member.peer_url for member in seen.members}
         key = f"{[_call(call, names) for call in act.calls]!r} {_situation(seen, names)!r}"
@@ -31,7 +31,7 @@ class Repetitions:
         return self._done[digest] > MOST_REPETITIONS
 
 
-def _call(call: Call, names: Mapping[str, str]) -> object:
+def _call(call: HostStep, names: Mapping[str, str]) -> object:
     """Without what differs each time: indices, and ids of members that are made anew."""
     spec = sorted((key, names.get(value, value)) for key, value in call.spec.items() if key not in MOVES_BY_ITSELF)
     files = [(file.path, file.mode, file.owner, file.content) for file in call.files]
@@ -43,7 +43,7 @@ def _situation(seen: Observation, names: Mapping[str, str]) -> object:
     return (
         [(name, _host(host, names)) for name, host in sorted(seen.hosts.items())],
         sorted(seen.silent),
-        seen.teller,
+        seen.status_source,
         sorted((each.name, each.peer_url, each.client_url, each.learner) for each in seen.members),
         [sorted(names.get(id_, id_) for id_ in ids) for ids in (seen.healthy, seen.unknown)],
         None if seen.alarms is None else sorted((alarm.kind, names.get(alarm.id, "")) for alarm in seen.alarms),

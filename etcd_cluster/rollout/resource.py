@@ -30,10 +30,10 @@ from etcd_cluster.providers import RolloutProvider
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, Place, StepFailedError
 from etcd_cluster.rollout.observed import Observation
-from etcd_cluster.rollout.plan import differences, next_act
-from etcd_cluster.rollout.plan.acts import HEALTH_SECONDS, Act, Call, Memory, RefusedError, Wait
+from etcd_cluster.rollout.planner import differences, next_action
+from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
-from etcd_cluster.rollout.wanted import Wanted, WantedMember
+from etcd_cluster.rollout.wanted import DesiredCluster, DesiredMember
 
 SHOWN = (
     "version",
@@ -72,20 +72,20 @@ class RolloutLifecycle(Lifecycle):
         return DiffResult(changes=_changed(olds, news) or bool(news["drift"]), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
-        _bring_about(props, {}, Memory(forming=True))
-        return CreateResult(Wanted.parse(props["wanted"]).token, _inputs(props))
+        _bring_about(props, {}, RunContext(forming=True))
+        return CreateResult(DesiredCluster.parse(props["wanted"]).token, _inputs(props))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         for line in str(news["drift"] or "").splitlines():
             say(line)
-        _bring_about(news, olds, Memory())
+        _bring_about(news, olds, RunContext())
         return UpdateResult(_inputs(news))
 
     def delete(self, id_: str, props: Properties) -> None:
         """Where the stack has a record of its hosts, that takes members off them: see host_record.py."""
         if props.get("record"):
             return
-        wanted = Wanted.parse(props["wanted"])
+        wanted = DesiredCluster.parse(props["wanted"])
         staying = [name for name, member in wanted.members.items() if member.stays]
         with MemberMachines(wanted.members, props["connections"]) as machines:
             remove(staying, machines, _owner(wanted), len(wanted.members), delete_data=wanted.delete_data)
@@ -94,7 +94,7 @@ class RolloutLifecycle(Lifecycle):
         return ReadResult(id_, props, _inputs(props))
 
 
-def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> Observation:
+def roll_out(wanted: DesiredCluster, machines: MemberMachines, memory: RunContext) -> Observation:
     """Looks, does the next thing, and looks again, until there is nothing left to do. Returns what was seen last.
 
     Raises `RefusedError` where the next thing must not be done, and `StepFailedError` where it failed. What was done
@@ -107,8 +107,8 @@ def roll_out(wanted: Wanted, machines: MemberMachines, memory: Memory) -> Observ
     seen = machines.observe(rights="yes")
     require_claimed(seen, memory.run)
     memory.learn_rights(seen)
-    while (act := next_act(wanted, seen, memory)) is not None:
-        if isinstance(act, Wait):
+    while (act := next_action(wanted, seen, memory)) is not None:
+        if isinstance(act, WaitFor):
             _wait(act, seen, machines, memory, time.monotonic() - looked_at)
         else:
             memory.waited.clear()
@@ -136,7 +136,7 @@ def require_claimed(seen: Observation, run: str) -> None:
         )
 
 
-def prove(wanted: Wanted, seen: Observation, machines: MemberMachines, memory: Memory) -> None:
+def prove(wanted: DesiredCluster, seen: Observation, machines: MemberMachines, memory: RunContext) -> None:
     """A write works at every member, as clients do it: with the exported certificate, at the URL that they are told.
 
     Each is asked on its own machine, all at once. Raises `StepFailedError` for a member that takes no write, and
@@ -170,7 +170,7 @@ def prove(wanted: Wanted, seen: Observation, machines: MemberMachines, memory: M
     say(f"all {len(ids)} members are healthy and take writes")
 
 
-def _wait(wait: Wait, seen: Observation, machines: MemberMachines, memory: Memory, passed: float) -> None:
+def _wait(wait: WaitFor, seen: Observation, machines: MemberMachines, memory: RunContext, passed: float) -> None:
     waited = memory.waited.get(wait.limit, 0.0) + passed + LOOK_AGAIN_SECONDS
     memory.waited[wait.limit] = waited
     # A problem whose words change from one look to the next would never be old enough by itself.
@@ -189,7 +189,9 @@ def _log_of(member: str | None, seen: Observation, machines: MemberMachines) -> 
     return ""
 
 
-def _carry_out(act: Act, wanted: Wanted, seen: Observation, machines: MemberMachines, memory: Memory) -> None:
+def _carry_out(
+    act: Action, wanted: DesiredCluster, seen: Observation, machines: MemberMachines, memory: RunContext
+) -> None:
     """All calls of an act at once; then raises the first failure."""
     calls = {call.member: call for call in act.calls}
 
@@ -206,13 +208,13 @@ def _carry_out(act: Act, wanted: Wanted, seen: Observation, machines: MemberMach
         memory.note(calls[name], answer, index=seen.index)
 
 
-def _line(call: Call, memory: Memory) -> str:
+def _line(call: HostStep, memory: RunContext) -> str:
     if call.step == "prepare":
         return call.spec["line"]
     return render.command_line(call.step, {"member": call.member, "run": memory.run, **call.spec})
 
 
-def _variables(call: Call, wanted: Wanted) -> Mapping[str, str]:
+def _variables(call: HostStep, wanted: DesiredCluster) -> Mapping[str, str]:
     if call.step == "prepare":
         return wanted.members[call.member].prepare_variables
     manifest = "\n".join(f"{file.mode} {file.owner} {render.encode(file.content)} {file.path}" for file in call.files)
@@ -220,10 +222,10 @@ def _variables(call: Call, wanted: Wanted) -> Mapping[str, str]:
     return {"manifest": manifest, "history": history}
 
 
-def _bring_about(news: Properties, olds: Properties, memory: Memory) -> None:
+def _bring_about(news: Properties, olds: Properties, memory: RunContext) -> None:
     """olds: {} where none ended well before. Members that leave, and those of former hosts, are taken off their
     machines once the cluster has let them go."""
-    wanted, connections = Wanted.parse(news["wanted"]), dict[str, Any](news["connections"])
+    wanted, connections = DesiredCluster.parse(news["wanted"]), dict[str, Any](news["connections"])
     leaving: dict[str, Place] = {}
     count = len(wanted.members)
     handled: Mapping[str, Any] = olds.get("former") or {}
@@ -236,7 +238,7 @@ def _bring_about(news: Properties, olds: Properties, memory: Memory) -> None:
             if host.get("connection"):
                 connections[name] = host["connection"]
     if olds:
-        before = Wanted.parse(olds["wanted"])
+        before = DesiredCluster.parse(olds["wanted"])
         count = len(before.members)
         for name, member in before.members.items():
             if name not in wanted.members and name not in leaving:
@@ -248,12 +250,12 @@ def _bring_about(news: Properties, olds: Properties, memory: Memory) -> None:
         staying = [
             name
             for name, place in leaving.items()
-            if (not isinstance(place, WantedMember) or place.stays) and not _is_a_members(name, wanted, seen)
+            if (not isinstance(place, DesiredMember) or place.stays) and not _is_a_members(name, wanted, seen)
         ]
         remove(staying, machines, _owner(wanted), count, delete_data=False, record=news.get("record") or "")
 
 
-def _is_a_members(name: str, wanted: Wanted, seen: Observation) -> bool:
+def _is_a_members(name: str, wanted: DesiredCluster, seen: Observation) -> bool:
     """The machine of one that leaves is that of a member, under another name or address. Machines that were cloned have
     one id, too, but not the data of one member."""
     host, ours = seen.hosts.get(name), (seen.hosts[each] for each in wanted.members if each in seen.hosts)
@@ -262,7 +264,7 @@ def _is_a_members(name: str, wanted: Wanted, seen: Observation) -> bool:
     )
 
 
-def _owner(wanted: Wanted) -> Mapping[str, str]:
+def _owner(wanted: DesiredCluster) -> Mapping[str, str]:
     return render.remove_variables(wanted.cluster, wanted.token)
 
 
@@ -281,7 +283,7 @@ def remove(
     owner: `render.remove_variables` of the cluster. count: of the cluster's members. record: id of the HostRecord; a
     machine that is in another one is left alone, as is one that runs another cluster's etcd by now.
     """
-    run, data = Memory().run, "delete" if delete_data is True else "keep"
+    run, data = RunContext().run, "delete" if delete_data is True else "keep"
     words = {"run": run, "data": data, "members": str(count), **({"record": record} if record else {})}
 
     def do(name: str) -> str:
@@ -305,18 +307,18 @@ def drift(news: Properties) -> str:
 
     A cluster that is just busy, or cannot be asked, has drifted as well: the update then says why.
     """
-    wanted = Wanted.parse(news["wanted"])
+    wanted = DesiredCluster.parse(news["wanted"])
     try:
         with MemberMachines(wanted.members, news["connections"]) as machines:
             seen = machines.observe()
-        act = next_act(wanted, seen, Memory())
+        act = next_action(wanted, seen, RunContext())
     except EtcdClusterError as error:
         return str(error)
     if act is None:
         return ""
     found = {name: differences(wanted, seen, name) for name in wanted.members}
     told = [f"{name}: found: {', '.join(each)}" for name, each in found.items() if each]
-    return "\n".join(told) or (act.problem if isinstance(act, Wait) else act.text)
+    return "\n".join(told) or (act.problem if isinstance(act, WaitFor) else act.text)
 
 
 def say(line: str) -> None:
@@ -363,7 +365,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
     places: member name -> "device" and "directory", where it has them, and "ports" (client, peer, metrics).
     authorities, peer_authorities: fingerprints of the authorities that clients and members are signed by.
     allow_plaintext: TLS may be given up. delete_data: `destroy` deletes etcd's data as well.
-    wanted: all of it with every file and key, the JSON text that `Wanted.parse` reads (secret).
+    wanted: all of it with every file and key, the JSON text that `DesiredCluster.parse` reads (secret).
     connections: member name -> SSH connection (secret; none here on this machine).
     record, former: id of the HostRecord, and the hosts that it says are no longer listed (secret); None without one.
     Set by the provider: plan (what a change does, a sentence a step), drift (what was found changed, a line a member).

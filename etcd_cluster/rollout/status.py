@@ -15,10 +15,10 @@ from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.x509 import PkiError
 from etcd_cluster.rollout.observed import Alarm, Host, Observation
-from etcd_cluster.rollout.plan import differences, next_act
-from etcd_cluster.rollout.plan.acts import Memory, Wait
-from etcd_cluster.rollout.plan.quorum import CAUGHT_UP_ENTRIES
-from etcd_cluster.rollout.wanted import Wanted
+from etcd_cluster.rollout.planner import differences, next_action
+from etcd_cluster.rollout.planner.actions import RunContext, WaitFor
+from etcd_cluster.rollout.planner.quorum import CAUGHT_UP_ENTRIES
+from etcd_cluster.rollout.wanted import DesiredCluster
 
 WIDTH = 120
 _LABEL_WIDTH = 12
@@ -104,7 +104,7 @@ class ClusterStatus:
         return all(member.is_well for member in self.members) and not self.alarms and not self.next
 
 
-def cluster_status(wanted: Wanted, seen: Observation, schedules: Schedules, now: datetime) -> ClusterStatus:
+def cluster_status(wanted: DesiredCluster, seen: Observation, schedules: Schedules, now: datetime) -> ClusterStatus:
     """How the cluster stands."""
     members = [_member(wanted, seen, name, now) for name in wanted.members]
     return ClusterStatus(
@@ -126,7 +126,7 @@ def cluster_status(wanted: Wanted, seen: Observation, schedules: Schedules, now:
     )
 
 
-def _member(wanted: Wanted, seen: Observation, name: str, now: datetime) -> MemberStatus:
+def _member(wanted: DesiredCluster, seen: Observation, name: str, now: datetime) -> MemberStatus:
     host = seen.hosts.get(name)
     live = host.live if host else None
     ends = [x509.validity_of(pem) for pem in _certificates(wanted, host, name)] if host else []
@@ -162,7 +162,7 @@ def _state(seen: Observation, name: str) -> State:
     return State.LEADER if name == seen.leader else State.FOLLOWER
 
 
-def _certificates(wanted: Wanted, host: Host, name: str) -> Iterator[str]:
+def _certificates(wanted: DesiredCluster, host: Host, name: str) -> Iterator[str]:
     """Those on the machine, as far as they can be read: what differs from the stack's is drift by itself."""
     pki = wanted.members[name].layout.pki
     for side in ("server", "peer"):
@@ -173,7 +173,7 @@ def _certificates(wanted: Wanted, host: Host, name: str) -> Iterator[str]:
             continue
 
 
-def _ends_of_authorities(wanted: Wanted) -> set[datetime]:
+def _ends_of_authorities(wanted: DesiredCluster) -> set[datetime]:
     """A certificate that ends with its authority is not renewed: that would gain nothing."""
     return {x509.validity_of(authority).not_after for trusted in wanted.trust.values() for authority in trusted}
 
@@ -190,7 +190,7 @@ def _alarm(alarm: Alarm, seen: Observation) -> str:
     return f"{alarm.kind} on {name}" if name else alarm.kind
 
 
-def _next(wanted: Wanted, seen: Observation) -> list[str]:
+def _next(wanted: DesiredCluster, seen: Observation) -> list[str]:
     if seen.silent:
         gone = ", ".join(seen.silent)
         return [
@@ -198,15 +198,15 @@ def _next(wanted: Wanted, seen: Observation) -> list[str]:
             "machine (docs/replace-a-member.md)"
         ]
     try:
-        act = next_act(wanted, seen, Memory())
+        act = next_action(wanted, seen, RunContext())
     except EtcdClusterError as error:
         return [f"refused: {error}"]
-    if isinstance(act, Wait):
+    if isinstance(act, WaitFor):
         return [f"waits for {act.seconds} s at most, then ends: {act.problem}"]
     return [act.text] if act else []
 
 
-def _due(wanted: Wanted, members: Sequence[MemberStatus], schedules: Schedules, now: datetime) -> Iterator[str]:
+def _due(wanted: DesiredCluster, members: Sequence[MemberStatus], schedules: Schedules, now: datetime) -> Iterator[str]:
     due = [member.name for member in members if member.certificates_due]
     if due:
         yield f"{', '.join(due)}: renewing certificates, without a restart"

@@ -32,7 +32,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class WantedMember:
+class DesiredMember:
     """One member.
 
     founder: id of the machine that formed the cluster as this member; "" if it came later.
@@ -65,7 +65,7 @@ class WantedMember:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredCluster:
     """The whole cluster. `members` is in the order in which they are rolled, all else being equal.
 
     options: of the server, complete, for `version`. user_options, quota_bytes: what they are made of for another one.
@@ -82,12 +82,12 @@ class Wanted:
     quota_bytes: int
     trusted: Sequence[str]
     peer_trusted: Sequence[str]
-    members: Mapping[str, WantedMember]
+    members: Mapping[str, DesiredMember]
     delete_data: bool
     client: Leaf | None = None
 
     @staticmethod
-    def parse(text: str) -> Wanted:
+    def parse(text: str) -> DesiredCluster:
         """Reads the JSON text that is the resource's input.
 
         Keys that a release before this one did not write have defaults: TLS, no options of the user's, the options and
@@ -101,7 +101,7 @@ class Wanted:
         trusted = properties.get("trusted")
         # Stacks of earlier releases: members trusted one another by the authority of clients.
         peer_trusted = properties.get("peer_trusted") or trusted
-        return Wanted(
+        return DesiredCluster(
             cluster=properties["cluster"],
             token=properties["token"],
             version=version,
@@ -215,8 +215,8 @@ def _order(properties: Mapping[str, Any]) -> Sequence[str]:
     return [*order, *sorted(properties["members"].keys() - {*order})]
 
 
-def _member(name: str, properties: Mapping[str, Any]) -> WantedMember:
-    return WantedMember(
+def _member(name: str, properties: Mapping[str, Any]) -> DesiredMember:
+    return DesiredMember(
         name=name,
         address=properties["address"],
         ports=Ports.parse(properties.get("ports") or {}),

@@ -29,8 +29,8 @@ from etcd_cluster.rollout.observed import (
     Alarm,
     History,
     Host,
-    Listed,
     Live,
+    MemberEntry,
     Observation,
     Question,
     SeenFile,
@@ -38,10 +38,10 @@ from etcd_cluster.rollout.observed import (
     with_announced,
     with_answers,
 )
-from etcd_cluster.rollout.plan import next_act
-from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError, Wait
+from etcd_cluster.rollout.planner import next_action
+from etcd_cluster.rollout.planner.actions import Action, HostStep, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
-from etcd_cluster.rollout.wanted import UNIT_PATH, File, Wanted, WantedMember, series
+from etcd_cluster.rollout.wanted import UNIT_PATH, DesiredCluster, DesiredMember, File, series
 from etcd_cluster.versions import Version
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -89,13 +89,13 @@ class Goal:
         return self.addresses.get(name, usual_address(name))
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> DesiredCluster:
         user_options = options.validate(self.user_options, self.version)
         quota = 2 * GIB
         trusted = [OF_CLIENTS[number].certificate_pem for number in self.trusted]
         peer_trusted = [OF_PEERS[number].certificate_pem for number in self.peer_trusted or ()]
         server_options = {**options.defaults(self.version), "quota-backend-bytes": quota, **user_options}
-        return Wanted(
+        return DesiredCluster(
             cluster="project/stack/etcd",
             token=self.token,
             version=self.version,
@@ -109,12 +109,12 @@ class Goal:
             delete_data=False,
         )
 
-    def _member(self, name: str) -> WantedMember:
+    def _member(self, name: str) -> DesiredMember:
         address = self.address(name)
         signed = (name, address, self.leaves.get(name, 0))
         of_clients = OF_CLIENTS[self.signer].certificate_pem
         of_peers = of_clients if self.peer_trusted is None else OF_PEERS[self.peer_signer].certificate_pem
-        return WantedMember(
+        return DesiredMember(
             name=name,
             address=address,
             ports=Ports(),
@@ -177,8 +177,8 @@ class Listing:
     has_run: bool = False
 
     @property
-    def listed(self) -> Listed:
-        return Listed(self.id, self.name, self.peer_url, self.client_url, self.learner)
+    def listed(self) -> MemberEntry:
+        return MemberEntry(self.id, self.name, self.peer_url, self.client_url, self.learner)
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class Model:
         """A healthy cluster that is as `goal` asks, formed by the planner itself."""
         chosen = replace(goal or Goal(), **changes)
         model = Model.blank(chosen)
-        model.run(chosen, memory=Memory(forming=True))
+        model.run(chosen, memory=RunContext(forming=True))
         model.log.clear()
         model.restarts.clear()
         return model
@@ -395,27 +395,27 @@ class Model:
         """It follows or leads."""
         return bool(self.leader) and self.connected(self.machines[self.leader], machine)
 
-    def _asks(self, teller: Machine, machine: Machine, url: str) -> bool:
-        """etcdctl on `teller` gets an answer at `url`, which `machine` is to serve."""
+    def _asks(self, status_source: Machine, machine: Machine, url: str) -> bool:
+        """etcdctl on `status_source` gets an answer at `url`, which `machine` is to serve."""
         process = machine.process
         if process is None or machine.frozen or url.partition(":")[0] != process.client_url.partition(":")[0]:
             return False
         if url.startswith("http:"):
             return True
-        client = teller.content(SERVER) if SERVER_KEY in teller.files else ""
+        client = status_source.content(SERVER) if SERVER_KEY in status_source.files else ""
         return (
             bool(client)
             and _is_valid(client)
             and issuer(client) in process.trusted
-            and self._trusts(_authorities(teller.content(CA)), machine.shown(SERVER), _host(url))
+            and self._trusts(_authorities(status_source.content(CA)), machine.shown(SERVER), _host(url))
         )
 
-    def _answers(self, teller: Machine, listed: Listing) -> bool:
+    def _answers(self, status_source: Machine, listed: Listing) -> bool:
         """A consistent read works there; never at a learner."""
         machine = self.machine_of(listed)
         if listed.learner or machine is None or machine.process is None or machine.cut_off:
             return False
-        asked = self._asks(teller, machine, listed.client_url)
+        asked = self._asks(status_source, machine, listed.client_url)
         return asked and self._listens(machine, listed.client_url, machine.process.client_url) and self.serves(machine)
 
     def _can_tell(self, machine: Machine) -> bool:
@@ -453,15 +453,17 @@ class Model:
                 listed = [each.listed for each in self.members]
                 healthy = frozenset(each.id for each in listed if each.id in serving.values())
                 hosts = dict(with_announced(hosts, listed))
-                seen = replace(nothing, hosts=hosts, teller=name, members=listed, healthy=healthy, cluster_id="c1")
+                seen = replace(
+                    nothing, hosts=hosts, status_source=name, members=listed, healthy=healthy, cluster_id="c1"
+                )
                 seen = replace(seen, alarms=[Alarm(*each) for each in sorted(self.alarms)])
                 left = {each.id for each in unanswered(seen)}
                 answering = [each for each in self.members if each.id in left and self._answers_to(name, each)]
                 return with_answers(seen, json.dumps([{"endpoint": e.client_url, "health": True} for e in answering]))
         return nothing
 
-    def _answers_to(self, teller: str, listed: Listing) -> bool:
-        return not self.clients_only and self._answers(self.machines[teller], listed)
+    def _answers_to(self, status_source: str, listed: Listing) -> bool:
+        return not self.clients_only and self._answers(self.machines[status_source], listed)
 
     def _host(self, machine: Machine) -> Host:
         process, live = machine.process, self._live(machine)
@@ -527,7 +529,7 @@ class Model:
         self,
         goal: Goal,
         *,
-        memory: Memory | None = None,
+        memory: RunContext | None = None,
         stop_after: int = MOST_ACTS,
         cut: Callable[[int], int] | None = None,
     ) -> bool:
@@ -535,15 +537,15 @@ class Model:
 
         stop_after: acts until the run is killed, in the middle of the last one: `cut` says after how many of its steps.
         """
-        wanted, memory, repetitions = goal.wanted, memory or Memory(), Repetitions()
+        wanted, memory, repetitions = goal.wanted, memory or RunContext(), Repetitions()
         everywhere = [*wanted.members, *(name for name in self.machines if name not in wanted.members)]
         for done in range(stop_after):
             seen = self.observe(everywhere)
-            act = next_act(wanted, seen, memory)
+            act = next_action(wanted, seen, memory)
             if act is None:
                 self._retire(wanted)
                 return True
-            if isinstance(act, Wait):
+            if isinstance(act, WaitFor):
                 memory.waited[act.limit] = memory.waited.get(act.limit, 0.0) + act.seconds / 3
                 if memory.waited[act.limit] > act.seconds:
                     raise RefusedError(act.problem)
@@ -556,7 +558,7 @@ class Model:
             raise BrokenError("no end:\n" + "\n".join(self.log[-20:]))
         return False
 
-    def carry_out(self, act: Act, goal: Goal, memory: Memory, cut: Callable[[int], int] | None = None) -> None:
+    def carry_out(self, act: Action, goal: Goal, memory: RunContext, cut: Callable[[int], int] | None = None) -> None:
         self.log.append(act.text)
         self.elect()
         restarts = [call for call in act.calls if call.spec.get("action") == "restart"]
@@ -598,7 +600,7 @@ class Model:
             if machine.process and self.serves(machine) and self.database_bytes > machine.process.quota_bytes:
                 self.alarms.add(("NOSPACE", machine.data_id))
 
-    def _steps(self, call: Call, goal: Goal, memory: Memory) -> Iterator[Callable[[], str | None]]:
+    def _steps(self, call: HostStep, goal: Goal, memory: RunContext) -> Iterator[Callable[[], str | None]]:
         """What a script does, piece by piece: it may be cut off after any."""
         machine = self.machines[call.member]
         if machine.mounted_over and call.step in ("prepare", "apply") and machine.name in goal.names:
@@ -643,7 +645,7 @@ class Model:
             return "log"
         return "store" if machine.v2_keys else "clean"
 
-    def _apply(self, machine: Machine, call: Call) -> Iterator[Callable[[], Any]]:
+    def _apply(self, machine: Machine, call: HostStep) -> Iterator[Callable[[], Any]]:
         action, spec = call.spec["action"], call.spec
         if action == "restart":
             self.restarts.append(call.member)
@@ -891,7 +893,7 @@ class Model:
         self._ids += 1
         return f"{self._ids:x}"
 
-    def _retire(self, wanted: Wanted) -> None:
+    def _retire(self, wanted: DesiredCluster) -> None:
         """What the rollout does at its end: members that left are taken off their machines."""
         for name in self.machines.keys() - wanted.members.keys():
             if self.member(name):

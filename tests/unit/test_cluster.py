@@ -21,7 +21,7 @@ from etcd_cluster import (
     Ssh,
 )
 from etcd_cluster.pki import x509
-from etcd_cluster.rollout.wanted import Wanted
+from etcd_cluster.rollout.wanted import DesiredCluster
 from tests.unit.recording import Recorded, Recording, record
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
@@ -157,8 +157,8 @@ def test_hosts_are_looked_at_in_an_up_only() -> None:
     assert build(preview=True).resources["etcd-rollout"].value("looks") is False
 
 
-def wanted_of(recording: Recording) -> Wanted:
-    return Wanted.parse(recording.resources["etcd-rollout"].value("wanted"))
+def wanted_of(recording: Recording) -> DesiredCluster:
+    return DesiredCluster.parse(recording.resources["etcd-rollout"].value("wanted"))
 
 
 def test_the_rollout_knows_all_that_a_member_is_made_of(three_hosts: Recording) -> None:

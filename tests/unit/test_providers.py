@@ -17,7 +17,7 @@ from etcd_cluster.lifecycle import Lifecycle, NewerStateError, Properties, Schem
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.providers import _Provider
-from etcd_cluster.rollout.wanted import Wanted
+from etcd_cluster.rollout.wanted import DesiredCluster
 from tests.unit.test_rollout_resource import GOAL, wanted_text
 
 IN_STATE = {
@@ -175,7 +175,7 @@ def test_resources_are_of_these_types() -> None:
 
 def test_what_an_earlier_release_did_not_write_has_a_default() -> None:
     stored = {"cluster": "p/s/etcd", "token": "t", "version": "3.6.16", "members": {"b": {"address": "10.0.0.2"}}}
-    wanted = Wanted.parse(json.dumps(stored))
+    wanted = DesiredCluster.parse(json.dumps(stored))
     assert (wanted.tls, wanted.user_options, wanted.trusted, wanted.delete_data) == (True, {}, (), False)
     assert wanted.options == options.defaults("3.6.16")
     member = wanted.members["b"]
@@ -185,17 +185,17 @@ def test_what_an_earlier_release_did_not_write_has_a_default() -> None:
 def test_every_key_of_the_desired_cluster_but_what_identifies_it_may_be_missing_or_unknown() -> None:
     text = json.loads(wanted_text(GOAL.wanted))
     for key in text.keys() - {"cluster", "token", "version", "members"}:
-        Wanted.parse(json.dumps({name: value for name, value in text.items() if name != key}))
+        DesiredCluster.parse(json.dumps({name: value for name, value in text.items() if name != key}))
     for key in text["members"]["a"].keys() - {"address"}:
         changed = copy.deepcopy(text)
         del changed["members"]["a"][key]
-        Wanted.parse(json.dumps(changed))
+        DesiredCluster.parse(json.dumps(changed))
     for path in text["members"]["a"]["layout"].keys() - {"supervisor"}:
         changed = copy.deepcopy(text)
         del changed["members"]["a"]["layout"][path]
-        assert Wanted.parse(json.dumps(changed)).members["a"].layout.data
+        assert DesiredCluster.parse(json.dumps(changed)).members["a"].layout.data
     text["members"]["a"]["layout"]["later"] = text["members"]["a"]["later"] = text["later"] = "unknown"
-    assert Wanted.parse(json.dumps(text)) == GOAL.wanted
+    assert DesiredCluster.parse(json.dumps(text)) == GOAL.wanted
 
 
 def test_the_layout_of_a_folder_is_known_by_one_path_of_it() -> None:

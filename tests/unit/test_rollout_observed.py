@@ -17,8 +17,8 @@ from etcd_cluster.rollout.observed import (
     FOUNDING,
     Alarm,
     History,
-    Listed,
     Live,
+    MemberEntry,
     Question,
     SeenFile,
     combine,
@@ -194,17 +194,17 @@ def test_how_a_member_speaks_is_read_from_its_configuration(changes: dict[str, s
 def test_members_are_read_with_their_ids_in_hexadecimal() -> None:
     members = parse_members(MEMBERS)
     assert members == [
-        Listed("883d46f5b4b6b8d5", "host-3", "https://10.0.0.3:2380", "", False),
-        Listed("95dcb2c5cb1427d6", "host-1", "https://10.0.0.1:2380", "https://10.0.0.1:2379", False),
-        Listed("f6e15ffbb2d65526", "host-2", "https://10.0.0.2:2380", "https://10.0.0.2:2379", False),
-        Listed("ff", "", "https://10.0.0.4:2380", "", True),
+        MemberEntry("883d46f5b4b6b8d5", "host-3", "https://10.0.0.3:2380", "", False),
+        MemberEntry("95dcb2c5cb1427d6", "host-1", "https://10.0.0.1:2380", "https://10.0.0.1:2379", False),
+        MemberEntry("f6e15ffbb2d65526", "host-2", "https://10.0.0.2:2380", "https://10.0.0.2:2379", False),
+        MemberEntry("ff", "", "https://10.0.0.4:2380", "", True),
     ]
     assert [member.started for member in members] == [False, True, True, False]
 
 
 def test_a_member_with_several_peer_urls_has_none_that_is_ours() -> None:
     text = json.dumps({"members": [{"ID": 1, "name": "a", "peerURLs": ["http://x:1", "http://y:1"], "clientURLs": []}]})
-    assert parse_members(text) == [Listed("1", "a", "", "", False)]
+    assert parse_members(text) == [MemberEntry("1", "a", "", "", False)]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ WELL = f"health={encoded(health('true'))}\n"
 
 def test_the_leader_tells_of_the_cluster_and_each_machine_of_its_own_member() -> None:
     seen = observe(a=FOLLOWER + SICK, b=LEADER)
-    assert (seen.teller, seen.leader) == ("b", "b")
+    assert (seen.status_source, seen.leader) == ("b", "b")
     assert seen.is_healthy("host-1")
     assert not seen.is_healthy("host-2")
     assert not seen.is_healthy("host-3")
@@ -266,7 +266,7 @@ def test_a_member_of_another_cluster_is_none_of_this_one_however_well_it_is() ->
 def test_a_follower_that_was_asked_tells_as_well_and_nobody_is_known_to_lead() -> None:
     telling = f"{LEADER.replace('is_leader=1', 'is_leader=0')}"
     seen = observe(a=without("members", "health"), b=telling)
-    assert (seen.teller, seen.leader) == ("b", None)
+    assert (seen.status_source, seen.leader) == ("b", None)
 
 
 @pytest.mark.parametrize(
@@ -282,12 +282,12 @@ def test_a_follower_that_was_asked_tells_as_well_and_nobody_is_known_to_lead() -
 )
 def test_nothing_is_believed_of_a_machine_that_cannot_agree_with_a_majority(text: str) -> None:
     seen = observe(a=text)
-    assert (seen.teller, seen.members, seen.healthy) == (None, (), frozenset())
+    assert (seen.status_source, seen.members, seen.healthy) == (None, (), frozenset())
 
 
 def test_of_two_that_lead_the_one_is_believed_that_can_answer() -> None:
     stale = without("health", "id") + f"\nid=f6e15ffbb2d65526\n{SICK}"
-    assert observe(a=stale, b=LEADER).teller == "b"
+    assert observe(a=stale, b=LEADER).status_source == "b"
 
 
 def test_who_was_not_well_by_its_own_machine_is_asked_for_on_the_tellers() -> None:
@@ -389,7 +389,7 @@ def test_a_status_that_is_cut_is_no_answer(text: str) -> None:
 @pytest.mark.parametrize("name", ["members", "health"])
 def test_an_answer_that_is_cut_is_none_and_does_not_end_the_run(name: str) -> None:
     cut = {"members": MEMBERS, "health": HEALTH}[name][:90]
-    assert observe(a=without(name) + f"\n{name}={encoded(cut)}\n").teller is None
+    assert observe(a=without(name) + f"\n{name}={encoded(cut)}\n").status_source is None
 
 
 def test_no_content_shows_when_what_was_seen_is_printed() -> None:

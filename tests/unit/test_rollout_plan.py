@@ -14,17 +14,17 @@ import yaml
 
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
 from etcd_cluster.rollout.observed import FOUNDING, History
-from etcd_cluster.rollout.plan import differences, next_act
-from etcd_cluster.rollout.plan.acts import (
+from etcd_cluster.rollout.planner import differences, next_action
+from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
     HEALTH_SECONDS,
     LEADER_SECONDS,
     SYNC_SECONDS,
-    Act,
-    Call,
-    Memory,
+    Action,
+    HostStep,
     RefusedError,
-    Wait,
+    RunContext,
+    WaitFor,
 )
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
 from tests.unit.rollout_model import (
@@ -57,23 +57,23 @@ CLUSTERS = [
 ]
 
 
-def decide(model: Model, goal: Goal, memory: Memory | None = None) -> Act | Wait | None:
-    return next_act(goal.wanted, model.observe(list(model.machines)), memory or Memory())
+def decide(model: Model, goal: Goal, memory: RunContext | None = None) -> Action | WaitFor | None:
+    return next_action(goal.wanted, model.observe(list(model.machines)), memory or RunContext())
 
 
-def act(model: Model, goal: Goal, memory: Memory | None = None) -> Act:
+def act(model: Model, goal: Goal, memory: RunContext | None = None) -> Action:
     decided = decide(model, goal, memory)
-    assert isinstance(decided, Act), decided
+    assert isinstance(decided, Action), decided
     return decided
 
 
-def wait(model: Model, goal: Goal, memory: Memory | None = None) -> Wait:
+def wait(model: Model, goal: Goal, memory: RunContext | None = None) -> WaitFor:
     decided = decide(model, goal, memory)
-    assert isinstance(decided, Wait), decided
+    assert isinstance(decided, WaitFor), decided
     return decided
 
 
-def refused(model: Model, goal: Goal, memory: Memory | None = None) -> str:
+def refused(model: Model, goal: Goal, memory: RunContext | None = None) -> str:
     with pytest.raises(RefusedError) as error:
         decide(model, goal, memory)
     return str(error.value)
@@ -90,11 +90,11 @@ def log(model: Model, goal: Goal, **run: Any) -> list[str]:
     return model.log
 
 
-def written(call: Call) -> set[str]:
+def written(call: HostStep) -> set[str]:
     return {file.path for file in call.files}
 
 
-def configuration(call: Call, path: str = CONFIGURATION) -> dict[str, Any]:
+def configuration(call: HostStep, path: str = CONFIGURATION) -> dict[str, Any]:
     content = next(file.content for file in call.files if file.path == path)
     settings: dict[str, Any] = yaml.safe_load(content)
     return settings
@@ -112,7 +112,7 @@ def test_nothing_is_done_to_a_cluster_that_is_as_it_should_be(goal: Goal) -> Non
 
 def test_how_hosts_are_reached_and_what_the_next_destroy_does_change_nothing_on_them() -> None:
     wanted = replace(GOAL.wanted, delete_data=True)
-    assert next_act(wanted, Model.running().observe(GOAL.names), Memory()) is None
+    assert next_action(wanted, Model.running().observe(GOAL.names), RunContext()) is None
 
 
 # --- one member at a time ---
@@ -149,8 +149,8 @@ def test_leadership_goes_to_the_member_that_has_applied_most_among_those_that_ar
     behind = seen.hosts["b"]
     assert behind.live
     slow = replace(behind, live=replace(behind.live, applied=seen.index - 500))
-    decided = next_act(SETTINGS.wanted, replace(seen, hosts={**seen.hosts, "b": slow}), Memory())
-    assert isinstance(decided, Act)
+    decided = next_action(SETTINGS.wanted, replace(seen, hosts={**seen.hosts, "b": slow}), RunContext())
+    assert isinstance(decided, Action)
     assert decided.why == "handing leadership over to c"
 
 
@@ -271,7 +271,7 @@ def test_a_machine_that_lost_what_preparing_brings_is_prepared_again_without_a_r
 def test_preparing_that_does_not_help_is_not_tried_twice() -> None:
     model = Model.running()
     lacks_a_user(model)
-    assert refused(model, GOAL, Memory(prepared={"b"})).startswith("b: still lacks user etcd after it was prepared")
+    assert refused(model, GOAL, RunContext(prepared={"b"})).startswith("b: still lacks user etcd after it was prepared")
 
 
 # --- forming ---
@@ -279,7 +279,7 @@ def test_preparing_that_does_not_help_is_not_tried_twice() -> None:
 
 def test_a_cluster_is_formed_by_all_at_once_and_its_history_begins() -> None:
     model = Model.blank(GOAL)
-    decided = act(model, GOAL, Memory(forming=True))
+    decided = act(model, GOAL, RunContext(forming=True))
     assert decided.text == "a, b, c: starting"
     for call in decided.calls:
         assert (call.spec["action"], call.spec["await"]) == ("start", "listening")
@@ -287,7 +287,7 @@ def test_a_cluster_is_formed_by_all_at_once_and_its_history_begins() -> None:
         assert bootstrap["initial-cluster-state"] == "new"
         assert bootstrap["initial-cluster"].count("https://") == 3
         assert call.history == History("3.6", 0, FOUNDING, 0)
-    model.run(GOAL, memory=Memory(forming=True))
+    model.run(GOAL, memory=RunContext(forming=True))
     assert model.restarts == []
     for machine in model.machines.values():
         assert machine.history == History("3.6", 0, "1,2,3", 0, machine.data_id)
@@ -302,15 +302,17 @@ def test_nothing_is_formed_but_by_the_run_that_records_it() -> None:
 def founding(*names: str) -> Model:
     """A forming that was cut short when these had started."""
     model = Model.blank(GOAL)
-    starting = act(model, GOAL, Memory(forming=True))
-    model.carry_out(replace(starting, calls=[call for call in starting.calls if call.member in names]), GOAL, Memory())
+    starting = act(model, GOAL, RunContext(forming=True))
+    model.carry_out(
+        replace(starting, calls=[call for call in starting.calls if call.member in names]), GOAL, RunContext()
+    )
     return model
 
 
 def test_machines_that_were_reinstalled_since_the_record_form_where_nothing_is_left_of_a_member_on_any() -> None:
     model = Model.blank(GOAL)
     model.machines["c"].identity = "another machine"
-    assert act(model, GOAL, Memory(forming=True)).text == "a, b, c: starting"
+    assert act(model, GOAL, RunContext(forming=True)).text == "a, b, c: starting"
 
 
 def forget_the_founders(model: Model) -> Goal:
@@ -349,7 +351,7 @@ def leave_used(model: Model) -> Goal:
 )
 def test_a_cluster_is_not_formed_where_data_may_have_been(change: Callable[[Model], Goal], text: str) -> None:
     model = Model.blank(GOAL)
-    assert text in refused(model, change(model), Memory(forming=True))
+    assert text in refused(model, change(model), RunContext(forming=True))
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -362,14 +364,14 @@ def test_no_second_cluster_is_formed_on_other_machines_of_the_same_members(runni
         name: replace(host, machine=f"new-{name}") for name, host in Model.blank(GOAL).observe(GOAL.names).hosts.items()
     }
     with pytest.raises(RefusedError, match="a, b, c: another machine or folder by now, and the one before holds data"):
-        next_act(GOAL.wanted, replace(seen, hosts={**blank, **before}), Memory(forming=True))
+        next_action(GOAL.wanted, replace(seen, hosts={**blank, **before}), RunContext(forming=True))
 
 
 def test_what_was_noted_before_a_start_that_never_came_does_not_keep_machines_without_data_from_forming() -> None:
     model = Model.blank(GOAL)
     model.machines["a"].forming = GOAL.token
     model.machines["b"].history = History("3.6", 0, FOUNDING, 0)
-    assert act(model, GOAL, Memory(forming=True)).text == "a, b, c: starting"
+    assert act(model, GOAL, RunContext(forming=True)).text == "a, b, c: starting"
 
 
 @pytest.mark.parametrize(
@@ -390,8 +392,8 @@ def test_beside_founding_members_a_founder_starts_only_if_it_was_never_told_to(
     model = founding(*started)
     for name, value in note.items():
         setattr(model.machines["b"], name, value)
-    decided = decide(model, GOAL, Memory(forming=True))
-    text = decided.text if isinstance(decided, Act) else ""
+    decided = decide(model, GOAL, RunContext(forming=True))
+    text = decided.text if isinstance(decided, Action) else ""
     assert ("b" in text and "starting" in text) is forms
 
 
@@ -399,10 +401,10 @@ def test_founding_members_that_are_a_majority_are_asked_before_another_one_start
     model = founding("a", "c")
     model.stop("a")
     model.machines["c"].cut_off = True
-    assert act(model, GOAL, Memory(forming=True)).text == "a: starting"
+    assert act(model, GOAL, RunContext(forming=True)).text == "a: starting"
     model.machines["a"].cut_off = True
-    model.carry_out(act(model, GOAL, Memory(forming=True)), GOAL, Memory())
-    assert "no member leads" in wait(model, GOAL, Memory(forming=True)).problem
+    model.carry_out(act(model, GOAL, RunContext(forming=True)), GOAL, RunContext())
+    assert "no member leads" in wait(model, GOAL, RunContext(forming=True)).problem
 
 
 def test_a_restored_member_is_started_alone_and_the_others_join_it() -> None:
@@ -414,7 +416,7 @@ def test_a_restored_member_is_started_alone_and_the_others_join_it() -> None:
     model.machines["a"].history = History()
     for name in ("b", "c"):
         model.lose_folder(name)
-    said = log(model, replace(GOAL, founders=()), memory=Memory(forming=True))
+    said = log(model, replace(GOAL, founders=()), memory=RunContext(forming=True))
     assert said[:3] == ["a: starting", "a: adding b as a learner", "b: joining as a learner"]
     assert {each.name for each in model.members} == set(GOAL.names)
 
@@ -422,10 +424,10 @@ def test_a_restored_member_is_started_alone_and_the_others_join_it() -> None:
 def test_a_forming_that_was_cut_short_goes_on_with_the_founder_that_has_not_started() -> None:
     """etcd knows the names of founders before they start: a name alone is no sign of a member that has run."""
     model = Model.blank(GOAL)
-    third_of_starting = act(model, GOAL, Memory(forming=True))
+    third_of_starting = act(model, GOAL, RunContext(forming=True))
     started = replace(third_of_starting, calls=third_of_starting.calls[:2])
-    model.carry_out(started, GOAL, Memory())
-    decided = act(model, GOAL, Memory(forming=True))
+    model.carry_out(started, GOAL, RunContext())
+    decided = act(model, GOAL, RunContext(forming=True))
     assert decided.text == "c: starting"
     assert configuration(decided.calls[0], BOOTSTRAP)["initial-cluster-state"] == "new"
 
@@ -434,7 +436,7 @@ def test_a_founder_that_lost_its_data_while_the_cluster_was_formed_joins_anew() 
     model = Model.running()
     model.lose_data("c")
     model.prepare(model.machines["c"], GOAL.version)
-    decided = act(model, GOAL, Memory(forming=True))
+    decided = act(model, GOAL, RunContext(forming=True))
     assert decided.text == "a: removing the old membership of c, whose data are gone"
 
 
@@ -482,7 +484,7 @@ def test_a_joiner_is_told_of_all_members_and_what_an_earlier_membership_left_is_
     model = Model.running()
     model.lose_data("c")
     log(model, GOAL, stop_after=2)
-    (call,) = act(model, GOAL, Memory(added={"c"})).calls
+    (call,) = act(model, GOAL, RunContext(added={"c"})).calls
     bootstrap = configuration(call, BOOTSTRAP)
     assert bootstrap["initial-cluster-state"] == "existing"
     assert bootstrap["initial-cluster"] == "a=https://10.0.0.1:2380,b=https://10.0.0.2:2380,c=https://10.0.0.3:2380"
@@ -527,20 +529,20 @@ def test_without_a_quorum_members_that_run_with_foreign_files_are_restarted_afte
     for name in GOAL.names:
         model.machines[name].cut_off = True
     model.edit("b", CONFIGURATION)
-    memory = Memory()
+    memory = RunContext()
     memory.waited[wait(model, GOAL, memory).limit] = 31
     assert act(model, GOAL, memory).text == "b: restarting as it should be"
 
 
 def test_a_quorum_that_cannot_be_asked_is_never_restarted() -> None:
     model = Model.running()
-    blind = replace(model.observe(GOAL.names), teller=None, members=(), healthy=frozenset())
-    memory = Memory()
-    decided = next_act(SETTINGS.wanted, blind, memory)
-    assert isinstance(decided, Wait)
+    blind = replace(model.observe(GOAL.names), status_source=None, members=(), healthy=frozenset())
+    memory = RunContext()
+    decided = next_action(SETTINGS.wanted, blind, memory)
+    assert isinstance(decided, WaitFor)
     assert decided.problem.startswith("a, b, c have a leader, but `etcdctl member list`")
     memory.waited[decided.limit] = 59
-    assert isinstance(next_act(SETTINGS.wanted, blind, memory), Wait)
+    assert isinstance(next_action(SETTINGS.wanted, blind, memory), WaitFor)
 
 
 def test_a_removed_member_is_not_started_while_the_cluster_cannot_be_asked() -> None:
@@ -583,7 +585,7 @@ def test_nor_because_its_data_were_deleted_below_it_until_it_has_been_stopped() 
     seen = Model.running().observe(GOAL.names)
     emptied = replace(seen, hosts={**seen.hosts, "b": replace(seen.hosts["b"], data=False, token="", owner="")})
     with pytest.raises(RefusedError, match="were deleted, or something hides them"):
-        next_act(GOAL.wanted, emptied, Memory())
+        next_action(GOAL.wanted, emptied, RunContext())
     model = Model.running()
     model.lose_data("b")
     assert log(model, GOAL) == lost("b")
@@ -592,8 +594,8 @@ def test_nor_because_its_data_were_deleted_below_it_until_it_has_been_stopped() 
 def test_a_process_that_does_not_answer_yet_may_be_about_to_make_its_data() -> None:
     seen = Model.running().observe(GOAL.names)
     starting = replace(seen.hosts["b"], data=False, live=None)
-    decided = next_act(GOAL.wanted, replace(seen, hosts={**seen.hosts, "b": starting}), Memory())
-    assert isinstance(decided, Wait)
+    decided = next_action(GOAL.wanted, replace(seen, hosts={**seen.hosts, "b": starting}), RunContext())
+    assert isinstance(decided, WaitFor)
     assert (decided.member, decided.seconds) == ("b", LEADER_SECONDS)
 
 
@@ -608,18 +610,18 @@ def test_a_disk_that_was_unmounted_below_a_member_that_runs_is_mounted_again() -
     seen = Model.running().observe(GOAL.names)
     bare = replace(seen.hosts["b"], data=False, token="", owner="", lacks=["the data disk at /data/etcd"])
     unmounted = replace(seen, hosts={**seen.hosts, "b": bare})
-    decided = next_act(GOAL.wanted, unmounted, Memory())
-    assert isinstance(decided, Act)
+    decided = next_action(GOAL.wanted, unmounted, RunContext())
+    assert isinstance(decided, Action)
     assert decided.text.startswith("b: preparing again, for the data disk at /data/etcd")
     with pytest.raises(RefusedError, match="b runs, but its data are not"):
-        next_act(GOAL.wanted, unmounted, Memory(prepared={"b"}))
+        next_action(GOAL.wanted, unmounted, RunContext(prepared={"b"}))
 
 
 def test_disks_that_changed_places_are_refused() -> None:
     seen = Model.running().observe(GOAL.names)
     swapped = replace(seen, hosts={**seen.hosts, "b": replace(seen.hosts["b"], owner="c")})
     with pytest.raises(RefusedError, match="b: its disk holds the data of member c"):
-        next_act(GOAL.wanted, swapped, Memory())
+        next_action(GOAL.wanted, swapped, RunContext())
 
 
 def test_a_process_that_does_not_say_who_it_is_is_not_taken_for_another_member() -> None:
@@ -628,7 +630,7 @@ def test_a_process_that_does_not_say_who_it_is_is_not_taken_for_another_member()
     mute = replace(seen.hosts["b"], live=None, history=replace(seen.hosts["b"].history, id="ff"))
     blind = replace(seen, hosts={**seen.hosts, "b": mute}, healthy=seen.healthy - {model.machines["b"].data_id})
     with pytest.raises(RefusedError, match="b runs, but what its machine shows is not the data of that member"):
-        next_act(GOAL.wanted, blind, Memory())
+        next_action(GOAL.wanted, blind, RunContext())
 
 
 def test_no_member_is_removed_without_which_no_majority_takes_part() -> None:
@@ -640,8 +642,8 @@ def test_no_member_is_removed_without_which_no_majority_takes_part() -> None:
     silent = replace(seen.hosts["b"], live=None)
     unsure = replace(seen, hosts={**seen.hosts, "b": silent}, healthy=seen.healthy - {b})
     goal = replace(GOAL, names=("a", "b"))
-    decided = next_act(goal.wanted, unsure, Memory())
-    assert isinstance(decided, Wait)
+    decided = next_action(goal.wanted, unsure, RunContext())
+    assert isinstance(decided, WaitFor)
     assert decided.problem.startswith("c is not removed: without it no majority would be left (b does not answer)")
     assert decided.seconds == HEALTH_SECONDS
 
@@ -732,20 +734,20 @@ def test_a_member_that_nobody_asked_is_down_only_if_nobody_is_connected_with_it(
     model, smaller = Model.running(FIVE), replace(FIVE, names=("a", "b", "c"))
     model.clients_only = clients_only
     model.stop("e")
-    decided = next_act(smaller.wanted, model.observe(smaller.names), Memory())
-    assert isinstance(decided, Act)
+    decided = next_action(smaller.wanted, model.observe(smaller.names), RunContext())
+    assert isinstance(decided, Action)
     assert decided.text == "a: removing e, which does not answer"
     model.run(smaller, stop_after=1)
-    decided = next_act(smaller.wanted, model.observe(smaller.names), Memory())
+    decided = next_action(smaller.wanted, model.observe(smaller.names), RunContext())
     if not clients_only:
-        assert isinstance(decided, Act)
+        assert isinstance(decided, Action)
         assert decided.text == "a: removing d"
         return
-    assert isinstance(decided, Wait)
+    assert isinstance(decided, WaitFor)
     assert decided.problem.startswith("the membership is not changed while nothing is known of d but that it runs")
     model.stop("d")
-    decided = next_act(smaller.wanted, model.observe(smaller.names), Memory())
-    assert isinstance(decided, Act)
+    decided = next_action(smaller.wanted, model.observe(smaller.names), RunContext())
+    assert isinstance(decided, Action)
     assert decided.text == "a: removing d, which does not answer"
 
 
@@ -762,9 +764,9 @@ def test_changes_of_the_membership_are_bounded_in_time() -> None:
     model, bounded = Model.running(), list[str]()
     for name in "de":
         model.add_machine(name, usual_address(name), GOAL.version)
-    memory = Memory()
+    memory = RunContext()
     for goal in (FIVE, replace(GOAL, names=("a", "b", "c"))):
-        while isinstance(decided := decide(model, goal, memory), Act):
+        while isinstance(decided := decide(model, goal, memory), Action):
             for call in decided.calls:
                 if call.step == "membership":
                     bounded.append(call.spec["do"])
@@ -786,8 +788,8 @@ def test_a_leader_that_moves_hands_over_first_where_it_can_be_asked() -> None:
     model = Model.running()
     moved = replace(GOAL, addresses={"a": "10.0.9.1"})
     names = [*GOAL.names]
-    decided = next_act(moved.wanted, model.observe(names), Memory())
-    assert isinstance(decided, Act)
+    decided = next_action(moved.wanted, model.observe(names), RunContext())
+    assert isinstance(decided, Action)
     assert decided.text == "a: handing leadership over to b"
 
 
@@ -796,8 +798,8 @@ def test_a_member_that_came_back_where_it_was_after_the_cluster_was_told_of_anot
     seen = Model.running().observe(GOAL.names)
     b = replace(seen.members[1], peer_url="http://10.0.0.2:2380")
     lost = replace(seen, members=[seen.members[0], b, seen.members[2]], healthy=seen.healthy - {b.id})
-    decided = next_act(GOAL.wanted, lost, Memory())
-    assert isinstance(decided, Act)
+    decided = next_action(GOAL.wanted, lost, RunContext())
+    assert isinstance(decided, Action)
     assert decided.text == "a: telling the cluster that b is at https://10.0.0.2:2380"
 
 
@@ -815,10 +817,12 @@ def a_pass(what: str, leader: str, *, told: str = "") -> list[str]:
     followers = [name for name in "abc" if name != leader]
     found: list[str] = []
     for name in [*followers, leader]:
-        teller = leader if name != leader else helper
+        status_source = leader if name != leader else helper
         found += [f"{leader}: handing leadership over to {helper}"] if name == leader else []
         found += (
-            [f"{teller}: telling the cluster that {name} is at {told}://{usual_address(name)}:2380"] if told else []
+            [f"{status_source}: telling the cluster that {name} is at {told}://{usual_address(name)}:2380"]
+            if told
+            else []
         )
         found += [f"{name}: restarting {what}"]
     return found
@@ -978,7 +982,7 @@ def test_until_all_trust_the_peer_authority_a_broken_certificate_is_replaced_by_
     del model.machines["b"].files[PEER]
     mend = act(model, GOAL)
     assert mend.text == "b: mending certificates, without a restart"
-    model.carry_out(mend, GOAL, Memory())
+    model.carry_out(mend, GOAL, RunContext())
     assert model.machines["b"].shown(PEER) == model.machines["b"].shown(SERVER)
     assert "mending" not in act(model, GOAL).text
 
@@ -1070,7 +1074,7 @@ def test_a_flush_is_a_restart_with_a_snapshot_at_every_entry_and_awaits_one_beyo
     model, goal = upgrade("3.5.35", "3.6.16")
     for machine in model.machines.values():
         machine.history = replace(machine.history, members="other")
-    memory = Memory(snapshot_taken=True)
+    memory = RunContext(snapshot_taken=True)
     noted = act(model, goal, memory)
     assert noted.text == "a, b, c: noting where its log stands"
     assert all(call.history and call.history.members_index == model.observe("abc").index for call in noted.calls)
@@ -1144,7 +1148,7 @@ def test_a_member_that_joins_in_the_middle_of_an_upgrade_runs_what_the_others_ru
     model.machines["c"].versions.add("3.5.35")
     model.machines["c"].token = "the-token"
     model.run(goal, stop_after=2)
-    (call,) = act(model, goal, Memory(added={"c"})).calls
+    (call,) = act(model, goal, RunContext(added={"c"})).calls
     assert (call.member, call.spec["version"]) == ("c", "3.5.35")
 
 
@@ -1289,8 +1293,8 @@ def test_a_quota_without_room_is_refused_as_well_but_only_where_it_is_made_small
     model.database_bytes = GIB - 1
     assert "quota of at least" in refused(model, quota(1))
     model.database_bytes = 2 * GIB - 1
-    assert isinstance(decide(model, SETTINGS), Act), "the quota stays as it is"
-    assert isinstance(decide(model, quota(4)), Act)
+    assert isinstance(decide(model, SETTINGS), Action), "the quota stays as it is"
+    assert isinstance(decide(model, quota(4)), Action)
 
 
 def test_a_full_database_is_told_whatever_else_is_as_it_should_be() -> None:
@@ -1338,8 +1342,8 @@ def test_a_database_that_was_made_smaller_ends_the_alarm() -> None:
 
 def test_alarms_that_nobody_tells_are_waited_for() -> None:
     seen = replace(Model.running().observe(GOAL.names), alarms=None)
-    decided = next_act(GOAL.wanted, seen, Memory())
-    assert isinstance(decided, Wait)
+    decided = next_action(GOAL.wanted, seen, RunContext())
+    assert isinstance(decided, WaitFor)
     assert decided.problem.startswith("a: `etcdctl alarm list` gets no answer")
 
 
@@ -1391,7 +1395,7 @@ def test_a_member_that_is_to_join_needs_a_user_before_it_does() -> None:
         model.add_machine(name, larger.address(name), larger.version)
     seen = replace(model.observe(list(model.machines)), users=frozenset({"root", "a", "b", "c", "d"}))
     with pytest.raises(RefusedError, match="authentication is on, and e may not"):
-        next_act(larger.wanted, seen, Memory())
+        next_action(larger.wanted, seen, RunContext())
 
 
 def test_without_certificates_authentication_has_to_be_turned_off() -> None:
@@ -1402,19 +1406,19 @@ def test_without_certificates_authentication_has_to_be_turned_off() -> None:
 
 
 def test_no_answer_whether_a_member_may_change_the_cluster_is_not_a_yes() -> None:
-    model, memory = Model.running(), Memory(permitted={"a", "b"})
+    model, memory = Model.running(), RunContext(permitted={"a", "b"})
     assert "c: no answer whether its certificate may" in wait(model, SETTINGS, memory).problem
     assert memory.learn_rights(model.observe(GOAL.names)) is False
     assert memory.permitted == {"a", "b", "c"}
-    assert isinstance(decide(model, SETTINGS, memory), Act)
+    assert isinstance(decide(model, SETTINGS, memory), Action)
 
 
 def test_what_a_member_needs_in_order_to_answer_is_restored_before_it_is_asked() -> None:
     """Without its programs nothing can ask it, and without its key the others cannot reach it."""
-    model, memory = Model.running(), Memory(permitted={"a", "b"})
+    model, memory = Model.running(), RunContext(permitted={"a", "b"})
     model.machines["c"].versions = set()
     act = decide(model, SETTINGS, memory)
-    assert isinstance(act, Act)
+    assert isinstance(act, Action)
     assert [call.step for call in act.calls] == ["prepare"]
 
 
@@ -1437,10 +1441,10 @@ def test_restored_data_beside_those_from_before_start_on_no_machine() -> None:
         model.stop(name)
     seen = model.observe(list(GOAL.names))
     one = {name: replace(host, data_of="92ddb8") for name, host in seen.hosts.items()}
-    assert next_act(GOAL.wanted, replace(seen, hosts=one), Memory()) is not None
+    assert next_action(GOAL.wanted, replace(seen, hosts=one), RunContext()) is not None
     two = {**one, "a": replace(one["a"], data_of="ef87cc", history=History())}
     with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_act(GOAL.wanted, replace(seen, hosts=two), Memory())
+        next_action(GOAL.wanted, replace(seen, hosts=two), RunContext())
 
 
 def test_members_that_stopped_are_not_removed_by_the_list_of_another_cluster() -> None:
@@ -1452,7 +1456,7 @@ def test_members_that_stopped_are_not_removed_by_the_list_of_another_cluster() -
     seen = restored.observe(["a"])
     hosts["a"] = replace(seen.hosts["a"], data_of="ef87cc")
     with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_act(GOAL.wanted, replace(seen, hosts=hosts), Memory())
+        next_action(GOAL.wanted, replace(seen, hosts=hosts), RunContext())
 
 
 def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left_is_of_no_interest() -> None:
@@ -1462,10 +1466,10 @@ def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left
     foreign = replace(seen.hosts["c"], foreign="/var/lib/etcd/default")
     seen = replace(seen, hosts={**seen.hosts, "c": foreign})
     with pytest.raises(RefusedError, match=r"c: another etcd runs there as etcd\.service, with its data in /var/lib"):
-        next_act(GOAL.wanted, seen, Memory())
+        next_action(GOAL.wanted, seen, RunContext())
     two = replace(GOAL, names=("a", "b"))
-    act = next_act(two.wanted, seen, Memory())
-    assert isinstance(act, Act)
+    act = next_action(two.wanted, seen, RunContext())
+    assert isinstance(act, Action)
     assert act.text == "a: removing c, which does not answer"
 
 
@@ -1480,7 +1484,7 @@ def test_a_member_that_waits_in_another_cluster_for_a_leader_is_not_added_to_thi
     seen = restored.observe(["a"])
     hosts |= {"a": replace(seen.hosts["a"], data_of="ef87cc"), "c": replace(hosts["c"], data=False, data_of="")}
     with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_act(GOAL.wanted, replace(seen, hosts=hosts), Memory())
+        next_action(GOAL.wanted, replace(seen, hosts=hosts), RunContext())
 
 
 def test_a_member_that_is_connected_is_not_removed_for_what_the_machine_in_its_place_shows() -> None:
@@ -1491,7 +1495,7 @@ def test_a_member_that_is_connected_is_not_removed_for_what_the_machine_in_its_p
     blank = replace(seen.hosts["c"], pid="", live=None, data=False, history=History(), token=GOAL.wanted.token)
     seen = replace(seen, hosts={**seen.hosts, "c": blank}, healthy=seen.healthy - {c}, unknown=frozenset({c}))
     with pytest.raises(RefusedError, match="c runs, but what its machine shows is not the data of that member"):
-        next_act(GOAL.wanted, seen, Memory(permitted=set(GOAL.names)))
+        next_action(GOAL.wanted, seen, RunContext(permitted=set(GOAL.names)))
 
 
 @pytest.mark.parametrize(("noted", "stops"), [("1,2,3", True), ("1", False)])
@@ -1507,14 +1511,14 @@ def test_a_member_that_runs_on_though_it_was_removed_is_stopped_before_it_joins_
     history = replace(left.history, id="gone", members=noted)
     hosts["c"] = replace(left, data_of="92ddb8", history=history, live=replace(left.live, id="gone"))
     seen = replace(model.observe(["a", "b"]), hosts=hosts)
-    memory = Memory(permitted=set(GOAL.names))
+    memory = RunContext(permitted=set(GOAL.names))
     if stops:
-        act = next_act(GOAL.wanted, seen, memory)
-        assert isinstance(act, Act)
+        act = next_action(GOAL.wanted, seen, memory)
+        assert isinstance(act, Action)
         assert [(call.member, call.step, call.spec["action"]) for call in act.calls] == [("c", "apply", "stop")]
     else:
         with pytest.raises(RefusedError, match="c run, and are no members by the list that a has"):
-            next_act(GOAL.wanted, seen, memory)
+            next_action(GOAL.wanted, seen, memory)
 
 
 def test_no_certificate_is_put_that_is_not_valid_yet_by_the_clock_of_its_machine() -> None:
@@ -1523,4 +1527,4 @@ def test_no_certificate_is_put_that_is_not_valid_yet_by_the_clock_of_its_machine
     seen = model.observe(list(GOAL.names))
     before = {**seen.hosts, "b": replace(seen.hosts["b"], clock=seen.hosts["b"].clock - 4 * 365 * 24 * 3600)}
     with pytest.raises(RefusedError, match="b: its new certificate is not valid before "):
-        next_act(replace(GOAL, leaves={"b": 1}).wanted, replace(seen, hosts=before), Memory())
+        next_action(replace(GOAL, leaves={"b": 1}).wanted, replace(seen, hosts=before), RunContext())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from etcd_cluster.rollout import renewal
-from etcd_cluster.rollout.plan.acts import RefusedError
+from etcd_cluster.rollout.planner.actions import RefusedError
 from etcd_cluster.rollout.renewal import RenewalLifecycle
 from tests.unit.rollout_model import Model
 from tests.unit.test_rollout_resource import GOAL, Machines

@@ -20,17 +20,17 @@ from etcd_cluster.openssh import CommandTimeoutError, SshUnreachableError
 from etcd_cluster.rollout import changes, resource
 from etcd_cluster.rollout.machines import Place, StepFailedError
 from etcd_cluster.rollout.observed import History, Observation, Question
-from etcd_cluster.rollout.plan.acts import Act, Call, Memory, RefusedError
+from etcd_cluster.rollout.planner.actions import Action, HostStep, RefusedError, RunContext
 from etcd_cluster.rollout.resource import INPUTS, RolloutLifecycle
-from etcd_cluster.rollout.wanted import File, Wanted
+from etcd_cluster.rollout.wanted import DesiredCluster, File
 from tests.unit.rollout_model import CONFIGURATION, LAYOUT, Goal, Model, usual_address
 
 GOAL = Goal()
 SETTINGS = replace(GOAL, user_options={"heartbeat-interval": 200, "election-timeout": 2000})
 
 
-def wanted_text(wanted: Wanted) -> str:
-    """As the resource keeps it: the inverse of `Wanted.parse`."""
+def wanted_text(wanted: DesiredCluster) -> str:
+    """As the resource keeps it: the inverse of `DesiredCluster.parse`."""
     properties = {
         **{key: getattr(wanted, key) for key in ("cluster", "token", "version", "tls", "options", "delete_data")},
         "user_options": wanted.user_options,
@@ -150,9 +150,9 @@ class Machines:
         if step == "probe":
             self.probes.append((name, spec, dict(variables)))
             return self.answers.get(name, f"{int('c1', 16)}\n")
-        call = Call(name, step, spec, files(variables.get("manifest", "")), history(variables.get("history", "")))
-        memory = Memory()
-        self.model.carry_out(Act("", [call]), self.goal, memory)
+        call = HostStep(name, step, spec, files(variables.get("manifest", "")), history(variables.get("history", "")))
+        memory = RunContext()
+        self.model.carry_out(Action("", [call]), self.goal, memory)
         return memory.v2store.get(name, "")
 
 
@@ -204,7 +204,7 @@ def check(olds: dict[str, Any], news: dict[str, Any], *, looks: bool) -> dict[st
 
 @pytest.mark.parametrize("goal", [GOAL, replace(GOAL, tls=False), replace(SETTINGS, trusted=(1, 0))], ids=str)
 def test_what_is_wanted_survives_being_kept(goal: Goal) -> None:
-    assert Wanted.parse(wanted_text(goal.wanted)) == goal.wanted
+    assert DesiredCluster.parse(wanted_text(goal.wanted)) == goal.wanted
 
 
 def test_only_keys_hold_keys_and_nothing_that_is_printed_does() -> None:
@@ -218,7 +218,7 @@ def test_only_keys_hold_keys_and_nothing_that_is_printed_does() -> None:
     ]
     holders = {file.path: (file.mode, file.owner) for file in all_files if "PRIVATE KEY" in file.content}
     assert holders == {f"/etc/etcd/pki/{name}.key": ("400", "member") for name in ("server", "peer")}
-    assert "PRIVATE KEY" not in f"{wanted!r} {all_files!r} {Call('a', 'apply', {}, all_files)!r}"
+    assert "PRIVATE KEY" not in f"{wanted!r} {all_files!r} {HostStep('a', 'apply', {}, all_files)!r}"
 
 
 def test_for_another_version_a_member_gets_those_of_the_users_settings_that_it_knows() -> None:
@@ -550,7 +550,7 @@ def test_an_update_ends_with_a_write_at_every_member_as_clients_do_it(machines: 
 
 
 def test_what_an_older_release_recorded_names_no_client() -> None:
-    assert Wanted.parse(wanted_text(GOAL.wanted)).client is None
+    assert DesiredCluster.parse(wanted_text(GOAL.wanted)).client is None
 
 
 def test_a_member_at_which_no_write_works_fails_the_update_by_its_name(machines: Machines) -> None:

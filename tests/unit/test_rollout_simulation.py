@@ -22,8 +22,8 @@ from etcd_cluster.member.render import Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout import changes, observed
 from etcd_cluster.rollout.machines import StepFailedError
-from etcd_cluster.rollout.plan import differences, next_act
-from etcd_cluster.rollout.plan.acts import Memory, RefusedError
+from etcd_cluster.rollout.planner import differences, next_action
+from etcd_cluster.rollout.planner.actions import RefusedError, RunContext
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
 from etcd_cluster.versions import change_refusal
 from tests.unit.rollout_model import (
@@ -380,7 +380,7 @@ class Story:
             assert list(machine.process.peer_trusted) == list(wanted.peer_trusted)
             assert machine.process.configuration == machine.content(CONFIGURATION)
             assert machine.history.members == seen.member_ids
-        assert next_act(wanted, seen, Memory()) is None
+        assert next_action(wanted, seen, RunContext()) is None
 
 
 def tell(seed: int) -> None:
@@ -450,7 +450,7 @@ class FirstUps:
             self.is_formation_recorded = True
         for machine in self.machines:
             self.model.prepare(machine, self.goal.version, self.goal.token)
-        memory = Memory(forming=not self.is_rollout_recorded)
+        memory = RunContext(forming=not self.is_rollout_recorded)
         self.is_rollout_recorded |= self.model.run(self.goal, memory=memory, **cut_short)
 
     def destroy(self) -> None:

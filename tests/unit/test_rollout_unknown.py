@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from etcd_cluster.rollout.observed import Listed, Observation, Question
-from etcd_cluster.rollout.plan import differences, next_act, quorum
-from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, Act, Memory, RefusedError, Wait
-from etcd_cluster.rollout.plan.situation import Situation
+from etcd_cluster.rollout.observed import MemberEntry, Observation, Question
+from etcd_cluster.rollout.planner import differences, next_action, quorum
+from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import UNIT_PATH
 from tests.unit.rollout_model import AUTHORITIES, CA, CONFIGURATION, PEER, SERVER, SERVER_KEY, Goal, Model
 
@@ -117,14 +117,14 @@ def test_a_leader_whose_list_cannot_be_read_still_hands_over_first() -> None:
     """Another one told of the cluster then."""
     model = Model.running()
     seen = model.observe(GOAL.names)
-    assert replace(seen, teller="b").leader == "a"
-    stale = replace(seen, teller="b", healthy=seen.healthy - {model.machines["a"].data_id})
+    assert replace(seen, status_source="b").leader == "a"
+    stale = replace(seen, status_source="b", healthy=seen.healthy - {model.machines["a"].data_id})
     assert stale.leader is None
 
 
 def evidence(model: Model, goal: Goal) -> bool:
     seen = model.observe(goal.names)
-    return quorum.may_be_held(Situation(goal.wanted, replace(seen, teller=None), Memory()))
+    return quorum.may_be_held(ClusterView(goal.wanted, replace(seen, status_source=None), RunContext()))
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ def test_nothing_is_done_while_two_clusters_serve() -> None:
     """A snapshot was restored on one host beside the cluster, which serves on: none of it is asked to join that."""
     model = Model.running()
     seen = model.observe(GOAL.names)
-    alone = replace(seen.of("a") or Listed("", "", "", "", False), id="ff")
+    alone = replace(seen.of("a") or MemberEntry("", "", "", "", False), id="ff")
     host = seen.hosts["a"]
     assert host.live
     apart = replace(host, live=replace(host.live, id="ff", active_peers=frozenset()))
     two = replace(seen, hosts={**seen.hosts, "a": apart}, members=[alone], healthy=frozenset({"ff"}))
-    decided = next_act(GOAL.wanted, two, Memory())
-    assert isinstance(decided, Wait)
+    decided = next_action(GOAL.wanted, two, RunContext())
+    assert isinstance(decided, WaitFor)
     assert decided.problem.startswith("two clusters serve: b, c and a are not members of the same one")
 
 
@@ -215,7 +215,7 @@ def test_after_all_have_said_that_they_have_no_leader_what_is_stale_is_restarted
         machine.cut_off = True
     reformat(model)
     decided = decide_after(model, GOAL, LEADER_SECONDS)
-    assert isinstance(decided, Act)
+    assert isinstance(decided, Action)
     assert decided.text == "a, b, c: restarting as it should be"
 
 
@@ -237,27 +237,27 @@ def test_members_that_hang_are_never_restarted_together_and_it_is_said_how_they_
 
 def test_a_wait_has_an_end_though_what_is_found_differs_from_look_to_look() -> None:
     """As of processes that end and are started again: each look finds other ones."""
-    seen, memory = Model.running().observe(GOAL.names), Memory()
+    seen, memory = Model.running().observe(GOAL.names), RunContext()
     limits: set[str] = set()
     for pid in range(3):
         why = {Question.METRICS: f"process {pid} does not tell its metrics"}
         hosts = {name: replace(host, live=None, unknown=why) for name, host in seen.hosts.items()}
-        decided = next_act(
-            GOAL.wanted, replace(seen, hosts=hosts, teller=None, members=(), healthy=frozenset()), memory
+        decided = next_action(
+            GOAL.wanted, replace(seen, hosts=hosts, status_source=None, members=(), healthy=frozenset()), memory
         )
-        assert isinstance(decided, Wait)
+        assert isinstance(decided, WaitFor)
         assert f"process {pid} " in decided.problem
         limits.add(decided.limit)
     assert len(limits) == 1
 
 
-def decide_after(model: Model, goal: Goal, seconds: float) -> Act | Wait | None:
+def decide_after(model: Model, goal: Goal, seconds: float) -> Action | WaitFor | None:
     """What is done once its problem has stood for so long."""
-    memory, seen = Memory(), model.observe(list(model.machines))
-    decided = next_act(goal.wanted, seen, memory)
-    assert isinstance(decided, Wait)
+    memory, seen = RunContext(), model.observe(list(model.machines))
+    decided = next_action(goal.wanted, seen, memory)
+    assert isinstance(decided, WaitFor)
     memory.waited[decided.limit] = seconds
-    return next_act(goal.wanted, seen, memory)
+    return next_action(goal.wanted, seen, memory)
 
 
 # --- what members are looked at by ---
@@ -358,8 +358,8 @@ def test_what_expired_is_judged_by_the_machine_s_own_clock() -> None:
     seen = model.observe(GOAL.names)
     later = {name: replace(host, clock=host.clock + 6 * 365 * 86400) for name, host in seen.hosts.items()}
     renewed = replace(GOAL, leaves=dict.fromkeys("abc", 1))
-    decided = next_act(renewed.wanted, replace(seen, hosts={**seen.hosts, "b": later["b"]}), Memory())
-    assert isinstance(decided, Act)
+    decided = next_action(renewed.wanted, replace(seen, hosts={**seen.hosts, "b": later["b"]}), RunContext())
+    assert isinstance(decided, Action)
     assert decided.text == "b: mending certificates, without a restart"
     assert "/etc/etcd/pki/server.crt has expired" in differences(renewed.wanted, replace(seen, hosts=later), "b")
 

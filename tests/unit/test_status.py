@@ -16,7 +16,17 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
-from etcd_cluster.rollout.observed import Alarm, History, Host, Listed, Live, Observation, SeenFile, combine, parse_host
+from etcd_cluster.rollout.observed import (
+    Alarm,
+    History,
+    Host,
+    Live,
+    MemberEntry,
+    Observation,
+    SeenFile,
+    combine,
+    parse_host,
+)
 from etcd_cluster.rollout.status import (
     WIDTH,
     AuthoritySchedule,
@@ -26,7 +36,7 @@ from etcd_cluster.rollout.status import (
     as_text,
     cluster_status,
 )
-from etcd_cluster.rollout.wanted import Wanted
+from etcd_cluster.rollout.wanted import DesiredCluster
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 VERSION = "3.6.16"
@@ -89,7 +99,7 @@ def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any
 
 
 INPUTS = json.dumps(wanted_inputs())
-WANTED = Wanted.parse(INPUTS)
+WANTED = DesiredCluster.parse(INPUTS)
 
 
 def host(name: str, number: int, **changes: Any) -> Host:
@@ -132,7 +142,7 @@ def host(name: str, number: int, **changes: Any) -> Host:
 
 def observation(hosts: Mapping[str, Host] | None = None, **changes: Any) -> Observation:
     members = [
-        Listed(f"{number:x}", name, f"https://192.0.2.{number}:2380", f"https://192.0.2.{number}:2379", False)
+        MemberEntry(f"{number:x}", name, f"https://192.0.2.{number}:2380", f"https://192.0.2.{number}:2379", False)
         for number, name in enumerate(NAMES, 1)
     ]
     all_hosts = {name: host(name, number) for number, name in enumerate(NAMES, 1)} | dict(hosts or {})
@@ -289,7 +299,7 @@ def test_a_state_of_an_earlier_release_is_read() -> None:
     """There, what clients are trusted by let members in as well."""
     old = wanted_inputs()
     del old["peer_trusted"]
-    status = cluster_status(Wanted.parse(json.dumps(old)), observation(), {}, NOW)
+    status = cluster_status(DesiredCluster.parse(json.dumps(old)), observation(), {}, NOW)
     assert status.authorities_until[Transport.PEER] == status.authorities_until[Transport.CLIENT]
 
 

@@ -26,7 +26,7 @@ from etcd_cluster import (
 )
 from etcd_cluster.errors import SecretText, shown
 from etcd_cluster.machines.machine import checked_machines
-from etcd_cluster.rollout.wanted import Wanted
+from etcd_cluster.rollout.wanted import DesiredCluster
 from etcd_cluster.settings import validate
 from etcd_cluster.typed import _hints
 
@@ -253,6 +253,6 @@ def test_data_is_deleted_for_true_alone(given: object, deletes: bool) -> None:
         **{"cluster": "c", "token": "t", "version": "3.6.16", "tls": False, "options": {}, "user_options": {}},
         **{"quota_bytes": 1, "trusted": "", "order": [], "members": {}, "delete_data": given},
     }
-    assert Wanted.parse(json.dumps(document)).delete_data is deletes
+    assert DesiredCluster.parse(json.dumps(document)).delete_data is deletes
     del document["delete_data"]
-    assert Wanted.parse(json.dumps(document)).delete_data is False
+    assert DesiredCluster.parse(json.dumps(document)).delete_data is False

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from etcd_cluster.member.render import MemberSpec, Security
-from etcd_cluster.rollout.observed import FOUNDING, History, Host, Listed, Observation
-from etcd_cluster.rollout.plan.acts import Memory
-from etcd_cluster.rollout.wanted import File, Wanted, series
+from etcd_cluster.rollout.observed import FOUNDING, History, Host, MemberEntry, Observation
+from etcd_cluster.rollout.planner.actions import RunContext
+from etcd_cluster.rollout.wanted import DesiredCluster, File, series
 
 
-class Situation:
+class ClusterView:
     """wanted: what the cluster should be. seen: what was seen. memory: what this run knows besides. hosts: member
     name -> machine, of the wanted ones that could be asked."""
 
-    def __init__(self, wanted: Wanted, seen: Observation, memory: Memory) -> None:
+    def __init__(self, wanted: DesiredCluster, seen: Observation, memory: RunContext) -> None:
         self.wanted = wanted
         self.seen = seen
         self.memory = memory
         self.hosts: dict[str, Host] = {name: seen.hosts[name] for name in wanted.members if name in seen.hosts}
 
-    def listed(self, name: str) -> Listed | None:
+    def listed(self, name: str) -> MemberEntry | None:
         """A member of the list that is meant to be `name`: one that has not started yet is known by its address."""
         found = self.seen.of(name)
         if found is not None:
@@ -35,7 +35,7 @@ class Situation:
         """Of its peer port, with or without TLS."""
         return self.wanted.members[name].member.peer_url(tls=True).partition("://")[2]
 
-    def strangers(self) -> list[Listed]:
+    def unlisted_members(self) -> list[MemberEntry]:
         """Members of the list that are to leave."""
         ours = {listed.id for name in self.wanted.members if (listed := self.listed(name))}
         return [member for member in self.seen.members if member.id not in ours]
@@ -43,9 +43,9 @@ class Situation:
     def was_removed(self, name: str) -> bool:
         """The data are those of a membership that the cluster has ended. Another cluster has nobody to remove."""
         known = self.seen.hosts[name].history.id
-        if self.seen.teller is None:
+        if self.seen.status_source is None:
             return False
-        clusters = {self.seen.hosts[each].data_of for each in (name, self.seen.teller)} - {""}
+        clusters = {self.seen.hosts[each].data_of for each in (name, self.seen.status_source)} - {""}
         if len(clusters) > 1:
             return False
         if known:

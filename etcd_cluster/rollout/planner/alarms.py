@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from etcd_cluster.rollout.observed import Alarm
-from etcd_cluster.rollout.plan import quorum
-from etcd_cluster.rollout.plan.acts import CHANGE_SECONDS, HEALTH_SECONDS, Act, Call, RefusedError, Wait
-from etcd_cluster.rollout.plan.situation import Situation
+from etcd_cluster.rollout.planner import quorum
+from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, HEALTH_SECONDS, Action, HostStep, RefusedError, WaitFor
+from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 ROOM = 0.9
 """Of its quota, what a database may fill before the quota is made smaller, or an alarm is ended: the rest is for what
@@ -20,18 +20,18 @@ SMALLER = (
 )
 
 
-def of_kind(now: Situation, kind: str) -> list[Alarm]:
-    return [alarm for alarm in now.seen.alarms or () if alarm.kind == kind]
+def of_kind(view: ClusterView, kind: str) -> list[Alarm]:
+    return [alarm for alarm in view.seen.alarms or () if alarm.kind == kind]
 
 
-def require_room(now: Situation) -> None:
+def require_room(view: ClusterView) -> None:
     """Raises `RefusedError` where a quota is asked for that a database has passed, or is about to: each member that
     restarts with it would end the writes of the whole cluster. Precondition of every change."""
-    quota, is_full = now.wanted.quota, bool(of_kind(now, FULL))
-    quotas = [host.quota_before for host in now.hosts.values() if host.quota_before]
+    quota, is_full = view.wanted.quota, bool(of_kind(view, FULL))
+    quotas = [host.quota_before for host in view.hosts.values() if host.quota_before]
     if not any(quota < before or (is_full and quota > before) for before in quotas):
         return
-    largest, name = max(((_database(now, name), name) for name in now.hosts), default=(0, ""))
+    largest, name = max(((_database(view, name), name) for name in view.hosts), default=(0, ""))
     if largest > ROOM * quota:
         raise RefusedError(
             f"quota-backend-bytes: {quota} ({_mib(quota)}): the database of {name} has {_mib(largest)}, and once a "
@@ -41,15 +41,15 @@ def require_room(now: Situation) -> None:
         )
 
 
-def corruption(now: Situation) -> Act | None:
+def corruption(view: ClusterView) -> Action | None:
     """No member joins, restarts or leaves while one has other data than the rest, but the corrupt one itself. Ends the
     alarm of one that has been removed."""
-    found = of_kind(now, CORRUPT)
+    found = of_kind(view, CORRUPT)
     if not found:
         return None
-    if all(alarm.id and not _name(now, alarm) for alarm in found):
-        return _disarm(now, "ending the alarm CORRUPT of a member that has been removed")
-    names = ", ".join(sorted({_name(now, alarm) for alarm in found} - {""}))
+    if all(alarm.id and not _name(view, alarm) for alarm in found):
+        return _disarm(view, "ending the alarm CORRUPT of a member that has been removed")
+    names = ", ".join(sorted({_name(view, alarm) for alarm in found} - {""}))
     which = names or "a member (`etcdctl endpoint hashkv --cluster` shows which: the hash that only one has)"
     raise RefusedError(
         f"etcd's alarm CORRUPT stands: the data of {which} differ from the others', and every write is refused. "
@@ -60,24 +60,24 @@ def corruption(now: Situation) -> Act | None:
     )
 
 
-def standing(now: Situation) -> Act | Wait | None:
+def standing(view: ClusterView) -> Action | WaitFor | None:
     """An `up` does not end well while an alarm stands. Ends NOSPACE once every database has room in the quota that its
     member runs with. Precondition: nothing else is left to do."""
-    if now.seen.alarms is None:
-        problem = f"{now.seen.teller}: `etcdctl alarm list` gets no answer, so nobody knows whether writes work"
-        return Wait(problem, HEALTH_SECONDS, member=now.seen.teller)
-    if not now.seen.alarms:
+    if view.seen.alarms is None:
+        problem = f"{view.seen.status_source}: `etcdctl alarm list` gets no answer, so nobody knows whether writes work"
+        return WaitFor(problem, HEALTH_SECONDS, member=view.seen.status_source)
+    if not view.seen.alarms:
         return None
-    crowded = [name for name in now.hosts if _database(now, name) > ROOM * _quota(now, name)]
-    kinds = sorted({alarm.kind for alarm in now.seen.alarms})
+    crowded = [name for name in view.hosts if _database(view, name) > ROOM * _quota(view, name)]
+    kinds = sorted({alarm.kind for alarm in view.seen.alarms})
     if kinds == [FULL] and not crowded:
-        return _disarm(now, "ending the alarm NOSPACE, as every database has room again")
+        return _disarm(view, "ending the alarm NOSPACE, as every database has room again")
     if kinds == [FULL]:
-        name = max(crowded, key=lambda name: _database(now, name))
+        name = max(crowded, key=lambda name: _database(view, name))
         raise RefusedError(
-            f"etcd's alarm NOSPACE stands: the database of {name} has {_mib(_database(now, name))} of a quota of "
-            f"{_mib(_quota(now, name))}, and etcd refuses every write. Expected is a quota of at least "
-            f"{_mib(_database(now, name) / ROOM)}. Ask for that (`etcd`, or a larger `size`), {SMALLER}; then run "
+            f"etcd's alarm NOSPACE stands: the database of {name} has {_mib(_database(view, name))} of a quota of "
+            f"{_mib(_quota(view, name))}, and etcd refuses every write. Expected is a quota of at least "
+            f"{_mib(_database(view, name) / ROOM)}. Ask for that (`etcd`, or a larger `size`), {SMALLER}; then run "
             "again, which ends the alarm"
         )
     raise RefusedError(
@@ -86,24 +86,24 @@ def standing(now: Situation) -> Act | Wait | None:
     )
 
 
-def _disarm(now: Situation, say: str) -> Act:
+def _disarm(view: ClusterView, say: str) -> Action:
     line = {"do": "disarm", "timeout": str(CHANGE_SECONDS), "say": say}
-    return Act(say, [Call(quorum.known(now, now.seen.teller), "membership", line)])
+    return Action(say, [HostStep(quorum.known(view, view.seen.status_source), "membership", line)])
 
 
-def _name(now: Situation, alarm: Alarm) -> str:
+def _name(view: ClusterView, alarm: Alarm) -> str:
     """Of the member that raised it; "" where etcd does not say, or where it is none any more."""
-    return next((member.name or member.peer_url for member in now.seen.members if member.id == alarm.id), "")
+    return next((member.name or member.peer_url for member in view.seen.members if member.id == alarm.id), "")
 
 
-def _database(now: Situation, name: str) -> int:
-    host = now.hosts[name]
+def _database(view: ClusterView, name: str) -> int:
+    host = view.hosts[name]
     return host.live.database_bytes if host.live else host.database_bytes
 
 
-def _quota(now: Situation, name: str) -> int:
+def _quota(view: ClusterView, name: str) -> int:
     """With which a member runs; the desired one where it does not say."""
-    return now.hosts[name].quota_bytes or now.wanted.quota
+    return view.hosts[name].quota_bytes or view.wanted.quota
 
 
 def _mib(number: float) -> str:

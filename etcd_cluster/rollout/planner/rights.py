@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from etcd_cluster.rollout.plan.acts import LEADER_SECONDS, Act, RefusedError, Wait
-from etcd_cluster.rollout.plan.situation import Situation
+from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, RefusedError, WaitFor
+from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
-def require(now: Situation, act: Act | Wait) -> Wait | None:
+def require(view: ClusterView, act: Action | WaitFor) -> WaitFor | None:
     """Precondition of every change: all members may do what a change needs, those as well that are to join, and that
     are to leave. Raises `RefusedError` where one may not. What a member needs in order to answer is restored first."""
-    denied = [name for name, host in now.seen.hosts.items() if host.may_administer is False]
-    if now.seen.users is not None:
-        denied += [name for name in now.wanted.members if name not in {*now.seen.users, *denied}]
+    denied = [name for name, host in view.seen.hosts.items() if host.may_administer is False]
+    if view.seen.users is not None:
+        denied += [name for name in view.wanted.members if name not in {*view.seen.users, *denied}]
     if denied:
         commands = "; ".join(
             f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in denied
         )
-        remedy = f"As root, run: {commands}" if now.wanted.tls else "Turn it off (etcdctl auth disable)"
+        remedy = f"As root, run: {commands}" if view.wanted.tls else "Turn it off (etcdctl auth disable)"
         raise RefusedError(
             f"etcd's authentication is on, and {', '.join(denied)} may not change the cluster. Expected is a user of "
             "role root by the name of every member, as its certificate has it: handing leadership over, snapshots and "
             f"changes of the membership need that. Nothing more was changed. {remedy}; then run `pulumi up` again"
         )
-    if now.memory.permitted is None or (isinstance(act, Act) and act.only_restores):
+    if view.memory.permitted is None or (isinstance(act, Action) and act.only_restores):
         return None
-    unknown = [name for name in now.hosts if now.seen.is_healthy(name) and name not in now.memory.permitted]
+    unknown = [name for name in view.hosts if view.seen.is_healthy(name) and name not in view.memory.permitted]
     if not unknown:
         return None
     problem = f"{', '.join(unknown)}: no answer whether its certificate may change the cluster, nothing was changed"
-    return Wait(problem, LEADER_SECONDS, member=unknown[0])
+    return WaitFor(problem, LEADER_SECONDS, member=unknown[0])

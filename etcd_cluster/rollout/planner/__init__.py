@@ -13,88 +13,88 @@ from __future__ import annotations
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.observed import History, Observation
-from etcd_cluster.rollout.plan import (
+from etcd_cluster.rollout.planner import (
     alarms,
     data,
     membership,
     quorum,
+    repair,
     rights,
+    rolling_restart,
     security,
-    starting,
-    turns,
+    start,
     upgrade,
-    upkeep,
 )
-from etcd_cluster.rollout.plan.acts import Act, Memory, RefusedError, Wait
-from etcd_cluster.rollout.plan.situation import Situation
-from etcd_cluster.rollout.wanted import Wanted
+from etcd_cluster.rollout.planner.actions import Action, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.wanted import DesiredCluster
 
 CLOCK_TOLERANCE_SECONDS = 30.0
 """Far more than an answer takes, and far less than what a certificate is dated back by."""
 
 
-def next_act(wanted: Wanted, seen: Observation, memory: Memory) -> Act | Wait | None:
+def next_action(wanted: DesiredCluster, seen: Observation, memory: RunContext) -> Action | WaitFor | None:
     """What to do next; None when all is as it should be. Raises `RefusedError`."""
-    now = Situation(wanted, seen, memory)
-    _require_answers(now)
-    data.require_in_place(now)
-    data.require_one_cluster(now)
-    act = _next(now)
+    view = ClusterView(wanted, seen, memory)
+    _require_answers(view)
+    data.require_in_place(view)
+    data.require_one_cluster(view)
+    act = _next(view)
     if act is not None:
-        _require_clocks_together(now)
-        _require_valid_certificates(now)
-        alarms.require_room(now)
-        return rights.require(now, act) or act
+        _require_clocks_together(view)
+        _require_valid_certificates(view)
+        alarms.require_room(view)
+        return rights.require(view, act) or act
     return None
 
 
-def differences(wanted: Wanted, seen: Observation, name: str) -> list[str]:
+def differences(wanted: DesiredCluster, seen: Observation, name: str) -> list[str]:
     """How one member is not what it should be, in words; for people."""
-    return upkeep.differences(Situation(wanted, seen, Memory()), name)
+    return repair.differences(ClusterView(wanted, seen, RunContext()), name)
 
 
-def _next(now: Situation) -> Act | Wait | None:
+def _next(view: ClusterView) -> Action | WaitFor | None:
     return (
-        data.require_visible(now)
-        or quorum.await_one_cluster(now)
-        or upkeep.prepare(now)
-        or upkeep.mend_leaves(now)
-        or starting.start(now)
-        or starting.await_leader(now)
-        or membership.go_on(now)
-        or turns.unhealthy_first(now)
-        or membership.change(now)
-        or security.change(now)
-        or upgrade.before_another_version(now)
-        or turns.roll(now)
-        or upkeep.settle(now)
-        or alarms.standing(now)
+        data.require_visible(view)
+        or quorum.await_one_cluster(view)
+        or repair.prepare(view)
+        or repair.repair_certificates(view)
+        or start.start(view)
+        or start.await_leader(view)
+        or membership.go_on(view)
+        or rolling_restart.unhealthy_first(view)
+        or membership.change(view)
+        or security.change(view)
+        or upgrade.before_another_version(view)
+        or rolling_restart.roll(view)
+        or repair.write_pending_files(view)
+        or alarms.standing(view)
     )
 
 
-def _require_answers(now: Situation) -> None:
-    silent = {name: why for name, why in now.seen.silent.items() if name in now.wanted.members}
+def _require_answers(view: ClusterView) -> None:
+    silent = {name: why for name, why in view.seen.silent.items() if name in view.wanted.members}
     if silent:
         raise RefusedError(
             "; ".join(f"{name}: {why}" for name, why in silent.items())
             + ". Nothing more was changed. Bring the machine back; if it is gone for good, give the member another "
             "one: its old membership is then removed, and it joins anew"
         )
-    for name, host in now.hosts.items():
+    for name, host in view.hosts.items():
         if host.foreign:
             raise RefusedError(
                 f"{name}: the etcd that runs there is somebody else's, as its database is {host.foreign}. Expected is "
                 "this cluster's or none; nothing more was changed. Stop it (systemctl disable --now etcd), or give the "
                 "member another machine, then run again"
             )
-        if host.token not in ("", now.wanted.token) and (host.data or host.history != History()):
+        if host.token not in ("", view.wanted.token) and (host.data or host.history != History()):
             raise RefusedError(f"{name}: its disk holds the data of another cluster (token {host.token})")
 
 
-def _require_clocks_together(now: Situation) -> None:
+def _require_clocks_together(view: ClusterView) -> None:
     """A certificate that is not valid yet cuts a member off, and leases end when they should not."""
-    for name, ahead in now.seen.clocks.items():
-        if name in now.hosts and abs(ahead) > CLOCK_TOLERANCE_SECONDS:
+    for name, ahead in view.seen.clocks.items():
+        if name in view.hosts and abs(ahead) > CLOCK_TOLERANCE_SECONDS:
             apart = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'}"
             raise RefusedError(
                 f"the clock of {name} is {apart} this machine's. "
@@ -102,11 +102,11 @@ def _require_clocks_together(now: Situation) -> None:
             )
 
 
-def _require_valid_certificates(now: Situation) -> None:
+def _require_valid_certificates(view: ClusterView) -> None:
     """One that is not valid yet, by the clock of its machine, would cut the member off until it is."""
-    for name, host in now.hosts.items():
+    for name, host in view.hosts.items():
         for transport in Transport:
-            leaf = now.wanted.members[name].leaf(transport)
+            leaf = view.wanted.members[name].leaf(transport)
             starts = x509.validity_of(leaf.certificate).not_before if leaf else None
             if starts and starts.timestamp() > host.clock:
                 raise RefusedError(

@@ -25,7 +25,7 @@ class RefusedError(EtcdClusterError):
 
 
 @dataclass(frozen=True)
-class Call:
+class HostStep:
     """One script to run on one member's machine. spec: its line. files, history: what it is to write there."""
 
     member: str
@@ -36,11 +36,11 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Act:
+class Action:
     """What to do next: calls, all at once; then look again. why: one line for people, without the members' names."""
 
     why: str
-    calls: Sequence[Call]
+    calls: Sequence[HostStep]
 
     @property
     def text(self) -> str:
@@ -53,7 +53,7 @@ class Act:
 
 
 @dataclass(frozen=True)
-class Wait:
+class WaitFor:
     """Nothing to do but look again. problem: what is said if it has not passed after that long, about `member`.
     topic: names the limit that it counts towards, where the problem's text differs from look to look, as by ids of
     processes; default the problem."""
@@ -65,12 +65,12 @@ class Wait:
 
     @property
     def limit(self) -> str:
-        """Its key in `Memory.waited`."""
+        """Its key in `RunContext.waited`."""
         return self.topic or self.problem
 
 
 @dataclass
-class Memory:
+class RunContext:
     """What one run knows that machines do not tell. forming: the stack's state has no rollout that ended well, so that
     the cluster may still have to be formed. run: its id. added: members that it has added to the list. waited:
     limit -> seconds so far. v2store: member -> answer. permitted: members whose certificates may change the cluster;
@@ -91,7 +91,7 @@ class Memory:
         permitted |= {name for name, host in seen.hosts.items() if host.may_administer}
         return any(host.pid and name not in permitted for name, host in seen.hosts.items())
 
-    def note(self, call: Call, printed: str, *, index: int) -> None:
+    def note(self, call: HostStep, printed: str, *, index: int) -> None:
         """Takes in what a call did."""
         if call.step == "prepare":
             self.prepared.add(call.member)

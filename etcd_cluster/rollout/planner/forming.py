@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from etcd_cluster.rollout.observed import FOUNDING, History, Host
-from etcd_cluster.rollout.plan.situation import Situation
+from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
-def may_form(now: Situation, name: str) -> bool:
+def may_form(view: ClusterView, name: str) -> bool:
     """Whether the machine of `name`, which has no data, may start as one of the members that form the cluster.
 
     Preconditions: no rollout of this stack ended well; the record names founders; every machine was observed, also
@@ -18,56 +18,56 @@ def may_form(now: Situation, name: str) -> bool:
     those with data say so too: they list the member as one that never started, or have never had a leader. A machine
     that was installed anew may have its old id, so its own word is not enough.
     """
-    if not now.memory.forming or now.seen.silent or not _has_founders(now):
+    if not view.memory.forming or view.seen.silent or not _has_founders(view):
         return False
-    hosts, host = now.seen.hosts.values(), now.hosts[name]
-    if not any(was_used(now, each) for each in hosts):
+    hosts, host = view.seen.hosts.values(), view.hosts[name]
+    if not any(was_used(view, each) for each in hosts):
         return True
     having = [each for each in hosts if each.data]
-    if host.machine != now.wanted.members[name].founder or host.forming or host.history != History():
+    if host.machine != view.wanted.members[name].founder or host.forming or host.history != History():
         return False
-    if was_used(now, host):
+    if was_used(view, host):
         return False
     if not having or any(each.history.members != FOUNDING for each in having):
         return False
-    if now.seen.teller is None:
-        return all(_never_had_a_leader(now, each) for each in having)
-    listed = now.listed(name)
+    if view.seen.status_source is None:
+        return all(_never_had_a_leader(view, each) for each in having)
+    listed = view.listed(name)
     return listed is not None and not listed.started and not listed.learner
 
 
-def _never_had_a_leader(now: Situation, host: Host) -> bool:
+def _never_had_a_leader(view: ClusterView, host: Host) -> bool:
     """By its own log: forming leaves an entry for each founder there, and every leader adds one."""
-    founders = sum(bool(member.founder) for member in now.wanted.members.values())
+    founders = sum(bool(member.founder) for member in view.wanted.members.values())
     return host.live is not None and 0 < max(host.live.applied, host.live.committed) <= founders
 
 
-def was_used(now: Situation, host: Host) -> bool:
+def was_used(view: ClusterView, host: Host) -> bool:
     """A member had data there: whether or not they are still there. What is written before the first start, which may
     never have come, is no sign of that."""
     has_history = host.history not in (History(), replace(host.history, members=FOUNDING))
-    return host.data or bool(host.pid) or has_history or host.formed == now.wanted.token
+    return host.data or bool(host.pid) or has_history or host.formed == view.wanted.token
 
 
-def refusal(now: Situation) -> str:
+def refusal(view: ClusterView) -> str:
     """Why the cluster is not formed, and what to do; "" where that is not the question."""
-    hosts = now.seen.hosts
-    if not now.memory.forming or any(host.data or host.pid for host in hosts.values()):
+    hosts = view.seen.hosts
+    if not view.memory.forming or any(host.data or host.pid for host in hosts.values()):
         return ""
-    if now.seen.silent:
-        silent = "; ".join(f"{name}: {why}" for name, why in now.seen.silent.items())
+    if view.seen.silent:
+        silent = "; ".join(f"{name}: {why}" for name, why in view.seen.silent.items())
         return (
             "the cluster is not formed while a machine that was listed before cannot be asked whether it holds data "
             f"({silent}). Bring it back; if it is gone for good, run `pulumi destroy`, then `pulumi up`"
         )
-    lost = [name for name, host in hosts.items() if was_used(now, host)]
+    lost = [name for name, host in hosts.items() if was_used(view, host)]
     if lost:
         return (
             f"the data of {', '.join(lost)} are gone: members of this cluster had data there, so it is not formed "
             "anew. Bring the missing data back, or restore a snapshot (docs/recover.md). To start empty, run `pulumi "
             'destroy`, remove what was noted of the data (docs/destroy.md, "Start empty"), then run `pulumi up`'
         )
-    if not _has_founders(now):
+    if not _has_founders(view):
         return (
             "no machine holds the data that this stack was to go on with. Bring them back; or, to start empty, run "
             "`pulumi destroy`, then `pulumi up`"
@@ -75,5 +75,5 @@ def refusal(now: Situation) -> str:
     return ""
 
 
-def _has_founders(now: Situation) -> bool:
-    return any(member.founder for member in now.wanted.members.values())
+def _has_founders(view: ClusterView) -> bool:
+    return any(member.founder for member in view.wanted.members.values())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from etcd_cluster.rollout.plan import turns
-from etcd_cluster.rollout.plan.acts import MEMBER_SECONDS, SYNC_SECONDS, Act, Call, RefusedError, Wait
-from etcd_cluster.rollout.plan.situation import Situation
+from etcd_cluster.rollout.planner import rolling_restart
+from etcd_cluster.rollout.planner.actions import MEMBER_SECONDS, SYNC_SECONDS, Action, HostStep, RefusedError, WaitFor
+from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import series
 from etcd_cluster.versions import Version, change_refusal
 
@@ -15,37 +15,37 @@ FLUSHED_EVERY = 1
 """etcd's snapshot-count while its log is flushed: a snapshot as soon as anything is applied."""
 
 
-def before_another_version(now: Situation) -> Act | Wait | None:
+def before_another_version(view: ClusterView) -> Action | WaitFor | None:
     """What has to be true before the first member moves to another version, step by step.
 
     Preconditions of an upgrade: every voter healthy; a pair of versions that etcd supports; a snapshot taken and
     checked; and, to another minor, on every member a log that the new one can start from.
     """
-    wanted = now.wanted.version
-    behind = [name for name, host in now.hosts.items() if host.running and host.running != wanted]
+    wanted = view.wanted.version
+    behind = [name for name, host in view.hosts.items() if host.running and host.running != wanted]
     if not behind:
         return None
-    _require_a_supported_step(now, behind)
-    waiting = turns.await_voters(now, f"etcd is not taken to {wanted} while")
+    _require_a_supported_step(view, behind)
+    waiting = rolling_restart.await_voters(view, f"etcd is not taken to {wanted} while")
     if waiting:
         return waiting
     # One that has just joined, and had nothing else to run, has not moved.
-    none_moved = all(name in behind or not host.history.id for name, host in now.hosts.items())
-    if none_moved and not now.memory.snapshot_taken and _is_upgrade(now, behind):
-        return _snapshot(now)
-    if not _is_upgrade(now, behind) or series(wanted) in {series(now.hosts[name].running) for name in behind}:
+    none_moved = all(name in behind or not host.history.id for name, host in view.hosts.items())
+    if none_moved and not view.memory.snapshot_taken and _is_upgrade(view, behind):
+        return _snapshot(view)
+    if not _is_upgrade(view, behind) or series(wanted) in {series(view.hosts[name].running) for name in behind}:
         return None
-    return _know_history(now, behind) or _flush(now, behind) or _check_v2store(now, behind)
+    return _know_history(view, behind) or _flush(view, behind) or _check_v2store(view, behind)
 
 
-def _is_upgrade(now: Situation, behind: Sequence[str]) -> bool:
-    return all(Version.parse(now.hosts[name].running) < Version.parse(now.wanted.version) for name in behind)
+def _is_upgrade(view: ClusterView, behind: Sequence[str]) -> bool:
+    return all(Version.parse(view.hosts[name].running) < Version.parse(view.wanted.version) for name in behind)
 
 
-def _require_a_supported_step(now: Situation, behind: Sequence[str]) -> None:
+def _require_a_supported_step(view: ClusterView, behind: Sequence[str]) -> None:
     """Going back is for an upgrade that was given up before all members had moved: etcd refuses it later."""
     for name in behind:
-        host, wanted = now.hosts[name], now.wanted.version
+        host, wanted = view.hosts[name], view.wanted.version
         if Version.parse(host.running) < Version.parse(wanted):
             refusal = change_refusal(host.running, wanted)
             if refusal:
@@ -63,60 +63,62 @@ def _require_a_supported_step(now: Situation, behind: Sequence[str]) -> None:
             )
 
 
-def _snapshot(now: Situation) -> Act:
+def _snapshot(view: ClusterView) -> Action:
     """Of a follower, so that the leader goes on undisturbed."""
-    names = [name for name in now.hosts if name != now.seen.leader] or list(now.hosts)
-    live = now.hosts[names[0]].live
+    names = [name for name in view.hosts if name != view.seen.leader] or list(view.hosts)
+    live = view.hosts[names[0]].live
     line = {
-        "file": f"{now.hosts[names[0]].running}-to-{now.wanted.version}.db",
-        "version": now.wanted.version,
+        "file": f"{view.hosts[names[0]].running}-to-{view.wanted.version}.db",
+        "version": view.wanted.version,
         "database-mib": str((live.database_bytes if live else 0) // 1024**2 + 1),
         "timeout": str(SYNC_SECONDS),
     }
-    return Act("taking and checking a snapshot", [Call(names[0], "snapshot", line)])
+    return Action("taking and checking a snapshot", [HostStep(names[0], "snapshot", line)])
 
 
-def _know_history(now: Situation, behind: Sequence[str]) -> Act | None:
+def _know_history(view: ClusterView, behind: Sequence[str]) -> Action | None:
     """Where it is not known since when a member's log is what it is, the log counts as old up to here."""
-    unknown = [name for name in behind if now.recorded(name) != now.hosts[name].history]
-    calls = [Call(name, "apply", {"action": "files"}, history=now.recorded(name)) for name in unknown]
-    return Act("noting where its log stands", calls) if calls else None
+    unknown = [name for name in behind if view.recorded(name) != view.hosts[name].history]
+    calls = [HostStep(name, "apply", {"action": "files"}, history=view.recorded(name)) for name in unknown]
+    return Action("noting where its log stands", calls) if calls else None
 
 
-def _flush(now: Situation, behind: Sequence[str]) -> Act | Wait | None:
+def _flush(view: ClusterView, behind: Sequence[str]) -> Action | WaitFor | None:
     """Members whose newest snapshot is older than the last change of the membership, or than the running minor:
     restarted once with a snapshot due at every entry, one at a time."""
-    target_version = now.wanted.version
+    target_version = view.wanted.version
     targets = {
-        name: turns.target_now(now, name) for name in behind if now.hosts[name].snapshot_index < _flushed_at(now, name)
+        name: rolling_restart.target_now(view, name)
+        for name in behind
+        if view.hosts[name].snapshot_index < _flushed_at(view, name)
     }
     if not targets:
         return None
-    act = turns.one_of(
-        now,
+    act = rolling_restart.one_of(
+        view,
         targets,
         f"etcd is not taken to {target_version} while",
         f"restarting once, so that {series(target_version)} can start from its log",
         snapshot_count=FLUSHED_EVERY,
     )
-    if isinstance(act, Wait) or act.calls[0].step != "apply":
+    if isinstance(act, WaitFor) or act.calls[0].step != "apply":
         return act
     call = act.calls[0]
-    line = {**call.spec, "await": "flushed", "index": str(max(_flushed_at(now, call.member), now.seen.index))}
+    line = {**call.spec, "await": "flushed", "index": str(max(_flushed_at(view, call.member), view.seen.index))}
     return replace(act, calls=[replace(call, spec=line)])
 
 
-def _flushed_at(now: Situation, name: str) -> int:
-    history = now.hosts[name].history
-    word, _, index = now.memory.v2store.get(name, "").partition(" ")
+def _flushed_at(view: ClusterView, name: str) -> int:
+    history = view.hosts[name].history
+    word, _, index = view.memory.v2store.get(name, "").partition(" ")
     return max(history.series_index, history.members_index, int(index) if word == "log" else 0)
 
 
-def _check_v2store(now: Situation, behind: Sequence[str]) -> Act | None:
+def _check_v2store(view: ClusterView, behind: Sequence[str]) -> Action | None:
     """Only 3.5 can hold what 3.6 refuses to start from. Precondition of asking: the log is flushed."""
-    if {series(now.hosts[name].running) for name in behind} != {"3.5"}:
+    if {series(view.hosts[name].running) for name in behind} != {"3.5"}:
         return None
-    answers = now.memory.v2store
+    answers = view.memory.v2store
     for name in behind:
         if answers.get(name) == "store":
             raise RefusedError(
@@ -125,5 +127,5 @@ def _check_v2store(now: Situation, behind: Sequence[str]) -> Act | None:
                 "(ETCDCTL_API=2 etcdctl ls, rm); then run again, which also puts that file back"
             )
     line = {"timeout": str(MEMBER_SECONDS)}
-    calls = [Call(name, "v2store", line) for name in behind if answers.get(name) != "clean"]
-    return Act("checking for data of the v2 API", calls) if calls else None
+    calls = [HostStep(name, "v2store", line) for name in behind if answers.get(name) != "clean"]
+    return Action("checking for data of the v2 API", calls) if calls else None

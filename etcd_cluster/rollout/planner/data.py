@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from etcd_cluster.rollout.observed import History, Listed
-from etcd_cluster.rollout.plan.acts import HEALTH_SECONDS, LEADER_SECONDS, RefusedError, Wait
-from etcd_cluster.rollout.plan.situation import Situation
+from etcd_cluster.rollout.observed import History, MemberEntry
+from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, LEADER_SECONDS, RefusedError, WaitFor
+from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
-def require_visible(now: Situation) -> Wait | None:
+def require_visible(view: ClusterView) -> WaitFor | None:
     """Raises `RefusedError` where a member runs whose data are not at their path, and where something is mounted in
     their place: they may be below, whole. A process that does not answer yet may just be making its data."""
-    for name, host in now.hosts.items():
+    for name, host in view.hosts.items():
         if host.owner not in ("", name) and (host.data or host.history != History()):
             raise RefusedError(
                 f"{name}: its disk holds the data of member {host.owner}. Nothing more was changed; give each member "
                 "its own disk back, then run again"
             )
-        may_mount_again = host.lacks and not host.mounted_over and name not in now.memory.prepared
+        may_mount_again = host.lacks and not host.mounted_over and name not in view.memory.prepared
         if host.data or may_mount_again:
             continue
-        path = now.wanted.members[name].layout.data
+        path = view.wanted.members[name].layout.data
         if host.pid:
             problem = (
                 f"{name} runs, but its data are not at {path}: {_why_unseen(host.mounted_over)}. A member that runs is "
@@ -28,25 +28,25 @@ def require_visible(now: Situation) -> Wait | None:
             )
             if host.live:
                 raise RefusedError(problem)
-            return Wait(problem, LEADER_SECONDS, member=name)
+            return WaitFor(problem, LEADER_SECONDS, member=name)
         if host.mounted_over:
             raise RefusedError(
                 f"{name}: {host.mounted_over} is mounted where its data belong, and may hide them. Nothing more was "
                 "changed; unmount it, and take it out of /etc/fstab, then run again. If it is the new file system for "
-                f"them, take {now.wanted.members[name].layout.state}/mounted-at away there"
+                f"them, take {view.wanted.members[name].layout.state}/mounted-at away there"
             )
     return None
 
 
-def require_in_place(now: Situation) -> None:
+def require_in_place(view: ClusterView) -> None:
     """Raises `RefusedError` where members have no data, and those of theirs are on a machine that was theirs before."""
     left = {
         host.owner: host
-        for name, host in now.seen.hosts.items()
-        if name not in now.wanted.members and host.owner in now.hosts and host.data
+        for name, host in view.seen.hosts.items()
+        if name not in view.wanted.members and host.owner in view.hosts and host.data
     }
-    empty = [name for name in left if not now.hosts[name].data and now.hosts[name].machine != left[name].machine]
-    if now.memory.forming and empty:
+    empty = [name for name in left if not view.hosts[name].data and view.hosts[name].machine != left[name].machine]
+    if view.memory.forming and empty:
         raise RefusedError(
             f"{', '.join(sorted(empty))}: another machine or folder by now, and the one before holds data of this "
             "cluster, whose first `up` did not end well. A second cluster is never formed beside them, and nothing "
@@ -54,13 +54,13 @@ def require_in_place(now: Situation) -> None:
         )
 
 
-def require_one_cluster(now: Situation) -> None:
+def require_one_cluster(view: ClusterView) -> None:
     """Raises `RefusedError` where a member that does not run would start with data of another cluster than others have,
     such as those from before a snapshot was restored, or runs with them and has no leader. Those of a membership that
     has ended never start again. Where one serves in another cluster, `quorum.await_one_cluster` tells."""
-    having = {name: host for name, host in now.seen.hosts.items() if host.data and host.data_of}
-    stopped = [name for name in having if name in now.hosts and not having[name].pid and not now.was_removed(name)]
-    waiting = [name for name in having if name in now.hosts and having[name].live and not having[name].may_serve]
+    having = {name: host for name, host in view.seen.hosts.items() if host.data and host.data_of}
+    stopped = [name for name in having if name in view.hosts and not having[name].pid and not view.was_removed(name)]
+    waiting = [name for name in having if name in view.hosts and having[name].live and not having[name].may_serve]
     counted = {name: host.data_of for name, host in having.items() if host.pid or name in stopped}
     if (stopped or waiting) and len(set(counted.values())) > 1:
         found = "; ".join(f"{name}: {of}" for name, of in counted.items())
@@ -75,26 +75,26 @@ def _why_unseen(mounted_over: str) -> str:
     return f"{mounted_over} is mounted over them" if mounted_over else "they were deleted, or something hides them"
 
 
-def runs(now: Situation, listed: Listed) -> bool:
+def runs(view: ClusterView, listed: MemberEntry) -> bool:
     """Whether that member runs, as far as anybody can tell: it is healthy or connected, a process says that it is that
     member, or the process on its machine does not say which it is."""
-    if listed.id in now.seen.healthy | now.seen.unknown or any(
-        host.live and host.live.id == listed.id for host in now.seen.hosts.values()
+    if listed.id in view.seen.healthy | view.seen.unknown or any(
+        host.live and host.live.id == listed.id for host in view.seen.hosts.values()
     ):
         return True
-    host = now.seen.hosts.get(listed.name)
+    host = view.seen.hosts.get(listed.name)
     return bool(host and host.pid and host.live is None)
 
 
-def await_majority_without(now: Situation, listed: Listed) -> Wait | None:
+def await_majority_without(view: ClusterView, listed: MemberEntry) -> WaitFor | None:
     """Precondition of every removal: those that are left, and take part by their own account or by the leader's, are a
     majority of the voters that are left. So the last one with data is never removed."""
-    left = [voter for voter in now.seen.voters if voter.id != listed.id]
-    following = {host.live.id for host in now.seen.hosts.values() if host.live and host.live.has_leader}
-    taking_part = [voter for voter in left if voter.id in now.seen.healthy | now.seen.unknown | following]
+    left = [voter for voter in view.seen.voters if voter.id != listed.id]
+    following = {host.live.id for host in view.seen.hosts.values() if host.live and host.live.has_leader}
+    taking_part = [voter for voter in left if voter.id in view.seen.healthy | view.seen.unknown | following]
     if len(taking_part) > len(left) // 2:
         return None
     down = ", ".join(voter.name or voter.peer_url for voter in left if voter not in taking_part)
     who = listed.name or listed.peer_url
     problem = f"{who} is not removed: without it no majority would be left ({down or 'nobody else'} does not answer)"
-    return Wait(f"{problem}; mend that first, then run again", HEALTH_SECONDS)
+    return WaitFor(f"{problem}; mend that first, then run again", HEALTH_SECONDS)

@@ -1,0 +1,218 @@
+"""How members speak to one another and to clients, and whom they trust: now, and next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from hashlib import sha256
+
+from etcd_cluster.member.render import PeerSecurity, Security, Transport
+from etcd_cluster.pki import x509
+from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.wanted import File
+
+
+def _securities(view: ClusterView) -> list[Security]:
+    """How members speak now, those as well that are to leave."""
+    return [
+        host.security
+        for name, host in view.seen.hosts.items()
+        if host.security is not None and host.data and not view.was_removed(name)
+    ]
+
+
+def least_security(view: ClusterView) -> Security:
+    """How the least advanced of the members speaks, on the way to what is wanted."""
+    found = _securities(view)
+    if not found:
+        return view.wanted.security
+    order = list(PeerSecurity) if view.wanted.tls else list(reversed(PeerSecurity))
+    peers = min((each.peers for each in found), key=order.index)
+    clients = (all if view.wanted.tls else any)(each.clients_tls for each in found)
+    return Security(clients, peers)
+
+
+def next_security(view: ClusterView, name: str) -> Security:
+    """To TLS: certificates at hand everywhere, then members among themselves, then clients; and back in reverse."""
+    speaks = view.hosts[name].security or least_security(view)
+    found = _securities(view)
+    peers = {each.peers for each in found}
+    if view.wanted.tls:
+        if PeerSecurity.PLAINTEXT in peers:
+            ready = PeerSecurity.READY if speaks.peers is PeerSecurity.PLAINTEXT else speaks.peers
+            return Security(speaks.clients_tls, ready)
+        if PeerSecurity.READY in peers:
+            return Security(speaks.clients_tls, PeerSecurity.TLS)
+        return view.wanted.security
+    if any(each.clients_tls for each in found):
+        return Security(False, speaks.peers)
+    if PeerSecurity.TLS in peers:
+        return Security(False, PeerSecurity.READY)
+    return view.wanted.security
+
+
+def active_trust(view: ClusterView, name: str, transport: Transport) -> list[str]:
+    seen = view.seen.hosts[name].trusted_file(transport)
+    return authorities_in(seen.content) if seen else []
+
+
+def authorities_in(bundle: str) -> list[str]:
+    try:
+        return x509.split_bundle(bundle)
+    except x509.PkiError:
+        return []  # spoilt by hand
+
+
+def speaks_tls(view: ClusterView, name: str) -> bool:
+    host = view.seen.hosts[name]
+    is_ours = host.data and not view.was_removed(name)
+    return is_ours and host.security is not None and host.security != Security.of(False)
+
+
+def _partners(view: ClusterView) -> list[str]:
+    """Members that have to know one another: those of the stack, and those that are to leave and still run. Until they
+    have left, they may be what a majority needs."""
+    return [
+        name
+        for name, host in view.seen.hosts.items()
+        if speaks_tls(view, name) and (name in view.hosts or bool(host.pid and host.live))
+    ]
+
+
+def _all_trust(view: ClusterView, authorities: Sequence[str], transport: Transport, but: str = "") -> bool:
+    """Of a process that may be older than its files, it is not known, unless the certificates of all are by those
+    authorities already."""
+    return all(
+        set(authorities) <= set(active_trust(view, name, transport))
+        and (not view.seen.hosts[name].pending or set(_shown_authorities(view, transport)) <= set(authorities))
+        for name in _partners(view)
+        if name != but
+    )
+
+
+def all_trust_new_leaves(view: ClusterView, transport: Transport) -> bool:
+    """Only then may any member show a certificate by the authority that is wanted."""
+    return _all_trust(view, view.wanted.issuers[transport], transport)
+
+
+def is_in_use(view: ClusterView) -> bool:
+    """The authorities that are wanted are those by which members know one another now."""
+    return all(set(_shown_authorities(view, each)) <= set(view.wanted.issuers[each]) for each in Transport)
+
+
+def pair_that_all_trust(
+    view: ClusterView, transport: Transport, others: Sequence[str] = (), but: str = ""
+) -> Transport | None:
+    """Whose pair a member may show now: that transport's own; or among members, until all trust the CA of that one, the
+    pair that clients see, which has the same names. None where they trust neither. others: members to leave that count.
+    but: one of the members that does not.
+    """
+    for pair in (transport, Transport.CLIENT):
+        issuers = view.wanted.issuers[pair]
+        trusted_by_others = (set(issuers) <= set(active_trust(view, other, transport)) for other in others)
+        if _all_trust(view, issuers, transport, but) and all(trusted_by_others):
+            return pair
+    return None
+
+
+def leaves_now(view: ClusterView, name: str, others: Sequence[str] = ()) -> list[File]:
+    """Certificates and keys that it may show from now on: such as all trust; or such as it shows already. None of a
+    transport where it has to go on with what it has. others: as of `pair_that_all_trust`."""
+    files: list[File] = []
+    for transport in Transport:
+        pair = pair_that_all_trust(view, transport, others)
+        if pair is None and (not speaks_tls(view, name) or _is_by_the_same(view, name, transport)):
+            pair = transport
+        if pair is not None:
+            files += view.wanted.pair_files(name, transport, pair)
+    return files
+
+
+def _is_by_the_same(view: ClusterView, name: str, transport: Transport) -> bool:
+    """The wanted certificate is signed as the one is that it shows now."""
+    certificates = [file for file in view.wanted.pair_files(name, transport) if file.path.endswith(".crt")]
+    found = [(view.content(view.hosts[name], file) or "", file.content) for file in certificates]
+    return all(
+        any(
+            is_by_one_of(before, [issuer]) and is_by_one_of(after, [issuer])
+            for issuer in view.wanted.issuers[transport]
+        )
+        for before, after in found
+    )
+
+
+def all_have_new_leaves(view: ClusterView, transport: Transport) -> bool:
+    return all(not differing_leaves(view, name, transport) for name in view.hosts if speaks_tls(view, name))
+
+
+def differing_leaves(view: ClusterView, name: str, transport: Transport) -> list[File]:
+    host = view.hosts[name]
+    return [file for file in view.wanted.pair_files(name, transport) if view.content(host, file) != as_seen(file)]
+
+
+def trust_now(view: ClusterView, name: str) -> Mapping[Transport, Sequence[str]]:
+    """What it is to trust until the next step: the old authority beside the new one while both are in use."""
+    return {transport: _trust_now(view, name, transport) for transport in Transport}
+
+
+def _trust_now(view: ClusterView, name: str, transport: Transport) -> Sequence[str]:
+    wanted, active = view.wanted.trust[transport], active_trust(view, name, transport)
+    if not wanted:
+        return (active or joint_trust(view, transport)) if speaks_tls(view, name) else ()
+    if all_trust_new_leaves(view, transport) and all_have_new_leaves(view, transport):
+        return wanted
+    in_use = {*view.wanted.issuers[transport], *_shown_authorities(view, transport)}
+    is_enough = speaks_tls(view, name) and in_use <= set(active)
+    return active if is_enough else joint_trust(view, transport)
+
+
+def changing_trust(view: ClusterView, name: str, trust: Mapping[Transport, Sequence[str]]) -> list[Transport]:
+    """Where a restart into `trust` would change whom a member trusts."""
+    if not speaks_tls(view, name):
+        return []
+    return [each for each in Transport if active_trust(view, name, each) != list(trust[each])]
+
+
+def _shown_authorities(view: ClusterView, transport: Transport) -> list[str]:
+    """Those that signed what members show to one another now."""
+    shown = [
+        file.content
+        for name in _partners(view)
+        for path, file in view.seen.hosts[name].files.items()
+        if view.wanted.tls and path.endswith(f"/{transport.certificate}.crt")
+    ]
+    return [each for each in joint_trust(view, transport) if any(is_by_one_of(leaf, [each]) for leaf in shown)]
+
+
+def joint_trust(view: ClusterView, transport: Transport) -> list[str]:
+    """All that is wanted, and all that any member trusts now, one that is to leave as well."""
+    joint = list(view.wanted.trust[transport])
+    for name in view.seen.hosts:
+        joint += [authority for authority in active_trust(view, name, transport) if authority not in joint]
+    return joint
+
+
+def joint_trusts(view: ClusterView) -> Mapping[Transport, Sequence[str]]:
+    return {transport: joint_trust(view, transport) for transport in Transport}
+
+
+def is_by_one_of(certificate: str, authorities: Iterable[str]) -> bool:
+    try:
+        return any(x509.signed_by(certificate, authority) for authority in authorities)
+    except x509.PkiError:
+        return False
+
+
+def is_valid_there(view: ClusterView, name: str, certificate: str) -> bool:
+    """Whether it can be read, and is valid by its machine's own clock: that is the one that etcd goes by."""
+    try:
+        validity = x509.validity_of(certificate)
+    except x509.PkiError:
+        return False
+    moment = datetime.fromtimestamp(view.hosts[name].clock, timezone.utc)
+    return validity.not_before <= moment < validity.not_after
+
+
+def as_seen(file: File) -> str:
+    """What observation shows of a file as it should be: of a private key, its sum."""
+    return sha256(file.content.encode()).hexdigest() if file.path.endswith(".key") else file.content
