@@ -67,6 +67,14 @@ def test_up_use_again_down_up_again_and_down_for_good(checkout: Checkout) -> Non
     assert checkout.stack_file.read_text() == stack_file, "the checkout stays as it was"
 
 
+def runs(process: str) -> bool:
+    """False for a process that has ended, also where nobody has asked for its exit code yet."""
+    try:
+        return bool(Path("/proc", process, "cmdline").read_bytes())
+    except OSError:
+        return False
+
+
 def test_status_says_how_members_are_and_what_was_changed_by_hand(checkout: Checkout) -> None:
     assert "stack dev is not up" in checkout.script("status", check=False).stderr
     checkout.script("up")
@@ -82,7 +90,8 @@ def test_status_says_how_members_are_and_what_was_changed_by_hand(checkout: Chec
     assert "2 of them healthy, drift on etcd-1" in changed.stdout
     assert "next up     etcd-1: mending certificates, without a restart" in changed.stdout
     assert "PRIVATE KEY" not in well.stdout + changed.stdout + changed.stderr
-    assert not Path("/proc", processes["etcd-2"]).exists(), "it looks, and starts nothing"
+    assert checkout.processes() == processes, "it looks, and starts nothing"
+    assert not runs(processes["etcd-2"])
 
     checkout.script("up")
     assert checkout.script("status").returncode == 0
