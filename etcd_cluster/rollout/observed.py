@@ -217,8 +217,8 @@ class Alarm:
 @dataclass(frozen=True)
 class Observation:
     """The whole cluster at one time. hosts: member name -> machine; one that could not be asked is in `silent`, with
-    the reason. status_source: whose machine told of the members: the leader's, if that can be asked; None, and nothing told,
-    where no member can agree with a majority.
+    the reason. status_source: whose machine told of the members: the leader's, if that can be asked; None, and nothing
+    told, where no member can agree with a majority.
     healthy: ids of the members that serve, each asked on its own machine; where that does not say so, from the
     status source's. unknown: ids of those that gave no answer there but have a connection with it: they run, and
     nothing more is known. alarms: None where nobody could be asked for them. users: etcd's, where its authentication is

@@ -1465,7 +1465,9 @@ def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left
     seen = model.observe(list(GOAL.names))
     foreign = replace(seen.hosts["c"], foreign="/var/lib/etcd/default")
     seen = replace(seen, hosts={**seen.hosts, "c": foreign})
-    with pytest.raises(RefusedError, match=r"c: another etcd runs there as etcd\.service, with its data in /var/lib"):
+    with pytest.raises(
+        RefusedError, match="c: the etcd that runs there is somebody else's, as its database is /var/lib"
+    ):
         next_action(GOAL.wanted, seen, RunContext())
     two = replace(GOAL, names=("a", "b"))
     act = next_action(two.wanted, seen, RunContext())

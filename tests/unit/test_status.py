@@ -131,7 +131,7 @@ def host(name: str, number: int, **changes: Any) -> Host:
         lacks=[],
         files=seen,
         live=live,
-        clock=0,
+        clock=int(NOW.timestamp()),
         device_bytes=0,
         filesystem_bytes=0,
         disk_bytes=20 * GIB,
