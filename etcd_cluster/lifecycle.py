@@ -53,7 +53,7 @@ class Schema:
         if found > self.version:
             raise NewerStateError(
                 f"made by a newer etcd-cluster: its state has schema {found}; expected is {self.version} at most, as "
-                f"etcd-cluster {_release()} knows it. Nothing was changed. Install that release, or a later one"
+                f"etcd-cluster {release()} knows it. Nothing was changed. Install that release, or a later one"
             )
         properties = dict(stored)
         for number in range(found, self.version):
@@ -96,7 +96,8 @@ def _unchanged(properties: Properties) -> Properties:
     return properties
 
 
-def _release() -> str:
+def release() -> str:
+    """Returns the version of this package, or that it is a checkout."""
     try:
         return metadata.version("etcd-cluster")
     except metadata.PackageNotFoundError:

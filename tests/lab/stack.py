@@ -20,6 +20,7 @@ from tests.lab.hosts import Host, Lab
 PROJECT = Path(__file__).parents[2]
 PROGRAM_FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.README.md", "etcd_cluster", "embedded_engine")
 STACK = "lab"
+PASSPHRASE = "correct horse battery staple"
 NOT_PACKED = "0" * 64
 """Pinned before the lab has packed any release."""
 UP_TIMEOUT_SECONDS = 600
@@ -99,7 +100,7 @@ class Stack:
                 "ETCD_CLUSTER_CACHE_DIR", str(Path.home() / ".cache/etcd-cluster")
             ),
             "PULUMI_BACKEND_URL": f"file://{self.state}",
-            "PULUMI_CONFIG_PASSPHRASE": "correct horse battery staple",
+            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "NO_COLOR": "1",
@@ -157,6 +158,10 @@ class Stack:
         exported = self._run(["pulumi", "stack", "export", "--show-secrets", "--stack", self.name]).output
         resources: list[dict[str, Any]] = json.loads(exported)["deployment"].get("resources", [])
         return resources
+
+    def exported_text(self) -> str:
+        """The state of the Pulumi CLI, secrets encrypted."""
+        return self._run(["pulumi", "stack", "export", "--stack", self.name]).output
 
     def operations(self, command: str) -> set[tuple[str, str]]:
         """(create, update, replace or delete; URN): what `up` or `destroy` does."""

@@ -171,6 +171,14 @@ class Problem:
     config: Callable[[Config], Config] = dict
 
 
+def without_device(config: Config) -> Config:
+    """On a root file system of any size."""
+    hosts = {
+        name: {key: value for key, value in each.items() if key != "device"} for name, each in config["hosts"].items()
+    }
+    return {**config, "hosts": hosts, "allowUndersized": True}
+
+
 def changed(**changes: Any) -> Callable[[Config], Config]:
     return lambda config: {**config, **changes}
 
@@ -220,12 +228,13 @@ PROBLEMS = {
         config=changed_host(device="/dev/nvme7n1"),
     ),
     "data of another cluster": Problem(
-        ["holds the data of member host-9 of cluster shop/prod/etcd", "this is member host-1", "use another disk"],
+        ["holds the data of member host-9 of cluster shop/prod/etcd", "this is member host-1", "Use another disk"],
         f"mkdir -p /data/etcd/data/member && echo {shlex.quote(MARKER)} > /data/etcd/etcd-cluster.json",
         "rm -r /data",
+        config=without_device,
     ),
     "disk of another cluster": Problem(
-        ["device /dev/xvdf holds the data of member host-9 of cluster shop/prod/etcd", "use another disk"],
+        ["holds the data of member host-9 of cluster shop/prod/etcd", "this is member host-1", "Use another disk"],
         "mkfs.xfs -q -L etcd-data /dev/xvdf && mount /dev/xvdf /mnt && mkdir -p /mnt/data/member &&"
         f" echo {shlex.quote(MARKER)} > /mnt/etcd-cluster.json && umount /mnt",
         WIPE,

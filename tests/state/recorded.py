@@ -1,0 +1,77 @@
+"""States that releases left: where they are, and how a test gets at one.
+
+A record is a folder VERSION/ENGINE with a stack's config, its state (secrets encrypted, under the passphrase of the
+lab's stacks), the files that its members started from, and the time of the record.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from embedded_engine.passphrase import Crypter
+from embedded_engine.state import State, read_document
+from embedded_engine.values import plain_values
+from etcd_cluster.rollout.wanted import DesiredCluster
+from tests.lab.stack import PASSPHRASE, PROGRAM_FILES, PROJECT, STACK
+
+FOLDER = Path(__file__).parent / "records"
+CONFIG, STATE, FILES, TIME = f"Pulumi.{STACK}.yaml", "state.json", "files", "recorded_at"
+KEY_FILE = "id_ed25519"
+"""Of the operator, in the project: a preview reads it, and the state holds what was in it."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record. folder: VERSION/ENGINE."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return "-".join(self.folder.parts[-2:])
+
+    @property
+    def time(self) -> datetime:
+        return datetime.fromisoformat((self.folder / TIME).read_text().strip())
+
+    def project(self, folder: Path) -> Path:
+        """Makes a project in `folder` with today's program, and the config of the record."""
+        project = folder / "project"
+        project.mkdir()
+        for name in PROGRAM_FILES:
+            (project / name).symlink_to(PROJECT / name)
+        shutil.copy(self.folder / CONFIG, project / CONFIG)
+        return project
+
+
+def records(engine: str) -> list[Record]:
+    """Those of one engine, "embedded" or "pulumi", the oldest release first."""
+    return [Record(path) for path in sorted(FOLDER.glob(f"*/{engine}"))]
+
+
+def embedded_state(path: Path) -> State:
+    document = read_document(path)
+    state = State(path, Crypter(lambda: PASSPHRASE, document["encryptionsalt"], str(path)), writable=False)
+    state.load(document)
+    return state
+
+
+def outputs(state: State) -> dict[str, dict[str, Any]]:
+    """Name of a resource -> its type, and its outputs in the clear."""
+    return {each.name: {"type": each.type, **plain_values(each.outputs)} for each in state.current.values()}
+
+
+def started_files(wanted: str) -> dict[str, str]:
+    """MEMBER/FILE -> content, of what members start from and people use. Certificates and keys are not among it."""
+    desired = DesiredCluster.parse(wanted)
+    found: dict[str, str] = {}
+    for name in desired.members:
+        spec = desired.spec(name, desired.security, desired.version)
+        for file in [*desired.start_files(name, spec, desired.trust), *desired.other_files(name, spec)]:
+            if not file.path.endswith(".crt"):
+                found[f"{name}/{Path(file.path).name}"] = file.content
+    return found

@@ -1,0 +1,6 @@
+# etcd-cluster: 7cd8657b6503b4b047b5a7f26740c3b6
+export PATH="$PATH:/opt/etcd/bin"
+export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
+export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
+export ETCDCTL_CERT=/etc/etcd/pki/server.crt
+export ETCDCTL_KEY=/etc/etcd/pki/server.key

@@ -1,0 +1,164 @@
+"""What earlier releases left goes on: no difference in a preview, no restart, and everything can be destroyed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcd_cluster import providers
+from etcd_cluster.cli.stacks import without_marks
+from etcd_cluster.errors import is_private_key
+from etcd_cluster.rollout import host_record, resource
+from tests.lab.stack import PASSPHRASE, STACK
+from tests.state.recorded import CONFIG, FILES, KEY_FILE, STATE, Record, embedded_state, outputs, records, started_files
+
+AT_THE_TIME = """
+import runpy, sys
+from datetime import datetime
+from etcd_cluster.pki import resources
+now = datetime.fromisoformat(sys.argv.pop(1))
+resources.current_time = lambda: now
+runpy.run_module("embedded_engine", run_name="__main__", alter_sys=True)
+"""
+"""Runs the engine as if it were then: certificates fall due later."""
+
+EMBEDDED = pytest.mark.parametrize("record", records("embedded"), ids=lambda record: record.name)
+
+
+def test_there_is_a_record_and_no_key_in_it_can_be_read() -> None:
+    assert records("embedded")
+    files = [path for record in (*records("embedded"), *records("pulumi")) for path in record.folder.rglob("*")]
+    assert not [path for path in files if path.is_file() and is_private_key(path.read_text())]
+    assert {record.folder.parent for record in records("pulumi")} == {
+        record.folder.parent for record in records("embedded")
+    }
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["", "without schema numbers"])
+@EMBEDDED
+def test_a_preview_shows_no_difference(record: Record, older: bool, tmp_path: Path) -> None:
+    project = record.project(tmp_path)
+    state = tmp_path / "state" / "etcd-cluster" / f"{STACK}.json"
+    state.parent.mkdir(parents=True)
+    text = (record.folder / STATE).read_text()
+    state.write_text(text.replace('"schema"', '"unknown"') if older else text)
+    machine = next(each for each in outputs(embedded_state(state)).values() if "connection" in each)
+    (project / KEY_FILE).write_text(machine["connection"]["privateKey"])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(project),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "ETCD_CLUSTER_STATE_DIR": str(state.parents[1]),
+        "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+        "NO_COLOR": "1",
+    }
+    command = [sys.executable, "-c", AT_THE_TIME, record.time.isoformat(), "preview", "--stack", STACK]
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    count = len(outputs(embedded_state(state)))
+    assert f"{count - 1} unchanged" in said or f"{count} unchanged" in said, said
+    assert not any(word in said for word in ("created", "updated", "replaced", "deleted")), said
+
+
+@EMBEDDED
+def test_a_release_alone_changes_nothing_that_a_member_starts_from(record: Record) -> None:
+    """If it has to, the changelog says so, and the record's files are taken anew."""
+    found = {
+        str(path.relative_to(record.folder / FILES)): path.read_text()
+        for path in sorted((record.folder / FILES).rglob("*"))
+        if path.is_file()
+    }
+    wanted = outputs(embedded_state(record.folder / STATE))["etcd-rollout"]["wanted"]
+    assert found
+    assert started_files(wanted) == found
+
+
+class Machines:
+    """In place of MemberMachines: notes what is run where."""
+
+    steps: list[tuple[str, str]]
+
+    def __init__(self, members: Collection[str], connections: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        assert set(connections) == set(members)
+
+    def __enter__(self) -> Machines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def on_all(self, names: Collection[str], do: Any) -> dict[str, Any]:
+        return {name: do(name) for name in names}
+
+    def run(self, name: str, step: str, *_: Any, **__: Any) -> str:
+        Machines.steps.append((step, name))
+        return ""
+
+
+@EMBEDDED
+def test_everything_is_deleted_and_members_are_taken_off_their_hosts(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Machines.steps = []
+    for module in (resource, host_record):
+        monkeypatch.setattr(module, "MemberMachines", Machines)
+    found = outputs(embedded_state(record.folder / STATE))
+    dynamic = {name: each for name, each in found.items() if each["type"].startswith("pulumi-python:dynamic/")}
+    assert len(dynamic) > 10
+    for name, each in dynamic.items():
+        kind = each.pop("type").rpartition(":")[2]
+        provider: Any = getattr(providers, f"{kind}Provider")()
+        provider.delete(name, each)
+        assert provider.read(name, each).outs
+    assert sorted(Machines.steps) == [("remove", f"host-{number}") for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("record", records("pulumi"), ids=lambda record: record.name)
+def test_the_pulumi_cli_shows_no_difference_either(record: Record, tmp_path: Path) -> None:
+    if shutil.which("pulumi") is None:
+        pytest.skip("pulumi is not on PATH")
+    project, backend = record.project(tmp_path), tmp_path / "backend"
+    backend.mkdir()
+    (project / ".venv").symlink_to(sys.prefix)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(project),
+        "PULUMI_BACKEND_URL": f"file://{backend}",
+        "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "NO_COLOR": "1",
+    }
+
+    def pulumi(*arguments: str) -> str:
+        done = subprocess.run(
+            ["pulumi", *arguments, "--non-interactive", "--stack", STACK],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    config = (project / CONFIG).read_text()
+    pulumi("stack", "init")
+    (project / CONFIG).write_text(config)
+    pulumi("stack", "import", "--file", str(record.folder / STATE))
+    shown = json.loads(pulumi("stack", "export", "--show-secrets"))
+    found = [without_marks(each["inputs"]) for each in shown["deployment"]["resources"] if "inputs" in each]
+    keys = {each["connection"]["privateKey"] for each in found if "connection" in each}
+    (project / KEY_FILE).write_text(keys.pop())
+    pulumi("preview", "--expect-no-changes")
