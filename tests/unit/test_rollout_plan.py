@@ -1530,3 +1530,14 @@ def test_no_certificate_is_put_that_is_not_valid_yet_by_the_clock_of_its_machine
     before = {**seen.hosts, "b": replace(seen.hosts["b"], clock=seen.hosts["b"].clock - 4 * 365 * 24 * 3600)}
     with pytest.raises(RefusedError, match="b: its new certificate is not valid before "):
         next_action(replace(GOAL, leaves={"b": 1}).wanted, replace(seen, hosts=before), RunContext())
+
+
+def test_a_member_does_not_join_on_a_clone_of_another_ones_machine() -> None:
+    model, larger = Model.running(), replace(GOAL, names=("a", "b", "c", "d", "e"))
+    for name in "de":
+        model.add_machine(name, larger.address(name), larger.version)
+    model.machines["d"].identity = model.machines["b"].identity
+    assert "d and b are on the same machine, or on clones of one (machine-id machine-of-b)" in refused(model, larger)
+    assert [member.name for member in model.members] == ["a", "b", "c"]
+    model.machines["d"].identity = "another"
+    assert act(model, larger).text.endswith(": adding d as a learner")

@@ -166,14 +166,27 @@ def change(view: ClusterView) -> Action | WaitFor | None:
         return waiting
     is_full = len(view.seen.members) >= len(view.wanted.members) and bool(view.voting())
     if unlisted_members and (is_full or not missing):
-        return _remove_stranger(view, unlisted_members)
+        return _remove_unlisted_member(view, unlisted_members)
     if not _may_join(view):
         return None
     name = missing[0]
+    _require_own_machine(view, name)
     if _runs_on(view, name):
         return _stop(view, name)
     url = view.spec(name, rolling_restart.version_of_others(view, name), _join_security(view, name)).peer_url
     return rolling_restart.change_members(view, "add", None, f"adding {name} as a learner", name=name, url=url)
+
+
+def _require_own_machine(view: ClusterView, name: str) -> None:
+    """Raises `RefusedError` where a member is to join on a machine that another member is on, or on a clone of it."""
+    for other in view.wanted.members:
+        if other != name and other in view.hosts and view.hosts[other].machine == view.hosts[name].machine:
+            raise RefusedError(
+                f"{name} and {other} are on the same machine, or on clones of one (machine-id "
+                f"{view.hosts[name].machine}). Expected is a machine of its own for each member; nothing more was "
+                f"changed. Give {name} another host, or renew the id of the clone (rm /etc/machine-id; "
+                "systemd-machine-id-setup), then run `pulumi up` again"
+            )
 
 
 def _runs_on(view: ClusterView, name: str) -> bool:
@@ -198,7 +211,7 @@ def _stop(view: ClusterView, name: str) -> Action:
     return Action(why, [HostStep(name, "apply", {"action": "stop", "why": why})])
 
 
-def _remove_stranger(view: ClusterView, unlisted_members: Sequence[MemberEntry]) -> Action | WaitFor:
+def _remove_unlisted_member(view: ClusterView, unlisted_members: Sequence[MemberEntry]) -> Action | WaitFor:
     """Followers first. One that leads hands over to a member that stays."""
     leader = view.leader_id()
     followers = [member for member in unlisted_members if member.id != leader and not view.may_lead(member.name)]
