@@ -661,7 +661,7 @@ def _ssh_program() -> str:
 
 
 def _final_failure(connection: Connection, said: str) -> SshError | None:
-    """The error that no further attempt can mend, or None."""
+    """The error that no further attempt can fix, or None."""
     if re.search(r"HOST IDENTIFICATION HAS CHANGED|Host key verification failed|host key is known", said):
         return SshHostKeyError(
             f"host key of {connection.host} is not the pinned one: the machine was rebuilt, or something answers in "

@@ -206,7 +206,7 @@ def _no_way_back(before: Version, after: Version) -> str:
     if after.series == before.series:
         return (
             "an older patch is no way back: etcd supports newer patches and the next minor only, and "
-            f"{after} lacks what {before} mended"
+            f"{after} lacks what {before} fixed"
         )
     return (
         f"going back to {after.series} is refused: its data may be in the form of {before.series} already, and once "

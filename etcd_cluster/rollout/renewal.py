@@ -29,12 +29,12 @@ INPUTS = ("renew", "dead", "connections")
 PATIENCE_SECONDS = 20
 """For the others to become healthy: a member that has just come back takes some seconds."""
 UNTOUCHED = (
-    "it was not touched. Take `renew` out and run `pulumi up`, which mends what can be mended; one whose machine is "
+    "it was not touched. Take `renew` out and run `pulumi up`, which fixes what can be fixed; one whose machine is "
     "dead is the one to renew first"
 )
 UNANSWERED = (
-    "It was not touched. Mend the way to the machines (SSH key, bastion, VPN), then run again; if its machine is dead, "
-    "name it as such: `renewDead` in the place of `renew`"
+    "It was not touched. Restore the way to the machines (SSH key, bastion, VPN), then run again; if its machine is "
+    "dead, name it as such: `renewDead` in the place of `renew`"
 )
 
 

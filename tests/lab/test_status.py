@@ -117,7 +117,8 @@ def test_what_was_changed_by_hand_is_named_and_the_next_up_puts_it_back(cluster:
     assert seen.member(stopped)["state"] == "down"
     assert seen.member(stopped)["drift"] == ["it does not start on boot"]
     assert seen.member(opened)["drift"] == ["/etc/etcd/pki/server.key is 644 etcd, not 400 etcd"]
-    assert seen.document["next"] == [f"{opened.name}: mending certificates, without a restart"], "the first of several"
+    repaired = f"{opened.name}: repairing certificates, without a restart"
+    assert seen.document["next"] == [repaired], "the first of several"
     table = status(cluster).printed
     assert f"2 of them healthy, drift on {edited.name}, {stopped.name}, {opened.name}" in table
 

@@ -131,7 +131,7 @@ def test_certificates_that_expired_on_all_hosts_are_put_in_place_without_a_resta
                 host.run(f"cat > {PKI}/{side}.key", stdin=key)
         cluster.each_host("systemctl restart --no-block etcd")
         run = cluster.up()
-    assert on_all(run, "mending certificates"), run.output
+    assert on_all(run, "repairing certificates"), run.output
     assert re.search(rf"host-1: found: .*{PKI}/server.crt has expired", run.output), run.output
     assert not [step for step in steps(run) if ": restarting" in step or ": starting" in step]
 
@@ -142,5 +142,5 @@ def test_authorities_and_keys_that_are_gone_from_all_hosts_are_put_in_place_firs
         cluster.each_host(f"rm {PKI}/ca.crt {PKI}/*.key")
         run = cluster.up()
     assert on_all(run, "restoring the CA file"), run.output
-    assert on_all(run, "mending certificates"), run.output
+    assert on_all(run, "repairing certificates"), run.output
     assert_in_turn(run, cluster)

@@ -88,7 +88,7 @@ def test_status_says_how_members_are_and_what_was_changed_by_hand(checkout: Chec
     changed = checkout.script("status", check=False)
     assert changed.returncode == 1
     assert "2 of them healthy, drift on etcd-1" in changed.stdout
-    assert "next up     etcd-1: mending certificates, without a restart" in changed.stdout
+    assert "next up     etcd-1: repairing certificates, without a restart" in changed.stdout
     assert "PRIVATE KEY" not in well.stdout + changed.stdout + changed.stderr
     assert checkout.processes() == processes, "it looks, and starts nothing"
     assert not runs(processes["etcd-2"])

@@ -166,7 +166,8 @@ def test_an_unhealthy_member_that_is_as_it_should_be_is_waited_for_and_nothing_e
     model.machines["c"].cut_off = True
     decided = wait(model, GOAL)
     assert (decided.member, decided.seconds) == ("c", HEALTH_SECONDS)
-    assert decided.problem == "c is not healthy, and nothing else is changed until it is; mend it, then run again"
+    problem = "c is not healthy, and nothing else is changed until it is; fix it, then run `pulumi up` again"
+    assert decided.problem == problem
 
 
 @pytest.mark.parametrize(
@@ -981,7 +982,7 @@ def test_until_all_trust_the_peer_authority_a_broken_certificate_is_replaced_by_
     model = formed_without_peer_authority()
     del model.machines["b"].files[PEER]
     mend = act(model, GOAL)
-    assert mend.text == "b: mending certificates, without a restart"
+    assert mend.text == "b: repairing certificates, without a restart"
     model.carry_out(mend, GOAL, RunContext())
     assert model.machines["b"].shown(PEER) == model.machines["b"].shown(SERVER)
     assert "mending" not in act(model, GOAL).text
@@ -1186,7 +1187,7 @@ def does_not_run(model: Model) -> None:
 RESTART, FILES, MENDED, RESTORED = (
     "b: restarting",
     "b: putting files in place, without a restart",
-    "b: mending certificates, without a restart",
+    "b: repairing certificates, without a restart",
     "b: restoring the CA file, without a restart",
 )
 

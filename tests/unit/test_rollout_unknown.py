@@ -309,7 +309,7 @@ def test_credentials_that_all_members_lost_are_put_in_place_without_a_restart(
     model = Model.running()
     broken(model)
     model.run(replace(GOAL, leaves=dict.fromkeys("abc", 1)) if renewed else GOAL)
-    assert model.log[0] == "a, b, c: mending certificates, without a restart"
+    assert model.log[0] == "a, b, c: repairing certificates, without a restart"
     assert model.restarts == []
 
 
@@ -360,7 +360,7 @@ def test_what_expired_is_judged_by_the_machine_s_own_clock() -> None:
     renewed = replace(GOAL, leaves=dict.fromkeys("abc", 1))
     decided = next_action(renewed.wanted, replace(seen, hosts={**seen.hosts, "b": later["b"]}), RunContext())
     assert isinstance(decided, Action)
-    assert decided.text == "b: mending certificates, without a restart"
+    assert decided.text == "b: repairing certificates, without a restart"
     assert "/etc/etcd/pki/server.crt has expired" in differences(renewed.wanted, replace(seen, hosts=later), "b")
 
 

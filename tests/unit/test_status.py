@@ -198,7 +198,7 @@ def test_what_was_changed_by_hand_is_named_where_it_is() -> None:
     status = cluster_status(WANTED, seen, SCHEDULES, NOW)
     assert not status.ok
     assert "all healthy, drift on etcd-1\n" in as_text(status)
-    assert "next up     etcd-1: mending certificates, without a restart" in as_text(status)
+    assert "next up     etcd-1: repairing certificates, without a restart" in as_text(status)
     assert as_json(status)["members"]["etcd-1"]["drift"][0].startswith("/etc/etcd/pki/server.key is 644")
 
 

@@ -97,4 +97,4 @@ def await_majority_without(view: ClusterView, listed: MemberEntry) -> WaitFor | 
     down = ", ".join(voter.name or voter.peer_url for voter in left if voter not in taking_part)
     who = listed.name or listed.peer_url
     problem = f"{who} is not removed: without it no majority would be left ({down or 'nobody else'} does not answer)"
-    return WaitFor(f"{problem}; mend that first, then run again", HEALTH_SECONDS)
+    return WaitFor(f"{problem}; fix that first, then run `pulumi up` again", HEALTH_SECONDS)

@@ -63,7 +63,7 @@ def why_none(view: ClusterView) -> str:
         reasons = f" ({'; '.join(f'{name}: {why}' for name, why in unknown.items())})" if unknown else ""
         return (
             f"{', '.join(following)} have a leader, but `etcdctl member list` and `etcdctl endpoint health` get no "
-            f"answer on their machines{reasons}. Look there, and at their logs (journalctl -u etcd), then run again"
+            f"answer on their machines{reasons}. Look at their logs (journalctl -u etcd), then run `pulumi up` again"
         )
     if unknown and may_be_held(view):
         return (

@@ -52,7 +52,7 @@ def repair_certificates(view: ClusterView) -> Action | None:
 
 
 def _repair_certificates(view: ClusterView) -> Action | None:
-    why = "mending certificates, without a restart"
+    why = "repairing certificates, without a restart"
     calls = [
         HostStep(name, "apply", {"action": "files", "why": why}, files)
         for name, host in view.hosts.items()

@@ -49,7 +49,7 @@ def unhealthy_first(view: ClusterView) -> Action | WaitFor | None:
         told = tell_peer_url(view, name, target.version, target.security)
         if told:
             return told
-    problem = f"{name} is not healthy, and nothing else is changed until it is; mend it, then run again"
+    problem = f"{name} is not healthy, and nothing else is changed until it is; fix it, then run `pulumi up` again"
     return WaitFor(problem, HEALTH_SECONDS, member=name)
 
 
@@ -82,7 +82,7 @@ def await_voters(view: ClusterView, what: str) -> WaitFor | None:
     down = [member.name for member in view.seen.voters if member.id not in view.seen.healthy]
     if not down:
         return None
-    problem = f"{what} {', '.join(down)} is not healthy; mend it, then run again"
+    problem = f"{what} {', '.join(down)} is not healthy; fix it, then run `pulumi up` again"
     unknown = [member.name for member in view.seen.voters if member.id in view.seen.unknown]
     if unknown == down:
         problem = (
@@ -112,7 +112,10 @@ def _turn(
 def await_leader_known(view: ClusterView, name: str, done: str) -> WaitFor:
     """As it would hand over first, if it leads. done: what is not done to it, as "restarted"."""
     reasons = ", ".join(view.seen.hosts[name].unknown.values())
-    problem = f"it cannot be told whether {name} leads, so it is not {done} ({reasons}); look there, then run again"
+    problem = (
+        f"it cannot be told whether {name} leads, so it is not {done} ({reasons}); look at its log (journalctl -u "
+        "etcd), then run `pulumi up` again"
+    )
     return WaitFor(problem, HEALTH_SECONDS, member=name)
 
 
@@ -170,7 +173,9 @@ def hand_over(view: ClusterView, not_to: Iterable[str]) -> Action:
     leader = quorum.known(view, view.seen.leader)
     successor = quorum.successor(view.seen, view.wanted.members, not_to)
     if successor is None:
-        raise RefusedError(f"{leader} leads, and no other member is healthy to take over; mend one, then run again")
+        raise RefusedError(
+            f"{leader} leads, and no other member is healthy to take over; fix one, then run `pulumi up` again"
+        )
     say = f"handing leadership over to {successor.name}"
     line = {"do": "lead", "id": successor.id, "timeout": str(CHANGE_SECONDS), "say": say}
     return Action(say, [HostStep(leader, "membership", line)])

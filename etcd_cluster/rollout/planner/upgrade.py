@@ -54,7 +54,7 @@ def _require_a_supported_step(view: ClusterView, behind: Sequence[str]) -> None:
             reasons = ", ".join(host.unknown.values()) or "no metrics"
             raise RefusedError(
                 f"{name} runs {host.running}, and it cannot be told whether it may go back to {wanted} ({reasons}); "
-                f"set version to {host.running}, or look there, then run again"
+                f"set version to {host.running}, or look at its log (journalctl -u etcd), then run `pulumi up` again"
             )
         elif host.live.cluster_version > series(wanted) and series(host.running) != series(wanted):
             raise RefusedError(
