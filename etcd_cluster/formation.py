@@ -157,6 +157,11 @@ def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
             "members, the cluster cannot go on. Bring the missing data back, or restore a snapshot (docs/recover.md). "
             'To start empty, move away what every machine holds (docs/destroy.md, "Start empty")' + _UNCHANGED
         )
+    if not tokens:
+        raise FormationError(
+            f"{', '.join(having)}: data without a readable marker (etcd-cluster.json beside them), so it cannot be "
+            "told whose they are. Put the marker back, or move the data away (docs/destroy.md)" + _UNCHANGED
+        )
     return str(tokens.pop())
 
 

@@ -16,6 +16,8 @@ from etcd_cluster.errors import EtcdClusterError
 
 Properties = dict[str, Any]
 
+SCHEMA_VERSION = 1
+"""Of all resources together: whichever is read first refuses a newer state, before any other is touched."""
 SCHEMA = "schema"
 """The key that holds a state's schema number. A state without one is of schema 0, from before the first release."""
 
@@ -29,13 +31,13 @@ class Schema:
     """The shape of one resource's inputs and outputs.
 
     Args:
-        version: The number that is written today.
+        version: The number that is written today; `SCHEMA_VERSION`, but in tests.
         defaults: Key -> what its absence means, for keys that were added without a new number.
         upgrades: Number -> function from properties of that schema to properties of the next one. A number without a
             function needs none.
     """
 
-    version: int = 1
+    version: int = SCHEMA_VERSION
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     upgrades: Mapping[int, Callable[[Properties], Properties]] = field(
         default_factory=dict[int, Callable[[Properties], Properties]]

@@ -137,7 +137,8 @@ require_stack() {
 find_state() {
   : "${HOME:=$("$venv_python" -c 'import os; print(os.path.expanduser("~"))')}"
   export HOME
-  state=${ETCD_CLUSTER_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/etcd-cluster}/etcd-cluster
+  project=$(sed -n 's/^name: *//p' Pulumi.yaml)
+  state=${ETCD_CLUSTER_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/etcd-cluster}/$project
   mkdir -p "$state"
   chmod 700 "$state"
 }
@@ -254,7 +255,7 @@ ask_command() {
   stack=dev
   case ${1:-} in
     '') [ "$#" -eq 0 ] || require_stack "$1" ;;
-    --*) ;;
+    -*) ;;
     *)
       stack=$1
       shift

@@ -30,8 +30,19 @@ def notes(tag: str, changelog: str, pyproject: str) -> str:
     return section[1].strip()
 
 
+def require_record(version: str) -> None:
+    """Raises `ValueError` where the release has not recorded what it leaves in a stack."""
+    for engine in ("embedded", "pulumi"):
+        state = PROJECT / "tests" / "state" / "records" / version / engine / "state.json"
+        if not state.is_file():
+            raise ValueError(
+                f"{state.relative_to(PROJECT)} is missing: run scripts/test tests/state/record.py, and commit it"
+            )
+
+
 if __name__ == "__main__":
     try:
+        require_record(sys.argv[1].removeprefix("v"))
         print(notes(sys.argv[1], (PROJECT / "CHANGELOG.md").read_text(), (PROJECT / "pyproject.toml").read_text()))
     except ValueError as error:
         sys.exit(f"error: {error}")

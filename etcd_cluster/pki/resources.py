@@ -32,9 +32,9 @@ _AUTHORITY_CONTENT = ("common_name", "key_algorithm", "validity_hours")
 _SCHEDULE = tuple(each.name for each in fields(Schedule))
 _AUTHORITY_INPUTS = (*_AUTHORITY_CONTENT, "overlap_hours", *_SCHEDULE)
 _NEVER_ROTATED: Properties = {"rotation": 0, "rotated_at": "", "drop_after": ""}
-# What a leaf is made of. Not the authority's key: that one cannot change without its certificate.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 """Far less than what a certificate is dated back by."""
+# What a leaf is made of. Not the authority's key: that one cannot change without its certificate.
 _LEAF_CONTENT = ("authority_certificate_pem", "common_name", "profile", "hosts", "validity_hours")
 _LEAF_INPUTS = (*_LEAF_CONTENT, "authority_private_key_pem", "renew_after")
 _OUTPUTS = ("certificate_pem", "private_key_pem", "not_after", "fingerprint")

@@ -18,6 +18,7 @@ from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.machines import Machine
 from etcd_cluster.member import render
 from etcd_cluster.member.commands import layout
+from etcd_cluster.member.layout import Layout
 from etcd_cluster.providers import HostRecordProvider
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines
 from etcd_cluster.rollout.resource import remove, same, say
@@ -84,7 +85,7 @@ def _left(before: Mapping[str, Properties], after: Mapping[str, Properties]) -> 
 def _place(host: Mapping[str, Any]) -> tuple[str, str]:
     """Which machine, as far as its address tells, and where on it. A machine that was installed anew is the same."""
     connection: Mapping[str, Any] = host.get("connection") or {}
-    return str(connection.get("host") or ""), str(host["layout"]["state"])
+    return str(connection.get("host") or ""), Layout.parse(host.get("layout") or {}).state
 
 
 def _machines(hosts: Mapping[str, Mapping[str, Any]], *, leaving: bool = False) -> MemberMachines:

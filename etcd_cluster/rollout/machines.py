@@ -245,7 +245,9 @@ class MemberMachines:
     def _observe(self, name: str, asked: Mapping[str, str]) -> str:
         member = self._members[name]
         scheme = self._schemes.get(name) or ("https" if member.tls else "http")
-        words = {"member": name, "scheme": scheme, **({"device": member.device} if member.device else {}), **asked}
+        claimed = {"token": self._token} if self._token and "claim" in asked else {}
+        device = {"device": member.device} if member.device else {}
+        words = {"member": name, "scheme": scheme, **device, **asked, **claimed}
         line = render.command_line("observe", words)
         text = self.run(name, "observe", line, {}, timeout_seconds=OBSERVATION_SECONDS)
         if not is_whole(text):

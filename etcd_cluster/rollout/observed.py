@@ -220,8 +220,9 @@ class Observation:
     the reason. status_source: whose machine told of the members: the leader's, if that can be asked; None, and nothing
     told, where no member can agree with a majority.
     healthy: ids of the members that serve, each asked on its own machine; where that does not say so, from the
-    status source's. unknown: ids of those that gave no answer there but have a connection with it: they run, and
-    nothing more is known. alarms: None where nobody could be asked for them. users: etcd's, where its authentication is
+    status source's. connected: ids of those that gave no answer there but have a connection with it: they run, and
+    nothing more is known. unknown: these, and those of which nobody can say whether they have one.
+    alarms: None where nobody could be asked for them. users: etcd's, where its authentication is
     known to be on.
     clocks: member name -> seconds by which its machine's clock is surely ahead of this one's. cluster_id: hexadecimal.
     """
@@ -232,6 +233,7 @@ class Observation:
     members: Sequence[MemberEntry]
     healthy: frozenset[str]
     alarms: Sequence[Alarm] | None = ()
+    connected: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
     users: frozenset[str] | None = None
     cluster_id: str = ""
@@ -351,7 +353,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
 def without_member(host: Host) -> Host:
     """The machine of another cluster by now: what it holds, runs and trusts is no member's of this one."""
     gone = replace(host, data=False, pid="", running="", live=None, history=History(), unknown={}, pending=False)
-    return replace(gone, files={}, owner="", data_of="", formed="", forming="")
+    return replace(gone, files={}, owner="", data_of="", formed="", forming="", claim="")
 
 
 def _seen_file(line: str) -> tuple[str, str, SeenFile]:
@@ -401,8 +403,9 @@ def with_answers(seen: Observation, text: str) -> Observation:
     asked = {host.live.id for host in seen.hosts.values() if host.live}
     running = live.active_peers if live else None
     unasked = {member.id for member in left} - healthy - asked
-    unknown = frozenset(unasked if running is None else unasked & running)
-    return replace(seen, healthy=seen.healthy | healthy, unknown=unknown)
+    connected = frozenset(unasked & (running or frozenset()))
+    unknown = frozenset(unasked) if running is None else connected
+    return replace(seen, healthy=seen.healthy | healthy, connected=connected, unknown=unknown)
 
 
 def with_announced(hosts: Mapping[str, Host], members: Sequence[MemberEntry]) -> Mapping[str, Host]:

@@ -45,7 +45,7 @@ def _situation(seen: Observation, names: Mapping[str, str]) -> object:
         sorted(seen.silent),
         seen.status_source,
         sorted((each.name, each.peer_url, each.client_url, each.learner) for each in seen.members),
-        [sorted(names.get(id_, id_) for id_ in ids) for ids in (seen.healthy, seen.unknown)],
+        [sorted(names.get(id_, id_) for id_ in ids) for ids in (seen.healthy, seen.connected, seen.unknown)],
         None if seen.alarms is None else sorted((alarm.kind, names.get(alarm.id, "")) for alarm in seen.alarms),
     )
 

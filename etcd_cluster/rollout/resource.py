@@ -105,7 +105,7 @@ def roll_out(wanted: DesiredCluster, machines: MemberMachines, memory: RunContex
     machines.observe(claim=memory.run)
     # Not by that same look: another run may claim one machine while this one claims the others.
     seen = machines.observe(rights="yes")
-    require_claimed(seen, memory.run)
+    require_claimed(seen, memory.run, wanted.token)
     memory.learn_rights(seen)
     while (act := next_action(wanted, seen, memory)) is not None:
         if isinstance(act, WaitFor):
@@ -120,15 +120,17 @@ def roll_out(wanted: DesiredCluster, machines: MemberMachines, memory: RunContex
             _carry_out(act, wanted, seen, machines, memory)
         looked_at = time.monotonic()
         seen = machines.observe(**({"rights": "yes"} if memory.learn_rights(seen) else {}))
-        require_claimed(seen, memory.run)
+        require_claimed(seen, memory.run, wanted.token)
         memory.learn_rights(seen)
     prove(wanted, seen, machines, memory)
     return seen
 
 
-def require_claimed(seen: Observation, run: str) -> None:
-    """Raises `RefusedError` unless all machines are this run's: two runs, each with a part of them, would both act."""
-    lost = [name for name, host in seen.hosts.items() if host.claim not in ("", run)]
+def require_claimed(seen: Observation, run: str, token: str = "") -> None:
+    """Raises `RefusedError` unless all machines are this run's: two runs, each with a part of them, would both act.
+    token: of the cluster; a machine with data of another one is not claimed, and is refused for that."""
+    ours = {name: host for name, host in seen.hosts.items() if not token or host.token in ("", token)}
+    lost = [name for name, host in ours.items() if host.claim not in ("", run)]
     if lost:
         raise RefusedError(
             f"{', '.join(lost)}: another run has taken this cluster over; this one ends here. Wait until that run has "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import dill  # type: ignore[import-untyped]
 import pytest
 
 from etcd_cluster import providers
@@ -30,6 +33,8 @@ runpy.run_module("embedded_engine", run_name="__main__", alter_sys=True)
 """
 """Runs the engine as if it were then: certificates fall due later."""
 
+ONLY_A_SCRIPT = re.compile(r"  ~ command:remote:Command etcd-host-[123]-(check|prepare): update \[stdin\]")
+"""A later release may have other scripts. They run again, compare, and do nothing where nothing differs."""
 EMBEDDED = pytest.mark.parametrize("record", records("embedded"), ids=lambda record: record.name)
 
 
@@ -66,9 +71,9 @@ def test_a_preview_shows_no_difference(record: Record, older: bool, tmp_path: Pa
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    count = len(outputs(embedded_state(state)))
-    assert f"{count - 1} unchanged" in said or f"{count} unchanged" in said, said
-    assert not any(word in said for word in ("created", "updated", "replaced", "deleted")), said
+    changes = [line for line in said.splitlines() if re.match("  [~+-]", line)]
+    assert [line for line in changes if not ONLY_A_SCRIPT.fullmatch(line)] == [], said
+    assert f"{len(changes)} to update" in said if changes else "no changes" in said, said
 
 
 @EMBEDDED
@@ -118,7 +123,8 @@ def test_everything_is_deleted_and_members_are_taken_off_their_hosts(
     assert len(dynamic) > 10
     for name, each in dynamic.items():
         kind = each.pop("type").rpartition(":")[2]
-        provider: Any = getattr(providers, f"{kind}Provider")()
+        provider: Any = dill.loads(base64.b64decode(each["__provider"]))
+        assert type(provider) is getattr(providers, f"{kind}Provider")
         provider.delete(name, each)
         assert provider.read(name, each).outs
     assert sorted(Machines.steps) == [("remove", f"host-{number}") for number in (1, 2, 3)]
@@ -161,4 +167,6 @@ def test_the_pulumi_cli_shows_no_difference_either(record: Record, tmp_path: Pat
     found = [without_marks(each["inputs"]) for each in shown["deployment"]["resources"] if "inputs" in each]
     keys = {each["connection"]["privateKey"] for each in found if "connection" in each}
     (project / KEY_FILE).write_text(keys.pop())
-    pulumi("preview", "--expect-no-changes")
+    steps = json.loads(pulumi("preview", "--json"))["steps"]
+    changed = {step["urn"]: step.get("diffReasons") for step in steps if step["op"] != "same"}
+    assert all(re.search(r"-(check|prepare)$", urn) and why == ["stdin"] for urn, why in changed.items()), changed

@@ -245,3 +245,9 @@ def test_a_service_of_another_cluster_is_refused(unit: str, refused: bool) -> No
             formation.require_own_units("p/s/etcd", "t", reports)
     else:
         formation.require_own_units("p/s/etcd", "t", reports)
+
+
+def test_data_whose_marker_cannot_be_read_are_nobodys_to_form_with() -> None:
+    held = {**report("m"), "data": True, "token": "", "history": "1"}
+    with pytest.raises(FormationError, match="a: data without a readable marker"):
+        formation.agree_on_token({"a": held})

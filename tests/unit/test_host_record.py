@@ -200,3 +200,11 @@ def test_members_on_this_machine_have_no_connection(machines: Machines) -> None:
         assert left.pop("connection") is None
     HostRecordLifecycle().delete("id", outs)
     assert machines.steps() == [f"remove {name}" for name in NAMES]
+
+
+def test_a_state_without_one_of_its_paths_is_read(machines: Machines) -> None:
+    before = created(machines)
+    for path in vars(Layout.system()).keys() - {"supervisor"}:
+        hosts = {name: {"layout": {**vars(Layout.system())}, "ports": PORTS} for name in NAMES}
+        del hosts["host-3"]["layout"][path]
+        HostRecordLifecycle().update("id", {**before, "hosts": hosts}, props("host-1"))

@@ -411,3 +411,45 @@ def configured_by_others(folder: Folder) -> Path:
     configuration.write_text("name: theirs\n")
     (folder.path / "pki").mkdir()
     return configuration
+
+
+@pytest.mark.parametrize(
+    ("token", "marker", "deleted"),
+    [
+        ("", render.identity(CLUSTER, "etcd-1", "a-token"), True),
+        ("", render.identity("another/stack/etcd", "etcd-1", "a-token"), False),
+        ("", "", False),
+        (TOKEN, "", False),
+        (TOKEN, render.identity(CLUSTER, "etcd-1", TOKEN), True),
+    ],
+)
+def test_data_are_deleted_by_the_token_or_by_the_name_of_a_state_that_has_none(
+    folder: Folder, token: str, marker: str, deleted: bool
+) -> None:
+    (folder.path / "volume" / "data" / "member").mkdir(parents=True)
+    if marker:
+        (folder.path / "volume" / "etcd-cluster.json").write_text(marker)
+    folder.run("record", record="one")
+    variables = render.remove_variables(CLUSTER, token)
+    folder.run("remove", variables=variables, run="run", members="1", data="delete", record="one")
+    assert folder.has("volume/data") == {"volume/data": not deleted}
+
+
+@pytest.mark.parametrize(("held", "claimed"), [("", True), (TOKEN, True), ("another-token", False)])
+def test_a_machine_with_data_of_another_cluster_is_not_claimed(folder: Folder, held: str, claimed: bool) -> None:
+    folder.run("record", record="one")
+    (folder.path / "state" / "run").write_text("their-run")
+    if held:
+        (folder.path / "volume").mkdir()
+        (folder.path / "volume" / "etcd-cluster.json").write_text(render.identity(CLUSTER, "etcd-1", held))
+    facts = folder.run("observe", claim="our-run", token=TOKEN).stdout.splitlines()
+    assert f"claim={'our' if claimed else 'their'}-run" in facts
+
+
+def test_a_marker_that_is_spoilt_beside_data_is_as_good_as_none(folder: Folder) -> None:
+    (folder.path / "volume" / "data" / "member").mkdir(parents=True)
+    (folder.path / "state").mkdir()
+    (folder.path / "volume" / "etcd-cluster.json").write_text("")
+    (folder.path / "volume" / "history").write_text("members=1a\nid=1a\n")
+    (folder.path / "state" / "formed").write_text(render.identity(CLUSTER, "etcd-1", TOKEN))
+    assert (folder.report()["token"], folder.report()["cluster"]) == (TOKEN, CLUSTER)

@@ -13,7 +13,7 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, UpdateResult
 from pulumi.dynamic.dynamic import serialize_provider
 
 from etcd_cluster import options, providers
-from etcd_cluster.lifecycle import Lifecycle, NewerStateError, Properties, Schema
+from etcd_cluster.lifecycle import SCHEMA_VERSION, Lifecycle, NewerStateError, Properties, Schema
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.providers import _Provider
@@ -52,7 +52,9 @@ def test_state_names_the_provider_and_holds_no_code(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(IN_STATE))
 def test_every_provider_has_an_implementation(name: str) -> None:
-    assert isinstance(getattr(providers, name)()._lifecycle, Lifecycle)
+    lifecycle = getattr(providers, name)()._lifecycle
+    assert isinstance(lifecycle, Lifecycle)
+    assert lifecycle.schema.version == SCHEMA_VERSION, "the first that is read refuses for all"
 
 
 class Lamp(Lifecycle):

@@ -311,6 +311,7 @@ def test_no_answer_at_the_client_port_of_one_that_is_connected_means_that_nothin
     assert with_answers(observe(b=LEADER), text).unknown == frozenset(), "nobody has a connection with it"
     unread = with_answers(observe(b=without("active_peers")), text)
     assert unread.unknown == {"f6e15ffbb2d65526"}, "the leader did not say with whom it has one"
+    assert (seen.connected, unread.connected) == ({"f6e15ffbb2d65526"}, frozenset())
     own = observe(a=FOLLOWER + SICK, b=f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n")
     assert with_answers(own, text).unknown == frozenset(), "its own machine has said how it is"
 

@@ -14,7 +14,7 @@ import yaml
 
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
 from etcd_cluster.rollout.observed import FOUNDING, History
-from etcd_cluster.rollout.planner import differences, next_action
+from etcd_cluster.rollout.planner import data, differences, next_action
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
     HEALTH_SECONDS,
@@ -26,6 +26,7 @@ from etcd_cluster.rollout.planner.actions import (
     RunContext,
     WaitFor,
 )
+from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
 from tests.unit.rollout_model import (
     BOOTSTRAP,
@@ -1542,3 +1543,15 @@ def test_a_member_does_not_join_on_a_clone_of_another_ones_machine() -> None:
     assert [member.name for member in model.members] == ["a", "b", "c"]
     model.machines["d"].identity = "another"
     assert act(model, larger).text.endswith(": adding d as a learner")
+
+
+def test_a_removal_counts_only_members_that_are_known_to_take_part() -> None:
+    """Where the leader does not say with whom it is connected, the others may run, and may not."""
+    seen = Model.running().observe(list(GOAL.names))
+    a, b, c = seen.members
+    hosts = {"a": seen.hosts["a"]}
+    seen = replace(seen, hosts=hosts, healthy=frozenset({a.id}), unknown=frozenset({b.id, c.id}))
+    view = ClusterView(GOAL.wanted, seen, RunContext())
+    assert isinstance(data.await_majority_without(view, c), WaitFor)
+    connected = replace(seen, connected=frozenset({b.id}))
+    assert data.await_majority_without(ClusterView(GOAL.wanted, connected, RunContext()), c) is None

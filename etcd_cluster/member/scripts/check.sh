@@ -13,10 +13,10 @@ check() {
     check_address
     check_device
     check_mount
-    look_at_disk
     check_packages
   fi
   check_unit
+  [[ $supervisor != systemd ]] || look_at_disk
   check_ports
   check_data
   if ((${#problems[@]} > 0)); then
@@ -159,7 +159,7 @@ report() {
   ! holds_data || data=true
   [[ ! -f $volume_path/history ]] || history="\"$(sed -n 's/^members=//p' "$volume_path/history" | tr -cd 'a-z0-9,')\""
   [[ $supervisor != systemd ]] || unit=$(owner_of "$unit_path")
-  [[ -f $marker || $data == false ]] || marker=$formed # see check_data
+  [[ -n $(data_token) || $data == false ]] || marker=$formed # see check_data
   printf '{"machine": "%s", "token": "%s", "cluster": "%s", "member": "%s", "data": %s, "of": "%s", "history": %s, "formed": "%s", "formedBy": "%s", "unit": "%s", "running": %s, "clock": %s}\n' \
     "$(json_text "$(machine_identity)")" "$(marker_field token "$marker")" "$(marker_field cluster "$marker")" "$(marker_field member "$marker")" "$data" "$(data_cluster)" "$history" \
     "$(marker_field token "$formed")" "$(marker_field cluster "$formed")" "$(json_text "$unit")" "$running" "$(date +%s.%N)"

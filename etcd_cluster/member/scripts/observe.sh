@@ -1,14 +1,15 @@
 # shellcheck shell=bash
-# What this machine and its member are, right now: reads only (claim=RUN first takes the member over). Prints NAME=VALUE lines,
-# contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (tell=yes: any does). Each tells of
+# What this machine and its member are, right now: reads only (claim=RUN first takes the member over, unless its data are
+# another cluster's than that of token=TOKEN). Prints NAME=VALUE lines, contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (tell=yes: any does). Each tells of
 # its own member's health: 2379 may be open to clients only. scheme: http or https, as clients are expected to be served.
 # shellcheck disable=SC2154
 observe() {
-  local programs foreign
+  local programs foreign token
   read_spec "$@"
-  [[ -z ${spec[claim]:-} ]] || claim "${spec[claim]}"
+  token=$(data_token)
+  if [[ -n ${spec[claim]:-} && (-z $token || -z ${spec[token]:-} || $token == "${spec[token]}") ]]; then claim "${spec[claim]}"; fi
   fact machine "$(machine_identity)"
-  fact token "$(data_token)"
+  fact token "$token"
   fact owner "$(marker_field member)"
   has_data && fact data yes && fact data_of "$(data_cluster)"
   fact forming "$(marker_field token "$state_path/forming")"

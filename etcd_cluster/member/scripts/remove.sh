@@ -51,7 +51,7 @@ remove() {
     systemctl daemon-reload
   fi
   rm -rf "$pki_path" "$versions_path" "$binaries_path" "$state_path/pending"
-  if [[ ${spec[data]} == delete ]] && { holds_data || [[ -n $(data_token) ]]; } && [[ $(data_token) != "$token" ]]; then
+  if [[ ${spec[data]} == delete ]] && { holds_data || [[ -n $(data_token) ]]; } && ! is_ours; then
     say "stopped; what $volume_path holds stays, as it is not this cluster's but that of $(marker_field cluster | grep . || echo "nobody known here")"
   elif [[ ${spec[data]} == delete ]]; then
     say "deleting the data, as deleteData asks"
@@ -61,6 +61,11 @@ remove() {
   fi
   rm -rf "$configuration_path"
   rm -f "$state_path/record" # last: without it, nothing here is this cluster's
+}
+
+# Whether the data are this cluster's: by its token, or, for a state from before the first release, by its readable name.
+is_ours() {
+  if [[ -n $token ]]; then [[ $(data_token) == "$token" ]]; else [[ -n $(data_token) && $(marker_field cluster) == "$(json_text "$cluster")" ]]; fi
 }
 
 # Whose the configuration and the unit are. Before the first release, files named a cluster by its readable name.

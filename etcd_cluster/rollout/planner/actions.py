@@ -1,4 +1,4 @@
-"""What a plan is made of: acts, waits, refusals, and what one run remembers."""
+"""What the planner answers: actions, waits, refusals; and what one run remembers."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def await_majority_without(view: ClusterView, listed: MemberEntry) -> WaitFor | 
     majority of the voters that are left. So the last one with data is never removed."""
     left = [voter for voter in view.seen.voters if voter.id != listed.id]
     following = {host.live.id for host in view.seen.hosts.values() if host.live and host.live.has_leader}
-    taking_part = [voter for voter in left if voter.id in view.seen.healthy | view.seen.unknown | following]
+    taking_part = [voter for voter in left if voter.id in view.seen.healthy | view.seen.connected | following]
     if len(taking_part) > len(left) // 2:
         return None
     down = ", ".join(voter.name or voter.peer_url for voter in left if voter not in taking_part)

@@ -128,7 +128,7 @@ def _shown(view: ClusterView, name: str, transports: Sequence[Transport]) -> lis
 
 
 def _broken_leaves(view: ClusterView, name: str) -> list[File]:
-    """What is put there instead is what all trust by now, or all others: see `trust.pair_that_all_trust`."""
+    """What is put there instead is what all trust by now, or all others: see `ca_trust.pair_that_all_trust`."""
     broken: list[File] = []
     for transport in Transport:
         wanted = view.wanted.pair_files(name, transport)

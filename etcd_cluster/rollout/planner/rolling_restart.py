@@ -83,10 +83,10 @@ def await_voters(view: ClusterView, what: str) -> WaitFor | None:
     if not down:
         return None
     problem = f"{what} {', '.join(down)} is not healthy; fix it, then run `pulumi up` again"
-    unknown = [member.name for member in view.seen.voters if member.id in view.seen.unknown]
-    if unknown == down:
+    connected = [member.name for member in view.seen.voters if member.id in view.seen.connected]
+    if connected == down:
         problem = (
-            f"{what} nothing is known of {', '.join(unknown)} but that it runs: its machine is not asked or does not "
+            f"{what} nothing is known of {', '.join(connected)} but that it runs: its machine is not asked or does not "
             f"answer, and {view.seen.status_source}'s machine gets no answer at its client port. Stop etcd on it if it "
             "is to leave; else bring its machine back, then run again"
         )
