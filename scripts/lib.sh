@@ -255,7 +255,7 @@ ask_command() {
   stack=dev
   case ${1:-} in
     '') [ "$#" -eq 0 ] || require_stack "$1" ;;
-    -*) ;;
+    --* | -h) ;;
     *)
       stack=$1
       shift

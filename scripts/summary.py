@@ -49,10 +49,10 @@ def main() -> int:
     parser.add_argument("--scripts", default="scripts")
     options = parser.parse_args()
     try:
-        cluster = clusters.select(stacks.read_stack(options.stack, Path.cwd(), secrets=True), None)
-        # Shells that were set up before find the new certificate.
-        env.write_credentials(cluster.outputs, env.credentials_folder(cluster))
-        print(summary(StackFile(options.stack, Path.cwd()), cluster.outputs, options.stack, options.scripts))
+        for cluster in clusters.every(stacks.read_stack(options.stack, Path.cwd(), secrets=True)):
+            # Shells that were set up before find the new certificate.
+            env.write_credentials(cluster.outputs, env.credentials_folder(cluster))
+            print(summary(StackFile(options.stack, Path.cwd()), cluster.outputs, options.stack, options.scripts))
     except EtcdClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

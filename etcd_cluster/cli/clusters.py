@@ -87,6 +87,16 @@ def select(stack: Stack, name: str | None) -> Cluster:
     return _cluster(stack, component, components)
 
 
+def every(stack: Stack) -> list[Cluster]:
+    """All clusters of a stack.
+
+    Raises:
+        CommandError: There is none, or one of them is not up.
+    """
+    names = [each.name for each in stack.resources if each.type == CLUSTER_TYPE]
+    return [select(stack, name) for name in sorted(names)] or [select(stack, None)]
+
+
 def _cluster(stack: Stack, component: StackResource, components: Sequence[StackResource]) -> Cluster:
     children = [each for each in stack.resources if each.parent == component.urn]
     rollout = next((each for each in children if each.type == ROLLOUT_TYPE and each.inputs.get("wanted")), None)

@@ -53,8 +53,9 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 def credentials_folder(cluster: Cluster) -> Path:
     """Where the client's files of a cluster are."""
-    stack = urllib.parse.quote(cluster.stack.name, safe="")  # with an organization, it has slashes
-    return state_folder(os.environ, cluster.stack.project.name) / "client" / stack / cluster.name
+    # A stack's name has slashes with an organization, and a program may give a cluster any name.
+    names = [urllib.parse.quote(name, safe="") for name in (cluster.stack.name, cluster.name)]
+    return state_folder(os.environ, cluster.stack.project.name).joinpath("client", *names)
 
 
 def write_credentials(outputs: Mapping[str, Any], folder: Path) -> dict[str, str]:

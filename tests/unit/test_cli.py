@@ -649,3 +649,10 @@ def test_the_folder_of_state_is_that_of_the_scripts() -> None:
     """scripts/lib.sh is compared with it in test_scripts.py."""
     assert stacks.state_folder({"ETCD_CLUSTER_STATE_DIR": "/own"}, "p") == Path("/own/p")
     assert stacks.state_folder({"XDG_STATE_HOME": "/xdg"}, "p") == Path("/xdg/etcd-cluster/p")
+
+
+def test_every_cluster_of_a_stack_is_found() -> None:
+    assert [each.name for each in clusters.every(stack(TWO))] == ["orders", "stock"]
+    assert [each.name for each in clusters.every(stack(ONE))] == [clusters.select(stack(ONE), None).name]
+    with pytest.raises(CommandError, match="has no cluster that is up"):
+        clusters.every(stack([]))
