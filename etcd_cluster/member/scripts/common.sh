@@ -69,7 +69,7 @@ put_file() {
     { ((EUID != 0)) || chown "$user:" "$new"; } &&
     sync "$new" &&
     mv -f "$new" "$path"; }; then
-    fail "cannot write $path (see above); fix it, then run `pulumi up` again"
+    fail "cannot write $path (see above); fix it, then run \`pulumi up\` again"
   fi
 }
 
