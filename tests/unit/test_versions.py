@@ -223,7 +223,7 @@ def test_the_path_goes_by_the_newest_patch_of_each_minor_and_no_further_than_it_
             "3.6.16",
             "3.6.11",
             "version: 3.6.11: this cluster runs 3.6.16, and an older patch is no way back: etcd supports newer patches "
-            "and the next minor only, and 3.6.11 lacks what 3.6.16 mended; "
+            "and the next minor only, and 3.6.11 lacks what 3.6.16 fixed; "
             "set version to 3.6.16, or to a newer patch of 3.6",
         ),
     ],
