@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import pulumi
 from pulumi.dynamic import (
     CreateResult,
-    DiffResult,
     ReadResult,
     Resource,
     UpdateResult,
@@ -53,9 +52,6 @@ class FormationLifecycle(Lifecycle):
 
     schema: ClassVar[Schema] = Schema(defaults={"founders": {}})
 
-    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
-        return DiffResult(changes=False, replaces=[])
-
     def create(self, props: Properties) -> CreateResult:
         cluster = props["cluster"]
         reports = {name: json.loads(report) for name, report in props["reports"].items()}
@@ -93,9 +89,10 @@ def own_reports(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> dict[
                 f"{name}: its machine holds the data of member {owner[1]} of cluster {owner[0]}, but this is member "
                 f"{name} of {cluster}. Use another disk or machine, or the names it had" + _UNCHANGED
             )
-    formed = {name: report.get("formed", "") for name, report in reports.items()}
-    others = {name for name, report in reports.items() if report.get("formedBy", cluster) != cluster}
-    return {name: {**report, "formed": "" if name in others else formed[name]} for name, report in reports.items()}
+    return {
+        name: {**report, "formed": report.get("formed", "") if report.get("formedBy", cluster) == cluster else ""}
+        for name, report in reports.items()
+    }
 
 
 def require_own_units(cluster: str, token: str, reports: Mapping[str, Mapping[str, Any]]) -> None:
@@ -104,8 +101,9 @@ def require_own_units(cluster: str, token: str, reports: Mapping[str, Mapping[st
     for name, report in reports.items():
         if report.get("unit", "") not in ("", token, cluster):
             raise FormationError(
-                f"{name}: etcd.service on its machine belongs to another cluster (token {report['unit']}); remove that "
-                "etcd first, or use another machine" + _UNCHANGED
+                f"{name}: etcd.service on its machine belongs to another cluster (token {report['unit']}), or to a "
+                "first `up` of this one that failed and was destroyed without it. Remove that etcd first (systemctl "
+                "disable --now etcd; rm /etc/systemd/system/etcd.service), or use another machine" + _UNCHANGED
             )
 
 

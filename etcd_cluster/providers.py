@@ -44,18 +44,22 @@ class _Provider(ResourceProvider):
         return CheckResult(lifecycle.schema.write(checked.inputs), checked.failures)
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
-        return self._lifecycle.diff(_id, self._lifecycle.schema.read(_olds), _news)
+        lifecycle = self._lifecycle
+        return lifecycle.diff(_id, lifecycle.schema.read(_olds), _news)
 
     def create(self, props: Properties) -> CreateResult:
-        created = self._lifecycle.create(props)
-        return CreateResult(created.id, self._lifecycle.schema.write(created.outs or {}))
+        lifecycle = self._lifecycle
+        created = lifecycle.create(props)
+        return CreateResult(created.id, lifecycle.schema.write(created.outs or {}))
 
     def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
-        updated = self._lifecycle.update(_id, self._lifecycle.schema.read(_olds), _news)
-        return UpdateResult(self._lifecycle.schema.write(updated.outs or {}))
+        lifecycle = self._lifecycle
+        updated = lifecycle.update(_id, lifecycle.schema.read(_olds), _news)
+        return UpdateResult(lifecycle.schema.write(updated.outs or {}))
 
     def delete(self, _id: str, _props: Properties) -> None:
-        self._lifecycle.delete(_id, self._lifecycle.schema.read(_props))
+        lifecycle = self._lifecycle
+        lifecycle.delete(_id, lifecycle.schema.read(_props))
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         lifecycle = self._lifecycle

@@ -109,7 +109,7 @@ check_packages() {
 check_unit() {
   local other
   if [[ $supervisor == systemd && -f $unit_path && -z $(owner_of "$unit_path") ]]; then
-    problem "$unit_path belongs to something else ($(head -n 1 "$unit_path")); remove that etcd first"
+    problem "$unit_path belongs to something else ($(head -n 1 "$unit_path")); remove that etcd first (systemctl disable --now etcd; rm $unit_path)"
   fi
   other=$(foreign_data "$(service_pid)")
   [[ -z $other ]] || problem "another etcd runs here, whose database is $other; stop it, or use another machine"

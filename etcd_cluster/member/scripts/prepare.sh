@@ -26,7 +26,7 @@ require_own_unit() {
   [[ $supervisor == systemd && -f $unit_path ]] || return 0
   case $(owner_of "$unit_path") in
     "$token" | "$cluster") ;;
-    *) fail "$unit_path belongs to something else ($(head -n 1 "$unit_path")), this cluster's token is $token; remove that etcd first, or use another machine; nothing was changed on this machine" ;;
+    *) fail "$unit_path belongs to something else ($(head -n 1 "$unit_path")), this cluster's token is $token; remove that etcd first (systemctl disable --now etcd; rm $unit_path), or use another machine; nothing was changed on this machine" ;;
   esac
 }
 require_clear_volume() {
