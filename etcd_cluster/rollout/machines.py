@@ -31,7 +31,9 @@ from etcd_cluster.rollout.observed import (
     Host,
     Observation,
     combine,
+    counted_as_connected,
     is_whole,
+    parse_answers,
     parse_host,
     unanswered,
     with_answers,
@@ -235,12 +237,13 @@ class MemberMachines:
         if seen.status_source is None or not left:
             return seen
         words = {"member": seen.status_source, "urls": ",".join(member.client_url for member in left)}
+        others = ",".join(sorted(counted_as_connected(seen)))
         try:
-            line = render.command_line("health", words)
+            line = render.command_line("health", {**words, **({"others": others} if others else {})})
             text = self.run(seen.status_source, "health", line, {}, timeout_seconds=OBSERVATION_SECONDS)
         except (SshError, StepFailedError, CommandTimeoutError):
             text = ""
-        return with_answers(seen, text)
+        return with_answers(seen, *parse_answers(text))
 
     def _observe(self, name: str, asked: Mapping[str, str]) -> str:
         member = self._members[name]

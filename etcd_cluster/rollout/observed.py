@@ -391,20 +391,44 @@ def unanswered(seen: Observation) -> Sequence[MemberEntry]:
     return [member for member in seen.members if member.started and member.id not in seen.healthy | down]
 
 
-def with_answers(seen: Observation, text: str) -> Observation:
-    """What the status source's machine got to hear of the `unanswered` ones: the JSON of `etcdctl endpoint health`.
+def counted_as_connected(seen: Observation) -> frozenset[str]:
+    """Ids of the `unanswered` ones whose machines said nothing, and that the status source's member counts as connected.
+
+    etcd's count may be too high for good: a connection that a member had before it was told of the cluster (as a new
+    one, or by a snapshot) is never taken off. Whoever leads gets an answer from each member that runs at every
+    heartbeat, so there the bytes that come tell.
+    """
+    live = seen.hosts[seen.status_source].live if seen.status_source else None
+    return _unasked(seen) & (live.active_peers or frozenset()) if live else frozenset()
+
+
+def _unasked(seen: Observation) -> frozenset[str]:
+    asked = {host.live.id for host in seen.hosts.values() if host.live}
+    return frozenset(member.id for member in unanswered(seen)) - asked
+
+
+def parse_answers(text: str) -> tuple[str, frozenset[str] | None]:
+    """Of the step `health`: the JSON of `etcdctl endpoint health`, and the ids of those that something came from; None
+    where that was not told."""
+    facts = dict(line.partition("=")[::2] for line in text.splitlines())
+    heard = frozenset(facts["heard"].split(",")) - {""} if "heard" in facts else None
+    return _decoded(facts.get("health", "")), heard
+
+
+def with_answers(seen: Observation, text: str, heard: frozenset[str] | None = None) -> Observation:
+    """What the status source's machine got to hear of the `unanswered` ones: the JSON of `etcdctl endpoint health`, and
+    the ids of the `counted_as_connected` that it received anything from, None where that is not known.
 
     No answer is not a no: 2379 may be open to clients only. One whose machine said nothing, and that has a connection
     with that machine's member, runs. Where that one does not say with whom it has one, so may all.
     """
     live = seen.hosts[seen.status_source].live if seen.status_source else None
-    left = unanswered(seen)
-    healthy = parse_health(text, left)
-    asked = {host.live.id for host in seen.hosts.values() if host.live}
-    running = live.active_peers if live else None
-    unasked = {member.id for member in left} - healthy - asked
-    connected = frozenset(unasked & (running or frozenset()))
-    unknown = frozenset(unasked) if running is None else connected
+    healthy = parse_health(text, unanswered(seen))
+    unasked = _unasked(seen) - healthy
+    connected = counted_as_connected(seen) - healthy
+    if live and live.leads and heard is not None:
+        connected &= heard
+    unknown = unasked if live is None or live.active_peers is None else connected
     return replace(seen, healthy=seen.healthy | healthy, connected=connected, unknown=unknown)
 
 

@@ -183,7 +183,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Process:
-    """A running etcd: what it read at its start. trusted, peer_trusted: who is let in as a client, and as a member."""
+    """A running etcd: what it read at its start. trusted, peer_trusted: who is let in as a client, and as a member.
+    counted_for_good: ids in its metric of active peers that never leave it, be they there or not.
+    """
 
     version: str
     security: Security
@@ -194,6 +196,7 @@ class Process:
     configuration: str
     snapshot_count: int
     quota_bytes: int
+    counted_for_good: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -459,8 +462,13 @@ class Model:
                 seen = replace(seen, alarms=[Alarm(*each) for each in sorted(self.alarms)])
                 left = {each.id for each in unanswered(seen)}
                 answering = [each for each in self.members if each.id in left and self._answers_to(name, each)]
-                return with_answers(seen, json.dumps([{"endpoint": e.client_url, "health": True} for e in answering]))
+                answers = json.dumps([{"endpoint": e.client_url, "health": True} for e in answering])
+                return with_answers(seen, answers, self._peers_of(self.machines[name]))
         return nothing
+
+    def _peers_of(self, machine: Machine) -> frozenset[str]:
+        others = (each for each in self.machines.values() if each is not machine)
+        return frozenset(each.data_id for each in others if self.connected(machine, each))
 
     def _answers_to(self, status_source: str, listed: Listing) -> bool:
         return not self.clients_only and self._answers(self.machines[status_source], listed)
@@ -518,9 +526,8 @@ class Model:
             applied=index,
             committed=index,
             database_bytes=self.database_bytes,
-            active_peers=frozenset(
-                each.data_id for each in self.machines.values() if each is not machine and self.connected(machine, each)
-            ),
+            # etcd never takes off the connections that a member had before it knew the cluster.
+            active_peers=self._peers_of(machine) | machine.process.counted_for_good,
         )
 
     # --- what acts do ---
@@ -726,7 +733,8 @@ class Model:
             peers = PeerSecurity.TLS
         security = Security(settings["advertise-client-urls"].startswith("https:"), peers)
         trusted, peer_trusted = (self._trusted(machine, settings, transport) for transport in ("client", "peer"))
-        if not machine.data:
+        joins = not machine.data
+        if joins:
             self._bootstrap(machine, settings)
         self._require_version(machine)
         if self.database_bytes > int(settings["quota-backend-bytes"]) and not self.alarms:
@@ -743,6 +751,8 @@ class Model:
             snapshot_count=int(settings.get("snapshot-count", 10_000)),
             quota_bytes=int(settings["quota-backend-bytes"]),
         )
+        if joins:
+            machine.process = replace(machine.process, counted_for_good=self._peers_of(machine))
         self.elect()
         return None
 

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,58 @@ def test_metrics_that_are_cut_short_are_no_answer(folder: Folder) -> None:
     assert '[active_peers]="b"' in metrics(folder, METRICS)
     assert '[server_is_leader]="1"' in metrics(folder, "".join(lines[:4]), METRICS)
     assert '[active_peers]=""' in metrics(folder, "".join(lines[3:])), "no line for a peer is an answer"
+
+
+RECEIVED = """HTTP/1.0 200 OK
+
+etcd_network_peer_received_bytes_total{{From="0"}} {nobody}
+etcd_network_peer_received_bytes_total{{From="b"}} {b}
+etcd_network_peer_received_bytes_total{{From="c"}} 1.5e+06
+etcd_server_version{{server_version="3.6.16"}} 1
+"""
+
+
+def heard(folder: Folder, *answers: str) -> list[str]:
+    """What `health` says of b, c and d where etcd's metrics are these, one after the other."""
+    for number, answer in enumerate(answers, start=1):
+        (folder.path / f"answer-{number}").write_text(answer)
+    fake = f"""
+http_get() {{ echo >>'{folder.path}/asked'; cat '{folder.path}'/answer-$(wc -l <'{folder.path}/asked'); }}
+metrics_port=2381
+service_facts() {{ pid=1; }}
+find_sockets() {{ sockets='2381 127.0.0.1'; }}
+health_of() {{ echo "[$1]"; }}
+sleep() {{ :; }}
+health health others=b,c,d urls=http://b
+exit
+"""
+    script = render.script("health", folder.layout, render.remove_variables(CLUSTER, TOKEN))
+    functions, call, _ = script.rpartition('\n"$1"')
+    assert call
+    done = subprocess.run(["bash"], input=f"{functions}\n{fake}", capture_output=True, text=True, check=True)
+    first, *lines = done.stdout.splitlines()
+    assert first == f"health={render.encode('[http://b]' + chr(10))}"
+    return lines
+
+
+def test_whoever_runs_is_heard_of_at_the_leader(folder: Folder) -> None:
+    folder.path.mkdir()
+    before, after = RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=8, b=11)
+    assert heard(folder, before, after) == ["heard=b"]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=9, b=10)),  # no heartbeat fell into that time
+        (RECEIVED.format(nobody=7, b=10), ""),
+        ("", RECEIVED.format(nobody=7, b=10)),
+        (RECEIVED.format(nobody=7, b=10)[:150], RECEIVED.format(nobody=7, b=11)),  # cut short
+    ],
+)
+def test_without_two_whole_looks_that_differ_nobody_is_called_silent(folder: Folder, answers: Sequence[str]) -> None:
+    folder.path.mkdir()
+    assert heard(folder, *answers) == []
 
 
 # --- who it is ---

@@ -23,6 +23,7 @@ from etcd_cluster.rollout.observed import (
     SeenFile,
     combine,
     is_whole,
+    parse_answers,
     parse_health,
     parse_host,
     parse_members,
@@ -312,8 +313,24 @@ def test_no_answer_at_the_client_port_of_one_that_is_connected_means_that_nothin
     unread = with_answers(observe(b=without("active_peers")), text)
     assert unread.unknown == {"f6e15ffbb2d65526"}, "the leader did not say with whom it has one"
     assert (seen.connected, unread.connected) == ({"f6e15ffbb2d65526"}, frozenset())
+    # etcd may count one for good that is dead: at a leader, nothing comes from it.
+    assert with_answers(connected, text, frozenset()).unknown == frozenset()
+    assert with_answers(connected, text, frozenset({"f6e15ffbb2d65526"})).connected == {"f6e15ffbb2d65526"}
     own = observe(a=FOLLOWER + SICK, b=f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n")
     assert with_answers(own, text).unknown == frozenset(), "its own machine has said how it is"
+
+
+def test_nothing_that_came_at_a_follower_is_no_sign_that_another_follower_is_dead() -> None:
+    told = f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n".replace("is_leader=1", "is_leader=0")
+    seen = with_answers(observe(b=told), "", frozenset())
+    assert seen.connected == {"f6e15ffbb2d65526"}
+
+
+def test_the_answer_of_who_is_well_and_of_whom_something_came() -> None:
+    assert parse_answers("") == ("", None)
+    assert parse_answers(f"health={encoded(HEALTH)}\n") == (HEALTH, None)
+    assert parse_answers(f"health={encoded(HEALTH)}\nheard=\n") == (HEALTH, frozenset())
+    assert parse_answers("heard=a,b\n") == ("", {"a", "b"})
 
 
 @pytest.mark.parametrize(

@@ -753,6 +753,21 @@ def test_a_member_that_nobody_asked_is_down_only_if_nobody_is_connected_with_it(
     assert decided.text == "a: removing d, which does not answer"
 
 
+def test_a_dead_leader_leaves_though_those_that_joined_under_it_count_it_as_connected_for_good() -> None:
+    """etcd's own metric: what a member that joins connects before it knows the cluster is never taken off."""
+    model = Model.running(replace(GOAL, names=("a",)))
+    log(model, GOAL)
+    swapped = replace(GOAL, names=("d", "b", "c"))
+    model.stop("a")
+    seen = model.observe(swapped.names)
+    live = seen.hosts["b"].live
+    assert live is not None and live.active_peers is not None
+    assert model.machines["a"].data_id in live.active_peers
+    assert seen.connected == frozenset()
+    model.log.clear()
+    assert log(model, swapped)[0].endswith(": removing a, which does not answer"), model.log
+
+
 def test_a_quorum_that_lacks_a_stopped_member_that_is_to_leave_says_so() -> None:
     model = Model.running()
     model.stop("b")

@@ -199,8 +199,38 @@ describe_process() {
   [[ $state == [RS]* ]] || printf ', state %s' "$state"
 }
 
-# The health of members whose own machines cannot be asked, seen from here.
+# The health of members whose own machines cannot be asked, seen from here, at their client ports (urls=URL,...). And from which of
+# others=ID,... this machine's member receives anything within 5 seconds, after which etcd itself gives up a connection.
 health() {
+  local pid before after id heard='' started=$SECONDS
   read_spec "$@"
-  health_of "${spec[urls]}"
+  service_facts >/dev/null # sets $pid
+  find_sockets "$pid"
+  before=$([[ -z ${spec[others]:-} ]] || received)
+  fact health "$(health_of "${spec[urls]}" | base64 -w 0)"
+  [[ -n $before ]] || return 0
+  sleep $((started + 6 > SECONDS ? started + 6 - SECONDS : 0))
+  after=$(received)
+  # Nothing from anybody: no heartbeat fell into that time.
+  [[ -n $after && $after != "$before" ]] || return 0
+  for id in ${spec[others]//,/ }; do
+    [[ $(count_of "$id" "$before") == "$(count_of "$id" "$after")" ]] || heard+=${heard:+,}$id
+  done
+  echo "heard=$heard"
 }
+
+# received: ID BYTES lines, how many bytes came from which member by now; nothing where its process does not tell.
+received() {
+  local port answer
+  for port in $(loopback_ports "$metrics_port"); do
+    answer=$(http_get "$port" /metrics 3) || continue
+    # etcd sorts them by name: with the last one, none is missing.
+    [[ $answer == *etcd_server_version* ]] || continue
+    # From "0": a connection's own sign of life, which does not say whose it is.
+    awk -F '[" ]' '/^etcd_network_peer_received_bytes_total/ && $2 != "0" { print $2, $4 }' <<<"$answer"
+    return
+  done
+}
+
+# count_of ID TEXT: what `received` says of one member.
+count_of() { awk -v id="$1" '$1 == id { print $2 }' <<<"$2"; }
