@@ -392,7 +392,7 @@ def unanswered(seen: Observation) -> Sequence[MemberEntry]:
 
 
 def counted_as_connected(seen: Observation) -> frozenset[str]:
-    """Ids of the `unanswered` ones whose machines said nothing, and that the status source's member counts as connected.
+    """Ids of the `unanswered` ones whose machines said nothing and that the status source's member counts as connected.
 
     etcd's count may be too high for good: a connection that a member had before it was told of the cluster (as a new
     one, or by a snapshot) is never taken off. Whoever leads gets an answer from each member that runs at every
@@ -410,7 +410,7 @@ def _unasked(seen: Observation) -> frozenset[str]:
 def parse_answers(text: str) -> tuple[str, frozenset[str] | None]:
     """Of the step `health`: the JSON of `etcdctl endpoint health`, and the ids of those that something came from; None
     where that was not told."""
-    facts = dict(line.partition("=")[::2] for line in text.splitlines())
+    facts = {name: value for name, _, value in (line.partition("=") for line in text.splitlines())}
     heard = frozenset(facts["heard"].split(",")) - {""} if "heard" in facts else None
     return _decoded(facts.get("health", "")), heard
 

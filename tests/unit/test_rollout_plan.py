@@ -761,7 +761,8 @@ def test_a_dead_leader_leaves_though_those_that_joined_under_it_count_it_as_conn
     model.stop("a")
     seen = model.observe(swapped.names)
     live = seen.hosts["b"].live
-    assert live is not None and live.active_peers is not None
+    assert live is not None
+    assert live.active_peers is not None
     assert model.machines["a"].data_id in live.active_peers
     assert seen.connected == frozenset()
     model.log.clear()

@@ -232,5 +232,5 @@ received() {
   done
 }
 
-# count_of ID TEXT: what `received` says of one member.
-count_of() { awk -v id="$1" '$1 == id { print $2 }' <<<"$2"; }
+# count_of ID RECEIVED: what `received` says of one member.
+count_of() { awk -v id="$1" '$1 == id { print $2 }' < <(printf '%s\n' "$2"); }
