@@ -11,10 +11,10 @@ from pulumi_command.remote import ConnectionArgs
 from etcd_cluster.certificates import issue_certificates
 from etcd_cluster.formation import Formation, machine_identity
 from etcd_cluster.install.provide import provide_binaries
-from etcd_cluster.machines.machine import Machine, Machines, RenewableMachines, checked_machines
+from etcd_cluster.machines.machine import Machine, Machines, ReplaceableMachines, checked_machines
 from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.names import require_cluster_name
-from etcd_cluster.rollout import Renewal, Rollout
+from etcd_cluster.rollout import MachineReplacement, Rollout
 from etcd_cluster.rollout.host_record import record_hosts
 from etcd_cluster.rollout.inputs import authority_fingerprints, describe, places, wanted_inputs
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate
@@ -121,12 +121,20 @@ class EtcdCluster(pulumi.ComponentResource):
 
     def _machines(self, name: str, machines: Machines, settings: Settings) -> Sequence[Machine]:
         """One a member. Where one may be replaced, the others are asked first."""
-        if not isinstance(machines, RenewableMachines):
+        if not isinstance(machines, ReplaceableMachines):
             return machines.provision(name, settings.names, settings.size, parent=self)
 
-        def guard(renew: str | None, connections: Mapping[str, ConnectionArgs], *, is_dead: bool = False) -> Renewal:
+        def guard(
+            replace_member: str | None, connections: Mapping[str, ConnectionArgs], *, is_dead: bool = False
+        ) -> MachineReplacement:
             opts = pulumi.ResourceOptions(parent=self)
-            return Renewal(f"{name}-renewal", renew=renew, is_dead=is_dead, connections=connections, opts=opts)
+            return MachineReplacement(
+                f"{name}-machine-replacement",
+                replace_member=replace_member,
+                is_dead=is_dead,
+                connections=connections,
+                opts=opts,
+            )
 
         return machines.provision(name, settings.names, settings.size, parent=self, guard=guard)
 

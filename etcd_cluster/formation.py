@@ -119,7 +119,7 @@ def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
         if report["machine"] in machines:
             raise FormationError(
                 f"{name} and {machines[report['machine']]} are the same machine (machine-id {report['machine']}); give "
-                "every member its own, or renew a cloned host's id (rm /etc/machine-id; systemd-machine-id-setup)"
+                "every member its own, or a cloned host an id of its own (rm /etc/machine-id; systemd-machine-id-setup)"
                 + _UNCHANGED
             )
         machines[report["machine"]] = name

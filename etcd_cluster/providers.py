@@ -101,5 +101,5 @@ class RolloutProvider(_Provider):
     implementation = "rollout.resource:RolloutLifecycle"
 
 
-class RenewalProvider(_Provider):
-    implementation = "rollout.renewal:RenewalLifecycle"
+class MachineReplacementProvider(_Provider):
+    implementation = "rollout.machine_replacement:MachineReplacementLifecycle"

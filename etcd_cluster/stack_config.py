@@ -102,8 +102,8 @@ def _aws(keys: Keys, ssh: Keys) -> AwsMachines:
         private_key=_private_key(ssh),
         deletion_protection=keys.boolean("deletionProtection", False),
         retain_volumes=keys.boolean("retainVolumes", True),
-        renew=keys.text("renew"),
-        renew_dead=keys.text("renewDead"),
+        replace_member=keys.text("replaceMember"),
+        replace_dead_member=keys.text("replaceDeadMember"),
         tags=keys.section("tags").all_texts(),
     )
 
@@ -125,8 +125,8 @@ def _gcp(keys: Keys, ssh: Keys) -> GcpMachines:
         private_key=_private_key(ssh),
         deletion_protection=keys.boolean("deletionProtection", False),
         retain_disks=keys.boolean("retainDisks", True),
-        renew=keys.text("renew"),
-        renew_dead=keys.text("renewDead"),
+        replace_member=keys.text("replaceMember"),
+        replace_dead_member=keys.text("replaceDeadMember"),
         labels=keys.section("labels").all_texts(),
     )
 

@@ -16,7 +16,7 @@ import pulumi
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.access import require_private
 from etcd_cluster.machines.extras import require_extra
-from etcd_cluster.machines.machine import Guard, Machine, require_one_to_renew
+from etcd_cluster.machines.machine import Guard, Machine, require_one_to_replace
 from etcd_cluster.machines.ssh import Bastion, require_bastion_login
 from etcd_cluster.machines.ssh_keys import public_half
 from etcd_cluster.secrecy import as_input
@@ -69,10 +69,11 @@ class AwsMachines:
         public half when it is made.
     deletion_protection: neither AWS nor Pulumi deletes instances, interfaces and volumes; default False.
     retain_volumes: a data volume stays when its member goes, by destroy or by fewer members; default True.
-    renew: the one member whose machine may be replaced now, by a new image, type or key, keeping its data volume and
-        address; default None. One that runs only goes while every other member is healthy. The others keep what they
-        have. Take it out afterwards.
-    renew_dead: as renew, and in its place, for a machine that is dead where nobody else can be asked: it goes unasked.
+    replace_member: the one member whose machine may be replaced now, by a new image, type or key, keeping its data
+        volume and address; default None. One that runs only goes while every other member is healthy. The others keep
+        what they have. Take it out afterwards.
+    replace_dead_member: as replace_member, and in its place, for a machine that is dead where nobody else can be asked:
+        it goes unasked.
     tags: for every resource, besides Name and the project's, stack's, cluster's and member's names.
     """
 
@@ -90,8 +91,8 @@ class AwsMachines:
     private_key: pulumi.Input[str] | None = None
     deletion_protection: bool = False
     retain_volumes: bool = True
-    renew: str | None = None
-    renew_dead: str | None = None
+    replace_member: str | None = None
+    replace_dead_member: str | None = None
     tags: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
 
     @property
@@ -99,13 +100,13 @@ class AwsMachines:
         return "aws"
 
     @property
-    def renewed(self) -> str | None:
+    def replaced_member(self) -> str | None:
         """The member whose machine may be replaced."""
-        return self.renew or self.renew_dead
+        return self.replace_member or self.replace_dead_member
 
     def member_names(self, members: int | None) -> Sequence[str]:
         names = tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
-        require_one_to_renew("aws", self.renew, self.renew_dead, names)
+        require_one_to_replace("aws", self.replace_member, self.replace_dead_member, names)
         require_subnets(self.subnet_ids)
         require_private("aws.clientCidrs", self.client_cidrs)
         require_private("aws.sshCidrs", self.ssh_cidrs)

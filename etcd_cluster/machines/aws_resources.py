@@ -32,7 +32,7 @@ ATTACHED_AS = "/dev/sdf"
 XEN_DEVICE = "/dev/xvdf"
 """What instances on Xen (m4) make of ATTACHED_AS; those on Nitro name the volume by its id."""
 
-WHAT_RENEWING_TAKES = ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId"]
+TAKEN_UP_BY_A_REPLACEMENT = ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId"]
 """Inputs of an instance whose change replaces, or stops and starts, the machine."""
 
 Tags = dict[str, pulumi.Input[str]]
@@ -56,8 +56,8 @@ class Provisioning:
         login = self._login()
         places = {name: self._place(name, index, group, login) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
-        is_dead = self._given.renew_dead is not None
-        guarded = [guard(self._given.renewed, connections, is_dead=is_dead)] if guard else []
+        is_dead = self._given.replace_dead_member is not None
+        guarded = [guard(self._given.replaced_member, connections, is_dead=is_dead)] if guard else []
         return [self._machine(name, place, image_id, guarded) for name, place in places.items()]
 
     def _login(self) -> Login:
@@ -139,10 +139,10 @@ class Provisioning:
         image_id: pulumi.Input[str],
         guarded: Sequence[pulumi.Resource],
     ) -> aws.ec2.Instance:
-        """The machine. Only the member that is to be renewed gets another, once the guard lets it: any change of image,
-        type or user data then replaces it, which works for a dead machine too, and the Commands that prepare it
+        """The machine. Only the member to replace gets another, once the guard lets it: any change of image, type
+        or user data then replaces it, which works for a dead machine too, and the Commands that prepare it
         follow."""
-        renewed = self._given.renewed == name
+        is_replaced = self._given.replaced_member == name
         return aws.ec2.Instance(
             f"{self._cluster}-{name}",
             ami=image_id,
@@ -163,17 +163,17 @@ class Provisioning:
             user_data=place.user_data,
             ebs_optimized=True,
             disable_api_termination=self._given.deletion_protection,
-            # Pulumi's own protection is `protect`; AWS's would otherwise stop the renewing of a member as well.
+            # Pulumi's own protection is `protect`; AWS's would otherwise stop a replacement as well.
             force_destroy=True,
             tags=self._tags(name, name),
             opts=self._opts(
-                ignore_changes=[] if renewed else WHAT_RENEWING_TAKES,
+                ignore_changes=[] if is_replaced else TAKEN_UP_BY_A_REPLACEMENT,
                 replace_on_changes=["instanceType", "userData"],
                 # Interface and volume belong to one instance at a time, so the old one goes first.
                 delete_before_replace=True,
                 # So that the volume, where it goes at all, goes after the machine that has it attached.
-                depends_on=[place.volume, *(guarded if renewed else ())],
-                protect=None if renewed else self._protect(),
+                depends_on=[place.volume, *(guarded if is_replaced else ())],
+                protect=None if is_replaced else self._protect(),
             ),
         )
 

@@ -17,7 +17,7 @@ import pulumi
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.access import require_private
 from etcd_cluster.machines.extras import require_extra
-from etcd_cluster.machines.machine import Guard, Machine, require_one_to_renew
+from etcd_cluster.machines.machine import Guard, Machine, require_one_to_replace
 from etcd_cluster.machines.ssh import Bastion, require_bastion_login
 from etcd_cluster.machines.ssh_keys import public_half
 from etcd_cluster.secrecy import as_input
@@ -66,18 +66,19 @@ class GcpMachines:
     machine_type: default the size's row (n1). arm64, and what takes no pd-ssd (n4, c4 and later), is refused.
     image: with cloud-init in it; default the newest Ubuntu 24.04 at the time when the machine is made.
     disk_gb: data disk (pd-ssd) in GB, default the row's, since its performance follows from its size. It only ever
-        grows, and by `renew`: for a smaller size, give here what there is.
+        grows, and by `replace_member`: for a smaller size, give here what there is.
     kms_key: full name of a customer key for all disks; default Google's own. Only new disks take it. Compute Engine's
         service agent needs the role roles/cloudkms.cryptoKeyEncrypterDecrypter on it.
     private_key: text of an unencrypted SSH private key; default a key pair made for this cluster. A machine learns its
         public half when it is made.
     deletion_protection: neither Google nor Pulumi deletes instances, addresses and disks; default False. Nothing can be
-        renewed meanwhile.
+        replaced meanwhile.
     retain_disks: a data disk stays when its member goes, by destroy or by fewer members; default True.
-    renew: the one member whose machine may be replaced now, by a new type, image, key or user data, keeping its address
-        and its data disk, which may grow; default None. One that runs only goes while every other member is healthy.
-        The others keep what they have. Take it out afterwards.
-    renew_dead: as renew, and in its place, for a machine that is dead where nobody else can be asked: it goes unasked.
+    replace_member: the one member whose machine may be replaced now, by a new type, image, key or user data, keeping
+        its address and its data disk, which may grow; default None. One that runs only goes while every other member
+        is healthy. The others keep what they have. Take it out afterwards.
+    replace_dead_member: as replace_member, and in its place, for a machine that is dead where nobody else can be asked:
+        it goes unasked.
     labels: for every resource that takes them, besides the names of project, stack, cluster and member; lower case.
     """
 
@@ -96,8 +97,8 @@ class GcpMachines:
     private_key: pulumi.Input[str] | None = None
     deletion_protection: bool = False
     retain_disks: bool = True
-    renew: str | None = None
-    renew_dead: str | None = None
+    replace_member: str | None = None
+    replace_dead_member: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -105,9 +106,9 @@ class GcpMachines:
         return "gcp"
 
     @property
-    def renewed(self) -> str | None:
+    def replaced_member(self) -> str | None:
         """The member whose machine may be replaced."""
-        return self.renew or self.renew_dead
+        return self.replace_member or self.replace_dead_member
 
     def member_names(self, members: int | None) -> Sequence[str]:
         _check_zones(self.zones)
@@ -136,13 +137,13 @@ class GcpMachines:
             public_half(self.private_key)
         require_bastion_login(self.bastion, self.private_key)
         names = tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
-        require_one_to_renew("gcp", self.renew, self.renew_dead, names)
-        if self.renewed is not None and self.deletion_protection:
+        require_one_to_replace("gcp", self.replace_member, self.replace_dead_member, names)
+        if self.replaced_member is not None and self.deletion_protection:
             raise ConfigurationError(
-                "gcp.renew" if self.renew else "gcp.renewDead",
-                self.renewed,
+                "gcp.replaceMember" if self.replace_member else "gcp.replaceDeadMember",
+                self.replaced_member,
                 "its machine is protected from deletion, and so cannot be replaced",
-                "set gcp.deletionProtection: false, run `pulumi up`, and only then renew",
+                "set gcp.deletionProtection: false, run `pulumi up`, and only then replace it",
             )
         return names
 

@@ -21,9 +21,9 @@ from etcd_cluster.sizes import Size
 PLACE_OF_ADDRESS = ["region", "subnetwork"]
 PLACE_OF_DISK = ["zone", "type", "diskEncryptionKey"]
 PLACE_OF_INSTANCE = ["zone", "networkInterfaces"]
-# Only the member that `renew` names takes these up. On the others, most would stop or replace a running machine.
-RENEWED_OF_DISK = ["size"]
-RENEWED_OF_INSTANCE = ["machineType", "bootDisk", "metadata"]
+# Only the member to replace takes these up. On the others, most would stop or replace a running machine.
+TAKEN_UP_BY_A_REPLACED_DISK = ["size"]
+TAKEN_UP_BY_A_REPLACED_INSTANCE = ["machineType", "bootDisk", "metadata"]
 
 
 class Provisioning:
@@ -42,8 +42,8 @@ class Provisioning:
         private_key, public_key = self._login()
         places = {name: self._place(name, index, private_key, public_key) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
-        is_dead = self._given.renew_dead is not None
-        guarded = [guard(self._given.renewed, connections, is_dead=is_dead)] if guard else []
+        is_dead = self._given.replace_dead_member is not None
+        guarded = [guard(self._given.replaced_member, connections, is_dead=is_dead)] if guard else []
         return [self._machine(name, place, guarded) for name, place in places.items()]
 
     def _login(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
@@ -91,7 +91,7 @@ class Provisioning:
 
     def _disk(self, name: str, zone: str) -> compute.Disk:
         """A smaller size would replace the disk by an empty one, so the one that may change is protected meanwhile."""
-        given, renewed = self._given, self._given.renewed == name
+        given, is_replaced = self._given, self._given.replaced_member == name
         return compute.Disk(
             f"{self._cluster}-{name}-data",
             zone=zone,
@@ -102,15 +102,15 @@ class Provisioning:
             else None,
             labels=self._labels(name),
             opts=self._opts(
-                protect=True if renewed else self._protect(),
+                protect=True if is_replaced else self._protect(),
                 retain_on_delete=given.retain_disks,
-                ignore_changes=PLACE_OF_DISK if renewed else [*PLACE_OF_DISK, *RENEWED_OF_DISK],
+                ignore_changes=PLACE_OF_DISK if is_replaced else [*PLACE_OF_DISK, *TAKEN_UP_BY_A_REPLACED_DISK],
             ),
         )
 
     def _instance(self, name: str, place: Place, guarded: Sequence[pulumi.Resource]) -> compute.Instance:
-        """The machine. Only the member that is to be renewed gets another, once the guard lets it."""
-        given, renewed = self._given, self._given.renewed == name
+        """The machine. Only the member that is to be replaced gets another, once the guard lets it."""
+        given, is_replaced = self._given, self._given.replaced_member == name
         return compute.Instance(
             f"{self._cluster}-{name}",
             zone=place.zone,
@@ -145,12 +145,14 @@ class Provisioning:
                 # Address and disk belong to one instance at a time, so the old one goes first.
                 delete_before_replace=True,
                 protect=self._protect(),
-                ignore_changes=PLACE_OF_INSTANCE if renewed else [*PLACE_OF_INSTANCE, *RENEWED_OF_INSTANCE],
+                ignore_changes=PLACE_OF_INSTANCE
+                if is_replaced
+                else [*PLACE_OF_INSTANCE, *TAKEN_UP_BY_A_REPLACED_INSTANCE],
                 # A new machine, and not the old one stopped and started: cloud-init takes up user data on a new one
                 # only, and the Commands that make a member healthy again follow a new one.
                 replace_on_changes=["machineType", "metadata"],
                 additional_secret_outputs=["metadata"],
-                depends_on=guarded if renewed else None,
+                depends_on=guarded if is_replaced else None,
             ),
         )
 

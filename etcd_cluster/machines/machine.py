@@ -100,34 +100,37 @@ class ProvisionedMachines(Protocol):
 class Guard(Protocol):
     """Answers the resource that a machine depends on which is to be replaced: it is there once the machine may go.
 
-    renew: the member whose machine that is; None for nobody's. connections: member name -> how its machine is reached.
+    replace_member: the member whose machine that is; None for nobody's. connections: member name -> how its machine is
+    reached.
     is_dead: the machine is known to be dead, and goes also where nobody can be asked.
     """
 
     def __call__(
-        self, renew: str | None, connections: Mapping[str, ConnectionArgs], *, is_dead: bool = False
+        self, replace_member: str | None, connections: Mapping[str, ConnectionArgs], *, is_dead: bool = False
     ) -> pulumi.Resource: ...
 
 
-def require_one_to_renew(platform: str, renew: str | None, renew_dead: str | None, names: Sequence[str]) -> None:
-    """Raises `ConfigurationError` unless `renew` or `renew_dead`, or neither, is one of the members."""
-    for key, name in (("renew", renew), ("renewDead", renew_dead)):
+def require_one_to_replace(
+    platform: str, replace_member: str | None, replace_dead_member: str | None, names: Sequence[str]
+) -> None:
+    """Raises `ConfigurationError` unless one of `replace_member` and `replace_dead_member`, or neither, is a member."""
+    for key, name in (("replaceMember", replace_member), ("replaceDeadMember", replace_dead_member)):
         if name is not None and name not in names:
             raise ConfigurationError(f"{platform}.{key}", name, "no such member", f"choose one of {', '.join(names)}")
-    if renew is not None and renew_dead is not None:
+    if replace_member is not None and replace_dead_member is not None:
         raise ConfigurationError(
-            f"{platform}.renewDead",
-            renew_dead,
-            f"{platform}.renew is given as well ({renew}), and one machine is replaced at a time",
+            f"{platform}.replaceDeadMember",
+            replace_dead_member,
+            f"{platform}.replaceMember is given as well ({replace_member}), and one machine is replaced at a time",
             "take one of the two out",
         )
 
 
 @runtime_checkable
-class RenewableMachines(Machines, Protocol):
-    """A platform that replaces a member's machine when it is told to by `renew`, and asks a guard first."""
+class ReplaceableMachines(Machines, Protocol):
+    """A platform that replaces a member's machine when it is told to by `replace_member`, and asks a guard first."""
 
-    renew: str | None
+    replace_member: str | None
 
     def provision(
         self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource, guard: Guard | None = None

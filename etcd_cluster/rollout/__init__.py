@@ -4,7 +4,7 @@ observe (what is there) -> plan (what to do next, a pure decision) -> carry out 
 is left to do. A run that was cut short is finished by the next one, because that one looks again.
 """
 
-from etcd_cluster.rollout.renewal import Renewal
+from etcd_cluster.rollout.machine_replacement import MachineReplacement
 from etcd_cluster.rollout.resource import Rollout
 
-__all__ = ["Renewal", "Rollout"]
+__all__ = ["MachineReplacement", "Rollout"]

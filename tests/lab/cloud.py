@@ -152,23 +152,24 @@ class CloudMachines:
     """A platform like those of machines/aws.py and gcp.py: the same user data, user and keys.
 
     folder: where a `Cloud` listens. images: member -> image, default "first". pinned: host keys that take the place of
-    the right ones. renew: the one whose machine may be replaced by another image; renew_dead: unasked, if need be.
+    the right ones. replace_member: the one whose machine may be replaced by another image; replace_dead_member:
+    unasked, if need be.
     """
 
     folder: str
     bastion: Bastion | None = None
-    renew: str | None = None
+    replace_member: str | None = None
     images: dict[str, str] = field(default_factory=dict[str, str])
     pinned: dict[str, str] = field(default_factory=dict[str, str])
-    renew_dead: str | None = None
+    replace_dead_member: str | None = None
 
     @property
     def platform(self) -> str:
         return "lab"
 
     @property
-    def renewed(self) -> str | None:
-        return self.renew or self.renew_dead
+    def replaced_member(self) -> str | None:
+        return self.replace_member or self.replace_dead_member
 
     def member_names(self, members: int | None) -> Sequence[str]:
         return tuple(f"etcd-{number}" for number in range(1, (members or 3) + 1))
@@ -185,7 +186,7 @@ class CloudMachines:
             name: ssh.connection(addresses[name], self.pinned.get(name) or host_keys[name].public_key) for name in names
         }
         assert guard is not None
-        guarded = guard(self.renewed, connections, is_dead=self.renew_dead is not None)
+        guarded = guard(self.replaced_member, connections, is_dead=self.replace_dead_member is not None)
         return [
             self._machine(cluster, name, addresses[name], login, host_keys[name], connections[name], guarded, parent)
             for name in names
@@ -217,8 +218,8 @@ class CloudMachines:
             opts=pulumi.ResourceOptions(
                 parent=parent,
                 delete_before_replace=True,
-                ignore_changes=[] if name == self.renewed else ["image"],
-                depends_on=[guarded] if name == self.renewed else None,
+                ignore_changes=[] if name == self.replaced_member else ["image"],
+                depends_on=[guarded] if name == self.replaced_member else None,
             ),
         )
         return Machine(

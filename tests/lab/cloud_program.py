@@ -19,10 +19,10 @@ bastion = Bastion(
 machines = CloudMachines(
     config["folder"],
     bastion,
-    config.get("renew"),
+    config.get("replaceMember"),
     config.get("images", {}),
     config.get("pinned", {}),
-    config.get("renewDead"),
+    config.get("replaceDeadMember"),
 )
 cluster = EtcdCluster(
     "etcd",

@@ -180,9 +180,9 @@ def test_a_machine_behind_the_bastion_that_is_not_the_pinned_one_is_refused(road
     assert road.cluster.healthy()
 
 
-def take_renewal_out(road: Road) -> None:
+def take_replacement_out(road: Road) -> None:
     """As users do afterwards; then there is nothing left to do."""
-    road.settings.pop("renew", None)
+    road.settings.pop("replaceMember", None)
     road.stack.up()
     assert changes_nothing(road.stack.up())
 
@@ -196,7 +196,7 @@ def test_a_dead_machine_is_replaced_and_its_successor_goes_on_with_the_data(road
     instance.kill()
     assert instance.disk is not None
     os.truncate(instance.disk, 12 * GIB)
-    road.stack.config["lab"] = {**road.settings, "renew": "etcd-2", "images": {"etcd-2": "second"}}
+    road.stack.config["lab"] = {**road.settings, "replaceMember": "etcd-2", "images": {"etcd-2": "second"}}
     run = road.stack.up()
     assert run.seconds < DEAD_MACHINE_SECONDS, run.output
     cluster.hosts = [road.cloud.instances[name] for name in sorted(road.cloud.instances)]
@@ -209,7 +209,7 @@ def test_a_dead_machine_is_replaced_and_its_successor_goes_on_with_the_data(road
     assert road.cloud.instances["etcd-2"].run(own).stdout == "the-death\n"
     size = road.cloud.instances["etcd-2"].run("df --output=size --block-size=1G /data/etcd | tail -n 1").stdout
     assert int(size) == 12
-    take_renewal_out(road)
+    take_replacement_out(road)
 
 
 def test_a_running_machine_is_not_replaced_while_another_member_is_down(road: Road) -> None:
@@ -222,14 +222,14 @@ def test_a_running_machine_is_not_replaced_while_another_member_is_down(road: Ro
     follower.run("systemctl stop etcd")
     # No machine lets in by the connections of this run: what the others are is seen by those of before.
     pinned = dict.fromkeys(road.cloud.instances, OTHER_HOST_KEY)
-    run = with_settings(road, renew=leading.name, images={leading.name: "third"}, pinned=pinned)
+    run = with_settings(road, replaceMember=leading.name, images={leading.name: "third"}, pinned=pinned)
     assert f"the machine of {leading.name} is not replaced while {follower.name} is not healthy" in run.output
     assert road.cloud.instances[leading.name] is leading
     assert cluster.pids()[leading.name] == pids[leading.name]
-    take_renewal_out(road)
+    take_replacement_out(road)
     cluster.await_health()
     leading = leader(cluster)
-    road.stack.config["lab"] = {**road.settings, "renew": leading.name, "images": {leading.name: "third"}}
+    road.stack.config["lab"] = {**road.settings, "replaceMember": leading.name, "images": {leading.name: "third"}}
     with continuous_writes(cluster) as writes:
         run = road.stack.up()
         cluster.hosts = [road.cloud.instances[name] for name in sorted(road.cloud.instances)]
@@ -237,7 +237,7 @@ def test_a_running_machine_is_not_replaced_while_another_member_is_down(road: Ro
     assert not writes.result.lost
     assert f"{leading.name}: handing leadership over to " in run.output
     assert road.cloud.instances[leading.name] is not leading
-    take_renewal_out(road)
+    take_replacement_out(road)
 
 
 def test_no_machine_is_replaced_while_nobody_can_be_asked(road: Road) -> None:
@@ -247,13 +247,13 @@ def test_no_machine_is_replaced_while_nobody_can_be_asked(road: Road) -> None:
     with continuous_writes(cluster) as writes:
         road.bastion.stop()
         try:
-            run = with_settings(road, renew=leading.name, images={leading.name: "fourth"})
+            run = with_settings(road, replaceMember=leading.name, images={leading.name: "fourth"})
         finally:
             road.bastion.start()
         writes.await_more()
     assert not writes.result.lost
     assert f"the machine of {leading.name} is not replaced while nobody can tell whether it serves" in run.output
-    assert "`renewDead` in the place of `renew`" in run.output
+    assert "`replaceDeadMember` in the place of `replaceMember`" in run.output
     assert road.cloud.instances[leading.name] is leading
     assert cluster.pids() == pids
 

@@ -103,7 +103,7 @@ def test_children_are_exactly_these(three_members: Recording) -> None:
         **dict.fromkeys(each("-attachment"), "aws:ec2/volumeAttachment:VolumeAttachment"),
         **dict.fromkeys(["etcd-authority", "etcd-peer-authority"], "pulumi-python:dynamic/pki:CertificateAuthority"),
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
-        "etcd-renewal": "pulumi-python:dynamic/cluster:Renewal",
+        "etcd-machine-replacement": "pulumi-python:dynamic/cluster:MachineReplacement",
         "etcd-rollout": "pulumi-python:dynamic/cluster:Rollout",
         **dict.fromkeys(["etcd-client", *each("-server"), *each("-peer")], "pulumi-python:dynamic/pki:Certificate"),
         **dict.fromkeys([name for step in steps for name in each(step)], "command:remote:Command"),
@@ -150,20 +150,23 @@ def test_what_would_replace_or_stop_a_running_member_is_ignored(three_members: R
 
 
 @needs_sdk
-def test_only_the_member_to_renew_takes_a_new_machine_and_keeps_its_volume_and_address() -> None:
-    recording = build(renew="etcd-2", deletion_protection=True)
-    renewed, other = recording.resources["etcd-etcd-2"].request, recording.resources["etcd-etcd-1"].request
-    assert (list(renewed.ignoreChanges), renewed.protect) == ([], False)
-    assert list(renewed.replaceOnChanges) == ["instanceType", "userData"]
-    assert renewed.deleteBeforeReplace
+def test_only_the_member_to_replace_takes_a_new_machine_and_keeps_its_volume_and_address() -> None:
+    recording = build(replace_member="etcd-2", deletion_protection=True)
+    replaced, other = recording.resources["etcd-etcd-2"].request, recording.resources["etcd-etcd-1"].request
+    assert (list(replaced.ignoreChanges), replaced.protect) == ([], False)
+    assert list(replaced.replaceOnChanges) == ["instanceType", "userData"]
+    assert replaced.deleteBeforeReplace
     assert (bool(other.ignoreChanges), other.protect) == (True, True)
-    guards = {name for name in each() if "etcd-renewal" in test_cluster.dependencies(recording, name)}
+    guards = {name for name in each() if "etcd-machine-replacement" in test_cluster.dependencies(recording, name)}
     assert guards == {"etcd-etcd-2"}
-    guard = recording.resources["etcd-renewal"]
-    assert guard.value("renew") == "etcd-2"
-    dead = build(renew_dead="etcd-2").resources
-    assert (dead["etcd-renewal"].value("renew"), dead["etcd-renewal"].value("dead")) == ("etcd-2", True)
-    assert dead["etcd-etcd-2"].request.ignoreChanges == renewed.ignoreChanges
+    guard = recording.resources["etcd-machine-replacement"]
+    assert guard.value("replace_member") == "etcd-2"
+    dead = build(replace_dead_member="etcd-2").resources
+    assert (
+        dead["etcd-machine-replacement"].value("replace_member"),
+        dead["etcd-machine-replacement"].value("is_dead"),
+    ) == ("etcd-2", True)
+    assert dead["etcd-etcd-2"].request.ignoreChanges == replaced.ignoreChanges
     assert set(guard.value("connections")) == {"etcd-1", "etcd-2", "etcd-3"}
     for kept in ("etcd-etcd-2-data", "etcd-etcd-2-interface"):
         assert recording.resources[kept].request.ignoreChanges
@@ -424,9 +427,14 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"instance_type": "large"}, {}, "aws.instanceType", "not an instance type"),
     ({"volume_gib": 7}, {}, "aws.volumeGib", "needs 8 GiB"),
     ({"volume_gib": 31}, {"size": "xlarge"}, "aws.volumeGib", "needs 32 GiB for its quota and 16000 IOPS"),
-    ({"renew": "etcd-4"}, {}, "aws.renew", "etcd-1, etcd-2, etcd-3"),
-    ({"renew_dead": "etcd-4"}, {}, "aws.renewDead", "etcd-1, etcd-2, etcd-3"),
-    ({"renew": "etcd-1", "renew_dead": "etcd-1"}, {}, "aws.renewDead", "one machine is replaced at a time"),
+    ({"replace_member": "etcd-4"}, {}, "aws.replaceMember", "etcd-1, etcd-2, etcd-3"),
+    ({"replace_dead_member": "etcd-4"}, {}, "aws.replaceDeadMember", "etcd-1, etcd-2, etcd-3"),
+    (
+        {"replace_member": "etcd-1", "replace_dead_member": "etcd-1"},
+        {},
+        "aws.replaceDeadMember",
+        "one machine is replaced at a time",
+    ),
     ({"kms_key_id": "1234"}, {}, "aws.kmsKeyId", "arn:aws:kms"),
     ({"tags": {"Name": "x"}}, {}, "aws.tags.Name", "another name"),
     ({"tags": {"AWS:x": "x"}}, {}, "aws.tags.AWS:x", "another name"),

@@ -226,7 +226,7 @@ def test_providers_are_the_components() -> None:
 # --- what changes may do ---
 
 PLACE = ["zone", "networkInterfaces"]
-TAKEN_UP_BY_RENEWING = ["machineType", "bootDisk", "metadata"]
+TAKEN_UP_BY_A_REPLACEMENT = ["machineType", "bootDisk", "metadata"]
 
 
 def options(resource: Recorded) -> tuple[bool, bool, list[str]]:
@@ -236,7 +236,7 @@ def options(resource: Recorded) -> tuple[bool, bool, list[str]]:
 
 def test_a_running_member_is_never_replaced_moved_or_stopped_by_a_change(three: Recording) -> None:
     for name in each():
-        assert options(three.resources[name]) == (False, False, [*PLACE, *TAKEN_UP_BY_RENEWING])
+        assert options(three.resources[name]) == (False, False, [*PLACE, *TAKEN_UP_BY_A_REPLACEMENT])
         assert options(three.resources[f"{name}-data"]) == (False, True, ["zone", "type", "diskEncryptionKey", "size"])
         assert options(three.resources[f"{name}-address"]) == (False, False, ["region", "subnetwork"])
         assert "allowStoppingForUpdate" not in three.resources[name].inputs
@@ -249,27 +249,27 @@ def test_a_replaced_machine_goes_before_its_successor_comes(three: Recording) ->
         assert list(three.resources[name].request.replaceOnChanges) == ["machineType", "metadata"]
 
 
-def test_only_the_renewed_member_takes_up_changes(three: Recording) -> None:
-    recording = build(renew="etcd-2")
+def test_only_the_replaced_member_takes_up_changes(three: Recording) -> None:
+    recording = build(replace_member="etcd-2")
     differing = {
         name for name in three.resources if options(three.resources[name]) != options(recording.resources[name])
     }
     assert differing == {"etcd-etcd-2", "etcd-etcd-2-data"}
-    guarded = {name for name in each() if "etcd-renewal" in test_cluster.dependencies(recording, name)}
+    guarded = {name for name in each() if "etcd-machine-replacement" in test_cluster.dependencies(recording, name)}
     assert guarded == {"etcd-etcd-2"}
-    assert recording.resources["etcd-renewal"].value("renew") == "etcd-2"
+    assert recording.resources["etcd-machine-replacement"].value("replace_member") == "etcd-2"
     assert options(recording.resources["etcd-etcd-2"]) == (False, False, PLACE)
     # It may grow; what would replace it, such as a smaller size, the engine refuses.
     assert options(recording.resources["etcd-etcd-2-data"]) == (True, True, ["zone", "type", "diskEncryptionKey"])
 
 
-def test_a_member_named_as_dead_is_replaced_as_by_renew_and_the_guard_is_told() -> None:
-    recording, renewed = build(renew_dead="etcd-2"), build(renew="etcd-2")
+def test_a_member_named_as_dead_is_replaced_as_by_replace_member_and_the_guard_is_told() -> None:
+    recording, replaced = build(replace_dead_member="etcd-2"), build(replace_member="etcd-2")
     assert {name: options(each) for name, each in recording.resources.items()} == {
-        name: options(each) for name, each in renewed.resources.items()
+        name: options(each) for name, each in replaced.resources.items()
     }
-    guard = recording.resources["etcd-renewal"]
-    assert (guard.value("renew"), guard.value("dead")) == ("etcd-2", True)
+    guard = recording.resources["etcd-machine-replacement"]
+    assert (guard.value("replace_member"), guard.value("is_dead")) == ("etcd-2", True)
 
 
 def test_deletion_protection_holds_for_what_a_member_is_made_of() -> None:
@@ -399,8 +399,8 @@ def test_every_key_of_stack_config_reaches_its_argument() -> None:
         "kmsKey": KMS_KEY,
         "deletionProtection": True,
         "retainDisks": False,
-        "renew": "etcd-2",
-        "renewDead": "etcd-3",
+        "replaceMember": "etcd-2",
+        "replaceDeadMember": "etcd-3",
         "labels": {"team": "platform"},
     }
     bastion = {"address": "b", "hostKey": "ssh-ed25519 AAAA", "user": "jump"}
@@ -449,11 +449,11 @@ def test_a_slip_in_stack_config_is_named_with_its_path(gcp: dict[str, Any], text
         ({"labels": {"1st": "x"}}, "gcp.labels.1st"),
         ({"labels": {"etcd-member": "x"}}, "set by the cluster"),
         ({"kms_key": "my-key"}, 'gcp.kmsKey: "my-key"'),
-        ({"renew": "etcd-4"}, 'gcp.renew: "etcd-4": no such member'),
-        ({"renew_dead": "etcd-4"}, 'gcp.renewDead: "etcd-4": no such member'),
-        ({"renew": "etcd-1", "renew_dead": "etcd-2"}, "one machine is replaced at a time"),
-        ({"renew_dead": "etcd-1", "deletion_protection": True}, "protected from deletion"),
-        ({"renew": "etcd-1", "deletion_protection": True}, "protected from deletion"),
+        ({"replace_member": "etcd-4"}, 'gcp.replaceMember: "etcd-4": no such member'),
+        ({"replace_dead_member": "etcd-4"}, 'gcp.replaceDeadMember: "etcd-4": no such member'),
+        ({"replace_member": "etcd-1", "replace_dead_member": "etcd-2"}, "one machine is replaced at a time"),
+        ({"replace_dead_member": "etcd-1", "deletion_protection": True}, "protected from deletion"),
+        ({"replace_member": "etcd-1", "deletion_protection": True}, "protected from deletion"),
         ({"private_key": "hunter2"}, "not an unencrypted SSH private key"),
         ({"bastion": Bastion("b", "ssh-ed25519 A")}, "ssh.bastion"),
         ({"machine_type": "n1-standard-1"}, "size small needs 2 vCPUs and 7.5 GB"),

@@ -27,7 +27,7 @@ IN_STATE = {
     "FormationProvider",
     "HostRecordProvider",
     "LocalBinariesProvider",
-    "RenewalProvider",
+    "MachineReplacementProvider",
     "RolloutProvider",
     "SshKeyPairProvider",
 }
@@ -155,13 +155,13 @@ def test_resources_are_of_these_types() -> None:
     from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
     from etcd_cluster.machines.ssh_keys import SshKeyPair
     from etcd_cluster.pki.resources import Certificate, CertificateAuthority
-    from etcd_cluster.rollout import Renewal, Rollout
+    from etcd_cluster.rollout import MachineReplacement, Rollout
     from etcd_cluster.rollout.host_record import HostRecord
 
     kinds: dict[type[Resource], str] = {
         Formation: "cluster:Formation",
         HostRecord: "cluster:HostRecord",
-        Renewal: "cluster:Renewal",
+        MachineReplacement: "cluster:MachineReplacement",
         Rollout: "cluster:Rollout",
         LocalBinaries: "install:LocalBinaries",
         DeliveredBinaries: "install:DeliveredBinaries",

@@ -12,6 +12,7 @@ import pytest
 
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import PeerSecurity, Security
+from etcd_cluster.rollout.machine_replacement import _CloudMachine
 from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.rollout.observed import (
     FOUNDING,
@@ -30,7 +31,6 @@ from etcd_cluster.rollout.observed import (
     unanswered,
     with_answers,
 )
-from etcd_cluster.rollout.renewal import _CloudMachine
 
 CONFIGURATION = (
     "# etcd-cluster: p/s/etcd\nname: host-1\nadvertise-client-urls: https://10.0.0.1:2379\n"

@@ -76,8 +76,8 @@ def test_every_key_of_aws_reaches_its_argument() -> None:
         "kmsKeyId": "arn:aws:kms:r:a:key/1",
         "deletionProtection": True,
         "retainVolumes": False,
-        "renew": "etcd-1",
-        "renewDead": "etcd-2",
+        "replaceMember": "etcd-1",
+        "replaceDeadMember": "etcd-2",
         "tags": {"team": "storage"},
     }
     ssh = {"privateKey": "the key", "bastion": {"address": "b", "hostKey": "k"}}
@@ -116,7 +116,7 @@ def test_aws_needs_little() -> None:
         ({"platform": "aws", "aws": {"subnetIds": ["a"], "sshCidr": []}}, "did you mean sshCidrs?"),
         ({"platform": "aws", "aws": {"tags": {"a": 1}}}, "aws.tags.a: 1: not text"),
         ({"platform": "aws", "ssh": {"user": "admin"}}, 'ssh: "user": unknown key'),
-        ({"platform": "hosts", "aws": {"renew": "a"}}, 'aws: "renew": unknown key'),
+        ({"platform": "hosts", "aws": {"replaceMember": "a"}}, 'aws: "replaceMember": unknown key'),
         ({"platform": "mars"}, 'platform: "mars"'),
         ({}, "platform"),
         ({"platform": "local", "sise": "small"}, "did you mean size?"),

@@ -184,7 +184,7 @@ def _require_own_machine(view: ClusterView, name: str) -> None:
             raise RefusedError(
                 f"{name} and {other} are on the same machine, or on clones of one (machine-id "
                 f"{view.hosts[name].machine}). Expected is a machine of its own for each member; nothing more was "
-                f"changed. Give {name} another host, or renew the id of the clone (rm /etc/machine-id; "
+                f"changed. Give {name} another host, or give the clone an id of its own (rm /etc/machine-id; "
                 "systemd-machine-id-setup), then run `pulumi up` again"
             )
 

@@ -1,4 +1,4 @@
-"""The Renewal resource: a member's running machine is only replaced while every other member is healthy. No answer is
+"""The MachineReplacement resource: a running machine is only replaced while every other member is healthy. No answer is
 not a yes: a machine that nobody can tell of only goes where it is named as dead.
 """
 
@@ -17,7 +17,7 @@ from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.providers import RenewalProvider
+from etcd_cluster.providers import MachineReplacementProvider
 from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.planner import quorum
@@ -25,16 +25,16 @@ from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, RefusedError, R
 from etcd_cluster.rollout.planner.alarms import CORRUPT
 from etcd_cluster.rollout.resource import LOOK_AGAIN_SECONDS, require_claimed, say
 
-INPUTS = ("renew", "dead", "connections")
+INPUTS = ("replace_member", "is_dead", "connections")
 PATIENCE_SECONDS = 20
 """For the others to become healthy: a member that has just come back takes some seconds."""
 UNTOUCHED = (
-    "it was not touched. Take `renew` out and run `pulumi up`, which fixes what can be fixed; one whose machine is "
-    "dead is the one to renew first"
+    "it was not touched. Take `replaceMember` out and run `pulumi up`, which fixes what can be fixed; one whose "
+    "machine is dead is the one to replace first"
 )
 UNANSWERED = (
     "It was not touched. Restore the way to the machines (SSH key, bastion, VPN), then run again; if its machine is "
-    "dead, name it as such: `renewDead` in the place of `renew`"
+    "dead, name it as such: `replaceDeadMember` in the place of `replaceMember`"
 )
 
 
@@ -48,7 +48,7 @@ class _CloudMachine:
     tls: bool = True
 
 
-class RenewalLifecycle(Lifecycle):
+class MachineReplacementLifecycle(Lifecycle):
     """Looks in every `up` for as long as a machine may be replaced: one that was let go may still be there, as a run
     that was killed had not replaced it yet. Not when it is made: the machines are made then, too, and none is
     replaced."""
@@ -60,28 +60,30 @@ class RenewalLifecycle(Lifecycle):
     def create(self, props: Properties) -> CreateResult:
         if refused := _refused_at_first(props):  # as by `pulumi up --replace`
             raise RefusedError(refused)
-        return CreateResult("renewal", props)
+        return CreateResult("machine-replacement", props)
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
-        return DiffResult(changes=bool(news.get("renew")) or any(olds.get(key) != news.get(key) for key in INPUTS))
+        return DiffResult(
+            changes=bool(news.get("replace_member")) or any(olds.get(key) != news.get(key) for key in INPUTS)
+        )
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
-        if news.get("renew"):
+        if news.get("replace_member"):
             members = {name: _CloudMachine(Layout.system()) for name in news["connections"]}
             # Those worked until now: a key or bastion may change in this same `up`.
             before: Mapping[str, Any] = olds.get("connections") or {}
             with MemberMachines(members, news["connections"], passing=True, before=before) as machines:
-                prepare_replacement(news["renew"], machines, is_dead=bool(news.get("dead")))
+                prepare_replacement(news["replace_member"], machines, is_dead=bool(news.get("is_dead")))
         return UpdateResult(news)
 
 
 def _refused_at_first(news: Properties) -> str:
-    member = news.get("renew")
+    member = news.get("replace_member")
     if not member:
         return ""
     return (
-        f"renew: {member}: the resource that asks the other members before a replacement is only being created. "
-        "Expected is nobody to renew. Take it out, run `pulumi up`, then put it in again"
+        f"replaceMember: {member}: the resource that asks the other members before a replacement is only being "
+        "created. Expected is no member to replace. Take it out, run `pulumi up`, then put it in again"
     )
 
 
@@ -131,10 +133,11 @@ def obstacle(member: str, seen: Observation, *, is_dead: bool = False) -> str:
     return f"{', '.join(down)} is not healthy; {UNTOUCHED}" if serves and down else ""
 
 
-class Renewal(Resource, module="cluster", name="Renewal"):
+class MachineReplacement(Resource, module="cluster", name="MachineReplacement"):
     """What a machine depends on that is to be replaced; see `machines.machine.Guard`.
 
-    renew: the member; None for nobody. is_dead: its machine is known to be dead: it goes though nobody can tell.
+    replace_member: the member; None for nobody. is_dead: its machine is known to be dead: it goes though nobody can
+    tell.
     connections: member name -> SSH connection (secret).
     """
 
@@ -142,10 +145,14 @@ class Renewal(Resource, module="cluster", name="Renewal"):
         self,
         name: str,
         *,
-        renew: str | None,
+        replace_member: str | None,
         is_dead: bool = False,
         connections: Mapping[str, ConnectionArgs],
         opts: pulumi.ResourceOptions,
     ) -> None:
-        properties = {"renew": renew, "dead": is_dead or None, "connections": pulumi.Output.secret(connections)}
-        super().__init__(RenewalProvider(), name, properties, opts)
+        properties = {
+            "replace_member": replace_member,
+            "is_dead": is_dead or None,
+            "connections": pulumi.Output.secret(connections),
+        }
+        super().__init__(MachineReplacementProvider(), name, properties, opts)

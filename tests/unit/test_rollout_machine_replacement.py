@@ -1,4 +1,4 @@
-"""The Renewal resource: when a member's machine may be replaced, and when nobody is asked."""
+"""The MachineReplacement resource: when a member's machine may be replaced, and when nobody is asked."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.rollout import renewal
+from etcd_cluster.rollout import machine_replacement
+from etcd_cluster.rollout.machine_replacement import MachineReplacementLifecycle
 from etcd_cluster.rollout.planner.actions import RefusedError
-from etcd_cluster.rollout.renewal import RenewalLifecycle
 from tests.unit.rollout_model import Model
 from tests.unit.test_rollout_resource import GOAL, Machines
 
@@ -17,20 +17,20 @@ from tests.unit.test_rollout_resource import GOAL, Machines
 def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     """Those of a healthy cluster; its members are a, b and c."""
     found = Machines(Model.running(), GOAL)
-    monkeypatch.setattr(renewal, "MemberMachines", found)
-    monkeypatch.setattr(renewal, "PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(machine_replacement, "MemberMachines", found)
+    monkeypatch.setattr(machine_replacement, "PATIENCE_SECONDS", -1)
     return found
 
 
-def inputs(renew: str | None = None, **changes: Any) -> dict[str, Any]:
+def inputs(replace_member: str | None = None, **changes: Any) -> dict[str, Any]:
     connections = {name: {"host": GOAL.address(name)} for name in GOAL.names}
-    return {**({"renew": renew} if renew else {}), "connections": connections, **changes}
+    return {**({"replace_member": replace_member} if replace_member else {}), "connections": connections, **changes}
 
 
 def update(news: dict[str, Any], olds: dict[str, Any] | None = None) -> None:
     olds = olds or inputs()
-    assert RenewalLifecycle().diff("", olds, news).changes
-    assert RenewalLifecycle().update("", olds, news).outs == news
+    assert MachineReplacementLifecycle().diff("", olds, news).changes
+    assert MachineReplacementLifecycle().update("", olds, news).outs == news
 
 
 def other_than(name: str) -> str:
@@ -107,7 +107,7 @@ def test_none_goes_where_no_machine_can_be_reached(machines: Machines, which: st
     with pytest.raises(RefusedError, match=f"{name} is not replaced while nobody can tell whether it serves") as error:
         update(inputs(name))
     assert all(f"{each}: cannot be reached" in str(error.value) for each in GOAL.names)
-    assert "`renewDead` in the place of `renew`" in str(error.value)
+    assert "`replaceDeadMember` in the place of `replaceMember`" in str(error.value)
     assert machines.lines == []
 
 
@@ -119,12 +119,12 @@ def test_one_that_cannot_be_reached_is_not_down_where_the_others_have_no_leader_
         machines.model.machines[other].cut_off = True
     with pytest.raises(RefusedError, match="nobody can tell whether it serves"):
         update(inputs(name))
-    update(inputs(name, dead=True))
+    update(inputs(name, is_dead=True))
 
 
 def test_one_that_is_named_as_dead_goes_unasked(machines: Machines) -> None:
     out_of_reach(machines)
-    update(inputs("b", dead=True))
+    update(inputs("b", is_dead=True))
 
 
 @pytest.mark.parametrize("reachable", [True, False])
@@ -136,12 +136,12 @@ def test_one_that_is_named_as_dead_and_serves_is_held_to_the_rules_of_one_that_r
     machines.model.machines[name].reachable = reachable
     machines.model.stop(third)
     with pytest.raises(RefusedError, match=f"{third} is not healthy"):
-        update(inputs(name, dead=True))
+        update(inputs(name, is_dead=True))
     for each in (second, third):
         machines.model.stop(each)
     if reachable:
         with pytest.raises(RefusedError, match="it runs, but no member leads"):
-            update(inputs(name, dead=True))
+            update(inputs(name, is_dead=True))
 
 
 def test_one_that_runs_and_does_not_answer_is_not_down(machines: Machines) -> None:
@@ -167,7 +167,7 @@ def test_it_looks_by_the_connections_that_worked_before_as_well(machines: Machin
 
 
 def test_states_from_before_a_machine_could_be_named_as_dead_see_no_change() -> None:
-    assert not RenewalLifecycle().diff("", inputs(), inputs(dead=None)).changes
+    assert not MachineReplacementLifecycle().diff("", inputs(), inputs(is_dead=None)).changes
 
 
 def test_one_that_runs_may_not_go_where_no_member_leads(machines: Machines) -> None:
@@ -190,13 +190,13 @@ def test_what_is_about_to_become_healthy_is_waited_for(machines: Machines, monke
     name = machines.model.leader
     cut_off = machines.model.machines[other_than(name)]
     cut_off.cut_off = True
-    monkeypatch.setattr(renewal, "PATIENCE_SECONDS", 20)
-    monkeypatch.setattr(renewal.time, "sleep", lambda _: setattr(cut_off, "cut_off", False))
+    monkeypatch.setattr(machine_replacement, "PATIENCE_SECONDS", 20)
+    monkeypatch.setattr(machine_replacement.time, "sleep", lambda _: setattr(cut_off, "cut_off", False))
     update(inputs(name))
 
 
 def test_nobody_is_asked_when_there_is_nothing_to_replace(machines: Machines) -> None:
-    provider = RenewalLifecycle()
+    provider = MachineReplacementLifecycle()
     assert provider.check({}, inputs()).failures == []
     assert provider.create(inputs()).outs == inputs()  # the machines are made then, too
     assert not provider.diff("", inputs(), inputs()).changes
@@ -205,12 +205,14 @@ def test_nobody_is_asked_when_there_is_nothing_to_replace(machines: Machines) ->
     assert machines.opened == []
 
 
-def test_nobody_is_renewed_where_the_resource_that_asks_the_others_is_only_being_created(machines: Machines) -> None:
+def test_no_machine_is_replaced_where_the_resource_that_asks_the_others_is_only_being_created(
+    machines: Machines,
+) -> None:
     """After `pulumi state delete`, or by `pulumi up --replace`, the machines are there already."""
-    provider = RenewalLifecycle()
-    assert "renew: a: the resource that asks" in provider.check({}, inputs("a")).failures[0].reason
+    provider = MachineReplacementLifecycle()
+    assert "replaceMember: a: the resource that asks" in provider.check({}, inputs("a")).failures[0].reason
     assert provider.check(inputs(), inputs("a")).failures == []
-    with pytest.raises(RefusedError, match="renew: a: the resource that asks"):
+    with pytest.raises(RefusedError, match="replaceMember: a: the resource that asks"):
         provider.create(inputs("a"))
     assert machines.opened == []
 
