@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from etcd_cluster.machines import Ports
+from etcd_cluster.member import render
+from etcd_cluster.member.layout import Layout
 from tests.lab.clusters import Cluster, private_keys, traces, watched_processes
 from tests.lab.faults import leader
 from tests.lab.hosts import Host, Lab
@@ -146,6 +149,33 @@ def test_a_machine_that_does_not_answer_is_not_waited_for_long(
     others = [each for each in cluster.hosts if each is not host]
     assert {seen.member(each)["state"] for each in others} == {"leader", "follower"}
     assert f"unreachable {host.name}: cannot reach {host.address}" in table.printed
+
+
+def test_the_leader_hears_of_members_that_run_and_of_no_other(cluster: Cluster) -> None:
+    """etcd's own metric of active peers may name a dead member for good; what arrives from a member does not."""
+    names = {host.name: host for host in cluster.hosts}
+    ids = {
+        names[word[2]]: word[0]
+        for word in (line.split(", ") for line in cluster.etcdctl("member", "list").splitlines())
+    }
+    asked = leader(cluster)
+    others = [host for host in cluster.hosts if host is not asked]
+    assert heard(asked, [*ids.values(), "f00"]) == {ids[host] for host in others}
+    dead, left = others
+    dead.kill()
+    try:
+        assert heard(asked, list(ids.values())) == {ids[left]}
+    finally:
+        dead.start()
+    cluster.await_health()
+
+
+def heard(host: Host, ids: Sequence[str]) -> set[str]:
+    script = render.script("health", Layout.system(), render.port_variables(Ports()))
+    line = render.command_line("health", {"urls": "https://127.0.0.1:2379", "others": ",".join(ids)})
+    done = host.run(line, stdin=script, timeout=600)
+    facts = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    return set(facts["heard"].split(",")) - {""}
 
 
 def test_a_stack_that_is_down_cannot_be_told_of(cluster: Cluster) -> None:
