@@ -59,7 +59,7 @@ def _member(
         "ports": vars(machine.ports),
         "layout": vars(layout(machine)),
         "device": machine.device,
-        "founder": formation.founders.apply(lambda founders: founders.get(name, "")),
+        "founder": formation.founders.apply(lambda founders: (founders or {}).get(name, "")),
         "prepare_line": prepared.command.create,
         "prepare_variables": prepared.variables,
         "server": leaf(certificates.servers[name]).apply(_pems) if certificates else None,

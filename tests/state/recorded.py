@@ -6,7 +6,10 @@ lab's stacks), the files that its members started from, and the time of the reco
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 
 from embedded_engine.passphrase import Crypter
 from embedded_engine.state import State, read_document
-from embedded_engine.values import plain_values
+from embedded_engine.values import Secret, Value, decode, encode, plain_values, secret
 from etcd_cluster.rollout.wanted import DesiredCluster
 from tests.lab.stack import PASSPHRASE, PROGRAM_FILES, PROJECT, STACK
 
@@ -38,6 +41,18 @@ class Record:
     def time(self) -> datetime:
         return datetime.fromisoformat((self.folder / TIME).read_text().strip())
 
+    def write_embedded(self, path: Path) -> None:
+        """Writes the record's state to `path` in the embedded engine's form. Both engines encrypt secrets alike."""
+        document = json.loads((self.folder / STATE).read_text())
+        if "deployment" in document:
+            deployment = document["deployment"]
+            salt = deployment["secrets_providers"]["state"]["salt"]
+            crypter = Crypter(lambda: PASSPHRASE, salt, self.name)
+            resources = [_embedded(each, crypter) for each in deployment["resources"] if not _is_provider(each)]
+            document = {"version": 1, "encryptionsalt": salt, "resources": resources}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document))
+
     def project(self, folder: Path) -> Path:
         """Makes a project in `folder` with today's program, and the config of the record."""
         project = folder / "project"
@@ -51,6 +66,27 @@ class Record:
 def records(engine: str) -> list[Record]:
     """Those of one engine, "embedded" or "pulumi", the oldest release first."""
     return [Record(path) for path in sorted(FOLDER.glob(f"*/{engine}"))]
+
+
+def _is_provider(resource: Mapping[str, Any]) -> bool:
+    return str(resource["type"]).startswith("pulumi:providers:")
+
+
+def _embedded(resource: Mapping[str, Any], crypter: Crypter) -> dict[str, Any]:
+    """A resource of the Pulumi CLI's export. What the embedded engine does not keep is left out when it is read."""
+    renamed = {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", key): each for key, each in resource.items()}
+    for part in ("inputs", "outputs"):
+        renamed[part] = encode(_flat(decode(renamed.get(part, {}), crypter.decrypt)), crypter.encrypt)
+    return {**renamed, "hide_diffs": renamed.pop("hide_diff", [])}
+
+
+def _flat(value: Value) -> Value:
+    """Without secrets within secrets, which the Pulumi CLI keeps marked, and in plain text."""
+    if isinstance(value, Secret):
+        return secret(decode(value.value, lambda text: text))
+    if isinstance(value, dict):
+        return {key: _flat(each) for key, each in value.items()}
+    return [_flat(each) for each in value] if isinstance(value, list) else value
 
 
 def embedded_state(path: Path) -> State:
