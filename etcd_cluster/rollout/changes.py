@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from pulumi.output import Unknown
@@ -53,6 +54,7 @@ def refusals(olds: Inputs, news: Inputs) -> list[str]:
 Place = Mapping[str, Any]
 
 MOVE = "docs/move-data-to-a-device.md"
+SYSTEM_PATHS = "the system's own directories"
 
 
 def _misplaced(olds: Inputs, news: Inputs) -> list[str]:
@@ -69,12 +71,23 @@ def _misplaced(olds: Inputs, news: Inputs) -> list[str]:
         )
     elsewhere = [name for name in staying if _differ(before[name].get("directory"), after[name].get("directory"))]
     if elsewhere:
-        old, new = (each[elsewhere[0]].get("directory") or "the system's own places" for each in (before, after))
+        old, new = (str(each[elsewhere[0]].get("directory") or "") for each in (before, after))
         found.append(
-            f"directory: {_names(elsewhere)}: data, keys and programs would be left behind in {old}, with {new} empty. "
-            f"Data are never left behind; put it back, or move the folders while the cluster is down ({MOVE})"
+            f"directory: {_names(elsewhere)}: etcd's data is in {old or SYSTEM_PATHS}; {new or SYSTEM_PATHS} is empty. "
+            f"Data is never left behind. {_same_directory(old, new)}, or move it while the cluster is down ({MOVE})"
         )
     return [*found, *_taken_ports(olds, news, before, after)]
+
+
+def _same_directory(old: str, new: str) -> str:
+    """What to set for members to stay in DIRECTORY/CLUSTER/MEMBER. Its usual DIRECTORY has the names of project and
+    stack in it."""
+    if not (old and new):
+        return "Undo the change"
+    cluster, another = PurePath(old).parent.name, PurePath(new).parent.name
+    if cluster != another:
+        return f"Name the component {cluster} again, instead of {another}: on this machine its name is part of the path"
+    return f"Set `etcd-cluster:local: {{directory: {PurePath(old).parents[1]}}}`, as after a rename of the stack"
 
 
 def places(inputs: Inputs) -> Mapping[str, Place]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedded_engine.deployment import Deployment
+from embedded_engine.state import StateError
 from tests.embedded.conftest import Project
 
 # Appends a line to the journal: what really ran, in order.
@@ -529,3 +530,18 @@ def test_a_state_that_cannot_be_written_fails_the_step(project: Project, monkeyp
     assert not ran.ok
     assert f"cannot write the state file {project.state_file}: No space left on device" in ran.text
     assert "Traceback" not in ran.text
+
+
+def test_a_state_file_that_was_given_another_stacks_name_is_refused_before_anything_is_touched(
+    project: Project,
+) -> None:
+    project.write("import pulumi", 'pulumi.export("answer", 42)')
+    project.up()
+    before = project.state_file
+    project.stack = "production"
+    before.rename(project.state_file)
+    text = project.state_file.read_text()
+    for run in (project.preview, project.up, project.destroy):
+        with pytest.raises(StateError, match=r"is the state of stack dev of project project, .* name again: dev\.json"):
+            run()
+    assert project.state_file.read_text() == text

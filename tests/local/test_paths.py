@@ -67,7 +67,7 @@ def test_members_are_not_begun_anew_in_another_folder_and_move_there_with_their_
     ids = cluster_ids(checkout)
     elsewhere = checkout.home / "elsewhere"
     checkout.configure_local({**checkout.local, "directory": str(elsewhere)})
-    refused(checkout, "directory: etcd-1, etcd-2, etcd-3: data, keys and programs would be left behind")
+    refused(checkout, f"directory: etcd-1, etcd-2, etcd-3: etcd's data is in {checkout.members}/etcd-1")
     checkout.script("down")
     elsewhere.mkdir()
     shutil.move(checkout.members, elsewhere / "etcd")

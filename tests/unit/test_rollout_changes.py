@@ -106,9 +106,19 @@ def without(*names: str) -> dict[str, str]:
         (
             local(2379),
             local(2379, "/srv/new"),
-            ["directory: etcd-1, etcd-2, etcd-3: data, keys and programs would be left behind in /srv/etcd/etcd-1"],
+            ["directory: etcd-1, etcd-2, etcd-3: etcd's data is in /srv/etcd/etcd-1; /srv/new/etcd-1 is empty"],
         ),
-        ({}, {"places": placed(host_1={"directory": "/x"})}, ["would be left behind in the system's own places"]),
+        (
+            local(2379, "/srv/dev/etcd"),
+            local(2379, "/srv/production/etcd"),
+            ["Set `etcd-cluster:local: {directory: /srv/dev}`, as after a rename of the stack, or move it while"],
+        ),
+        (
+            local(2379, "/srv/dev/etcd"),
+            local(2379, "/srv/dev/database"),
+            ["Name the component etcd again, instead of database: on this machine its name is part of the path"],
+        ),
+        ({}, {"places": placed(host_1={"directory": "/x"})}, ["data is in the system's own directories; /x is empty"]),
         (local(2379), local(2389), ["ports: etcd-1: 2389, 2390, 2391 at 127.0.0.1 is etcd-2's until that one"]),
     ],
 )
