@@ -3,6 +3,6 @@
 It works on the SDK's own resource-monitor interface, and knows commands and Python dynamic resources only. What it
 keeps is in one file per stack, with every secret encrypted.
 
-It stands beside the package, in no wheel, for scripts/ and tests alone. It may import `etcd_cluster.openssh`, which
+It stands beside the package, in no wheel, for scripts/ and tests alone. It may import `etcd_cluster.ssh`, which
 runs commands over SSH, and `etcd_cluster.errors`. Nothing in etcd_cluster may import this folder.
 """

@@ -13,7 +13,9 @@ from embedded_engine.diff import Difference, difference_of_inputs
 from embedded_engine.provider import INSTALL, CheckFailure, Log, Step, StepError
 from embedded_engine.state import Resource
 from embedded_engine.values import UNKNOWN, Secret, Value, Values, plain, plain_values
-from etcd_cluster.openssh import ChildProcesses, CommandTimeoutError, Completed, OpenSsh, parse_connection
+from etcd_cluster.ssh.client import OpenSsh
+from etcd_cluster.ssh.connection import parse_connection
+from etcd_cluster.ssh.processes import ChildProcesses, CommandTimeoutError, Completed
 
 _SHOWN_LINES = 40
 _SHOWN_BYTES = 8192

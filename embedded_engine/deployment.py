@@ -27,7 +27,7 @@ from embedded_engine.provider import Provider, Step, StepError, UnsupportedFeatu
 from embedded_engine.state import STACK_TYPE, Resource, State
 from embedded_engine.values import UNKNOWN, Values
 from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.openssh import InterruptedRunError
+from etcd_cluster.ssh.processes import InterruptedRunError
 
 DYNAMIC_TYPE = "pulumi-python:dynamic"
 

@@ -27,7 +27,8 @@ from embedded_engine.provider import Provider, StepError
 from embedded_engine.state import Resource, State, StateError, read_document, stack_lock, state_folder
 from embedded_engine.values import Values
 from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.openssh import ChildProcesses, InterruptedRunError, OpenSsh
+from etcd_cluster.ssh.client import OpenSsh
+from etcd_cluster.ssh.processes import ChildProcesses, InterruptedRunError
 
 # Steps block a thread each while they wait for a machine.
 _THREADS = 64

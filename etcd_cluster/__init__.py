@@ -1,22 +1,31 @@
-"""Production etcd as a Pulumi component. These are the public names; everything else may change."""
+"""Production etcd as a Pulumi component. These are the public names; everything else may change.
 
-from etcd_cluster.cluster import EtcdCluster
-from etcd_cluster.errors import ConfigurationError, EtcdClusterError
-from etcd_cluster.machines import (
-    AwsMachines,
-    Bastion,
-    GcpMachines,
-    Host,
-    HostMachines,
-    LocalMachines,
-    Machine,
-    Machines,
-    Ports,
-    Ssh,
-)
-from etcd_cluster.pki import Authority, Certificate, CertificateArgs, CertificateAuthority, CertificateAuthorityArgs
-from etcd_cluster.settings import EtcdClusterArgs, Install
-from etcd_cluster.sizes import SIZES, Size
+Each name is imported when it is first used: a program loads what it asks for, and a provider what its call needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etcd_cluster.cluster import EtcdCluster
+    from etcd_cluster.errors import ConfigurationError, EtcdClusterError
+    from etcd_cluster.etcd.sizes import SIZES, Size
+    from etcd_cluster.machines.aws.arguments import AwsMachines
+    from etcd_cluster.machines.gcp.arguments import GcpMachines
+    from etcd_cluster.machines.hosts import Host, HostMachines
+    from etcd_cluster.machines.local import LocalMachines
+    from etcd_cluster.machines.machine import Machine, Machines, Ports
+    from etcd_cluster.pki.resources import (
+        Authority,
+        Certificate,
+        CertificateArgs,
+        CertificateAuthority,
+        CertificateAuthorityArgs,
+    )
+    from etcd_cluster.settings import EtcdClusterArgs, Install
+    from etcd_cluster.ssh.login import Bastion, Ssh
 
 __all__ = [
     "SIZES",
@@ -42,3 +51,30 @@ __all__ = [
     "Size",
     "Ssh",
 ]
+
+_NAMES = {
+    "cluster": "EtcdCluster",
+    "errors": "ConfigurationError EtcdClusterError",
+    "etcd.sizes": "SIZES Size",
+    "machines.aws.arguments": "AwsMachines",
+    "machines.gcp.arguments": "GcpMachines",
+    "machines.hosts": "Host HostMachines",
+    "machines.local": "LocalMachines",
+    "machines.machine": "Machine Machines Ports",
+    "pki.resources": "Authority Certificate CertificateArgs CertificateAuthority CertificateAuthorityArgs",
+    "settings": "EtcdClusterArgs Install",
+    "ssh.login": "Bastion Ssh",
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

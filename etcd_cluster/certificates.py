@@ -8,16 +8,15 @@ from dataclasses import dataclass
 
 import pulumi
 
-from etcd_cluster.machines import Machine
-from etcd_cluster.pki import (
+from etcd_cluster.machines.machine import Machine
+from etcd_cluster.pki.limits import AUTHORITY_OVERLAP_HOURS, Profile
+from etcd_cluster.pki.resources import (
     Authority,
     Certificate,
     CertificateArgs,
     CertificateAuthority,
     CertificateAuthorityArgs,
-    Profile,
 )
-from etcd_cluster.pki.x509 import AUTHORITY_OVERLAP_HOURS
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 

@@ -8,9 +8,9 @@ from typing import Any
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.binaries import provide_binaries
 from etcd_cluster.certificates import issue_certificates
 from etcd_cluster.formation import Formation, machine_identity
-from etcd_cluster.install.provide import provide_binaries
 from etcd_cluster.machines.machine import Machine, Machines, ReplaceableMachines, checked_machines
 from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.names import require_cluster_name

@@ -21,16 +21,11 @@ from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
-from etcd_cluster.openssh import (
-    ChildProcesses,
-    CommandTimeoutError,
-    Completed,
-    OpenSsh,
-    SshError,
-    parse_connection,
-)
 from etcd_cluster.providers import FormationProvider
 from etcd_cluster.rollout.observed import FOUNDING
+from etcd_cluster.ssh.client import OpenSsh
+from etcd_cluster.ssh.connection import SshError, parse_connection
+from etcd_cluster.ssh.processes import ChildProcesses, CommandTimeoutError, Completed
 
 _UNCHANGED = "; nothing was changed on any machine"
 

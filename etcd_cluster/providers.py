@@ -70,23 +70,23 @@ class _Provider(ResourceProvider):
 
 
 class CertificateAuthorityProvider(_Provider):
-    implementation = "pki.resources:CertificateAuthorityLifecycle"
+    implementation = "pki.lifecycles:CertificateAuthorityLifecycle"
 
 
 class CertificateProvider(_Provider):
-    implementation = "pki.resources:CertificateLifecycle"
+    implementation = "pki.lifecycles:CertificateLifecycle"
 
 
 class SshKeyPairProvider(_Provider):
-    implementation = "machines.ssh_keys:SshKeyPairLifecycle"
+    implementation = "ssh.key_lifecycle:SshKeyPairLifecycle"
 
 
 class LocalBinariesProvider(_Provider):
-    implementation = "install.resources:LocalBinariesLifecycle"
+    implementation = "install.lifecycles:LocalBinariesLifecycle"
 
 
 class DeliveredBinariesProvider(_Provider):
-    implementation = "install.resources:DeliveredBinariesLifecycle"
+    implementation = "install.lifecycles:DeliveredBinariesLifecycle"
 
 
 class FormationProvider(_Provider):

@@ -8,19 +8,19 @@ from typing import Any, Literal, cast
 
 import pulumi
 
-from etcd_cluster import options, versions
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
-from etcd_cluster.install.mirror import DEFAULT_MIRROR, require_mirror, require_pins
-from etcd_cluster.machines import AwsMachines, GcpMachines, HostMachines, LocalMachines, Machines
-from etcd_cluster.machines.machine import ProvisionedMachines
+from etcd_cluster.etcd import options, versions
+from etcd_cluster.etcd.releases import DEFAULT_MIRROR, require_mirror, require_pins
+from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
+from etcd_cluster.machines.machine import Machines, ProvisionedMachines
 from etcd_cluster.names import is_one_line, require_member_names
-from etcd_cluster.pki import Authority
-from etcd_cluster.pki.x509 import AUTHORITY_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
+from etcd_cluster.pki.limits import AUTHORITY_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
+from etcd_cluster.pki.resources import Authority
 from etcd_cluster.secrecy import as_input
-from etcd_cluster.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.typed import require_types
 
 MEMBER_COUNTS = (1, 3, 5, 7)
+_PACKAGE = __name__.partition(".")[0]
 
 InstallSource = Literal["auto", "release", "archive", "build"]
 
@@ -147,13 +147,9 @@ def _require_types(args: EtcdClusterArgs) -> None:
     require_types(args, inside=False)
     require_types(args.install, "install.", {"source": "install.from"})
     machines = args.machines
-    if isinstance(machines, HostMachines):
-        require_types(machines)
-    elif isinstance(machines, LocalMachines):
-        require_types(machines, "local.")
-    elif isinstance(machines, AwsMachines | GcpMachines):
-        keys = {"bastion": "ssh.bastion", "private_key": "ssh.privateKey"}
-        require_types(machines, "aws." if isinstance(machines, AwsMachines) else "gcp.", keys)
+    if type(machines).__module__.startswith(f"{_PACKAGE}.machines."):
+        prefix = "" if machines.platform == "hosts" else f"{machines.platform}."
+        require_types(machines, prefix, {"bastion": "ssh.bastion", "private_key": "ssh.privateKey"})
 
 
 def _require_names(names: object) -> None:

@@ -7,18 +7,25 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
 
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_private_key, shown
-from etcd_cluster.install.mirror import DEFAULT_MIRROR, Pins
-from etcd_cluster.machines import AwsMachines, Bastion, GcpMachines, Host, HostMachines, LocalMachines, Machines, Ssh
+from etcd_cluster.etcd.releases import DEFAULT_MIRROR, Pins
+from etcd_cluster.etcd.versions import DEFAULT_VERSION
+from etcd_cluster.machines.hosts import Host, HostMachines
+from etcd_cluster.machines.local import LocalMachines
+from etcd_cluster.machines.machine import Machines
 from etcd_cluster.names import is_one_line
-from etcd_cluster.pki.x509 import AUTHORITY_OVERLAP_HOURS
+from etcd_cluster.pki.limits import AUTHORITY_OVERLAP_HOURS
 from etcd_cluster.settings import EtcdClusterArgs, Install
-from etcd_cluster.versions import DEFAULT_VERSION
+from etcd_cluster.ssh.login import Bastion, Ssh
+
+if TYPE_CHECKING:
+    from etcd_cluster.machines.aws.arguments import AwsMachines
+    from etcd_cluster.machines.gcp.arguments import GcpMachines
 
 NAMESPACE = "etcd-cluster"
 SHOWN = ("platform", "size", "version")
@@ -87,6 +94,8 @@ def _host(keys: Keys) -> Host:
 
 
 def _aws(keys: Keys, ssh: Keys) -> AwsMachines:
+    from etcd_cluster.machines.aws.arguments import AwsMachines  # lazily: no other platform needs it
+
     return AwsMachines(
         subnet_ids=keys.texts("subnetIds"),
         client_cidrs=keys.texts("clientCidrs"),
@@ -109,6 +118,8 @@ def _aws(keys: Keys, ssh: Keys) -> AwsMachines:
 
 
 def _gcp(keys: Keys, ssh: Keys) -> GcpMachines:
+    from etcd_cluster.machines.gcp.arguments import GcpMachines  # lazily: no other platform needs it
+
     return GcpMachines(
         network=keys.require("network", "the name or link of the VPC network"),
         subnetwork=keys.require("subnetwork", "the name or link of the subnetwork"),

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     stopped = threading.Event()
 
     def stop(_number: int, _frame: object) -> None:
-        from etcd_cluster.openssh import ChildProcesses
+        from etcd_cluster.ssh.processes import ChildProcesses
 
         stopped.set()
         ChildProcesses.stop_all()

@@ -1,4 +1,4 @@
-"""Tarballs shaped like etcd's official releases: their names, packing, unpacking and checking."""
+"""Tarballs shaped like etcd's official releases: packing, unpacking and checking."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ import tarfile
 import tempfile
 import zlib
 from pathlib import Path
-from typing import Literal
 
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.etcd.releases import (
+    Architecture,
+    binary_names,
+    parse_architecture,
+    release_directory,
+    release_name,
+)
 from etcd_cluster.install.cache import cache_directory
 from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.programs import run
 
-Architecture = Literal["amd64", "arm64"]
-
-VERSION = re.compile(r"(\d+)\.(\d+)\.\d+(-(alpha|beta|rc)\.\d+)?", re.ASCII)
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 # Go's build information, which every binary carries as plain text, names etcd's own modules.
 STATED_VERSION = re.compile(rb"\tgo\.etcd\.io/etcd/api/v3\tv([0-9][0-9A-Za-z.-]*)[\t\n]")
@@ -29,41 +32,6 @@ ELF_MACHINES: dict[Architecture, int] = {"amd64": 62, "arm64": 183}
 # Any fixed time makes the tarball reproducible; GNU tar warns of one in 1970.
 PACKED_AT = 1577836800
 RUN_TIMEOUT_SECONDS = 30
-
-
-def release_name(version: str, architecture: Architecture) -> str:
-    """The file name of the official release, such as `etcd-v3.6.16-linux-amd64.tar.gz`."""
-    return f"{release_directory(version, architecture)}.tar.gz"
-
-
-def release_directory(version: str, architecture: Architecture) -> str:
-    """The one directory at the top of that file."""
-    parse_minor(version)
-    return f"etcd-v{version}-linux-{architecture}"
-
-
-def parse_minor(version: str) -> tuple[int, int]:
-    """(3, 6) of "3.6.16". Raises `ConfigurationError` for anything that is not a version."""
-    match = VERSION.fullmatch(version)
-    if match is None:
-        raise ConfigurationError("version", version, "not a version of etcd", "write it like 3.6.16, without a v")
-    return int(match[1]), int(match[2])
-
-
-def binary_names(version: str) -> tuple[str, ...]:
-    """What a release holds. etcdutl exists since 3.5."""
-    return ("etcd", "etcdctl") if parse_minor(version) < (3, 5) else ("etcd", "etcdctl", "etcdutl")
-
-
-def parse_architecture(uname_machine: str) -> Architecture | None:
-    """The releases' name for what `uname -m` prints; None where etcd has no release."""
-    names: dict[str, Architecture] = {
-        "x86_64": "amd64",
-        "amd64": "amd64",
-        "aarch64": "arm64",
-        "arm64": "arm64",
-    }
-    return names.get(uname_machine)
 
 
 def sha256_of(path: Path) -> str:

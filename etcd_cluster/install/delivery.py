@@ -6,9 +6,11 @@ import re
 import shlex
 from pathlib import Path
 
-from etcd_cluster.install.archives import Architecture, parse_architecture
+from etcd_cluster.etcd.releases import Architecture, parse_architecture
 from etcd_cluster.install.errors import InstallError, excerpt
-from etcd_cluster.openssh import Completed, Connection, OpenSsh
+from etcd_cluster.ssh.client import OpenSsh
+from etcd_cluster.ssh.connection import Connection
+from etcd_cluster.ssh.processes import Completed
 
 REMOTE_DIRECTORY = "/opt/etcd/archives"
 # Generous: an upload may cross a slow line, and dialling is included. Nothing may hang for ever.

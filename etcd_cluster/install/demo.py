@@ -7,7 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from etcd_cluster.install.archives import binary_names, reported_version
+from etcd_cluster.etcd.releases import binary_names
+from etcd_cluster.install.archives import reported_version
 from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
 from etcd_cluster.install.errors import InstallError, excerpt
 from etcd_cluster.install.programs import run

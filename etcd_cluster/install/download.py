@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from etcd_cluster.install.archives import SHA256, Architecture, release_name, require_sha256
+from etcd_cluster.etcd.releases import DEFAULT_MIRROR, Architecture, file_url, release_name, shown_url
+from etcd_cluster.install.archives import SHA256, require_sha256
 from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
 from etcd_cluster.install.errors import InstallError
-from etcd_cluster.install.mirror import DEFAULT_MIRROR, file_url, shown_url
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30

@@ -7,14 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
-from etcd_cluster.install.archives import (
-    Architecture,
-    binary_names,
-    pack,
-    parse_minor,
-    release_name,
-    require_binary,
-)
+from etcd_cluster.etcd.releases import Architecture, binary_names, parse_minor, release_name
+from etcd_cluster.install.archives import pack, require_binary
 from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
 from etcd_cluster.install.errors import InstallError, excerpt
 from etcd_cluster.install.programs import run

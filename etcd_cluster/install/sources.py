@@ -12,24 +12,22 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.install.archives import (
+from etcd_cluster.etcd.releases import (
+    DEFAULT_MIRROR,
     Architecture,
+    Pins,
     binary_names,
     parse_architecture,
     parse_minor,
+    pinned_sum,
     release_name,
-    reported_version,
-    require_sha256,
-    sha256_of,
-    unpack,
-    verify_archive,
 )
+from etcd_cluster.install.archives import reported_version, require_sha256, sha256_of, unpack, verify_archive
 from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
 from etcd_cluster.install.demo import DEMO_VERSION, install_demo
 from etcd_cluster.install.download import download_release
 from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.go_build import build
-from etcd_cluster.install.mirror import DEFAULT_MIRROR, Pins, pinned_sum
 
 __all__ = [
     "DEFAULT_MIRROR",

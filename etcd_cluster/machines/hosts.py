@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import pulumi
 
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.machine import Machine
-from etcd_cluster.machines.ssh import Ssh, require_pinnable_host_key
 from etcd_cluster.names import require_address, require_devices
 from etcd_cluster.secrecy import as_input
-from etcd_cluster.sizes import Size
+from etcd_cluster.ssh.login import Ssh, require_pinnable_host_key
 from etcd_cluster.typed import camel_case
 
 MEMBER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pulumi
 
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.machine import Machine, Ports
 from etcd_cluster.names import require_directory
-from etcd_cluster.sizes import Size
 
 DEFAULT_MEMBERS = 3
 PORTS_A_MEMBER = 10

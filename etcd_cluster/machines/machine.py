@@ -10,8 +10,8 @@ import pulumi
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.names import require_address, require_devices, require_directory
-from etcd_cluster.sizes import Size
 from etcd_cluster.typed import require_types
 
 

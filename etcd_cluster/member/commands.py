@@ -16,12 +16,12 @@ from pulumi.output import Unknown
 from pulumi.runtime import is_dry_run
 from pulumi_command import local, remote
 
-from etcd_cluster.machines import Machine
-from etcd_cluster.machines.ssh import patient
+from etcd_cluster.machines.machine import Machine
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.pki import Certificate
+from etcd_cluster.pki.resources import Certificate
 from etcd_cluster.settings import Settings
+from etcd_cluster.ssh.login import patient
 
 STEP_TIMEOUT = "20m"
 """Longer than any script waits by itself; it bounds connecting as well."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from etcd_cluster.pki import x509
-from etcd_cluster.pki.x509 import PkiError
+from etcd_cluster.pki.limits import PkiError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -17,20 +17,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from etcd_cluster.errors import EtcdClusterError
-
-KeyAlgorithm = Literal["RSA-2048", "ECDSA-P256"]
-Profile = Literal["server", "peer", "client"]
-
-AUTHORITY_VALIDITY_HOURS = 87_600
-LEAF_VALIDITY_HOURS = 43_800
-MIN_VALIDITY_HOURS = 24
-MAX_AUTHORITY_VALIDITY_HOURS = 219_000
-MAX_LEAF_VALIDITY_HOURS = 87_600
-# How long members trust the old authority after a rotation: 30 days to hand the new one to every client.
-AUTHORITY_OVERLAP_HOURS = 720
-MAX_OVERLAP_HOURS = 8_760
-MAX_ROTATION = 1_000_000
+from etcd_cluster.pki.limits import (
+    AUTHORITY_VALIDITY_HOURS,
+    LEAF_VALIDITY_HOURS,
+    MAX_AUTHORITY_VALIDITY_HOURS,
+    MAX_LEAF_VALIDITY_HOURS,
+    MAX_OVERLAP_HOURS,
+    MAX_ROTATION,
+    MIN_VALIDITY_HOURS,
+    KeyAlgorithm,
+    Profile,
+)
+from etcd_cluster.pki.limits import PkiError as PkiError  # what nearly every function here raises
 
 # A machine whose clock is a little behind must not find a fresh certificate "not yet valid".
 BACKDATE = timedelta(minutes=5)
@@ -53,10 +51,6 @@ _USAGES: dict[Profile, frozenset[x509.ObjectIdentifier]] = {
 _PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 _PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
-
-
-class PkiError(EtcdClusterError):
-    """A certificate, a key or an input of one cannot be used. The text never holds key material."""
 
 
 @dataclass(frozen=True)

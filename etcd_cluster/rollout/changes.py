@@ -11,8 +11,8 @@ from typing import Any
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
+from etcd_cluster.etcd.versions import change_refusal, change_warnings
 from etcd_cluster.rollout.wanted import series
-from etcd_cluster.versions import change_refusal, change_warnings
 
 Inputs = Mapping[str, Any]
 

@@ -15,7 +15,7 @@ from pulumi_command.remote import ConnectionArgs
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.formation import Formation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
-from etcd_cluster.machines import Machine
+from etcd_cluster.machines.machine import Machine
 from etcd_cluster.member import render
 from etcd_cluster.member.commands import layout
 from etcd_cluster.member.layout import Layout

@@ -9,7 +9,7 @@ import pulumi
 
 from etcd_cluster.certificates import ClusterCertificates
 from etcd_cluster.formation import Formation
-from etcd_cluster.machines import Machine
+from etcd_cluster.machines.machine import Machine
 from etcd_cluster.member.commands import Prepared, layout, leaf
 from etcd_cluster.member.render import Leaf, Member
 from etcd_cluster.pki import x509

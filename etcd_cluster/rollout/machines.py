@@ -15,18 +15,6 @@ from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.openssh import (
-    ChildProcesses,
-    CommandTimeoutError,
-    Completed,
-    Connection,
-    OpenSsh,
-    SshAuthenticationError,
-    SshError,
-    SshHostKeyError,
-    SshUnreachableError,
-    parse_connection,
-)
 from etcd_cluster.rollout.observed import (
     Host,
     Observation,
@@ -40,6 +28,16 @@ from etcd_cluster.rollout.observed import (
     without_member,
 )
 from etcd_cluster.rollout.planner.actions import RefusedError
+from etcd_cluster.ssh.client import OpenSsh
+from etcd_cluster.ssh.connection import (
+    Connection,
+    SshAuthenticationError,
+    SshError,
+    SshHostKeyError,
+    SshUnreachableError,
+    parse_connection,
+)
+from etcd_cluster.ssh.processes import ChildProcesses, CommandTimeoutError, Completed
 
 OBSERVATION_SECONDS = 60
 STEP_SECONDS = 1800

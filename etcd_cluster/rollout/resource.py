@@ -25,7 +25,6 @@ from pulumi_command.remote import ConnectionArgs
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
-from etcd_cluster.openssh import CommandTimeoutError, SshError
 from etcd_cluster.providers import RolloutProvider
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, Place, StepFailedError
@@ -34,6 +33,8 @@ from etcd_cluster.rollout.planner import differences, next_action
 from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
 from etcd_cluster.rollout.wanted import DesiredCluster, DesiredMember
+from etcd_cluster.ssh.connection import SshError
+from etcd_cluster.ssh.processes import CommandTimeoutError
 
 SHOWN = (
     "version",

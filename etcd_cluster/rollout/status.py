@@ -13,7 +13,7 @@ from typing import Any
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
-from etcd_cluster.pki.x509 import PkiError
+from etcd_cluster.pki.limits import PkiError
 from etcd_cluster.rollout.observed import Alarm, Host, Observation
 from etcd_cluster.rollout.planner import differences, next_action
 from etcd_cluster.rollout.planner.actions import RunContext, WaitFor

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from etcd_cluster import options
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.etcd import options
+from etcd_cluster.etcd.versions import Version
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Leaf, Member, MemberSpec, Security, Transport
 from etcd_cluster.pki import x509
-from etcd_cluster.versions import Version
 
 UNIT_PATH = "/etc/systemd/system/etcd.service"
 PROFILE_PATH = "/etc/profile.d/etcd.sh"

@@ -1,4 +1,4 @@
-"""What `etcd_cluster.openssh` promises, against real SSH servers on loopback."""
+"""What `etcd_cluster.ssh` promises, against real SSH servers on loopback."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from etcd_cluster import openssh
-from etcd_cluster.openssh import (
-    ChildProcesses,
-    CommandTimeoutError,
+from etcd_cluster.ssh import client
+from etcd_cluster.ssh.client import OpenSsh
+from etcd_cluster.ssh.connection import (
     Connection,
-    InterruptedRunError,
-    OpenSsh,
     SshAuthenticationError,
     SshConfigurationError,
     SshConnectionLostError,
     SshHostKeyError,
     SshUnreachableError,
 )
+from etcd_cluster.ssh.processes import ChildProcesses, CommandTimeoutError, InterruptedRunError
 from tests.embedded import sshd
 
 pytestmark = pytest.mark.skipif(sshd.missing is not None, reason=sshd.missing or "")
@@ -186,7 +184,7 @@ def test_a_server_that_hangs_after_its_greeting_is_given_up(
     ssh: OpenSsh, node: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ssh's own limit is for connecting only."""
-    monkeypatch.setattr(openssh, "_LOG_IN_SECONDS", 1)
+    monkeypatch.setattr(client, "_LOG_IN_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         accepted: list[socket.socket] = []
 

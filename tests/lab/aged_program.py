@@ -7,8 +7,8 @@ import runpy
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from etcd_cluster.pki import resources
+from etcd_cluster.pki import lifecycles
 
 age = timedelta(hours=float(os.environ.get("AGED_HOURS", "0")))
-resources.current_time = lambda: datetime.now(timezone.utc) - age
+lifecycles.current_time = lambda: datetime.now(timezone.utc) - age
 runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))

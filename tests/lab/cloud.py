@@ -22,10 +22,10 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster import Bastion, Machine, Ssh
+from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.machine import Guard
-from etcd_cluster.machines.ssh_keys import SshKeyPair
-from etcd_cluster.sizes import Size
+from etcd_cluster.ssh.keys import SshKeyPair
 from tests.lab.hosts import Host, Lab
 
 ANSWER_SECONDS = 300
@@ -149,7 +149,7 @@ class Instance(Resource, module="lab", name="Instance"):
 
 @dataclass(frozen=True)
 class CloudMachines:
-    """A platform like those of machines/aws.py and gcp.py: the same user data, user and keys.
+    """A platform like those of machines/aws/ and gcp/: the same user data, user and keys.
 
     folder: where a `Cloud` listens. images: member -> image, default "first". pinned: host keys that take the place of
     the right ones. replace_member: the one whose machine may be replaced by another image; replace_dead_member:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from etcd_cluster.install import go_build
-from etcd_cluster.install.archives import sha256_of
+from etcd_cluster.install.archives import sha256_of, verify_archive
 from etcd_cluster.install.errors import InstallError
-from etcd_cluster.install.sources import build, local_binaries, verify_archive
+from etcd_cluster.install.go_build import build
+from etcd_cluster.install.sources import local_binaries
 
 VERSION = "3.6.16"
 

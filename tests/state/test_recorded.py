@@ -26,9 +26,9 @@ from tests.state.recorded import CONFIG, FILES, KEY_FILE, STATE, Record, embedde
 AT_THE_TIME = """
 import runpy, sys
 from datetime import datetime
-from etcd_cluster.pki import resources
+from etcd_cluster.pki import lifecycles
 now = datetime.fromisoformat(sys.argv.pop(1))
-resources.current_time = lambda: now
+lifecycles.current_time = lambda: now
 runpy.run_module("embedded_engine", run_name="__main__", alter_sys=True)
 """
 """Runs the engine as if it were then: certificates fall due later."""

@@ -10,7 +10,12 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 ENGINE = "embedded_engine"
-FOR_THE_ENGINE = {"etcd_cluster.errors", "etcd_cluster.openssh"}
+FOR_THE_ENGINE = {
+    "etcd_cluster.errors",
+    "etcd_cluster.ssh.client",
+    "etcd_cluster.ssh.connection",
+    "etcd_cluster.ssh.processes",
+}
 """All that the engine needs of the package. Each further entry ties the two together: think twice."""
 
 

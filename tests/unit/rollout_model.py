@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from etcd_cluster import options
+from etcd_cluster.etcd import options
+from etcd_cluster.etcd.versions import Version
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Leaf, PeerSecurity, Security
@@ -42,7 +43,6 @@ from etcd_cluster.rollout.planner import next_action
 from etcd_cluster.rollout.planner.actions import Action, HostStep, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
 from etcd_cluster.rollout.wanted import UNIT_PATH, DesiredCluster, DesiredMember, File, series
-from etcd_cluster.versions import Version
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 LONG_AGO = NOW - timedelta(days=30)

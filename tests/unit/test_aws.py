@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from etcd_cluster import AwsMachines, Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs
-from etcd_cluster.machines.aws import architecture, capacity
+from etcd_cluster.etcd.sizes import SIZES
+from etcd_cluster.machines.aws.limits import architecture, capacity
 from etcd_cluster.settings import validate
-from etcd_cluster.sizes import SIZES
 from tests.unit import test_cluster
 from tests.unit.recording import Recorded, Recording, record
 

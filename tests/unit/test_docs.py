@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from etcd_cluster import options
 from etcd_cluster.cli import main
 from etcd_cluster.cli.command import STACK_OPTIONS
+from etcd_cluster.etcd import options
 from etcd_cluster.rollout import changes
 
 PROJECT = Path(__file__).parents[2]

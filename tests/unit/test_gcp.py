@@ -9,8 +9,8 @@ import pulumi
 import pytest
 
 from etcd_cluster import Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs, GcpMachines
-from etcd_cluster.machines import gcp
-from etcd_cluster.sizes import SIZES
+from etcd_cluster.etcd.sizes import SIZES
+from etcd_cluster.machines.gcp.arguments import limits
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
 from tests.unit import test_cluster
 from tests.unit.recording import PROJECT, STACK, Recorded, Recording, record
@@ -20,7 +20,7 @@ pulumi_gcp = pytest.importorskip("pulumi_gcp", reason="needs the extra etcd-clus
 ZONES = ("europe-west1-b", "europe-west1-c", "europe-west1-d")
 KMS_KEY = "projects/p/locations/europe-west1/keyRings/r/cryptoKeys/k"
 MEMBERS = ("etcd-1", "etcd-2", "etcd-3")
-TAG = gcp.network_tag(PROJECT, STACK, "etcd")
+TAG = limits.network_tag(PROJECT, STACK, "etcd")
 OWN_KEY = """\
 -----BEGIN OPENSSH PRIVATE KEY-----
 b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
@@ -505,13 +505,13 @@ def test_a_name_that_google_would_refuse_is_refused(name: str) -> None:
 def test_two_clusters_of_one_network_never_share_a_tag() -> None:
     identities = [("p", "prod", "etcd"), ("q", "prod", "etcd"), ("p", "prod-etcd", "x"), ("p", "prod", "etcd-x")]
     identities += [("p", "prod." + "long" * 30, "etcd"), ("p", "prod." + "long" * 30, "other")]
-    tags = [gcp.network_tag(*identity) for identity in identities]
+    tags = [limits.network_tag(*identity) for identity in identities]
     assert len(set(tags)) == len(identities)
     for tag in tags:
         assert len(tag) <= 63
-        assert gcp.NAME.fullmatch(tag)
+        assert limits.NAME.fullmatch(tag)
 
 
 def test_own_names_become_valid_labels() -> None:
-    assert gcp.label("Prod.EU/1") == "prod-eu-1"
-    assert len(gcp.label("x" * 100)) == 63
+    assert limits.label("Prod.EU/1") == "prod-eu-1"
+    assert len(limits.label("x" * 100)) == 63

@@ -13,10 +13,10 @@ from pulumi.output import Unknown
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.openssh import SshUnreachableError
 from etcd_cluster.rollout import host_record
 from etcd_cluster.rollout.host_record import HostRecordLifecycle
 from etcd_cluster.rollout.machines import Place
+from etcd_cluster.ssh.connection import SshUnreachableError
 
 PORTS = {"client": 2379.0, "peer": 2380.0, "metrics": 2381.0}
 NAMES = ("host-1", "host-2", "host-3")

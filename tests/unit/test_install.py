@@ -28,26 +28,18 @@ from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks
 from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
-from etcd_cluster.install import archives, delivery, download, go_build, resources, sources
+from etcd_cluster.etcd.releases import Architecture, file_url, parse_architecture, release_name
+from etcd_cluster.install import archives, delivery, download, go_build, lifecycles, sources
+from etcd_cluster.install.archives import verify_archive
 from etcd_cluster.install.cache import cache_directory, make_once
+from etcd_cluster.install.download import download_release
 from etcd_cluster.install.errors import ChecksumMismatch, InstallError
-from etcd_cluster.install.mirror import file_url
-from etcd_cluster.install.resources import (
-    DeliveredBinaries,
-    DeliveredBinariesLifecycle,
-    LocalBinaries,
-    LocalBinariesLifecycle,
-)
-from etcd_cluster.install.sources import (
-    Architecture,
-    Source,
-    build,
-    download_release,
-    local_binaries,
-    release_name,
-    verify_archive,
-)
-from etcd_cluster.openssh import Completed, Connection, SshUnreachableError, parse_connection
+from etcd_cluster.install.go_build import build
+from etcd_cluster.install.lifecycles import DeliveredBinariesLifecycle, LocalBinariesLifecycle
+from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
+from etcd_cluster.install.sources import Source, local_binaries
+from etcd_cluster.ssh.connection import Connection, SshUnreachableError, parse_connection
+from etcd_cluster.ssh.processes import Completed
 
 VERSION = "3.6.16"
 RELEASE = f"etcd-v{VERSION}-linux-arm64"
@@ -764,7 +756,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, on_path: Callable[[str
     on_path("install", 'for directory; do :; done; mkdir -p -m 0755 "$directory"')
     on_path("sudo", 'shift; exec "$@"')
     monkeypatch.setattr(LocalShell, "commands", [])
-    monkeypatch.setattr(resources.OpenSsh, "for_one_task", LocalShell)
+    monkeypatch.setattr(lifecycles.OpenSsh, "for_one_task", LocalShell)
     monkeypatch.setattr(delivery, "REMOTE_DIRECTORY", str(tmp_path / "host" / "archives"))
     return tmp_path / "host" / "archives"
 
@@ -821,7 +813,7 @@ def test_a_host_that_does_not_answer_is_not_judged(given: dict[str, Any], monkey
     def unreachable(*_: object, **__: object) -> Completed:
         raise SshUnreachableError("no route")
 
-    monkeypatch.setattr(resources.OpenSsh, "run", unreachable)
+    monkeypatch.setattr(lifecycles.OpenSsh, "run", unreachable)
     assert DeliveredBinariesLifecycle().check(given, {**given, "looks": True}).inputs["gone"] is False
 
 
@@ -950,5 +942,5 @@ def test_resources_have_stable_types_and_a_secret_connection() -> None:
 
 
 def test_architectures_are_those_of_the_releases() -> None:
-    found: list[Architecture | None] = [archives.parse_architecture(name) for name in ("x86_64", "aarch64", "i686")]
+    found: list[Architecture | None] = [parse_architecture(name) for name in ("x86_64", "aarch64", "i686")]
     assert found == ["amd64", "arm64", None]

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.options import FEATURE_GATES, KNOWN, RESERVED, defaults, validate
+from etcd_cluster.etcd.options import FEATURE_GATES, KNOWN, RESERVED, defaults, validate
 
 EVERY_MINOR = ["3.4.9", "3.5.35", "3.6.16", "3.7.3"]
 SECOND = 10**9

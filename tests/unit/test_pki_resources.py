@@ -21,18 +21,17 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 from pulumi.runtime.rpc import UNKNOWN, deserialize_properties
 
 from etcd_cluster.certificates import issue_certificates
-from etcd_cluster.machines import Machine
-from etcd_cluster.pki import (
+from etcd_cluster.machines.machine import Machine
+from etcd_cluster.pki import lifecycles, x509
+from etcd_cluster.pki.lifecycles import CertificateAuthorityLifecycle, CertificateLifecycle
+from etcd_cluster.pki.limits import PkiError
+from etcd_cluster.pki.resources import (
     Authority,
     Certificate,
     CertificateArgs,
     CertificateAuthority,
     CertificateAuthorityArgs,
-    PkiError,
-    resources,
-    x509,
 )
-from etcd_cluster.pki.resources import CertificateAuthorityLifecycle, CertificateLifecycle
 from etcd_cluster.providers import CertificateProvider
 
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -70,7 +69,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(resources, "current_time", lambda: clock.now)
+    monkeypatch.setattr(lifecycles, "current_time", lambda: clock.now)
     return clock
 
 

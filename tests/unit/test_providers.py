@@ -12,7 +12,8 @@ import pytest
 from pulumi.dynamic import CreateResult, DiffResult, Resource, UpdateResult
 from pulumi.dynamic.dynamic import serialize_provider
 
-from etcd_cluster import options, providers
+from etcd_cluster import providers
+from etcd_cluster.etcd import options
 from etcd_cluster.lifecycle import SCHEMA_VERSION, Lifecycle, NewerStateError, Properties, Schema
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
@@ -153,10 +154,10 @@ def test_resources_are_of_these_types() -> None:
     """A type is part of every URN: one that is renamed needs an alias."""
     from etcd_cluster.formation import Formation
     from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
-    from etcd_cluster.machines.ssh_keys import SshKeyPair
     from etcd_cluster.pki.resources import Certificate, CertificateAuthority
     from etcd_cluster.rollout import MachineReplacement, Rollout
     from etcd_cluster.rollout.host_record import HostRecord
+    from etcd_cluster.ssh.keys import SshKeyPair
 
     kinds: dict[type[Resource], str] = {
         Formation: "cluster:Formation",

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from etcd_cluster import options
-from etcd_cluster.machines import Ports
+from etcd_cluster.etcd import options
+from etcd_cluster.etcd.sizes import SIZES
+from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import PeerSecurity, Security
-from etcd_cluster.sizes import SIZES
 
 GOLDEN = Path(__file__).with_name("golden")
 CLUSTER, TOKEN = "etcd-cluster/prod/etcd", "ea8cfe2bfe85b7e6c66fe190f9225838"

@@ -11,8 +11,9 @@ import pytest
 
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.openssh import (
-    Completed,
+from etcd_cluster.rollout import machines
+from etcd_cluster.rollout.machines import MemberMachines
+from etcd_cluster.ssh.connection import (
     Connection,
     SshAuthenticationError,
     SshConnectionLostError,
@@ -20,8 +21,7 @@ from etcd_cluster.openssh import (
     SshHostKeyError,
     SshUnreachableError,
 )
-from etcd_cluster.rollout import machines
-from etcd_cluster.rollout.machines import MemberMachines
+from etcd_cluster.ssh.processes import Completed
 
 ANSWER = "machine=x\nclock=0\n"
 

@@ -16,13 +16,14 @@ from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
-from etcd_cluster.openssh import CommandTimeoutError, SshUnreachableError
 from etcd_cluster.rollout import changes, resource
 from etcd_cluster.rollout.machines import Place, StepFailedError
 from etcd_cluster.rollout.observed import History, Observation, Question
 from etcd_cluster.rollout.planner.actions import Action, HostStep, RefusedError, RunContext
 from etcd_cluster.rollout.resource import INPUTS, RolloutLifecycle
 from etcd_cluster.rollout.wanted import DesiredCluster, File
+from etcd_cluster.ssh.connection import SshUnreachableError
+from etcd_cluster.ssh.processes import CommandTimeoutError
 from tests.unit.rollout_model import CONFIGURATION, LAYOUT, Goal, Model, usual_address
 
 GOAL = Goal()

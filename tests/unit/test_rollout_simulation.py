@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from etcd_cluster.etcd.versions import change_refusal
 from etcd_cluster.formation import FormationError, agree_on_token, founders
 from etcd_cluster.member import render
 from etcd_cluster.member.render import Security
@@ -25,7 +26,6 @@ from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.planner import differences, next_action
 from etcd_cluster.rollout.planner.actions import RefusedError, RunContext
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
-from etcd_cluster.versions import change_refusal
 from tests.unit.rollout_model import (
     CA,
     CONFIGURATION,

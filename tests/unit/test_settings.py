@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from etcd_cluster import Authority, ConfigurationError, EtcdClusterArgs, Host, HostMachines, Install, LocalMachines
-from etcd_cluster.machines import Machines
+from etcd_cluster.etcd.sizes import GIB, MIB, SIZES, Size, size_named
+from etcd_cluster.machines.machine import Machines
 from etcd_cluster.settings import validate
-from etcd_cluster.sizes import GIB, MIB, SIZES, Size, size_named
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"
 OWN_AUTHORITY = Authority(cast(Any, "certificate"), cast(Any, "key"))

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_ssh_private_key
 
 from etcd_cluster import ConfigurationError
-from etcd_cluster.machines.ssh_keys import SshKeyPair, SshKeyPairLifecycle, public_half
+from etcd_cluster.ssh.key_lifecycle import SshKeyPairLifecycle
+from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from tests.unit.recording import record
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from etcd_cluster import AwsMachines, ConfigurationError, EtcdClusterArgs, HostMachines, LocalMachines
+from etcd_cluster.etcd.versions import DEFAULT_VERSION
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
-from etcd_cluster.versions import DEFAULT_VERSION
 
 PROJECT = Path(__file__).parents[2]
 HOST = {"address": "10.0.0.1", "hostKey": "ssh-ed25519 AAAA"}

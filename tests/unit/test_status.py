@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster import options
+from etcd_cluster.etcd import options
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Transport

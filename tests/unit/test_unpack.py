@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from etcd_cluster.install.archives import parse_architecture
+from etcd_cluster.etcd.releases import parse_architecture
 from etcd_cluster.member import render
 
 SCRIPTS = Path(render.__file__).with_name("scripts")

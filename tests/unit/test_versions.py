@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.versions import (
+from etcd_cluster.etcd.versions import (
     DEFAULT_VERSION,
     FINDINGS,
     FLOORS,

@@ -20,8 +20,9 @@ from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Member, MemberSpec, Security
 from etcd_cluster.names import require_cluster_name
-from etcd_cluster.openssh import Connection, SshError, _host_block
 from etcd_cluster.rollout.observed import parse_host
+from etcd_cluster.ssh.client import _host_block
+from etcd_cluster.ssh.connection import Connection, SshError
 from tests.unit.recording import record
 
 SCRIPTS = Path(render.__file__).with_name("scripts")

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from etcd_cluster.pki import x509
-from etcd_cluster.pki.x509 import KeyAlgorithm, KeyPair, PkiError, Profile
+from etcd_cluster.pki.limits import KeyAlgorithm, PkiError, Profile
+from etcd_cluster.pki.x509 import KeyPair
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 HOUR = timedelta(hours=1)

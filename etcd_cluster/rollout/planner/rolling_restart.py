@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from etcd_cluster.etcd.versions import Version
 from etcd_cluster.member.render import Security, Transport
 from etcd_cluster.rollout.observed import MemberEntry
 from etcd_cluster.rollout.planner import ca_trust, quorum
@@ -19,7 +20,6 @@ from etcd_cluster.rollout.planner.actions import (
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import File
-from etcd_cluster.versions import Version
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from etcd_cluster.etcd.versions import Version, change_refusal
 from etcd_cluster.rollout.planner import rolling_restart
 from etcd_cluster.rollout.planner.actions import MEMBER_SECONDS, SYNC_SECONDS, Action, HostStep, RefusedError, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import series
-from etcd_cluster.versions import Version, change_refusal
 
 FLUSHED_EVERY = 1
 """etcd's snapshot-count while its log is flushed: a snapshot as soon as anything is applied."""

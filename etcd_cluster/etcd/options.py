@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Final, cast
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.versions import Version
+from etcd_cluster.etcd.versions import Version
 
 Value = str | int | bool | list[str]  # as it stands in the configuration file
 

@@ -1,7 +1,5 @@
-"""AWS: for each member an EC2 instance, with a data volume and a network interface that outlive it.
-
-What is asked for, and its checks; the resources are in aws_resources, which alone imports `pulumi_aws`: it comes with
-the extra `etcd-cluster[aws]`.
+"""Members on AWS: what is asked for, and its checks. The resources are in provisioning, which alone imports
+`pulumi_aws`: it comes with the extra `etcd-cluster[aws]`.
 """
 
 from __future__ import annotations
@@ -14,36 +12,20 @@ from dataclasses import dataclass, field, replace
 import pulumi
 
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.access import require_private
+from etcd_cluster.machines.aws.limits import GP3_IOPS_A_GIB, capacity, require_subnets
 from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.machine import Guard, Machine, require_one_to_replace
-from etcd_cluster.machines.ssh import Bastion, require_bastion_login
-from etcd_cluster.machines.ssh_keys import public_half
 from etcd_cluster.secrecy import as_input
-from etcd_cluster.sizes import Size
-
-# gp3's own limits: https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html
-GP3_BASE_IOPS = 3_000
-GP3_BASE_MIB_PER_SECOND = 125
-GP3_IOPS_A_GIB = 500
+from etcd_cluster.ssh.keys import public_half
+from etcd_cluster.ssh.login import Bastion, require_bastion_login
 
 DEFAULT_VOLUME_GIB = 32
 """Enough for the row with the most IOPS, and the same for all: EBS never shrinks a volume, so no change of size may."""
 
 DEFAULT_MEMBERS = 3
 
-# Memory a vCPU in GiB, and vCPUs: https://aws.amazon.com/ec2/instance-types/
-MEMORY_A_VCPU = {"c": 2.0, "m": 4.0, "r": 8.0}
-VCPUS = {"medium": 1, "large": 2, "xlarge": 4, **{f"{n}xlarge": 4 * n for n in (2, 3, 4, 6, 8, 9, 10, 12, 16, 24, 32)}}
-BURSTABLE = {
-    "nano": (2, 0.5),
-    "micro": (2, 1.0),
-    "small": (2, 2.0),
-    "medium": (2, 4.0),
-    "large": (2, 8.0),
-    "xlarge": (4, 16.0),
-    "2xlarge": (8, 32.0),
-}
 MEMORY_TOLERANCE = 0.95
 """Some families have a little less than their kind: r4 15.25 GiB for 16."""
 
@@ -146,7 +128,7 @@ class AwsMachines:
         self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource, guard: Guard | None = None
     ) -> Sequence[Machine]:
         require_extra("pulumi_aws", "aws")
-        from etcd_cluster.machines.aws_resources import Provisioning
+        from etcd_cluster.machines.aws.provisioning import Provisioning  # lazily: it needs the optional SDK
 
         return Provisioning(self._kept_secret(), cluster, size, parent).machines(names, guard)
 
@@ -177,32 +159,6 @@ class AwsMachines:
                 f"leave it out for {DEFAULT_VOLUME_GIB}, or give more",
             )
         return chosen
-
-
-def require_subnets(subnet_ids: object) -> None:
-    """Refuses an empty list, and one text in place of a list. What is known only later is checked then."""
-    if isinstance(subnet_ids, str) or subnet_ids in ([], ()):
-        raise ConfigurationError(
-            "aws.subnetIds", subnet_ids, "not a list of subnets", "list private subnets of one VPC, best in three zones"
-        )
-
-
-def architecture(instance_type: str) -> str:
-    """`arm64` for Graviton (a `g` behind the generation, as in m7g, c6gn), else `amd64`."""
-    family = instance_type.partition(".")[0]
-    return "arm64" if family == "a1" or re.fullmatch(r"[a-z]+\d+[a-z]*g[a-z]*", family) else "amd64"
-
-
-def capacity(instance_type: str) -> tuple[int, float] | None:
-    """vCPUs and GiB of memory of a general, compute, memory or burstable type; None for others, which only the
-    preflight on the machine can check."""
-    family, _, size = instance_type.partition(".")
-    if re.fullmatch(r"t\d[a-z]*", family):
-        return BURSTABLE.get(size)
-    matched = re.fullmatch(r"([cmr])\d[a-z-]*", family)
-    if matched is None or size not in VCPUS:
-        return None
-    return VCPUS[size], VCPUS[size] * MEMORY_A_VCPU[matched[1]]
 
 
 def _require_large_enough(instance_type: str, size: Size) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.etcd.releases import ARCHITECTURES, pinned_sum
 from etcd_cluster.formation import Formation
-from etcd_cluster.install.mirror import ARCHITECTURES, pinned_sum
 from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
-from etcd_cluster.machines import Machine
+from etcd_cluster.machines.machine import Machine
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.settings import Settings
 

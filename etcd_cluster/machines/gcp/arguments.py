@@ -1,12 +1,9 @@
-"""Google Cloud: for each member a Compute Engine instance, with a data disk and an internal address that outlive it.
-
-What is asked for, and its checks; the resources are in gcp_resources, which alone imports `pulumi_gcp`: it comes with
-the extra `etcd-cluster[gcp]`.
+"""Members on Google Cloud: what is asked for, and its checks. The resources are in provisioning, which alone imports
+`pulumi_gcp`: it comes with the extra `etcd-cluster[gcp]`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
@@ -15,28 +12,16 @@ from dataclasses import dataclass, field, replace
 import pulumi
 
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.access import require_private
 from etcd_cluster.machines.extras import require_extra
+from etcd_cluster.machines.gcp.limits import LONGEST_CLUSTER_NAME, LONGEST_NAME, NAME, region_of
 from etcd_cluster.machines.machine import Guard, Machine, require_one_to_replace
-from etcd_cluster.machines.ssh import Bastion, require_bastion_login
-from etcd_cluster.machines.ssh_keys import public_half
 from etcd_cluster.secrecy import as_input
-from etcd_cluster.sizes import Size
+from etcd_cluster.ssh.keys import public_half
+from etcd_cluster.ssh.login import Bastion, require_bastion_login
 
 DEFAULT_MEMBERS = 3
-
-UBUNTU = "ubuntu-os-cloud/ubuntu-2404-lts-amd64"
-"""An image family that has cloud-init, which Google's own Debian images lack."""
-
-DISK_NAME = "etcd-data"
-DEVICE = f"/dev/disk/by-id/google-{DISK_NAME}"
-"""Where Google's udev rules show a disk that is attached under DISK_NAME, over SCSI and over NVMe."""
-
-# Names as Compute Engine takes them: https://cloud.google.com/compute/docs/naming-resources
-NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
-LONGEST_NAME = 63
-LONGEST_CLUSTER_NAME = 40
-"""Leaves room for the longest name of a resource (-etcd-7-host-key) and for what Pulumi adds to make it unique."""
 
 LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
@@ -168,7 +153,7 @@ class GcpMachines:
     ) -> Sequence[Machine]:
         _check_cluster_name(cluster)
         require_extra("pulumi_gcp", "gcp")
-        from etcd_cluster.machines.gcp_resources import Provisioning
+        from etcd_cluster.machines.gcp.provisioning import Provisioning  # lazily: it needs the optional SDK
 
         return Provisioning(self._kept_secret(), cluster, size, parent).machines(names, guard)
 
@@ -190,23 +175,6 @@ class GcpMachines:
 
     def disk_gb_for(self, size: Size) -> int:
         return size.gce.disk_gb if self.disk_gb is None else self.disk_gb
-
-
-def region_of(zone: str) -> str:
-    return zone.rpartition("-")[0]
-
-
-def network_tag(project: str, stack: str, cluster: str) -> str:
-    """The tag that the firewall's rules are for: no other cluster's on the same network."""
-    identity = f"{project}/{stack}/{cluster}"
-    unique = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    readable = re.sub("[^a-z0-9]+", "-", f"etcd-{stack}-{cluster}".lower())
-    return f"{readable[: LONGEST_NAME - len(unique) - 1].rstrip('-')}-{unique}"
-
-
-def label(text: str) -> str:
-    """`text` as the value of a label."""
-    return re.sub("[^a-z0-9_-]", "-", text.lower())[:LONGEST_NAME]
 
 
 def _require_ssd_and_secure_boot(machine_type: str, size: Size) -> None:

@@ -12,27 +12,28 @@ import contextlib
 import fcntl
 import os
 import re
-import selectors
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
 import time
-import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, ClassVar, cast
+from typing import ClassVar
 
-from etcd_cluster.errors import ConfigurationError, EtcdClusterError
+from etcd_cluster.ssh.connection import (
+    Connection,
+    SshAuthenticationError,
+    SshConfigurationError,
+    SshConnectionLostError,
+    SshError,
+    SshHostKeyError,
+    SshUnreachableError,
+)
+from etcd_cluster.ssh.processes import ChildProcesses, CommandTimeoutError, Completed, InterruptedRunError
 
 _LINE_BYTES = 2048
-_PIECE_BYTES = 65536
-_POLL_SECONDS = 0.25
-# Between a polite and a forced end.
-_GRACE_SECONDS = 3.0
 _ALIVE_INTERVAL_SECONDS = 5
 _ALIVE_COUNT = 3
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
@@ -46,294 +47,6 @@ _LONGEST_DIAL_SECONDS = 60
 _LOG_IN_SECONDS = 30
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
-
-
-class SshError(EtcdClusterError):
-    """Base of what can go wrong between this machine and another one."""
-
-
-class SshConfigurationError(SshError):
-    """The connection cannot be used as it is written."""
-
-
-class SshHostKeyError(SshError):
-    """The machine that answered is not the one whose host key is pinned."""
-
-
-class SshAuthenticationError(SshError):
-    """The machine refused the user or the key."""
-
-
-class SshUnreachableError(SshError):
-    """Nothing answered as an SSH server, after all attempts."""
-
-
-class SshConnectionLostError(SshError):
-    """The connection ended while a command ran. Whether the command still runs is not known."""
-
-
-class CommandTimeoutError(EtcdClusterError):
-    """A command ran longer than it may."""
-
-
-class InterruptedRunError(EtcdClusterError):
-    """The run was told to stop: nothing new is started."""
-
-
-@dataclass(frozen=True)
-class Connection:
-    """How to reach one machine.
-
-    host_key: the pinned key of the machine, as in its `ssh_host_ed25519_key.pub`: `ssh-ed25519 AAAA...`. Required.
-    private_key: the text of the key to log in with. Without one, the keys of the ssh-agent at `agent_socket`, or else
-        at `SSH_AUTH_SOCK`, are used.
-    proxy: the machine to go through (a bastion).
-    dial_error_limit: attempts before giving up, -1 for no limit. A refused log-in or a wrong host key is never retried.
-    """
-
-    host: str
-    port: int = 22
-    user: str = "root"
-    private_key: str | None = field(default=None, repr=False)
-    host_key: str | None = None
-    proxy: Connection | None = None
-    per_dial_timeout_seconds: int = 15
-    dial_error_limit: int = 10
-    agent_socket: str | None = None
-
-    @property
-    def address(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_connection(properties: Mapping[str, Any]) -> Connection:
-    """A connection as pulumi-command describes it, its keys in camelCase or snake_case.
-
-    Raises `ConfigurationError` for a key that OpenSSH has no use for, such as a password. Never shows a value.
-    """
-    names = {"per_dial_timeout": "per_dial_timeout_seconds", "agent_socket_path": "agent_socket"}
-    known = set(Connection.__dataclass_fields__)
-    given: dict[str, Any] = {}
-    for key, value in properties.items():
-        name = re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", key)
-        name = names.get(name, name)
-        if name not in known:
-            raise ConfigurationError("ssh", key, "not supported here", "log in with a private key or the SSH agent")
-        if value not in (None, ""):
-            # Numbers come out of Pulumi as floats.
-            given[name] = int(value) if isinstance(value, float) else value
-    if given.get("proxy") is not None:
-        given["proxy"] = parse_connection(given["proxy"])
-    return Connection(**given)
-
-
-@dataclass(frozen=True)
-class Completed:
-    """What a command left. `combined` holds both streams in the order in which they came."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-    combined: str
-
-
-class ChildProcesses:
-    """Runs programs, each in a process group of its own, so that one call can end all of them."""
-
-    _everyone: ClassVar[weakref.WeakSet[ChildProcesses]] = weakref.WeakSet()
-
-    def __init__(self) -> None:
-        self._everyone.add(self)
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.Lock()
-        self._stopped = False
-
-    def run(
-        self,
-        arguments: Sequence[str],
-        *,
-        stdin: bytes | str | None = None,
-        on_stdout_line: Callable[[str], None] | None = None,
-        on_stderr_line: Callable[[str], None] | None = None,
-        environment: Mapping[str, str] | None = None,
-        directory: str | Path | None = None,
-        timeout_seconds: float | None = None,
-    ) -> Completed:
-        """Runs a program to its end and to the end of its output. A line handed on is cut to 2 KiB.
-
-        Raises CommandTimeoutError (the process group is ended), InterruptedRunError (nothing was started) and OSError.
-        """
-        feed = subprocess.DEVNULL if stdin is None else subprocess.PIPE
-        process = self._start(arguments, feed, subprocess.PIPE, subprocess.PIPE, environment, directory)
-        try:
-            return _collect(process, stdin, on_stdout_line, on_stderr_line, timeout_seconds, lambda: self._stopped)
-        finally:
-            self._forget(process)
-
-    def wait_for(
-        self, arguments: Sequence[str], *, stderr: IO[bytes], environment: Mapping[str, str], timeout_seconds: float
-    ) -> int:
-        """Runs a program that may leave a child behind, and answers its return code.
-
-        Raises CommandTimeoutError (the process group is ended) and InterruptedRunError.
-        """
-        process = self._start(arguments, subprocess.DEVNULL, subprocess.DEVNULL, stderr, environment, None)
-        try:
-            return process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            _end_group(process, signal.SIGKILL)
-            process.wait()
-            raise CommandTimeoutError(f"timed out after {timeout_seconds:g} s") from None
-        finally:
-            self._forget(process)
-
-    def _start(
-        self,
-        arguments: Sequence[str],
-        stdin: int,
-        stdout: int,
-        stderr: int | IO[bytes],
-        environment: Mapping[str, str] | None,
-        directory: str | Path | None,
-    ) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if self._stopped:
-                raise InterruptedRunError("interrupted before the command started")
-            process = subprocess.Popen(
-                arguments,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                env=environment,
-                cwd=directory,
-                start_new_session=True,
-            )
-            self._running.add(process)
-            return process
-
-    def _forget(self, process: subprocess.Popen[bytes]) -> None:
-        with self._lock:
-            self._running.discard(process)
-
-    @property
-    def stopped(self) -> bool:
-        return self._stopped
-
-    @classmethod
-    def stop_all(cls, with_signal: int = signal.SIGTERM) -> None:
-        """`stop` for whatever was started in this process, by whomever: also by a provider that keeps its own."""
-        for processes in tuple(cls._everyone):
-            processes.stop(with_signal)
-
-    def stop(self, with_signal: int = signal.SIGTERM) -> None:
-        """Ends whatever runs, and lets nothing start any more."""
-        self._stopped = True
-        # Not under the lock: a signal handler may have interrupted its holder.
-        for process in tuple(self._running):
-            _end_group(process, with_signal)
-
-
-def _end_group(process: subprocess.Popen[bytes], with_signal: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if process.returncode is None:
-            os.killpg(process.pid, with_signal)
-
-
-def _collect(
-    process: subprocess.Popen[bytes],
-    stdin: bytes | str | None,
-    on_stdout_line: Callable[[str], None] | None,
-    on_stderr_line: Callable[[str], None] | None,
-    timeout_seconds: float | None,
-    stopped: Callable[[], bool],
-) -> Completed:
-    """Feeds and reads a process until it and its streams have ended, or, once it was told to end, a short while."""
-    kept = bytearray()
-    out = _Stream(on_stdout_line, kept)
-    err = _Stream(on_stderr_line, kept)
-    given = memoryview(stdin.encode() if isinstance(stdin, str) else stdin or b"")
-    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    told_at: float | None = None
-    with process, selectors.DefaultSelector() as selector:
-        for pipe, stream in ((cast("IO[bytes]", process.stdout), out), (cast("IO[bytes]", process.stderr), err)):
-            os.set_blocking(pipe.fileno(), False)
-            selector.register(pipe, selectors.EVENT_READ, stream)
-        if process.stdin is not None:
-            os.set_blocking(process.stdin.fileno(), False)
-            selector.register(process.stdin, selectors.EVENT_WRITE)
-        while selector.get_map() or process.poll() is None:
-            if not selector.get_map():
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_POLL_SECONDS)
-            for key, _ in selector.select(_POLL_SECONDS) if selector.get_map() else ():
-                if key.data is None:
-                    given = _write_some(key.fd, given)
-                    ended = not given
-                else:
-                    ended = not key.data.read_some(key.fd)
-                if ended:
-                    selector.unregister(key.fileobj)
-                    cast("IO[bytes]", key.fileobj).close()
-            now = time.monotonic()
-            if told_at is None and (stopped() or (deadline is not None and now > deadline)):
-                told_at = now
-                _end_group(process, signal.SIGTERM)
-            # Whoever else holds the streams once the process has gone (ssh's master does) is not waited for.
-            patience = _GRACE_SECONDS if process.poll() is None else _POLL_SECONDS
-            if told_at is not None and now > told_at + patience:
-                _end_group(process, signal.SIGKILL)
-                break
-        for stream in (out, err):
-            stream.flush()
-    if told_at is not None and not stopped():
-        text = kept.decode(errors="replace").rstrip()
-        raise CommandTimeoutError(f"timed out after {timeout_seconds:g} s\n{text}".rstrip())
-    return Completed(process.returncode, out.text(), err.text(), kept.decode(errors="replace"))
-
-
-def _write_some(descriptor: int, given: memoryview) -> memoryview:
-    try:
-        return given[os.write(descriptor, given[:_PIECE_BYTES]) :] if given else given
-    except BlockingIOError:
-        return given
-    except BrokenPipeError:
-        # A program need not read what it is given.
-        return given[:0]
-
-
-class _Stream:
-    """One output of a process: kept whole, and handed on line by line."""
-
-    def __init__(self, on_line: Callable[[str], None] | None, combined: bytearray) -> None:
-        self._on_line = on_line
-        self._combined = combined
-        self._all = bytearray()
-        self._begun = bytearray()
-
-    def read_some(self, descriptor: int) -> bool:
-        try:
-            piece = os.read(descriptor, _PIECE_BYTES)
-        except BlockingIOError:
-            return True
-        self._all += piece
-        self._combined += piece
-        if self._on_line is not None:
-            self._begun += piece
-            *lines, self._begun = self._begun.split(b"\n")
-            for line in lines:
-                self._hand_on(line)
-        return bool(piece)
-
-    def flush(self) -> None:
-        self._hand_on(self._begun)
-
-    def _hand_on(self, line: bytearray) -> None:
-        text = line[:_LINE_BYTES].decode(errors="replace").rstrip()
-        if text and self._on_line is not None:
-            self._on_line(text)
-
-    def text(self) -> str:
-        return self._all.decode(errors="replace")
 
 
 class OpenSsh:

@@ -1,4 +1,4 @@
-"""The AWS resources of one cluster's machines. Imports the AWS SDK, and so only aws.py imports it."""
+"""The AWS resources of one cluster's machines. Imports the AWS SDK, so only `provision` imports it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ import ipaddress
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import pulumi
 import pulumi_aws as aws
 from pulumi_command.remote import ConnectionArgs
 
-from etcd_cluster.machines.aws import (
-    GP3_BASE_IOPS,
-    GP3_BASE_MIB_PER_SECOND,
-    AwsMachines,
-    architecture,
-    require_subnets,
-)
+from etcd_cluster.etcd.sizes import Size
+from etcd_cluster.machines.aws.limits import GP3_BASE_IOPS, GP3_BASE_MIB_PER_SECOND, architecture, require_subnets
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.machine import Guard, Machine, Ports
-from etcd_cluster.machines.ssh import Ssh
-from etcd_cluster.machines.ssh_keys import SshKeyPair, public_half
-from etcd_cluster.sizes import Size
+from etcd_cluster.ssh.keys import SshKeyPair, public_half
+from etcd_cluster.ssh.login import Ssh
+
+if TYPE_CHECKING:
+    from etcd_cluster.machines.aws.arguments import AwsMachines
 
 DEBIAN = "136693071363"
 """The account that publishes Debian's images: https://wiki.debian.org/Cloud/AmazonEC2Image"""

@@ -1,21 +1,24 @@
-"""The Google Cloud resources of one cluster's machines. Imports Google's SDK, and so only gcp.py imports it."""
+"""The Google Cloud resources of one cluster's machines. Imports Google's SDK, so only `provision` imports it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 from pulumi_gcp import compute
 
+from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
-from etcd_cluster.machines.gcp import DEVICE, DISK_NAME, UBUNTU, GcpMachines, label, network_tag, region_of
+from etcd_cluster.machines.gcp.limits import DEVICE, DISK_NAME, UBUNTU, label, network_tag, region_of
 from etcd_cluster.machines.machine import Guard, Machine, Ports
-from etcd_cluster.machines.ssh import Ssh
-from etcd_cluster.machines.ssh_keys import SshKeyPair, public_half
-from etcd_cluster.sizes import Size
+from etcd_cluster.ssh.keys import SshKeyPair, public_half
+from etcd_cluster.ssh.login import Ssh
+
+if TYPE_CHECKING:
+    from etcd_cluster.machines.gcp.arguments import GcpMachines
 
 # A member keeps its place for life: another order of zones, or another network, must not move it.
 PLACE_OF_ADDRESS = ["region", "subnetwork"]

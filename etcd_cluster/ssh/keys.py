@@ -3,34 +3,10 @@
 from __future__ import annotations
 
 import pulumi
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_ssh_private_key,
-)
-from pulumi.dynamic import CreateResult, ReadResult, Resource
+from pulumi.dynamic import Resource
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.providers import SshKeyPairProvider
-
-
-class SshKeyPairLifecycle(Lifecycle):
-    """Makes a key pair once. Nothing ever changes it; `pulumi up --replace` makes another."""
-
-    def create(self, props: Properties) -> CreateResult:
-        key = Ed25519PrivateKey.generate()
-        public_key = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-        private_key = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-        return CreateResult(public_key.split()[1][-16:], {"public_key": public_key, "private_key": private_key})
-
-    def read(self, id_: str, props: Properties) -> ReadResult:
-        return ReadResult(id_, props, {})
 
 
 class SshKeyPair(Resource, module="ssh", name="SshKeyPair"):
@@ -55,6 +31,15 @@ def public_half(private_key: str) -> str:
     """
     if not private_key and pulumi.runtime.is_dry_run():
         return ""
+    # Lazily: cryptography takes longer to import than all else that a preview needs.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_pem_private_key,
+        load_ssh_private_key,
+    )
+
     text = private_key.strip().encode() + b"\n"
     load = load_ssh_private_key if b"OPENSSH" in text.partition(b"\n")[0] else load_pem_private_key
     try:

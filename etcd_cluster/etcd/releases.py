@@ -1,13 +1,19 @@
-"""A mirror of etcd's releases: what its URL may be, where a file is on it, which sums are pinned. Reaches nothing."""
+"""etcd's official releases: what their files are called and hold, where a mirror has them, which sums are pinned.
+
+Reaches nothing: fetching, unpacking and checking are in install.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
-from etcd_cluster.install.archives import Architecture, release_name
 
+Architecture = Literal["amd64", "arm64"]
+
+VERSION = re.compile(r"(\d+)\.(\d+)\.\d+(-(alpha|beta|rc)\.\d+)?", re.ASCII)
 DEFAULT_MIRROR = "https://github.com/etcd-io/etcd/releases/download"
 
 Pins = str | Mapping[str, str]
@@ -19,6 +25,41 @@ _URL = re.compile(r"https?://[^/?#\s]+[^?#\s]*(\?[^#\s]*)?")
 _PLAIN = re.compile(r"[!-~]+")
 _QUOTES = re.compile(r"[\"'<>\\^`{|}]")
 _SUM = re.compile(r"[0-9a-f]{64}")
+
+
+def release_name(version: str, architecture: Architecture) -> str:
+    """The file name of the official release, such as `etcd-v3.6.16-linux-amd64.tar.gz`."""
+    return f"{release_directory(version, architecture)}.tar.gz"
+
+
+def release_directory(version: str, architecture: Architecture) -> str:
+    """The one directory at the top of that file."""
+    parse_minor(version)
+    return f"etcd-v{version}-linux-{architecture}"
+
+
+def parse_minor(version: str) -> tuple[int, int]:
+    """(3, 6) of "3.6.16". Raises `ConfigurationError` for anything that is not a version."""
+    match = VERSION.fullmatch(version)
+    if match is None:
+        raise ConfigurationError("version", version, "not a version of etcd", "write it like 3.6.16, without a v")
+    return int(match[1]), int(match[2])
+
+
+def binary_names(version: str) -> tuple[str, ...]:
+    """What a release holds. etcdutl exists since 3.5."""
+    return ("etcd", "etcdctl") if parse_minor(version) < (3, 5) else ("etcd", "etcdctl", "etcdutl")
+
+
+def parse_architecture(uname_machine: str) -> Architecture | None:
+    """The releases' name for what `uname -m` prints; None where etcd has no release."""
+    names: dict[str, Architecture] = {
+        "x86_64": "amd64",
+        "amd64": "amd64",
+        "aarch64": "arm64",
+        "arm64": "arm64",
+    }
+    return names.get(uname_machine)
 
 
 def require_mirror(mirror: str, pins: Pins | None) -> str:

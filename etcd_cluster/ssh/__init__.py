@@ -1,0 +1,1 @@
+"""Processes of this machine, and other machines over OpenSSH: log-in settings, keys, connections, the client."""
