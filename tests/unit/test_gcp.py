@@ -10,7 +10,7 @@ import pytest
 
 from etcd_cluster import Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs, GcpMachines
 from etcd_cluster.etcd.sizes import SIZES
-from etcd_cluster.machines.gcp.arguments import limits
+from etcd_cluster.machines.gcp import limits
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
 from tests.unit import test_cluster
 from tests.unit.recording import PROJECT, STACK, Recorded, Recording, record
