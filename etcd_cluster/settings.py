@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import pulumi
 
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
 from etcd_cluster.etcd import options, versions
-from etcd_cluster.etcd.releases import DEFAULT_MIRROR, require_mirror, require_pins
+from etcd_cluster.etcd.releases import DEFAULT_MIRROR, InstallSource, require_mirror, require_pins
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.machines.machine import Machines, ProvisionedMachines
 from etcd_cluster.names import is_one_line, require_member_names
@@ -21,8 +21,6 @@ from etcd_cluster.typed import require_types
 
 MEMBER_COUNTS = (1, 3, 5, 7)
 _PACKAGE = __name__.partition(".")[0]
-
-InstallSource = Literal["auto", "release", "archive", "build"]
 
 
 @dataclass(frozen=True)

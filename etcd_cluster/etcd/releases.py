@@ -10,21 +10,25 @@ from collections.abc import Mapping
 from typing import Literal
 
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
+from etcd_cluster.etcd.versions import Version
 
 Architecture = Literal["amd64", "arm64"]
 
-VERSION = re.compile(r"(\d+)\.(\d+)\.\d+(-(alpha|beta|rc)\.\d+)?", re.ASCII)
+InstallSource = Literal["auto", "release", "archive", "build"]
+"""Where etcd's programs come from; `auto` only on this machine."""
+
 DEFAULT_MIRROR = "https://github.com/etcd-io/etcd/releases/download"
 
 Pins = str | Mapping[str, str]
 """SHA-256 sums: of the one tarball, or by the tarballs' names, as in a mirror's SHA256SUMS."""
 
+OLDEST_WITH_ETCDUTL = Version(3, 5, 0)
 ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
 
 _URL = re.compile(r"https?://[^/?#\s]+[^?#\s]*(\?[^#\s]*)?")
 _PLAIN = re.compile(r"[!-~]+")
 _QUOTES = re.compile(r"[\"'<>\\^`{|}]")
-_SUM = re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def release_name(version: str, architecture: Architecture) -> str:
@@ -34,21 +38,23 @@ def release_name(version: str, architecture: Architecture) -> str:
 
 def release_directory(version: str, architecture: Architecture) -> str:
     """The one directory at the top of that file."""
-    parse_minor(version)
-    return f"etcd-v{version}-linux-{architecture}"
+    return f"etcd-v{parse_release(version)}-linux-{architecture}"
 
 
-def parse_minor(version: str) -> tuple[int, int]:
-    """(3, 6) of "3.6.16". Raises `ConfigurationError` for anything that is not a version."""
-    match = VERSION.fullmatch(version)
-    if match is None:
+def parse_release(version: str) -> Version:
+    """A version as releases are named by it, such as "3.6.16". Raises `ConfigurationError` for anything else."""
+    try:
+        parsed = Version.parse(version)
+    except ValueError:
+        parsed = None
+    if parsed is None or str(parsed) != version:
         raise ConfigurationError("version", version, "not a version of etcd", "write it like 3.6.16, without a v")
-    return int(match[1]), int(match[2])
+    return parsed
 
 
 def binary_names(version: str) -> tuple[str, ...]:
-    """What a release holds. etcdutl exists since 3.5."""
-    return ("etcd", "etcdctl") if parse_minor(version) < (3, 5) else ("etcd", "etcdctl", "etcdutl")
+    """What a release holds."""
+    return ("etcd", "etcdctl") if parse_release(version) < OLDEST_WITH_ETCDUTL else ("etcd", "etcdctl", "etcdutl")
 
 
 def parse_architecture(uname_machine: str) -> Architecture | None:
@@ -109,7 +115,7 @@ def require_pins(pins: Pins | None, version: str) -> None:
     """Raises `ConfigurationError` for what is no sum, and for a list of sums without this version's."""
     sums = {"": pins} if isinstance(pins, str) else pins or {}
     for name, digest in sums.items():
-        if not _SUM.fullmatch(digest.lower()):
+        if not is_sha256(digest):
             key = f"install.sha256.{name}" if name else "install.sha256"
             raise ConfigurationError(key, digest, "not a SHA-256 sum", "give its 64 hexadecimal digits")
     if pins is not None and not any(pinned_sum(pins, version, each) for each in ARCHITECTURES):
@@ -119,6 +125,10 @@ def require_pins(pins: Pins | None, version: str) -> None:
             f"none of these is a tarball of etcd {version}",
             f"add the sum of {release_name(version, 'amd64')}",
         )
+
+
+def is_sha256(text: str) -> bool:
+    return _SHA256.fullmatch(text) is not None
 
 
 def pinned_sum(pins: Pins | None, version: str, architecture: Architecture) -> str | None:

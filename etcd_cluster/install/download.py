@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from etcd_cluster.etcd.releases import DEFAULT_MIRROR, Architecture, file_url, release_name, shown_url
-from etcd_cluster.install.archives import SHA256, require_sha256
+from etcd_cluster.etcd.releases import DEFAULT_MIRROR, Architecture, file_url, is_sha256, release_name, shown_url
+from etcd_cluster.install.archives import require_sha256
 from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
 from etcd_cluster.install.errors import InstallError
 
@@ -54,7 +54,7 @@ def _published_sum(url: str, label: str, name: str) -> str:
     _fetch(url, label, content.extend)
     for line in content.decode(errors="replace").splitlines():
         digest, _, file = line.partition(" ")
-        if file.lstrip(" *") == name and SHA256.fullmatch(digest):
+        if file.lstrip(" *") == name and is_sha256(digest):
             return digest
     raise InstallError(f"{label} does not list {name}")
 

@@ -8,7 +8,7 @@ from etcd_cluster.errors import EtcdClusterError
 
 
 class InstallError(EtcdClusterError):
-    """etcd's binaries cannot be had, or are not what was asked for."""
+    """etcd's binaries are unavailable, or not what was asked for."""
 
 
 class ChecksumMismatch(InstallError):
@@ -23,4 +23,4 @@ def without_credentials(text: str) -> str:
 def excerpt(text: str) -> str:
     """The end of what a program wrote, in one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return without_credentials("; ".join(lines[-3:]))[-500:] or "it said nothing"
+    return without_credentials("; ".join(lines[-3:]))[-500:] or "no output"

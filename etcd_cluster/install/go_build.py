@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from etcd_cluster.etcd.releases import Architecture, binary_names, parse_minor, release_name
+from etcd_cluster.etcd.releases import OLDEST_WITH_ETCDUTL, Architecture, binary_names, parse_release, release_name
 from etcd_cluster.install.archives import pack, require_binary
 from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
 from etcd_cluster.install.errors import InstallError, excerpt
@@ -15,7 +15,6 @@ from etcd_cluster.install.programs import run
 
 # 3.4 predates semantic import versioning: to Go its tags are no versions, only their commits are.
 PSEUDO_VERSIONS_3_4 = {
-    "3.4.3": "v0.5.0-alpha.5.0.20191023171146-3cf2f69b5738",
     "3.4.9": "v0.5.0-alpha.5.0.20200520232829-54ba9589114f",
     "3.4.13": "v0.5.0-alpha.5.0.20200824191128-ae9734ed278b",
 }
@@ -56,8 +55,7 @@ def go_packages(version: str) -> dict[str, tuple[str, str]]:
 
     Raises `InstallError` for a release that no Go module proxy knows.
     """
-    minor = parse_minor(version)
-    if minor >= (3, 5):
+    if parse_release(version) >= OLDEST_WITH_ETCDUTL:  # and with modules of its own
         paths = {"etcd": "server"}
         return {name: (f"go.etcd.io/etcd/{paths.get(name, name)}/v3", f"v{version}") for name in binary_names(version)}
     if version not in PSEUDO_VERSIONS_3_4:

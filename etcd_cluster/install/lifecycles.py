@@ -14,7 +14,7 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError, SecretText
-from etcd_cluster.etcd.releases import Architecture, parse_minor, release_name, require_mirror, require_pins
+from etcd_cluster.etcd.releases import Architecture, parse_release, release_name, require_mirror, require_pins
 from etcd_cluster.install.archives import verify_archive
 from etcd_cluster.install.delivery import Destination
 from etcd_cluster.install.demo import DEMO_VERSION
@@ -43,7 +43,7 @@ class _BinariesLifecycle(Lifecycle):
     def check(self, olds: Properties, news: Properties) -> CheckResult:
         failures: list[CheckFailure] = []
         checks: dict[str, Callable[[Any], object]] = {
-            "version": parse_minor,
+            "version": parse_release,
             "source": self._require_source,
             "sha256": lambda pins: require_pins(pins, news["version"]),
         }

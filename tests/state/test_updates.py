@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 import pytest
 import yaml
+from etcd_cluster.openssh import Completed
 
 from embedded_engine import program
 from embedded_engine.commands import RemoteCommand
 from embedded_engine.values import Secret, Values, encode
 from etcd_cluster.formation import FormationLifecycle
 from etcd_cluster.lifecycle import SCHEMA, SCHEMA_VERSION
-from etcd_cluster.openssh import Completed
 from etcd_cluster.pki import resources as pki_resources
 from etcd_cluster.pki.x509 import KeyPair
 from etcd_cluster.rollout import host_record, resource

