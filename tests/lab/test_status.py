@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.machines import Ports
+from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from tests.lab.clusters import Cluster, private_keys, traces, watched_processes

@@ -16,18 +16,18 @@ from typing import Any, Literal
 
 import pytest
 import yaml
-from etcd_cluster.openssh import Completed
 
 from embedded_engine import program
 from embedded_engine.commands import RemoteCommand
 from embedded_engine.values import Secret, Values, encode
 from etcd_cluster.formation import FormationLifecycle
 from etcd_cluster.lifecycle import SCHEMA, SCHEMA_VERSION
-from etcd_cluster.pki import resources as pki_resources
+from etcd_cluster.pki import lifecycles as pki_lifecycles
 from etcd_cluster.pki.x509 import KeyPair
 from etcd_cluster.rollout import host_record, resource
 from etcd_cluster.rollout.planner.actions import RunContext
 from etcd_cluster.rollout.wanted import DesiredCluster
+from etcd_cluster.ssh.processes import Completed
 from tests.lab.stack import PASSPHRASE, STACK
 from tests.state.recorded import CONFIG, KEY_FILE, Record, embedded_state, outputs, records
 from tests.unit import rollout_model
@@ -140,7 +140,7 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         cached.cache_clear()
     monkeypatch.setattr(rollout_model, "AUTHORITIES", (*rollout_model.AUTHORITIES, *pairs))
     monkeypatch.setattr(rollout_model, "NOW", record.time)
-    monkeypatch.setattr(pki_resources, "current_time", lambda: record.time)
+    monkeypatch.setattr(pki_lifecycles, "current_time", lambda: record.time)
 
     goal = RecordedGoal(DesiredCluster.parse(recorded["etcd-rollout"]["wanted"]))
     model = Model.blank(goal)

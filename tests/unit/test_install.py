@@ -164,9 +164,7 @@ def test_a_release_is_named_as_the_project_names_it() -> None:
     assert release_name("3.7.3", "arm64") == "etcd-v3.7.3-linux-arm64.tar.gz"
 
 
-@pytest.mark.parametrize(
-    "version", ["v3.6.16", "3.7.0-rc.1", "3.06.1", "3.6", "latest", "../../x", "3.6.16; ls", ""]
-)
+@pytest.mark.parametrize("version", ["v3.6.16", "3.7.0-rc.1", "3.06.1", "3.6", "latest", "../../x", "3.6.16; ls", ""])
 def test_what_is_not_a_version_is_refused_by_name(version: str) -> None:
     with pytest.raises(ConfigurationError, match="version"):
         release_name(version, "amd64")
