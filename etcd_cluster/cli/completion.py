@@ -76,7 +76,7 @@ def _bash(program: str, commands: Sequence[Command]) -> Iterator[str]:
 
 
 def _zsh(program: str, commands: Sequence[Command]) -> Iterator[str]:
-    """zsh runs the script of bash."""
+    """Zsh runs the script of bash."""
     yield "autoload -U +X bashcompinit && bashcompinit"
     yield from _bash(program, commands)
 
