@@ -1,5 +1,5 @@
-"""Which certificates a cluster has. For clients: an authority, a server certificate for every member, a client's.
-Among members: an authority of their own, which signs nothing else, and a peer certificate for every member."""
+"""Which certificates a cluster has. For clients: a CA, a server certificate for every member, a client's.
+Among members: a CA of their own, which signs nothing else, and a peer certificate for every member."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pulumi
 
 from etcd_cluster.machines.machine import Machine
-from etcd_cluster.pki.limits import AUTHORITY_OVERLAP_HOURS, Profile
+from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, Profile
 from etcd_cluster.pki.resources import (
     Authority,
     Certificate,
@@ -43,11 +43,11 @@ def issue_certificates(
     own_authority: Authority | None,
     opts: pulumi.ResourceOptions,
     rotation: int = 0,
-    overlap_hours: int = AUTHORITY_OVERLAP_HOURS,
+    overlap_hours: int = CA_OVERLAP_HOURS,
 ) -> ClusterCertificates:
-    """Registers the certificates of `cluster`. Without an authority of the caller's own, one is made for clients. The
+    """Registers the certificates of `cluster`. Without a CA of the caller's own, one is made for clients. The
     one of members is always made: who has a certificate by it writes to the cluster's log, whatever etcd's RBAC says.
-    rotation, overlap_hours: of every authority that is made.
+    rotation, overlap_hours: of every CA that is made.
     """
 
     def made(name: str, common_name: str) -> Authority:
@@ -57,7 +57,7 @@ def issue_certificates(
     authority = own_authority or made("authority", f"{cluster} etcd authority")
     peer_authority = made("peer-authority", f"{cluster} etcd peers")
 
-    def leaf(machine: Machine, profile: Profile, signed_by: Authority) -> Certificate:
+    def issued(machine: Machine, profile: Profile, signed_by: Authority) -> Certificate:
         hosts = [machine.name, machine.address, *LOOPBACK_NAMES]
         args = CertificateArgs(signed_by, common_name=machine.name, profile=profile, hosts=hosts)
         return Certificate(f"{cluster}-{machine.name}-{profile}", args, opts)
@@ -65,9 +65,9 @@ def issue_certificates(
     return ClusterCertificates(
         authority,
         peer_authority,
-        servers={machine.name: leaf(machine, "server", authority) for machine in machines},
-        peers={machine.name: leaf(machine, "peer", peer_authority) for machine in machines},
-        # A client is signed by the authority's client pair: in an overlap, by the new one.
+        servers={machine.name: issued(machine, "server", authority) for machine in machines},
+        peers={machine.name: issued(machine, "peer", peer_authority) for machine in machines},
+        # A client is signed by the CA's client pair: in an overlap, by the new one.
         client=Certificate(
             f"{cluster}-client", CertificateArgs(authority, common_name="client", profile="client"), opts
         ),

@@ -17,7 +17,7 @@ from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout import MachineReplacement, Rollout
 from etcd_cluster.rollout.host_record import record_hosts
 from etcd_cluster.rollout.inputs import authority_fingerprints, describe, places, wanted_inputs
-from etcd_cluster.settings import EtcdClusterArgs, Settings, validate
+from etcd_cluster.settings import EtcdClusterArgs, Settings, validate_arguments
 
 
 class EtcdCluster(pulumi.ComponentResource):
@@ -41,7 +41,7 @@ class EtcdCluster(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: EtcdClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         identity = require_cluster_name(name, pulumi.get_project(), pulumi.get_stack())
-        settings = validate(args)
+        settings = validate_arguments(args)
         inputs = {"size": settings.size.name, "version": settings.version, "memberNames": list(settings.names)}
         super().__init__("etcd-cluster:index:EtcdCluster", name, inputs, opts)
         for warning in settings.warnings:
@@ -100,14 +100,14 @@ class EtcdCluster(pulumi.ComponentResource):
         described = describe(machines, settings.tls)
         endpoints = described.apply(lambda members: [member["clientUrl"] for member in members.values()])
 
-        self.endpoints = _once(rollout, endpoints)
-        self.members = _once(rollout, described)
-        self.ca_certificate = _once(rollout, certificates.trusted_pem if certificates else "")
-        self.client_certificate = _once(rollout, certificates.client.certificate_pem if certificates else "")
+        self.endpoints = after_health(rollout, endpoints)
+        self.members = after_health(rollout, described)
+        self.ca_certificate = after_health(rollout, certificates.trusted_pem if certificates else "")
+        self.client_certificate = after_health(rollout, certificates.client.certificate_pem if certificates else "")
         self.client_key = pulumi.Output.secret(
-            _once(rollout, certificates.client.private_key_pem if certificates else "")
+            after_health(rollout, certificates.client.private_key_pem if certificates else "")
         )
-        self.version = _once(rollout, binaries[machines[0].name]["version"])
+        self.version = after_health(rollout, binaries[machines[0].name]["version"])
         self.register_outputs(
             {
                 "endpoints": self.endpoints,
@@ -139,6 +139,6 @@ class EtcdCluster(pulumi.ComponentResource):
         return machines.provision(name, settings.names, settings.size, parent=self, guard=guard)
 
 
-def _once(rollout: Rollout, value: pulumi.Input[Any]) -> pulumi.Output[Any]:
+def after_health(rollout: Rollout, value: pulumi.Input[Any]) -> pulumi.Output[Any]:
     """`value`, but not before every member serves. The rollout's id stays known in previews of later changes."""
     return pulumi.Output.all(value, rollout.id).apply(lambda known: known[0])

@@ -14,7 +14,7 @@ from etcd_cluster.etcd.releases import DEFAULT_MIRROR, InstallSource, require_mi
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.machines.machine import Machines, ProvisionedMachines
 from etcd_cluster.names import is_one_line, require_member_names
-from etcd_cluster.pki.limits import AUTHORITY_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
+from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
 from etcd_cluster.pki.resources import Authority
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.typed import require_types
@@ -73,7 +73,7 @@ class EtcdClusterArgs:
     tls: bool = True
     authority: Authority | None = None
     authority_rotation: int = 0
-    authority_overlap_hours: int = AUTHORITY_OVERLAP_HOURS
+    authority_overlap_hours: int = CA_OVERLAP_HOURS
     install: Install = field(default_factory=Install)
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     allow_undersized: bool = False
@@ -103,7 +103,7 @@ class Settings:
     warnings: Sequence[str]
 
 
-def validate(args: EtcdClusterArgs) -> Settings:
+def validate_arguments(args: EtcdClusterArgs) -> Settings:
     """Checks all that is plain, without touching anything; raises `ConfigurationError` naming key, value and fix."""
     _require_types(args)
     size = size_named(args.size)
@@ -161,7 +161,7 @@ def _require_names(names: object) -> None:
 
 def _validate_options(given: Mapping[str, Any], version: str) -> dict[str, object]:
     try:
-        return options.validate(given, version)
+        return options.validate_options(given, version)
     except ConfigurationError as error:
         if not holds_secret(dict(given)):
             raise

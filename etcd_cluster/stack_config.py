@@ -19,7 +19,7 @@ from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Machines
 from etcd_cluster.names import is_one_line
-from etcd_cluster.pki.limits import AUTHORITY_OVERLAP_HOURS
+from etcd_cluster.pki.limits import CA_OVERLAP_HOURS
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.ssh.login import Bastion, Ssh
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NAMESPACE = "etcd-cluster"
 SHOWN = ("platform", "size", "version")
 """What every preview shows, and state has in the clear: no secret can be kept in it."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+CONFIG_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def args_from_stack_config() -> EtcdClusterArgs:
         version=keys.text("version") or DEFAULT_VERSION,
         tls=keys.boolean("tls", True),
         authority_rotation=keys.integer("authorityRotation") or 0,
-        authority_overlap_hours=AUTHORITY_OVERLAP_HOURS if overlap_hours is None else overlap_hours,
+        authority_overlap_hours=CA_OVERLAP_HOURS if overlap_hours is None else overlap_hours,
         install=_install(keys.section("install")),
         etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
         allow_undersized=keys.boolean("allowUndersized", False),
@@ -292,7 +292,7 @@ class Keys:
         for name in self._values:
             near = difflib.get_close_matches(name, self._known, n=1)
             fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(self._known))}"
-            readable = NAME.fullmatch(name) and not (self._path and name in self._secrets)
+            readable = CONFIG_KEY.fullmatch(name) and not (self._path and name in self._secrets)
             raise ConfigurationError(
                 self._path.rstrip(".") or "config", name if readable else HIDDEN, "unknown key", fix
             )

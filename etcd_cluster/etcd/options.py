@@ -330,7 +330,7 @@ def defaults(version: str) -> dict[str, object]:
     }
 
 
-def validate(options: Mapping[str, object], version: str) -> dict[str, object]:
+def validate_options(options: Mapping[str, object], version: str) -> dict[str, object]:
     """A user's settings, in the types that etcd's configuration file takes.
 
     They are judged as laid over `defaults(version)`, which is how they are to be used. Feature gates come

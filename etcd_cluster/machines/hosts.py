@@ -16,7 +16,7 @@ from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.login import Ssh, require_pinnable_host_key
 from etcd_cluster.typed import camel_case
 
-MEMBER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+HOSTS_MEMBER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class HostMachines:
 
 
 def _check_host(name: str, host: Host) -> None:
-    if not MEMBER_NAME.fullmatch(name):
+    if not HOSTS_MEMBER_NAME.fullmatch(name):
         raise ConfigurationError(
             f"hosts.{name}", name, "not usable as a member's name", "use lower-case letters, digits and hyphens"
         )

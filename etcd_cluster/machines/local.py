@@ -11,10 +11,9 @@ import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.machine import Machine, Ports
+from etcd_cluster.machines.machine import DEFAULT_MEMBERS, Machine, Ports, numbered_names
 from etcd_cluster.names import require_directory
 
-DEFAULT_MEMBERS = 3
 PORTS_A_MEMBER = 10
 
 
@@ -43,7 +42,7 @@ class LocalMachines:
             raise ConfigurationError(
                 "local.basePort", self.base_port, "its ports are not all between 1024 and 65535", "use 2379"
             )
-        return tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
+        return numbered_names(members)
 
     def folder(self, cluster: str, project: str, stack: str) -> Path:
         """What holds all of one cluster: a folder for each member."""

@@ -14,6 +14,8 @@ from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.names import require_address, require_devices, require_directory
 from etcd_cluster.typed import require_types
 
+DEFAULT_MEMBERS = 3
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -137,6 +139,11 @@ class ReplaceableMachines(Machines, Protocol):
     ) -> Sequence[Machine]:
         """As `Machines.provision`. guard: None replaces a machine without asking."""
         ...
+
+
+def numbered_names(members: int | None) -> tuple[str, ...]:
+    """The names of members whose machines a platform makes: etcd-1, etcd-2 and so on."""
+    return tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
 
 
 def checked_machines(machines: Sequence[Machine], names: Sequence[str]) -> list[Machine]:

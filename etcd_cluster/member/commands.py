@@ -21,7 +21,7 @@ from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.pki.resources import Certificate
 from etcd_cluster.settings import Settings
-from etcd_cluster.ssh.login import patient
+from etcd_cluster.ssh.login import with_boot_retries
 
 STEP_TIMEOUT = "20m"
 """Longer than any script waits by itself; it bounds connecting as well."""
@@ -78,7 +78,9 @@ class MemberCommands:
             **({"boot": "first"} if machine.first_boot else {}),
             **(hardware if machine.connection else {}),
         }
-        connection = patient(machine.connection) if machine.connection and machine.first_boot else machine.connection
+        connection = (
+            with_boot_retries(machine.connection) if machine.connection and machine.first_boot else machine.connection
+        )
         script = render.script("check", layout(machine))
         return self._run(replace(machine, connection=connection), "check", spec, script)
 

@@ -1,1 +1,1 @@
-"""Certificates: a certificate authority and what it signs, as Pulumi resources, and as pure functions (x509)."""
+"""Certificates: a CA and what it signs, as Pulumi resources, and as pure functions (x509)."""

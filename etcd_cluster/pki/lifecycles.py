@@ -1,4 +1,4 @@
-"""What becomes of a certificate authority and of its certificates. The resources themselves are in resources."""
+"""What becomes of a CA and of its certificates. The resources themselves are in resources."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from etcd_cluster.pki.resources import CLIENT_PAIR, OUTPUTS
 from etcd_cluster.pki.rotation import Schedule
 from etcd_cluster.pki.x509 import KeyPair
 
-# What an authority is made of, for good.
-_AUTHORITY_CONTENT = ("common_name", "key_algorithm", "validity_hours")
+# What a CA is made of, for good.
+_CA_CONTENT = ("common_name", "key_algorithm", "validity_hours")
 # Where its rotation stands. In states from before there were rotations, none of it is there.
 _SCHEDULE = tuple(each.name for each in fields(Schedule))
-_AUTHORITY_INPUTS = (*_AUTHORITY_CONTENT, "overlap_hours", *_SCHEDULE)
+_CA_INPUTS = (*_CA_CONTENT, "overlap_hours", *_SCHEDULE)
 _NEVER_ROTATED: Properties = {"rotation": 0, "rotated_at": "", "drop_after": ""}
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 """Far less than what a certificate is dated back by."""
-# What a leaf is made of. Not the authority's key: that one cannot change without its certificate.
-_LEAF_CONTENT = ("authority_certificate_pem", "common_name", "profile", "hosts", "validity_hours")
-_LEAF_INPUTS = (*_LEAF_CONTENT, "authority_private_key_pem", "renew_after")
+# What a certificate is made of. Not the CA's key: that one cannot change without its certificate.
+_CERTIFICATE_CONTENT = ("authority_certificate_pem", "common_name", "profile", "hosts", "validity_hours")
+_CERTIFICATE_INPUTS = (*_CERTIFICATE_CONTENT, "authority_private_key_pem", "renew_after")
 
 
 def current_time() -> datetime:
@@ -39,9 +39,9 @@ def current_time() -> datetime:
 
 
 class CertificateAuthorityLifecycle(Lifecycle):
-    """Makes an authority and keeps it, until a rotation is asked for or due. Then two are trusted for a time.
+    """Makes a CA and keeps it, until a rotation is asked for or due. Then two are trusted for a time.
 
-    `check` decides, so that a preview shows it: a new `rotated_at` makes the new authority, which signs clients at
+    `check` decides, so that a preview shows it: a new `rotated_at` makes the new CA, which signs clients at
     once; an emptied `drop_after` ends the overlap, and it signs the rest as well. An interrupted step is decided anew.
     """
 
@@ -50,12 +50,12 @@ class CertificateAuthorityLifecycle(Lifecycle):
         checked = _Checked(news)
         checked.normalise("common_name", x509.valid_common_name)
         checked.normalise("key_algorithm", x509.valid_key_algorithm)
-        checked.normalise("validity_hours", _at_most(limits.MAX_AUTHORITY_VALIDITY_HOURS))
+        checked.normalise("validity_hours", _at_most(limits.MAX_CA_VALIDITY_HOURS))
         checked.normalise("rotation", _or_default(0, x509.valid_rotation))
-        checked.normalise("overlap_hours", _or_default(limits.AUTHORITY_OVERLAP_HOURS, x509.valid_overlap_hours))
+        checked.normalise("overlap_hours", _or_default(limits.CA_OVERLAP_HOURS, x509.valid_overlap_hours))
         if "common_name" in olds and not checked.failures:
             checked.inputs["common_name"] = olds["common_name"]  # the cluster may have another name by now
-        for name in _differing(olds, checked.inputs, [name for name in _AUTHORITY_CONTENT if name in olds]):
+        for name in _differing(olds, checked.inputs, [name for name in _CA_CONTENT if name in olds]):
             checked.verify(name, partial(_refuse_change, name, olds[name]), name)
         if not checked.failures:
             checked.derive("rotation", partial(_schedule, olds, checked.inputs, now))
@@ -66,30 +66,30 @@ class CertificateAuthorityLifecycle(Lifecycle):
         return DiffResult(changes=bool(changes), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
-        authority = _new_authority(props)
-        outs = {**_only(_AUTHORITY_INPUTS, props), **_authority_outputs(authority, authority)}
+        ca = _new_ca(props)
+        outs = {**_only(_CA_INPUTS, props), **_ca_outputs(ca, ca)}
         return CreateResult(outs["fingerprint"], outs)
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         olds = {**_NEVER_ROTATED, **olds}
-        inputs = {**_only(_AUTHORITY_INPUTS, olds), **_only(("overlap_hours", *_SCHEDULE), news)}
+        inputs = {**_only(_CA_INPUTS, olds), **_only(("overlap_hours", *_SCHEDULE), news)}
         signing = KeyPair(olds["certificate_pem"], olds["private_key_pem"])
         newest = KeyPair(olds[CLIENT_PAIR[0]], olds[CLIENT_PAIR[1]]) if CLIENT_PAIR[0] in olds else signing
         if _differing(olds, inputs, ("rotation", "rotated_at")):
-            signing, newest = newest, _new_authority(inputs)
+            signing, newest = newest, _new_ca(inputs)
         if not inputs["drop_after"]:
             signing = newest
-        return UpdateResult({**inputs, **_authority_outputs(signing, newest)})
+        return UpdateResult({**inputs, **_ca_outputs(signing, newest)})
 
     def read(self, id_: str, props: Properties) -> ReadResult:
-        inputs = _only(_AUTHORITY_INPUTS, props)
+        inputs = _only(_CA_INPUTS, props)
         if "rotate_after" not in inputs:
             inputs["rotate_after"] = x509.rfc3339(x509.validity_of(props["certificate_pem"]).renewal)
         return ReadResult(id_, props, inputs)
 
 
 class CertificateLifecycle(Lifecycle):
-    """Issues a leaf, and issues it anew, in place, when what it is made of changes or its renewal is due."""
+    """Issues a certificate, and issues it anew, in place, when what it is made of changes or its renewal is due."""
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
         now = current_time()
@@ -97,8 +97,8 @@ class CertificateLifecycle(Lifecycle):
         checked.normalise("common_name", x509.valid_common_name)
         checked.normalise("profile", x509.valid_profile)
         checked.normalise("hosts", _valid_hosts)
-        checked.normalise("validity_hours", _at_most(limits.MAX_LEAF_VALIDITY_HOURS))
-        checked.normalise("authority_certificate_pem", partial(_valid_authority, now))
+        checked.normalise("validity_hours", _at_most(limits.MAX_CERTIFICATE_VALIDITY_HOURS))
+        checked.normalise("authority_certificate_pem", partial(_valid_ca, now))
         checked.normalise("authority_private_key_pem", _text)
         checked.verify("hosts", x509.check_hosts_suit_profile, "hosts", "profile")
         checked.verify(
@@ -112,7 +112,7 @@ class CertificateLifecycle(Lifecycle):
         return checked.result()
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
-        changes = _differing(olds, news, (*_LEAF_CONTENT, "renew_after"))
+        changes = _differing(olds, news, (*_CERTIFICATE_CONTENT, "renew_after"))
         return DiffResult(changes=bool(changes), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
@@ -122,7 +122,7 @@ class CertificateLifecycle(Lifecycle):
         return UpdateResult(_issue(news))
 
     def read(self, id_: str, props: Properties) -> ReadResult:
-        return ReadResult(id_, props, _only(_LEAF_INPUTS, props))
+        return ReadResult(id_, props, _only(_CERTIFICATE_INPUTS, props))
 
 
 class _Checked:
@@ -172,23 +172,23 @@ class _Checked:
 
 
 def _renew_after(olds: Properties, inputs: Properties, now: datetime) -> str:
-    """When a leaf of these inputs is to be renewed: as before, while nothing changes and it is not due."""
-    if any(_is_unknown(inputs[name]) for name in _LEAF_CONTENT):
+    """When a certificate of these inputs is to be renewed: as before, while nothing changes and it is not due."""
+    if any(_is_unknown(inputs[name]) for name in _CERTIFICATE_CONTENT):
         return UNKNOWN
     before: str = olds.get("renew_after", "")
     authority_pem = inputs["authority_certificate_pem"]
-    leaf = x509.leaf_validity(authority_pem, inputs["validity_hours"], now)
-    ends_with_authority = leaf.not_after == x509.validity_of(authority_pem).not_after
-    due = leaf.not_after if ends_with_authority else leaf.renewal
+    validity = x509.certificate_validity(authority_pem, inputs["validity_hours"], now)
+    ends_with_ca = validity.not_after == x509.validity_of(authority_pem).not_after
+    due = validity.not_after if ends_with_ca else validity.renewal
     # Due later than one that is issued now: it was issued by a clock that was ahead, and may not be valid yet.
     latest = x509.rfc3339(due + _CLOCK_TOLERANCE)
-    if x509.rfc3339(now) < before <= latest and not _differing(olds, inputs, _LEAF_CONTENT):
+    if x509.rfc3339(now) < before <= latest and not _differing(olds, inputs, _CERTIFICATE_CONTENT):
         return before
     return x509.rfc3339(due)
 
 
 def _schedule(olds: Properties, inputs: Properties, now: datetime) -> Properties:
-    """Where an authority's rotation stands with these inputs: as before, while nothing is asked for or due."""
+    """Where a CA's rotation stands with these inputs: as before, while nothing is asked for or due."""
     asked, overlap_hours = inputs["rotation"], inputs["overlap_hours"]
     validity_hours: Any = olds.get("validity_hours", inputs["validity_hours"])
     if UNKNOWN in (asked, overlap_hours, validity_hours):
@@ -205,8 +205,8 @@ def _schedule(olds: Properties, inputs: Properties, now: datetime) -> Properties
     return asdict(following)
 
 
-def _new_authority(inputs: Properties) -> KeyPair:
-    return x509.create_authority(
+def _new_ca(inputs: Properties) -> KeyPair:
+    return x509.create_ca(
         inputs["common_name"],
         key_algorithm=inputs["key_algorithm"],
         validity_hours=inputs["validity_hours"],
@@ -214,7 +214,7 @@ def _new_authority(inputs: Properties) -> KeyPair:
     )
 
 
-def _authority_outputs(signing: KeyPair, newest: KeyPair) -> Properties:
+def _ca_outputs(signing: KeyPair, newest: KeyPair) -> Properties:
     return {
         **_outputs(signing),
         "trusted_pem": x509.bundle(newest.certificate_pem, signing.certificate_pem),
@@ -223,7 +223,7 @@ def _authority_outputs(signing: KeyPair, newest: KeyPair) -> Properties:
 
 
 def _issue(inputs: Properties) -> Properties:
-    leaf = x509.issue_leaf(
+    issued = x509.issue_certificate(
         KeyPair(inputs["authority_certificate_pem"], inputs["authority_private_key_pem"]),
         common_name=inputs["common_name"],
         profile=inputs["profile"],
@@ -231,7 +231,7 @@ def _issue(inputs: Properties) -> Properties:
         validity_hours=inputs["validity_hours"],
         now=current_time(),
     )
-    return {**_only(_LEAF_INPUTS, inputs), **_outputs(leaf)}
+    return {**_only(_CERTIFICATE_INPUTS, inputs), **_outputs(issued)}
 
 
 def _outputs(pair: KeyPair) -> Properties:
@@ -252,9 +252,9 @@ def _valid_hosts(value: Any) -> list[str]:
     return [*x509.split_hosts(known).as_text(), *[UNKNOWN] * (len(hosts) - len(known))]
 
 
-def _valid_authority(now: datetime, value: object) -> str:
+def _valid_ca(now: datetime, value: object) -> str:
     certificate_pem = x509.canonical_certificate(_text(value))
-    x509.verify_authority(certificate_pem, now)
+    x509.verify_ca(certificate_pem, now)
     return certificate_pem
 
 
@@ -274,8 +274,8 @@ def _or_default(default: int, validate: Callable[[object], int]) -> Callable[[ob
 
 def _refuse_change(name: str, old: object, new: object) -> None:
     raise PkiError(
-        f"{name} of an authority cannot be changed in place, from {x509.shown(old)} to {x509.shown(new)}: "
-        f"the live cluster trusts this authority alone; put {x509.shown(old)} back"
+        f"{name} of a CA cannot be changed in place, from {x509.shown(old)} to {x509.shown(new)}: "
+        f"the live cluster trusts this CA alone; put {x509.shown(old)} back"
     )
 
 

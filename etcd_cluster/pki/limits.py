@@ -9,13 +9,13 @@ from etcd_cluster.errors import EtcdClusterError
 KeyAlgorithm = Literal["RSA-2048", "ECDSA-P256"]
 Profile = Literal["server", "peer", "client"]
 
-AUTHORITY_VALIDITY_HOURS = 87_600
-LEAF_VALIDITY_HOURS = 43_800
+CA_VALIDITY_HOURS = 87_600
+CERTIFICATE_VALIDITY_HOURS = 43_800
 MIN_VALIDITY_HOURS = 24
-MAX_AUTHORITY_VALIDITY_HOURS = 219_000
-MAX_LEAF_VALIDITY_HOURS = 87_600
-# How long members trust the old authority after a rotation: 30 days to hand the new one to every client.
-AUTHORITY_OVERLAP_HOURS = 720
+MAX_CA_VALIDITY_HOURS = 219_000
+MAX_CERTIFICATE_VALIDITY_HOURS = 87_600
+# How long members trust the old CA after a rotation: 30 days to hand the new one to every client.
+CA_OVERLAP_HOURS = 720
 MAX_OVERLAP_HOURS = 8_760
 MAX_ROTATION = 1_000_000
 

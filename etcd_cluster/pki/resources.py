@@ -1,4 +1,4 @@
-"""A certificate authority and certificates as Pulumi resources. What becomes of them is decided in lifecycles."""
+"""A CA and certificates as Pulumi resources. What becomes of them is decided in lifecycles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from etcd_cluster.providers import CertificateAuthorityProvider, CertificateProv
 
 OUTPUTS = ("certificate_pem", "private_key_pem", "not_after", "fingerprint")
 CLIENT_PAIR = ("client_certificate_pem", "client_private_key_pem")
-AUTHORITY_OUTPUTS = (*OUTPUTS, "trusted_pem", *CLIENT_PAIR)
+CA_OUTPUTS = (*OUTPUTS, "trusted_pem", *CLIENT_PAIR)
 
 
 def _unset() -> Any:
@@ -31,7 +31,7 @@ class Authority:
     private_key_pem: its RSA or ECDSA private key, unencrypted PEM; always a Pulumi secret.
     trusted_pem: every certificate to trust, newest first; default certificate_pem alone. Two, in an overlap.
     client_certificate_pem, `client_private_key_pem`: the pair that signs clients; default the first pair. In an
-        overlap it is the new authority's.
+        overlap it is the new CA's.
     """
 
     certificate_pem: pulumi.Output[str]
@@ -56,9 +56,9 @@ class Authority:
         private_key_pem: pulumi.Input[str],
         also_trusted_pem: pulumi.Input[str] = "",
     ) -> Authority:
-        """The user's own authority. Every Certificate checks it, already in the preview if it is known.
+        """The user's own CA. Every Certificate checks it, already in the preview if it is known.
 
-        also_trusted_pem: certificates that stay trusted besides; default none. To rotate, give the new authority with
+        also_trusted_pem: certificates that stay trusted besides; default none. To rotate, give the new CA with
             the old one here, and leave that out once every client has certificates of the new one.
         """
         certificate = pulumi.Output.from_input(certificate_pem)
@@ -78,16 +78,16 @@ class CertificateAuthorityArgs:
     common_name: subject of the certificate, 1 to 64 characters.
     key_algorithm: RSA-2048 (default) or ECDSA-P256.
     validity_hours: lifetime in hours, 24 to 219,000; default 87,600 (10 years).
-    rotation: raise it to rotate the authority in the next `up`; default 0.
-    overlap_hours: how long the old authority stays trusted after a rotation, 0 to 8,760; default 720 (30 days), cut
+    rotation: raise it to rotate the CA in the next `up`; default 0.
+    overlap_hours: how long the old CA stays trusted after a rotation, 0 to 8,760; default 720 (30 days), cut
         to half of what it has left. 0 drops it at once. Lowered during an overlap, it ends that the sooner.
     """
 
     common_name: pulumi.Input[str]
     key_algorithm: pulumi.Input[KeyAlgorithm] = "RSA-2048"
-    validity_hours: pulumi.Input[int] = limits.AUTHORITY_VALIDITY_HOURS
+    validity_hours: pulumi.Input[int] = limits.CA_VALIDITY_HOURS
     rotation: pulumi.Input[int] = 0
-    overlap_hours: pulumi.Input[int] = limits.AUTHORITY_OVERLAP_HOURS
+    overlap_hours: pulumi.Input[int] = limits.CA_OVERLAP_HOURS
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,18 @@ class CertificateArgs:
     common_name: subject of the certificate, 1 to 64 characters; of a client, its user name in etcd's RBAC.
     profile: server or peer (both serverAuth and clientAuth), or client (clientAuth).
     hosts: DNS names and IP addresses it is reached by, in any order. Server and peer need some, client none.
-    validity_hours: lifetime in hours, 24 to 87,600; default 43,800 (5 years), cut to the authority's end.
+    validity_hours: lifetime in hours, 24 to 87,600; default 43,800 (5 years), cut to the CA's end.
     """
 
     authority: Authority
     common_name: pulumi.Input[str]
     profile: pulumi.Input[Profile]
     hosts: pulumi.Input[Sequence[pulumi.Input[str]]] = ()
-    validity_hours: pulumi.Input[int] = limits.LEAF_VALIDITY_HOURS
+    validity_hours: pulumi.Input[int] = limits.CERTIFICATE_VALIDITY_HOURS
 
 
 class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):
-    """An authority, rotated when that is asked for, or in the first `pulumi up` after two thirds of its life.
+    """A CA, rotated when that is asked for, or in the first `pulumi up` after two thirds of its life.
 
     For overlap_hours, two are trusted then: the old one goes on to sign servers and peers, so that clients who know
     it alone go on; the new one signs clients. The first `pulumi up` after that drops the old one.
@@ -146,7 +146,7 @@ class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):
         super().__init__(
             CertificateAuthorityProvider(),
             name,
-            {**inputs, **dict.fromkeys((*AUTHORITY_OUTPUTS, "rotate_after", "drop_after"))},
+            {**inputs, **dict.fromkeys((*CA_OUTPUTS, "rotate_after", "drop_after"))},
             _with_secrets(opts, "private_key_pem", "client_private_key_pem"),
         )
         # A state from before there were rotations lacks these until the first one.
@@ -169,15 +169,15 @@ class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):
 
 
 class Certificate(Resource, module="pki", name="Certificate"):
-    """A leaf with its own ECDSA P-256 key. A changed input updates it in place: new key, new certificate.
+    """A certificate with its own ECDSA P-256 key. A changed input updates it in place: new key, new certificate.
 
     So does a `pulumi up` after `renew_after`, when a third of its lifetime is left; the preview shows
-    the next such date. A leaf that ends with its authority is not renewed: that would gain nothing.
+    the next such date. A certificate that ends with its CA is not renewed: that would gain nothing.
 
     certificate_pem: the certificate. private_key_pem: its key, PKCS#8, unencrypted; secret.
     not_after: its end, RFC 3339. fingerprint: SHA-256 of the certificate, hexadecimal. renew_after: RFC 3339.
 
-    The preview fails for a bad input, or an authority that cannot sign: no CA, expired, or not with this key.
+    The preview fails for a bad input, or a CA that cannot sign: no CA, expired, or not with this key.
     """
 
     certificate_pem: pulumi.Output[str]
@@ -205,7 +205,7 @@ class Certificate(Resource, module="pki", name="Certificate"):
 
 
 def _trusted(certificate_pem: str, also_trusted_pem: str) -> str:
-    """The bundle of a user's own authority. Whether it is one is for every Certificate to say."""
+    """The bundle of a user's own CA. Whether it is one is for every Certificate to say."""
     from etcd_cluster.pki import x509  # lazily: only a user's own needs cryptography here
 
     try:
@@ -221,7 +221,7 @@ def _trusted(certificate_pem: str, also_trusted_pem: str) -> str:
 
 
 def _signing_pair(args: CertificateArgs) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
-    """What signs a leaf of this profile, which may come to be known only later."""
+    """What signs a certificate of this profile, which may come to be known only later."""
     authority, clients = args.authority, args.authority.for_clients
     profile: Any = args.profile
     if isinstance(profile, str):

@@ -1,4 +1,4 @@
-"""When an authority is rotated, and when the one before it is dropped: decisions on times. No Pulumi, no clock here."""
+"""When a CA is rotated, and when the one before it is dropped: decisions on times. No Pulumi, no clock here."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from etcd_cluster.pki.limits import PkiError
 
 @dataclass(frozen=True)
 class Schedule:
-    """Where an authority stands. Times are RFC 3339, as they stand in state.
+    """Where a CA stands. Times are RFC 3339, as they stand in state.
 
     rotation: the number that was asked for last.
-    rotate_after: when the newest authority is due to be rotated: a third of its life is left.
+    rotate_after: when the newest CA is due to be rotated: a third of its life is left.
     rotated_at: when the newest took over; empty for the first.
-    drop_after: the overlap's end, after which the authority before the newest is dropped; empty without an overlap.
+    drop_after: the overlap's end, after which the CA before the newest is dropped; empty without an overlap.
     previous_not_after: when that one expires; empty without an overlap.
     """
 
@@ -32,19 +32,19 @@ class Schedule:
 
 
 def first(rotation: int, validity_hours: int, now: datetime) -> Schedule:
-    """Of an authority made now. It counts as the rotation that is asked for."""
+    """Of a CA made now. It counts as the rotation that is asked for."""
     return Schedule(rotation, _renewal(validity_hours, now))
 
 
 def of_unknown_age(validity_hours: int, now: datetime) -> Schedule:
-    """Of an authority from before there were rotations, whose age is not at hand: early rather than late."""
+    """Of a CA from before there were rotations, whose age is not at hand: early rather than late."""
     return Schedule(0, x509.rfc3339(now + timedelta(hours=validity_hours) / 3))
 
 
 def following(before: Schedule, *, rotation: int, overlap_hours: int, validity_hours: int, now: datetime) -> Schedule:
     """What comes after `before`, which it is itself while nothing is due.
 
-    A rotation begins when a higher number is asked for, or by age; then both authorities are trusted for
+    A rotation begins when a higher number is asked for, or by age; then both CAs are trusted for
     overlap_hours, or half of what the old one has left. One thing at a time: during an overlap, none begins.
 
     Raises PkiError for a lower number, or another one during an overlap.
@@ -57,7 +57,7 @@ def following(before: Schedule, *, rotation: int, overlap_hours: int, validity_h
         return replace(before, drop_after="", previous_not_after="") if over else replace(before, drop_after=drop_after)
     if rotation < before.rotation:
         raise PkiError(
-            f"rotation (authorityRotation) is {rotation}, and was {before.rotation}: an authority that was dropped "
+            f"rotation (authorityRotation) is {rotation}, and was {before.rotation}: a CA that was dropped "
             f"does not come back; put {before.rotation} back, or raise it to rotate again"
         )
     if rotation == before.rotation and x509.rfc3339(now) < before.rotate_after:
@@ -76,11 +76,11 @@ def following(before: Schedule, *, rotation: int, overlap_hours: int, validity_h
 
 
 def _renewal(validity_hours: int, now: datetime) -> str:
-    return x509.rfc3339(x509.authority_validity(validity_hours, now).renewal)
+    return x509.rfc3339(x509.ca_validity(validity_hours, now).renewal)
 
 
 def _end_of_overlap(started: str, overlap_hours: int, expires: str) -> str:
-    """Well before the old authority expires, and its leaves with it: only an `up` ends an overlap."""
+    """Well before the old CA expires, and its certificates with it: only an `up` ends an overlap."""
     start = x509.from_rfc3339(started)
     left = x509.from_rfc3339(expires) - start
     return x509.rfc3339(start + min(timedelta(hours=overlap_hours), left / 2))
@@ -89,6 +89,6 @@ def _end_of_overlap(started: str, overlap_hours: int, expires: str) -> str:
 def _under_way(before: Schedule, rotation: int) -> PkiError:
     return PkiError(
         f"rotation (authorityRotation) is {rotation}, and was {before.rotation}: the last rotation is not over, and "
-        f"the authority before it is trusted until the first `up` after {before.drop_after}; put {before.rotation} "
+        f"the CA before it is trusted until the first `up` after {before.drop_after}; put {before.rotation} "
         "back until then, or run `up` with it and overlap_hours (authorityOverlapHours) 0, which ends that at once"
     )

@@ -1,4 +1,4 @@
-"""Certificates as pure functions: issue an authority, issue a leaf, check that they fit together.
+"""Certificates as pure functions: make a CA, issue a certificate, check that they fit together.
 
 No Pulumi, no clock and no files here: times come in as arguments, PEM goes in and out as text.
 """
@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from etcd_cluster.pki.limits import (
-    AUTHORITY_VALIDITY_HOURS,
-    LEAF_VALIDITY_HOURS,
-    MAX_AUTHORITY_VALIDITY_HOURS,
-    MAX_LEAF_VALIDITY_HOURS,
+    CA_VALIDITY_HOURS,
+    CERTIFICATE_VALIDITY_HOURS,
+    MAX_CA_VALIDITY_HOURS,
+    MAX_CERTIFICATE_VALIDITY_HOURS,
     MAX_OVERLAP_HOURS,
     MAX_ROTATION,
     MIN_VALIDITY_HOURS,
@@ -85,21 +85,21 @@ class AlternativeNames:
         return [*self.dns_names, *(str(address) for address in self.ip_addresses)]
 
 
-def create_authority(
+def create_ca(
     common_name: str,
     *,
     now: datetime,
     key_algorithm: KeyAlgorithm = "RSA-2048",
-    validity_hours: int = AUTHORITY_VALIDITY_HOURS,
+    validity_hours: int = CA_VALIDITY_HOURS,
 ) -> KeyPair:
-    """A self-signed authority that may sign leaves, and no further authority.
+    """A self-signed CA that may sign certificates, and no further CA.
 
     The defaults, RSA-2048 and 87,600 hours (10 years), are those of the cfssl walkthroughs for etcd.
     Raises PkiError for a bad name, algorithm or validity.
     """
     key = _new_key(valid_key_algorithm(key_algorithm))
     subject = _subject(common_name)
-    builder = _builder(subject, subject, key, authority_validity(validity_hours, now))
+    builder = _builder(subject, subject, key, ca_validity(validity_hours, now))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
     builder = builder.add_extension(
@@ -108,30 +108,30 @@ def create_authority(
     return _signed(builder, key, signed_by=key)
 
 
-def issue_leaf(
+def issue_certificate(
     authority: KeyPair,
     *,
     common_name: str,
     profile: Profile,
     now: datetime,
     hosts: Iterable[str] = (),
-    validity_hours: int = LEAF_VALIDITY_HOURS,
+    validity_hours: int = CERTIFICATE_VALIDITY_HOURS,
 ) -> KeyPair:
-    """A new ECDSA P-256 key and its certificate, signed by the authority.
+    """A new ECDSA P-256 key and its certificate, signed by the CA.
 
     profile: server and peer carry serverAuth and clientAuth, and need hosts; client carries clientAuth and
     has no hosts.
     hosts: DNS names and IP addresses, the subject alternative names.
-    validity_hours: 43,800 (5 years) unless told; cut short where the authority ends earlier.
-    Raises PkiError for a bad input, or an authority that cannot sign now.
+    validity_hours: 43,800 (5 years) unless told; cut short where the CA ends earlier.
+    Raises PkiError for a bad input, or a CA that cannot sign now.
     """
     usages = sorted(_USAGES[valid_profile(profile)], key=lambda usage: usage.dotted_string)
     names = split_hosts(hosts)
     check_hosts_suit_profile(names.as_text(), profile)
-    verify_authority(authority.certificate_pem, now)
+    verify_ca(authority.certificate_pem, now)
     verify_key(authority.certificate_pem, authority.private_key_pem)
     issuer = parse_certificate(authority.certificate_pem)
-    validity = leaf_validity(authority.certificate_pem, validity_hours, now)
+    validity = certificate_validity(authority.certificate_pem, validity_hours, now)
     key = _new_key("ECDSA-P256")
     builder = _builder(_subject(common_name), issuer.subject, key, validity)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -145,15 +145,15 @@ def issue_leaf(
     return _signed(builder, key, signed_by=_parse_private_key(authority.private_key_pem))
 
 
-def authority_validity(validity_hours: int, now: datetime) -> Validity:
-    """When an authority made now is valid."""
+def ca_validity(validity_hours: int, now: datetime) -> Validity:
+    """When a CA made now is valid."""
     not_before = _backdated(now)
-    return Validity(not_before, not_before + timedelta(hours=valid_hours(validity_hours, MAX_AUTHORITY_VALIDITY_HOURS)))
+    return Validity(not_before, not_before + timedelta(hours=valid_hours(validity_hours, MAX_CA_VALIDITY_HOURS)))
 
 
-def leaf_validity(authority_certificate_pem: str, validity_hours: int, now: datetime) -> Validity:
-    """When a leaf issued now is valid: never outside its authority's own time."""
-    lifetime = timedelta(hours=valid_hours(validity_hours, MAX_LEAF_VALIDITY_HOURS))
+def certificate_validity(authority_certificate_pem: str, validity_hours: int, now: datetime) -> Validity:
+    """When a certificate issued now is valid: never outside its CA's own time."""
+    lifetime = timedelta(hours=valid_hours(validity_hours, MAX_CERTIFICATE_VALIDITY_HOURS))
     authority = validity_of(authority_certificate_pem)
     not_before = max(_backdated(now), authority.not_before)
     return Validity(not_before, min(not_before + lifetime, authority.not_after))
@@ -215,14 +215,14 @@ def from_rfc3339(text: str) -> datetime:
     return datetime.strptime(text, _RFC_3339).replace(tzinfo=timezone.utc)
 
 
-def verify_authority(certificate_pem: str, now: datetime) -> None:
-    """Raise PkiError unless this is an authority that may sign etcd's server and client leaves now."""
+def verify_ca(certificate_pem: str, now: datetime) -> None:
+    """Raise PkiError unless this is a CA that may sign etcd's server and client certificates now."""
     certificate = parse_certificate(certificate_pem)
     _public_key(certificate)
-    name = f"the authority {_name(certificate)}"
+    name = f"the CA {_name(certificate)}"
     constraints = _extension(certificate, x509.BasicConstraints)
     if constraints is None or not constraints.ca:
-        raise PkiError(f"{_name(certificate)} is no authority: it lacks CA:TRUE; give the authority's own")
+        raise PkiError(f"{_name(certificate)} is not a CA: it lacks CA:TRUE. Give the certificate of the CA itself")
     # Absent usages mean "any" (RFC 5280); a present one must allow what is asked of it here.
     usage = _extension(certificate, x509.KeyUsage)
     if usage is not None and not usage.key_cert_sign:
@@ -230,7 +230,7 @@ def verify_authority(certificate_pem: str, now: datetime) -> None:
     extended = _extension(certificate, x509.ExtendedKeyUsage)
     allowed = _SERVER_AND_CLIENT if extended is None else frozenset(extended)
     if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in allowed and not allowed >= _SERVER_AND_CLIENT:
-        raise PkiError(f"{name} may not sign both serverAuth and clientAuth leaves; give one that may")
+        raise PkiError(f"{name} may not sign both serverAuth and clientAuth certificates; give one that may")
     _check_time(name, certificate_pem, now)
 
 
@@ -241,25 +241,25 @@ def verify_key(certificate_pem: str, private_key_pem: str) -> None:
         raise PkiError(f"the private key is not that of {_name(certificate)}; give the one it was made with")
 
 
-def verify_leaf(leaf: KeyPair, authority_certificate_pem: str, now: datetime) -> None:
-    """Raise PkiError unless the leaf is valid now, has its own key, and was signed by the authority."""
-    verify_authority(authority_certificate_pem, now)
-    verify_key(leaf.certificate_pem, leaf.private_key_pem)
-    certificate = parse_certificate(leaf.certificate_pem)
-    if not signed_by(leaf.certificate_pem, authority_certificate_pem):
+def verify_certificate(pair: KeyPair, authority_certificate_pem: str, now: datetime) -> None:
+    """Raise PkiError unless the certificate is valid now, has its own key, and was signed by the CA."""
+    verify_ca(authority_certificate_pem, now)
+    verify_key(pair.certificate_pem, pair.private_key_pem)
+    certificate = parse_certificate(pair.certificate_pem)
+    if not signed_by(pair.certificate_pem, authority_certificate_pem):
         authority = parse_certificate(authority_certificate_pem)
-        raise PkiError(f"{_name(certificate)} was not signed by the authority {_name(authority)}")
-    _check_time(_name(certificate), leaf.certificate_pem, now)
+        raise PkiError(f"{_name(certificate)} was not signed by the CA {_name(authority)}")
+    _check_time(_name(certificate), pair.certificate_pem, now)
 
 
-def signed_by(leaf_pem: str, authority_pem: str) -> bool:
-    """Whether the authority's key made the leaf's signature. Times and usages do not count.
+def signed_by(certificate_pem: str, ca_pem: str) -> bool:
+    """Whether the CA's key made the certificate's signature. Times and usages do not count.
 
     Raises PkiError for what is not one certificate.
     """
-    authority = parse_certificate(authority_pem)
+    authority = parse_certificate(ca_pem)
     try:
-        parse_certificate(leaf_pem).verify_directly_issued_by(authority)
+        parse_certificate(certificate_pem).verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
@@ -310,7 +310,7 @@ def valid_hours(value: object, maximum: int) -> int:
 
 
 def valid_overlap_hours(value: object) -> int:
-    """Whole hours for which two authorities are trusted, 0 to 8,760, as an int. Raises PkiError."""
+    """Whole hours for which two CAs are trusted, 0 to 8,760, as an int. Raises PkiError."""
     return _whole_number("overlap_hours", value, "whole hours", 0, MAX_OVERLAP_HOURS)
 
 
@@ -419,7 +419,7 @@ def _key_usage(
 
 
 def _identifier_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """The issuer's own identifier where it has one: not every authority derives it the same way."""
+    """The issuer's own identifier where it has one: not every CA derives it the same way."""
     identifier = _extension(issuer, x509.SubjectKeyIdentifier)
     if identifier is None:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(_public_key(issuer))
@@ -435,7 +435,7 @@ def _signed(builder: x509.CertificateBuilder, key: _PrivateKey, *, signed_by: _P
     return KeyPair(certificate_pem.decode("ascii"), private_key.decode("ascii"))
 
 
-# OpenSSL takes 30 ms to check an RSA key that it reads, and the authority's is needed for every leaf.
+# OpenSSL takes 30 ms to check an RSA key that it reads, and the CA's is needed for every certificate.
 @lru_cache(maxsize=8)
 def _parse_private_key(private_key_pem: str) -> _PrivateKey:
     try:

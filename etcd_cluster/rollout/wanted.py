@@ -148,7 +148,7 @@ class DesiredCluster:
         known: dict[str, object] = {}
         for key, value in self.user_options.items():
             try:
-                known |= {key: options.validate({key: value}, version)[key]}
+                known |= {key: options.validate_options({key: value}, version)[key]}
             except ConfigurationError:
                 continue
         return {**options.defaults(version), "quota-backend-bytes": self.quota_bytes, **known}

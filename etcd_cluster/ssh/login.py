@@ -78,7 +78,7 @@ BOOTING_ATTEMPTS = 60
 """From five minutes, where connections are refused, to ten, where nothing answers at all."""
 
 
-def patient(connection: ConnectionArgs) -> ConnectionArgs:
+def with_boot_retries(connection: ConnectionArgs) -> ConnectionArgs:
     """The same connection, for a machine that may be booting. For one that has booted, seconds are enough."""
     changed = copy(connection)
     changed.dial_error_limit = BOOTING_ATTEMPTS

@@ -89,7 +89,7 @@ def test_outputs_say_all_that_a_client_needs(cluster: Cluster) -> None:
     }
     assert outputs["version"] == "3.6.16"
     client = x509.KeyPair(outputs["clientCertificate"], outputs["clientKey"])
-    x509.verify_leaf(client, outputs["caCertificate"], datetime.now(timezone.utc))
+    x509.verify_certificate(client, outputs["caCertificate"], datetime.now(timezone.utc))
 
 
 def test_the_client_key_is_a_secret_output(formed: Formed) -> None:
@@ -231,8 +231,8 @@ def test_only_certificates_of_the_clusters_authority_are_let_in(
 def foreign_certificate(folder: Path) -> list[str]:
     """The files of a client certificate and its key, in order, but of an authority that nobody here trusts."""
     now = datetime.now(timezone.utc)
-    authority = x509.create_authority("etcd etcd authority", now=now)
-    leaf = x509.issue_leaf(authority, common_name="client", profile="client", hosts=[], now=now)
+    authority = x509.create_ca("etcd etcd authority", now=now)
+    leaf = x509.issue_certificate(authority, common_name="client", profile="client", hosts=[], now=now)
     files = [folder / "foreign.crt", folder / "foreign.key"]
     for file, text in zip(files, (leaf.certificate_pem, leaf.private_key_pem), strict=True):
         file.write_text(text)

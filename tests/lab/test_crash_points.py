@@ -103,7 +103,7 @@ def _to_tls(scene: Scene) -> None:
     configure(scene.cluster, tls=True)
 
 
-def _new_authority(scene: Scene) -> None:
+def _new_ca(scene: Scene) -> None:
     configure(scene.cluster, authorityRotation=1, authorityOverlapHours=0)
 
 
@@ -147,7 +147,7 @@ CHANGES = {
     "5 to 3 members": Row(_other_three_members, 2),
     "data lost": Row(_lost_data, 4),
     "plaintext to TLS": Row(_to_tls, 12),
-    "another authority": Row(_new_authority, 6),
+    "another authority": Row(_new_ca, 6),
     "changed by hand": Row(_by_hand, 2),
     "another address": Row(_another_address, 2),
     "the minor after": Row(_to_3_7, 7),

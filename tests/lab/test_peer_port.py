@@ -91,10 +91,10 @@ def foreign_pairs(cluster: Cluster) -> dict[str, KeyPair | None]:
     host = cluster.hosts[0]
     names = [host.name, host.address, "localhost", "127.0.0.1"]
     now = datetime.now(timezone.utc)
-    of_clients, foreign = pair(cluster, "etcd-authority"), x509.create_authority("etcd etcd peers", now=now)
+    of_clients, foreign = pair(cluster, "etcd-authority"), x509.create_ca("etcd etcd peers", now=now)
 
     def issued(authority: KeyPair, name: str, profile: x509.Profile, hosts: Sequence[str] = ()) -> KeyPair:
-        return x509.issue_leaf(authority, common_name=name, profile=profile, hosts=hosts, now=now)
+        return x509.issue_certificate(authority, common_name=name, profile=profile, hosts=hosts, now=now)
 
     return {
         "none": None,
@@ -106,7 +106,7 @@ def foreign_pairs(cluster: Cluster) -> dict[str, KeyPair | None]:
         "by the authority of clients, for root": issued(of_clients, "root", "client"),
         "by another authority of the same name, with a member's names": issued(foreign, host.name, "peer", names),
         "by another authority, without addresses": issued(foreign, host.name, "client"),
-        "signed by itself": x509.create_authority(host.name, key_algorithm="ECDSA-P256", now=now),
+        "signed by itself": x509.create_ca(host.name, key_algorithm="ECDSA-P256", now=now),
     }
 
 

@@ -26,7 +26,7 @@ from tests.lab.stack import Run, Stack, host_config
 from tests.lab.writes import Access
 
 PROGRAM = Path(__file__).with_name("aged_program.py")
-LONG_AGO_HOURS = x509.LEAF_VALIDITY_HOURS * 0.7
+LONG_AGO_HOURS = x509.CERTIFICATE_VALIDITY_HOURS * 0.7
 
 FILES = (
     "find /etc/etcd /etc/systemd/system/etcd.service /opt/etcd /data/etcd/*.json /data/etcd/history"

@@ -97,11 +97,11 @@ class Members:
 
     def _make_certificates(self) -> list[str | Path]:
         now = datetime.now(timezone.utc)
-        authority = x509.create_authority("etcd", now=now)
+        authority = x509.create_ca("etcd", now=now)
         (self._folder / "ca.crt").write_text(authority.certificate_pem)
         for name, hosts in (("server", [OPERATOR_ADDRESS]), ("client", [])):
             profile: x509.Profile = "peer" if hosts else "client"
-            leaf = x509.issue_leaf(authority, common_name=name, profile=profile, hosts=hosts, now=now)
+            leaf = x509.issue_certificate(authority, common_name=name, profile=profile, hosts=hosts, now=now)
             (self._folder / f"{name}.crt").write_text(leaf.certificate_pem)
             (self._folder / f"{name}.key").write_text(leaf.private_key_pem)
         flags: list[str | Path] = []
@@ -244,8 +244,8 @@ def test_endpoints_and_certificates_change_under_way(lab: Lab, members: Members)
 
 def test_a_certificate_that_is_not_trusted_writes_nothing(lab: Lab, members: Members) -> None:
     now = datetime.now(timezone.utc)
-    other = x509.issue_leaf(
-        x509.create_authority("other", now=now), common_name="client", profile="client", hosts=[], now=now
+    other = x509.issue_certificate(
+        x509.create_ca("other", now=now), common_name="client", profile="client", hosts=[], now=now
     )
     with writing(lab, members.access(), give_up_seconds=0.5) as writes:
         writes.use(certificate=other.certificate_pem, key=other.private_key_pem)

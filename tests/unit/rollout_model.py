@@ -46,7 +46,7 @@ from etcd_cluster.rollout.wanted import UNIT_PATH, DesiredCluster, DesiredMember
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 LONG_AGO = NOW - timedelta(days=30)
-AUTHORITIES = tuple(x509.create_authority(f"authority {n}", key_algorithm="ECDSA-P256", now=LONG_AGO) for n in range(6))
+AUTHORITIES = tuple(x509.create_ca(f"authority {n}", key_algorithm="ECDSA-P256", now=LONG_AGO) for n in range(6))
 OF_CLIENTS, OF_PEERS = AUTHORITIES[:3], AUTHORITIES[3:]
 TOKEN = "the-token"
 LAYOUT = Layout.system()
@@ -90,7 +90,7 @@ class Goal:
 
     @property
     def wanted(self) -> DesiredCluster:
-        user_options = options.validate(self.user_options, self.version)
+        user_options = options.validate_options(self.user_options, self.version)
         quota = 2 * GIB
         trusted = [OF_CLIENTS[number].certificate_pem for number in self.trusted]
         peer_trusted = [OF_PEERS[number].certificate_pem for number in self.peer_trusted or ()]
@@ -142,7 +142,7 @@ def usual_address(name: str) -> str:
 def leaf(profile: x509.Profile, signer: str, name: str, address: str, _renewed: int) -> Leaf:
     hosts = [name, address, "localhost", "127.0.0.1"]
     authority = next(each for each in AUTHORITIES if each.certificate_pem == signer)
-    pair = x509.issue_leaf(authority, common_name=name, profile=profile, hosts=hosts, now=NOW)
+    pair = x509.issue_certificate(authority, common_name=name, profile=profile, hosts=hosts, now=NOW)
     return Leaf(pair.certificate_pem, pair.private_key_pem)
 
 
@@ -150,7 +150,7 @@ def leaf(profile: x509.Profile, signer: str, name: str, address: str, _renewed: 
 def expired_leaf(profile: x509.Profile, signer: int, name: str, address: str) -> Leaf:
     """Of an authority's first day."""
     hosts = [name, address, "localhost", "127.0.0.1"]
-    pair = x509.issue_leaf(
+    pair = x509.issue_certificate(
         AUTHORITIES[signer], common_name=name, profile=profile, hosts=hosts, now=LONG_AGO, validity_hours=24
     )
     return Leaf(pair.certificate_pem, pair.private_key_pem)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from etcd_cluster import AwsMachines, Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs
 from etcd_cluster.etcd.sizes import SIZES
 from etcd_cluster.machines.aws.limits import architecture, capacity
-from etcd_cluster.settings import validate
+from etcd_cluster.settings import validate_arguments
 from tests.unit import test_cluster
 from tests.unit.recording import Recorded, Recording, record
 
@@ -447,7 +447,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("changes", "arguments", "key", "text"), REFUSED)
 def test_what_cannot_work_is_refused(changes: dict[str, Any], arguments: dict[str, Any], key: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        validate(EtcdClusterArgs(machines=machines(**changes), **arguments))
+        validate_arguments(EtcdClusterArgs(machines=machines(**changes), **arguments))
     assert refused.value.key == key
     assert text in str(refused.value)
     assert "hunter2" not in str(refused.value)
@@ -465,7 +465,7 @@ def test_what_cannot_work_is_refused(changes: dict[str, Any], arguments: dict[st
     ],
 )
 def test_what_can_work_is_not(changes: dict[str, Any], arguments: dict[str, Any]) -> None:
-    assert validate(EtcdClusterArgs(machines=machines(**changes), **arguments)).names == NAMES
+    assert validate_arguments(EtcdClusterArgs(machines=machines(**changes), **arguments)).names == NAMES
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)

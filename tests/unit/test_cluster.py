@@ -32,7 +32,7 @@ HOSTS = HostMachines(
 )
 MEMBERS = ("host-1", "host-2", "host-3")
 CA, PEER_CA = (
-    x509.create_authority(name, now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
+    x509.create_ca(name, now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
     for name in ("etcd authority", "etcd peers")
 )
 

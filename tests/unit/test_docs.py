@@ -118,7 +118,7 @@ def test_settings_of_etcd_on_pages_are_accepted(page: str) -> None:
     found = [config["etcd-cluster:etcd"] for block in blocks if "etcd-cluster:etcd" in (config := parsed(block))]
     assert found
     for settings in found:
-        assert options.validate(settings, "3.6.16")
+        assert options.validate_options(settings, "3.6.16")
 
 
 def parsed(block: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.etcd.options import FEATURE_GATES, KNOWN, RESERVED, defaults, validate
+from etcd_cluster.etcd.options import FEATURE_GATES, KNOWN, RESERVED, defaults, validate_options
 
 EVERY_MINOR = ["3.4.9", "3.5.35", "3.6.16", "3.7.3"]
 SECOND = 10**9
@@ -16,7 +16,7 @@ SECOND = 10**9
 
 def refusal(options: dict[str, object], version: str) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
-        validate(options, version)
+        validate_options(options, version)
     return caught.value
 
 
@@ -52,7 +52,7 @@ def refusal(options: dict[str, object], version: str) -> ConfigurationError:
 def test_a_value_is_written_in_the_type_that_etcd_takes(
     version: str, name: str, given: object, written: object
 ) -> None:
-    result = validate({name: given}, version)
+    result = validate_options({name: given}, version)
     assert result == {name: written}
     assert type(result[name]) is type(written)
 
@@ -107,8 +107,8 @@ def test_what_has_been_validated_is_valid(version: str) -> None:
         "auto-compaction-retention": 5,
         "log-outputs": "stdout",
     }
-    once = validate(given, version)
-    assert validate(once, version) == once
+    once = validate_options(given, version)
+    assert validate_options(once, version) == once
 
 
 # Names
@@ -263,7 +263,7 @@ def test_settings_that_are_wrong_only_together_are_refused(options: dict[str, ob
     ],
 )
 def test_settings_that_go_together_pass(options: dict[str, object], version: str) -> None:
-    assert validate(options, version).keys() == options.keys()
+    assert validate_options(options, version).keys() == options.keys()
 
 
 # Feature gates
@@ -272,12 +272,12 @@ def test_settings_that_go_together_pass(options: dict[str, object], version: str
 @pytest.mark.parametrize("given", ["LeaseCheckpoint=true", {"LeaseCheckpoint": True}, {"LeaseCheckpoint": "true"}])
 @pytest.mark.parametrize("version", ["3.6.16", "3.7.3"])
 def test_a_users_feature_gates_do_not_switch_the_corruption_checks_off(given: object, version: str) -> None:
-    gates = validate({"feature-gates": given}, version)["feature-gates"]
+    gates = validate_options({"feature-gates": given}, version)["feature-gates"]
     assert gates == "CompactHashCheck=true,InitialCorruptCheck=true,LeaseCheckpoint=true"
 
 
 def test_a_user_may_switch_a_corruption_check_off_by_name() -> None:
-    gates = validate({"feature-gates": "InitialCorruptCheck=false"}, "3.6.16")["feature-gates"]
+    gates = validate_options({"feature-gates": "InitialCorruptCheck=false"}, "3.6.16")["feature-gates"]
     assert gates == "CompactHashCheck=true,InitialCorruptCheck=false"
 
 
@@ -301,7 +301,7 @@ def test_a_feature_gate_that_etcd_would_refuse_is_refused(gates: str, version: s
 
 @pytest.mark.parametrize("version", [*EVERY_MINOR, "3.4.45", "3.5.6", "3.6.0", "3.7.0"])
 def test_every_default_is_a_setting_that_this_release_reads(version: str) -> None:
-    assert validate(defaults(version), version) == defaults(version)
+    assert validate_options(defaults(version), version) == defaults(version)
 
 
 @pytest.mark.parametrize("version", EVERY_MINOR)

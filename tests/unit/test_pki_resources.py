@@ -37,8 +37,8 @@ from etcd_cluster.providers import CertificateProvider
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
 YEAR = 8_760 * HOUR
-OWN = x509.create_authority("own", now=START, key_algorithm="ECDSA-P256")
-OTHER = x509.create_authority("other", now=START, key_algorithm="ECDSA-P256")
+OWN = x509.create_ca("own", now=START, key_algorithm="ECDSA-P256")
+OTHER = x509.create_ca("other", now=START, key_algorithm="ECDSA-P256")
 
 AUTHORITY: dict[str, Any] = {
     "common_name": "etcd",
@@ -158,7 +158,7 @@ def test_a_cluster_of_another_name_keeps_its_authority(clock: Clock) -> None:
 def test_a_changed_authority_is_refused_in_the_preview(name: str, value: object) -> None:
     provider = CertificateAuthorityLifecycle()
     (reason,) = failures(provider, {**AUTHORITY, name: value}, olds=AUTHORITY)
-    assert f"{name} of an authority cannot be changed in place" in reason
+    assert f"{name} of a CA cannot be changed in place" in reason
     assert failures(provider, {**AUTHORITY, name: UNKNOWN}, olds=AUTHORITY) == []
     assert failures(provider, AUTHORITY, olds=AUTHORITY) == []
 
@@ -382,7 +382,7 @@ def test_an_interrupted_step_is_decided_anew(at_hours: int, lost: str, clock: Cl
 
 
 OVERLAP_WORDS = (
-    "and was 1: the last rotation is not over, and the authority before it is trusted until the first `up` after "
+    "and was 1: the last rotation is not over, and the CA before it is trusted until the first `up` after "
     "2030-01-31T00:00:00Z; put 1 back until then, or run `up` with it and overlap_hours (authorityOverlapHours) 0"
 )
 
@@ -605,7 +605,7 @@ def test_a_changed_input_updates_in_place_and_a_reordered_one_does_not(change: d
     assert (stack.outs["private_key_pem"] != before) is (operation == "update")
     assert stack.up(program) == "same"
     pair = x509.KeyPair(stack.outs["certificate_pem"], stack.outs["private_key_pem"])
-    x509.verify_leaf(pair, program["authority_certificate_pem"], START)
+    x509.verify_certificate(pair, program["authority_certificate_pem"], START)
 
 
 # Leaves: renewal
@@ -710,16 +710,16 @@ def test_a_bad_leaf_input_is_refused_with_its_value_and_a_fix(change: dict[str, 
 
 def test_an_authority_that_cannot_sign_is_refused_in_the_preview(clock: Clock) -> None:
     provider = CertificateLifecycle()
-    leaf = x509.issue_leaf(OWN, common_name="a", profile="client", now=START)
+    leaf = x509.issue_certificate(OWN, common_name="a", profile="client", now=START)
     no_authority = {
         "authority_certificate_pem": leaf.certificate_pem,
         "authority_private_key_pem": leaf.private_key_pem,
     }
     (reason,) = failures(provider, {**LEAF, **no_authority})
-    assert "'CN=a' is no authority" in reason
+    assert "'CN=a' is not a CA" in reason
     clock.now = START + 10 * YEAR
     (reason,) = failures(provider, LEAF)
-    assert "the authority 'CN=own' expired at 2039-12-29T23:55:00Z" in reason
+    assert "the CA 'CN=own' expired at 2039-12-29T23:55:00Z" in reason
 
 
 @pytest.mark.parametrize(
@@ -900,7 +900,7 @@ def test_a_program_gets_certificates_that_fit_together(clock: Clock) -> None:
 
     registered(program)
     ((certificate_pem, private_key_pem, authority_pem),) = seen
-    x509.verify_leaf(x509.KeyPair(certificate_pem, private_key_pem), authority_pem, clock.now)
+    x509.verify_certificate(x509.KeyPair(certificate_pem, private_key_pem), authority_pem, clock.now)
 
 
 def test_a_users_own_authority_signs_and_its_key_is_a_secret_though_given_as_plain_text() -> None:
@@ -1080,7 +1080,7 @@ def test_the_engines_calls_round_trip_through_the_provider_process(
     provider_process: provider_pb2_grpc.ResourceProviderStub,
 ) -> None:
     stub = provider_process
-    authority = x509.create_authority("own", now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
+    authority = x509.create_ca("own", now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
     program = struct(
         {
             **LEAF,
@@ -1111,7 +1111,7 @@ def test_the_engines_calls_round_trip_through_the_provider_process(
     update = provider_pb2.UpdateRequest(id=created.id, olds=created.properties, news=changed)
     updated = MessageToDict(stub.Update(update, timeout=300).properties)
     pair = x509.KeyPair(updated["certificate_pem"], updated["private_key_pem"])
-    x509.verify_leaf(pair, authority.certificate_pem, datetime.now(timezone.utc))
+    x509.verify_certificate(pair, authority.certificate_pem, datetime.now(timezone.utc))
     stub.Delete(provider_pb2.DeleteRequest(id=created.id, properties=created.properties), timeout=300)
 
 

@@ -9,7 +9,7 @@ import pulumi
 import pytest
 
 from etcd_cluster import ConfigurationError, EtcdCluster, EtcdClusterArgs, Install, LocalMachines
-from etcd_cluster.settings import validate
+from etcd_cluster.settings import validate_arguments
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
 from tests.unit.recording import Recording, record
 from tests.unit.test_cluster import results
@@ -174,7 +174,7 @@ ERRORS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
 def test_no_error_shows_a_secret(secrets: tuple[str, ...], values: dict[str, Any]) -> None:
     configure(secrets, **{"platform": "hosts", "hosts": HOSTS, **values})
     with pytest.raises(ConfigurationError) as refused:
-        validate(args_from_stack_config())
+        validate_arguments(args_from_stack_config())
     assert "hunter2" not in str(refused.value)
     assert "BEGIN" not in str(refused.value)
 
@@ -214,7 +214,7 @@ def test_a_mirror_that_is_an_output_is_kept_secret_and_checked_when_known() -> N
 def test_http_needs_a_sum(install: Install, refused: bool) -> None:
     arguments = EtcdClusterArgs(LocalMachines(), install=install)
     if not refused:
-        validate(arguments)
+        validate_arguments(arguments)
         return
     with pytest.raises(ConfigurationError, match=r"^install\."):
-        validate(arguments)
+        validate_arguments(arguments)

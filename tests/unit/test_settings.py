@@ -9,7 +9,7 @@ import pytest
 from etcd_cluster import Authority, ConfigurationError, EtcdClusterArgs, Host, HostMachines, Install, LocalMachines
 from etcd_cluster.etcd.sizes import GIB, MIB, SIZES, Size, size_named
 from etcd_cluster.machines.machine import Machines
-from etcd_cluster.settings import validate
+from etcd_cluster.settings import validate_arguments
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"
 OWN_AUTHORITY = Authority(cast(Any, "certificate"), cast(Any, "key"))
@@ -25,7 +25,7 @@ def arguments(machines: Machines | None = None, **changes: Any) -> EtcdClusterAr
 
 
 def test_defaults_are_three_small_members_with_tls_on_the_newest_known_patch() -> None:
-    settings = validate(arguments(LocalMachines()))
+    settings = validate_arguments(arguments(LocalMachines()))
     assert (len(settings.names), settings.size.name, settings.tls) == (3, "small", True)
     assert settings.version == "3.6.16"
     assert (settings.authority_rotation, settings.authority_overlap_hours) == (0, 720)
@@ -33,8 +33,8 @@ def test_defaults_are_three_small_members_with_tls_on_the_newest_known_patch() -
 
 
 def test_the_size_sets_the_quota_and_the_user_may_lower_it() -> None:
-    assert validate(arguments(size="medium")).options["quota-backend-bytes"] == 4 * GIB
-    assert validate(arguments(etcd={"quota-backend-bytes": str(GIB)})).options["quota-backend-bytes"] == GIB
+    assert validate_arguments(arguments(size="medium")).options["quota-backend-bytes"] == 4 * GIB
+    assert validate_arguments(arguments(etcd={"quota-backend-bytes": str(GIB)})).options["quota-backend-bytes"] == GIB
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
@@ -78,20 +78,20 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("change", "key", "fix"), BAD, ids=[f"{key}-{n}" for n, (_, key, _) in enumerate(BAD)])
 def test_a_bad_value_is_refused_by_key_and_fix(change: dict[str, Any], key: str, fix: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        validate(arguments(**change))
+        validate_arguments(arguments(**change))
     assert refused.value.key == key
     assert fix in refused.value.problem + refused.value.fix
 
 
 def test_an_authority_of_ones_own_is_taken_while_nothing_asks_for_its_rotation() -> None:
-    assert validate(arguments(authority=OWN_AUTHORITY)).authority_rotation == 0
-    settings = validate(arguments(authority_rotation=2, authority_overlap_hours=0))
+    assert validate_arguments(arguments(authority=OWN_AUTHORITY)).authority_rotation == 0
+    settings = validate_arguments(arguments(authority_rotation=2, authority_overlap_hours=0))
     assert (settings.authority_rotation, settings.authority_overlap_hours) == (2, 0)
 
 
 def test_a_password_in_the_mirror_is_refused_without_showing_it() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        validate(arguments(install=Install(mirror="https://user:hunter2@mirror.example")))
+        validate_arguments(arguments(install=Install(mirror="https://user:hunter2@mirror.example")))
     assert refused.value.key == "install.mirror"
     assert "hunter2" not in str(refused.value)
 
@@ -105,7 +105,7 @@ def test_a_password_in_the_mirror_is_refused_without_showing_it() -> None:
     ],
 )
 def test_what_works_but_should_not_be_used_is_warned_about(change: dict[str, Any], word: str) -> None:
-    assert any(word in warning for warning in validate(arguments(**change)).warnings)
+    assert any(word in warning for warning in validate_arguments(arguments(**change)).warnings)
 
 
 # The table of etcd's hardware guide, written out once more: a slip in sizes.py shows here.

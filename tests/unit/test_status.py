@@ -47,7 +47,7 @@ SCHEDULES = {
     Transport.PEER: AuthoritySchedule(rotate_after="2036-09-02T00:00:00Z"),
 }
 AUTHORITY, PEER_AUTHORITY = (
-    x509.create_authority(name, key_algorithm="ECDSA-P256", validity_hours=hours, now=NOW)
+    x509.create_ca(name, key_algorithm="ECDSA-P256", validity_hours=hours, now=NOW)
     for name, hours in (("etcd", 87_600), ("etcd peers", 87_624))
 )
 
@@ -55,7 +55,7 @@ AUTHORITY, PEER_AUTHORITY = (
 def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any]:
     """What the Rollout resource keeps, as a stack's state has it."""
     leaves = {
-        (name, profile): x509.issue_leaf(
+        (name, profile): x509.issue_certificate(
             authority, common_name=name, profile=profile, hosts=["192.0.2.1"], validity_hours=43_800, now=NOW
         )
         for name in names

@@ -27,7 +27,7 @@ from etcd_cluster import (
 from etcd_cluster.errors import SecretText, shown
 from etcd_cluster.machines.machine import checked_machines
 from etcd_cluster.rollout.wanted import DesiredCluster
-from etcd_cluster.settings import validate
+from etcd_cluster.settings import validate_arguments
 from etcd_cluster.typed import _hints
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"
@@ -140,7 +140,7 @@ def camel_case(name: str) -> str:
 )
 def test_a_value_of_another_type_is_refused_by_its_key(key: str, build: Any, value: Any) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        validate(build(value))
+        validate_arguments(build(value))
     assert refused.value.key.startswith(camel_case(key)), refused.value
     assert "Give " in str(refused.value)
 
@@ -155,7 +155,7 @@ def test_no_field_of_any_class_is_left_out() -> None:
 @pytest.mark.parametrize("value", [5, True, ["a"]])
 def test_of_install_as_well(field: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^install\."):
-        validate(EtcdClusterArgs(LocalMachines(), install=Install(**{field: value})))
+        validate_arguments(EtcdClusterArgs(LocalMachines(), install=Install(**{field: value})))
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_of_what_a_platform_of_somebody_elses_yields(field: str, value: Any) -> 
 
 def test_what_is_right_is_taken() -> None:
     for machines in (LocalMachines(), hosts(), hosts({"device": LATER, "address": LATER}), hosts(bastion=BASTION)):
-        validate(EtcdClusterArgs(machines))
-    validate(EtcdClusterArgs(aws(subnet_ids=LATER, tags={"a": LATER, "b": "c"}, ssh_cidrs=("10.0.0.0/8",))))
+        validate_arguments(EtcdClusterArgs(machines))
+    validate_arguments(EtcdClusterArgs(aws(subnet_ids=LATER, tags={"a": LATER, "b": "c"}, ssh_cidrs=("10.0.0.0/8",))))
     checked_machines([Machine("a", LATER, ConnectionArgs(host="a"), depends_on=[])], ["a"])
 
 
@@ -212,7 +212,7 @@ def test_what_is_right_is_taken() -> None:
 )
 def test_a_private_key_in_a_wrong_place_is_refused_and_not_shown(machines: Any) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        validate(EtcdClusterArgs(machines))
+        validate_arguments(EtcdClusterArgs(machines))
     assert "hunter2" not in str(refused.value)
     assert "BEGIN" not in str(refused.value)
 
@@ -220,7 +220,7 @@ def test_a_private_key_in_a_wrong_place_is_refused_and_not_shown(machines: Any) 
 @pytest.mark.parametrize("change", [{"etcd": {"auth-token": PEM}}, {"etcd": {PEM: 1}}, {"size": PEM}, {"version": PEM}])
 def test_nor_elsewhere(change: Any) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        validate(EtcdClusterArgs(LocalMachines(), **change))
+        validate_arguments(EtcdClusterArgs(LocalMachines(), **change))
     assert "hunter2" not in str(refused.value)
 
 

@@ -23,14 +23,14 @@ NOW = datetime.now(timezone.utc).replace(microsecond=0)
 HOUR = timedelta(hours=1)
 HOSTS = ["127.0.0.1", "::1", "localhost", "m1.etcd.internal"]
 
-AUTHORITY = x509.create_authority("etcd", now=NOW, key_algorithm="ECDSA-P256")
-RSA_AUTHORITY = x509.create_authority("etcd rsa", now=NOW)
-OTHER_AUTHORITY = x509.create_authority("etcd", now=NOW, key_algorithm="ECDSA-P256")
+AUTHORITY = x509.create_ca("etcd", now=NOW, key_algorithm="ECDSA-P256")
+RSA_AUTHORITY = x509.create_ca("etcd rsa", now=NOW)
+OTHER_AUTHORITY = x509.create_ca("etcd", now=NOW, key_algorithm="ECDSA-P256")
 
 
 def leaf(profile: Profile = "server", authority: KeyPair = AUTHORITY, now: datetime = NOW) -> KeyPair:
     hosts = [] if profile == "client" else HOSTS
-    return x509.issue_leaf(authority, common_name=f"etcd-{profile}", profile=profile, hosts=hosts, now=now)
+    return x509.issue_certificate(authority, common_name=f"etcd-{profile}", profile=profile, hosts=hosts, now=now)
 
 
 def own_authority(
@@ -68,7 +68,7 @@ def key_usage(*, signs: bool) -> crypto.KeyUsage:
     [("RSA-2048", rsa.RSAPublicKey, 2048), ("ECDSA-P256", ec.EllipticCurvePublicKey, 256)],
 )
 def test_an_authority_signs_leaves_and_nothing_else(algorithm: KeyAlgorithm, kind: type, bits: int) -> None:
-    pair = x509.create_authority("etcd", now=NOW, key_algorithm=algorithm)
+    pair = x509.create_ca("etcd", now=NOW, key_algorithm=algorithm)
     certificate = x509.parse_certificate(pair.certificate_pem)
     key = certificate.public_key()
     assert isinstance(key, kind)
@@ -168,7 +168,7 @@ def test_a_key_pair_does_not_show_its_key() -> None:
 
 @pytest.mark.parametrize(("left_hours", "due"), [(9_000, False), (8_001, False), (8_000, True), (1, True), (-1, True)])
 def test_renewal_is_due_when_a_third_of_the_lifetime_is_left(left_hours: int, due: bool) -> None:
-    pair = x509.issue_leaf(
+    pair = x509.issue_certificate(
         AUTHORITY, common_name="a", profile="peer", hosts=["a"], validity_hours=24_000, now=NOW + HOUR
     )
     now = x509.validity_of(pair.certificate_pem).not_after - left_hours * HOUR
@@ -257,7 +257,7 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(value: object) -> Non
 @pytest.mark.parametrize(("profile", "hosts"), [("server", []), ("peer", []), ("client", ["a.example"])])
 def test_hosts_that_do_not_suit_the_profile_are_refused(profile: Profile, hosts: list[str]) -> None:
     with pytest.raises(PkiError, match="hosts is"):
-        x509.issue_leaf(AUTHORITY, common_name="a", profile=profile, hosts=hosts, now=NOW)
+        x509.issue_certificate(AUTHORITY, common_name="a", profile=profile, hosts=hosts, now=NOW)
 
 
 # What fits together
@@ -267,13 +267,13 @@ def test_hosts_that_do_not_suit_the_profile_are_refused(profile: Profile, hosts:
 @pytest.mark.parametrize("profile", ["server", "peer", "client"])
 def test_a_leaf_fits_its_authority_and_no_other(profile: Profile, authority: KeyPair) -> None:
     pair = leaf(profile, authority)
-    x509.verify_leaf(pair, authority.certificate_pem, NOW)
+    x509.verify_certificate(pair, authority.certificate_pem, NOW)
     with pytest.raises(PkiError, match="was not signed by"):
-        x509.verify_leaf(pair, OTHER_AUTHORITY.certificate_pem, NOW)
+        x509.verify_certificate(pair, OTHER_AUTHORITY.certificate_pem, NOW)
     with pytest.raises(PkiError, match="the private key is not that of"):
-        x509.verify_leaf(KeyPair(pair.certificate_pem, leaf().private_key_pem), authority.certificate_pem, NOW)
+        x509.verify_certificate(KeyPair(pair.certificate_pem, leaf().private_key_pem), authority.certificate_pem, NOW)
     with pytest.raises(PkiError, match="expired at"):
-        x509.verify_leaf(pair, authority.certificate_pem, NOW + 43_800 * HOUR)
+        x509.verify_certificate(pair, authority.certificate_pem, NOW + 43_800 * HOUR)
 
 
 @pytest.mark.parametrize(
@@ -293,14 +293,14 @@ def test_a_leaf_fits_its_authority_and_no_other(profile: Profile, authority: Key
 )
 def test_a_users_own_authority_is_accepted(extensions: list[tuple[crypto.ExtensionType, bool]]) -> None:
     authority = own_authority(*extensions)
-    x509.verify_leaf(leaf(authority=authority), authority.certificate_pem, NOW)
+    x509.verify_certificate(leaf(authority=authority), authority.certificate_pem, NOW)
 
 
 @pytest.mark.parametrize(
     ("authority", "problem"),
     [
-        (own_authority(), "is no authority"),
-        (own_authority((crypto.BasicConstraints(ca=False, path_length=None), True)), "is no authority"),
+        (own_authority(), "is not a CA"),
+        (own_authority((crypto.BasicConstraints(ca=False, path_length=None), True)), "is not a CA"),
         (own_authority(IS_AUTHORITY, (key_usage(signs=False), True)), "lacks keyCertSign"),
         (
             own_authority(IS_AUTHORITY, (crypto.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)),
@@ -317,7 +317,7 @@ def test_a_users_own_authority_is_accepted(extensions: list[tuple[crypto.Extensi
         (KeyPair(AUTHORITY.certificate_pem, OTHER_AUTHORITY.private_key_pem), "is not that of"),
         (KeyPair(AUTHORITY.certificate_pem, "nonsense"), "no PEM private key"),
         (KeyPair(AUTHORITY.certificate_pem, AUTHORITY.private_key_pem[:-60]), "no PEM private key"),
-        (leaf("server"), "is no authority"),
+        (leaf("server"), "is not a CA"),
     ],
 )
 def test_an_authority_that_cannot_sign_is_refused_without_showing_its_key(authority: KeyPair, problem: str) -> None:
@@ -407,7 +407,7 @@ def test_a_leaf_is_signed_by_the_one_whose_key_signed_it(signed: KeyPair, author
 
 def test_an_expired_authority_has_signed_all_the_same() -> None:
     then = NOW - 90_000 * HOUR
-    authority = x509.create_authority("etcd", now=then, key_algorithm="ECDSA-P256")
+    authority = x509.create_ca("etcd", now=then, key_algorithm="ECDSA-P256")
     assert x509.signed_by(leaf(authority=authority, now=then).certificate_pem, authority.certificate_pem)
 
 
@@ -424,7 +424,7 @@ def test_what_cannot_be_read_is_not_merely_unsigned(signed: str, authority: str)
         x509.signed_by(signed, authority)
 
 
-WILDCARD = x509.issue_leaf(
+WILDCARD = x509.issue_certificate(
     AUTHORITY, common_name="w", profile="server", hosts=["*.etcd.internal", "10.0.0.1", "2001:db8::1"], now=NOW
 )
 

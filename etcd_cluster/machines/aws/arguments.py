@@ -16,15 +16,13 @@ from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.access import require_private
 from etcd_cluster.machines.aws.limits import GP3_IOPS_A_GIB, capacity, require_subnets
 from etcd_cluster.machines.extras import require_extra
-from etcd_cluster.machines.machine import Guard, Machine, require_one_to_replace
+from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.keys import public_half
 from etcd_cluster.ssh.login import Bastion, require_bastion_login
 
 DEFAULT_VOLUME_GIB = 32
 """Enough for the row with the most IOPS, and the same for all: EBS never shrinks a volume, so no change of size may."""
-
-DEFAULT_MEMBERS = 3
 
 MEMORY_TOLERANCE = 0.95
 """Some families have a little less than their kind: r4 15.25 GiB for 16."""
@@ -87,7 +85,7 @@ class AwsMachines:
         return self.replace_member or self.replace_dead_member
 
     def member_names(self, members: int | None) -> Sequence[str]:
-        names = tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
+        names = numbered_names(members)
         require_one_to_replace("aws", self.replace_member, self.replace_dead_member, names)
         require_subnets(self.subnet_ids)
         require_private("aws.clientCidrs", self.client_cidrs)

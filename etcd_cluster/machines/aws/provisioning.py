@@ -65,7 +65,7 @@ class Provisioning:
         pair = SshKeyPair(f"{self._cluster}-ssh", self._opts())
         return {"private_key": pair.private_key, "public_key": pair.public_key}
 
-    def _place(self, name: str, index: int, group: aws.ec2.SecurityGroup, login: Login) -> Place:
+    def _place(self, name: str, index: int, group: aws.ec2.SecurityGroup, login: Login) -> MemberResources:
         host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
         interface = self._interface(name, index, group)
         volume = self._volume(name, interface)
@@ -75,7 +75,7 @@ class Provisioning:
             host_public_key=host_key.public_key,
         )
         ssh = Ssh(user=OPERATOR, private_key=login["private_key"], bastion=self._given.bastion)
-        return Place(
+        return MemberResources(
             interface=interface,
             volume=volume,
             user_data=pulumi.Output.secret(keys.apply(lambda known: cloud_config(**known))),
@@ -83,7 +83,7 @@ class Provisioning:
         )
 
     def _machine(
-        self, name: str, place: Place, image_id: pulumi.Input[str], guarded: Sequence[pulumi.Resource]
+        self, name: str, place: MemberResources, image_id: pulumi.Input[str], guarded: Sequence[pulumi.Resource]
     ) -> Machine:
         instance = self._instance(name, place, image_id, guarded)
         attachment = self._attachment(name, instance, place.volume)
@@ -132,7 +132,7 @@ class Provisioning:
     def _instance(
         self,
         name: str,
-        place: Place,
+        place: MemberResources,
         image_id: pulumi.Input[str],
         guarded: Sequence[pulumi.Resource],
     ) -> aws.ec2.Instance:
@@ -196,10 +196,12 @@ class Provisioning:
             tags=self._tags("members"),
             opts=self._opts(ignore_changes=["vpcId"]),
         )
-        self._allow(group, "clients", ports.client, sources(given.client_cidrs, given.client_security_group_ids))
+        self._allow(
+            group, "clients", ports.client, ingress_sources(given.client_cidrs, given.client_security_group_ids)
+        )
         self._allow(group, "members", ports.client, {"self": {"referenced_security_group_id": group.id}})
         self._allow(group, "peers", ports.peer, {"self": {"referenced_security_group_id": group.id}})
-        self._allow(group, "ssh", 22, sources(given.ssh_cidrs, given.ssh_security_group_ids))
+        self._allow(group, "ssh", 22, ingress_sources(given.ssh_cidrs, given.ssh_security_group_ids))
         aws.vpc.SecurityGroupEgressRule(
             f"{self._cluster}-out",
             security_group_id=group.id,
@@ -211,7 +213,9 @@ class Provisioning:
         )
         return group
 
-    def _allow(self, group: aws.ec2.SecurityGroup, purpose: str, port: int, by_name: Mapping[str, Source]) -> None:
+    def _allow(
+        self, group: aws.ec2.SecurityGroup, purpose: str, port: int, by_name: Mapping[str, IngressSource]
+    ) -> None:
         """One rule for each source: that is what AWS counts, tags and shows."""
         for name, source in by_name.items():
             aws.vpc.SecurityGroupIngressRule(
@@ -266,7 +270,7 @@ class Login(TypedDict):
 
 
 @dataclass(frozen=True)
-class Place:
+class MemberResources:
     """What outlives a member's machine, and what another one needs to take its place."""
 
     interface: aws.ec2.NetworkInterface
@@ -275,7 +279,7 @@ class Place:
     connection: ConnectionArgs
 
 
-class Source(TypedDict, total=False):
+class IngressSource(TypedDict, total=False):
     """Where traffic may come from: exactly one of these."""
 
     cidr_ipv4: str
@@ -283,10 +287,10 @@ class Source(TypedDict, total=False):
     referenced_security_group_id: pulumi.Input[str]
 
 
-def sources(ranges: Sequence[str], groups: Sequence[pulumi.Input[str]]) -> dict[str, Source]:
+def ingress_sources(ranges: Sequence[str], groups: Sequence[pulumi.Input[str]]) -> dict[str, IngressSource]:
     """Sources by a name that stays when others come and go: a rule that took over its neighbour's source would clash
     with it. Groups that are known only later go by their place in the list."""
-    named: dict[str, Source] = {}
+    named: dict[str, IngressSource] = {}
     for text in ranges:
         network = ipaddress.ip_network(text)
         range_ = str(network)

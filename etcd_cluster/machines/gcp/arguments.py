@@ -16,12 +16,10 @@ from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.access import require_private
 from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.gcp.limits import LONGEST_CLUSTER_NAME, LONGEST_NAME, NAME, region_of
-from etcd_cluster.machines.machine import Guard, Machine, require_one_to_replace
+from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.keys import public_half
 from etcd_cluster.ssh.login import Bastion, require_bastion_login
-
-DEFAULT_MEMBERS = 3
 
 LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
@@ -121,7 +119,7 @@ class GcpMachines:
         if isinstance(self.private_key, str):
             public_half(self.private_key)
         require_bastion_login(self.bastion, self.private_key)
-        names = tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
+        names = numbered_names(members)
         require_one_to_replace("gcp", self.replace_member, self.replace_dead_member, names)
         if self.replaced_member is not None and self.deletion_protection:
             raise ConfigurationError(

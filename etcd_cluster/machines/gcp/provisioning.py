@@ -57,12 +57,14 @@ class Provisioning:
         made = SshKeyPair(f"{self._cluster}-ssh", self._opts())
         return made.private_key, made.public_key
 
-    def _place(self, name: str, index: int, private_key: pulumi.Input[str], public_key: pulumi.Input[str]) -> Place:
+    def _place(
+        self, name: str, index: int, private_key: pulumi.Input[str], public_key: pulumi.Input[str]
+    ) -> MemberResources:
         zone = self._given.zones[index % len(self._given.zones)]
         host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
         address = self._address(name, zone)
         ssh = Ssh(user=OPERATOR, private_key=private_key, bastion=self._given.bastion)
-        return Place(
+        return MemberResources(
             zone=zone,
             address=address,
             disk=self._disk(name, zone),
@@ -70,7 +72,7 @@ class Provisioning:
             connection=ssh.connection(address.address, host_key.public_key),
         )
 
-    def _machine(self, name: str, place: Place, guarded: Sequence[pulumi.Resource]) -> Machine:
+    def _machine(self, name: str, place: MemberResources, guarded: Sequence[pulumi.Resource]) -> Machine:
         instance = self._instance(name, place, guarded)
         return Machine(
             name=name,
@@ -111,7 +113,7 @@ class Provisioning:
             ),
         )
 
-    def _instance(self, name: str, place: Place, guarded: Sequence[pulumi.Resource]) -> compute.Instance:
+    def _instance(self, name: str, place: MemberResources, guarded: Sequence[pulumi.Resource]) -> compute.Instance:
         """The machine. Only the member that is to be replaced gets another, once the guard lets it."""
         given, is_replaced = self._given, self._given.replaced_member == name
         return compute.Instance(
@@ -198,7 +200,7 @@ class Provisioning:
 
 
 @dataclass(frozen=True)
-class Place:
+class MemberResources:
     """What outlives a member's machine, and what another one needs to take its place."""
 
     zone: str
