@@ -26,8 +26,16 @@ def provide_binaries(
     formation: Formation,
     parent: pulumi.Resource,
 ) -> Mapping[str, Variables]:
-    """Member name -> variables. Nothing is built or sent before the preflight of all machines is passed, as `formation`
-    says. identities: member name -> id of its machine, to which a tarball is sent once."""
+    """Gives every machine etcd's programs, and returns member name -> variables of prepare.sh.
+
+    Args:
+        cluster: The component's name.
+        machines: Where members run.
+        identities: Member name -> id of its machine, to which a tarball is sent once.
+        settings: What to install, from where.
+        formation: Nothing is built or sent before it says that the preflight of all machines is passed.
+        parent: The component.
+    """
     opts = pulumi.ResourceOptions(parent=parent, depends_on=[formation])
     provided: dict[str, Variables] = {}
     here = [machine for machine in machines if machine.connection is None]

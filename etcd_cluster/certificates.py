@@ -1,5 +1,8 @@
-"""Which certificates a cluster has. For clients: a CA, a server certificate for every member, a client's.
-Among members: a CA of their own, which signs nothing else, and a peer certificate for every member."""
+"""Which certificates a cluster has.
+
+For clients: a CA, a server certificate for every member, a client's. Among members: a CA of their own, which signs
+nothing else, and a peer certificate for every member.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +48,18 @@ def issue_certificates(
     rotation: int = 0,
     overlap_hours: int = CA_OVERLAP_HOURS,
 ) -> ClusterCertificates:
-    """Registers the certificates of `cluster`. Without a CA of the caller's own, one is made for clients. The
-    one of members is always made: who has a certificate by it writes to the cluster's log, whatever etcd's RBAC says.
-    rotation, overlap_hours: of every CA that is made.
+    """Registers the certificates of `cluster`.
+
+    The CA of members is always made here: who has a certificate by it writes to the cluster's log, whatever etcd's RBAC
+    says.
+
+    Args:
+        cluster: The component's name.
+        machines: Where members run.
+        own_authority: The caller's own CA for clients; None makes one.
+        opts: Of every resource.
+        rotation: Of every CA that is made.
+        overlap_hours: Of every CA that is made.
     """
 
     def made(name: str, common_name: str) -> Authority:

@@ -23,13 +23,14 @@ from etcd_cluster.settings import EtcdClusterArgs, Settings, validate_arguments
 class EtcdCluster(pulumi.ComponentResource):
     """A production etcd cluster: healthy when `up` ends, and safe to change afterwards.
 
-    endpoints: client URLs, one a member.
-    members: member name -> {"address", "clientUrl", "peerUrl"}.
-    ca_certificate, client_certificate, client_key: PEM for clients, the key secret; empty texts without TLS.
-    version: of etcd, as installed: a demo on this machine may have fallen back to another one.
-
     All of them resolve once every member is healthy. Raises `ConfigurationError` for arguments that cannot work, before
     any resource is registered.
+
+    Attributes:
+        endpoints: Client URLs, one a member.
+        members: Member name -> {"address", "clientUrl", "peerUrl"}.
+        ca_certificate, client_certificate, client_key: PEM for clients, the key secret; empty texts without TLS.
+        version: Of etcd, as installed: a demo on this machine may have fallen back to another one.
     """
 
     endpoints: pulumi.Output[list[str]]

@@ -19,6 +19,7 @@ class SecretText(str):
 
 
 def is_private_key(text: str) -> bool:
+    """Whether a text looks like a private key, or holds one."""
     return PRIVATE_KEY.search(text) is not None
 
 
@@ -51,7 +52,9 @@ class EtcdClusterError(Exception):
 
 
 class ConfigurationError(EtcdClusterError):
-    """A setting that cannot be used, and what to write in its place: "KEY: VALUE: problem. Fix."
+    """A setting that cannot be used, and what to write in its place.
+
+    It reads "KEY: VALUE: problem. Fix."
 
     Args:
         key: The setting as the user writes it, such as `etcd.heartbeat-interval`.

@@ -76,21 +76,26 @@ class Lifecycle:
     schema: ClassVar[Schema] = Schema()
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
+        """Returns the inputs to store, and what is wrong with them."""
         return CheckResult(news, [])
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """Returns whether an update is due."""
         return DiffResult(changes=False, replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
+        """Makes the resource, and returns its id and outputs."""
         raise NotImplementedError
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Changes the resource, and returns its outputs."""
         raise NotImplementedError
 
     def delete(self, id_: str, props: Properties) -> None:
         """Forgets the resource: nothing is left of most of them."""
 
     def read(self, id_: str, props: Properties) -> ReadResult:
+        """Returns what `pulumi refresh` and import store: by default, what is stored already."""
         return ReadResult(id_, props, props)
 
 

@@ -1,5 +1,7 @@
-"""What names, addresses and paths may be: checked once, before anything is touched. Whatever passes is quoted wherever
-it is used, so a rule here is only for what no quoting could make work."""
+"""What names, addresses and paths may be: checked once, before anything is touched.
+
+Whatever passes is quoted wherever it is used, so a rule here is only for what no quoting could make work.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +71,7 @@ def require_directory(key: str, directory: str) -> str:
 
 
 def require_address(key: str, address: str) -> str:
+    """An IP address or DNS name, without scheme and port. Raises `ConfigurationError`."""
     if not ADDRESS.fullmatch(address):
         raise ConfigurationError(key, address, "neither an IP address nor a DNS name", "leave scheme and port out")
     return address

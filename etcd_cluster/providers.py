@@ -70,36 +70,54 @@ class _Provider(ResourceProvider):
 
 
 class CertificateAuthorityProvider(_Provider):
+    """Serves `CertificateAuthority`."""
+
     implementation = "pki.lifecycles:CertificateAuthorityLifecycle"
 
 
 class CertificateProvider(_Provider):
+    """Serves `Certificate`."""
+
     implementation = "pki.lifecycles:CertificateLifecycle"
 
 
 class SshKeyPairProvider(_Provider):
+    """Serves `SshKeyPair`."""
+
     implementation = "ssh.key_lifecycle:SshKeyPairLifecycle"
 
 
 class LocalBinariesProvider(_Provider):
+    """Serves `LocalBinaries`."""
+
     implementation = "install.lifecycles:LocalBinariesLifecycle"
 
 
 class DeliveredBinariesProvider(_Provider):
+    """Serves `DeliveredBinaries`."""
+
     implementation = "install.lifecycles:DeliveredBinariesLifecycle"
 
 
 class FormationProvider(_Provider):
+    """Serves `Formation`."""
+
     implementation = "formation:FormationLifecycle"
 
 
 class HostRecordProvider(_Provider):
+    """Serves `HostRecord`."""
+
     implementation = "rollout.host_record:HostRecordLifecycle"
 
 
 class RolloutProvider(_Provider):
+    """Serves `Rollout`."""
+
     implementation = "rollout.resource:RolloutLifecycle"
 
 
 class MachineReplacementProvider(_Provider):
+    """Serves `MachineReplacement`."""
+
     implementation = "rollout.machine_replacement:MachineReplacementLifecycle"

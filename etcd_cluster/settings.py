@@ -27,15 +27,17 @@ _PACKAGE = __name__.partition(".")[0]
 class Install:
     """Where etcd's programs come from.
 
-    source: `release` downloads on every host (default there); `archive` sends a tarball of yours, for hosts without a
-        way out; `build` compiles by Go modules where Pulumi runs, and sends that; `auto` (default on this machine, and
-        only there) takes the first that works of PATH, release, build, and for a demo a Python package.
-    mirror: base URL of releases, default GitHub; files are at MIRROR/vVERSION/FILE. Over http it needs `sha256`. An
-        Output stays out of previews and state, and may carry a password or a query.
-    sha256: pins the tarball's sum, or the sums of several by their names, for more than one version or architecture;
-        default: the mirror's SHA256SUMS.
-    archive: path of the tarball, laid out like an official release.
-    go_proxy: GOPROXY for `build`; default: what `go env` says. A secret stays one.
+    Args:
+        source: `release` downloads on every host (default there); `archive` sends a tarball of yours, for hosts without
+            a way out; `build` compiles by Go modules where Pulumi runs, and sends that; `auto` (default on this
+            machine, and only there) takes the first that works of PATH, release, build, and for a demo a Python
+            package.
+        mirror: Base URL of releases, default GitHub; files are at MIRROR/vVERSION/FILE. Over http it needs `sha256`. An
+            Output stays out of previews and state, and may carry a password or a query.
+        sha256: Pins the tarball's sum, or the sums of several by their names, for more than one version or
+            architecture; default: the mirror's SHA256SUMS.
+        archive: Path of the tarball, laid out like an official release.
+        go_proxy: GOPROXY for `build`; default: what `go env` says. A secret stays one.
     """
 
     source: InstallSource | None = None
@@ -49,21 +51,23 @@ class Install:
 class EtcdClusterArgs:
     """Everything that describes a cluster. Only `machines` is required.
 
-    machines: where members run.
-    size: row of the hardware table, default small; sets the quota and what machines must have.
-    members: 1, 3, 5 or 7; default 3, or as many as hosts are listed.
-    version: of etcd, default the newest 3.6 patch known here; 3.4.9 to 3.7.
-    tls: mutual TLS for clients and peers, default True.
-    authority: signs the certificates of clients, and those that clients see; default one made for this cluster, valid
-        10 years. Those that members show to one another are always signed by one of their own, made for this cluster.
-    authority_rotation: raise it to rotate what was made in the next `up`; default 0. By age, it is rotated without.
-    authority_overlap_hours: how long the old one stays trusted after a rotation; default 720, and 0 for not at all.
-    install: where etcd's programs come from.
-    etcd: settings of the server by their own names, such as {"heartbeat-interval": 200}.
-    allow_undersized: accept machines below the size's row.
-    allow_unsafe_version: accept a version that is known to corrupt data.
-    allow_plaintext: let a cluster that speaks TLS give it up.
-    delete_data: on destroy, delete etcd's data as well; disks that a cloud platform makes go by its own argument.
+    Args:
+        machines: Where members run.
+        size: Row of the hardware table, default small; sets the quota and what machines must have.
+        members: 1, 3, 5 or 7; default 3, or as many as hosts are listed.
+        version: Of etcd, default the newest 3.6 patch known here; 3.4.9 to 3.7.
+        tls: Mutual TLS for clients and peers, default True.
+        authority: What signs the certificates of clients and servers; default a CA made for this cluster, valid 10
+            years. Peer certificates are always signed by another CA, made for this cluster.
+        authority_rotation: Raise it to rotate, in the next `up`, the CAs made for this cluster; default 0. A CA is also
+            rotated when a third of its validity is left.
+        authority_overlap_hours: How long the old CA stays trusted after a rotation; default 720. 0 drops it at once.
+        install: Where etcd's programs come from.
+        etcd: Settings of the server by their own names, such as {"heartbeat-interval": 200}.
+        allow_undersized: Accept machines below the size's row.
+        allow_unsafe_version: Accept a version that is known to corrupt data.
+        allow_plaintext: Let a cluster that speaks TLS give it up.
+        delete_data: On destroy, delete etcd's data as well; disks that a cloud platform makes go by its own argument.
     """
 
     machines: Machines
@@ -183,7 +187,7 @@ def _require_odd(key: str, count: int) -> None:
 
 
 def _require_quota_in_memory(quota_bytes: object, size: Size) -> None:
-    """etcd maps its whole database: beyond the memory, it swaps."""
+    """Refuses a quota beyond the memory: etcd maps its whole database, and would swap."""
     if isinstance(quota_bytes, int) and quota_bytes > size.minimum_memory_mib * MIB:
         raise ConfigurationError(
             "etcd.quota-backend-bytes",

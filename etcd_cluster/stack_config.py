@@ -233,6 +233,7 @@ class Keys:
         return _secret(value) if name in self._secrets else value
 
     def full_name(self, name: str) -> str:
+        """The key with the path to it, as errors name it."""
         return f"{self._path}{name}"
 
     def names(self) -> list[str]:
@@ -240,12 +241,15 @@ class Keys:
         return list(self._values)
 
     def text(self, name: str) -> str | None:
+        """One text; None if absent."""
         return self._take(name, _text, "text")
 
     def integer(self, name: str) -> int | None:
+        """One whole number; None if absent."""
         return self._take(name, _integer, "a whole number")
 
     def boolean(self, name: str, default: bool) -> bool:
+        """True or false; `default` if absent."""
         value = self._take(name, _boolean, "true or false")
         return default if value is None else value
 
@@ -262,6 +266,7 @@ class Keys:
         return {name: self.text(name) or "" for name in self.names()}
 
     def require(self, name: str, meaning: str) -> str:
+        """One text. Raises `ConfigurationError`, which says what it means, if absent or empty."""
         value = self.text(name)
         if not value:
             raise ConfigurationError(self.full_name(name), value, "missing", f"give {meaning}")
@@ -285,10 +290,12 @@ class Keys:
         return cast(dict[str, Any], value)
 
     def section(self, name: str) -> Keys:
+        """A block, whose keys are taken one by one; empty if absent."""
         values = self.mapping(name)
         return Keys(f"{self.full_name(name)}.", values, values if name in self._secrets else ())
 
     def done(self) -> None:
+        """Raises `ConfigurationError` for a key that was not taken."""
         for name in self._values:
             near = difflib.get_close_matches(name, self._known, n=1)
             fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(self._known))}"

@@ -20,11 +20,16 @@ NAMES: Mapping[type, str] = {bool: "true or false", int: "a whole number", str: 
 def require_types(
     arguments: Any, prefix: str = "", keys: Mapping[str, str] | None = None, *, inside: bool = True
 ) -> None:
-    """Raises `ConfigurationError` for the first field of a dataclass, or of one inside of it, whose value is not of the
-    type that it declares; and for a private key where none belongs.
+    """Checks every field of a dataclass, and of those inside of it, by the type that it declares.
 
-    prefix: before the fields' names in errors, with its dot. keys: field -> name in errors; default the field in
-    camelCase. inside: False leaves dataclasses in fields to the caller.
+    Args:
+        arguments: The dataclass.
+        prefix: Before the fields' names in errors, with its dot.
+        keys: Field -> name in errors; default the field in camelCase.
+        inside: False leaves dataclasses in fields to the caller.
+
+    Raises:
+        ConfigurationError: A value is of another type, or a private key is where none belongs.
     """
     for name, hint in _hints(_class(arguments)).items():
         key = (keys or {}).get(name) or f"{prefix}{camel_case(name)}"

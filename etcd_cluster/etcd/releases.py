@@ -128,6 +128,7 @@ def require_pins(pins: Pins | None, version: str) -> None:
 
 
 def is_sha256(text: str) -> bool:
+    """Whether a text is a SHA-256 sum in hexadecimal."""
     return _SHA256.fullmatch(text) is not None
 
 

@@ -44,12 +44,13 @@ class GceHardware:
 class Size:
     """One row of the table.
 
-    name: small, medium, large or xlarge.
-    clients, requests_per_second, data_mb: the load that the row is for: upper bounds, but lower bounds for xlarge.
-    kubernetes_nodes: nodes of a Kubernetes cluster with about that load.
-    aws, gce: what it runs on in either cloud.
-    quota_gib: etcd's backend quota: never over 8 GiB, the largest that etcd's maintenance guide suggests, and never
-        over the machine's memory, since etcd maps the whole database.
+    Args:
+        name: `small`, `medium`, `large` or `xlarge`.
+        clients, requests_per_second, data_mb: The load that the row is for: upper bounds, but lower bounds for xlarge.
+        kubernetes_nodes: Nodes of a Kubernetes cluster with about that load.
+        aws, gce: What it runs on in either cloud.
+        quota_gib: etcd's backend quota: never over 8 GiB, the largest that etcd's maintenance guide suggests, and never
+            over the machine's memory, since etcd maps the whole database.
     """
 
     name: SizeName
@@ -63,7 +64,7 @@ class Size:
 
     @property
     def quota_bytes(self) -> int:
-        """etcd's `quota-backend-bytes`."""
+        """Value of etcd's `quota-backend-bytes`."""
         return self.quota_gib * GIB
 
     @property
@@ -78,8 +79,11 @@ class Size:
 
     @property
     def minimum_disk_gib(self) -> int:
-        """Data disk that a host of yours needs: the database twice, as defragmentation writes a second copy, and 4 GiB
-        for the write-ahead log and the snapshots that etcd keeps."""
+        """Data disk that a host of yours needs.
+
+        The database twice, as defragmentation writes a second copy, and 4 GiB for the write-ahead log and the snapshots
+        that etcd keeps.
+        """
         return 2 * self.quota_gib + 4
 
 

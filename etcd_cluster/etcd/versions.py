@@ -64,12 +64,15 @@ class Finding:
     instead: str = ""
 
     def covers(self, version: Version) -> bool:
+        """Whether the finding is of this release."""
         return _within(version, self.affected)
 
     def problem(self) -> str:
+        """The finding with its source, as an error shows it."""
         return f"{self.why} ({self.source})"
 
     def fix(self, version: Version) -> str:
+        """What to use in place of this release."""
         return f"use {self.instead or NEWEST_KNOWN.get(version.series, DEFAULT_VERSION)}"
 
 
@@ -142,6 +145,7 @@ class Hazard:
     fix: str
 
     def covers(self, running: Version, wanted: Version) -> bool:
+        """Whether this change is one of those that the hazard is of."""
         return _within(running, self.leaving) and _within(wanted, self.reaching)
 
 

@@ -34,6 +34,7 @@ RUN_TIMEOUT_SECONDS = 30
 
 
 def sha256_of(path: Path) -> str:
+    """The SHA-256 sum of a file, in lower-case hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):

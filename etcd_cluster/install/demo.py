@@ -21,7 +21,8 @@ PIP_TIMEOUT_SECONDS = 300
 def install_demo(version: str, say: Say = silent) -> Path:
     """Returns a directory with etcd, etcdctl and etcdutl 3.5.1, where `version` is unavailable, and warns.
 
-    Raises `InstallError` when pip cannot get them.
+    Raises:
+        InstallError: When pip cannot get them.
     """
 
     def make(partial: Path) -> None:

@@ -53,7 +53,8 @@ def build(version: str, architecture: Architecture, go_proxy: str | None = None,
 def go_packages(version: str) -> dict[str, tuple[str, str]]:
     """Name of a binary -> its main package and the version of the module that holds it.
 
-    Raises `InstallError` for a release that no Go module proxy knows.
+    Raises:
+        InstallError: A release that no Go module proxy knows.
     """
     if parse_release(version) >= OLDEST_WITH_ETCDUTL:  # and with modules of its own
         paths = {"etcd": "server"}
@@ -116,8 +117,10 @@ class _Go:
         raise InstallError(f"go {arguments[0]} failed: {excerpt(said)}")
 
     def _use_proxy(self, go_proxy: str) -> None:
-        """By a file that replaces the user's `go env`, with what is in that: it may hold a token, and an environment
-        can be read by others."""
+        """Sets GOPROXY in a file that replaces the user's `go env`, with what is in that.
+
+        It may hold a token, and an environment can be read by others.
+        """
         theirs = Path(self.run("env", "GOENV").strip())
         lines = theirs.read_text().splitlines() if theirs.is_file() else []
         kept = [line for line in lines if not line.startswith("GOPROXY=")]
@@ -129,6 +132,7 @@ class _Go:
 
 
 def find_go() -> str:
+    """The go command. Raises `InstallError` where there is none."""
     go = shutil.which("go") or (str(STANDARD_GO) if os.access(STANDARD_GO, os.X_OK) else None)
     if go is None:
         raise InstallError(f"there is no Go (neither on PATH nor {STANDARD_GO}); {_install_go(OLDEST_GO)}")

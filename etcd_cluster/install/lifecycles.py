@@ -8,13 +8,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, UpdateResult
 from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError, SecretText
-from etcd_cluster.etcd.releases import Architecture, parse_release, release_name, require_mirror, require_pins
+from etcd_cluster.etcd.releases import (
+    Architecture,
+    InstallSource,
+    parse_release,
+    release_name,
+    require_mirror,
+    require_pins,
+)
 from etcd_cluster.install.archives import verify_archive
 from etcd_cluster.install.delivery import Destination
 from etcd_cluster.install.demo import DEMO_VERSION
@@ -66,14 +73,18 @@ class _BinariesLifecycle(Lifecycle):
 
 
 class LocalBinariesLifecycle(_BinariesLifecycle):
-    sources = ("auto", "release", "archive", "build")
+    """Installs etcd's programs on this machine, into the cache."""
+
+    sources = get_args(InstallSource)
     compared = ("version", "source", "mirror", "archive", "sha256")
 
     def create(self, props: Properties) -> CreateResult:
+        """Installs; a demo may fall back to another version."""
         return CreateResult("local-binaries", self._install(props, demo_fallback=True))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         # Existing members must not fall back to an older release than their data.
+        """Installs again; only what is a demo already may fall back."""
         return UpdateResult(self._install(news, demo_fallback=olds.get("installed_version") == DEMO_VERSION))
 
     def _install(self, props: Properties, demo_fallback: bool) -> Properties:
@@ -91,12 +102,16 @@ class LocalBinariesLifecycle(_BinariesLifecycle):
 
 
 class DeliveredBinariesLifecycle(_BinariesLifecycle):
+    """Sends a tarball of etcd to a host."""
+
     sources = ("archive", "build")
     compared = ("version", "source", "archive", "sha256", "machine")
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
-        """In an `up` that changes nothing here, it looks whether the host still has the file: it may have been
-        reinstalled."""
+        """Checks the inputs, and, in an `up` that changes none, whether the host still has the file.
+
+        The host may have been reinstalled.
+        """
         looks = news.pop("looks", False)
         result = super().check(olds, news)
         is_settled = bool(olds) and not result.failures and _same(olds, news, self.compared)
@@ -104,13 +119,16 @@ class DeliveredBinariesLifecycle(_BinariesLifecycle):
         return result
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """As the inputs differ, or where the host no longer has the file."""
         found = super().diff(id_, olds, news)
         return DiffResult(changes=found.changes or bool(news.get("gone")), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
+        """Sends the tarball."""
         return CreateResult("delivered-binaries", self._deliver(props))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Sends the tarball that is wanted now."""
         return UpdateResult(self._deliver(news))
 
     def _deliver(self, props: Properties) -> Properties:

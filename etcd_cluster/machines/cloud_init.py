@@ -1,5 +1,6 @@
-"""Pure: the user data of a cloud machine. It makes the machine reachable, and nothing more: disks, packages and etcd
-are the member scripts' business.
+"""Pure: the user data of a cloud machine.
+
+It makes the machine reachable, and nothing more: disks, packages and etcd are the member scripts' business.
 
 The private host key has to pass through user data, where processes of the machine could read it again: both clouds keep
 user data readable for the machine's life. So the metadata service needs a token and answers one hop only, etcd's own
@@ -25,7 +26,10 @@ https://cloud.google.com/compute/docs/images/manage-guest-agent"""
 def cloud_config(*, authorized_key: str, host_private_key: str, host_public_key: str) -> str:
     """User data for cloud-init: one user with sudo, and a host key that is known before the machine boots.
 
-    authorized_key, host_public_key: one line each. host_private_key: OpenSSH PEM.
+    Args:
+        authorized_key: The public key to log in with, one line.
+        host_private_key: OpenSSH PEM.
+        host_public_key: One line.
     """
     settings = {
         "users": [

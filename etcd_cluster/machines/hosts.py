@@ -23,10 +23,11 @@ HOSTS_MEMBER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 class Host:
     """One host.
 
-    address: IP address or DNS name at which clients and the other members reach it.
-    host_key: its public SSH host key (ed25519 or ECDSA), pinned.
-    ssh_address: where SSH reaches it; default `address`.
-    device: block device for etcd's data alone; default None keeps the data on the root file system.
+    Args:
+        address: IP address or DNS name at which clients and the other members reach it.
+        host_key: Its public SSH host key (ed25519 or ECDSA), pinned.
+        ssh_address: Where SSH reaches it; default `address`.
+        device: Block device for etcd's data alone; default None keeps the data on the root file system.
     """
 
     address: pulumi.Input[str]
@@ -39,9 +40,10 @@ class Host:
 class HostMachines:
     """Members on your own hosts.
 
-    hosts: member name -> host. One member runs on every host listed: 1, 3, 5 or 7. A name has lower-case letters,
-        digits and hyphens, and stays the member's for its whole life.
-    ssh: how to log in, the same on every host; default root with the SSH agent's keys.
+    Args:
+        hosts: Member name -> host. One member runs on every host listed: 1, 3, 5 or 7. A name has lower-case letters,
+            digits and hyphens, and stays the member's for its whole life.
+        ssh: How to log in, the same on every host; default root with the SSH agent's keys.
     """
 
     hosts: Mapping[str, Host]
@@ -49,9 +51,11 @@ class HostMachines:
 
     @property
     def platform(self) -> str:
+        """Platform of the same name in stack config."""
         return "hosts"
 
     def member_names(self, members: int | None) -> Sequence[str]:
+        """Checks the hosts, and names the members; see `Machines.member_names`."""
         if not self.hosts:
             raise ConfigurationError("hosts", dict(self.hosts), "no host is listed", "list 1, 3, 5 or 7 hosts")
         if members is not None and members != len(self.hosts):
@@ -65,6 +69,7 @@ class HostMachines:
         return tuple(self.hosts)
 
     def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+        """Registers nothing: the hosts are there. See `Machines.provision`."""
         return [self._machine(name, self.hosts[name]) for name in names]
 
     def _machine(self, name: str, host: Host) -> Machine:

@@ -21,10 +21,11 @@ PORTS_A_MEMBER = 10
 class LocalMachines:
     """Members on this machine, named etcd-1, etcd-2 and so on.
 
-    base_port: client port of the first member, default 2379; peers use the next one, metrics the one after, and every
-        further member ten more.
-    directory: holds binaries, keys, data and logs; default `~/.local/share/etcd-cluster/PROJECT/STACK`
-        (XDG_DATA_HOME is honoured).
+    Args:
+        base_port: Client port of the first member, default 2379; peers use the next one, metrics the one after, and
+            every further member ten more.
+        directory: Holds binaries, keys, data and logs; default `~/.local/share/etcd-cluster/PROJECT/STACK`
+            (XDG_DATA_HOME is honoured).
     """
 
     base_port: int = 2379
@@ -32,9 +33,11 @@ class LocalMachines:
 
     @property
     def platform(self) -> str:
+        """Platform of the same name in stack config."""
         return "local"
 
     def member_names(self, members: int | None) -> Sequence[str]:
+        """Checks the arguments, and names the members; see `Machines.member_names`."""
         if self.directory:
             require_directory("local.directory", self.directory)
         last_port = self.base_port + PORTS_A_MEMBER * (members or DEFAULT_MEMBERS)
@@ -55,6 +58,7 @@ class LocalMachines:
             ) from None
 
     def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
+        """Registers nothing. See `Machines.provision`."""
         if "/" in cluster or cluster in (".", ".."):
             raise ConfigurationError("name", cluster, "not usable as the name of a folder", "leave out slashes")
         folder = self.folder(cluster, pulumi.get_project(), pulumi.get_stack())

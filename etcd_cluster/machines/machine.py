@@ -21,9 +21,10 @@ DEFAULT_MEMBERS = 3
 class Ports:
     """TCP ports of one member.
 
-    client: for clients, default 2379.
-    peer: for the other members, default 2380.
-    metrics: for Prometheus, on loopback only, without TLS; default 2381.
+    Args:
+        client: For clients, default 2379.
+        peer: For the other members, default 2380.
+        metrics: For Prometheus, on loopback only, without TLS; default 2381.
     """
 
     client: int = 2379
@@ -41,17 +42,18 @@ class Ports:
 class Machine:
     """A reachable place for one member.
 
-    name: the member's name, stable for its whole life.
-    address: IP address or DNS name at which clients and the other members reach it.
-    connection: how remote Commands get there; None is this machine.
-    ports: default 2379, 2380 and 2381.
-    device: block device for etcd's data alone, such as `/dev/nvme1n1`; several with commas between mean whichever is
-        there; None keeps the data on the root file system.
-    directory: holds everything of the member, which then runs as the caller; None is the system's standard places,
-        with systemd.
-    first_boot: the machine may be booting for the first time: SSH, cloud-init and the device are waited for.
-    deleted_with: the resource whose deletion takes the whole machine away, so that nothing is run there on destroy.
-    depends_on: what must exist before the machine can be reached.
+    Args:
+        name: The member's name, stable for its whole life.
+        address: IP address or DNS name at which clients and the other members reach it.
+        connection: How remote Commands get there; None is this machine.
+        ports: Default 2379, 2380 and 2381.
+        device: Block device for etcd's data alone, such as `/dev/nvme1n1`; several with commas between mean whichever
+            is there; None keeps the data on the root file system.
+        directory: Holds everything of the member, which then runs as the caller; None is the system's standard places,
+            with systemd.
+        first_boot: The machine may be booting for the first time: SSH, cloud-init and the device are waited for.
+        deleted_with: The resource whose deletion takes the whole machine away, so that nothing is run there on destroy.
+        depends_on: What must exist before the machine can be reached.
     """
 
     name: str
@@ -80,7 +82,8 @@ class Machines(Protocol):
     def member_names(self, members: int | None) -> Sequence[str]:
         """Names for that many members (None: the platform's own number), known without asking any provider.
 
-        Raises `ConfigurationError` for a description that cannot work.
+        Raises:
+            ConfigurationError: A description that cannot work.
         """
         ...
 
@@ -94,8 +97,13 @@ class ProvisionedMachines(Protocol):
     """What a platform may offer besides, if it makes machines and disks: a check before anything is registered."""
 
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
-        """Raises `ConfigurationError` for machines or disks below `size`, unless that is allowed, and for data that is
-        to be deleted with its member but is kept by the platform; `MissingExtraError` without the platform's SDK."""
+        """Checks machines and disks before anything is registered.
+
+        Raises:
+            ConfigurationError: They are below `size` and that is not allowed, or data is to be deleted with its member
+                but is kept by the platform.
+            MissingExtraError: The platform's SDK is not installed.
+        """
         ...
 
 
@@ -109,7 +117,9 @@ class Guard(Protocol):
 
     def __call__(
         self, replace_member: str | None, connections: Mapping[str, ConnectionArgs], *, is_dead: bool = False
-    ) -> pulumi.Resource: ...
+    ) -> pulumi.Resource:
+        """Registers the guard."""
+        ...
 
 
 def require_one_to_replace(

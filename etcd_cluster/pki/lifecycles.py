@@ -46,6 +46,7 @@ class CertificateAuthorityLifecycle(Lifecycle):
     """
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
+        """Checks the inputs, and decides on a rotation."""
         now = current_time()
         checked = _Checked(news)
         checked.normalise("common_name", x509.valid_common_name)
@@ -62,15 +63,18 @@ class CertificateAuthorityLifecycle(Lifecycle):
         return checked.result()
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """As the state of the rotation differs."""
         changes = _differing({**_NEVER_ROTATED, **olds}, news, list(_NEVER_ROTATED))
         return DiffResult(changes=bool(changes), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
+        """Makes the first CA."""
         ca = _new_ca(props)
         outs = {**_only(_CA_INPUTS, props), **_ca_outputs(ca, ca)}
         return CreateResult(outs["fingerprint"], outs)
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Takes the step of the rotation that `check` decided on."""
         olds = {**_NEVER_ROTATED, **olds}
         inputs = {**_only(_CA_INPUTS, olds), **_only(("overlap_hours", *_SCHEDULE), news)}
         signing = KeyPair(olds["certificate_pem"], olds["private_key_pem"])
@@ -82,6 +86,7 @@ class CertificateAuthorityLifecycle(Lifecycle):
         return UpdateResult({**inputs, **_ca_outputs(signing, newest)})
 
     def read(self, id_: str, props: Properties) -> ReadResult:
+        """Returns what is stored; in a state from before there were rotations, with `rotate_after`."""
         inputs = _only(_CA_INPUTS, props)
         if "rotate_after" not in inputs:
             inputs["rotate_after"] = x509.rfc3339(x509.validity_of(props["certificate_pem"]).renewal)
@@ -92,6 +97,7 @@ class CertificateLifecycle(Lifecycle):
     """Issues a certificate, and issues it anew, in place, when what it is made of changes or its renewal is due."""
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
+        """Checks the inputs, and decides when the certificate is to be renewed."""
         now = current_time()
         checked = _Checked(news)
         checked.normalise("common_name", x509.valid_common_name)
@@ -112,16 +118,20 @@ class CertificateLifecycle(Lifecycle):
         return checked.result()
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """As what the certificate is made of differs, or its renewal is due."""
         changes = _differing(olds, news, (*_CERTIFICATE_CONTENT, "renew_after"))
         return DiffResult(changes=bool(changes), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
+        """Issues the first certificate."""
         return CreateResult(uuid4().hex, _issue(props))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Issues another certificate with another key."""
         return UpdateResult(_issue(news))
 
     def read(self, id_: str, props: Properties) -> ReadResult:
+        """Returns what is stored."""
         return ReadResult(id_, props, _only(_CERTIFICATE_INPUTS, props))
 
 

@@ -27,11 +27,12 @@ def _unset() -> Any:
 class Authority:
     """What signs leaves: a CertificateAuthority's, or the user's own.
 
-    certificate_pem: the certificate of what signs servers and peers, one PEM block.
-    private_key_pem: its RSA or ECDSA private key, unencrypted PEM; always a Pulumi secret.
-    trusted_pem: every certificate to trust, newest first; default certificate_pem alone. Two, in an overlap.
-    client_certificate_pem, `client_private_key_pem`: the pair that signs clients; default the first pair. In an
-        overlap it is the new CA's.
+    Args:
+        certificate_pem: The certificate of what signs servers and peers, one PEM block.
+        private_key_pem: Its RSA or ECDSA private key, unencrypted PEM; always a Pulumi secret.
+        trusted_pem: Every certificate to trust, newest first; default certificate_pem alone. Two, in an overlap.
+        client_certificate_pem, client_private_key_pem: The pair that signs clients; default the first pair. In an
+            overlap it is the new CA's.
     """
 
     certificate_pem: pulumi.Output[str]
@@ -75,12 +76,13 @@ class Authority:
 class CertificateAuthorityArgs:
     """Inputs of CertificateAuthority. The first three cannot be changed later: another common_name is ignored.
 
-    common_name: subject of the certificate, 1 to 64 characters.
-    key_algorithm: RSA-2048 (default) or ECDSA-P256.
-    validity_hours: lifetime in hours, 24 to 219,000; default 87,600 (10 years).
-    rotation: raise it to rotate the CA in the next `up`; default 0.
-    overlap_hours: how long the old CA stays trusted after a rotation, 0 to 8,760; default 720 (30 days), cut
-        to half of what it has left. 0 drops it at once. Lowered during an overlap, it ends that the sooner.
+    Args:
+        common_name: Subject of the certificate, 1 to 64 characters.
+        key_algorithm: RSA-2048 (default) or ECDSA-P256.
+        validity_hours: Lifetime in hours, 24 to 219,000; default 87,600 (10 years).
+        rotation: Raise it to rotate the CA in the next `up`; default 0.
+        overlap_hours: How long the old CA stays trusted after a rotation, 0 to 8,760; default 720 (30 days), cut to
+            half of what it has left. 0 drops it at once. Lowered during an overlap, it ends that the sooner.
     """
 
     common_name: pulumi.Input[str]
@@ -94,12 +96,13 @@ class CertificateAuthorityArgs:
 class CertificateArgs:
     """Inputs of Certificate.
 
-    authority: what signs it: `CertificateAuthority.authority`, or `Authority.from_pem`. A client is signed by its
-        client pair.
-    common_name: subject of the certificate, 1 to 64 characters; of a client, its user name in etcd's RBAC.
-    profile: server or peer (both serverAuth and clientAuth), or client (clientAuth).
-    hosts: DNS names and IP addresses it is reached by, in any order. Server and peer need some, client none.
-    validity_hours: lifetime in hours, 24 to 87,600; default 43,800 (5 years), cut to the CA's end.
+    Args:
+        authority: What signs it: `CertificateAuthority.authority`, or `Authority.from_pem`. A client is signed by its
+            client pair.
+        common_name: Subject of the certificate, 1 to 64 characters; of a client, its user name in etcd's RBAC.
+        profile: `server` or `peer` (both serverAuth and clientAuth), or `client` (clientAuth).
+        hosts: DNS names and IP addresses it is reached by, in any order. Server and peer need some, client none.
+        validity_hours: Lifetime in hours, 24 to 87,600; default 43,800 (5 years), cut to the CA's end.
     """
 
     authority: Authority
@@ -115,14 +118,17 @@ class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):
     For overlap_hours, two are trusted then: the old one goes on to sign servers and peers, so that clients who know
     it alone go on; the new one signs clients. The first `pulumi up` after that drops the old one.
 
-    certificate_pem: the certificate that signs servers and peers. private_key_pem: its key, PKCS#8, unencrypted;
-    secret. not_after: its end, RFC 3339. fingerprint: SHA-256 of the certificate, hexadecimal.
-    trusted_pem: every certificate to trust, newest first.
-    client_certificate_pem, client_private_key_pem: what signs clients; the key secret.
-    rotate_after: when the newest is due to be rotated, RFC 3339; empty in a stack from before there were rotations.
-    drop_after: when the old one is dropped, RFC 3339; empty when no overlap is running.
-
     The preview refuses a changed name, algorithm or lifetime, a lowered rotation, and another one in an overlap.
+
+    Attributes:
+        certificate_pem: The certificate that signs servers and peers.
+        private_key_pem: Its key, PKCS#8, unencrypted; secret.
+        not_after: Its end, RFC 3339.
+        fingerprint: SHA-256 of the certificate, hexadecimal.
+        trusted_pem: Every certificate to trust, newest first.
+        client_certificate_pem, client_private_key_pem: What signs clients; the key secret.
+        rotate_after: When the newest is due to be rotated, RFC 3339; empty in a stack from before there were rotations.
+        drop_after: When the old one is dropped, RFC 3339; empty when no overlap is running.
     """
 
     certificate_pem: pulumi.Output[str]
@@ -174,10 +180,14 @@ class Certificate(Resource, module="pki", name="Certificate"):
     So does a `pulumi up` after `renew_after`, when a third of its lifetime is left; the preview shows
     the next such date. A certificate that ends with its CA is not renewed: that would gain nothing.
 
-    certificate_pem: the certificate. private_key_pem: its key, PKCS#8, unencrypted; secret.
-    not_after: its end, RFC 3339. fingerprint: SHA-256 of the certificate, hexadecimal. renew_after: RFC 3339.
-
     The preview fails for a bad input, or a CA that cannot sign: no CA, expired, or not with this key.
+
+    Attributes:
+        certificate_pem: The certificate.
+        private_key_pem: Its key, PKCS#8, unencrypted; secret.
+        not_after: Its end, RFC 3339.
+        fingerprint: SHA-256 of the certificate, hexadecimal.
+        renew_after: RFC 3339.
     """
 
     certificate_pem: pulumi.Output[str]

@@ -13,11 +13,12 @@ from etcd_cluster.pki.limits import PkiError
 class Schedule:
     """Where a CA stands. Times are RFC 3339, as they stand in state.
 
-    rotation: the number that was asked for last.
-    rotate_after: when the newest CA is due to be rotated: a third of its life is left.
-    rotated_at: when the newest took over; empty for the first.
-    drop_after: the overlap's end, after which the CA before the newest is dropped; empty without an overlap.
-    previous_not_after: when that one expires; empty without an overlap.
+    Args:
+        rotation: The number that was asked for last.
+        rotate_after: When the newest CA is due to be rotated: a third of its life is left.
+        rotated_at: When the newest took over; empty for the first.
+        drop_after: The overlap's end, after which the CA before the newest is dropped; empty without an overlap.
+        previous_not_after: When that one expires; empty without an overlap.
     """
 
     rotation: int
@@ -28,6 +29,7 @@ class Schedule:
 
     @property
     def in_overlap(self) -> bool:
+        """Whether two CAs are trusted."""
         return bool(self.drop_after)
 
 
@@ -47,7 +49,8 @@ def following(before: Schedule, *, rotation: int, overlap_hours: int, validity_h
     A rotation begins when a higher number is asked for, or by age; then both CAs are trusted for
     overlap_hours, or half of what the old one has left. One thing at a time: during an overlap, none begins.
 
-    Raises PkiError for a lower number, or another one during an overlap.
+    Raises:
+        PkiError: A lower number, or another one during an overlap.
     """
     if before.in_overlap:
         if rotation != before.rotation:

@@ -82,6 +82,7 @@ class AlternativeNames:
     ip_addresses: tuple[IPv4Address | IPv6Address, ...]
 
     def as_text(self) -> list[str]:
+        """All names, DNS names first."""
         return [*self.dns_names, *(str(address) for address in self.ip_addresses)]
 
 
@@ -95,7 +96,9 @@ def create_ca(
     """A self-signed CA that may sign certificates, and no further CA.
 
     The defaults, RSA-2048 and 87,600 hours (10 years), are those of the cfssl walkthroughs for etcd.
-    Raises PkiError for a bad name, algorithm or validity.
+
+    Raises:
+        PkiError: A bad name, algorithm or validity.
     """
     key = _new_key(valid_key_algorithm(key_algorithm))
     subject = _subject(common_name)
@@ -178,7 +181,8 @@ def canonical_certificate(certificate_pem: str) -> str:
 def split_bundle(pem: str) -> list[str]:
     """Every certificate of a PEM text by itself, in the text's order, without what stands around it.
 
-    Raises PkiError for a text that holds none.
+    Raises:
+        PkiError: A text that holds none.
     """
     try:
         certificates = x509.load_pem_x509_certificates(pem.encode())
@@ -198,6 +202,7 @@ def fingerprint(certificate_pem: str) -> str:
 
 
 def validity_of(certificate_pem: str) -> Validity:
+    """When the certificate is valid."""
     certificate = parse_certificate(certificate_pem)
     return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
@@ -208,10 +213,12 @@ def renewal_due(certificate_pem: str, now: datetime) -> bool:
 
 
 def rfc3339(moment: datetime) -> str:
+    """A time in UTC as RFC 3339 writes it, to the second."""
     return moment.strftime(_RFC_3339)
 
 
 def from_rfc3339(text: str) -> datetime:
+    """The time that `rfc3339` wrote."""
     return datetime.strptime(text, _RFC_3339).replace(tzinfo=timezone.utc)
 
 
@@ -255,7 +262,8 @@ def verify_certificate(pair: KeyPair, authority_certificate_pem: str, now: datet
 def signed_by(certificate_pem: str, ca_pem: str) -> bool:
     """Whether the CA's key made the certificate's signature. Times and usages do not count.
 
-    Raises PkiError for what is not one certificate.
+    Raises:
+        PkiError: What is not one certificate.
     """
     authority = parse_certificate(ca_pem)
     try:
@@ -268,7 +276,8 @@ def signed_by(certificate_pem: str, ca_pem: str) -> bool:
 def covers_host(certificate_pem: str, host: str) -> bool:
     """Whether a client that dials this IP address or DNS name accepts the certificate's alternative names.
 
-    Raises PkiError for what is not one certificate, or no host.
+    Raises:
+        PkiError: What is not one certificate, or no host.
     """
     names = _extension(parse_certificate(certificate_pem), x509.SubjectAlternativeName)
     if names is None:
@@ -291,6 +300,7 @@ def valid_common_name(value: object) -> str:
 
 
 def valid_key_algorithm(value: object) -> KeyAlgorithm:
+    """The algorithm itself. Raises PkiError unless it is one of those known."""
     for algorithm in _KEY_ALGORITHMS:
         if value == algorithm:
             return algorithm
@@ -298,6 +308,7 @@ def valid_key_algorithm(value: object) -> KeyAlgorithm:
 
 
 def valid_profile(value: object) -> Profile:
+    """The profile itself. Raises PkiError unless it is one of those known."""
     for profile in _USAGES:
         if value == profile:
             return profile

@@ -206,8 +206,10 @@ class _Target:
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     def _dial(self, deadline: float | None) -> str | None:
-        """Starts the master, which detaches once it is logged in. Answers what went wrong, or None. ssh limits the time
-        until it is connected, but not that of the log-in."""
+        """Starts the master, which detaches once it is logged in. Returns what went wrong, or None.
+
+        ssh limits the time until it is connected, but not that of the log-in.
+        """
         limit = float((self.connection.per_dial_timeout_seconds or _LONGEST_DIAL_SECONDS) + _LOG_IN_SECONDS)
         if deadline is not None:
             limit = min(limit, max(0.1, deadline - time.monotonic()))

@@ -38,11 +38,13 @@ class SshConnectionLostError(SshError):
 class Connection:
     """How to reach one machine.
 
-    host_key: the pinned key of the machine, as in its `ssh_host_ed25519_key.pub`: `ssh-ed25519 AAAA...`. Required.
-    private_key: the text of the key to log in with. Without one, the keys of the ssh-agent at `agent_socket`, or else
-        at `SSH_AUTH_SOCK`, are used.
-    proxy: the machine to go through (a bastion).
-    dial_error_limit: attempts before giving up, -1 for no limit. A refused log-in or a wrong host key is never retried.
+    Args:
+        host_key: The pinned key of the machine, as in its `ssh_host_ed25519_key.pub`: `ssh-ed25519 AAAA...`. Required.
+        private_key: The text of the key to log in with. Without one, the keys of the ssh-agent at `agent_socket`, or
+            else at `SSH_AUTH_SOCK`, are used.
+        proxy: The machine to go through (a bastion).
+        dial_error_limit: Attempts before giving up, -1 for no limit. A refused log-in or a wrong host key is never
+            retried.
     """
 
     host: str
@@ -57,13 +59,15 @@ class Connection:
 
     @property
     def address(self) -> str:
+        """HOST:PORT, an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_connection(properties: Mapping[str, Any]) -> Connection:
     """A connection as pulumi-command describes it, its keys in camelCase or snake_case.
 
-    Raises `ConfigurationError` for a key that OpenSSH has no use for, such as a password. Never shows a value.
+    Raises:
+        ConfigurationError: A key that OpenSSH has no use for, such as a password. Never shows a value.
     """
     names = {"per_dial_timeout": "per_dial_timeout_seconds", "agent_socket_path": "agent_socket"}
     known = set(Connection.__dataclass_fields__)

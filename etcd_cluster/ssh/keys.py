@@ -12,7 +12,9 @@ from etcd_cluster.providers import SshKeyPairProvider
 class SshKeyPair(Resource, module="ssh", name="SshKeyPair"):
     """An ed25519 key pair.
 
-    public_key: one line, as in authorized_keys. private_key: OpenSSH's own format, unencrypted; secret.
+    Attributes:
+        public_key: One line, as in authorized_keys.
+        private_key: OpenSSH's own format, unencrypted; secret.
     """
 
     public_key: pulumi.Output[str]

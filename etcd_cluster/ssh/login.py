@@ -17,11 +17,12 @@ PINNABLE_HOST_KEYS = ("ssh-ed25519 ", "ecdsa-sha2-")
 class Bastion:
     """A host to jump through.
 
-    address: its IP address or DNS name.
-    host_key: its public SSH host key (ed25519 or ECDSA), pinned like every other.
-    port: default 22.
-    user: default the target's.
-    private_key: text of an unencrypted private key; default the target's.
+    Args:
+        address: Its IP address or DNS name.
+        host_key: Its public SSH host key (ed25519 or ECDSA), pinned like every other.
+        port: Default 22.
+        user: Default the target's.
+        private_key: Text of an unencrypted private key; default the target's.
     """
 
     address: pulumi.Input[str]
@@ -35,11 +36,13 @@ class Bastion:
 class Ssh:
     """How to log in.
 
-    user: default root; any other needs sudo without a password. port: default 22.
-    private_key: text of an unencrypted private key; default None asks the SSH agent at SSH_AUTH_SOCK.
-    bastion: host to jump through; default None connects straight.
-    dial_attempts: how often to try to connect, default 3, so that an unreachable host shows within seconds.
-    dial_timeout_seconds: for each attempt, default 5.
+    Args:
+        user: Default root; any other needs sudo without a password.
+        port: Default 22.
+        private_key: Text of an unencrypted private key; default None asks the SSH agent at SSH_AUTH_SOCK.
+        bastion: Host to jump through; default None connects straight.
+        dial_attempts: How often to try to connect, default 3, so that an unreachable host shows within seconds.
+        dial_timeout_seconds: For each attempt, default 5.
     """
 
     user: str = "root"

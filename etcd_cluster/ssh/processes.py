@@ -122,6 +122,7 @@ class ChildProcesses:
 
     @property
     def stopped(self) -> bool:
+        """Whether nothing may start any more."""
         return self._stopped
 
     @classmethod

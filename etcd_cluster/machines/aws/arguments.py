@@ -1,5 +1,6 @@
-"""Members on AWS: what is asked for, and its checks. The resources are in provisioning, which alone imports
-`pulumi_aws`: it comes with the extra `etcd-cluster[aws]`.
+"""Members on AWS: what is asked for, and its checks.
+
+The resources are in provisioning, which alone imports `pulumi_aws`: it comes with the extra `etcd-cluster[aws]`.
 """
 
 from __future__ import annotations
@@ -34,27 +35,31 @@ OWN_TAGS = ("Name", "pulumi:project", "pulumi:stack", "etcd:cluster", "etcd:memb
 class AwsMachines:
     """Members on EC2, named etcd-1, etcd-2 and so on, and spread over the subnets in turn.
 
-    subnet_ids: private subnets of one VPC, best three in three zones. A member stays in the subnet where it was made.
-    client_cidrs, client_security_group_ids: who may reach etcd (2379); default nobody but the members.
-    ssh_cidrs, ssh_security_group_ids: who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless a
-        group of your own lets them in. The whole world is refused here and for clients.
-    security_group_ids: groups of your own for every member, besides the one made for the cluster.
-    bastion: host to jump through, with its own user and key; default None connects straight to the private addresses.
-    instance_type: default the size's row (m4). Types of arm64 (Graviton) get images and programs of arm64.
-    image_id: default the newest Debian 12 at the time when the machine is made.
-    volume_gib: data volume in GiB, default 32 for every size; at least what the quota and the row's IOPS need: 8 for
-        small, 12 for medium, 20 for large, 32 for xlarge. It only ever grows.
-    kms_key_id: ARN of a customer key for the volumes; default the account's own key for EBS. Only new volumes take it.
-    private_key: text of an unencrypted SSH private key; default a key pair made for this cluster. A machine learns its
-        public half when it is made.
-    deletion_protection: neither AWS nor Pulumi deletes instances, interfaces and volumes; default False.
-    retain_volumes: a data volume stays when its member goes, by destroy or by fewer members; default True.
-    replace_member: the one member whose machine may be replaced now, by a new image, type or key, keeping its data
-        volume and address; default None. One that runs only goes while every other member is healthy. The others keep
-        what they have. Take it out afterwards.
-    replace_dead_member: as replace_member, and in its place, for a machine that is dead where nobody else can be asked:
-        it goes unasked.
-    tags: for every resource, besides Name and the project's, stack's, cluster's and member's names.
+    Args:
+        subnet_ids: Private subnets of one VPC, best three in three zones. A member stays in the subnet where it was
+            made.
+        client_cidrs, client_security_group_ids: Who may reach etcd (2379); default nobody but the members.
+        ssh_cidrs, ssh_security_group_ids: Who may reach SSH (22): where Pulumi runs, or the bastion. At least one,
+            unless a group of your own lets them in. The whole world is refused here and for clients.
+        security_group_ids: Groups of your own for every member, besides the one made for the cluster.
+        bastion: Host to jump through, with its own user and key; default None connects straight to the private
+            addresses.
+        instance_type: Default the size's row (m4). Types of arm64 (Graviton) get images and programs of arm64.
+        image_id: Default the newest Debian 12 at the time when the machine is made.
+        volume_gib: Data volume in GiB, default 32 for every size; at least what the quota and the row's IOPS need: 8
+            for small, 12 for medium, 20 for large, 32 for xlarge. It only ever grows.
+        kms_key_id: ARN of a customer key for the volumes; default the account's own key for EBS. Only new volumes take
+            it.
+        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. A machine learns
+            its public half when it is made.
+        deletion_protection: Neither AWS nor Pulumi deletes instances, interfaces and volumes; default False.
+        retain_volumes: A data volume stays when its member goes, by destroy or by fewer members; default True.
+        replace_member: The one member whose machine may be replaced now, by a new image, type or key, keeping its data
+            volume and address; default None. One that runs only goes while every other member is healthy. The others
+            keep what they have. Take it out afterwards.
+        replace_dead_member: As replace_member, and in its place, for a machine that is dead where nobody else can be
+            asked: it goes unasked.
+        tags: For every resource, besides Name and the project's, stack's, cluster's and member's names.
     """
 
     subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
@@ -77,6 +82,7 @@ class AwsMachines:
 
     @property
     def platform(self) -> str:
+        """Platform of the same name in stack config."""
         return "aws"
 
     @property
@@ -85,6 +91,7 @@ class AwsMachines:
         return self.replace_member or self.replace_dead_member
 
     def member_names(self, members: int | None) -> Sequence[str]:
+        """Checks the arguments, and names the members; see `Machines.member_names`."""
         names = numbered_names(members)
         require_one_to_replace("aws", self.replace_member, self.replace_dead_member, names)
         require_subnets(self.subnet_ids)
@@ -110,6 +117,7 @@ class AwsMachines:
         return names
 
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
+        """See `ProvisionedMachines.require_usable`."""
         if not allow_undersized:
             _require_large_enough(self.instance_type_for(size), size)
         self.volume_gib_for(size)
@@ -125,14 +133,17 @@ class AwsMachines:
     def provision(
         self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource, guard: Guard | None = None
     ) -> Sequence[Machine]:
+        """Registers the resources of every member; see `ReplaceableMachines.provision`."""
         require_extra("pulumi_aws", "aws")
         from etcd_cluster.machines.aws.provisioning import Provisioning  # lazily: it needs the optional SDK
 
         return Provisioning(self._kept_secret(), cluster, size, parent).machines(names, guard)
 
     def _kept_secret(self) -> AwsMachines:
-        """Of what came from a secret block of config, all that a resource takes as an Output becomes a secret one. The
-        rest (ranges, types) names resources or decides which there are."""
+        """Makes secret Outputs of what came from a secret block of config, wherever a resource takes an Output.
+
+        The rest (ranges, types) names resources or decides which there are.
+        """
         return replace(
             self,
             subnet_ids=as_input(self.subnet_ids),
@@ -143,6 +154,7 @@ class AwsMachines:
         )
 
     def instance_type_for(self, size: Size) -> str:
+        """The given instance type, or the size's own."""
         return self.instance_type or size.aws.instance_type
 
     def volume_gib_for(self, size: Size) -> int:

@@ -40,8 +40,10 @@ def architecture(instance_type: str) -> str:
 
 
 def capacity(instance_type: str) -> tuple[int, float] | None:
-    """vCPUs and GiB of memory of a general, compute, memory or burstable type; None for others, which only the
-    preflight on the machine can check."""
+    """The vCPUs and GiB of memory of a general, compute, memory or burstable type.
+
+    None for others, which only the preflight on the machine can check.
+    """
     family, _, size = instance_type.partition(".")
     if re.fullmatch(r"t\d[a-z]*", family):
         return BURSTABLE.get(size)

@@ -48,6 +48,7 @@ class Provisioning:
         self._subnet_ids = cast("pulumi.Output[Sequence[str]]", pulumi.Output.from_input(given.subnet_ids))
 
     def machines(self, names: Sequence[str], guard: Guard | None) -> list[Machine]:
+        """Registers everything, and returns one machine a name."""
         group = self._security_group()
         image_id = self._image_id()
         login = self._login()
@@ -136,9 +137,11 @@ class Provisioning:
         image_id: pulumi.Input[str],
         guarded: Sequence[pulumi.Resource],
     ) -> aws.ec2.Instance:
-        """The machine. Only the member to replace gets another, once the guard lets it: any change of image, type
-        or user data then replaces it, which works for a dead machine too, and the Commands that prepare it
-        follow."""
+        """The machine. Only the member to replace gets another, once the guard lets it.
+
+        Any change of image, type or user data then replaces it, which works for a dead machine too, and the Commands
+        that prepare it follow.
+        """
         is_replaced = self._given.replaced_member == name
         return aws.ec2.Instance(
             f"{self._cluster}-{name}",
@@ -288,8 +291,11 @@ class IngressSource(TypedDict, total=False):
 
 
 def ingress_sources(ranges: Sequence[str], groups: Sequence[pulumi.Input[str]]) -> dict[str, IngressSource]:
-    """Sources by a name that stays when others come and go: a rule that took over its neighbour's source would clash
-    with it. Groups that are known only later go by their place in the list."""
+    """Sources by a name that stays when others come and go.
+
+    A rule that took over its neighbour's source would clash with it. Groups that are known only later go by their place
+    in the list.
+    """
     named: dict[str, IngressSource] = {}
     for text in ranges:
         network = ipaddress.ip_network(text)

@@ -1,5 +1,6 @@
-"""Members on Google Cloud: what is asked for, and its checks. The resources are in provisioning, which alone imports
-`pulumi_gcp`: it comes with the extra `etcd-cluster[gcp]`.
+"""Members on Google Cloud: what is asked for, and its checks.
+
+The resources are in provisioning, which alone imports `pulumi_gcp`: it comes with the extra `etcd-cluster[gcp]`.
 """
 
 from __future__ import annotations
@@ -39,30 +40,31 @@ HIGHCPU_GB_A_VCPU = {"n1": 0.9, "c3": 2.0, "c3d": 2.0}
 class GcpMachines:
     """Members on Compute Engine, named etcd-1, etcd-2 and so on, and spread over the zones in turn.
 
-    network, subnetwork: where members live, by name or link; they have no public addresses.
-    zones: of the subnetwork's region, best three. A member stays in the zone where it was made.
-    client_ranges, client_tags: who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances;
-        default nobody but the members.
-    ssh_ranges, ssh_tags: who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world is
-        refused here and for clients.
-    bastion: host to jump through; default None connects straight to the internal addresses.
-    machine_type: default the size's row (n1). arm64, and what takes no pd-ssd (n4, c4 and later), is refused.
-    image: with cloud-init in it; default the newest Ubuntu 24.04 at the time when the machine is made.
-    disk_gb: data disk (pd-ssd) in GB, default the row's, since its performance follows from its size. It only ever
-        grows, and by `replace_member`: for a smaller size, give here what there is.
-    kms_key: full name of a customer key for all disks; default Google's own. Only new disks take it. Compute Engine's
-        service agent needs the role roles/cloudkms.cryptoKeyEncrypterDecrypter on it.
-    private_key: text of an unencrypted SSH private key; default a key pair made for this cluster. A machine learns its
-        public half when it is made.
-    deletion_protection: neither Google nor Pulumi deletes instances, addresses and disks; default False. Nothing can be
-        replaced meanwhile.
-    retain_disks: a data disk stays when its member goes, by destroy or by fewer members; default True.
-    replace_member: the one member whose machine may be replaced now, by a new type, image, key or user data, keeping
-        its address and its data disk, which may grow; default None. One that runs only goes while every other member
-        is healthy. The others keep what they have. Take it out afterwards.
-    replace_dead_member: as replace_member, and in its place, for a machine that is dead where nobody else can be asked:
-        it goes unasked.
-    labels: for every resource that takes them, besides the names of project, stack, cluster and member; lower case.
+    Args:
+        network, subnetwork: Where members live, by name or link; they have no public addresses.
+        zones: Of the subnetwork's region, best three. A member stays in the zone where it was made.
+        client_ranges, client_tags: Who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances;
+            default nobody but the members.
+        ssh_ranges, ssh_tags: Who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world
+            is refused here and for clients.
+        bastion: Host to jump through; default None connects straight to the internal addresses.
+        machine_type: Default the size's row (n1). arm64, and what takes no pd-ssd (n4, c4 and later), is refused.
+        image: With cloud-init in it; default the newest Ubuntu 24.04 at the time when the machine is made.
+        disk_gb: Data disk (pd-ssd) in GB, default the row's, since its performance follows from its size. It only ever
+            grows, and by `replace_member`: for a smaller size, give here what there is.
+        kms_key: Full name of a customer key for all disks; default Google's own. Only new disks take it. Compute
+            Engine's service agent needs the role roles/cloudkms.cryptoKeyEncrypterDecrypter on it.
+        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. A machine learns
+            its public half when it is made.
+        deletion_protection: Neither Google nor Pulumi deletes instances, addresses and disks; default False. Nothing
+            can be replaced meanwhile.
+        retain_disks: A data disk stays when its member goes, by destroy or by fewer members; default True.
+        replace_member: The one member whose machine may be replaced now, by a new type, image, key or user data,
+            keeping its address and its data disk, which may grow; default None. One that runs only goes while every
+            other member is healthy. The others keep what they have. Take it out afterwards.
+        replace_dead_member: As replace_member, and in its place, for a machine that is dead where nobody else can be
+            asked: it goes unasked.
+        labels: For every resource that takes them, besides the names of project, stack, cluster and member; lower case.
     """
 
     network: pulumi.Input[str]
@@ -86,6 +88,7 @@ class GcpMachines:
 
     @property
     def platform(self) -> str:
+        """Platform of the same name in stack config."""
         return "gcp"
 
     @property
@@ -94,6 +97,7 @@ class GcpMachines:
         return self.replace_member or self.replace_dead_member
 
     def member_names(self, members: int | None) -> Sequence[str]:
+        """Checks the arguments, and names the members; see `Machines.member_names`."""
         _check_zones(self.zones)
         for key, ranges in {"gcp.clientRanges": self.client_ranges, "gcp.sshRanges": self.ssh_ranges}.items():
             require_private(key, ranges)
@@ -131,6 +135,7 @@ class GcpMachines:
         return names
 
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
+        """See `ProvisionedMachines.require_usable`."""
         machine_type = self.machine_type_for(size)
         _require_ssd_and_secure_boot(machine_type, size)
         if not allow_undersized:
@@ -149,6 +154,7 @@ class GcpMachines:
     def provision(
         self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource, guard: Guard | None = None
     ) -> Sequence[Machine]:
+        """Registers the resources of every member; see `ReplaceableMachines.provision`."""
         _check_cluster_name(cluster)
         require_extra("pulumi_gcp", "gcp")
         from etcd_cluster.machines.gcp.provisioning import Provisioning  # lazily: it needs the optional SDK
@@ -156,8 +162,10 @@ class GcpMachines:
         return Provisioning(self._kept_secret(), cluster, size, parent).machines(names, guard)
 
     def _kept_secret(self) -> GcpMachines:
-        """Of what came from a secret block of config, all that a resource takes as an Output becomes a secret one. The
-        rest (zones, ranges, tags, types) names resources or decides which there are."""
+        """Makes secret Outputs of what came from a secret block of config, wherever a resource takes an Output.
+
+        The rest (zones, ranges, tags, types) names resources or decides which there are.
+        """
         return replace(
             self,
             network=as_input(self.network),
@@ -169,9 +177,11 @@ class GcpMachines:
         )
 
     def machine_type_for(self, size: Size) -> str:
+        """The given machine type, or the size's own."""
         return self.machine_type or size.gce.machine_type
 
     def disk_gb_for(self, size: Size) -> int:
+        """The given size of the data disk in GB, or the size's own."""
         return size.gce.disk_gb if self.disk_gb is None else self.disk_gb
 
 

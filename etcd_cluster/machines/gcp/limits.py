@@ -20,6 +20,7 @@ LONGEST_CLUSTER_NAME = 40
 
 
 def region_of(zone: str) -> str:
+    """The region that a zone is in."""
     return zone.rpartition("-")[0]
 
 

@@ -41,6 +41,7 @@ class Provisioning:
         self._tag = network_tag(pulumi.get_project(), pulumi.get_stack(), cluster)
 
     def machines(self, names: Sequence[str], guard: Guard | None) -> list[Machine]:
+        """Registers everything, and returns one machine a name."""
         self._firewall()
         private_key, public_key = self._login()
         places = {name: self._place(name, index, private_key, public_key) for index, name in enumerate(names)}
