@@ -63,16 +63,17 @@ def verify_archive(
 ) -> str:
     """Returns the sha256 of a tarball that holds that version for that architecture, packed like an official release.
 
-    sha256: what it must be, if known. key: the setting that errors name.
-    Raises `ConfigurationError` for a file that is missing or holds something else, `ChecksumMismatch` for another sum.
+    Args:
+        path: The tarball.
+        version: What it must hold.
+        architecture: What its programs must be for.
+        sha256: What its sum must be; None for any.
+        key: The setting that errors name.
+
+    Raises:
+        ConfigurationError: It holds something else.
+        ChecksumMismatch: It has another sum.
     """
-    if not path.is_file():
-        raise ConfigurationError(
-            key,
-            str(path),
-            "no such file on this machine",
-            f"give the path of {release_name(version, architecture)}",
-        )
     actual = require_sha256(path, sha256)
     with tempfile.TemporaryDirectory(prefix=".verify-", dir=cache_directory()) as scratch:
         unpack(path, version, architecture, Path(scratch), key=key)

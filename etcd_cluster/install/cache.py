@@ -62,24 +62,20 @@ def make_once(target: Path, make: Callable[[Path], None], say: Say = silent) -> 
 
 @contextmanager
 def _locked(target: Path, say: Say) -> Generator[None, None, None]:
+    deadline: float | None = None
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another run that is making {target.name}")
-            _await_lock(lock.fileno(), target)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if deadline is None:
+                    say(f"waiting for another run that is making {target.name}")
+                    deadline = time.monotonic() + LOCK_SECONDS
+                elif time.monotonic() > deadline:
+                    raise InstallError(
+                        f"{target}: another run has been making it for {LOCK_SECONDS // 60} minutes. End that run, "
+                        "then run again"
+                    ) from None
+                time.sleep(0.2)
         yield
-
-
-def _await_lock(descriptor: int, target: Path) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise InstallError(
-                    f"{target}: another run has been making it for {LOCK_SECONDS // 60} minutes. End that run, "
-                    "then run again"
-                ) from None
-            time.sleep(0.2)

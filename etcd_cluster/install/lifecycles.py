@@ -59,7 +59,7 @@ class _BinariesLifecycle(Lifecycle):
         for key, check in checks.items():
             _collect(failures, key, check, news.get(key))
         if news.get("source") == "archive" and not _same(olds, news, _PROMISED):
-            _collect(failures, "archive", _require_archive, news.get("archive") or "")
+            _collect(failures, "archive", archive_path, news.get("archive") or "")
         if news.get("source") == "build" and not failures:
             _collect(failures, "version", go_packages, news.get("version"))
         return CheckResult(news, failures)
@@ -172,10 +172,3 @@ def _collect(failures: list[CheckFailure], key: str, check: Callable[[Any], obje
         check(value)
     except EtcdClusterError as error:
         failures.append(CheckFailure(key, str(error)))
-
-
-def _require_archive(archive: str) -> None:
-    if not archive_path(archive).is_file():
-        raise ConfigurationError(
-            "install.archive", archive, "no such file on this machine", "give the path of a release's tarball"
-        )

@@ -98,10 +98,13 @@ def pinned_here(pins: Pins | None, version: str, architecture: Architecture) -> 
 
 
 def archive_path(archive: str | None) -> Path:
-    """The archive on this machine. A relative path starts at the working directory."""
-    if not archive:
-        raise ConfigurationError("install.archive", archive, "no file is named", "give the path of a release's tarball")
-    return Path(archive).expanduser().absolute()
+    """The archive on this machine; raises `ConfigurationError` without one. Relative to the working directory."""
+    path = Path(archive or "").expanduser().absolute()
+    if not archive or not path.is_file():
+        raise ConfigurationError(
+            "install.archive", archive, "no such file on this machine", "give the path of a release's tarball"
+        )
+    return path
 
 
 def _first(attempts: Mapping[str, Attempt], version: str, say: Say) -> Binaries:

@@ -37,7 +37,7 @@ from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.go_build import build
 from etcd_cluster.install.lifecycles import DeliveredBinariesLifecycle, LocalBinariesLifecycle
 from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
-from etcd_cluster.install.sources import local_binaries
+from etcd_cluster.install.sources import archive_path, local_binaries
 from etcd_cluster.ssh.connection import Connection, SshUnreachableError, parse_connection
 from etcd_cluster.ssh.processes import Completed
 
@@ -334,8 +334,7 @@ def test_3_4_has_no_etcdutl(tmp_path: Path) -> None:
     assert verify_archive(path, "3.4.9", "arm64")
 
 
-REFUSED: dict[str, tuple[bytes | None, str]] = {
-    "missing": (None, "no such file"),
+REFUSED: dict[str, tuple[bytes, str]] = {
     "not a tarball": (b"<html>log in first</html>", "not a whole .tar.gz"),
     "empty": (b"", "not a whole .tar.gz"),
     "cut short": (release()[:-30], "not a whole .tar.gz"),
@@ -354,12 +353,18 @@ REFUSED: dict[str, tuple[bytes | None, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_archive_of_anything_else_is_refused_by_key(tmp_path: Path, case: str) -> None:
     content, said = REFUSED[case]
-    if content is not None:
-        (tmp_path / "given.tar.gz").write_bytes(content)
+    (tmp_path / "given.tar.gz").write_bytes(content)
     with pytest.raises(ConfigurationError, match=re.escape(said)) as error:
         verify_archive(tmp_path / "given.tar.gz", VERSION, "arm64")
     assert error.value.key == "install.archive"
     assert f"{RELEASE}.tar.gz" in error.value.fix
+
+
+@pytest.mark.parametrize("named", [None, "", "missing.tar.gz"])
+def test_an_archive_that_is_not_there_is_refused_by_key(named: str | None) -> None:
+    with pytest.raises(ConfigurationError, match="no such file on this machine") as error:
+        archive_path(named)
+    assert error.value.key == "install.archive"
 
 
 def test_an_archive_with_another_sum_is_refused(tmp_path: Path) -> None:
