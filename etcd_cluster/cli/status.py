@@ -132,7 +132,7 @@ def look(cluster: Cluster) -> ClusterStatus:
     wanted = cluster.wanted()
     connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in cluster.connections.items()}
     with MemberMachines(wanted.members, connections) as machines:
-        seen = machines.observe(disk="yes")
+        seen = machines.observe(disk=True)
     return cluster_status(wanted, seen, schedules(cluster), datetime.now(timezone.utc))
 
 

@@ -19,6 +19,7 @@ from pulumi_command import local, remote
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import Check, Line, Prepare
 from etcd_cluster.pki.resources import Certificate
 from etcd_cluster.settings import Settings
 from etcd_cluster.ssh.login import with_boot_retries
@@ -63,26 +64,26 @@ class MemberCommands:
 
     def _check(self, machine: Machine) -> Command:
         size = self._settings.size
-        hardware = {
+        hardware: dict[str, Any] = {
             "size": size.name,
-            "vcpus": str(size.minimum_vcpus),
-            "memory-mib": str(size.minimum_memory_mib),
-            "disk-gib": str(size.minimum_disk_gib),
+            "vcpus": size.minimum_vcpus,
+            "memory_mib": size.minimum_memory_mib,
+            "disk_gib": size.minimum_disk_gib,
             "undersized": "allow" if self._settings.allow_undersized else "refuse",
         }
-        spec = {
-            "address": machine.address,
-            "ports": f"{machine.ports.client},{machine.ports.peer},{machine.ports.metrics}",
-            "install": _install_from(machine, self._settings),
-            **_device(machine),
-            **({"boot": "first"} if machine.first_boot else {}),
+        line = Check(
+            address=machine.address,
+            ports=f"{machine.ports.client},{machine.ports.peer},{machine.ports.metrics}",
+            install=_install_from(machine, self._settings),
+            device=machine.device,
+            boot="first" if machine.first_boot else "",
             **(hardware if machine.connection else {}),
-        }
-        connection = (
-            with_boot_retries(machine.connection) if machine.connection and machine.first_boot else machine.connection
         )
+        connection = machine.connection
+        if connection and machine.first_boot:
+            connection = with_boot_retries(connection)
         script = render.script("check", layout(machine))
-        return self._run(replace(machine, connection=connection), "check", spec, script)
+        return self._run(replace(machine, connection=connection), line, script)
 
     def prepare(
         self, token: pulumi.Output[str], binaries: Mapping[str, Mapping[str, pulumi.Input[str]]]
@@ -92,15 +93,15 @@ class MemberCommands:
         mirror = self._settings.install.mirror
         for machine in self._machines:
             install = _install_from(machine, self._settings)
-            spec: Spec = {
-                "version": self._settings.version,
-                **_device(machine),
-                "install": install,
-                **({"mirror": mirror} if install == "release" and isinstance(mirror, str) else {}),
-            }
+            line = Prepare(
+                version=self._settings.version,
+                device=machine.device,
+                install=install,
+                mirror=mirror if install == "release" and isinstance(mirror, str) else "",
+            )
             variables = self._prepare_variables(machine, token, binaries[machine.name])
             stdin = variables.apply(partial(render.script, "prepare", layout(machine)))
-            command = self._run(machine, "prepare", spec, stdin)
+            command = self._run(machine, line, stdin)
             prepared[machine.name] = Prepared(command, variables)
         return prepared
 
@@ -117,17 +118,10 @@ class MemberCommands:
             }
         )
 
-    def _run(
-        self,
-        machine: Machine,
-        step: str,
-        spec: Spec,
-        stdin: pulumi.Input[str],
-    ) -> Command:
+    def _run(self, machine: Machine, line: Line, stdin: pulumi.Input[str]) -> Command:
         """A Command named CLUSTER-MEMBER-STEP. Nothing is run on a machine that is itself going away."""
-        member: Spec = {"member": machine.name}
         arguments: dict[str, Any] = {
-            "create": command_line(step, {**member, **spec}),
+            "create": command_line(line.step, line.words(machine.name)),
             "stdin": pulumi.Output.secret(stdin),
             "add_previous_output_in_env": False,
         }
@@ -138,7 +132,7 @@ class MemberCommands:
             hide_diffs=["stdin"],
             custom_timeouts=pulumi.CustomTimeouts(create=STEP_TIMEOUT, update=STEP_TIMEOUT),
         )
-        name = f"{self._name}-{machine.name}-{step}"
+        name = f"{self._name}-{machine.name}-{line.step}"
         if machine.connection is None:
             return local.Command(name, local.CommandArgs(**arguments, logging=local.Logging.STDERR), opts)
         return remote.Command(
@@ -179,7 +173,3 @@ def layout(machine: Machine) -> Layout:
 
 def _install_from(machine: Machine, settings: Settings) -> str:
     return settings.install_source if machine.connection else "local"
-
-
-def _device(machine: Machine) -> dict[str, pulumi.Input[str]]:
-    return {"device": machine.device} if machine.device else {}

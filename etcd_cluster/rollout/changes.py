@@ -149,7 +149,7 @@ def _is_another_authority(olds: Inputs, news: Inputs) -> bool:
     return any(not set(before) & set(after) for before, after in known)
 
 
-def plan(olds: Inputs, news: Inputs) -> list[str]:
+def steps(olds: Inputs, news: Inputs) -> list[str]:
     """What an `up` will do to a running cluster, one sentence a step, in order; empty where nothing restarts."""
     old, new = olds["members"], news["members"]
     staying = sorted(old.keys() & new.keys())
@@ -165,7 +165,7 @@ def plan(olds: Inputs, news: Inputs) -> list[str]:
     ]
 
 
-def plan_of_the_rest(olds: Inputs, news: Inputs) -> list[str]:
+def steps_of_the_rest(olds: Inputs, news: Inputs) -> list[str]:
     """Of a change that shows in none of these: ports, and what this package itself makes of the same settings."""
     if not _known(news["wanted"]):
         return [NOTHING_RESTARTS]  # certificates that are about to be made
@@ -181,7 +181,7 @@ def _started_from(wanted: Mapping[str, Any], name: str) -> list[Any]:
     return [wanted.get("options"), *(member.get(key) for key in ("ports", "layout")), bool(member.get("device"))]
 
 
-def first_plan(news: Inputs) -> list[str]:
+def first_steps(news: Inputs) -> list[str]:
     return [f"a new cluster of etcd {news['version']} is formed: {_names(news['members'])}"]
 
 

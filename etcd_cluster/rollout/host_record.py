@@ -19,6 +19,7 @@ from etcd_cluster.machines.machine import Machine
 from etcd_cluster.member import render
 from etcd_cluster.member.commands import layout
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import Record
 from etcd_cluster.providers import HostRecordProvider
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines
 from etcd_cluster.rollout.resource import remove, same, say
@@ -101,8 +102,7 @@ def _write(record: str, hosts: Mapping[str, Mapping[str, Any]]) -> None:
     with _machines(hosts) as machines:
 
         def write(name: str) -> str:
-            line = render.command_line("record", {"member": name, "record": record})
-            return machines.run(name, "record", line, {}, say, timeout_seconds=RECORD_SECONDS)
+            return machines.run(name, Record(record), say=say, timeout_seconds=RECORD_SECONDS)
 
         answers = machines.on_all(list(hosts), write)
     for answer in answers.values():

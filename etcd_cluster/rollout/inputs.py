@@ -64,7 +64,7 @@ def _member(
         "prepare_variables": prepared.variables,
         "server": leaf(certificates.servers[name]).apply(_pems) if certificates else None,
         "peer": leaf(certificates.peers[name]).apply(_pems) if certificates else None,
-        "stays": machine.deleted_with is None,
+        "outlives_destroy": machine.deleted_with is None,
     }
 
 

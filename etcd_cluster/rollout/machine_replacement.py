@@ -15,13 +15,13 @@ from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.machines.machine import Ports
-from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import Membership, MembershipChange
 from etcd_cluster.providers import MachineReplacementProvider
-from etcd_cluster.rollout.machines import MemberMachines
+from etcd_cluster.rollout.machines import STEP_SECONDS, MemberMachines
 from etcd_cluster.rollout.observed import Observation
-from etcd_cluster.rollout.planner import quorum
-from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, RefusedError, RunContext
+from etcd_cluster.rollout.planner import messages, quorum
+from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, ActionKind, RefusedError, RunContext
 from etcd_cluster.rollout.planner.alarms import CORRUPT
 from etcd_cluster.rollout.resource import LOOK_AGAIN_SECONDS, require_claimed, say
 
@@ -54,11 +54,11 @@ class MachineReplacementLifecycle(Lifecycle):
     replaced."""
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
-        refused = _refused_at_first(news) if not olds else ""
-        return CheckResult(news, [CheckFailure("", refused)] if refused else [])
+        refused = _refused_at_first(news) if not olds else None
+        return CheckResult(news, [] if refused is None else [CheckFailure("", refused)])
 
     def create(self, props: Properties) -> CreateResult:
-        if refused := _refused_at_first(props):  # as by `pulumi up --replace`
+        if (refused := _refused_at_first(props)) is not None:  # as by `pulumi up --replace`
             raise RefusedError(refused)
         return CreateResult("machine-replacement", props)
 
@@ -77,10 +77,10 @@ class MachineReplacementLifecycle(Lifecycle):
         return UpdateResult(news)
 
 
-def _refused_at_first(news: Properties) -> str:
+def _refused_at_first(news: Properties) -> str | None:
     member = news.get("replace_member")
     if not member:
-        return ""
+        return None
     return (
         f"replaceMember: {member}: the resource that asks the other members before a replacement is only being "
         "created. Expected is no member to replace. Take it out, run `pulumi up`, then put it in again"
@@ -96,41 +96,44 @@ def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool 
     """
     run, began = RunContext().run, time.monotonic()
     machines.observe(claim=run)
-    seen = machines.observe()  # another run may have claimed one while this one claimed the others
-    require_claimed(seen, run)
-    while what := obstacle(member, seen, is_dead=is_dead):
+    observation = machines.observe()  # another run may have claimed one while this one claimed the others
+    require_claimed(observation, run)
+    while (what := obstacle(member, observation, is_dead=is_dead)) is not None:
         if time.monotonic() - began > PATIENCE_SECONDS:
             raise RefusedError(f"the machine of {member} is not replaced while {what}")
         time.sleep(LOOK_AGAIN_SECONDS)
-        seen = machines.observe()
-        require_claimed(seen, run)
-    successor = quorum.successor(seen, seen.hosts, [each.id for each in seen.members if each.name == member])
-    if seen.leader == member and successor:
-        told = f"handing leadership over to {successor.name}"
-        words = {"do": "lead", "id": successor.id, "timeout": str(CHANGE_SECONDS), "say": told}
-        line = render.command_line("membership", {"member": member, "run": run, **words})
-        machines.run(member, "membership", line, {}, say)
+        observation = machines.observe()
+        require_claimed(observation, run)
+    successor = quorum.successor(
+        observation, observation.hosts, [each.id for each in observation.members if each.name == member]
+    )
+    if observation.leader == member and successor:
+        line = Membership(MembershipChange.MOVE_LEADER, CHANGE_SECONDS, id=successor.id)
+        progress = messages.text(ActionKind.MOVE_LEADER, {"successor": successor.name})
+        machines.run(member, line, run=run, progress=progress, say=say, timeout_seconds=STEP_SECONDS)
 
 
-def obstacle(member: str, seen: Observation, *, is_dead: bool = False) -> str:
-    """Why the machine of `member` may not go now, and what to do; "" if it may."""
-    host = seen.hosts.get(member)
+def obstacle(member: str, observation: Observation, *, is_dead: bool = False) -> str | None:
+    """Why the machine of `member` may not go now, and what to do; None if it may."""
+    host = observation.hosts.get(member)
     if host and not host.may_serve:
-        return "" if seen.status_source or not host.pid else f"it runs, but no member leads; {UNTOUCHED}"
-    if seen.status_source is None:
+        return None if observation.status_source or not host.pid else f"it runs, but no member leads; {UNTOUCHED}"
+    if observation.status_source is None:
         if host:
             why = ", ".join(host.unknown.values()) or "it has a leader, but its list of members cannot be read"
             return f"it runs, and it cannot be told whether a majority serves ({why}); {UNTOUCHED}"
-        silent = "; ".join(f"{name}: {why}" for name, why in seen.silent.items())
-        return "" if is_dead else f"nobody can tell whether it serves ({silent}). {UNANSWERED}"
-    listed = seen.of(member)
+        unreachable = "; ".join(f"{name}: {why}" for name, why in observation.unreachable.items())
+        return None if is_dead else f"nobody can tell whether it serves ({unreachable}). {UNANSWERED}"
+    listed = observation.of(member)
     if listed is None or listed.learner:
-        return ""
-    if any(alarm.kind == CORRUPT and alarm.id != listed.id for alarm in seen.alarms or ()):
+        return None
+    if any(alarm.kind == CORRUPT and alarm.id != listed.id for alarm in observation.alarms or ()):
         return f"etcd's alarm CORRUPT stands; {UNTOUCHED}"
-    serves = host is not None or listed.id in seen.healthy | seen.unknown
-    down = [each.name or each.peer_url for each in seen.voters if each.id not in seen.healthy | {listed.id}]
-    return f"{', '.join(down)} is not healthy; {UNTOUCHED}" if serves and down else ""
+    serves = host is not None or listed.id in observation.healthy | observation.unknown
+    down = [
+        each.name or each.peer_url for each in observation.voters if each.id not in observation.healthy | {listed.id}
+    ]
+    return f"{', '.join(down)} is not healthy; {UNTOUCHED}" if serves and down else None
 
 
 class MachineReplacement(Resource, module="cluster", name="MachineReplacement"):

@@ -15,6 +15,7 @@ from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import Health, Line, Observe
 from etcd_cluster.rollout.observed import (
     Host,
     Observation,
@@ -127,39 +128,55 @@ class MemberMachines:
     def run(
         self,
         name: str,
-        step: str,
-        line: str,
-        variables: Mapping[str, str],
+        line: Line,
+        variables: Mapping[str, str] | None = None,
+        *,
+        timeout_seconds: int,
+        run: str = "",
+        progress: str = "",
         say: Say | None = None,
-        timeout_seconds: int = STEP_SECONDS,
     ) -> str:
-        """What the step prints. Raises `StepFailedError`, and `SshError` where the machine cannot be reached."""
+        """Runs a step's script on a member's machine.
+
+        Args:
+            name: Of the member.
+            line: The step, and the words of its line.
+            variables: Shell variables of its script.
+            timeout_seconds: After which it is ended.
+            run: Id of the run.
+            progress: Text that the script prints when it begins.
+            say: Is called with each line of progress.
+
+        Returns:
+            What the script prints.
+
+        Raises:
+            StepFailedError: The script ended with an error.
+            CommandTimeoutError: It did not end in time.
+            SshError: The machine cannot be reached.
+        """
         member = self._members[name]
-        script = render.script(step, member.layout, {**render.port_variables(member.ports), **variables})
-        done: Completed
+        script = render.script(line.step, member.layout, {**render.port_variables(member.ports), **(variables or {})})
+        text = line.text(name, run, progress)
+        how: dict[str, Any] = {"stdin": script, "on_stderr_line": say, "timeout_seconds": timeout_seconds}
         if name in self._gone:
             raise self._gone[name]
         try:
             if name in self._connections:
-                try:
-                    done = self._run_there(
-                        name, line, stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds
-                    )
-                except SshUnreachableError as error:
-                    if name in self._leaving:
-                        self._gone[name] = error
-                    raise
+                done = self._run_there(name, text, **how)
             else:
-                done = self._processes.run(
-                    ["sh", "-c", line], stdin=script, on_stderr_line=say, timeout_seconds=timeout_seconds
-                )
+                done = self._processes.run(["sh", "-c", text], **how)
         except CommandTimeoutError:
             raise CommandTimeoutError(
-                f"{name}: {step} did not end within {timeout_seconds} seconds. Find out what hangs on that machine, "
-                "then run again"
+                f"{name}: {line.step} did not end within {timeout_seconds} seconds. Find out what hangs on that "
+                "machine, then run `pulumi up` again"
             ) from None
+        except SshUnreachableError as error:
+            if name in self._leaving:
+                self._gone[name] = error
+            raise
         if done.returncode != 0:
-            raise StepFailedError(_error(done.stderr) or f"{name}: {step} ended with {done.returncode}")
+            raise StepFailedError(_error(done.stderr) or f"{name}: {line.step} ended with {done.returncode}")
         return done.stdout
 
     def _parsed(self, connection: Mapping[str, Any]) -> Connection:
@@ -193,18 +210,25 @@ class MemberMachines:
         with ThreadPoolExecutor(max(1, len(names))) as threads:
             return dict(zip(names, threads.map(attempt, names), strict=True))
 
-    def observe(self, **asked: str) -> Observation:
-        """What is there now. asked: more to ask of every machine, as KEY=VALUE of observe.sh."""
+    def observe(self, *, claim: str = "", rights: bool = False, disk: bool = False) -> Observation:
+        """Returns what is there now.
+
+        Args:
+            claim: Id of the run that takes all machines over; "" for none.
+            rights: Whether members' certificates may change the cluster is asked as well.
+            disk: The space on the disks is asked for as well.
+        """
+        asked = Observe(claim=claim, rights=rights, disk=disk)
         hosts: dict[str, Host] = {}
-        told: dict[str, Mapping[str, str]] = {}
-        silent: dict[str, str] = {}
+        reports: dict[str, Mapping[str, str]] = {}
+        unreachable: dict[str, str] = {}
         clocks: dict[str, float] = {}
         began = time.time()
 
         def note(answers: Mapping[str, Any]) -> None:
             for name, answer in answers.items():
                 if isinstance(answer, SshError | StepFailedError | CommandTimeoutError):
-                    silent[name] = str(answer)
+                    unreachable[name] = str(answer)
                 elif isinstance(answer, EtcdClusterError):
                     raise answer
                 else:
@@ -214,43 +238,40 @@ class MemberMachines:
                         hosts[name], said = without_member(hosts[name]), dict[str, str]()
                     self._schemes[name] = said.get("scheme") or self._schemes.get(name, "")
                     clocks[name] = max(hosts[name].clock - time.time(), 0.0) + min(hosts[name].clock + 1 - began, 0.0)
-                    told[name] = said
+                    reports[name] = said
 
         note(self.on_all(list(self._members), lambda name: self._observe(name, asked)))
-        seen = combine(hosts, told, silent)
+        observation = combine(hosts, reports, unreachable)
         following = [name for name, host in hosts.items() if host.live and host.live.has_leader]
-        others = [name for name in following if not told[name].get("members")]
-        if seen.status_source is None and others:
+        others = [name for name in following if not reports[name].get("members")]
+        if observation.status_source is None and others:
             # The leader's machine is not among these, cannot be reached, or gets no answer itself.
-            note(self.on_all(others, lambda name: self._observe(name, {**asked, "tell": "yes"})))
-            seen = combine(hosts, told, silent)
-        return replace(self._ask_for_others(seen), clocks=clocks)
+            note(self.on_all(others, lambda name: self._observe(name, replace(asked, as_status_source=True))))
+            observation = combine(hosts, reports, unreachable)
+        return replace(self._ask_for_others(observation), clocks=clocks)
 
     def _is_anothers(self, host: Host) -> bool:
         return bool(self._token) and host.token not in ("", self._token)
 
-    def _ask_for_others(self, seen: Observation) -> Observation:
+    def _ask_for_others(self, observation: Observation) -> Observation:
         """Members of which nothing good was heard on their own machines: asked for on the status source's."""
-        left = unanswered(seen)
-        if seen.status_source is None or not left:
-            return seen
-        words = {"member": seen.status_source, "urls": ",".join(member.client_url for member in left)}
-        others = ",".join(sorted(counted_as_connected(seen)))
+        left = unanswered(observation)
+        if observation.status_source is None or not left:
+            return observation
+        others = ",".join(sorted(counted_as_connected(observation)))
+        line = Health(",".join(member.client_url for member in left), others)
         try:
-            line = render.command_line("health", {**words, **({"others": others} if others else {})})
-            text = self.run(seen.status_source, "health", line, {}, timeout_seconds=OBSERVATION_SECONDS)
+            text = self.run(observation.status_source, line, timeout_seconds=OBSERVATION_SECONDS)
         except (SshError, StepFailedError, CommandTimeoutError):
             text = ""
-        return with_answers(seen, *parse_answers(text))
+        return with_answers(observation, *parse_answers(text))
 
-    def _observe(self, name: str, asked: Mapping[str, str]) -> str:
+    def _observe(self, name: str, asked: Observe) -> str:
         member = self._members[name]
         scheme = self._schemes.get(name) or ("https" if member.tls else "http")
-        claimed = {"token": self._token} if self._token and "claim" in asked else {}
-        device = {"device": member.device} if member.device else {}
-        words = {"member": name, "scheme": scheme, **device, **asked, **claimed}
-        line = render.command_line("observe", words)
-        text = self.run(name, "observe", line, {}, timeout_seconds=OBSERVATION_SECONDS)
+        token = self._token if asked.claim else ""
+        line = replace(asked, scheme=scheme, device=member.device, token=token)
+        text = self.run(name, line, timeout_seconds=OBSERVATION_SECONDS)
         if not is_whole(text):
             raise StepFailedError(f"{name}: the answer of its machine is cut short; run `pulumi up` again")
         return text

@@ -22,12 +22,38 @@ FOUNDING = "founding"
 
 
 @dataclass(frozen=True)
-class SeenFile:
+class ObservedFile:
     """A file on a machine. content: of a private key, its SHA-256 sum."""
 
     mode: str
     owner: str
     content: str = field(repr=False)
+
+
+class MissingKind(Enum):
+    """What only preparing a machine again brings back. The first four are words of observe.sh."""
+
+    USER = "user"
+    DISK = "disk"
+    MOUNT_ON_BOOT = "mount-on-boot"
+    FILE_SYSTEM = "file-system"
+    DISK_SPACE = "disk-space"
+    PROGRAMS = "programs"
+    MARKER = "marker"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that a machine does not have. detail: its path, or version; "" for none."""
+
+    kind: MissingKind
+    detail: str = ""
+
+    @staticmethod
+    def parse(text: str) -> Missing:
+        """Reads KIND or KIND DETAIL."""
+        kind, _, detail = text.partition(" ")
+        return Missing(MissingKind(kind), detail)
 
 
 class Question(Enum):
@@ -76,7 +102,7 @@ class Live:
 class Host:
     """One machine and the member on it. running, programs: version that runs, and that would be started; "" if none.
 
-    lacks: what only preparing the machine again can bring back. pending: its files may be newer than its process.
+    missing: what only preparing the machine again can bring back. pending: its files may be newer than its process.
     owner: the member whose data the marker beside them says they are; "" without a marker.
     mounted_over: what is mounted where the data belong and is not their file system, "SOURCE at PATH"; "" for nothing.
     live: None where nothing runs, and where what runs could not be asked: then `unknown` says why.
@@ -106,8 +132,8 @@ class Host:
     snapshot_index: int
     history: History
     versions: Sequence[str]
-    lacks: Sequence[str]
-    files: Mapping[str, SeenFile]
+    missing: Sequence[Missing]
+    files: Mapping[str, ObservedFile]
     live: Live | None
     clock: int
     device_bytes: int
@@ -168,7 +194,7 @@ class Host:
         named = cast("dict[str, Any]", section).get("trusted-ca-file") if isinstance(section, dict) else None
         return None if named is None else str(named)
 
-    def trusted_file(self, transport: Transport) -> SeenFile | None:
+    def trusted_file(self, transport: Transport) -> ObservedFile | None:
         """The file of the authorities that the member trusts: the one that its configuration file names. Where that
         names none, the one by its usual name; members without one of their own trust what clients are trusted by."""
         named = self.trusted_path(transport)
@@ -228,7 +254,7 @@ class Observation:
     """
 
     hosts: Mapping[str, Host]
-    silent: Mapping[str, str]
+    unreachable: Mapping[str, str]
     status_source: str | None
     members: Sequence[MemberEntry]
     healthy: frozenset[str]
@@ -280,19 +306,19 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     """What observe.sh printed, and what is said besides: of its own member ("health"), and of the cluster ("members",
     "alarms", "users")."""
     facts: dict[str, str] = {}
-    lacks: list[str] = []
+    missing: list[Missing] = []
     unknown: dict[Question, str] = {}
-    files: dict[str, SeenFile] = {}
+    files: dict[str, ObservedFile] = {}
     for line in text.splitlines():
         name, _, value = line.partition("=")
-        if name == "lacks":
-            lacks.append(value)
+        if name == "missing":
+            missing.append(Missing.parse(value))
         elif name == "unknown":
             question, _, why = value.partition(" ")
             unknown[Question(question)] = why
         elif name.startswith(("file:", "key:")):
-            kind, path, seen = _seen_file(line)
-            files[path] = replace(seen, content=_decoded(seen.content)) if kind == "file" else seen
+            kind, path, file = _observed_file(line)
+            files[path] = replace(file, content=_decoded(file.content)) if kind == "file" else file
         else:
             facts[name] = value
     history = History(
@@ -325,7 +351,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         snapshot_index=_integer(facts.get("snapshot")),
         history=history,
         versions=[each for each in facts.get("versions", "").split() if _version(each)],
-        lacks=lacks,
+        missing=missing,
         files={} if facts.get("foreign") else files,
         live=live,
         clock=_integer(facts.get("clock")),
@@ -345,9 +371,9 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         foreign=facts.get("foreign", ""),
         claim=facts.get("claim", ""),
     )
-    told: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
-    told |= {name: facts[name] for name in ("scheme", "users") if name in facts}
-    return host, told
+    reports: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
+    reports |= {name: facts[name] for name in ("scheme", "users") if name in facts}
+    return host, reports
 
 
 def without_member(host: Host) -> Host:
@@ -356,19 +382,23 @@ def without_member(host: Host) -> Host:
     return replace(gone, files={}, owner="", data_of="", formed="", forming="", claim="")
 
 
-def _seen_file(line: str) -> tuple[str, str, SeenFile]:
+def _observed_file(line: str) -> tuple[str, str, ObservedFile]:
     """A line KIND:PATH=MODE OWNER CONTENT. Anything may be in a path; in content there is no space."""
     named, owner, content = line.rsplit(" ", 2)
     name, _, mode = named.rpartition("=")
     kind, _, path = name.partition(":")
-    return kind, path, SeenFile(mode, owner, content)
+    return kind, path, ObservedFile(mode, owner, content)
 
 
-def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], silent: Mapping[str, str]) -> Observation:
+def combine(
+    hosts: Mapping[str, Host], reports: Mapping[str, Mapping[str, str]], unreachable: Mapping[str, str]
+) -> Observation:
     """One observation of what each machine said. Of several that told of the cluster, one counts that can answer."""
-    nothing = Observation(hosts, silent, None, (), frozenset())
-    serving = {live.id for name, said in told.items() if (live := hosts[name].live) and serves(said.get("health", ""))}
-    for name, said in told.items():
+    nothing = Observation(hosts, unreachable, None, (), frozenset())
+    serving = {
+        live.id for name, said in reports.items() if (live := hosts[name].live) and serves(said.get("health", ""))
+    }
+    for name, said in reports.items():
         members = parse_members(said.get("members", ""))
         live = hosts[name].live
         if members and live is not None and live.id in serving:
@@ -385,26 +415,28 @@ def combine(hosts: Mapping[str, Host], told: Mapping[str, Mapping[str, str]], si
     return nothing
 
 
-def unanswered(seen: Observation) -> Sequence[MemberEntry]:
+def unanswered(observation: Observation) -> Sequence[MemberEntry]:
     """Members that may serve clients, though nothing says so yet: by their own machines none is known to."""
-    down = {member.id for member in seen.members if (host := seen.hosts.get(member.name)) and not host.pid}
-    return [member for member in seen.members if member.started and member.id not in seen.healthy | down]
+    down = {
+        member.id for member in observation.members if (host := observation.hosts.get(member.name)) and not host.pid
+    }
+    return [member for member in observation.members if member.started and member.id not in observation.healthy | down]
 
 
-def counted_as_connected(seen: Observation) -> frozenset[str]:
+def counted_as_connected(observation: Observation) -> frozenset[str]:
     """Ids of the `unanswered` ones whose machines said nothing and that the status source's member counts as connected.
 
     etcd's count may be too high for good: a connection that a member had before it was told of the cluster (as a new
     one, or by a snapshot) is never taken off. Whoever leads gets an answer from each member that runs at every
     heartbeat, so there the bytes that come tell.
     """
-    live = seen.hosts[seen.status_source].live if seen.status_source else None
-    return _unasked(seen) & (live.active_peers or frozenset()) if live else frozenset()
+    live = observation.hosts[observation.status_source].live if observation.status_source else None
+    return _unasked(observation) & (live.active_peers or frozenset()) if live else frozenset()
 
 
-def _unasked(seen: Observation) -> frozenset[str]:
-    asked = {host.live.id for host in seen.hosts.values() if host.live}
-    return frozenset(member.id for member in unanswered(seen)) - asked
+def _unasked(observation: Observation) -> frozenset[str]:
+    asked = {host.live.id for host in observation.hosts.values() if host.live}
+    return frozenset(member.id for member in unanswered(observation)) - asked
 
 
 def parse_answers(text: str) -> tuple[str, frozenset[str] | None]:
@@ -415,21 +447,21 @@ def parse_answers(text: str) -> tuple[str, frozenset[str] | None]:
     return _decoded(facts.get("health", "")), heard
 
 
-def with_answers(seen: Observation, text: str, heard: frozenset[str] | None = None) -> Observation:
+def with_answers(observation: Observation, text: str, heard: frozenset[str] | None = None) -> Observation:
     """What the status source's machine got to hear of the `unanswered` ones: the JSON of `etcdctl endpoint health`, and
     the ids of the `counted_as_connected` that it received anything from, None where that is not known.
 
     No answer is not a no: 2379 may be open to clients only. One whose machine said nothing, and that has a connection
     with that machine's member, runs. Where that one does not say with whom it has one, so may all.
     """
-    live = seen.hosts[seen.status_source].live if seen.status_source else None
-    healthy = parse_health(text, unanswered(seen))
-    unasked = _unasked(seen) - healthy
-    connected = counted_as_connected(seen) - healthy
+    live = observation.hosts[observation.status_source].live if observation.status_source else None
+    healthy = parse_health(text, unanswered(observation))
+    unasked = _unasked(observation) - healthy
+    connected = counted_as_connected(observation) - healthy
     if live and live.leads and heard is not None:
         connected &= heard
     unknown = unasked if live is None or live.active_peers is None else connected
-    return replace(seen, healthy=seen.healthy | healthy, connected=connected, unknown=unknown)
+    return replace(observation, healthy=observation.healthy | healthy, connected=connected, unknown=unknown)
 
 
 def with_announced(hosts: Mapping[str, Host], members: Sequence[MemberEntry]) -> Mapping[str, Host]:

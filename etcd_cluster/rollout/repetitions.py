@@ -1,4 +1,4 @@
-"""Tells when an act is planned again though nothing has changed since it was done: it does not help."""
+"""Tells when an action is planned again though nothing has changed since it was done: it does not help."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from etcd_cluster.rollout.planner.actions import Action, HostStep
 
 MOST_REPETITIONS = 2
 """A second time, because the first one may have been cut off."""
-MOVES_BY_ITSELF = ("index", "database-mib")
-"""In the line of a call."""
+MOVES_BY_ITSELF = frozenset({"index", "database_mib"})
+"""Fields of a line."""
 
 
 class Repetitions:
@@ -22,31 +22,36 @@ class Repetitions:
     def __init__(self) -> None:
         self._done: Counter[str] = Counter()
 
-    def is_futile(self, act: Action, seen: Observation) -> bool:
-        """Notes that `act` is about to be done in the situation that was `seen`. Whether that was done often enough."""
-        names = {member.id: member.name or member.peer_url for member in seen.members}
-        key = f"{[_call(call, names) for call in act.calls]!r} {_situation(seen, names)!r}"
+    def is_futile(self, action: Action, observation: Observation) -> bool:
+        """Notes that `action` is about to be done after `observation`. Whether that was done often enough."""
+        names = {member.id: member.name or member.peer_url for member in observation.members}
+        key = f"{[_step(step, names) for step in action.steps]!r} {_state(observation, names)!r}"
         digest = sha256(key.encode()).hexdigest()  # contents of files are among it
         self._done[digest] += 1
         return self._done[digest] > MOST_REPETITIONS
 
 
-def _call(call: HostStep, names: Mapping[str, str]) -> object:
+def _step(step: HostStep, names: Mapping[str, str]) -> object:
     """Without what differs each time: indices, and ids of members that are made anew."""
-    spec = sorted((key, names.get(value, value)) for key, value in call.spec.items() if key not in MOVES_BY_ITSELF)
-    files = [(file.path, file.mode, file.owner, file.content) for file in call.files]
-    return call.member, call.step, spec, files, call.history and _history(call.history, names)
+    line = [(key, names.get(value, value)) for key, value in vars(step.line).items() if key not in MOVES_BY_ITSELF]
+    files = [(file.path, file.mode, file.owner, file.content) for file in step.files]
+    return step.member, step.line.step, line, files, step.history and _history(step.history, names)
 
 
-def _situation(seen: Observation, names: Mapping[str, str]) -> object:
+def _state(observation: Observation, names: Mapping[str, str]) -> object:
     """Without clocks, indices, sizes, process ids and ids of members."""
     return (
-        [(name, _host(host, names)) for name, host in sorted(seen.hosts.items())],
-        sorted(seen.silent),
-        seen.status_source,
-        sorted((each.name, each.peer_url, each.client_url, each.learner) for each in seen.members),
-        [sorted(names.get(id_, id_) for id_ in ids) for ids in (seen.healthy, seen.connected, seen.unknown)],
-        None if seen.alarms is None else sorted((alarm.kind, names.get(alarm.id, "")) for alarm in seen.alarms),
+        [(name, _host(host, names)) for name, host in sorted(observation.hosts.items())],
+        sorted(observation.unreachable),
+        observation.status_source,
+        sorted((each.name, each.peer_url, each.client_url, each.learner) for each in observation.members),
+        [
+            sorted(names.get(id_, id_) for id_ in ids)
+            for ids in (observation.healthy, observation.connected, observation.unknown)
+        ],
+        None
+        if observation.alarms is None
+        else sorted((alarm.kind, names.get(alarm.id, "")) for alarm in observation.alarms),
     )
 
 
@@ -61,6 +66,7 @@ def _host(host: Host, names: Mapping[str, str]) -> object:
     )
     still = replace(
         host,
+        unknown=dict.fromkeys(host.unknown, ""),
         files={},
         live=live,
         history=History(),

@@ -25,11 +25,19 @@ from pulumi_command.remote import ConnectionArgs
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
+from etcd_cluster.member.lines import Log, PrepareAgain, Probe, Remove
 from etcd_cluster.providers import RolloutProvider
 from etcd_cluster.rollout import changes
-from etcd_cluster.rollout.machines import FormerHost, MemberMachines, Place, StepFailedError
+from etcd_cluster.rollout.machines import (
+    OBSERVATION_SECONDS,
+    STEP_SECONDS,
+    FormerHost,
+    MemberMachines,
+    Place,
+    StepFailedError,
+)
 from etcd_cluster.rollout.observed import Observation
-from etcd_cluster.rollout.planner import differences, next_action
+from etcd_cluster.rollout.planner import differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
 from etcd_cluster.rollout.wanted import DesiredCluster, DesiredMember
@@ -49,7 +57,7 @@ SHOWN = (
     "delete_data",
 )
 """What a reviewer sees change."""
-INPUTS = (*SHOWN, "wanted", "connections", "record", "former", "plan", "drift")
+INPUTS = (*SHOWN, "wanted", "connections", "record", "former", "steps", "drift")
 LOOK_AGAIN_SECONDS = 0.3
 REMOVE_SECONDS = 120
 MOST_WAITING_SECONDS = 600
@@ -65,8 +73,8 @@ class RolloutLifecycle(Lifecycle):
         news = dict(news)
         looks = news.pop("looks")
         failures = [CheckFailure("", text) for text in changes.refusals(olds, news)] if olds else []
-        news["plan"] = _plan(olds, news)
-        news["drift"] = drift(news) if olds and looks and not failures and not _changed(olds, news) else ""
+        news["steps"] = _steps(olds, news)
+        news["drift"] = drift(news) if olds and looks and not failures and not _changed(olds, news) else []
         return CheckResult(news, failures)
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
@@ -77,7 +85,7 @@ class RolloutLifecycle(Lifecycle):
         return CreateResult(DesiredCluster.parse(props["wanted"]).token, _inputs(props))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
-        for line in str(news["drift"] or "").splitlines():
+        for line in news["drift"] or ():
             say(line)
         _bring_about(news, olds, RunContext())
         return UpdateResult(_inputs(news))
@@ -87,7 +95,7 @@ class RolloutLifecycle(Lifecycle):
         if props.get("record"):
             return
         wanted = DesiredCluster.parse(props["wanted"])
-        staying = [name for name, member in wanted.members.items() if member.stays]
+        staying = [name for name, member in wanted.members.items() if member.outlives_destroy]
         with MemberMachines(wanted.members, props["connections"]) as machines:
             remove(staying, machines, _owner(wanted), len(wanted.members), delete_data=wanted.delete_data)
 
@@ -95,42 +103,42 @@ class RolloutLifecycle(Lifecycle):
         return ReadResult(id_, props, _inputs(props))
 
 
-def roll_out(wanted: DesiredCluster, machines: MemberMachines, memory: RunContext) -> Observation:
+def roll_out(wanted: DesiredCluster, machines: MemberMachines, context: RunContext) -> Observation:
     """Looks, does the next thing, and looks again, until there is nothing left to do. Returns what was seen last.
 
     Raises `RefusedError` where the next thing must not be done, and `StepFailedError` where it failed. What was done
     until then is done; the next run goes on from there.
     """
     looked_at, repetitions = time.monotonic(), Repetitions()
-    memory.permitted = set()
-    machines.observe(claim=memory.run)
+    context.permitted = set()
+    machines.observe(claim=context.run)
     # Not by that same look: another run may claim one machine while this one claims the others.
-    seen = machines.observe(rights="yes")
-    require_claimed(seen, memory.run, wanted.token)
-    memory.learn_rights(seen)
-    while (act := next_action(wanted, seen, memory)) is not None:
-        if isinstance(act, WaitFor):
-            _wait(act, seen, machines, memory, time.monotonic() - looked_at)
+    observation = machines.observe(rights=True)
+    require_claimed(observation, context.run, wanted.token)
+    context.learn_rights(observation)
+    while (action := next_action(wanted, observation, context)) is not None:
+        if isinstance(action, WaitFor):
+            _wait(action, observation, machines, context, time.monotonic() - looked_at)
         else:
-            memory.waited.clear()
-            if repetitions.is_futile(act, seen):
+            context.waited.clear()
+            if repetitions.is_futile(action, observation):
                 raise RefusedError(
-                    f"{act.text}: done {MOST_REPETITIONS} times, and nothing has changed. Find out why on that machine "
-                    "(journalctl -u etcd), then run again"
+                    f"{messages.describe(action)}: done {MOST_REPETITIONS} times, and nothing has changed. Find out "
+                    "why on that machine (journalctl -u etcd), then run `pulumi up` again"
                 )
-            _carry_out(act, wanted, seen, machines, memory)
+            _carry_out(action, wanted, observation, machines, context)
         looked_at = time.monotonic()
-        seen = machines.observe(**({"rights": "yes"} if memory.learn_rights(seen) else {}))
-        require_claimed(seen, memory.run, wanted.token)
-        memory.learn_rights(seen)
-    prove(wanted, seen, machines, memory)
-    return seen
+        observation = machines.observe(rights=context.learn_rights(observation))
+        require_claimed(observation, context.run, wanted.token)
+        context.learn_rights(observation)
+    prove(wanted, observation, machines, context)
+    return observation
 
 
-def require_claimed(seen: Observation, run: str, token: str = "") -> None:
+def require_claimed(observation: Observation, run: str, token: str = "") -> None:
     """Raises `RefusedError` unless all machines are this run's: two runs, each with a part of them, would both act.
     token: of the cluster; a machine with data of another one is not claimed, and is refused for that."""
-    ours = {name: host for name, host in seen.hosts.items() if not token or host.token in ("", token)}
+    ours = {name: host for name, host in observation.hosts.items() if not token or host.token in ("", token)}
     lost = [name for name, host in ours.items() if host.claim not in ("", run)]
     if lost:
         raise RefusedError(
@@ -139,7 +147,7 @@ def require_claimed(seen: Observation, run: str, token: str = "") -> None:
         )
 
 
-def prove(wanted: DesiredCluster, seen: Observation, machines: MemberMachines, memory: RunContext) -> None:
+def prove(wanted: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext) -> None:
     """A write works at every member, as clients do it: with the exported certificate, at the URL that they are told.
 
     Each is asked on its own machine, all at once. Raises `StepFailedError` for a member that takes no write, and
@@ -147,15 +155,9 @@ def prove(wanted: DesiredCluster, seen: Observation, machines: MemberMachines, m
     """
 
     def probe(name: str) -> str:
-        words = {
-            "member": name,
-            "run": memory.run,
-            "tls": "on" if wanted.tls else "off",
-            "url": wanted.members[name].member.client_url(wanted.tls),
-            "timeout": str(HEALTH_SECONDS),
-        }
+        line = Probe(wanted.members[name].member.client_url(wanted.tls), HEALTH_SECONDS, tls=wanted.tls)
         variables = render.client_variables("".join(wanted.trusted), wanted.client)
-        return machines.run(name, "probe", render.command_line("probe", words), variables, say)
+        return machines.run(name, line, variables, run=context.run, say=say, timeout_seconds=STEP_SECONDS)
 
     answers = machines.on_all(list(wanted.members), probe)
     for name, answer in answers.items():
@@ -164,68 +166,74 @@ def prove(wanted: DesiredCluster, seen: Observation, machines: MemberMachines, m
         if not answer.strip().isdigit():
             raise StepFailedError(f"{name}: a write works there, but the answer names no cluster; run again")
     ids = {name: f"{int(answer):x}" for name, answer in answers.items()}
-    if set(ids.values()) != {seen.cluster_id}:
+    if set(ids.values()) != {observation.cluster_id}:
         found = ", ".join(f"{name}: {id_}" for name, id_ in ids.items())
         raise RefusedError(
-            f"the members' client URLs lead to different clusters ({found}; the members form {seen.cluster_id}). Find "
-            "out what answers at these addresses before you go on"
+            f"the members' client URLs lead to different clusters ({found}; the members form "
+            f"{observation.cluster_id}). Find out what answers at these addresses before you go on"
         )
     say(f"all {len(ids)} members are healthy and take writes")
 
 
-def _wait(wait: WaitFor, seen: Observation, machines: MemberMachines, memory: RunContext, passed: float) -> None:
-    waited = memory.waited.get(wait.limit, 0.0) + passed + LOOK_AGAIN_SECONDS
-    memory.waited[wait.limit] = waited
-    # A problem whose words change from one look to the next would never be old enough by itself.
-    all_waits = sum(memory.waited.values())
+def _wait(
+    wait: WaitFor, observation: Observation, machines: MemberMachines, context: RunContext, passed: float
+) -> None:
+    waited = context.waited.get(wait.limit, 0.0) + passed + LOOK_AGAIN_SECONDS
+    context.waited[wait.limit] = waited
+    # Waits that take turns would never be long enough by themselves.
+    all_waits = sum(context.waited.values())
     if waited > wait.seconds or all_waits > MOST_WAITING_SECONDS:
         seconds = min(wait.seconds if waited > wait.seconds else all_waits, MOST_WAITING_SECONDS)
-        raise RefusedError(f"{wait.problem} (after {seconds:.0f} seconds){_log_of(wait.member, seen, machines)}")
+        raise RefusedError(
+            f"{messages.describe(wait)} (after {seconds:.0f} seconds){_log_of(wait.member, observation, machines)}"
+        )
     time.sleep(LOOK_AGAIN_SECONDS)
 
 
-def _log_of(member: str | None, seen: Observation, machines: MemberMachines) -> str:
-    if member is None or member not in seen.hosts:
+def _log_of(member: str | None, observation: Observation, machines: MemberMachines) -> str:
+    if member is None or member not in observation.hosts:
         return ""
     with contextlib.suppress(EtcdClusterError):
-        return "\n" + machines.run(member, "log", render.command_line("log", {"member": member}), {}).strip()
+        return "\n" + machines.run(member, Log(), timeout_seconds=OBSERVATION_SECONDS).strip()
     return ""
 
 
 def _carry_out(
-    act: Action, wanted: DesiredCluster, seen: Observation, machines: MemberMachines, memory: RunContext
+    action: Action, wanted: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext
 ) -> None:
-    """All calls of an act at once; then raises the first failure."""
-    calls = {call.member: call for call in act.calls}
+    """All steps of an action at once; then raises the first failure."""
+    steps = {step.member: step for step in action.steps}
 
     def do(name: str) -> str:
-        call = calls[name]
-        return machines.run(name, call.step, _line(call, memory), _variables(call, wanted), say)
+        step = steps[name]
+        return machines.run(
+            name,
+            step.line,
+            _variables(step, wanted),
+            run=context.run,
+            progress=messages.summary(action),
+            say=say,
+            timeout_seconds=STEP_SECONDS,
+        )
 
-    answers = machines.on_all(list(calls), do)
+    answers = machines.on_all(list(steps), do)
     for name, answer in answers.items():
         if isinstance(answer, StepFailedError):
             raise StepFailedError(f"{answer}\nThe run stopped there; the next `up` starts with {name}")
         if isinstance(answer, EtcdClusterError):
             raise answer
-        memory.note(calls[name], answer, index=seen.index)
+        context.note(steps[name], answer, index=observation.index)
 
 
-def _line(call: HostStep, memory: RunContext) -> str:
-    if call.step == "prepare":
-        return call.spec["line"]
-    return render.command_line(call.step, {"member": call.member, "run": memory.run, **call.spec})
-
-
-def _variables(call: HostStep, wanted: DesiredCluster) -> Mapping[str, str]:
-    if call.step == "prepare":
-        return wanted.members[call.member].prepare_variables
-    manifest = "\n".join(f"{file.mode} {file.owner} {render.encode(file.content)} {file.path}" for file in call.files)
-    history = render.encode(call.history.text()) if call.history else ""
+def _variables(step: HostStep, wanted: DesiredCluster) -> Mapping[str, str]:
+    if isinstance(step.line, PrepareAgain):
+        return wanted.members[step.member].prepare_variables
+    manifest = "\n".join(f"{file.mode} {file.owner} {render.encode(file.content)} {file.path}" for file in step.files)
+    history = render.encode(step.history.text()) if step.history else ""
     return {"manifest": manifest, "history": history}
 
 
-def _bring_about(news: Properties, olds: Properties, memory: RunContext) -> None:
+def _bring_about(news: Properties, olds: Properties, context: RunContext) -> None:
     """olds: {} where none ended well before. Members that leave, and those of former hosts, are taken off their
     machines once the cluster has let them go."""
     wanted, connections = DesiredCluster.parse(news["wanted"]), dict[str, Any](news["connections"])
@@ -234,7 +242,7 @@ def _bring_about(news: Properties, olds: Properties, memory: RunContext) -> None
     handled: Mapping[str, Any] = olds.get("former") or {}
     former: Mapping[str, Any] = news.get("former") or {}
     for name, host in former.items():
-        if host.get("moved") and not memory.forming:
+        if host.get("moved") and not context.forming:
             continue  # of a cluster that was formed: its members know where each of them is
         if name not in wanted.members and not same(handled.get(name), host):
             leaving[name] = FormerHost.parse(host)
@@ -249,19 +257,23 @@ def _bring_about(news: Properties, olds: Properties, memory: RunContext) -> None
                 if name in olds["connections"]:
                     connections[name] = olds["connections"][name]
     with MemberMachines({**leaving, **wanted.members}, connections, leaving, token=wanted.token) as machines:
-        seen = roll_out(wanted, machines, memory)
+        observation = roll_out(wanted, machines, context)
         staying = [
             name
             for name, place in leaving.items()
-            if (not isinstance(place, DesiredMember) or place.stays) and not _is_a_members(name, wanted, seen)
+            if (not isinstance(place, DesiredMember) or place.outlives_destroy)
+            and not _is_a_members(name, wanted, observation)
         ]
         remove(staying, machines, _owner(wanted), count, delete_data=False, record=news.get("record") or "")
 
 
-def _is_a_members(name: str, wanted: DesiredCluster, seen: Observation) -> bool:
+def _is_a_members(name: str, wanted: DesiredCluster, observation: Observation) -> bool:
     """The machine of one that leaves is that of a member, under another name or address. Machines that were cloned have
     one id, too, but not the data of one member."""
-    host, ours = seen.hosts.get(name), (seen.hosts[each] for each in wanted.members if each in seen.hosts)
+    host, ours = (
+        observation.hosts.get(name),
+        (observation.hosts[each] for each in wanted.members if each in observation.hosts),
+    )
     return host is not None and any(
         host.machine == each.machine and len({host.owner, each.owner} - {""}) < 2 for each in ours
     )
@@ -286,12 +298,10 @@ def remove(
     owner: `render.remove_variables` of the cluster. count: of the cluster's members. record: id of the HostRecord; a
     machine that is in another one is left alone, as is one that runs another cluster's etcd by now.
     """
-    run, data = RunContext().run, "delete" if delete_data is True else "keep"
-    words = {"run": run, "data": data, "members": str(count), **({"record": record} if record else {})}
+    run, line = RunContext().run, Remove(count, delete_data=delete_data is True, record=record)
 
     def do(name: str) -> str:
-        line = render.command_line("remove", {"member": name, **words})
-        return machines.run(name, "remove", line, owner, say, timeout_seconds=REMOVE_SECONDS)
+        return machines.run(name, line, owner, run=run, say=say, timeout_seconds=REMOVE_SECONDS)
 
     answers = machines.on_all(names, do)
     for name, answer in answers.items():
@@ -305,23 +315,23 @@ def remove(
             raise answer
 
 
-def drift(news: Properties) -> str:
-    """What was changed by hand, or broke: a line a member. "" where an `up` has nothing to do.
+def drift(news: Properties) -> list[str]:
+    """What was changed by hand, or broke: a line a member. Empty where an `up` has nothing to do.
 
     A cluster that is just busy, or cannot be asked, has drifted as well: the update then says why.
     """
     wanted = DesiredCluster.parse(news["wanted"])
     try:
         with MemberMachines(wanted.members, news["connections"]) as machines:
-            seen = machines.observe()
-        act = next_action(wanted, seen, RunContext())
+            observation = machines.observe()
+        action = next_action(wanted, observation, RunContext())
     except EtcdClusterError as error:
-        return str(error)
-    if act is None:
-        return ""
-    found = {name: differences(wanted, seen, name) for name in wanted.members}
-    told = [f"{name}: found: {', '.join(each)}" for name, each in found.items() if each]
-    return "\n".join(told) or (act.problem if isinstance(act, WaitFor) else act.text)
+        return str(error).splitlines()
+    if action is None:
+        return []
+    found = {name: differences(wanted, observation, name) for name in wanted.members}
+    lines = [f"{name}: found: {', '.join(map(messages.describe, each))}" for name, each in found.items() if each]
+    return lines or [messages.describe(action)]
 
 
 def say(line: str) -> None:
@@ -331,13 +341,13 @@ def say(line: str) -> None:
         sys.stderr.flush()
 
 
-def _plan(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
+def _steps(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
     """Where nothing changes, the last one stays, so that the preview shows no difference."""
     if not olds:
-        return changes.first_plan(news)
+        return changes.first_steps(news)
     if not _changed(olds, news):
-        return list(olds.get("plan") or [])
-    return changes.plan(olds, news) or changes.plan_of_the_rest(olds, news)
+        return list(olds.get("steps") or [])
+    return changes.steps(olds, news) or changes.steps_of_the_rest(olds, news)
 
 
 def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
@@ -371,10 +381,10 @@ class Rollout(Resource, module="cluster", name="Rollout"):
     wanted: all of it with every file and key, the JSON text that `DesiredCluster.parse` reads (secret).
     connections: member name -> SSH connection (secret; none here on this machine).
     record, former: id of the HostRecord, and the hosts that it says are no longer listed (secret); None without one.
-    Set by the provider: plan (what a change does, a sentence a step), drift (what was found changed, a line a member).
+    Set by the provider: steps (what a change does, a sentence a step), drift (what was found changed, a line a member).
     """
 
-    plan: pulumi.Output[list[str]]
+    steps: pulumi.Output[list[str]]
 
     def __init__(
         self,
@@ -415,7 +425,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "record": record,
                 "former": None if former is None else pulumi.Output.secret(former),
                 "looks": not pulumi.runtime.is_dry_run(),
-                "plan": None,
+                "steps": None,
                 "drift": None,
             },
             opts,

@@ -15,8 +15,8 @@ from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.limits import PkiError
 from etcd_cluster.rollout.observed import Alarm, Host, Observation
-from etcd_cluster.rollout.planner import differences, next_action
-from etcd_cluster.rollout.planner.actions import RunContext, WaitFor
+from etcd_cluster.rollout.planner import differences, messages, next_action
+from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, RunContext, WaitFor
 from etcd_cluster.rollout.planner.quorum import CAUGHT_UP_ENTRIES
 from etcd_cluster.rollout.wanted import DesiredCluster
 
@@ -24,7 +24,7 @@ WIDTH = 120
 _LABEL_WIDTH = 12
 _NARROWEST_LAST_COLUMN = 24
 _HEADINGS = ("MEMBER", "STATE", "ETCD", "DATABASE", "LAG", "DISK", "CERTIFICATES", "DRIFT")
-_SAID_BY_STATE = ("does not run", "is not healthy", "is a learner")
+_SAID_BY_STATE = frozenset({DriftKind.DOWN, DriftKind.UNHEALTHY, DriftKind.LEARNER})
 _RED, _YELLOW = "31", "33"
 
 
@@ -52,7 +52,7 @@ class AuthoritySchedule:
 Schedules = Mapping[Transport, AuthoritySchedule]
 """Of the authorities of clients and of peers, where Pulumi made them."""
 _NO_SCHEDULE = AuthoritySchedule()
-_LABELS = {Transport.CLIENT: "authority", Transport.PEER: "peer CA"}
+_LABELS = {Transport.CLIENT: "CA", Transport.PEER: "peer CA"}
 
 
 @dataclass(frozen=True)
@@ -104,51 +104,58 @@ class ClusterStatus:
         return all(member.is_well for member in self.members) and not self.alarms and not self.next
 
 
-def cluster_status(wanted: DesiredCluster, seen: Observation, schedules: Schedules, now: datetime) -> ClusterStatus:
+def cluster_status(
+    wanted: DesiredCluster, observation: Observation, schedules: Schedules, now: datetime
+) -> ClusterStatus:
     """How the cluster stands."""
-    members = [_member(wanted, seen, name, now) for name in wanted.members]
+    members = [_member(wanted, observation, name, now) for name in wanted.members]
     return ClusterStatus(
         cluster=wanted.cluster,
         version=wanted.version,
         tls=wanted.tls,
-        id=seen.cluster_id,
+        id=observation.cluster_id,
         now=now,
         endpoints=[member.member.client_url(wanted.tls) for member in wanted.members.values()],
         members=members,
         quota_bytes=wanted.quota,
-        alarms=_alarms(seen),
+        alarms=_alarms(observation),
         authorities_until={
             transport: [x509.validity_of(authority).not_after for authority in trusted]
             for transport, trusted in wanted.trust.items()
         },
         schedules=schedules,
-        next=[*_next(wanted, seen), *_due(wanted, members, schedules, now)],
+        next=[*_next(wanted, observation), *_due(wanted, members, schedules, now)],
     )
 
 
-def _member(wanted: DesiredCluster, seen: Observation, name: str, now: datetime) -> MemberStatus:
-    host = seen.hosts.get(name)
+def _member(wanted: DesiredCluster, observation: Observation, name: str, now: datetime) -> MemberStatus:
+    host = observation.hosts.get(name)
     live = host.live if host else None
     ends = [x509.validity_of(pem) for pem in _certificates(wanted, host, name)] if host else []
     return MemberStatus(
         name=name,
-        state=_state(seen, name),
+        state=_state(observation, name),
         version=(host.running or None) if host else None,
         database_bytes=live.database_bytes if live else None,
         share_of_quota=live.database_bytes / wanted.quota if live else None,
-        behind=max(0, seen.index - live.applied) if live else None,
+        behind=max(0, observation.index - live.applied) if live else None,
         disk=(host.disk_bytes - host.disk_free_bytes, host.disk_bytes) if host and host.disk_bytes else None,
         certificates_until=min((each.not_after for each in ends), default=None),
         certificates_due=any(
             now >= each.renewal and each.not_after not in _ends_of_authorities(wanted) for each in ends
         ),
-        drift=[each for each in differences(wanted, seen, name) if each not in _SAID_BY_STATE] if host else [],
-        unreachable=seen.silent.get(name, ""),
+        drift=_found_drift(wanted, observation, name) if host else [],
+        unreachable=observation.unreachable.get(name, ""),
     )
 
 
-def _state(seen: Observation, name: str) -> State:
-    host = seen.hosts.get(name)
+def _found_drift(wanted: DesiredCluster, observation: Observation, name: str) -> list[str]:
+    found = differences(wanted, observation, name)
+    return [messages.describe(drift) for drift in found if drift.kind not in _SAID_BY_STATE]
+
+
+def _state(observation: Observation, name: str) -> State:
+    host = observation.hosts.get(name)
     if host is None:
         return State.UNREACHABLE
     if not host.pid:
@@ -157,18 +164,18 @@ def _state(seen: Observation, name: str) -> State:
         return State.LEARNER
     if host.live and not host.live.has_leader:
         return State.LEADERLESS
-    if not seen.is_healthy(name):
+    if not observation.is_healthy(name):
         return State.UNHEALTHY if host.live else State.UNKNOWN
-    return State.LEADER if name == seen.leader else State.FOLLOWER
+    return State.LEADER if name == observation.leader else State.FOLLOWER
 
 
 def _certificates(wanted: DesiredCluster, host: Host, name: str) -> Iterator[str]:
     """Those on the machine, as far as they can be read: what differs from the stack's is drift by itself."""
     pki = wanted.members[name].layout.pki
     for side in ("server", "peer"):
-        seen = host.files.get(f"{pki}/{side}.crt")
+        observation = host.files.get(f"{pki}/{side}.crt")
         try:
-            yield from x509.split_bundle(seen.content)[:1] if seen else ()
+            yield from x509.split_bundle(observation.content)[:1] if observation else ()
         except PkiError:
             continue
 
@@ -178,45 +185,45 @@ def _ends_of_authorities(wanted: DesiredCluster) -> set[datetime]:
     return {x509.validity_of(authority).not_after for trusted in wanted.trust.values() for authority in trusted}
 
 
-def _alarms(seen: Observation) -> list[str]:
-    if seen.alarms is None:
+def _alarms(observation: Observation) -> list[str]:
+    if observation.alarms is None:
         return ["unknown: `etcdctl alarm list` gets no answer"]
-    return [_alarm(alarm, seen) for alarm in seen.alarms]
+    return [_alarm(alarm, observation) for alarm in observation.alarms]
 
 
-def _alarm(alarm: Alarm, seen: Observation) -> str:
+def _alarm(alarm: Alarm, observation: Observation) -> str:
     """With the member's name, where etcd says which it is."""
-    name = next((member.name for member in seen.members if member.id == alarm.id), alarm.id)
+    name = next((member.name for member in observation.members if member.id == alarm.id), alarm.id)
     return f"{alarm.kind} on {name}" if name else alarm.kind
 
 
-def _next(wanted: DesiredCluster, seen: Observation) -> list[str]:
-    if seen.silent:
-        gone = ", ".join(seen.silent)
+def _next(wanted: DesiredCluster, observation: Observation) -> list[str]:
+    if observation.unreachable:
+        gone = ", ".join(observation.unreachable)
         return [
             f"refused while {gone} cannot be reached: bring it back, or, if it is gone for good, give it another "
             "machine (docs/replace-a-member.md)"
         ]
     try:
-        act = next_action(wanted, seen, RunContext())
+        action = next_action(wanted, observation, RunContext())
     except EtcdClusterError as error:
         return [f"refused: {error}"]
-    if isinstance(act, WaitFor):
-        return [f"waits for {act.seconds} s at most, then ends: {act.problem}"]
-    return [act.text] if act else []
+    if isinstance(action, WaitFor):
+        return [f"waits for {action.seconds} s at most, then ends: {messages.describe(action)}"]
+    return [messages.describe(action)] if action else []
 
 
 def _due(wanted: DesiredCluster, members: Sequence[MemberStatus], schedules: Schedules, now: datetime) -> Iterator[str]:
     due = [member.name for member in members if member.certificates_due]
     if due:
-        yield f"{', '.join(due)}: renewing certificates, without a restart"
+        yield f"{', '.join(due)}: {messages.text(ActionKind.RENEW_CERTIFICATES, {})}"
     moment = x509.rfc3339(now)
     for transport in Transport:
         schedule, which = schedules.get(transport, _NO_SCHEDULE), _LABELS[transport]
         if "" < schedule.drop_after <= moment:
-            yield f"{', '.join(wanted.members)}: dropping the old {which}, whose time beside the new one is over"
+            yield f"{', '.join(wanted.members)}: dropping the old {which}, whose overlap with the new one has ended"
         elif not schedule.drop_after and "" < schedule.rotate_after <= moment:
-            yield f"{', '.join(wanted.members)}: rotating the {which}, of whose life a third is left"
+            yield f"{', '.join(wanted.members)}: rotating the {which}: one third of its validity is left"
 
 
 # --- for programs ---

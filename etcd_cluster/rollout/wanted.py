@@ -37,7 +37,7 @@ class DesiredMember:
 
     founder: id of the machine that formed the cluster as this member; "" if it came later.
     prepare: the line and the shell variables that make its machine ready.
-    stays: its machine outlives `destroy`, so that the member is stopped there.
+    outlives_destroy: its machine outlives `destroy`, so that the member is stopped there.
     """
 
     name: str
@@ -50,7 +50,7 @@ class DesiredMember:
     prepare_variables: Mapping[str, str]
     server: Leaf | None
     peer: Leaf | None
-    stays: bool
+    outlives_destroy: bool
 
     @property
     def tls(self) -> bool:
@@ -227,7 +227,7 @@ def _member(name: str, properties: Mapping[str, Any]) -> DesiredMember:
         prepare_variables=properties.get("prepare_variables") or {},
         server=_leaf(properties.get("server")),
         peer=_leaf(properties.get("peer")),
-        stays=bool(properties.get("stays", True)),
+        outlives_destroy=bool(properties.get("outlives_destroy", True)),
     )
 
 

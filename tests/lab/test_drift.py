@@ -86,13 +86,13 @@ MENDED_IN_PLACE = {
     ),
     "deleted programs": Edit(
         "rm -r /opt/etcd/versions/3.6.16",
-        "lacks etcd 3.6.16",
+        "etcd 3.6.16 is missing",
         "/opt/etcd/bin/etcdutl version | head -n 1",
         "etcdutl version: 3.6.16",
     ),
     "disk not mounted on boot": Edit(
         "systemctl disable --quiet data-etcd.mount",
-        "lacks the mount of the data disk on boot",
+        "the mount of the data disk on boot is missing",
         "systemctl is-enabled data-etcd.mount",
         "enabled",
     ),
@@ -123,7 +123,7 @@ MENDED_BY_A_START = {
     "stopped service": Edit("systemctl stop etcd", "does not run", "systemctl is-active etcd", "active"),
     "unmounted disk": Edit(
         "systemctl stop etcd data-etcd.mount",
-        "lacks the data disk at /data/etcd",
+        "the data disk at /data/etcd is missing",
         "findmnt -no FSTYPE /data/etcd",
         "xfs",
     ),
@@ -176,7 +176,7 @@ def test_a_member_that_was_removed_by_hand_joins_again(cluster: Cluster) -> None
         run = cluster.up()
     said = steps(run)
     assert f"{host.name}: joining as a learner with etcd 3.6.16" in said
-    assert f"{host.name}: kept the data of its earlier membership as /data/etcd/data.removed-" in run.output
+    assert f"{host.name}: archived the data of its earlier membership as /data/etcd/data.removed-" in run.output
 
 
 # --- below and around it ---
@@ -195,7 +195,10 @@ def test_file_systems_grow_with_their_disks_without_a_restart(cluster: Cluster) 
             assert size_of_data(host) < 1.1 * GIB
         run = cluster.up()
     for host in cluster.hosts:
-        assert f"{host.name}: found: lacks the size that its disk has grown to" in steps(run)
+        assert (
+            f"{host.name}: found: the rest of its data disk (its file system is smaller than its device) is missing"
+            in steps(run)
+        )
         assert size_of_data(host) > 1.8 * GIB
 
 

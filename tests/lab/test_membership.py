@@ -149,7 +149,7 @@ def test_a_host_that_was_a_member_joins_anew_and_its_old_data_is_kept(cluster: C
         run = up_with(cluster, together, judged)
     assert listed(cluster) == all_voters(together)
     for host in again:
-        assert f"{host.name}: kept the data of its earlier membership as /data/etcd/data.removed-" in run.output
+        assert f"{host.name}: archived the data of its earlier membership as /data/etcd/data.removed-" in run.output
         host.run("test -d /data/etcd/data.removed-*/member/wal")
 
 

@@ -19,6 +19,7 @@ import pytest
 from etcd_cluster import providers
 from etcd_cluster.cli.stacks import without_marks
 from etcd_cluster.errors import is_private_key
+from etcd_cluster.member.lines import Line
 from etcd_cluster.rollout import host_record, resource
 from tests.lab.stack import PASSPHRASE, STACK
 from tests.state.recorded import CONFIG, FILES, KEY_FILE, STATE, Record, embedded_state, outputs, records, started_files
@@ -106,8 +107,8 @@ class Machines:
     def on_all(self, names: Collection[str], do: Any) -> dict[str, Any]:
         return {name: do(name) for name in names}
 
-    def run(self, name: str, step: str, *_: Any, **__: Any) -> str:
-        Machines.steps.append((step, name))
+    def run(self, name: str, line: Line, *_: Any, **__: Any) -> str:
+        Machines.steps.append((line.step, name))
         return ""
 
 

@@ -22,6 +22,16 @@ from etcd_cluster.etcd import options
 from etcd_cluster.etcd.versions import Version
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import (
+    Apply,
+    ApplyAction,
+    Membership,
+    MembershipChange,
+    PrepareAgain,
+    Snapshot,
+    Until,
+    V2Store,
+)
 from etcd_cluster.member.render import Leaf, PeerSecurity, Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.machines import StepFailedError
@@ -32,15 +42,16 @@ from etcd_cluster.rollout.observed import (
     Host,
     Live,
     MemberEntry,
+    Missing,
     Observation,
+    ObservedFile,
     Question,
-    SeenFile,
     unanswered,
     with_announced,
     with_answers,
 )
-from etcd_cluster.rollout.planner import next_action
-from etcd_cluster.rollout.planner.actions import Action, HostStep, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.planner import messages, next_action
+from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
 from etcd_cluster.rollout.wanted import UNIT_PATH, DesiredCluster, DesiredMember, File, series
 
@@ -56,6 +67,7 @@ SERVER_KEY = f"{LAYOUT.pki}/server.key"
 MIB, GIB = 1024**2, 1024**3
 MOST_ACTS = 150
 """More than any change of a few members takes."""
+TRUSTING = (ActionKind.RESTART_TO_TRUST_ONE_CA, ActionKind.RESTART_TO_TRUST_CAS)
 MOST_STEPS = 1000
 
 
@@ -125,7 +137,7 @@ class Goal:
             prepare_variables={},
             server=leaf("server", of_clients, *signed) if self.tls else None,
             peer=leaf("peer", of_peers, *signed) if self.tls else None,
-            stays=True,
+            outlives_destroy=True,
         )
 
     def _founder(self, name: str) -> str:
@@ -227,7 +239,7 @@ class Machine:
     pending: bool = False
     on_boot: bool = True
     failed: bool = False
-    lacks: list[str] = field(default_factory=list[str])
+    missing: list[Missing] = field(default_factory=list[Missing])
     device_bytes: int = GIB
     filesystem_bytes: int = GIB
     process: Process | None = None
@@ -246,9 +258,9 @@ class Machine:
     mounted_over: str = ""
 
     @property
-    def seen_files(self) -> dict[str, SeenFile]:
+    def seen_files(self) -> dict[str, ObservedFile]:
         return {
-            path: SeenFile(
+            path: ObservedFile(
                 file.mode,
                 "etcd" if file.owner == "member" else file.owner,
                 sha256(file.content.encode()).hexdigest() if path.endswith(".key") else file.content,
@@ -303,7 +315,7 @@ class Model:
         """A healthy cluster that is as `goal` asks, formed by the planner itself."""
         chosen = replace(goal or Goal(), **changes)
         model = Model.blank(chosen)
-        model.run(chosen, memory=RunContext(forming=True))
+        model.run(chosen, context=RunContext(forming=True))
         model.log.clear()
         model.restarts.clear()
         return model
@@ -446,9 +458,9 @@ class Model:
         self.elect()
         asked = {name: self.machines[name] for name in names if name in self.machines}
         hosts = {name: self._host(machine) for name, machine in asked.items() if machine.reachable}
-        silent = {name: "cannot be reached" for name in names if name not in hosts}
+        unreachable = {name: "cannot be reached" for name in names if name not in hosts}
         clocks = {name: asked[name].clock_ahead for name in hosts}
-        nothing = Observation(hosts, silent, None, (), frozenset(), clocks=clocks)
+        nothing = Observation(hosts, unreachable, None, (), frozenset(), clocks=clocks)
         having = [name for name, host in hosts.items() if host.live and host.live.has_leader]
         serving = {name: asked[name].data_id for name in having if self._is_well(asked[name])}
         for name in sorted(having, key=lambda name: name != self.leader):
@@ -456,14 +468,14 @@ class Model:
                 listed = [each.listed for each in self.members]
                 healthy = frozenset(each.id for each in listed if each.id in serving.values())
                 hosts = dict(with_announced(hosts, listed))
-                seen = replace(
+                observation = replace(
                     nothing, hosts=hosts, status_source=name, members=listed, healthy=healthy, cluster_id="c1"
                 )
-                seen = replace(seen, alarms=[Alarm(*each) for each in sorted(self.alarms)])
-                left = {each.id for each in unanswered(seen)}
+                observation = replace(observation, alarms=[Alarm(*each) for each in sorted(self.alarms)])
+                left = {each.id for each in unanswered(observation)}
                 answering = [each for each in self.members if each.id in left and self._answers_to(name, each)]
                 answers = json.dumps([{"endpoint": e.client_url, "health": True} for e in answering])
-                return with_answers(seen, answers, self._peers_of(self.machines[name]))
+                return with_answers(observation, answers, self._peers_of(self.machines[name]))
         return nothing
 
     def _peers_of(self, machine: Machine) -> frozenset[str]:
@@ -489,7 +501,7 @@ class Model:
             snapshot_index=0 if machine.mounted_over else machine.snapshot_index,
             history=History() if machine.mounted_over else machine.history,
             versions=sorted(machine.versions),
-            lacks=tuple(machine.lacks),
+            missing=tuple(machine.missing),
             files=machine.seen_files,
             live=live,
             unknown={Question.METRICS: "no answer"} if process and live is None else {},
@@ -536,7 +548,7 @@ class Model:
         self,
         goal: Goal,
         *,
-        memory: RunContext | None = None,
+        context: RunContext | None = None,
         stop_after: int = MOST_ACTS,
         cut: Callable[[int], int] | None = None,
     ) -> bool:
@@ -544,44 +556,48 @@ class Model:
 
         stop_after: acts until the run is killed, in the middle of the last one: `cut` says after how many of its steps.
         """
-        wanted, memory, repetitions = goal.wanted, memory or RunContext(), Repetitions()
+        wanted, context, repetitions = goal.wanted, context or RunContext(), Repetitions()
         everywhere = [*wanted.members, *(name for name in self.machines if name not in wanted.members)]
         for done in range(stop_after):
-            seen = self.observe(everywhere)
-            act = next_action(wanted, seen, memory)
-            if act is None:
+            observation = self.observe(everywhere)
+            action = next_action(wanted, observation, context)
+            if action is None:
                 self._retire(wanted)
                 return True
-            if isinstance(act, WaitFor):
-                memory.waited[act.limit] = memory.waited.get(act.limit, 0.0) + act.seconds / 3
-                if memory.waited[act.limit] > act.seconds:
-                    raise RefusedError(act.problem)
+            if isinstance(action, WaitFor):
+                context.waited[action.limit] = context.waited.get(action.limit, 0.0) + action.seconds / 3
+                if context.waited[action.limit] > action.seconds:
+                    raise RefusedError(messages.describe(action))
                 continue
-            memory.waited.clear()
-            if repetitions.is_futile(act, seen):
-                raise BrokenError(f"{act.text}: done {MOST_REPETITIONS} times without a change")
-            self.carry_out(act, goal, memory, cut if done == stop_after - 1 else None)
+            context.waited.clear()
+            if repetitions.is_futile(action, observation):
+                raise BrokenError(f"{messages.describe(action)}: done {MOST_REPETITIONS} times without a change")
+            self.carry_out(action, goal, context, cut if done == stop_after - 1 else None)
         if stop_after == MOST_ACTS:
             raise BrokenError("no end:\n" + "\n".join(self.log[-20:]))
         return False
 
-    def carry_out(self, act: Action, goal: Goal, memory: RunContext, cut: Callable[[int], int] | None = None) -> None:
-        self.log.append(act.text)
+    def carry_out(
+        self, action: Action, goal: Goal, context: RunContext, cut: Callable[[int], int] | None = None
+    ) -> None:
+        self.log.append(messages.describe(action))
         self.elect()
-        restarts = [call for call in act.calls if call.spec.get("action") == "restart"]
-        if len(act.calls) > 1 and restarts and self.leader:
-            raise BrokenError(f"several at once: {act.text}")
-        calls = [list(self._steps(call, goal, memory)) for call in act.calls]
-        left = cut(sum(map(len, calls))) if cut else MOST_STEPS
+        restarts = [
+            step for step in action.steps if isinstance(step.line, Apply) and step.line.action is ApplyAction.RESTART
+        ]
+        if len(action.steps) > 1 and restarts and self.leader:
+            raise BrokenError(f"several at once: {messages.describe(action)}")
+        steps = [list(self._effects(step, action.kind, goal, context)) for step in action.steps]
+        left = cut(sum(map(len, steps))) if cut else MOST_STEPS
         failed: StepFailedError | None = None
-        for steps in calls:
+        for effects in steps:
             try:
-                for step in steps[:left]:
-                    step()
+                for effect in effects[:left]:
+                    effect()
                     self.index += 3
             except StepFailedError as error:
                 failed = error  # the others go on
-            left = max(left - len(steps), 0)
+            left = max(left - len(effects), 0)
         self.elect()
         self._tick()
         if failed:
@@ -607,20 +623,28 @@ class Model:
             if machine.process and self.serves(machine) and self.database_bytes > machine.process.quota_bytes:
                 self.alarms.add(("NOSPACE", machine.data_id))
 
-    def _steps(self, call: HostStep, goal: Goal, memory: RunContext) -> Iterator[Callable[[], str | None]]:
+    def _effects(
+        self, step: HostStep, kind: ActionKind, goal: Goal, context: RunContext
+    ) -> Iterator[Callable[[], str | None]]:
         """What a script does, piece by piece: it may be cut off after any."""
-        machine = self.machines[call.member]
-        if machine.mounted_over and call.step in ("prepare", "apply") and machine.name in goal.names:
-            raise BrokenError(f"{call.step} on {machine.name}, whose data {machine.mounted_over} hides")
-        if call.step == "prepare":
-            yield lambda: self.prepare(machine, goal.version, goal.token)
-        elif call.step == "membership":
-            yield lambda: self._change_membership(machine, call.spec, goal)
-        elif call.step == "snapshot":
-            yield lambda: self._take_snapshot(machine, call.spec["version"])
-        elif call.step == "apply":
-            yield from self._apply(machine, call)
-        yield lambda: memory.note(call, self._v2store(machine) if call.step == "v2store" else "", index=self.index)
+        machine = self.machines[step.member]
+        if machine.mounted_over and step.line.step in ("prepare", "apply") and machine.name in goal.names:
+            raise BrokenError(f"{step.line.step} on {machine.name}, whose data {machine.mounted_over} hides")
+        printed: list[str] = []
+        match step.line:
+            case PrepareAgain():
+                yield lambda: self.prepare(machine, goal.version, goal.token)
+            case Membership() as line:
+                yield lambda: self._change_membership(machine, line, goal)
+            case Snapshot(version=version):
+                yield lambda: self._take_snapshot(machine, version)
+            case V2Store():
+                yield lambda: printed.append(self._v2store(machine))
+            case Apply() as line:
+                yield from self._apply(machine, step, line, kind)
+            case _:
+                raise BrokenError(f"{step.line} is no step of a rollout")
+        yield lambda: context.note(step, "".join(printed), index=self.index)
 
     def prepare(self, machine: Machine, version: str, token: str = TOKEN) -> None:
         machine.versions = {
@@ -628,7 +652,7 @@ class Model:
             *({machine.programs} - {""}),
             *({machine.process.version} if machine.process else set[str]()),
         }
-        machine.lacks.clear()
+        machine.missing.clear()
         if machine.token not in ("", token) and (machine.data or machine.history != History()):
             raise StepFailedError(f"{machine.name} holds the data of another cluster")
         machine.token = token
@@ -652,31 +676,30 @@ class Model:
             return "log"
         return "store" if machine.v2_keys else "clean"
 
-    def _apply(self, machine: Machine, call: HostStep) -> Iterator[Callable[[], Any]]:
-        action, spec = call.spec["action"], call.spec
-        if action == "restart":
-            self.restarts.append(call.member)
-            yield lambda: self._stop(machine, spec["why"])
-        if action == "stop":
+    def _apply(self, machine: Machine, step: HostStep, line: Apply, kind: ActionKind) -> Iterator[Callable[[], Any]]:
+        if line.action is ApplyAction.RESTART:
+            self.restarts.append(step.member)
+            yield lambda: self._stop(machine, kind)
+        if line.action is ApplyAction.STOP:
             yield lambda: self.stop(machine.name)
             return
-        if action == "start" and machine.process:
+        if line.action is ApplyAction.START and machine.process:
             raise BrokenError(f"{machine.name} runs already")
-        if spec.get("aside") == "yes":
+        if line.archive_old_data:
             yield lambda: self._set_aside(machine)
-        if action != "files" or spec.get("pending") == "yes":
+        if line.action is not ApplyAction.FILES or line.pending:
             yield lambda: setattr(machine, "pending", True)
-        for file in call.files:
+        for file in step.files:
             yield lambda file=file: self._put(machine, file)
-        if action != "files":
-            yield lambda: setattr(machine, "programs", spec["version"])
-            yield lambda: setattr(machine, "history", call.history) if call.history and not machine.data else None
+        if line.action is not ApplyAction.FILES:
+            yield lambda: setattr(machine, "programs", line.version)
+            yield lambda: setattr(machine, "history", step.history) if step.history and not machine.data else None
             yield lambda: None if machine.data else setattr(machine, "forming", machine.token)
             yield lambda: self.start(machine)
             yield lambda: setattr(machine, "pending", False)
-            yield lambda: self._await(machine, spec["await"], int(spec["index"]))
-        if call.history:
-            yield lambda: setattr(machine, "history", call.history)
+            yield lambda: self._await(machine, line)
+        if step.history:
+            yield lambda: setattr(machine, "history", step.history)
         yield lambda: self._note_data(machine)
         yield lambda: machine.files.pop(BOOTSTRAP, None) if machine.data else None
 
@@ -694,7 +717,7 @@ class Model:
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = ""
 
-    def _stop(self, machine: Machine, why: str) -> None:
+    def _stop(self, machine: Machine, kind: ActionKind) -> None:
         """On purpose, by the planner: rule 3 holds."""
         if self.leader:
             voters = self.voters()
@@ -704,7 +727,7 @@ class Model:
             if unhealthy:
                 raise BrokenError(f"{machine.name} stopped while {unhealthy} are not healthy")
             # Where the others do not trust what a new member brings, the last two have to learn it first.
-            may_pause = len(voters) == 1 or (len(voters) == 2 and ("trust" in why or machine.pending))
+            may_pause = len(voters) == 1 or (len(voters) == 2 and (kind in TRUSTING or machine.pending))
             if not may_pause and not self.elect(without=machine.name):
                 raise BrokenError(f"no quorum without {machine.name}")
         machine.process, machine.frozen = None, False
@@ -817,34 +840,34 @@ class Model:
             machine.ran_since = self.index if before else 0
         machine.ran = machine.programs
 
-    def _await(self, machine: Machine, what: str, index: int) -> None:
+    def _await(self, machine: Machine, line: Apply) -> None:
         if machine.process is None:
             raise StepFailedError(f"{machine.name}: etcd ended at once: it is no member any more")
-        if what == "serving" and not self.serves(machine):
+        if line.until is Until.SERVING and not self.serves(machine):
             raise BrokenError(f"{machine.name} does not serve after its restart")
-        if what == "flushed":
+        if line.until is Until.FLUSHED:
             self._tick()
-            if machine.snapshot_index < index:
-                raise BrokenError(f"{machine.name}: no snapshot beyond {index}")
+            if machine.snapshot_index < (line.index or 0):
+                raise BrokenError(f"{machine.name}: no snapshot beyond {line.index}")
 
-    def _change_membership(self, machine: Machine, spec: Mapping[str, str], goal: Goal) -> None:
+    def _change_membership(self, machine: Machine, line: Membership, goal: Goal) -> None:
         if not self.serves(machine):
             raise BrokenError(f"{machine.name} is asked to change the membership, but has no leader")
-        change = spec["do"]
+        change = line.change
         if self.root is not None and machine.name not in self.root:
-            raise BrokenError(f"{machine.name}: {change}: permission denied")
-        if change == "remove":
-            self._require_removable(self._listing(spec["id"]), goal)
-        if change == "lead":
-            return self._hand_over(spec["id"])
-        if change == "disarm":
+            raise BrokenError(f"{machine.name}: {change.value}: permission denied")
+        if change is MembershipChange.REMOVE:
+            self._require_removable(self._listing(line.id), goal)
+        if change is MembershipChange.MOVE_LEADER:
+            return self._hand_over(line.id)
+        if change is MembershipChange.DISARM:
             return self.alarms.clear()
-        getattr(self, f"_{change}_member")(spec)
-        if change != "update":
+        getattr(self, f"_{change.value}_member")(line)
+        if change is not MembershipChange.UPDATE:
             self.changed_members_at = self.index
         self.elect()
         if not self.leader:
-            raise BrokenError(f"no quorum after {change} {dict(spec)}")
+            raise BrokenError(f"no quorum after {line}")
         return None
 
     def _listing(self, id_: str) -> Listing:
@@ -857,17 +880,17 @@ class Model:
             raise BrokenError(f"leadership goes to {listed.name}, which cannot lead")
         self.leader = machine.name
 
-    def _add_member(self, spec: Mapping[str, str]) -> None:
+    def _add_member(self, line: Membership) -> None:
         if any(each.learner for each in self.members):
             raise BrokenError("a second learner")
         if unhealthy := [each.name for each in self.voters() if not self._healthy(each)]:
             raise BrokenError(f"a member is added while {unhealthy} are not healthy")
-        if any(each.peer_url == spec["url"] for each in self.members):
-            raise BrokenError(f"{spec['url']} is there already")
-        self.members.append(Listing(self._new_id(), "", spec["url"], learner=True))
+        if any(each.peer_url == line.url for each in self.members):
+            raise BrokenError(f"{line.url} is there already")
+        self.members.append(Listing(self._new_id(), "", line.url, learner=True))
 
-    def _promote_member(self, spec: Mapping[str, str]) -> None:
-        listed = self._listing(spec["id"])
+    def _promote_member(self, line: Membership) -> None:
+        listed = self._listing(line.id)
         machine = self.machine_of(listed)
         if machine and machine.cut_off:
             raise StepFailedError(f"promoting {machine.name}: not accepted: it is not in sync")
@@ -875,8 +898,8 @@ class Model:
             raise BrokenError(f"{listed.name or listed.peer_url} is promoted, but is not in sync")
         listed.learner = False
 
-    def _remove_member(self, spec: Mapping[str, str]) -> None:
-        listed = self._listing(spec["id"])
+    def _remove_member(self, line: Membership) -> None:
+        listed = self._listing(line.id)
         machine = self.machine_of(listed)
         if machine and machine.name == self.leader and self._healthy(listed):
             raise BrokenError("the leader removed before it handed over")
@@ -896,8 +919,8 @@ class Model:
         if not any(self.machine_of(each) for each in self.members if each is not listed):
             raise BrokenError(f"{listed.name} removed, and nobody else has the data")
 
-    def _update_member(self, spec: Mapping[str, str]) -> None:
-        self._listing(spec["id"]).peer_url = spec["url"]
+    def _update_member(self, line: Membership) -> None:
+        self._listing(line.id).peer_url = line.url
 
     def _new_id(self) -> str:
         self._ids += 1

@@ -168,7 +168,7 @@ def test_the_rollout_knows_all_that_a_member_is_made_of(three_hosts: Recording) 
     assert list(wanted.trusted) == x509.split_bundle(CA.certificate_pem)
     assert list(wanted.peer_trusted) == x509.split_bundle(PEER_CA.certificate_pem)
     member = wanted.members["host-2"]
-    assert (member.address, member.device, member.stays) == ("10.0.0.2", "/dev/nvme1n1", True)
+    assert (member.address, member.device, member.outlives_destroy) == ("10.0.0.2", "/dev/nvme1n1", True)
     assert member.founder == "machine-of-host-2"
     assert member.prepare_line == three_hosts.resources["etcd-host-2-prepare"].value("create")
     assert member.prepare_variables["token"] == "the-token"

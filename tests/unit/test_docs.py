@@ -85,7 +85,7 @@ def test_a_page_is_short(page: Path) -> None:
 def test_a_preview_on_a_page_is_what_the_program_says(page: str) -> None:
     olds, news = CASES[page]
     text = (PROJECT / "docs" / page.partition("#")[0]).read_text()
-    said = changes.plan({**BEFORE, **olds}, {**BEFORE, **news})
+    said = changes.steps({**BEFORE, **olds}, {**BEFORE, **news})
     assert said
     for sentence in said:
         assert sentence in text

@@ -31,11 +31,11 @@ class Folder:
 
     def apply(self, action: str, **words: str) -> subprocess.CompletedProcess[str]:
         manifest = f"400 member {render.encode('a key')} {self.layout.pki}/server.key\n"
-        line = render.command_line("apply", {"member": "a", "run": "a-run", "action": action, **words})
+        line = render.command_line("apply", {"member": "a", "run": "a-run", "action": action, "say": "a text", **words})
         script = render.script("apply", self.layout, {"manifest": manifest, "history": ""})
         return subprocess.run(["sh", "-c", line], input=script, capture_output=True, text=True, check=False, timeout=60)
 
-    def calls(self, function: str) -> str:
+    def steps(self, function: str) -> str:
         """What a function of the scripts prints."""
         script = render.script("apply", self.layout, {"step": ""}).replace('"$1" "$@" </dev/null; exit', f"{function}")
         done = subprocess.run(["bash", "-s"], input=script, capture_output=True, text=True, check=False, timeout=60)
@@ -58,14 +58,14 @@ def test_files_are_put_into_folders_that_were_taken_away(folder: Folder, gone: l
 
 
 def test_a_member_can_be_asked_though_the_link_to_its_programs_is_gone(folder: Folder) -> None:
-    assert folder.calls("etcdctl_at http://127.0.0.1:1 version") == f"etcdctl of {VERSION}"
+    assert folder.steps("etcdctl_at http://127.0.0.1:1 version") == f"etcdctl of {VERSION}"
     (folder.path / "bin").unlink()
-    assert folder.calls("etcdctl_at http://127.0.0.1:1 version") == f"etcdctl of {VERSION}"
+    assert folder.steps("etcdctl_at http://127.0.0.1:1 version") == f"etcdctl of {VERSION}"
 
 
 def test_nothing_is_stopped_for_a_program_that_is_not_there_any_more(folder: Folder) -> None:
     shutil.rmtree(folder.path / "versions" / VERSION)
-    done = folder.apply("restart", why="restarting", version=VERSION)
+    done = folder.apply("restart", version=VERSION)
     assert (done.returncode, "nothing was stopped" in done.stderr) == (1, True)
     assert not (folder.path / "state" / "pending").exists()
 

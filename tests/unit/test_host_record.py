@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from pulumi.output import Unknown
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import Line
 from etcd_cluster.rollout import host_record
 from etcd_cluster.rollout.host_record import HostRecordLifecycle
 from etcd_cluster.rollout.machines import Place
@@ -63,13 +63,14 @@ class Machines:
                 answers[name] = error
         return answers
 
-    def run(self, name: str, step: str, line: str, variables: Mapping[str, str], *_: Any, timeout_seconds: int) -> str:
+    def run(self, name: str, line: Line, variables: Mapping[str, str] | None = None, **how: Any) -> str:
         if name in self.gone:
             raise SshUnreachableError(f"{name}: no route to host")
-        words = dict(word.split("=", 1) for word in shlex.split(line)[4:])
+        assert how["timeout_seconds"]
+        words = line.words(name)
         assert words.pop("member") == name
         words.pop("run", "")
-        self.said.append((name, step, {**words, **variables}))
+        self.said.append((name, line.step, {**words, **(variables or {})}))
         return ""
 
     def steps(self) -> list[str]:
@@ -164,18 +165,18 @@ def test_what_is_a_change(change: dict[str, Any], changes: bool, machines: Machi
     assert (diff.changes, diff.replaces, machines.said) == (changes, [], [])
 
 
-@pytest.mark.parametrize(("delete_data", "data"), [(False, "keep"), (True, "delete")])
+@pytest.mark.parametrize("delete_data", [False, True])
 def test_a_delete_acts_for_its_own_id_and_never_deletes_data_of_hosts_that_left(
-    delete_data: bool, data: str, machines: Machines
+    delete_data: bool, machines: Machines
 ) -> None:
     record = HostRecordLifecycle().update("id", created(machines), props("host-1", delete_data=delete_data)).outs
     machines.said.clear()
     HostRecordLifecycle().delete("id", dict(record))
     common = {"record": "id", "members": "1", **render.remove_variables("project/stack/etcd", "the-token")}
     assert machines.said == [
-        ("host-1", "remove", {**common, "data": data}),
-        ("host-2", "remove", {**common, "data": "keep"}),
-        ("host-3", "remove", {**common, "data": "keep"}),
+        ("host-1", "remove", {**common, "delete-data": "yes"} if delete_data else common),
+        ("host-2", "remove", common),
+        ("host-3", "remove", common),
     ]
     assert machines.tried_once == {"host-2", "host-3"}
 

@@ -73,7 +73,13 @@ class Folder:
         (self.path / "state").mkdir(exist_ok=True)
         (self.path / "state" / "run").write_text("run")
         variables = {"manifest": manifest, "history": render.encode("members=founding\n")}
-        words = {"action": "start", "why": "starting", "version": "3.6.16", "await": "listening", "timeout": "20"}
+        words = {
+            "action": "start",
+            "say": "starting",
+            "version": "3.6.16",
+            "until": "listening",
+            "timeout-seconds": "20",
+        }
         return self.run("apply", False, variables=variables, run="run", index="0", **{**words, "peer-port": str(port)})
 
 
@@ -322,24 +328,27 @@ def configured(folder: Folder, token: str = TOKEN) -> Folder:
     return folder
 
 
+DELETE = {"delete-data": "yes"}
+
+
 @pytest.mark.parametrize(
     ("written", "asked", "removed"),
     [("", "", True), ("", "one", True), ("one", "one", True), ("two", "one", False), ("two", "", False)],
 )
-@pytest.mark.parametrize("data", ["keep", "delete"])
+@pytest.mark.parametrize("deletes", [False, True])
 def test_only_the_record_that_stands_on_a_machine_takes_a_member_off_it(
-    folder: Folder, written: str, asked: str, removed: bool, data: str
+    folder: Folder, written: str, asked: str, removed: bool, deletes: bool
 ) -> None:
     configured(folder)
     (folder.path / "volume" / "etcd-cluster.json").write_text(render.identity(CLUSTER, "etcd-1", TOKEN))
     if written:
         folder.run("record", record=written)
-    words = {"record": asked} if asked else {}
+    words = {**({"record": asked} if asked else {}), **(DELETE if deletes else {})}
     for _ in range(2):
-        said = folder.run("remove", run="run", members="1", data=data, **words).stderr
+        said = folder.run("remove", run="run", members="1", **words).stderr
         assert ("nothing was stopped or removed" in said) is (not removed)
     assert folder.has("pki") == {"pki": not removed}
-    assert folder.has("volume/data") == {"volume/data": not (removed and data == "delete")}
+    assert folder.has("volume/data") == {"volume/data": not (removed and deletes)}
 
 
 @pytest.mark.parametrize("of", ["another/stack/etcd", CLUSTER, None])
@@ -349,14 +358,14 @@ def test_data_of_another_cluster_are_not_deleted(folder: Folder, of: str | None)
     if of:
         (folder.path / "volume" / "etcd-cluster.json").write_text(render.identity(of, "etcd-1", "another-token"))
     folder.run("record", record="one")
-    said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+    said = folder.run("remove", run="run", members="1", record="one", **DELETE).stderr
     assert f"is not this cluster's but that of {of or 'nobody known here'}" in said
     assert all(folder.has("volume/data/member").values())
 
 
 def test_a_machine_that_is_another_clusters_by_now_is_left_alone(folder: Folder) -> None:
     configured(folder, "another-token")
-    said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+    said = folder.run("remove", run="run", members="1", record="one", **DELETE).stderr
     assert "belongs to another cluster by now (token another-token); nothing was stopped" in said
     assert all(folder.has("pki", "volume/data/member").values())
 
@@ -368,7 +377,7 @@ def test_files_are_this_clusters_by_its_token_or_as_before_the_first_release_by_
     folder: Folder, line: str
 ) -> None:
     configured(folder, line)
-    folder.run("remove", run="run", members="1", data="keep")
+    folder.run("remove", run="run", members="1")
     assert folder.has("pki") == {"pki": False}
 
 
@@ -376,10 +385,10 @@ def test_an_etcd_that_nothing_says_is_this_clusters_is_left_alone(folder: Folder
     """A host that was unlisted long ago: its member was taken off, and somebody else's etcd has moved in."""
     configured(folder)
     folder.run("record", record="one")
-    folder.run("remove", run="run", members="1", data="keep", record="one")
+    folder.run("remove", run="run", members="1", record="one")
     assert not any(folder.has("pki", "configuration", "state/record").values())
     configuration = configured_by_others(folder)
-    said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+    said = folder.run("remove", run="run", members="1", record="one", **DELETE).stderr
     assert "does not say that it is this cluster's; nothing was stopped or removed" in said
     assert configuration.read_text() == "name: theirs\n"
     assert all(folder.has("pki", "volume/data/member").values())
@@ -419,7 +428,7 @@ def test_an_etcd_whose_data_are_elsewhere_is_no_member_and_is_left_alone(folder:
         assert f"foreign={data}/member/snap/db" in facts
         assert f"pid={process}" in facts
         assert f"another etcd runs here, whose database is {data}/member/snap/db" in folder.run("check", False).stderr
-        said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+        said = folder.run("remove", run="run", members="1", record="one", **DELETE).stderr
         assert (
             f"is somebody else's by now (its database is {data}/member/snap/db); nothing was stopped or removed" in said
         )
@@ -435,7 +444,7 @@ def test_a_member_whose_data_were_moved_under_it_is_ours_all_the_same(folder: Fo
         if moved:
             data.rename(folder.path / "volume" / "data.moved")
         assert "foreign=" not in folder.run("observe").stdout
-        folder.run("remove", run="run", members="1", data="keep")
+        folder.run("remove", run="run", members="1")
     assert not any(folder.has("pki", "configuration").values())
 
 
@@ -452,7 +461,7 @@ def test_files_without_our_line_are_somebody_elses(folder: Folder) -> None:
     """Another etcd was installed here since, and does not run right now."""
     folder.run("record", record="one")
     configuration = configured_by_others(folder)
-    said = folder.run("remove", run="run", members="1", data="delete", record="one").stderr
+    said = folder.run("remove", run="run", members="1", record="one", **DELETE).stderr
     assert f"{configuration} does not say that it is this cluster's; nothing was stopped or removed" in said
     assert configuration.exists()
 
@@ -483,7 +492,7 @@ def test_data_are_deleted_by_the_token_or_by_the_name_of_a_state_that_has_none(
         (folder.path / "volume" / "etcd-cluster.json").write_text(marker)
     folder.run("record", record="one")
     variables = render.remove_variables(CLUSTER, token)
-    folder.run("remove", variables=variables, run="run", members="1", data="delete", record="one")
+    folder.run("remove", variables=variables, run="run", members="1", record="one", **DELETE)
     assert folder.has("volume/data") == {"volume/data": not deleted}
 
 

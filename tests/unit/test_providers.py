@@ -182,7 +182,7 @@ def test_what_an_earlier_release_did_not_write_has_a_default() -> None:
     assert (wanted.tls, wanted.user_options, wanted.trusted, wanted.delete_data) == (True, {}, (), False)
     assert wanted.options == options.defaults("3.6.16")
     member = wanted.members["b"]
-    assert (member.layout, member.ports, member.device, member.stays) == (Layout.system(), Ports(), "", True)
+    assert (member.layout, member.ports, member.device, member.outlives_destroy) == (Layout.system(), Ports(), "", True)
 
 
 def test_every_key_of_the_desired_cluster_but_what_identifies_it_may_be_missing_or_unknown() -> None:

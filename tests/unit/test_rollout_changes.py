@@ -203,7 +203,7 @@ def test_a_state_that_does_not_show_places_is_compared_by_what_it_keeps() -> Non
 
 
 def test_the_first_one_forms() -> None:
-    assert changes.first_plan(BASE) == [f"a new cluster of etcd 3.6.15 is formed: {ALL}"]
+    assert changes.first_steps(BASE) == [f"a new cluster of etcd 3.6.15 is formed: {ALL}"]
 
 
 ROLL = "one at a time, followers first, the leader last"
@@ -291,11 +291,11 @@ ROLL = "one at a time, followers first, the leader last"
 def test_a_change_reads_as_the_steps_that_it_takes(
     before: dict[str, Any], after: dict[str, Any], expected: list[str]
 ) -> None:
-    assert changes.plan({**BASE, **before}, {**BASE, **before, **after}) == expected
+    assert changes.steps({**BASE, **before}, {**BASE, **before, **after}) == expected
 
 
 def test_what_a_user_of_a_new_version_should_know_stands_below_its_steps() -> None:
-    steps = changes.plan({**BASE, "version": "3.4.9"}, {**BASE, "version": "3.5.35"})
+    steps = changes.steps({**BASE, "version": "3.4.9"}, {**BASE, "version": "3.5.35"})
     assert steps[-1].startswith("note: etcd 3.4.9 to 3.5.35: ")
     assert steps[-2] == f"{ALL}: 3.4.9 -> 3.5.35, {ROLL}"
 
@@ -306,7 +306,7 @@ def test_all_of_a_large_change_is_told_in_the_order_in_which_it_is_done() -> Non
         "members": without("host-3") | FOUR | {"host-2": "10.0.9.2"},
         "authorities": ["bbbb", "aaaa"],
     }
-    found = changes.plan(BASE, {**BASE, **after})
+    found = changes.steps(BASE, {**BASE, **after})
     words = ["host-3 leaves", "host-4 joins", "host-2 moves", "trusts the new authority", "a snapshot", "-> 3.7.3"]
     positions = [next(number for number, step in enumerate(found) if word in step) for word in words]
     assert positions == sorted(positions)
@@ -315,19 +315,19 @@ def test_all_of_a_large_change_is_told_in_the_order_in_which_it_is_done() -> Non
 @pytest.mark.parametrize("known", [["pppp"], UNKNOWN, Unknown()], ids=["known", "unknown", "Unknown"])
 def test_a_cluster_of_an_earlier_release_is_told_how_its_peer_port_is_closed(known: object) -> None:
     before, after = {**BASE, **EARLIER}, {**BASE, "peer_authorities": known}
-    steps = changes.plan(before, after)
+    steps = changes.steps(before, after)
     assert steps[0].startswith(
         "the peer port gets a CA of its own, so that only members are let in there: every member"
     )
     assert [step.endswith("and is restarted (one at a time)") for step in steps] == [True, False, True]
-    assert changes.plan(before, {**after, **PLAINTEXT})[0].startswith("every member leaves TLS towards clients")
-    assert not any("peer port" in step for step in changes.plan({**before, **PLAINTEXT, **EARLIER}, after))
+    assert changes.steps(before, {**after, **PLAINTEXT})[0].startswith("every member leaves TLS towards clients")
+    assert not any("peer port" in step for step in changes.steps({**before, **PLAINTEXT, **EARLIER}, after))
 
 
 @pytest.mark.parametrize("tls", [True, False])
 def test_tls_says_when_clients_have_to_follow(tls: bool) -> None:
     with_tls, plaintext = BASE, {**BASE, **PLAINTEXT}
-    steps = changes.plan(plaintext, with_tls) if tls else changes.plan(with_tls, plaintext)
+    steps = changes.steps(plaintext, with_tls) if tls else changes.steps(with_tls, plaintext)
     assert len(steps) == 3
     assert all("one at a time" in step for step in steps)
     clients = [number for number, step in enumerate(steps) if "clients change their endpoints to" in step]
@@ -337,7 +337,7 @@ def test_tls_says_when_clients_have_to_follow(tls: bool) -> None:
 
 @pytest.mark.parametrize("unknown", [Unknown(), UNKNOWN])
 def test_in_a_preview_of_things_that_are_not_known_yet_their_kind_is_told(unknown: object) -> None:
-    steps = changes.plan(BASE, {**BASE, "authorities": unknown, "members": MEMBERS | {"host-2": unknown}})
+    steps = changes.steps(BASE, {**BASE, "authorities": unknown, "members": MEMBERS | {"host-2": unknown}})
     assert steps[0].startswith("host-2 moves to another address")
     assert steps[1].startswith("where the authority changes, every member comes to trust the new one before the old")
 
@@ -355,5 +355,5 @@ def test_in_a_preview_of_things_that_are_not_known_yet_their_kind_is_told(unknow
     ],
 )
 def test_of_what_no_input_shows_it_is_told_whether_anybody_restarts(after: str, restarts: list[str]) -> None:
-    (step,) = changes.plan_of_the_rest(BASE, {**BASE, "wanted": after})
+    (step,) = changes.steps_of_the_rest(BASE, {**BASE, "wanted": after})
     assert step == (f"{', '.join(restarts)}: restarted, {ROLL}" if restarts else changes.NOTHING_RESTARTS)

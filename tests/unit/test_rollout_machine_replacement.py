@@ -49,7 +49,7 @@ def test_a_follower_of_a_healthy_cluster_may_go(machines: Machines) -> None:
 def test_a_leader_hands_over_first(machines: Machines) -> None:
     leader = machines.model.leader
     update(inputs(leader))
-    assert [" do=lead " in line for line in machines.lines] == [True]
+    assert [" change=move-leader " in line for line in machines.lines] == [True]
     assert machines.model.leader != leader
 
 

@@ -90,16 +90,16 @@ def test_a_machine_that_does_not_let_in_by_its_new_connection_is_reached_by_the_
 def test_where_neither_lets_in_it_is_the_new_one_that_is_told_of(ssh: Ssh) -> None:
     ssh.failing = {"new": SshUnreachableError("not by the new"), "old": SshAuthenticationError("not by the old")}
     with looking("old") as found:
-        assert found.observe().silent == {"a": "not by the new"}
+        assert found.observe().unreachable == {"a": "not by the new"}
 
 
 def test_a_connection_that_did_not_change_is_tried_once_and_a_step_that_began_is_not_repeated(ssh: Ssh) -> None:
     ssh.failing["new"] = SshUnreachableError("no")
     with looking("new") as found:
-        assert found.observe().silent == {"a": "no"}
+        assert found.observe().unreachable == {"a": "no"}
     ssh.failing["new"] = SshConnectionLostError("lost")
     with looking("old") as found:
-        assert found.observe().silent == {"a": "lost"}
+        assert found.observe().unreachable == {"a": "lost"}
     assert ssh.asked == ["new", "new"]
 
 

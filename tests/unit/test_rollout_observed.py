@@ -20,8 +20,10 @@ from etcd_cluster.rollout.observed import (
     History,
     Live,
     MemberEntry,
+    Missing,
+    MissingKind,
+    ObservedFile,
     Question,
-    SeenFile,
     combine,
     is_whole,
     parse_answers,
@@ -76,8 +78,8 @@ history_series_index=12
 history_members=founding
 history_members_index=0
 history_id=95dcb2c5cb1427d6
-lacks=the mount of the data disk on boot
-lacks=user etcd
+missing=mount-on-boot
+missing=user
 file:/etc/etcd/etcd.yaml=640 etcd {encoded(CONFIGURATION)}
 file:/etc/etcd/pki/ca.crt=444 etcd {encoded("authority")}
 key:/etc/etcd/pki/server.key=400 etcd {KEY_SUM}
@@ -112,9 +114,9 @@ def test_all_that_a_machine_tells_is_read() -> None:
     assert host.snapshot_index == 90010
     assert (host.owner, host.mounted_over) == ("host-1", "tmpfs at /data/etcd")
     assert host.history == History("3.5", 12, FOUNDING, 0, "95dcb2c5cb1427d6")
-    assert host.lacks == ["the mount of the data disk on boot", "user etcd"]
-    assert host.files["/etc/etcd/pki/ca.crt"] == SeenFile("444", "etcd", "authority")
-    assert host.files["/etc/etcd/pki/server.key"] == SeenFile("400", "etcd", KEY_SUM)
+    assert host.missing == [Missing(MissingKind.MOUNT_ON_BOOT), Missing(MissingKind.USER)]
+    assert host.files["/etc/etcd/pki/ca.crt"] == ObservedFile("444", "etcd", "authority")
+    assert host.files["/etc/etcd/pki/server.key"] == ObservedFile("400", "etcd", KEY_SUM)
     assert (host.clock, host.device_bytes, host.filesystem_bytes) == (1_900_000_000, 10 * 1024**3, 10 * 1024**3)
     assert host.live == Live(
         id="95dcb2c5cb1427d6",
@@ -141,9 +143,9 @@ def test_an_answer_that_is_cut_short_is_no_answer(text: str, monkeypatch: pytest
     assert is_whole(BLANK)
     monkeypatch.setattr(MemberMachines, "run", lambda *_args, **_more: text)
     with MemberMachines({"a": _CloudMachine(Layout.system())}, {}) as machines:
-        seen = machines.observe()
-    assert not seen.hosts
-    assert "cut short" in seen.silent["a"]
+        observation = machines.observe()
+    assert not observation.hosts
+    assert "cut short" in observation.unreachable["a"]
 
 
 def test_a_blank_machine_tells_of_nothing() -> None:
@@ -247,15 +249,15 @@ WELL = f"health={encoded(health('true'))}\n"
 
 
 def test_the_leader_tells_of_the_cluster_and_each_machine_of_its_own_member() -> None:
-    seen = observe(a=FOLLOWER + SICK, b=LEADER)
-    assert (seen.status_source, seen.leader) == ("b", "b")
-    assert seen.is_healthy("host-1")
-    assert not seen.is_healthy("host-2")
-    assert not seen.is_healthy("host-3")
-    assert seen.index == 12_345_680
-    assert [member.name for member in seen.voters] == ["host-3", "host-1", "host-2"]
-    assert seen.member_ids == "883d46f5b4b6b8d5,95dcb2c5cb1427d6,f6e15ffbb2d65526,ff"
-    assert seen.silent == {"host-9": "no route"}
+    observation = observe(a=FOLLOWER + SICK, b=LEADER)
+    assert (observation.status_source, observation.leader) == ("b", "b")
+    assert observation.is_healthy("host-1")
+    assert not observation.is_healthy("host-2")
+    assert not observation.is_healthy("host-3")
+    assert observation.index == 12_345_680
+    assert [member.name for member in observation.voters] == ["host-3", "host-1", "host-2"]
+    assert observation.member_ids == "883d46f5b4b6b8d5,95dcb2c5cb1427d6,f6e15ffbb2d65526,ff"
+    assert observation.unreachable == {"host-9": "no route"}
     assert observe(a=FOLLOWER + WELL, b=LEADER).is_healthy("host-2")
 
 
@@ -266,8 +268,8 @@ def test_a_member_of_another_cluster_is_none_of_this_one_however_well_it_is() ->
 
 def test_a_follower_that_was_asked_tells_as_well_and_nobody_is_known_to_lead() -> None:
     telling = f"{LEADER.replace('is_leader=1', 'is_leader=0')}"
-    seen = observe(a=without("members", "health"), b=telling)
-    assert (seen.status_source, seen.leader) == ("b", None)
+    observation = observe(a=without("members", "health"), b=telling)
+    assert (observation.status_source, observation.leader) == ("b", None)
 
 
 @pytest.mark.parametrize(
@@ -282,8 +284,8 @@ def test_a_follower_that_was_asked_tells_as_well_and_nobody_is_known_to_lead() -
     ],
 )
 def test_nothing_is_believed_of_a_machine_that_cannot_agree_with_a_majority(text: str) -> None:
-    seen = observe(a=text)
-    assert (seen.status_source, seen.members, seen.healthy) == (None, (), frozenset())
+    observation = observe(a=text)
+    assert (observation.status_source, observation.members, observation.healthy) == (None, (), frozenset())
 
 
 def test_of_two_that_lead_the_one_is_believed_that_can_answer() -> None:
@@ -293,26 +295,26 @@ def test_of_two_that_lead_the_one_is_believed_that_can_answer() -> None:
 
 def test_who_was_not_well_by_its_own_machine_is_asked_for_on_the_tellers() -> None:
     """A machine that said nothing, one whose own look failed; not one where no etcd runs."""
-    seen = observe(b=LEADER)
-    assert [member.name for member in unanswered(seen)] == ["host-2"]
+    observation = observe(b=LEADER)
+    assert [member.name for member in unanswered(observation)] == ["host-2"]
     assert [member.name for member in unanswered(observe(a=FOLLOWER + SICK, b=LEADER))] == ["host-2"]
     assert not unanswered(observe(a=FOLLOWER + WELL, b=LEADER))
     assert not unanswered(observe(**{"host-2": BLANK}, b=LEADER))
     answers = HEALTH.replace("false", "true")
-    assert with_answers(seen, answers).is_healthy("host-2")
+    assert with_answers(observation, answers).is_healthy("host-2")
 
 
 @pytest.mark.parametrize("text", ["", HEALTH])
 def test_no_answer_at_the_client_port_of_one_that_is_connected_means_that_nothing_is_known(text: str) -> None:
     """README's firewall opens 2379 for clients only; what members have open to one another says who runs."""
     connected = observe(b=f"{LEADER}\nactive_peers=883d46f5b4b6b8d5,f6e15ffbb2d65526\n")
-    seen = with_answers(connected, text)
-    assert not seen.is_healthy("host-2")
-    assert seen.unknown == {"f6e15ffbb2d65526"}
+    observation = with_answers(connected, text)
+    assert not observation.is_healthy("host-2")
+    assert observation.unknown == {"f6e15ffbb2d65526"}
     assert with_answers(observe(b=LEADER), text).unknown == frozenset(), "nobody has a connection with it"
     unread = with_answers(observe(b=without("active_peers")), text)
     assert unread.unknown == {"f6e15ffbb2d65526"}, "the leader did not say with whom it has one"
-    assert (seen.connected, unread.connected) == ({"f6e15ffbb2d65526"}, frozenset())
+    assert (observation.connected, unread.connected) == ({"f6e15ffbb2d65526"}, frozenset())
     # etcd may count one for good that is dead: at a leader, nothing comes from it.
     assert with_answers(connected, text, frozenset()).unknown == frozenset()
     assert with_answers(connected, text, frozenset({"f6e15ffbb2d65526"})).connected == {"f6e15ffbb2d65526"}
@@ -322,8 +324,8 @@ def test_no_answer_at_the_client_port_of_one_that_is_connected_means_that_nothin
 
 def test_nothing_that_came_at_a_follower_is_no_sign_that_another_follower_is_dead() -> None:
     told = f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n".replace("is_leader=1", "is_leader=0")
-    seen = with_answers(observe(b=told), "", frozenset())
-    assert seen.connected == {"f6e15ffbb2d65526"}
+    observation = with_answers(observe(b=told), "", frozenset())
+    assert observation.connected == {"f6e15ffbb2d65526"}
 
 
 def test_the_answer_of_who_is_well_and_of_whom_something_came() -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Snapshot, Until
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
-from etcd_cluster.rollout.observed import FOUNDING, History
-from etcd_cluster.rollout.planner import data, differences, next_action
+from etcd_cluster.rollout.observed import FOUNDING, History, Missing, MissingKind
+from etcd_cluster.rollout.planner import data, differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
     HEALTH_SECONDS,
@@ -27,6 +28,7 @@ from etcd_cluster.rollout.planner.actions import (
     WaitFor,
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.messages import describe
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
 from tests.unit.rollout_model import (
     BOOTSTRAP,
@@ -58,25 +60,25 @@ CLUSTERS = [
 ]
 
 
-def decide(model: Model, goal: Goal, memory: RunContext | None = None) -> Action | WaitFor | None:
-    return next_action(goal.wanted, model.observe(list(model.machines)), memory or RunContext())
+def decide(model: Model, goal: Goal, context: RunContext | None = None) -> Action | WaitFor | None:
+    return next_action(goal.wanted, model.observe(list(model.machines)), context or RunContext())
 
 
-def act(model: Model, goal: Goal, memory: RunContext | None = None) -> Action:
-    decided = decide(model, goal, memory)
+def action(model: Model, goal: Goal, context: RunContext | None = None) -> Action:
+    decided = decide(model, goal, context)
     assert isinstance(decided, Action), decided
     return decided
 
 
-def wait(model: Model, goal: Goal, memory: RunContext | None = None) -> WaitFor:
-    decided = decide(model, goal, memory)
+def wait(model: Model, goal: Goal, context: RunContext | None = None) -> WaitFor:
+    decided = decide(model, goal, context)
     assert isinstance(decided, WaitFor), decided
     return decided
 
 
-def refused(model: Model, goal: Goal, memory: RunContext | None = None) -> str:
+def refused(model: Model, goal: Goal, context: RunContext | None = None) -> str:
     with pytest.raises(RefusedError) as error:
-        decide(model, goal, memory)
+        decide(model, goal, context)
     return str(error.value)
 
 
@@ -91,12 +93,17 @@ def log(model: Model, goal: Goal, **run: Any) -> list[str]:
     return model.log
 
 
-def written(call: HostStep) -> set[str]:
-    return {file.path for file in call.files}
+def applied(step: HostStep) -> Apply:
+    assert isinstance(step.line, Apply)
+    return step.line
 
 
-def configuration(call: HostStep, path: str = CONFIGURATION) -> dict[str, Any]:
-    content = next(file.content for file in call.files if file.path == path)
+def written(step: HostStep) -> set[str]:
+    return {file.path for file in step.files}
+
+
+def configuration(step: HostStep, path: str = CONFIGURATION) -> dict[str, Any]:
+    content = next(file.content for file in step.files if file.path == path)
     settings: dict[str, Any] = yaml.safe_load(content)
     return settings
 
@@ -131,11 +138,12 @@ def test_followers_are_restarted_in_order_and_the_leader_last_after_it_has_hande
 
 def test_a_restart_waits_until_the_member_serves_and_has_caught_up_and_brings_all_it_reads_at_its_start() -> None:
     model = Model.running()
-    (call,) = act(model, SETTINGS).calls
-    assert (call.step, call.spec["action"], call.spec["await"]) == ("apply", "restart", "serving")
-    assert int(call.spec["index"]) == model.observe(GOAL.names).index
-    assert written(call) >= {CONFIGURATION, UNIT_PATH, CA}
-    assert configuration(call)["heartbeat-interval"] == 200
+    (step,) = action(model, SETTINGS).steps
+    line = applied(step)
+    assert (line.action, line.until) == (ApplyAction.RESTART, Until.SERVING)
+    assert line.index == model.observe(GOAL.names).index
+    assert written(step) >= {CONFIGURATION, UNIT_PATH, CA}
+    assert configuration(step)["heartbeat-interval"] == 200
 
 
 def test_a_lone_member_is_restarted_without_a_hand_over() -> None:
@@ -146,20 +154,20 @@ def test_a_lone_member_is_restarted_without_a_hand_over() -> None:
 def test_leadership_goes_to_the_member_that_has_applied_most_among_those_that_are_level_to_the_first() -> None:
     model = Model.running()
     log(model, SETTINGS, stop_after=2)
-    seen = model.observe(GOAL.names)
-    behind = seen.hosts["b"]
+    observation = model.observe(GOAL.names)
+    behind = observation.hosts["b"]
     assert behind.live
-    slow = replace(behind, live=replace(behind.live, applied=seen.index - 500))
-    decided = next_action(SETTINGS.wanted, replace(seen, hosts={**seen.hosts, "b": slow}), RunContext())
+    slow = replace(behind, live=replace(behind.live, applied=observation.index - 500))
+    decided = next_action(SETTINGS.wanted, replace(observation, hosts={**observation.hosts, "b": slow}), RunContext())
     assert isinstance(decided, Action)
-    assert decided.why == "handing leadership over to c"
+    assert messages.summary(decided) == "handing leadership over to c"
 
 
 def test_the_unhealthy_member_comes_first_if_a_restart_is_due_for_it() -> None:
     model = Model.running()
     model.machines["c"].cut_off = True
-    (call,) = act(model, SETTINGS).calls
-    assert (call.member, call.spec["action"]) == ("c", "restart")
+    (step,) = action(model, SETTINGS).steps
+    assert (step.member, applied(step).action) == ("c", ApplyAction.RESTART)
 
 
 def test_an_unhealthy_member_that_is_as_it_should_be_is_waited_for_and_nothing_else_is_done() -> None:
@@ -168,7 +176,7 @@ def test_an_unhealthy_member_that_is_as_it_should_be_is_waited_for_and_nothing_e
     decided = wait(model, GOAL)
     assert (decided.member, decided.seconds) == ("c", HEALTH_SECONDS)
     problem = "c is not healthy, and nothing else is changed until it is; fix it, then run `pulumi up` again"
-    assert decided.problem == problem
+    assert describe(decided) == problem
 
 
 @pytest.mark.parametrize(
@@ -195,7 +203,9 @@ def test_nothing_is_done_while_two_members_are_unhealthy(change: dict[str, Any])
 def test_a_process_that_may_be_older_than_its_files_is_restarted() -> None:
     model = Model.running()
     model.machines["b"].pending = True
-    assert differences(GOAL.wanted, model.observe(GOAL.names), "b") == ["its files may be newer than its process"]
+    assert [*map(describe, differences(GOAL.wanted, model.observe(GOAL.names), "b"))] == [
+        "its files may be newer than its process"
+    ]
     assert log(model, GOAL) == ["b: restarting"]
 
 
@@ -233,11 +243,11 @@ def test_clocks_apart_stop_a_change_but_are_no_change_by_themselves(ahead: float
     assert decide(model, GOAL) is None
 
 
-def lacks_a_user(model: Model) -> None:
-    model.machines["b"].lacks.append("user etcd")
+def misses_a_user(model: Model) -> None:
+    model.machines["b"].missing.append(Missing(MissingKind.USER))
 
 
-def lacks_the_version(model: Model) -> None:
+def misses_the_version(model: Model) -> None:
     model.machines["b"].versions.clear()
 
 
@@ -245,17 +255,17 @@ def has_a_larger_disk(model: Model) -> None:
     model.machines["b"].device_bytes *= 2
 
 
-def lacks_the_marker(model: Model) -> None:
+def misses_the_marker(model: Model) -> None:
     model.machines["b"].token = ""
 
 
 @pytest.mark.parametrize(
     ("lack", "text"),
     [
-        (lacks_a_user, "user etcd"),
-        (lacks_the_version, "etcd 3.6.16"),
-        (has_a_larger_disk, "the size that its disk has grown to"),
-        (lacks_the_marker, "the marker beside its data"),
+        (misses_a_user, "user etcd"),
+        (misses_the_version, "etcd 3.6.16"),
+        (has_a_larger_disk, "the rest of its data disk (its file system is smaller than its device)"),
+        (misses_the_marker, "the marker beside its data"),
     ],
 )
 def test_a_machine_that_lost_what_preparing_brings_is_prepared_again_without_a_restart(
@@ -263,17 +273,17 @@ def test_a_machine_that_lost_what_preparing_brings_is_prepared_again_without_a_r
 ) -> None:
     model = Model.running()
     lack(model)
-    decided = act(model, GOAL)
-    assert decided.text == f"b: preparing again, for {text}"
-    assert decided.calls[0].spec == {"line": "prepare member=b version=3.6.16"}
+    decided = action(model, GOAL)
+    assert describe(decided) == f"b: preparing again, for {text}"
+    assert decided.steps[0].line.text("b") == "prepare member=b version=3.6.16"
     model.run(GOAL)
-    assert (model.log, model.restarts) == ([decided.text], [])
+    assert (model.log, model.restarts) == ([describe(decided)], [])
 
 
 def test_preparing_that_does_not_help_is_not_tried_twice() -> None:
     model = Model.running()
-    lacks_a_user(model)
-    assert refused(model, GOAL, RunContext(prepared={"b"})).startswith("b: still lacks user etcd after it was prepared")
+    misses_a_user(model)
+    assert refused(model, GOAL, RunContext(prepared={"b"})).startswith("b: user etcd is missing, also after")
 
 
 # --- forming ---
@@ -281,15 +291,15 @@ def test_preparing_that_does_not_help_is_not_tried_twice() -> None:
 
 def test_a_cluster_is_formed_by_all_at_once_and_its_history_begins() -> None:
     model = Model.blank(GOAL)
-    decided = act(model, GOAL, RunContext(forming=True))
-    assert decided.text == "a, b, c: starting"
-    for call in decided.calls:
-        assert (call.spec["action"], call.spec["await"]) == ("start", "listening")
-        bootstrap = configuration(call, BOOTSTRAP)
+    decided = action(model, GOAL, RunContext(forming=True))
+    assert describe(decided) == "a, b, c: starting"
+    for step in decided.steps:
+        assert (applied(step).action, applied(step).until) == (ApplyAction.START, Until.LISTENING)
+        bootstrap = configuration(step, BOOTSTRAP)
         assert bootstrap["initial-cluster-state"] == "new"
         assert bootstrap["initial-cluster"].count("https://") == 3
-        assert call.history == History("3.6", 0, FOUNDING, 0)
-    model.run(GOAL, memory=RunContext(forming=True))
+        assert step.history == History("3.6", 0, FOUNDING, 0)
+    model.run(GOAL, context=RunContext(forming=True))
     assert model.restarts == []
     for machine in model.machines.values():
         assert machine.history == History("3.6", 0, "1,2,3", 0, machine.data_id)
@@ -298,15 +308,15 @@ def test_a_cluster_is_formed_by_all_at_once_and_its_history_begins() -> None:
 
 def test_nothing_is_formed_but_by_the_run_that_records_it() -> None:
     model = Model.blank(GOAL)
-    assert "quorum is lost" in wait(model, GOAL).problem
+    assert "quorum is lost" in describe(wait(model, GOAL))
 
 
 def founding(*names: str) -> Model:
     """A forming that was cut short when these had started."""
     model = Model.blank(GOAL)
-    starting = act(model, GOAL, RunContext(forming=True))
+    starting = action(model, GOAL, RunContext(forming=True))
     model.carry_out(
-        replace(starting, calls=[call for call in starting.calls if call.member in names]), GOAL, RunContext()
+        replace(starting, steps=[step for step in starting.steps if step.member in names]), GOAL, RunContext()
     )
     return model
 
@@ -314,7 +324,7 @@ def founding(*names: str) -> Model:
 def test_machines_that_were_reinstalled_since_the_record_form_where_nothing_is_left_of_a_member_on_any() -> None:
     model = Model.blank(GOAL)
     model.machines["c"].identity = "another machine"
-    assert act(model, GOAL, RunContext(forming=True)).text == "a, b, c: starting"
+    assert describe(action(model, GOAL, RunContext(forming=True))) == "a, b, c: starting"
 
 
 def forget_the_founders(model: Model) -> Goal:
@@ -360,20 +370,20 @@ def test_a_cluster_is_not_formed_where_data_may_have_been(change: Callable[[Mode
 def test_no_second_cluster_is_formed_on_other_machines_of_the_same_members(running: bool) -> None:
     """A first `up` was cut short once members served, and then they were given other machines or folders."""
     was = founding("a", "b", "c") if running else Model.blank(GOAL)
-    seen = was.observe(GOAL.names)
-    before = {f"{name}-before-1": replace(host, data=True, owner=name) for name, host in seen.hosts.items()}
+    observation = was.observe(GOAL.names)
+    before = {f"{name}-before-1": replace(host, data=True, owner=name) for name, host in observation.hosts.items()}
     blank = {
         name: replace(host, machine=f"new-{name}") for name, host in Model.blank(GOAL).observe(GOAL.names).hosts.items()
     }
     with pytest.raises(RefusedError, match="a, b, c: another machine or folder by now, and the one before holds data"):
-        next_action(GOAL.wanted, replace(seen, hosts={**blank, **before}), RunContext(forming=True))
+        next_action(GOAL.wanted, replace(observation, hosts={**blank, **before}), RunContext(forming=True))
 
 
 def test_what_was_noted_before_a_start_that_never_came_does_not_keep_machines_without_data_from_forming() -> None:
     model = Model.blank(GOAL)
     model.machines["a"].forming = GOAL.token
     model.machines["b"].history = History("3.6", 0, FOUNDING, 0)
-    assert act(model, GOAL, RunContext(forming=True)).text == "a, b, c: starting"
+    assert describe(action(model, GOAL, RunContext(forming=True))) == "a, b, c: starting"
 
 
 @pytest.mark.parametrize(
@@ -395,7 +405,7 @@ def test_beside_founding_members_a_founder_starts_only_if_it_was_never_told_to(
     for name, value in note.items():
         setattr(model.machines["b"], name, value)
     decided = decide(model, GOAL, RunContext(forming=True))
-    text = decided.text if isinstance(decided, Action) else ""
+    text = describe(decided) if isinstance(decided, Action) else ""
     assert ("b" in text and "starting" in text) is forms
 
 
@@ -403,10 +413,10 @@ def test_founding_members_that_are_a_majority_are_asked_before_another_one_start
     model = founding("a", "c")
     model.stop("a")
     model.machines["c"].cut_off = True
-    assert act(model, GOAL, RunContext(forming=True)).text == "a: starting"
+    assert describe(action(model, GOAL, RunContext(forming=True))) == "a: starting"
     model.machines["a"].cut_off = True
-    model.carry_out(act(model, GOAL, RunContext(forming=True)), GOAL, RunContext())
-    assert "no member leads" in wait(model, GOAL, RunContext(forming=True)).problem
+    model.carry_out(action(model, GOAL, RunContext(forming=True)), GOAL, RunContext())
+    assert "no member leads" in describe(wait(model, GOAL, RunContext(forming=True)))
 
 
 def test_a_restored_member_is_started_alone_and_the_others_join_it() -> None:
@@ -418,7 +428,7 @@ def test_a_restored_member_is_started_alone_and_the_others_join_it() -> None:
     model.machines["a"].history = History()
     for name in ("b", "c"):
         model.lose_folder(name)
-    said = log(model, replace(GOAL, founders=()), memory=RunContext(forming=True))
+    said = log(model, replace(GOAL, founders=()), context=RunContext(forming=True))
     assert said[:3] == ["a: starting", "a: adding b as a learner", "b: joining as a learner"]
     assert {each.name for each in model.members} == set(GOAL.names)
 
@@ -426,20 +436,20 @@ def test_a_restored_member_is_started_alone_and_the_others_join_it() -> None:
 def test_a_forming_that_was_cut_short_goes_on_with_the_founder_that_has_not_started() -> None:
     """etcd knows the names of founders before they start: a name alone is no sign of a member that has run."""
     model = Model.blank(GOAL)
-    third_of_starting = act(model, GOAL, RunContext(forming=True))
-    started = replace(third_of_starting, calls=third_of_starting.calls[:2])
+    third_of_starting = action(model, GOAL, RunContext(forming=True))
+    started = replace(third_of_starting, steps=third_of_starting.steps[:2])
     model.carry_out(started, GOAL, RunContext())
-    decided = act(model, GOAL, RunContext(forming=True))
-    assert decided.text == "c: starting"
-    assert configuration(decided.calls[0], BOOTSTRAP)["initial-cluster-state"] == "new"
+    decided = action(model, GOAL, RunContext(forming=True))
+    assert describe(decided) == "c: starting"
+    assert configuration(decided.steps[0], BOOTSTRAP)["initial-cluster-state"] == "new"
 
 
 def test_a_founder_that_lost_its_data_while_the_cluster_was_formed_joins_anew() -> None:
     model = Model.running()
     model.lose_data("c")
     model.prepare(model.machines["c"], GOAL.version)
-    decided = act(model, GOAL, RunContext(forming=True))
-    assert decided.text == "a: removing the old membership of c, whose data are gone"
+    decided = action(model, GOAL, RunContext(forming=True))
+    assert describe(decided) == "a: removing the old membership of c, whose data are gone"
 
 
 def test_members_that_bring_their_data_are_started_together() -> None:
@@ -486,11 +496,11 @@ def test_a_joiner_is_told_of_all_members_and_what_an_earlier_membership_left_is_
     model = Model.running()
     model.lose_data("c")
     log(model, GOAL, stop_after=2)
-    (call,) = act(model, GOAL, RunContext(added={"c"})).calls
-    bootstrap = configuration(call, BOOTSTRAP)
+    (step,) = action(model, GOAL, RunContext(added={"c"})).steps
+    bootstrap = configuration(step, BOOTSTRAP)
     assert bootstrap["initial-cluster-state"] == "existing"
     assert bootstrap["initial-cluster"] == "a=https://10.0.0.1:2380,b=https://10.0.0.2:2380,c=https://10.0.0.3:2380"
-    assert (call.spec["aside"], call.history) == ("yes", None)
+    assert (applied(step).archive_old_data, step.history) == (True, None)
 
 
 def test_a_joining_that_another_run_began_is_begun_anew_unless_the_learner_runs() -> None:
@@ -507,7 +517,7 @@ def test_a_joining_that_another_run_began_is_begun_anew_unless_the_learner_runs(
 
 def test_a_member_that_was_removed_behind_our_back_joins_anew_and_its_data_are_kept() -> None:
     model = Model.running()
-    model._remove_member({"id": "3"})
+    model._remove_member(Membership(MembershipChange.REMOVE, CHANGE_SECONDS, id="3"))
     assert log(model, GOAL)[:2] == ["a: adding c as a learner", "c: joining as a learner"]
     assert model.machines["c"].aside == 1
 
@@ -531,20 +541,20 @@ def test_without_a_quorum_members_that_run_with_foreign_files_are_restarted_afte
     for name in GOAL.names:
         model.machines[name].cut_off = True
     model.edit("b", CONFIGURATION)
-    memory = RunContext()
-    memory.waited[wait(model, GOAL, memory).limit] = 31
-    assert act(model, GOAL, memory).text == "b: restarting as it should be"
+    context = RunContext()
+    context.waited[wait(model, GOAL, context).limit] = 31
+    assert describe(action(model, GOAL, context)) == "b: restarting into the desired state"
 
 
 def test_a_quorum_that_cannot_be_asked_is_never_restarted() -> None:
     model = Model.running()
     blind = replace(model.observe(GOAL.names), status_source=None, members=(), healthy=frozenset())
-    memory = RunContext()
-    decided = next_action(SETTINGS.wanted, blind, memory)
+    context = RunContext()
+    decided = next_action(SETTINGS.wanted, blind, context)
     assert isinstance(decided, WaitFor)
-    assert decided.problem.startswith("a, b, c have a leader, but `etcdctl member list`")
-    memory.waited[decided.limit] = 59
-    assert isinstance(next_action(SETTINGS.wanted, blind, memory), WaitFor)
+    assert describe(decided).startswith("a, b, c have a leader, but `etcdctl member list`")
+    context.waited[decided.limit] = 59
+    assert isinstance(next_action(SETTINGS.wanted, blind, context), WaitFor)
 
 
 def test_a_removed_member_is_not_started_while_the_cluster_cannot_be_asked() -> None:
@@ -554,7 +564,7 @@ def test_a_removed_member_is_not_started_while_the_cluster_cannot_be_asked() -> 
     model.log.clear()
     moved = replace(GOAL, founders=("a",), addresses={"a": "10.0.9.1"})
     log(model, moved)
-    assert model.log[0] == "a: restarting as it should be"
+    assert model.log[0] == "a: restarting into the desired state"
     assert "b: joining as a learner" in model.log
 
 
@@ -569,7 +579,9 @@ def test_a_member_that_runs_is_never_removed_because_something_hides_its_data() 
         "b runs, but its data are not at /data/etcd/data: tmpfs at /data/etcd is mounted over them. A member that runs "
         "is never removed for that, and nothing more was changed"
     )
-    assert "tmpfs at /data/etcd is mounted where its data belong" in differences(GOAL.wanted, model.observe("b"), "b")
+    assert "tmpfs at /data/etcd is mounted where its data belong" in map(
+        describe, differences(GOAL.wanted, model.observe("b"), "b")
+    )
     model.unmount_all()
     assert log(model, GOAL) == []
 
@@ -584,8 +596,10 @@ def test_nor_are_all_of_them() -> None:
 
 
 def test_nor_because_its_data_were_deleted_below_it_until_it_has_been_stopped() -> None:
-    seen = Model.running().observe(GOAL.names)
-    emptied = replace(seen, hosts={**seen.hosts, "b": replace(seen.hosts["b"], data=False, token="", owner="")})
+    observation = Model.running().observe(GOAL.names)
+    emptied = replace(
+        observation, hosts={**observation.hosts, "b": replace(observation.hosts["b"], data=False, token="", owner="")}
+    )
     with pytest.raises(RefusedError, match="were deleted, or something hides them"):
         next_action(GOAL.wanted, emptied, RunContext())
     model = Model.running()
@@ -594,9 +608,9 @@ def test_nor_because_its_data_were_deleted_below_it_until_it_has_been_stopped() 
 
 
 def test_a_process_that_does_not_answer_yet_may_be_about_to_make_its_data() -> None:
-    seen = Model.running().observe(GOAL.names)
-    starting = replace(seen.hosts["b"], data=False, live=None)
-    decided = next_action(GOAL.wanted, replace(seen, hosts={**seen.hosts, "b": starting}), RunContext())
+    observation = Model.running().observe(GOAL.names)
+    starting = replace(observation.hosts["b"], data=False, live=None)
+    decided = next_action(GOAL.wanted, replace(observation, hosts={**observation.hosts, "b": starting}), RunContext())
     assert isinstance(decided, WaitFor)
     assert (decided.member, decided.seconds) == ("b", LEADER_SECONDS)
 
@@ -609,28 +623,32 @@ def test_a_member_that_does_not_run_is_not_removed_while_something_is_mounted_wh
 
 
 def test_a_disk_that_was_unmounted_below_a_member_that_runs_is_mounted_again() -> None:
-    seen = Model.running().observe(GOAL.names)
-    bare = replace(seen.hosts["b"], data=False, token="", owner="", lacks=["the data disk at /data/etcd"])
-    unmounted = replace(seen, hosts={**seen.hosts, "b": bare})
+    observation = Model.running().observe(GOAL.names)
+    bare = replace(
+        observation.hosts["b"], data=False, token="", owner="", missing=[Missing(MissingKind.DISK, "/data/etcd")]
+    )
+    unmounted = replace(observation, hosts={**observation.hosts, "b": bare})
     decided = next_action(GOAL.wanted, unmounted, RunContext())
     assert isinstance(decided, Action)
-    assert decided.text.startswith("b: preparing again, for the data disk at /data/etcd")
+    assert describe(decided).startswith("b: preparing again, for the data disk at /data/etcd")
     with pytest.raises(RefusedError, match="b runs, but its data are not"):
         next_action(GOAL.wanted, unmounted, RunContext(prepared={"b"}))
 
 
 def test_disks_that_changed_places_are_refused() -> None:
-    seen = Model.running().observe(GOAL.names)
-    swapped = replace(seen, hosts={**seen.hosts, "b": replace(seen.hosts["b"], owner="c")})
+    observation = Model.running().observe(GOAL.names)
+    swapped = replace(observation, hosts={**observation.hosts, "b": replace(observation.hosts["b"], owner="c")})
     with pytest.raises(RefusedError, match="b: its disk holds the data of member c"):
         next_action(GOAL.wanted, swapped, RunContext())
 
 
 def test_a_process_that_does_not_say_who_it_is_is_not_taken_for_another_member() -> None:
     model = Model.running()
-    seen = model.observe(GOAL.names)
-    mute = replace(seen.hosts["b"], live=None, history=replace(seen.hosts["b"].history, id="ff"))
-    blind = replace(seen, hosts={**seen.hosts, "b": mute}, healthy=seen.healthy - {model.machines["b"].data_id})
+    observation = model.observe(GOAL.names)
+    mute = replace(observation.hosts["b"], live=None, history=replace(observation.hosts["b"].history, id="ff"))
+    blind = replace(
+        observation, hosts={**observation.hosts, "b": mute}, healthy=observation.healthy - {model.machines["b"].data_id}
+    )
     with pytest.raises(RefusedError, match="b runs, but what its machine shows is not the data of that member"):
         next_action(GOAL.wanted, blind, RunContext())
 
@@ -639,14 +657,14 @@ def test_no_member_is_removed_without_which_no_majority_takes_part() -> None:
     """etcd refuses that, too, unless it is not sure."""
     model = Model.running()
     model.stop("c")
-    seen = model.observe([*GOAL.names])
+    observation = model.observe([*GOAL.names])
     b = model.machines["b"].data_id
-    silent = replace(seen.hosts["b"], live=None)
-    unsure = replace(seen, hosts={**seen.hosts, "b": silent}, healthy=seen.healthy - {b})
+    unreachable = replace(observation.hosts["b"], live=None)
+    unsure = replace(observation, hosts={**observation.hosts, "b": unreachable}, healthy=observation.healthy - {b})
     goal = replace(GOAL, names=("a", "b"))
     decided = next_action(goal.wanted, unsure, RunContext())
     assert isinstance(decided, WaitFor)
-    assert decided.problem.startswith("c is not removed: without it no majority would be left (b does not answer)")
+    assert describe(decided).startswith("c is not removed: without it no majority would be left (b does not answer)")
     assert decided.seconds == HEALTH_SECONDS
 
 
@@ -738,19 +756,19 @@ def test_a_member_that_nobody_asked_is_down_only_if_nobody_is_connected_with_it(
     model.stop("e")
     decided = next_action(smaller.wanted, model.observe(smaller.names), RunContext())
     assert isinstance(decided, Action)
-    assert decided.text == "a: removing e, which does not answer"
+    assert describe(decided) == "a: removing e, which does not answer"
     model.run(smaller, stop_after=1)
     decided = next_action(smaller.wanted, model.observe(smaller.names), RunContext())
     if not clients_only:
         assert isinstance(decided, Action)
-        assert decided.text == "a: removing d"
+        assert describe(decided) == "a: removing d"
         return
     assert isinstance(decided, WaitFor)
-    assert decided.problem.startswith("the membership is not changed while nothing is known of d but that it runs")
+    assert describe(decided).startswith("the membership is not changed while nothing is known of d but that it runs")
     model.stop("d")
     decided = next_action(smaller.wanted, model.observe(smaller.names), RunContext())
     assert isinstance(decided, Action)
-    assert decided.text == "a: removing d, which does not answer"
+    assert describe(decided) == "a: removing d, which does not answer"
 
 
 def test_a_dead_leader_leaves_though_those_that_joined_under_it_count_it_as_connected_for_good() -> None:
@@ -759,12 +777,12 @@ def test_a_dead_leader_leaves_though_those_that_joined_under_it_count_it_as_conn
     log(model, GOAL)
     swapped = replace(GOAL, names=("d", "b", "c"))
     model.stop("a")
-    seen = model.observe(swapped.names)
-    live = seen.hosts["b"].live
+    observation = model.observe(swapped.names)
+    live = observation.hosts["b"].live
     assert live is not None
     assert live.active_peers is not None
     assert model.machines["a"].data_id in live.active_peers
-    assert seen.connected == frozenset()
+    assert observation.connected == frozenset()
     model.log.clear()
     assert log(model, swapped)[0].endswith(": removing a, which does not answer"), model.log
 
@@ -774,7 +792,7 @@ def test_a_quorum_that_lacks_a_stopped_member_that_is_to_leave_says_so() -> None
     model.stop("b")
     model.lose_data("a")
     model.prepare(model.machines["a"], GOAL.version)
-    text = wait(model, replace(GOAL, names=("a", "c", "d"))).problem
+    text = describe(wait(model, replace(GOAL, names=("a", "c", "d"))))
     assert text.startswith("no quorum: b is to leave, and does not run")
 
 
@@ -782,14 +800,14 @@ def test_changes_of_the_membership_are_bounded_in_time() -> None:
     model, bounded = Model.running(), list[str]()
     for name in "de":
         model.add_machine(name, usual_address(name), GOAL.version)
-    memory = RunContext()
+    context = RunContext()
     for goal in (FIVE, replace(GOAL, names=("a", "b", "c"))):
-        while isinstance(decided := decide(model, goal, memory), Action):
-            for call in decided.calls:
-                if call.step == "membership":
-                    bounded.append(call.spec["do"])
-                    assert CHANGE_SECONDS <= int(call.spec["timeout"]) <= SYNC_SECONDS
-            model.carry_out(decided, goal, memory)
+        while isinstance(decided := decide(model, goal, context), Action):
+            for step in decided.steps:
+                if isinstance(step.line, Membership):
+                    bounded.append(step.line.change.value)
+                    assert CHANGE_SECONDS <= step.line.timeout_seconds <= SYNC_SECONDS
+            model.carry_out(decided, goal, context)
     assert set(bounded) == {"add", "promote", "remove"}
 
 
@@ -808,17 +826,19 @@ def test_a_leader_that_moves_hands_over_first_where_it_can_be_asked() -> None:
     names = [*GOAL.names]
     decided = next_action(moved.wanted, model.observe(names), RunContext())
     assert isinstance(decided, Action)
-    assert decided.text == "a: handing leadership over to b"
+    assert describe(decided) == "a: handing leadership over to b"
 
 
 def test_a_member_that_came_back_where_it_was_after_the_cluster_was_told_of_another_url_is_found_again() -> None:
     """A run was killed between the telling and the restart, and then the machine rebooted."""
-    seen = Model.running().observe(GOAL.names)
-    b = replace(seen.members[1], peer_url="http://10.0.0.2:2380")
-    lost = replace(seen, members=[seen.members[0], b, seen.members[2]], healthy=seen.healthy - {b.id})
+    observation = Model.running().observe(GOAL.names)
+    b = replace(observation.members[1], peer_url="http://10.0.0.2:2380")
+    lost = replace(
+        observation, members=[observation.members[0], b, observation.members[2]], healthy=observation.healthy - {b.id}
+    )
     decided = next_action(GOAL.wanted, lost, RunContext())
     assert isinstance(decided, Action)
-    assert decided.text == "a: telling the cluster that b is at https://10.0.0.2:2380"
+    assert describe(decided) == "a: telling the cluster that b is at https://10.0.0.2:2380"
 
 
 # --- security ---
@@ -849,7 +869,7 @@ def a_pass(what: str, leader: str, *, told: str = "") -> list[str]:
 def test_tls_comes_in_three_passes_and_plaintext_and_tls_never_fail_to_meet() -> None:
     model = Model.running(replace(GOAL, tls=False))
     assert log(model, GOAL) == [
-        *a_pass("with certificates at hand", "a"),
+        *a_pass("(TLS certificates installed, peers still plaintext)", "a"),
         *a_pass("with TLS among members", "b", told="https"),
         *a_pass("with TLS for clients", "a"),
     ]
@@ -860,18 +880,18 @@ def test_tls_goes_in_the_reverse_order() -> None:
     model = Model.running()
     assert log(model, replace(GOAL, tls=False)) == [
         *a_pass("without TLS for clients", "a"),
-        *a_pass("with certificates at hand", "b", told="http"),
+        *a_pass("(TLS certificates installed, peers still plaintext)", "b", told="http"),
         *a_pass("without certificates", "a"),
     ]
     assert security(model) == {(False, PeerSecurity.PLAINTEXT)}
 
 
-@pytest.mark.parametrize("acts", range(1, 18))
-def test_tls_that_was_cut_short_goes_on_where_it_was_and_turns_back_when_it_is_told_to(acts: int) -> None:
+@pytest.mark.parametrize("actions", range(1, 18))
+def test_tls_that_was_cut_short_goes_on_where_it_was_and_turns_back_when_it_is_told_to(actions: int) -> None:
     plaintext = replace(GOAL, tls=False)
     for goal in (GOAL, plaintext):
         model = Model.running(plaintext)
-        model.run(GOAL, stop_after=acts, cut=lambda steps: steps // 2)
+        model.run(GOAL, stop_after=actions, cut=lambda steps: steps // 2)
         log(model, goal)
         assert security(model) == {(goal.tls, PeerSecurity.TLS if goal.tls else PeerSecurity.PLAINTEXT)}
 
@@ -899,7 +919,7 @@ def test_in_an_overlap_every_member_trusts_both_and_shows_what_it_showed(
 ) -> None:
     model, overlap = Model.running(), rotation(*transports, trusted=(1, 0), signer=0)
     shown = {name: machine.shown(PEER) for name, machine in model.machines.items()}
-    assert log(model, replace(GOAL, **overlap)) == a_pass(f"to trust 2 authorities{where}", "a")
+    assert log(model, replace(GOAL, **overlap)) == a_pass(f"to trust 2 CAs{where}", "a")
     assert {name: machine.shown(PEER) for name, machine in model.machines.items()} == shown
 
 
@@ -910,7 +930,7 @@ def test_after_an_overlap_new_certificates_come_without_a_restart_and_then_the_o
     model = Model.running(replace(GOAL, **rotation(*transports, trusted=(1, 0), signer=0)))
     assert log(model, replace(GOAL, **rotation(*transports, trusted=(1,), signer=1))) == [
         "a, b, c: renewing certificates, without a restart",
-        *a_pass(f"to trust the new authority alone{where}", "a"),
+        *a_pass(f"to trust the new CA alone{where}", "a"),
     ]
 
 
@@ -920,9 +940,9 @@ def test_without_an_overlap_all_of_it_is_done_at_once_in_the_same_order(
 ) -> None:
     model = Model.running()
     assert log(model, replace(GOAL, **rotation(*transports, trusted=(1,), signer=1))) == [
-        *a_pass(f"to trust 2 authorities{where}", "a"),
+        *a_pass(f"to trust 2 CAs{where}", "a"),
         "a, b, c: renewing certificates, without a restart",
-        *a_pass(f"to trust the new authority alone{where}", "b"),
+        *a_pass(f"to trust the new CA alone{where}", "b"),
     ]
 
 
@@ -946,16 +966,16 @@ def test_the_peer_port_is_closed_to_what_clients_have_in_three_steps_and_no_clie
     shown = {name: machine.shown(SERVER) for name, machine in model.machines.items()}
     assert is_let_in(model, of_clients.certificate) == {"a", "b", "c"}
     assert log(model, GOAL) == [
-        *a_pass("to trust 2 authorities among members", "a"),
+        *a_pass("to trust 2 CAs among members", "a"),
         "a, b, c: renewing certificates, without a restart",
-        *a_pass("to trust the new authority alone among members", "b"),
+        *a_pass("to trust the new CA alone among members", "b"),
     ]
     assert is_let_in(model, of_clients.certificate) == set()
     assert is_let_in(model, model.machines["a"].shown(PEER)) == {"a", "b", "c"}
     assert {name: machine.shown(SERVER) for name, machine in model.machines.items()} == shown
 
 
-@pytest.mark.parametrize("acts", [1, 3, 5, 7])
+@pytest.mark.parametrize("actions", [1, 3, 5, 7])
 @pytest.mark.parametrize(
     "change",
     [
@@ -970,12 +990,12 @@ def test_the_peer_port_is_closed_to_what_clients_have_in_three_steps_and_no_clie
     ids=str,
 )
 def test_the_way_to_a_peer_authority_goes_on_wherever_it_was_cut_short_beside_any_other_change(
-    change: dict[str, Any], acts: int
+    change: dict[str, Any], actions: int
 ) -> None:
     changed = replace(GOAL, **change)
     for first, then in ((GOAL, changed), (changed, changed if "addresses" in change else GOAL)):
         model = formed_without_peer_authority()
-        log(model, first, stop_after=acts, cut=lambda steps: steps // 2)
+        log(model, first, stop_after=actions, cut=lambda steps: steps // 2)
         log(model, then)
         if then.tls:
             assert is_let_in(model, model.machines["a"].shown(SERVER)) == set()
@@ -998,11 +1018,11 @@ def test_until_all_trust_the_peer_authority_a_lost_member_joins_with_what_all_tr
 def test_until_all_trust_the_peer_authority_a_broken_certificate_is_replaced_by_what_all_trust() -> None:
     model = formed_without_peer_authority()
     del model.machines["b"].files[PEER]
-    mend = act(model, GOAL)
-    assert mend.text == "b: repairing certificates, without a restart"
+    mend = action(model, GOAL)
+    assert describe(mend) == "b: repairing certificates, without a restart"
     model.carry_out(mend, GOAL, RunContext())
     assert model.machines["b"].shown(PEER) == model.machines["b"].shown(SERVER)
-    assert "mending" not in act(model, GOAL).text
+    assert "mending" not in describe(action(model, GOAL))
 
 
 def test_what_a_member_that_is_to_leave_cannot_trust_is_not_shown_by_one_that_joins() -> None:
@@ -1028,9 +1048,9 @@ def test_a_member_joins_only_once_the_others_trust_its_certificate(
     model.lose_data("c")
     assert log(model, replace(GOAL, **rotation(*transports, trusted=(1,), signer=1)))[:5] == [
         "a: removing the old membership of c, whose data are gone",
-        f"b: restarting to trust 2 authorities{where}",
+        f"b: restarting to trust 2 CAs{where}",
         "a: handing leadership over to b",
-        f"a: restarting to trust 2 authorities{where}",
+        f"a: restarting to trust 2 CAs{where}",
         "b: adding c as a learner",
     ]
 
@@ -1066,8 +1086,9 @@ def test_a_patch_takes_a_snapshot_and_a_roll() -> None:
 
 def test_the_snapshot_is_a_followers_and_named_for_the_upgrade() -> None:
     model, goal = upgrade("3.5.35", "3.6.16")
-    (call,) = act(model, goal).calls
-    assert (call.member, call.step, call.spec["file"]) == ("b", "snapshot", "3.5.35-to-3.6.16.db")
+    (step,) = action(model, goal).steps
+    assert isinstance(step.line, Snapshot)
+    assert (step.member, step.line.file) == ("b", "3.5.35-to-3.6.16.db")
 
 
 def test_the_next_minor_starts_from_logs_that_are_of_the_running_minor_only() -> None:
@@ -1092,15 +1113,16 @@ def test_a_flush_is_a_restart_with_a_snapshot_at_every_entry_and_awaits_one_beyo
     model, goal = upgrade("3.5.35", "3.6.16")
     for machine in model.machines.values():
         machine.history = replace(machine.history, members="other")
-    memory = RunContext(snapshot_taken=True)
-    noted = act(model, goal, memory)
-    assert noted.text == "a, b, c: noting where its log stands"
-    assert all(call.history and call.history.members_index == model.observe("abc").index for call in noted.calls)
-    model.carry_out(noted, goal, memory)
-    (call,) = act(model, goal, memory).calls
-    assert (call.spec["action"], call.spec["await"], call.spec["version"]) == ("restart", "flushed", "3.5.35")
-    assert int(call.spec["index"]) >= model.machines["b"].history.members_index
-    assert configuration(call)["snapshot-count"] == 1
+    context = RunContext(snapshot_taken=True)
+    noted = action(model, goal, context)
+    assert describe(noted) == "a, b, c: noting where its log stands"
+    assert all(step.history and step.history.members_index == model.observe("abc").index for step in noted.steps)
+    model.carry_out(noted, goal, context)
+    (step,) = action(model, goal, context).steps
+    line = applied(step)
+    assert (line.action, line.until, line.version) == (ApplyAction.RESTART, Until.FLUSHED, "3.5.35")
+    assert (line.index or 0) >= model.machines["b"].history.members_index
+    assert configuration(step)["snapshot-count"] == 1
 
 
 def test_the_v2_api_holds_an_upgrade_to_3_6_up_until_it_is_flushed_out_of_the_log() -> None:
@@ -1166,8 +1188,8 @@ def test_a_member_that_joins_in_the_middle_of_an_upgrade_runs_what_the_others_ru
     model.machines["c"].versions.add("3.5.35")
     model.machines["c"].token = "the-token"
     model.run(goal, stop_after=2)
-    (call,) = act(model, goal, RunContext(added={"c"})).calls
-    assert (call.member, call.spec["version"]) == ("c", "3.5.35")
+    (step,) = action(model, goal, RunContext(added={"c"})).steps
+    assert (step.member, applied(step).version) == ("c", "3.5.35")
 
 
 def test_one_that_joined_with_the_new_version_is_no_reason_to_go_without_a_snapshot() -> None:
@@ -1232,15 +1254,15 @@ def test_what_was_changed_by_hand_is_found_and_put_back(
 ) -> None:
     model = Model.running()
     tamper(model)
-    assert found in differences(GOAL.wanted, model.observe(GOAL.names), "b")
+    assert found in map(describe, differences(GOAL.wanted, model.observe(GOAL.names), "b"))
     assert log(model, GOAL) == ([done] if isinstance(done, str) else done)
     assert differences(GOAL.wanted, model.observe(GOAL.names), "b") == []
 
 
 def test_a_private_key_is_compared_by_its_sum_alone() -> None:
-    seen = Model.running().observe(GOAL.names)
-    assert "PRIVATE KEY" not in repr(seen.hosts)
-    assert all("PRIVATE KEY" not in file.content for file in seen.hosts["a"].files.values())
+    observation = Model.running().observe(GOAL.names)
+    assert "PRIVATE KEY" not in repr(observation.hosts)
+    assert all("PRIVATE KEY" not in file.content for file in observation.hosts["a"].files.values())
 
 
 # --- the record of where logs stand ---
@@ -1359,10 +1381,10 @@ def test_a_database_that_was_made_smaller_ends_the_alarm() -> None:
 
 
 def test_alarms_that_nobody_tells_are_waited_for() -> None:
-    seen = replace(Model.running().observe(GOAL.names), alarms=None)
-    decided = next_action(GOAL.wanted, seen, RunContext())
+    observation = replace(Model.running().observe(GOAL.names), alarms=None)
+    decided = next_action(GOAL.wanted, observation, RunContext())
     assert isinstance(decided, WaitFor)
-    assert decided.problem.startswith("a: `etcdctl alarm list` gets no answer")
+    assert describe(decided).startswith("a: `etcdctl alarm list` gets no answer")
 
 
 def test_a_corrupt_member_is_named_and_nothing_moves_until_its_data_has_gone() -> None:
@@ -1411,9 +1433,9 @@ def test_a_member_that_is_to_join_needs_a_user_before_it_does() -> None:
     model, larger = Model.running(), replace(GOAL, names=("a", "b", "c", "d", "e"))
     for name in "de":
         model.add_machine(name, larger.address(name), larger.version)
-    seen = replace(model.observe(list(model.machines)), users=frozenset({"root", "a", "b", "c", "d"}))
+    observation = replace(model.observe(list(model.machines)), users=frozenset({"root", "a", "b", "c", "d"}))
     with pytest.raises(RefusedError, match="authentication is on, and e may not"):
-        next_action(larger.wanted, seen, RunContext())
+        next_action(larger.wanted, observation, RunContext())
 
 
 def test_without_certificates_authentication_has_to_be_turned_off() -> None:
@@ -1424,20 +1446,20 @@ def test_without_certificates_authentication_has_to_be_turned_off() -> None:
 
 
 def test_no_answer_whether_a_member_may_change_the_cluster_is_not_a_yes() -> None:
-    model, memory = Model.running(), RunContext(permitted={"a", "b"})
-    assert "c: no answer whether its certificate may" in wait(model, SETTINGS, memory).problem
-    assert memory.learn_rights(model.observe(GOAL.names)) is False
-    assert memory.permitted == {"a", "b", "c"}
-    assert isinstance(decide(model, SETTINGS, memory), Action)
+    model, context = Model.running(), RunContext(permitted={"a", "b"})
+    assert "c: no answer whether its certificate may" in describe(wait(model, SETTINGS, context))
+    assert context.learn_rights(model.observe(GOAL.names)) is False
+    assert context.permitted == {"a", "b", "c"}
+    assert isinstance(decide(model, SETTINGS, context), Action)
 
 
 def test_what_a_member_needs_in_order_to_answer_is_restored_before_it_is_asked() -> None:
     """Without its programs nothing can ask it, and without its key the others cannot reach it."""
-    model, memory = Model.running(), RunContext(permitted={"a", "b"})
+    model, context = Model.running(), RunContext(permitted={"a", "b"})
     model.machines["c"].versions = set()
-    act = decide(model, SETTINGS, memory)
-    assert isinstance(act, Action)
-    assert [call.step for call in act.calls] == ["prepare"]
+    action = decide(model, SETTINGS, context)
+    assert isinstance(action, Action)
+    assert [step.line.step for step in action.steps] == ["prepare"]
 
 
 def test_one_that_stays_shows_nothing_that_one_does_not_trust_which_is_yet_to_leave() -> None:
@@ -1457,12 +1479,12 @@ def test_restored_data_beside_those_from_before_start_on_no_machine() -> None:
     model = Model.running()
     for name in GOAL.names:
         model.stop(name)
-    seen = model.observe(list(GOAL.names))
-    one = {name: replace(host, data_of="92ddb8") for name, host in seen.hosts.items()}
-    assert next_action(GOAL.wanted, replace(seen, hosts=one), RunContext()) is not None
+    observation = model.observe(list(GOAL.names))
+    one = {name: replace(host, data_of="92ddb8") for name, host in observation.hosts.items()}
+    assert next_action(GOAL.wanted, replace(observation, hosts=one), RunContext()) is not None
     two = {**one, "a": replace(one["a"], data_of="ef87cc", history=History())}
     with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_action(GOAL.wanted, replace(seen, hosts=two), RunContext())
+        next_action(GOAL.wanted, replace(observation, hosts=two), RunContext())
 
 
 def test_members_that_stopped_are_not_removed_by_the_list_of_another_cluster() -> None:
@@ -1471,26 +1493,26 @@ def test_members_that_stopped_are_not_removed_by_the_list_of_another_cluster() -
     for name in GOAL.names:
         stopped.stop(name)
     hosts = {name: replace(host, data_of="92ddb8") for name, host in stopped.observe(list(GOAL.names)).hosts.items()}
-    seen = restored.observe(["a"])
-    hosts["a"] = replace(seen.hosts["a"], data_of="ef87cc")
+    observation = restored.observe(["a"])
+    hosts["a"] = replace(observation.hosts["a"], data_of="ef87cc")
     with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_action(GOAL.wanted, replace(seen, hosts=hosts), RunContext())
+        next_action(GOAL.wanted, replace(observation, hosts=hosts), RunContext())
 
 
 def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left_is_of_no_interest() -> None:
     model = Model.running()
     model.stop("c")
-    seen = model.observe(list(GOAL.names))
-    foreign = replace(seen.hosts["c"], foreign="/var/lib/etcd/default")
-    seen = replace(seen, hosts={**seen.hosts, "c": foreign})
+    observation = model.observe(list(GOAL.names))
+    foreign = replace(observation.hosts["c"], foreign="/var/lib/etcd/default")
+    observation = replace(observation, hosts={**observation.hosts, "c": foreign})
     with pytest.raises(
         RefusedError, match="c: the etcd that runs there is somebody else's, as its database is /var/lib"
     ):
-        next_action(GOAL.wanted, seen, RunContext())
+        next_action(GOAL.wanted, observation, RunContext())
     two = replace(GOAL, names=("a", "b"))
-    act = next_action(two.wanted, seen, RunContext())
-    assert isinstance(act, Action)
-    assert act.text == "a: removing c, which does not answer"
+    action = next_action(two.wanted, observation, RunContext())
+    assert isinstance(action, Action)
+    assert describe(action) == "a: removing c, which does not answer"
 
 
 def test_a_member_that_waits_in_another_cluster_for_a_leader_is_not_added_to_this_one() -> None:
@@ -1501,21 +1523,23 @@ def test_a_member_that_waits_in_another_cluster_for_a_leader_is_not_added_to_thi
     hosts = {name: replace(host, data_of="92ddb8") for name, host in before.observe(list(GOAL.names)).hosts.items()}
     assert hosts["b"].live
     assert not hosts["b"].live.has_leader
-    seen = restored.observe(["a"])
-    hosts |= {"a": replace(seen.hosts["a"], data_of="ef87cc"), "c": replace(hosts["c"], data=False, data_of="")}
+    observation = restored.observe(["a"])
+    hosts |= {"a": replace(observation.hosts["a"], data_of="ef87cc"), "c": replace(hosts["c"], data=False, data_of="")}
     with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_action(GOAL.wanted, replace(seen, hosts=hosts), RunContext())
+        next_action(GOAL.wanted, replace(observation, hosts=hosts), RunContext())
 
 
 def test_a_member_that_is_connected_is_not_removed_for_what_the_machine_in_its_place_shows() -> None:
     """The machine of c was given another address, while the one before runs, and 2379 is open to clients only."""
     model = Model.running()
-    seen = model.observe(list(GOAL.names))
-    (c,) = (member.id for member in seen.members if member.name == "c")
-    blank = replace(seen.hosts["c"], pid="", live=None, data=False, history=History(), token=GOAL.wanted.token)
-    seen = replace(seen, hosts={**seen.hosts, "c": blank}, healthy=seen.healthy - {c}, unknown=frozenset({c}))
+    observation = model.observe(list(GOAL.names))
+    (c,) = (member.id for member in observation.members if member.name == "c")
+    blank = replace(observation.hosts["c"], pid="", live=None, data=False, history=History(), token=GOAL.wanted.token)
+    observation = replace(
+        observation, hosts={**observation.hosts, "c": blank}, healthy=observation.healthy - {c}, unknown=frozenset({c})
+    )
     with pytest.raises(RefusedError, match="c runs, but what its machine shows is not the data of that member"):
-        next_action(GOAL.wanted, seen, RunContext(permitted=set(GOAL.names)))
+        next_action(GOAL.wanted, observation, RunContext(permitted=set(GOAL.names)))
 
 
 @pytest.mark.parametrize(("noted", "stops"), [("1,2,3", True), ("1", False)])
@@ -1530,24 +1554,27 @@ def test_a_member_that_runs_on_though_it_was_removed_is_stopped_before_it_joins_
     assert left.live
     history = replace(left.history, id="gone", members=noted)
     hosts["c"] = replace(left, data_of="92ddb8", history=history, live=replace(left.live, id="gone"))
-    seen = replace(model.observe(["a", "b"]), hosts=hosts)
-    memory = RunContext(permitted=set(GOAL.names))
+    observation = replace(model.observe(["a", "b"]), hosts=hosts)
+    context = RunContext(permitted=set(GOAL.names))
     if stops:
-        act = next_action(GOAL.wanted, seen, memory)
-        assert isinstance(act, Action)
-        assert [(call.member, call.step, call.spec["action"]) for call in act.calls] == [("c", "apply", "stop")]
+        action = next_action(GOAL.wanted, observation, context)
+        assert isinstance(action, Action)
+        assert [(step.member, applied(step).action) for step in action.steps] == [("c", ApplyAction.STOP)]
     else:
-        with pytest.raises(RefusedError, match="c run, and are no members by the list that a has"):
-            next_action(GOAL.wanted, seen, memory)
+        with pytest.raises(RefusedError, match="c run, and are no members by the list of a"):
+            next_action(GOAL.wanted, observation, context)
 
 
 def test_no_certificate_is_put_that_is_not_valid_yet_by_the_clock_of_its_machine() -> None:
     """A clock that was years ahead issued it, and is right by now."""
     model = Model.running()
-    seen = model.observe(list(GOAL.names))
-    before = {**seen.hosts, "b": replace(seen.hosts["b"], clock=seen.hosts["b"].clock - 4 * 365 * 24 * 3600)}
+    observation = model.observe(list(GOAL.names))
+    before = {
+        **observation.hosts,
+        "b": replace(observation.hosts["b"], clock=observation.hosts["b"].clock - 4 * 365 * 24 * 3600),
+    }
     with pytest.raises(RefusedError, match="b: its new certificate is not valid before "):
-        next_action(replace(GOAL, leaves={"b": 1}).wanted, replace(seen, hosts=before), RunContext())
+        next_action(replace(GOAL, leaves={"b": 1}).wanted, replace(observation, hosts=before), RunContext())
 
 
 def test_a_member_does_not_join_on_a_clone_of_another_ones_machine() -> None:
@@ -1558,16 +1585,16 @@ def test_a_member_does_not_join_on_a_clone_of_another_ones_machine() -> None:
     assert "d and b are on the same machine, or on clones of one (machine-id machine-of-b)" in refused(model, larger)
     assert [member.name for member in model.members] == ["a", "b", "c"]
     model.machines["d"].identity = "another"
-    assert act(model, larger).text.endswith(": adding d as a learner")
+    assert describe(action(model, larger)).endswith(": adding d as a learner")
 
 
 def test_a_removal_counts_only_members_that_are_known_to_take_part() -> None:
     """Where the leader does not say with whom it is connected, the others may run, and may not."""
-    seen = Model.running().observe(list(GOAL.names))
-    a, b, c = seen.members
-    hosts = {"a": seen.hosts["a"]}
-    seen = replace(seen, hosts=hosts, healthy=frozenset({a.id}), unknown=frozenset({b.id, c.id}))
-    view = ClusterView(GOAL.wanted, seen, RunContext())
+    observation = Model.running().observe(list(GOAL.names))
+    a, b, c = observation.members
+    hosts = {"a": observation.hosts["a"]}
+    observation = replace(observation, hosts=hosts, healthy=frozenset({a.id}), unknown=frozenset({b.id, c.id}))
+    view = ClusterView(GOAL.wanted, observation, RunContext())
     assert isinstance(data.await_majority_without(view, c), WaitFor)
-    connected = replace(seen, connected=frozenset({b.id}))
+    connected = replace(observation, connected=frozenset({b.id}))
     assert data.await_majority_without(ClusterView(GOAL.wanted, connected, RunContext()), c) is None

@@ -23,6 +23,7 @@ from etcd_cluster.member.render import Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout import changes, observed
 from etcd_cluster.rollout.machines import StepFailedError
+from etcd_cluster.rollout.observed import Missing, MissingKind
 from etcd_cluster.rollout.planner import differences, next_action
 from etcd_cluster.rollout.planner.actions import RefusedError, RunContext
 from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
@@ -45,7 +46,7 @@ STORIES, A_CHAPTER = 1000, 50
 VERSIONS = ("3.4.9", "3.4.45", "3.5.35", "3.6.16", "3.7.3")
 LETTERS = "abcdefg"
 TROUBLES = [
-    *("stop", "reboot", "lose", "pending", "edit", "chmod", "chown", "delete", "boot", "lacks", "disk", "v2"),
+    *("stop", "reboot", "lose", "pending", "edit", "chmod", "chown", "delete", "boot", "missing", "disk", "v2"),
     *("hide", "hide and reboot"),
     *("mute", "mute all", "purge", "purge all", "expire", "expire all", "no authorities", "no authorities at all"),
 ]
@@ -264,7 +265,7 @@ class Story:
             "delete": lambda: machine.files.pop(pick(leaves)) if leaves else None,
             "pending": lambda: setattr(machine, "pending", True),
             "boot": lambda: setattr(machine, "on_boot", False),
-            "lacks": lambda: machine.lacks.append("user etcd"),
+            "missing": lambda: machine.missing.append(Missing(MissingKind.USER)),
             "disk": lambda: setattr(machine, "device_bytes", machine.device_bytes * 2),
             "v2": lambda: setattr(machine, "v2_until", self.model.index),
             "mute": lambda: self.overload(machine),
@@ -308,9 +309,9 @@ class Story:
     def be_killed(self) -> None:
         """A run that ends in the middle of a step."""
         self.is_under_way = True
-        acts, share = self.random.randint(1, 12), self.random.random()
-        self.say(f"a run that is killed after {acts} acts")
-        self.run(stop_after=acts, cut=lambda steps: round(steps * share))
+        actions, share = self.random.randint(1, 12), self.random.random()
+        self.say(f"a run that is killed after {actions} acts")
+        self.run(stop_after=actions, cut=lambda steps: round(steps * share))
 
     def run(self, **cut_short: Any) -> None:
         """As the stack asks. What is refused or fails with an advice, is done once more after that was heeded."""
@@ -366,11 +367,13 @@ class Story:
 
     def require_what_was_asked(self) -> None:
         goal, model = self.goal, self.model
-        wanted, seen = goal.wanted, model.observe(list(model.machines))
+        wanted, observation = goal.wanted, model.observe(list(model.machines))
         assert {each.name for each in model.members} == set(goal.names)
         assert not model.alarms
         assert not any(each.learner for each in model.members)
-        assert {name: differences(wanted, seen, name) for name in goal.names} == {name: [] for name in goal.names}
+        assert {name: differences(wanted, observation, name) for name in goal.names} == {
+            name: [] for name in goal.names
+        }
         for name in goal.names:
             machine = model.machines[name]
             assert machine.process
@@ -379,8 +382,8 @@ class Story:
             assert list(machine.process.trusted) == list(wanted.trusted)
             assert list(machine.process.peer_trusted) == list(wanted.peer_trusted)
             assert machine.process.configuration == machine.content(CONFIGURATION)
-            assert machine.history.members == seen.member_ids
-        assert next_action(wanted, seen, RunContext()) is None
+            assert machine.history.members == observation.member_ids
+        assert next_action(wanted, observation, RunContext()) is None
 
 
 def tell(seed: int) -> None:
@@ -450,8 +453,8 @@ class FirstUps:
             self.is_formation_recorded = True
         for machine in self.machines:
             self.model.prepare(machine, self.goal.version, self.goal.token)
-        memory = RunContext(forming=not self.is_rollout_recorded)
-        self.is_rollout_recorded |= self.model.run(self.goal, memory=memory, **cut_short)
+        context = RunContext(forming=not self.is_rollout_recorded)
+        self.is_rollout_recorded |= self.model.run(self.goal, context=context, **cut_short)
 
     def destroy(self) -> None:
         self.say("destroy")

@@ -14,6 +14,7 @@ from etcd_cluster.rollout.observed import MemberEntry, Observation, Question
 from etcd_cluster.rollout.planner import differences, next_action, quorum
 from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.messages import describe
 from etcd_cluster.rollout.wanted import UNIT_PATH
 from tests.unit.rollout_model import AUTHORITIES, CA, CONFIGURATION, PEER, SERVER, SERVER_KEY, Goal, Model
 
@@ -66,7 +67,7 @@ def test_nothing_moves_while_no_member_can_tell_and_all_are_named(change: Callab
     for machine in model.machines.values():
         machine.mute = FOR_EVER
     text = refusal(model, GOAL)
-    assert text.startswith("it cannot be told whether a majority of the members serves, so none is restarted: ")
+    assert text.startswith("it is unknown whether a majority of the members serves, so none is restarted: ")
     assert "a: no answer; b: no answer; c: no answer. Wait until they answer" in text
     assert (model.log, model.restarts) == ([], [])
 
@@ -91,7 +92,7 @@ def test_a_member_that_may_lead_is_not_restarted() -> None:
     model = Model.running()
     model.machines["a"].mute = FOR_EVER
     text = refusal(model, SETTINGS)
-    assert text.startswith("it cannot be told whether a leads, so it is not restarted (no answer)")
+    assert text.startswith("it is unknown whether a leads, so it is not restarted (no answer)")
     assert model.restarts == ["b", "c"]
 
 
@@ -99,7 +100,7 @@ def test_a_member_that_is_to_leave_and_may_lead_is_not_removed() -> None:
     model = Model.running()
     model.machines["a"].mute = FOR_EVER
     text = refusal(model, replace(GOAL, names=("b",)))
-    assert text.startswith("it cannot be told whether a leads, so it is not removed (no answer)")
+    assert text.startswith("it is unknown whether a leads, so it is not removed (no answer)")
     assert model.log == ["b: removing c"]
 
 
@@ -116,15 +117,15 @@ def test_of_two_members_the_one_that_serves_unseen_is_not_restarted() -> None:
 def test_a_leader_whose_list_cannot_be_read_still_hands_over_first() -> None:
     """Another one told of the cluster then."""
     model = Model.running()
-    seen = model.observe(GOAL.names)
-    assert replace(seen, status_source="b").leader == "a"
-    stale = replace(seen, status_source="b", healthy=seen.healthy - {model.machines["a"].data_id})
+    observation = model.observe(GOAL.names)
+    assert replace(observation, status_source="b").leader == "a"
+    stale = replace(observation, status_source="b", healthy=observation.healthy - {model.machines["a"].data_id})
     assert stale.leader is None
 
 
 def evidence(model: Model, goal: Goal) -> bool:
-    seen = model.observe(goal.names)
-    return quorum.may_be_held(ClusterView(goal.wanted, replace(seen, status_source=None), RunContext()))
+    observation = model.observe(goal.names)
+    return quorum.may_be_held(ClusterView(goal.wanted, replace(observation, status_source=None), RunContext()))
 
 
 @pytest.mark.parametrize(
@@ -198,15 +199,15 @@ def test_the_last_one_is_started_though_its_notes_tell_of_those_that_have_left(u
 def test_nothing_is_done_while_two_clusters_serve() -> None:
     """A snapshot was restored on one host beside the cluster, which serves on: none of it is asked to join that."""
     model = Model.running()
-    seen = model.observe(GOAL.names)
-    alone = replace(seen.of("a") or MemberEntry("", "", "", "", False), id="ff")
-    host = seen.hosts["a"]
+    observation = model.observe(GOAL.names)
+    alone = replace(observation.of("a") or MemberEntry("", "", "", "", False), id="ff")
+    host = observation.hosts["a"]
     assert host.live
     apart = replace(host, live=replace(host.live, id="ff", active_peers=frozenset()))
-    two = replace(seen, hosts={**seen.hosts, "a": apart}, members=[alone], healthy=frozenset({"ff"}))
+    two = replace(observation, hosts={**observation.hosts, "a": apart}, members=[alone], healthy=frozenset({"ff"}))
     decided = next_action(GOAL.wanted, two, RunContext())
     assert isinstance(decided, WaitFor)
-    assert decided.problem.startswith("two clusters serve: b, c and a are not members of the same one")
+    assert describe(decided).startswith("two clusters serve: b, c and a are not members of the same one")
 
 
 def test_after_all_have_said_that_they_have_no_leader_what_is_stale_is_restarted_together() -> None:
@@ -216,7 +217,7 @@ def test_after_all_have_said_that_they_have_no_leader_what_is_stale_is_restarted
     reformat(model)
     decided = decide_after(model, GOAL, LEADER_SECONDS)
     assert isinstance(decided, Action)
-    assert decided.text == "a, b, c: restarting as it should be"
+    assert describe(decided) == "a, b, c: restarting into the desired state"
 
 
 def test_members_that_hang_are_never_restarted_together_and_it_is_said_how_they_are_stopped() -> None:
@@ -237,27 +238,27 @@ def test_members_that_hang_are_never_restarted_together_and_it_is_said_how_they_
 
 def test_a_wait_has_an_end_though_what_is_found_differs_from_look_to_look() -> None:
     """As of processes that end and are started again: each look finds other ones."""
-    seen, memory = Model.running().observe(GOAL.names), RunContext()
+    observation, context = Model.running().observe(GOAL.names), RunContext()
     limits: set[str] = set()
     for pid in range(3):
         why = {Question.METRICS: f"process {pid} does not tell its metrics"}
-        hosts = {name: replace(host, live=None, unknown=why) for name, host in seen.hosts.items()}
+        hosts = {name: replace(host, live=None, unknown=why) for name, host in observation.hosts.items()}
         decided = next_action(
-            GOAL.wanted, replace(seen, hosts=hosts, status_source=None, members=(), healthy=frozenset()), memory
+            GOAL.wanted, replace(observation, hosts=hosts, status_source=None, members=(), healthy=frozenset()), context
         )
         assert isinstance(decided, WaitFor)
-        assert f"process {pid} " in decided.problem
+        assert f"process {pid} " in describe(decided)
         limits.add(decided.limit)
     assert len(limits) == 1
 
 
 def decide_after(model: Model, goal: Goal, seconds: float) -> Action | WaitFor | None:
     """What is done once its problem has stood for so long."""
-    memory, seen = RunContext(), model.observe(list(model.machines))
-    decided = next_action(goal.wanted, seen, memory)
+    context, observation = RunContext(), model.observe(list(model.machines))
+    decided = next_action(goal.wanted, observation, context)
     assert isinstance(decided, WaitFor)
-    memory.waited[decided.limit] = seconds
-    return next_action(goal.wanted, seen, memory)
+    context.waited[decided.limit] = seconds
+    return next_action(goal.wanted, observation, context)
 
 
 # --- what members are looked at by ---
@@ -355,28 +356,31 @@ def test_a_certificate_that_works_is_not_replaced_by_one_that_running_members_do
 
 def test_what_expired_is_judged_by_the_machine_s_own_clock() -> None:
     model = Model.running()
-    seen = model.observe(GOAL.names)
-    later = {name: replace(host, clock=host.clock + 6 * 365 * 86400) for name, host in seen.hosts.items()}
+    observation = model.observe(GOAL.names)
+    later = {name: replace(host, clock=host.clock + 6 * 365 * 86400) for name, host in observation.hosts.items()}
     renewed = replace(GOAL, leaves=dict.fromkeys("abc", 1))
-    decided = next_action(renewed.wanted, replace(seen, hosts={**seen.hosts, "b": later["b"]}), RunContext())
+    decided = next_action(
+        renewed.wanted, replace(observation, hosts={**observation.hosts, "b": later["b"]}), RunContext()
+    )
     assert isinstance(decided, Action)
-    assert decided.text == "b: repairing certificates, without a restart"
-    assert "/etc/etcd/pki/server.crt has expired" in differences(renewed.wanted, replace(seen, hosts=later), "b")
+    assert describe(decided) == "b: repairing certificates, without a restart"
+    found = differences(renewed.wanted, replace(observation, hosts=later), "b")
+    assert "/etc/etcd/pki/server.crt has expired" in map(describe, found)
 
 
 # --- how members speak ---
 
 
-def unreadable(seen: Observation, name: str) -> Observation:
-    files = {path: file for path, file in seen.hosts[name].files.items() if path != CONFIGURATION}
-    return replace(seen, hosts={**seen.hosts, name: replace(seen.hosts[name], files=files)})
+def unreadable(observation: Observation, name: str) -> Observation:
+    files = {path: file for path, file in observation.hosts[name].files.items() if path != CONFIGURATION}
+    return replace(observation, hosts={**observation.hosts, name: replace(observation.hosts[name], files=files)})
 
 
 @pytest.mark.parametrize("tls", [True, False])
 def test_how_a_member_speaks_is_what_it_announced_where_its_configuration_is_lost(tls: bool) -> None:
     model = Model.running(replace(GOAL, tls=tls))
-    seen = unreadable(model.observe(GOAL.names), "a")
-    assert seen.hosts["a"].security == seen.hosts["b"].security
+    observation = unreadable(model.observe(GOAL.names), "a")
+    assert observation.hosts["a"].security == observation.hosts["b"].security
 
 
 def test_a_configuration_edited_to_plaintext_does_not_make_plaintext_of_peers_that_speak_tls() -> None:

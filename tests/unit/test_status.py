@@ -22,8 +22,10 @@ from etcd_cluster.rollout.observed import (
     Host,
     Live,
     MemberEntry,
+    Missing,
+    MissingKind,
     Observation,
-    SeenFile,
+    ObservedFile,
     combine,
     parse_host,
 )
@@ -70,7 +72,7 @@ def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any
             "founder": "",
             "prepare_line": "",
             "prepare_variables": {},
-            "stays": True,
+            "outlives_destroy": True,
             **{
                 profile: {
                     "certificate": leaves[name, profile].certificate_pem,
@@ -106,8 +108,8 @@ def host(name: str, number: int, **changes: Any) -> Host:
     """A machine that is as it should be."""
     spec = WANTED.spec(name, WANTED.security, VERSION)
     files = [*WANTED.leaf_files(name), *WANTED.other_files(name, spec), *WANTED.start_files(name, spec, WANTED.trust)]
-    seen = {
-        file.path: SeenFile(
+    observed = {
+        file.path: ObservedFile(
             file.mode,
             "etcd" if file.owner == "member" else file.owner,
             sha256(file.content.encode()).hexdigest() if file.path.endswith(".key") else file.content,
@@ -128,8 +130,8 @@ def host(name: str, number: int, **changes: Any) -> Host:
         snapshot_index=900,
         history=History("3.6", 0, "1,2,3", 0, f"{number:x}"),
         versions=[VERSION],
-        lacks=[],
-        files=seen,
+        missing=[],
+        files=observed,
         live=live,
         clock=int(NOW.timestamp()),
         device_bytes=0,
@@ -150,13 +152,13 @@ def observation(hosts: Mapping[str, Host] | None = None, **changes: Any) -> Obse
     return replace(healthy, **changes)
 
 
-def text(seen: Observation, now: datetime = NOW, schedules: Schedules = SCHEDULES) -> str:
-    return as_text(cluster_status(WANTED, seen, schedules, now))
+def text(observed: Observation, now: datetime = NOW, schedules: Schedules = SCHEDULES) -> str:
+    return as_text(cluster_status(WANTED, observed, schedules, now))
 
 
-def row(seen: Observation, name: str, now: datetime = NOW) -> list[str]:
+def row(observed: Observation, name: str, now: datetime = NOW) -> list[str]:
     """The cells of a member, and what stands below its drift."""
-    lines = text(seen, now).splitlines()
+    lines = text(observed, now).splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(name))
     below = [line.strip() for line in lines[start + 1 : lines.index("", start)] if line.startswith(" ")]
     return [*(cell.strip() for cell in lines[start].split("  ") if cell), *below]
@@ -177,7 +179,7 @@ cluster id  cdf818194e3a8c32
 endpoints   https://192.0.2.1:2379  https://192.0.2.2:2379  https://192.0.2.3:2379
 quota       2 GiB for the database; once it is full, etcd takes no more writes
 alarms      none
-authority   until 2039-12-29 (3649 days); rotated by the first `up` after 2036-09-01
+CA          until 2039-12-29 (3649 days); rotated by the first `up` after 2036-09-01
 peer CA     until 2039-12-30 (3650 days); rotated by the first `up` after 2036-09-02
 next up     nothing to do"""
     )
@@ -189,13 +191,13 @@ def test_what_was_changed_by_hand_is_named_where_it_is() -> None:
     files["/etc/etcd/etcd.yaml"] = replace(files["/etc/etcd/etcd.yaml"], content="name: other\n")
     files["/etc/etcd/pki/server.key"] = replace(files["/etc/etcd/pki/server.key"], mode="644", owner="root")
     del files["/etc/etcd/pki/peer.crt"]
-    seen = observation({"etcd-1": host("etcd-1", 1, files=files)})
-    assert row(seen, "etcd-1")[-3:] == [
+    observed = observation({"etcd-1": host("etcd-1", 1, files=files)})
+    assert row(observed, "etcd-1")[-3:] == [
         "server.key is 644 root, not 400 etcd",
         "peer.crt is missing",
         "etcd.yaml differs",
     ]
-    status = cluster_status(WANTED, seen, SCHEDULES, NOW)
+    status = cluster_status(WANTED, observed, SCHEDULES, NOW)
     assert not status.ok
     assert "all healthy, drift on etcd-1\n" in as_text(status)
     assert "next up     etcd-1: repairing certificates, without a restart" in as_text(status)
@@ -215,10 +217,10 @@ STATES = {
 @pytest.mark.parametrize("case", STATES)
 def test_a_member_that_is_not_well_says_how(case: str) -> None:
     changes, state = STATES[case]
-    seen = observation({"etcd-3": host("etcd-3", 3, **changes)}, healthy=frozenset("12"))
-    status = cluster_status(WANTED, seen, SCHEDULES, NOW)
+    observed = observation({"etcd-3": host("etcd-3", 3, **changes)}, healthy=frozenset("12"))
+    status = cluster_status(WANTED, observed, SCHEDULES, NOW)
     assert not status.ok
-    assert row(seen, "etcd-3")[1] == state.value
+    assert row(observed, "etcd-3")[1] == state.value
     assert "3 members, 2 of them healthy" in as_text(status)
     assert "drift" not in as_text(status).splitlines()[0].replace("no drift", ""), "down is not drift"
 
@@ -226,11 +228,11 @@ def test_a_member_that_is_not_well_says_how(case: str) -> None:
 def test_a_machine_that_does_not_answer_says_why_and_the_rest_is_shown() -> None:
     why = "cannot reach 192.0.2.3:22 after 2 attempt(s): ssh: connect to host 192.0.2.3 port 22: No route to host. " * 2
     hosts = {name: host(name, number) for number, name in enumerate(NAMES[:2], 1)}
-    seen = replace(observation(), hosts=hosts, silent={"etcd-3": why}, healthy=frozenset("12"))
-    status = cluster_status(WANTED, seen, SCHEDULES, NOW)
-    assert row(seen, "etcd-3") == ["etcd-3", "unreachable", "-", "-", "-", "-", "-", "unknown"]
+    observed = replace(observation(), hosts=hosts, unreachable={"etcd-3": why}, healthy=frozenset("12"))
+    status = cluster_status(WANTED, observed, SCHEDULES, NOW)
+    assert row(observed, "etcd-3") == ["etcd-3", "unreachable", "-", "-", "-", "-", "-", "unknown"]
     assert "unreachable etcd-3: cannot reach 192.0.2.3:22" in as_text(status)
-    assert row(seen, "etcd-2")[1] == "leader"
+    assert row(observed, "etcd-2")[1] == "leader"
     assert as_json(status)["members"]["etcd-3"]["unreachable"] == why
     assert not status.ok
 
@@ -238,8 +240,8 @@ def test_a_machine_that_does_not_answer_says_why_and_the_rest_is_shown() -> None
 def test_without_a_majority_nothing_is_claimed_of_the_cluster() -> None:
     lone = host("etcd-1", 1, live=replace(LIVE, id="1", has_leader=False))
     down = {name: host(name, number, pid="", running="", live=None) for number, name in ((2, "etcd-2"), (3, "etcd-3"))}
-    seen = combine({"etcd-1": lone, **down}, {}, {})
-    said = text(seen)
+    observed = combine({"etcd-1": lone, **down}, {}, {})
+    said = text(observed)
     assert "3 members, 0 of them healthy" in said
     assert "cluster id  unknown: no member leads" in said
     assert "alarms      unknown" in said
@@ -247,9 +249,9 @@ def test_without_a_majority_nothing_is_claimed_of_the_cluster() -> None:
 
 
 def test_an_alarm_is_named_with_its_member_and_is_not_well() -> None:
-    seen = observation(alarms=[Alarm("NOSPACE", "3")])
-    assert "alarms      NOSPACE on etcd-3" in text(seen)
-    assert not cluster_status(WANTED, seen, SCHEDULES, NOW).ok
+    observed = observation(alarms=[Alarm("NOSPACE", "3")])
+    assert "alarms      NOSPACE on etcd-3" in text(observed)
+    assert not cluster_status(WANTED, observed, SCHEDULES, NOW).ok
 
 
 def test_a_member_that_lags_says_by_how_many_entries_but_a_moment_is_no_lag() -> None:
@@ -275,7 +277,7 @@ def test_certificates_that_are_due_are_what_the_next_up_renews(days: int, left: 
     assert status.ok == (next_up == "nothing to do")
 
 
-@pytest.mark.parametrize(("transport", "which"), [(Transport.CLIENT, "authority"), (Transport.PEER, "peer CA")])
+@pytest.mark.parametrize(("transport", "which"), [(Transport.CLIENT, "CA"), (Transport.PEER, "peer CA")])
 def test_a_rotated_authority_says_until_when_the_old_one_is_trusted_and_when_it_is_over(
     transport: Transport, which: str
 ) -> None:
@@ -285,7 +287,7 @@ def test_a_rotated_authority_says_until_when_the_old_one_is_trusted_and_when_it_
     over = text(observation(), NOW + timedelta(days=31), overlap)
     assert f"next up     etcd-1, etcd-2, etcd-3: dropping the old {which}" in over
     due = text(observation(), NOW + timedelta(days=2500))
-    assert f"rotating the {which}, of whose life a third is left" in due
+    assert f"rotating the {which}: one third of its validity is left" in due
 
 
 def test_both_authorities_are_told_to_programs() -> None:
@@ -305,7 +307,7 @@ def test_a_state_of_an_earlier_release_is_read() -> None:
 
 def test_no_line_is_wider_than_a_page_whatever_is_wrong() -> None:
     files = {path: replace(file, content="differs") for path, file in host("etcd-1", 1).files.items()}
-    worst = host("etcd-1", 1, files=files, versions=[], running="3.5.35", lacks=["the mount of the data disk on boot"])
+    worst = host("etcd-1", 1, files=files, versions=[], running="3.5.35", missing=[Missing(MissingKind.MOUNT_ON_BOOT)])
     said = text(observation({"etcd-1": worst}, alarms=[Alarm("NOSPACE", "1")] * 3))
     assert max(map(len, said.splitlines())) <= WIDTH
 
@@ -313,20 +315,22 @@ def test_no_line_is_wider_than_a_page_whatever_is_wrong() -> None:
 def test_colours_are_for_what_is_wrong_alone() -> None:
     healthy = cluster_status(WANTED, observation(), SCHEDULES, NOW)
     assert "\x1b" not in as_text(healthy, colours=True)
-    seen = observation({"etcd-3": host("etcd-3", 3, pid="", live=None, lacks=["user etcd"])}, healthy=frozenset("12"))
-    coloured = as_text(cluster_status(WANTED, seen, SCHEDULES, NOW), colours=True)
+    observed = observation(
+        {"etcd-3": host("etcd-3", 3, pid="", live=None, missing=[Missing(MissingKind.USER)])}, healthy=frozenset("12")
+    )
+    coloured = as_text(cluster_status(WANTED, observed, SCHEDULES, NOW), colours=True)
     assert "\x1b[31mdown" in coloured
-    assert "\x1b[33mlacks user etcd\x1b[0m" in coloured
+    assert "\x1b[33muser etcd is missing\x1b[0m" in coloured
 
 
 def test_no_key_is_shown_in_any_form() -> None:
-    seen = observation({"etcd-3": host("etcd-3", 3, pid="", live=None)})
-    status = cluster_status(WANTED, seen, SCHEDULES, NOW)
+    observed = observation({"etcd-3": host("etcd-3", 3, pid="", live=None)})
+    status = cluster_status(WANTED, observed, SCHEDULES, NOW)
     said = as_text(status) + json.dumps(as_json(status)) + repr(status)
     assert "PRIVATE" not in said
     assert "BEGIN" not in said
 
 
 def test_what_a_machine_says_of_its_disk_is_read() -> None:
-    seen, _ = parse_host("machine=one\ndisk_bytes=21474836480\ndisk_free_bytes=16106127360\n")
-    assert (seen.disk_bytes, seen.disk_free_bytes) == (20 * GIB, 15 * GIB)
+    observed, _ = parse_host("machine=one\ndisk_bytes=21474836480\ndisk_free_bytes=16106127360\n")
+    assert (observed.disk_bytes, observed.disk_free_bytes) == (20 * GIB, 15 * GIB)

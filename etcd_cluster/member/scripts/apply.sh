@@ -10,14 +10,14 @@ apply() {
   [[ -d $configuration_path && -d $pki_path ]] || make_file_folders
   case ${spec[action]} in
     files)
-      [[ -z ${spec[why]:-} ]] || say "${spec[why]}"
+      [[ -z $manifest ]] || say "${spec[say]}"
       if [[ ${spec[pending]:-} == yes ]]; then mark_pending; fi
       put_files
       ;;
     restart) restart_member ;;
     start) start_member ;;
     stop)
-      say "${spec[why]}"
+      say "${spec[say]}"
       service_stop
       say "stopped; its data stays in $volume_path"
       ;;
@@ -58,7 +58,7 @@ put_files() {
 # runs a version that its data allows.
 restart_member() {
   require_startable
-  say "${spec[why]} with etcd ${spec[version]}"
+  say "${spec[say]} with etcd ${spec[version]}"
   service_stop
   activate
   service_start
@@ -77,10 +77,10 @@ require_startable() {
 # Not running: starting it takes nothing from a quorum.
 start_member() {
   require_startable
-  if [[ ${spec[aside]:-} == yes ]]; then set_data_aside; fi
+  if [[ ${spec[archive-old-data]:-} == yes ]]; then archive_old_data; fi
   make_data_folder
   activate
-  say "${spec[why]} with etcd ${spec[version]}"
+  say "${spec[say]} with etcd ${spec[version]}"
   if ! has_data; then
     if [[ -n ${history:-} ]]; then put_history; fi
     note forming
@@ -111,19 +111,19 @@ conclude_first_start() {
 }
 
 # What an earlier membership left is kept, and out of etcd's way.
-set_data_aside() {
+archive_old_data() {
   local kept
   kept=$data_path.removed-$(date -u +%Y%m%dT%H%M%SZ)
   if holds_data; then
     mv -T "$data_path" "$kept"
-    say "kept the data of its earlier membership as $kept"
+    say "archived the data of its earlier membership as $kept"
   fi
   rm -f "$volume_path/history" # last: it tells whose the data are
 }
 
 await_member() {
-  local timeout=${spec[timeout]}
-  case ${spec[await]} in
+  local timeout=${spec[timeout-seconds]}
+  case ${spec[until]} in
     listening) wait_until "$timeout" listens_or_fail || fail_with_log "etcd does not listen on its peer port after $timeout seconds" ;;
     flushed)
       wait_until "$timeout" serves_or_fail || fail_with_log "not in the cluster, or behind the leader, after $timeout seconds"

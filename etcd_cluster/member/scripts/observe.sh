@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What this machine and its member are, right now: reads only (claim=RUN first takes the member over, unless its data are
-# another cluster's than that of token=TOKEN). Prints NAME=VALUE lines, contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (tell=yes: any does). Each tells of
+# another cluster's than that of token=TOKEN). Prints NAME=VALUE lines, contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (as-status-source=yes: any does). Each tells of
 # its own member's health: 2379 may be open to clients only. scheme: http or https, as clients are expected to be served.
 # shellcheck disable=SC2154
 observe() {
@@ -44,12 +44,12 @@ installed_versions() {
 
 observe_system() {
   local device mounted
-  getent passwd etcd >/dev/null || fact lacks "user etcd"
+  getent passwd etcd >/dev/null || fact missing user
   [[ -n ${spec[device]:-} ]] || return 0
   if ! mounted=$(mounted_at "$volume_path"); then
-    fact lacks "the data disk at $volume_path"
+    fact missing "disk $volume_path"
   elif ! on_boot data-etcd.mount; then
-    fact lacks "the mount of the data disk on boot"
+    fact missing mount-on-boot
   elif device=$(blockdev --getsize64 "$mounted" 2>/dev/null); then
     fact device_bytes "$device"
     fact filesystem_bytes "$(xfs_growfs -n "$volume_path" | awk -F '[ =,]+' '$1 == "data" { print $3 * $5 }')"
@@ -61,7 +61,7 @@ observe_file_system() {
   over=$(mounted_over)
   fact mounted_over "$over"
   over=$(unmounted_from)
-  [[ -z $over ]] || fact lacks "the file system of its data at $over"
+  [[ -z $over ]] || fact missing "file-system $over"
 }
 
 # Line by line, as it was written: what somebody spoilt by hand is not noted, and runs into nothing else.
@@ -111,7 +111,7 @@ observe_etcd() {
     echo "active_peers=${measured[active_peers]}"
     if [[ ${measured[server_has_leader]} == 1 ]]; then observe_health; fi
     [[ ${spec[rights]:-} != yes ]] || observe_rights
-    [[ ${measured[server_is_leader]} == 1 || ${spec[tell]:-} == yes ]] || return 0
+    [[ ${measured[server_is_leader]} == 1 || ${spec[as-status-source]:-} == yes ]] || return 0
   else
     fact unknown "metrics its process does not tell its metrics within 3 seconds ($(describe_process "$pid"))"
     ask endpoint status --write-out json || return 0

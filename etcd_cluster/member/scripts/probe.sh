@@ -10,15 +10,15 @@ probe() {
   require_claim
   client_folder=$(mktemp -d "$(memory_folder)/etcd-cluster-XXXXXX")
   trap 'rm -rf "$client_folder"' EXIT
-  if [[ ${spec[tls]} == on ]]; then
+  if [[ ${spec[tls]:-} == yes ]]; then
     put_file 400 "$(id -un)" "$client_folder/ca.crt" "$file_authority"
     put_file 400 "$(id -un)" "$client_folder/client.crt" "$file_client_certificate"
     put_file 400 "$(id -un)" "$client_folder/client.key" "$file_client_key"
     # shellcheck disable=SC2034  # for etcdctl_at
     credentials_path=$client_folder credentials=client
   fi
-  wait_until "${spec[timeout]}" writes ||
-    fail "no write works at ${spec[url]} after ${spec[timeout]} seconds: $(tail -n 1 <<<"$granted" | cut -c1-300)"
+  wait_until "${spec[timeout-seconds]}" writes ||
+    fail "no write works at ${spec[url]} after ${spec[timeout-seconds]} seconds: $(tail -n 1 <<<"$granted" | cut -c1-300)"
   sed -n 's/.*"cluster_id":\([0-9]*\).*/\1/p' <<<"$granted"
 }
 

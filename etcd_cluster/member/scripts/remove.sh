@@ -51,9 +51,9 @@ remove() {
     systemctl daemon-reload
   fi
   rm -rf "$pki_path" "$versions_path" "$binaries_path" "$state_path/pending"
-  if [[ ${spec[data]} == delete ]] && { holds_data || [[ -n $(data_token) ]]; } && ! is_ours; then
+  if [[ ${spec[delete-data]:-} == yes ]] && { holds_data || [[ -n $(data_token) ]]; } && ! is_ours; then
     say "stopped; what $volume_path holds stays, as it is not this cluster's but that of $(marker_field cluster | grep . || echo "nobody known here")"
-  elif [[ ${spec[data]} == delete ]]; then
+  elif [[ ${spec[delete-data]:-} == yes ]]; then
     say "deleting the data, as deleteData asks"
     rm -rf "$data_path" "$data_path".removed-* "$volume_path"/{snapshots,history,etcd-cluster.json} "$state_path"/{forming,formed,mounted-at}
   else

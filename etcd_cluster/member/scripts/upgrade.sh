@@ -15,7 +15,7 @@ snapshot() {
   rm -f "$folder"/.new-*
   require_space "$((spec[database-mib] + 64))" "$folder"
   say "taking a snapshot into $target"
-  patience=${spec[timeout]}
+  patience=${spec[timeout-seconds]}
   find_sockets "$(service_pid)"
   url=$(own_client_url) || fail "etcd listens on no port for clients here; nothing was upgraded. Look at its log (journalctl -u etcd) and run again"
   etcdctl_at "$url" snapshot save "$folder/.new-${spec[file]}" >/dev/null 2>&1 || fail "the snapshot could not be taken; nothing was upgraded. Look at the member's log (journalctl -u etcd) and run again"
@@ -45,7 +45,7 @@ v2store() {
   local said programs=$binaries_path
   read_spec "$@"
   [[ -x $programs/etcdutl ]] || programs=$(running_programs)
-  said=$(timeout "${spec[timeout]}" "$programs/etcdutl" check v2store --data-dir "$data_path" 2>&1) && { echo clean && return 0; }
+  said=$(timeout "${spec[timeout-seconds]}" "$programs/etcdutl" check v2store --data-dir "$data_path" 2>&1) && { echo clean && return 0; }
   case $said in
     *"both v2store and WAL"* | *"custom content in v2store"*) echo store ;;
     *"custom v2 content in WAL"*) echo log ;;

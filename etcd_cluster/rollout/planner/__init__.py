@@ -25,7 +25,7 @@ from etcd_cluster.rollout.planner import (
     start,
     upgrade,
 )
-from etcd_cluster.rollout.planner.actions import Action, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.planner.actions import Action, Drift, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import DesiredCluster
 
@@ -33,24 +33,24 @@ CLOCK_TOLERANCE_SECONDS = 30.0
 """Far more than an answer takes, and far less than what a certificate is dated back by."""
 
 
-def next_action(wanted: DesiredCluster, seen: Observation, memory: RunContext) -> Action | WaitFor | None:
+def next_action(wanted: DesiredCluster, observation: Observation, context: RunContext) -> Action | WaitFor | None:
     """What to do next; None when all is as it should be. Raises `RefusedError`."""
-    view = ClusterView(wanted, seen, memory)
+    view = ClusterView(wanted, observation, context)
     _require_answers(view)
     data.require_in_place(view)
     data.require_one_cluster(view)
-    act = _next(view)
-    if act is not None:
+    action = _next(view)
+    if action is not None:
         _require_clocks_together(view)
         _require_valid_certificates(view)
         alarms.require_room(view)
-        return rights.require(view, act) or act
+        return rights.require(view, action) or action
     return None
 
 
-def differences(wanted: DesiredCluster, seen: Observation, name: str) -> list[str]:
-    """How one member is not what it should be, in words; for people."""
-    return repair.differences(ClusterView(wanted, seen, RunContext()), name)
+def differences(wanted: DesiredCluster, observation: Observation, name: str) -> list[Drift]:
+    """How one member is not in the desired state."""
+    return repair.differences(ClusterView(wanted, observation, RunContext()), name)
 
 
 def _next(view: ClusterView) -> Action | WaitFor | None:
@@ -73,10 +73,10 @@ def _next(view: ClusterView) -> Action | WaitFor | None:
 
 
 def _require_answers(view: ClusterView) -> None:
-    silent = {name: why for name, why in view.seen.silent.items() if name in view.wanted.members}
-    if silent:
+    unreachable = {name: why for name, why in view.observation.unreachable.items() if name in view.wanted.members}
+    if unreachable:
         raise RefusedError(
-            "; ".join(f"{name}: {why}" for name, why in silent.items())
+            "; ".join(f"{name}: {why}" for name, why in unreachable.items())
             + ". Nothing more was changed. Bring the machine back; if it is gone for good, give the member another "
             "one: its old membership is then removed, and it joins anew"
         )
@@ -93,7 +93,7 @@ def _require_answers(view: ClusterView) -> None:
 
 def _require_clocks_together(view: ClusterView) -> None:
     """A certificate that is not valid yet cuts a member off, and leases end when they should not."""
-    for name, ahead in view.seen.clocks.items():
+    for name, ahead in view.observation.clocks.items():
         if name in view.hosts and abs(ahead) > CLOCK_TOLERANCE_SECONDS:
             apart = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'}"
             raise RefusedError(

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import math
 
+from etcd_cluster.member.lines import Membership, MembershipChange
 from etcd_cluster.rollout.observed import Alarm
 from etcd_cluster.rollout.planner import quorum
-from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, HEALTH_SECONDS, Action, HostStep, RefusedError, WaitFor
+from etcd_cluster.rollout.planner.actions import (
+    CHANGE_SECONDS,
+    HEALTH_SECONDS,
+    Action,
+    ActionKind,
+    HostStep,
+    RefusedError,
+    WaitFor,
+    WaitReason,
+)
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 ROOM = 0.9
@@ -21,7 +31,7 @@ SMALLER = (
 
 
 def of_kind(view: ClusterView, kind: str) -> list[Alarm]:
-    return [alarm for alarm in view.seen.alarms or () if alarm.kind == kind]
+    return [alarm for alarm in view.observation.alarms or () if alarm.kind == kind]
 
 
 def require_room(view: ClusterView) -> None:
@@ -48,7 +58,7 @@ def corruption(view: ClusterView) -> Action | None:
     if not found:
         return None
     if all(alarm.id and not _name(view, alarm) for alarm in found):
-        return _disarm(view, "ending the alarm CORRUPT of a member that has been removed")
+        return _disarm(view, ActionKind.DISARM_CORRUPT)
     names = ", ".join(sorted({_name(view, alarm) for alarm in found} - {""}))
     which = names or "a member (`etcdctl endpoint hashkv --cluster` shows which: the hash that only one has)"
     raise RefusedError(
@@ -63,15 +73,15 @@ def corruption(view: ClusterView) -> Action | None:
 def standing(view: ClusterView) -> Action | WaitFor | None:
     """An `up` does not end well while an alarm stands. Ends NOSPACE once every database has room in the quota that its
     member runs with. Precondition: nothing else is left to do."""
-    if view.seen.alarms is None:
-        problem = f"{view.seen.status_source}: `etcdctl alarm list` gets no answer, so nobody knows whether writes work"
-        return WaitFor(problem, HEALTH_SECONDS, member=view.seen.status_source)
-    if not view.seen.alarms:
+    if view.observation.alarms is None:
+        source = view.observation.status_source
+        return WaitFor(WaitReason.ALARMS_UNKNOWN, HEALTH_SECONDS, source, {"source": source})
+    if not view.observation.alarms:
         return None
     crowded = [name for name in view.hosts if _database(view, name) > ROOM * _quota(view, name)]
-    kinds = sorted({alarm.kind for alarm in view.seen.alarms})
+    kinds = sorted({alarm.kind for alarm in view.observation.alarms})
     if kinds == [FULL] and not crowded:
-        return _disarm(view, "ending the alarm NOSPACE, as every database has room again")
+        return _disarm(view, ActionKind.DISARM_NOSPACE)
     if kinds == [FULL]:
         name = max(crowded, key=lambda name: _database(view, name))
         raise RefusedError(
@@ -86,14 +96,14 @@ def standing(view: ClusterView) -> Action | WaitFor | None:
     )
 
 
-def _disarm(view: ClusterView, say: str) -> Action:
-    line = {"do": "disarm", "timeout": str(CHANGE_SECONDS), "say": say}
-    return Action(say, [HostStep(quorum.known(view, view.seen.status_source), "membership", line)])
+def _disarm(view: ClusterView, kind: ActionKind) -> Action:
+    line = Membership(MembershipChange.DISARM, CHANGE_SECONDS)
+    return Action(kind, [HostStep(quorum.known(view, view.observation.status_source), line)])
 
 
 def _name(view: ClusterView, alarm: Alarm) -> str:
     """Of the member that raised it; "" where etcd does not say, or where it is none any more."""
-    return next((member.name or member.peer_url for member in view.seen.members if member.id == alarm.id), "")
+    return next((member.name or member.peer_url for member in view.observation.members if member.id == alarm.id), "")
 
 
 def _database(view: ClusterView, name: str) -> int:

@@ -16,7 +16,7 @@ def _securities(view: ClusterView) -> list[Security]:
     """How members speak now, those as well that are to leave."""
     return [
         host.security
-        for name, host in view.seen.hosts.items()
+        for name, host in view.observation.hosts.items()
         if host.security is not None and host.data and not view.was_removed(name)
     ]
 
@@ -52,8 +52,8 @@ def next_security(view: ClusterView, name: str) -> Security:
 
 
 def active_trust(view: ClusterView, name: str, transport: Transport) -> list[str]:
-    seen = view.seen.hosts[name].trusted_file(transport)
-    return authorities_in(seen.content) if seen else []
+    bundle = view.observation.hosts[name].trusted_file(transport)
+    return authorities_in(bundle.content) if bundle else []
 
 
 def authorities_in(bundle: str) -> list[str]:
@@ -64,7 +64,7 @@ def authorities_in(bundle: str) -> list[str]:
 
 
 def speaks_tls(view: ClusterView, name: str) -> bool:
-    host = view.seen.hosts[name]
+    host = view.observation.hosts[name]
     is_ours = host.data and not view.was_removed(name)
     return is_ours and host.security is not None and host.security != Security.of(False)
 
@@ -74,7 +74,7 @@ def _partners(view: ClusterView) -> list[str]:
     have left, they may be what a majority needs."""
     return [
         name
-        for name, host in view.seen.hosts.items()
+        for name, host in view.observation.hosts.items()
         if speaks_tls(view, name) and (name in view.hosts or bool(host.pid and host.live))
     ]
 
@@ -84,7 +84,7 @@ def _all_trust(view: ClusterView, authorities: Sequence[str], transport: Transpo
     authorities already."""
     return all(
         set(authorities) <= set(active_trust(view, name, transport))
-        and (not view.seen.hosts[name].pending or set(_shown_authorities(view, transport)) <= set(authorities))
+        and (not view.observation.hosts[name].pending or set(_shown_authorities(view, transport)) <= set(authorities))
         for name in _partners(view)
         if name != but
     )
@@ -147,7 +147,7 @@ def all_have_new_leaves(view: ClusterView, transport: Transport) -> bool:
 
 def differing_leaves(view: ClusterView, name: str, transport: Transport) -> list[File]:
     host = view.hosts[name]
-    return [file for file in view.wanted.pair_files(name, transport) if view.content(host, file) != as_seen(file)]
+    return [file for file in view.wanted.pair_files(name, transport) if view.content(host, file) != as_observed(file)]
 
 
 def trust_now(view: ClusterView, name: str) -> Mapping[Transport, Sequence[str]]:
@@ -178,7 +178,7 @@ def _shown_authorities(view: ClusterView, transport: Transport) -> list[str]:
     shown = [
         file.content
         for name in _partners(view)
-        for path, file in view.seen.hosts[name].files.items()
+        for path, file in view.observation.hosts[name].files.items()
         if view.wanted.tls and path.endswith(f"/{transport.certificate}.crt")
     ]
     return [each for each in joint_trust(view, transport) if any(is_by_one_of(leaf, [each]) for leaf in shown)]
@@ -187,7 +187,7 @@ def _shown_authorities(view: ClusterView, transport: Transport) -> list[str]:
 def joint_trust(view: ClusterView, transport: Transport) -> list[str]:
     """All that is wanted, and all that any member trusts now, one that is to leave as well."""
     joint = list(view.wanted.trust[transport])
-    for name in view.seen.hosts:
+    for name in view.observation.hosts:
         joint += [authority for authority in active_trust(view, name, transport) if authority not in joint]
     return joint
 
@@ -213,6 +213,6 @@ def is_valid_there(view: ClusterView, name: str, certificate: str) -> bool:
     return validity.not_before <= moment < validity.not_after
 
 
-def as_seen(file: File) -> str:
+def as_observed(file: File) -> str:
     """What observation shows of a file as it should be: of a private key, its sum."""
     return sha256(file.content.encode()).hexdigest() if file.path.endswith(".key") else file.content

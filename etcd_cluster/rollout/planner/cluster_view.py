@@ -12,19 +12,21 @@ class ClusterView:
     """wanted: what the cluster should be. seen: what was seen. memory: what this run knows besides. hosts: member
     name -> machine, of the wanted ones that could be asked."""
 
-    def __init__(self, wanted: DesiredCluster, seen: Observation, memory: RunContext) -> None:
+    def __init__(self, wanted: DesiredCluster, observation: Observation, context: RunContext) -> None:
         self.wanted = wanted
-        self.seen = seen
-        self.memory = memory
-        self.hosts: dict[str, Host] = {name: seen.hosts[name] for name in wanted.members if name in seen.hosts}
+        self.observation = observation
+        self.context = context
+        self.hosts: dict[str, Host] = {
+            name: observation.hosts[name] for name in wanted.members if name in observation.hosts
+        }
 
     def listed(self, name: str) -> MemberEntry | None:
         """A member of the list that is meant to be `name`: one that has not started yet is known by its address."""
-        found = self.seen.of(name)
+        found = self.observation.of(name)
         if found is not None:
             return found
         host = self.address(name)
-        unnamed = [member for member in self.seen.members if not member.name]
+        unnamed = [member for member in self.observation.members if not member.name]
         return next((member for member in unnamed if member.peer_url.partition("://")[2] == host), None)
 
     def voting(self) -> list[str]:
@@ -38,19 +40,19 @@ class ClusterView:
     def unlisted_members(self) -> list[MemberEntry]:
         """Members of the list that are to leave."""
         ours = {listed.id for name in self.wanted.members if (listed := self.listed(name))}
-        return [member for member in self.seen.members if member.id not in ours]
+        return [member for member in self.observation.members if member.id not in ours]
 
     def was_removed(self, name: str) -> bool:
         """The data are those of a membership that the cluster has ended. Another cluster has nobody to remove."""
-        known = self.seen.hosts[name].history.id
-        if self.seen.status_source is None:
+        known = self.observation.hosts[name].history.id
+        if self.observation.status_source is None:
             return False
-        clusters = {self.seen.hosts[each].data_of for each in (name, self.seen.status_source)} - {""}
+        clusters = {self.observation.hosts[each].data_of for each in (name, self.observation.status_source)} - {""}
         if len(clusters) > 1:
             return False
         if known:
-            return known not in {member.id for member in self.seen.members}
-        listed = self.listed(name) if name in self.hosts else self.seen.of(name)
+            return known not in {member.id for member in self.observation.members}
+        listed = self.listed(name) if name in self.hosts else self.observation.of(name)
         return listed is None or (listed.learner and not listed.started)
 
     def following(self) -> list[str]:
@@ -59,17 +61,17 @@ class ClusterView:
 
     def unknown(self) -> dict[str, str]:
         """Members that run and could not tell all of themselves -> what, and why."""
-        return {name: ", ".join(host.unknown.values()) for name, host in self.seen.hosts.items() if host.unknown}
+        return {name: ", ".join(host.unknown.values()) for name, host in self.observation.hosts.items() if host.unknown}
 
     def may_lead(self, name: str) -> bool:
         """Nobody is known to lead, and it could not be asked."""
-        host = self.seen.hosts.get(name)
-        return self.seen.leader is None and host is not None and bool(host.pid) and host.live is None
+        host = self.observation.hosts.get(name)
+        return self.observation.leader is None and host is not None and bool(host.pid) and host.live is None
 
     def leader_id(self) -> str:
         """ "" where its machine cannot be asked."""
-        leader = self.seen.leader
-        live = self.seen.hosts[leader].live if leader else None
+        leader = self.observation.leader
+        live = self.observation.hosts[leader].live if leader else None
         return live.id if live else ""
 
     def spec(self, name: str, version: str, security: Security, **overrides: object) -> MemberSpec:
@@ -78,13 +80,13 @@ class ClusterView:
     @staticmethod
     def content(host: Host, file: File) -> str | None:
         """What that file holds on a machine; None where there is none."""
-        seen = host.files.get(file.path)
-        return seen.content if seen else None
+        found = host.files.get(file.path)
+        return found.content if found else None
 
     def recorded(self, name: str) -> History:
         """The history of a member that is as it should be."""
-        host, listed = self.hosts[name], self.seen.of(name)
-        history, ids, index = host.history, self.seen.member_ids, self.seen.index
+        host, listed = self.hosts[name], self.observation.of(name)
+        history, ids, index = host.history, self.observation.member_ids, self.observation.index
         running = series(host.running)
         return History(
             series=running,

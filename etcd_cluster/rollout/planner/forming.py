@@ -18,9 +18,9 @@ def may_form(view: ClusterView, name: str) -> bool:
     those with data say so too: they list the member as one that never started, or have never had a leader. A machine
     that was installed anew may have its old id, so its own word is not enough.
     """
-    if not view.memory.forming or view.seen.silent or not _has_founders(view):
+    if not view.context.forming or view.observation.unreachable or not _has_founders(view):
         return False
-    hosts, host = view.seen.hosts.values(), view.hosts[name]
+    hosts, host = view.observation.hosts.values(), view.hosts[name]
     if not any(was_used(view, each) for each in hosts):
         return True
     having = [each for each in hosts if each.data]
@@ -30,7 +30,7 @@ def may_form(view: ClusterView, name: str) -> bool:
         return False
     if not having or any(each.history.members != FOUNDING for each in having):
         return False
-    if view.seen.status_source is None:
+    if view.observation.status_source is None:
         return all(_never_had_a_leader(view, each) for each in having)
     listed = view.listed(name)
     return listed is not None and not listed.started and not listed.learner
@@ -49,16 +49,16 @@ def was_used(view: ClusterView, host: Host) -> bool:
     return host.data or bool(host.pid) or has_history or host.formed == view.wanted.token
 
 
-def refusal(view: ClusterView) -> str:
-    """Why the cluster is not formed, and what to do; "" where that is not the question."""
-    hosts = view.seen.hosts
-    if not view.memory.forming or any(host.data or host.pid for host in hosts.values()):
-        return ""
-    if view.seen.silent:
-        silent = "; ".join(f"{name}: {why}" for name, why in view.seen.silent.items())
+def refusal(view: ClusterView) -> str | None:
+    """Why the cluster is not formed, and what to do; None where that is not the question."""
+    hosts = view.observation.hosts
+    if not view.context.forming or any(host.data or host.pid for host in hosts.values()):
+        return None
+    if view.observation.unreachable:
+        unreachable = "; ".join(f"{name}: {why}" for name, why in view.observation.unreachable.items())
         return (
             "the cluster is not formed while a machine that was listed before cannot be asked whether it holds data "
-            f"({silent}). Bring it back; if it is gone for good, run `pulumi destroy`, then `pulumi up`"
+            f"({unreachable}). Bring it back; if it is gone for good, run `pulumi destroy`, then `pulumi up`"
         )
     lost = [name for name, host in hosts.items() if was_used(view, host)]
     if lost:
@@ -72,7 +72,7 @@ def refusal(view: ClusterView) -> str:
             "no machine holds the data that this stack was to go on with. Bring them back; or, to start empty, run "
             "`pulumi destroy`, then `pulumi up`"
         )
-    return ""
+    return None
 
 
 def _has_founders(view: ClusterView) -> bool:

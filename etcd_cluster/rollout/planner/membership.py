@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Until
 from etcd_cluster.member.render import Security, Transport
 from etcd_cluster.rollout.observed import Host, MemberEntry
 from etcd_cluster.rollout.planner import alarms, ca_trust, data, forming, quorum, rolling_restart
-from etcd_cluster.rollout.planner.actions import SYNC_SECONDS, Action, HostStep, RefusedError, WaitFor
+from etcd_cluster.rollout.planner.actions import (
+    CHANGE_SECONDS,
+    SYNC_SECONDS,
+    Action,
+    ActionKind,
+    Blocked,
+    HostStep,
+    RefusedError,
+    WaitFor,
+)
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
@@ -24,8 +35,10 @@ def go_on(view: ClusterView) -> Action | WaitFor | None:
     )
 
 
-def _remove(view: ClusterView, listed: MemberEntry, say: str, *, asked: bool = False) -> Action | WaitFor:
-    """Ends a membership. asked: by the stack, for a member that may run.
+def _remove(
+    view: ClusterView, listed: MemberEntry, kind: ActionKind, name: str, *, asked: bool = False
+) -> Action | WaitFor:
+    """Ends a membership. name: for people. asked: by the stack, for a member that may run.
 
     Preconditions, checked here: unless that was asked for, the member does not run, whatever its disk looks like; a
     majority of those that are left takes part. One that leads hands over first.
@@ -35,8 +48,9 @@ def _remove(view: ClusterView, listed: MemberEntry, say: str, *, asked: bool = F
             f"{listed.name or listed.peer_url} runs, but what its machine shows is not the data of that member. It is "
             "not removed for that, and nothing more was changed; if its data are to go, stop etcd there, then run again"
         )
+    line = Membership(MembershipChange.REMOVE, CHANGE_SECONDS, id=listed.id)
     return data.await_majority_without(view, listed) or rolling_restart.change_members(
-        view, "remove", listed, say, id=listed.id
+        view, kind, line, {"member": name}
     )
 
 
@@ -47,15 +61,15 @@ def _remove_lost(view: ClusterView) -> Action | WaitFor | None:
         if listed is None:
             continue
         if listed.learner and not listed.started and not host.pid:
-            if name in view.memory.added:
+            if name in view.context.added:
                 continue  # about to be started
             # By another run: it may have run since, and then it must not start anew from nothing.
-            return _remove(view, listed, f"ending the joining of {name} that was cut short")
+            return _remove(view, listed, ActionKind.REMOVE_CUT_SHORT, name)
         if _is_its_data(host, listed):
             continue
         if not host.data and not listed.started and forming.may_form(view, name):
             continue  # about to be started
-        return _remove(view, listed, f"removing the old membership of {name}, whose data are gone")
+        return _remove(view, listed, ActionKind.REMOVE_LOST, name)
     return None
 
 
@@ -66,9 +80,9 @@ def _is_its_data(host: Host, listed: MemberEntry) -> bool:
 
 def _remove_unlisted_members_that_are_down(view: ClusterView) -> Action | WaitFor | None:
     for member in view.unlisted_members():
-        if member.id not in view.seen.healthy | view.seen.unknown:
+        if member.id not in view.observation.healthy | view.observation.unknown:
             who = member.name or member.peer_url
-            return _remove(view, member, f"removing {who}, which does not answer", asked=True)
+            return _remove(view, member, ActionKind.REMOVE_UNANSWERING, who, asked=True)
     return None
 
 
@@ -77,8 +91,8 @@ def _promote_running(view: ClusterView) -> Action | None:
     for name, host in view.hosts.items():
         listed = view.listed(name)
         if listed is not None and listed.learner and host.pid and _is_its_data(host, listed):
-            say = f"promoting {name}, once it has all data"
-            return rolling_restart.change_members(view, "promote", listed, say, id=listed.id, timeout=str(SYNC_SECONDS))
+            line = Membership(MembershipChange.PROMOTE, SYNC_SECONDS, id=listed.id)
+            return rolling_restart.change_members(view, ActionKind.PROMOTE, line, {"member": name})
     return None
 
 
@@ -88,10 +102,10 @@ def _go_on_joining(view: ClusterView) -> Action | None:
         listed = view.listed(name)
         if listed is None or not listed.learner or host.pid or not _may_join(view):
             continue
-        told = rolling_restart.tell_peer_url(
+        change = rolling_restart.update_peer_url(
             view, name, rolling_restart.version_of_others(view, name), _join_security(view, name)
         )
-        return told or Action("joining as a learner", [_join_call(view, name)])
+        return change or Action(ActionKind.JOIN, [_join_step(view, name)])
     return None
 
 
@@ -116,7 +130,7 @@ def _may_join(view: ClusterView) -> bool:
 def _leaving_with_tls(view: ClusterView) -> list[str]:
     return [
         name
-        for name, host in view.seen.hosts.items()
+        for name, host in view.observation.hosts.items()
         if name not in view.hosts and host.pid and host.security not in (None, Security.of(False))
     ]
 
@@ -125,7 +139,7 @@ def _join_security(view: ClusterView, name: str) -> Security:
     """As the least advanced of the others speaks. Without certificates, in plaintext: then they have to, too."""
     if view.wanted.tls:
         return ca_trust.least_security(view)
-    if any(member.peer_url.startswith("https:") for member in view.seen.voters):
+    if any(member.peer_url.startswith("https:") for member in view.observation.voters):
         raise RefusedError(
             f"{name} cannot join: the others still speak TLS, and with tls: false it gets no certificates. Set tls "
             "back to true, run `pulumi up`, then set it to false"
@@ -133,19 +147,18 @@ def _join_security(view: ClusterView, name: str) -> Security:
     return view.wanted.security
 
 
-def _join_call(view: ClusterView, name: str) -> HostStep:
+def _join_step(view: ClusterView, name: str) -> HostStep:
     """Starts a learner. It runs what the others run."""
     wanted, version = view.wanted, rolling_restart.version_of_others(view, name)
     security = _join_security(view, name)
     spec = view.spec(name, version, security)
-    peer_urls = {member.name: member.peer_url for member in view.seen.members if member.name}
+    peer_urls = {member.name: member.peer_url for member in view.observation.members if member.name}
     return HostStep(
         name,
-        "apply",
-        {
-            **rolling_restart.apply_line(view, name, "start", version, "listening", "joining as a learner"),
-            "aside": "yes",
-        },
+        replace(
+            rolling_restart.apply_line(view, name, ApplyAction.START, version, Until.LISTENING),
+            archive_old_data=True,
+        ),
         [
             *ca_trust.leaves_now(view, name, _leaving_with_tls(view)),
             *wanted.other_files(name, spec),
@@ -161,10 +174,10 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     missing = [name for name in view.wanted.members if view.listed(name) is None]
     if not unlisted_members and not missing:
         return None
-    waiting = rolling_restart.await_voters(view, "the membership is not changed while")
+    waiting = rolling_restart.await_voters(view, Blocked.MEMBERSHIP)
     if waiting:
         return waiting
-    is_full = len(view.seen.members) >= len(view.wanted.members) and bool(view.voting())
+    is_full = len(view.observation.members) >= len(view.wanted.members) and bool(view.voting())
     if unlisted_members and (is_full or not missing):
         return _remove_unlisted_member(view, unlisted_members)
     if not _may_join(view):
@@ -174,7 +187,8 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     if _runs_on(view, name):
         return _stop(view, name)
     url = view.spec(name, rolling_restart.version_of_others(view, name), _join_security(view, name)).peer_url
-    return rolling_restart.change_members(view, "add", None, f"adding {name} as a learner", name=name, url=url)
+    line = Membership(MembershipChange.ADD, CHANGE_SECONDS, name=name, url=url)
+    return rolling_restart.change_members(view, ActionKind.ADD_LEARNER, line, {"member": name})
 
 
 def _require_own_machine(view: ClusterView, name: str) -> None:
@@ -191,24 +205,24 @@ def _require_own_machine(view: ClusterView, name: str) -> None:
 
 def _runs_on(view: ClusterView, name: str) -> bool:
     """A member that was removed while nobody could tell it so, as its peers trust others by now. It has no leader."""
-    host, status_source = view.hosts[name], view.seen.hosts[quorum.known(view, view.seen.status_source)]
+    host, status_source = view.hosts[name], view.observation.hosts[quorum.known(view, view.observation.status_source)]
     is_of_this_cluster = bool(host.data_of) and host.data_of == status_source.data_of
     return is_of_this_cluster and bool(host.pid and host.live) and not host.may_serve and view.was_removed(name)
 
 
 def _stop(view: ClusterView, name: str) -> Action:
-    """Its data are put aside when it joins. Raises `RefusedError` where those that run on might agree with one another:
+    """Its data are archived when it joins. Raises `RefusedError` where those that run on might agree with one another:
     then it is this list that may be somebody's mistake."""
     left = [each for each in view.hosts if _runs_on(view, each)]
     noted = min(len(view.hosts[each].history.members.split(",")) for each in left)
     if len(left) > noted // 2:
         raise RefusedError(
-            f"{', '.join(left)} run, and are no members by the list that {view.seen.status_source} has; but they are a "
-            "majority of the members that they know of. Nothing more was changed. Find out which of them have what "
-            "clients wrote, stop etcd on the others and move their data away (docs/recover.md), then run again"
+            f"{', '.join(left)} run, and are no members by the list of {view.observation.status_source}; but they are "
+            "a majority of the members that they know of. Nothing more was changed. Find out which of them have what "
+            "clients wrote, stop etcd on the others and move their data away (docs/recover.md), then run `pulumi up` "
+            "again"
         )
-    why = "stopping etcd, which was removed from the cluster and has not heard of it"
-    return Action(why, [HostStep(name, "apply", {"action": "stop", "why": why})])
+    return Action(ActionKind.STOP_REMOVED, [HostStep(name, Apply(ApplyAction.STOP))])
 
 
 def _remove_unlisted_member(view: ClusterView, unlisted_members: Sequence[MemberEntry]) -> Action | WaitFor:
@@ -216,7 +230,7 @@ def _remove_unlisted_member(view: ClusterView, unlisted_members: Sequence[Member
     leader = view.leader_id()
     followers = [member for member in unlisted_members if member.id != leader and not view.may_lead(member.name)]
     if not leader and not followers:
-        return rolling_restart.await_leader_known(view, unlisted_members[0].name, "removed")
+        return rolling_restart.await_leader_known(view, unlisted_members[0].name, Blocked.REMOVAL)
     if followers:
-        return _remove(view, followers[0], f"removing {followers[0].name}", asked=True)
+        return _remove(view, followers[0], ActionKind.REMOVE_UNLISTED, followers[0].name, asked=True)
     return rolling_restart.hand_over(view, {member.id for member in unlisted_members})

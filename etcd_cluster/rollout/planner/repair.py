@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from etcd_cluster.member.lines import Apply, ApplyAction, PrepareAgain
 from etcd_cluster.member.render import Transport
-from etcd_cluster.rollout.planner import ca_trust
-from etcd_cluster.rollout.planner.actions import Action, HostStep, RefusedError
+from etcd_cluster.rollout.observed import Missing, MissingKind
+from etcd_cluster.rollout.planner import ca_trust, messages
+from etcd_cluster.rollout.planner.actions import Action, ActionKind, Drift, DriftKind, HostStep, RefusedError
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import File
 
@@ -18,30 +20,32 @@ MOST_MISSING = 3
 
 
 def prepare(view: ClusterView) -> Action | None:
-    """Machines that lack what only preparing brings. That starts and restarts nothing, so all at once."""
-    lacking = {name: lacks for name in view.hosts if (lacks := _lacks(view, name))}
-    again = sorted(lacking.keys() & view.memory.prepared)
+    """Machines without what only preparing brings. That starts and restarts nothing, so all at once."""
+    missing = {name: found for name in view.hosts if (found := _missing(view, name))}
+    again = sorted(missing.keys() & view.context.prepared)
     if again:
-        name = again[0]
-        raise RefusedError(f"{name}: still lacks {', '.join(lacking[name])} after it was prepared; look at it")
-    if not lacking:
+        found = messages.describe(Drift(DriftKind.MISSING, {"missing": missing[again[0]]}))
+        raise RefusedError(
+            f"{again[0]}: {found}, also after its machine was prepared again. Find out why on that machine, then run "
+            "`pulumi up` again"
+        )
+    if not missing:
         return None
+    every = dict.fromkeys(each for found in missing.values() for each in found)
     members = view.wanted.members
-    return Action(
-        "preparing again, for " + ", ".join(sorted({each for lacks in lacking.values() for each in lacks})),
-        [HostStep(name, "prepare", {"line": members[name].prepare_line}) for name in lacking],
-    )
+    steps = [HostStep(name, PrepareAgain(members[name].prepare_line)) for name in missing]
+    return Action(ActionKind.PREPARE_AGAIN, steps, {"missing": [*every]})
 
 
-def _lacks(view: ClusterView, name: str) -> list[str]:
-    host, lacks = view.hosts[name], list(view.hosts[name].lacks)
+def _missing(view: ClusterView, name: str) -> list[Missing]:
+    host, missing = view.hosts[name], list(view.hosts[name].missing)
     if view.wanted.version not in host.versions:
-        lacks.append(f"etcd {view.wanted.version}")
+        missing.append(Missing(MissingKind.PROGRAMS, view.wanted.version))
     if host.filesystem_bytes and host.device_bytes > host.filesystem_bytes + UNGROWN_BYTES:
-        lacks.append("the size that its disk has grown to")
+        missing.append(Missing(MissingKind.DISK_SPACE))
     if host.token != view.wanted.token or host.owner not in ("", name):
-        lacks.append("the marker beside its data")
-    return lacks
+        missing.append(Missing(MissingKind.MARKER))
+    return missing
 
 
 def repair_certificates(view: ClusterView) -> Action | None:
@@ -52,24 +56,22 @@ def repair_certificates(view: ClusterView) -> Action | None:
 
 
 def _repair_certificates(view: ClusterView) -> Action | None:
-    why = "repairing certificates, without a restart"
-    calls = [
-        HostStep(name, "apply", {"action": "files", "why": why}, files)
+    steps = [
+        HostStep(name, Apply(ApplyAction.FILES), files)
         for name, host in view.hosts.items()
         if host.data and _may_speak_tls(view, name) and (files := _broken_leaves(view, name))
     ]
-    return Action(why, calls) if calls else None
+    return Action(ActionKind.REPAIR_CERTIFICATES, steps) if steps else None
 
 
 def _restore_cas(view: ClusterView) -> Action | None:
     """etcd itself reads that file at its start only: with the mark that it is due for one, in its turn."""
-    why = "restoring the CA file, without a restart"
-    calls = [
-        HostStep(name, "apply", {"action": "files", "why": why, "pending": "yes"}, files)
+    steps = [
+        HostStep(name, Apply(ApplyAction.FILES, pending=True), files)
         for name, host in view.hosts.items()
         if host.data and _may_speak_tls(view, name) and (files := _lost_files(view, name))
     ]
-    return Action(why, calls) if calls else None
+    return Action(ActionKind.RESTORE_CAS, steps) if steps else None
 
 
 def _may_speak_tls(view: ClusterView, name: str) -> bool:
@@ -103,8 +105,8 @@ def _lost_cas(view: ClusterView, name: str) -> File | None:
     """The file with the CAs by which clients know a member, if it holds none, or others than signed what that member
     shows. Then it gets those that are wanted, and those that signed what members show."""
     path = f"{view.wanted.members[name].layout.pki}/{Transport.CLIENT.trusted_file}"
-    seen, wanted = view.hosts[name].files.get(path), view.wanted.trusted
-    found = ca_trust.authorities_in(seen.content) if seen else []
+    bundle, wanted = view.hosts[name].files.get(path), view.wanted.trusted
+    found = ca_trust.authorities_in(bundle.content) if bundle else []
     transports = _verified_by(view, name, path)
     known = [each for transport in transports for each in ca_trust.joint_trust(view, transport)]
     own = [each for each in _shown(view, name, transports) if ca_trust.is_by_one_of(each, known)]
@@ -148,7 +150,7 @@ def _has_another_pair(view: ClusterView, name: str, transport: Transport) -> boo
     if not trusted:  # its own file is lost, and so may those of the others be
         trusted = [authority for each in Transport for authority in ca_trust.joint_trust(view, each)]
     pairs = [view.wanted.pair_files(name, transport, pair) for pair in (transport, Transport.CLIENT)]
-    matches = [[view.content(host, file) == ca_trust.as_seen(file) for file in pair] for pair in pairs]
+    matches = [[view.content(host, file) == ca_trust.as_observed(file) for file in pair] for pair in pairs]
     is_half = any(any(each) and not all(each) for each in matches)  # a kill came between the two
     if is_half or all(matches[0]):
         return False
@@ -158,21 +160,20 @@ def _has_another_pair(view: ClusterView, name: str, transport: Transport) -> boo
 
 
 def _differs(view: ClusterView, name: str, file: File) -> bool:
-    is_there = view.content(view.hosts[name], file) == ca_trust.as_seen(file)
+    is_there = view.content(view.hosts[name], file) == ca_trust.as_observed(file)
     return not is_there or bool(_wrong_mode(view, name, file))
 
 
 def write_pending_files(view: ClusterView) -> Action | None:
     """Files of the wrong mode or owner, certificates, what starts on boot, and the history. Restarts nothing."""
-    why, calls = "putting files in place, without a restart", list[HostStep]()
+    steps: list[HostStep] = []
     for name, host in view.hosts.items():
-        files = [file for file, _ in _unsettled(view, name)]
+        files = [file for file, _ in _pending(view, name)]
         history = view.recorded(name)
         if files or history != host.history or _bootstrap_is_left(view, name):
             changed = None if history == host.history else history
-            line = {"action": "files", **({"why": why} if files else {})}
-            calls.append(HostStep(name, "apply", line, files, changed))
-    return Action(why, calls) if calls else None
+            steps.append(HostStep(name, Apply(ApplyAction.FILES), files, changed))
+    return Action(ActionKind.WRITE_PENDING_FILES, steps) if steps else None
 
 
 def _bootstrap_is_left(view: ClusterView, name: str) -> bool:
@@ -188,67 +189,68 @@ def _all_files(view: ClusterView, name: str) -> list[File]:
     ]
 
 
-def _unsettled(view: ClusterView, name: str) -> list[tuple[File, str]]:
-    """Files that are not as they should be, and how."""
+def _pending(view: ClusterView, name: str) -> list[tuple[File, Drift]]:
+    """Files that are not in the desired state, and how."""
     host = view.hosts[name]
-    found: list[tuple[File, str]] = []
+    found: list[tuple[File, Drift]] = []
     for file in _all_files(view, name):
-        seen = host.files.get(file.path)
-        if seen is None:
-            found.append((file, f"{file.path} is missing"))
-        elif seen.content != ca_trust.as_seen(file):
-            found.append((file, f"{file.path} {'has expired' if _has_expired(view, name, file) else 'differs'}"))
+        current, path = host.files.get(file.path), {"path": file.path}
+        if current is None:
+            found.append((file, Drift(DriftKind.FILE_MISSING, path)))
+        elif current.content != ca_trust.as_observed(file):
+            expired = _has_expired(view, name, file)
+            found.append((file, Drift(DriftKind.FILE_EXPIRED if expired else DriftKind.FILE_DIFFERS, path)))
         elif wrong := _wrong_mode(view, name, file):
-            found.append((file, f"{file.path} is {wrong}"))
+            found.append((file, wrong))
         elif file.path.startswith("/etc/systemd/") and not host.on_boot:
-            found.append((file, "it does not start on boot"))
+            found.append((file, Drift(DriftKind.NOT_ON_BOOT)))
     return found
 
 
 def _has_expired(view: ClusterView, name: str, file: File) -> bool:
-    seen = view.content(view.hosts[name], file) or ""
-    return "BEGIN CERTIFICATE" in seen and not ca_trust.is_valid_there(view, name, seen)
+    current = view.content(view.hosts[name], file) or ""
+    return "BEGIN CERTIFICATE" in current and not ca_trust.is_valid_there(view, name, current)
 
 
-def _wrong_mode(view: ClusterView, name: str, file: File) -> str:
-    """What mode and owner it has, and should have; "" where they are right, or the file is missing."""
-    seen, systemd = (
-        view.hosts[name].files.get(file.path),
-        view.wanted.members[name].layout.supervisor == "systemd",
-    )
-    if seen is None:
-        return ""
-    owner = {"member": "etcd"}.get(file.owner, file.owner) if systemd else seen.owner
-    is_, should = f"{seen.mode} {seen.owner}", f"{file.mode} {owner}"
-    return "" if is_ == should else f"{is_}, not {should}"
+def _wrong_mode(view: ClusterView, name: str, file: File) -> Drift | None:
+    """Mode and owner, where they are not the desired ones; None where they are, or the file is missing."""
+    current = view.hosts[name].files.get(file.path)
+    if current is None:
+        return None
+    is_systemd = view.wanted.members[name].layout.supervisor == "systemd"
+    owner = {"member": "etcd"}.get(file.owner, file.owner) if is_systemd else current.owner
+    if (current.mode, current.owner) == (file.mode, owner):
+        return None
+    mode, expected = f"{current.mode} {current.owner}", f"{file.mode} {owner}"
+    return Drift(DriftKind.FILE_MODE, {"path": file.path, "mode": mode, "expected": expected})
 
 
-def differences(view: ClusterView, name: str) -> list[str]:
+def differences(view: ClusterView, name: str) -> list[Drift]:
     if name not in view.hosts:
-        return [view.seen.silent.get(name, "not asked")]
-    host, listed, version = view.hosts[name], view.seen.of(name), view.wanted.version
-    found = [f"lacks {each}" for each in _lacks(view, name)]
+        return [Drift(DriftKind.UNREACHABLE, {"why": view.observation.unreachable.get(name, "not asked")})]
+    host, listed, version = view.hosts[name], view.observation.of(name), view.wanted.version
+    found = [Drift(DriftKind.MISSING, {"missing": each}) for each in _missing(view, name)]
     if host.mounted_over:
-        found.append(f"{host.mounted_over} is mounted where its data belong")
+        found.append(Drift(DriftKind.MOUNTED_OVER, {"mounted_over": host.mounted_over}))
     if not host.data:
-        found.append("runs, but its data are not to be seen" if host.pid else "has no data")
+        found.append(Drift(DriftKind.DATA_HIDDEN if host.pid else DriftKind.NO_DATA))
     elif not host.pid:
-        found.append("does not run")
-    elif listed is None and view.seen.status_source:
-        found.append("is no member of the cluster")
+        found.append(Drift(DriftKind.DOWN))
+    elif listed is None and view.observation.status_source:
+        found.append(Drift(DriftKind.NOT_LISTED))
     elif listed is not None and listed.learner:
-        found.append("is a learner")
-    elif view.seen.status_source and not view.seen.is_healthy(name):
-        found.append("is not healthy")
+        found.append(Drift(DriftKind.LEARNER))
+    elif view.observation.status_source and not view.observation.is_healthy(name):
+        found.append(Drift(DriftKind.UNHEALTHY))
     if host.running and host.running != version:
-        found.append(f"runs {host.running}, not {version}")
+        found.append(Drift(DriftKind.OTHER_VERSION, {"running": host.running, "version": version}))
     if host.pending:
-        found.append("its files may be newer than its process")
-    return [*found, *_in_short([how for _, how in _unsettled(view, name)])]
+        found.append(Drift(DriftKind.PENDING))
+    return [*found, *_in_short([drift for _, drift in _pending(view, name)])]
 
 
-def _in_short(found: Sequence[str]) -> list[str]:
-    missing = [how for how in found if how.endswith(" is missing")]
+def _in_short(found: Sequence[Drift]) -> list[Drift]:
+    missing = [drift for drift in found if drift.kind is DriftKind.FILE_MISSING]
     if len(missing) <= MOST_MISSING:
         return list(found)
-    return [f"{len(missing)} of its files are missing", *(how for how in found if how not in missing)]
+    return [Drift(DriftKind.FILES_MISSING, {"count": len(missing)}), *(each for each in found if each not in missing)]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, RefusedError, WaitFor
+from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, RefusedError, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
-def require(view: ClusterView, act: Action | WaitFor) -> WaitFor | None:
+def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
     """Precondition of every change: all members may do what a change needs, those as well that are to join, and that
     are to leave. Raises `RefusedError` where one may not. What a member needs in order to answer is restored first."""
-    denied = [name for name, host in view.seen.hosts.items() if host.may_administer is False]
-    if view.seen.users is not None:
-        denied += [name for name in view.wanted.members if name not in {*view.seen.users, *denied}]
+    denied = [name for name, host in view.observation.hosts.items() if host.may_administer is False]
+    if view.observation.users is not None:
+        denied += [name for name in view.wanted.members if name not in {*view.observation.users, *denied}]
     if denied:
         commands = "; ".join(
             f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in denied
@@ -22,10 +22,9 @@ def require(view: ClusterView, act: Action | WaitFor) -> WaitFor | None:
             "role root by the name of every member, as its certificate has it: handing leadership over, snapshots and "
             f"changes of the membership need that. Nothing more was changed. {remedy}; then run `pulumi up` again"
         )
-    if view.memory.permitted is None or (isinstance(act, Action) and act.only_restores):
+    if view.context.permitted is None or (isinstance(action, Action) and action.only_restores):
         return None
-    unknown = [name for name in view.hosts if view.seen.is_healthy(name) and name not in view.memory.permitted]
+    unknown = [name for name in view.hosts if view.observation.is_healthy(name) and name not in view.context.permitted]
     if not unknown:
         return None
-    problem = f"{', '.join(unknown)}: no answer whether its certificate may change the cluster, nothing was changed"
-    return WaitFor(problem, LEADER_SECONDS, member=unknown[0])
+    return WaitFor(WaitReason.RIGHTS_UNKNOWN, LEADER_SECONDS, unknown[0], {"names": unknown})

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from etcd_cluster.member.lines import Apply, ApplyAction
 from etcd_cluster.member.render import PeerSecurity, Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.planner import ca_trust, rolling_restart
-from etcd_cluster.rollout.planner.actions import Action, HostStep, WaitFor
+from etcd_cluster.rollout.planner.actions import Action, ActionKind, Blocked, Details, HostStep, TrustScope, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
@@ -29,48 +30,47 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     }
     if moving:
         moving |= {name: target for name, target in targets.items() if view.hosts[name].pending}
-        return rolling_restart.one_of(
-            view, moving, "the security of members is not changed while", _why_secured(view, moving)
-        )
+        return rolling_restart.one_of(view, moving, Blocked.SECURITY, *_purpose(view, moving))
     return _put_leaves(view)
 
 
-def _why_secured(view: ClusterView, moving: Mapping[str, rolling_restart.Target]) -> str:
+def _purpose(view: ClusterView, moving: Mapping[str, rolling_restart.Target]) -> tuple[ActionKind, Details]:
     """What this pass through the members is for; the same for all of them."""
     name, target = next(iter(moving.items()))
     speaks = view.hosts[name].security
     if speaks is None or speaks.peers != target.security.peers:
         return {
-            PeerSecurity.READY: "restarting with certificates at hand",
-            PeerSecurity.TLS: "restarting with TLS among members",
-            PeerSecurity.PLAINTEXT: "restarting without certificates",
-        }[target.security.peers]
+            PeerSecurity.READY: ActionKind.RESTART_WITH_CERTIFICATES,
+            PeerSecurity.TLS: ActionKind.RESTART_WITH_PEER_TLS,
+            PeerSecurity.PLAINTEXT: ActionKind.RESTART_WITHOUT_CERTIFICATES,
+        }[target.security.peers], {}
     if speaks.clients_tls != target.security.clients_tls:
-        return f"restarting with{'' if target.security.clients_tls else 'out'} TLS for clients"
+        is_tls = target.security.clients_tls
+        return ActionKind.RESTART_WITH_CLIENT_TLS if is_tls else ActionKind.RESTART_WITHOUT_CLIENT_TLS, {}
     changing = ca_trust.changing_trust(view, name, target.trust)
     if not changing:
-        return "restarting"
-    most = max(len(target.trust[transport]) for transport in changing)
-    trusted = "the new authority alone" if most == 1 else f"{most} authorities"
-    where = {Transport.CLIENT: " for clients", Transport.PEER: " among members"}[changing[0]]
-    return f"restarting to trust {trusted}{where if len(changing) == 1 else ''}"
+        return ActionKind.RESTART, {}
+    count = max(len(target.trust[transport]) for transport in changing)
+    scope = {Transport.CLIENT: TrustScope.CLIENTS, Transport.PEER: TrustScope.PEERS}[changing[0]]
+    details = {"count": count, "scope": scope if len(changing) == 1 else TrustScope.ALL}
+    return ActionKind.RESTART_TO_TRUST_ONE_CA if count == 1 else ActionKind.RESTART_TO_TRUST_CAS, details
 
 
 def _put_leaves(view: ClusterView) -> Action | None:
     """All at once, without a restart: etcd reads them for every handshake. Not where the address changes as well:
     there, the new one comes with the restart."""
-    why, calls = "renewing certificates, without a restart", list[HostStep]()
+    steps: list[HostStep] = []
     trusted = [transport for transport in Transport if ca_trust.all_trust_new_leaves(view, transport)]
     for name in view.hosts:
         due = [transport for transport in trusted if ca_trust.differing_leaves(view, name, transport)]
         if due and ca_trust.speaks_tls(view, name) and _covers_its_address(view, name):
             files = [file for transport in due for file in view.wanted.pair_files(name, transport)]
-            calls.append(HostStep(name, "apply", {"action": "files", "why": why}, files))
-    return Action(why, calls) if calls else None
+            steps.append(HostStep(name, Apply(ApplyAction.FILES), files))
+    return Action(ActionKind.RENEW_CERTIFICATES, steps) if steps else None
 
 
 def _covers_its_address(view: ClusterView, name: str) -> bool:
-    listed, server = view.seen.of(name), view.wanted.members[name].server
+    listed, server = view.observation.of(name), view.wanted.members[name].server
     if listed is None or server is None:
         return True
     host = listed.client_url.partition("://")[2].rpartition(":")[0].strip("[]")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from etcd_cluster.member.lines import ApplyAction, Until
 from etcd_cluster.rollout.observed import FOUNDING, History
 from etcd_cluster.rollout.planner import forming, quorum, rolling_restart
-from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, HostStep, RefusedError, WaitFor
+from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, ActionKind, HostStep, RefusedError, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import series
-
-A_LEADER = "a leader"
-"""Topic of all waits for one, whatever else is found meanwhile."""
 
 
 def start(view: ClusterView) -> Action | None:
@@ -19,16 +17,16 @@ def start(view: ClusterView) -> Action | None:
     leads, by what those say that run: it is no loss to a majority of others, and may be what is missing from one.
     Precondition of a start without data: see forming.py.
     """
-    calls: list[HostStep] = []
+    steps: list[HostStep] = []
     nobody_leads = not view.following() and not quorum.may_be_held(view, by_those_asked=True)
     for name, host in view.hosts.items():
         if host.pid:
             continue
-        if host.data and not view.was_removed(name) and (view.seen.status_source or nobody_leads):
-            calls.append(_start_call(view, name))
+        if host.data and not view.was_removed(name) and (view.observation.status_source or nobody_leads):
+            steps.append(_start_call(view, name))
         elif not host.data and forming.may_form(view, name):
-            calls.append(_form_call(view, name))
-    return Action("starting", calls) if calls else None
+            steps.append(_form_call(view, name))
+    return Action(ActionKind.START, steps) if steps else None
 
 
 def _form_call(view: ClusterView, name: str) -> HostStep:
@@ -37,8 +35,7 @@ def _form_call(view: ClusterView, name: str) -> HostStep:
     urls = {each: view.spec(each, version, wanted.security).peer_url for each in wanted.members}
     return HostStep(
         name,
-        "apply",
-        rolling_restart.apply_line(view, name, "start", version, "listening", "starting"),
+        rolling_restart.apply_line(view, name, ApplyAction.START, version, Until.LISTENING),
         [
             *wanted.leaf_files(name),
             *wanted.other_files(name, spec),
@@ -52,8 +49,8 @@ def _form_call(view: ClusterView, name: str) -> HostStep:
 def _start_call(view: ClusterView, name: str) -> HostStep:
     target = rolling_restart.target_now(view, name)
     _require_own_series(view, name, target.version)
-    line = rolling_restart.apply_line(view, name, "start", target.version, "listening", "starting")
-    return HostStep(name, "apply", line, rolling_restart.files_for(view, name, target))
+    line = rolling_restart.apply_line(view, name, ApplyAction.START, target.version, Until.LISTENING)
+    return HostStep(name, line, rolling_restart.files_for(view, name, target))
 
 
 def _require_own_series(view: ClusterView, name: str, version: str) -> None:
@@ -71,22 +68,22 @@ def await_leader(view: ClusterView) -> Action | WaitFor | None:
     """Nothing is decided without a leader that can answer. What runs with files that are not its own is restarted, all
     at once. Precondition of that: by their own word so many members have no leader, or do not run, that there is no
     quorum to take from. No answer is not such a word."""
-    if view.seen.status_source is not None:
+    if view.observation.status_source is not None:
         return None
-    if refusal := forming.refusal(view):
+    if (refusal := forming.refusal(view)) is not None:
         raise RefusedError(refusal)
-    problem = quorum.why_none(view)
+    reason, details = quorum.why_no_leader(view)
     if quorum.is_gone(view):
-        return WaitFor(problem, LEADER_SECONDS, topic=A_LEADER)
-    waited = view.memory.waited.get(A_LEADER, 0.0)
-    if waited < LEADER_SECONDS or quorum.may_be_held(view):
-        return WaitFor(problem, 2 * LEADER_SECONDS, topic=A_LEADER)
+        return WaitFor(reason, LEADER_SECONDS, details=details)
+    wait = WaitFor(reason, 2 * LEADER_SECONDS, details=details)
+    if view.context.waited.get(wait.limit, 0.0) < LEADER_SECONDS or quorum.may_be_held(view):
+        return wait
     stale = [
         name
         for name, host in view.hosts.items()
         if host.pid and rolling_restart.is_stale(view, name, rolling_restart.target_now(view, name))
     ]
     if stale:
-        calls = [rolling_restart.restart_call(view, name, "listening", "restarting") for name in stale]
-        return Action("restarting as it should be", calls)
-    return WaitFor(problem, 2 * LEADER_SECONDS, topic=A_LEADER)
+        steps = [rolling_restart.restart_step(view, name, Until.LISTENING) for name in stale]
+        return Action(ActionKind.RESTART_STALE, steps)
+    return wait

@@ -6,8 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from etcd_cluster.etcd.versions import Version, change_refusal
+from etcd_cluster.member.lines import Apply, ApplyAction, Snapshot, Until, V2Store
 from etcd_cluster.rollout.planner import rolling_restart
-from etcd_cluster.rollout.planner.actions import MEMBER_SECONDS, SYNC_SECONDS, Action, HostStep, RefusedError, WaitFor
+from etcd_cluster.rollout.planner.actions import (
+    MEMBER_SECONDS,
+    SYNC_SECONDS,
+    Action,
+    ActionKind,
+    Blocked,
+    HostStep,
+    RefusedError,
+    V2Data,
+    WaitFor,
+)
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import series
 
@@ -26,12 +37,12 @@ def before_another_version(view: ClusterView) -> Action | WaitFor | None:
     if not behind:
         return None
     _require_a_supported_step(view, behind)
-    waiting = rolling_restart.await_voters(view, f"etcd is not taken to {wanted} while")
+    waiting = rolling_restart.await_voters(view, Blocked.UPGRADE)
     if waiting:
         return waiting
     # One that has just joined, and had nothing else to run, has not moved.
     none_moved = all(name in behind or not host.history.id for name, host in view.hosts.items())
-    if none_moved and not view.memory.snapshot_taken and _is_upgrade(view, behind):
+    if none_moved and not view.context.snapshot_taken and _is_upgrade(view, behind):
         return _snapshot(view)
     if not _is_upgrade(view, behind) or series(wanted) in {series(view.hosts[name].running) for name in behind}:
         return None
@@ -65,28 +76,27 @@ def _require_a_supported_step(view: ClusterView, behind: Sequence[str]) -> None:
 
 def _snapshot(view: ClusterView) -> Action:
     """Of a follower, so that the leader goes on undisturbed."""
-    names = [name for name in view.hosts if name != view.seen.leader] or list(view.hosts)
+    names = [name for name in view.hosts if name != view.observation.leader] or list(view.hosts)
     live = view.hosts[names[0]].live
-    line = {
-        "file": f"{view.hosts[names[0]].running}-to-{view.wanted.version}.db",
-        "version": view.wanted.version,
-        "database-mib": str((live.database_bytes if live else 0) // 1024**2 + 1),
-        "timeout": str(SYNC_SECONDS),
-    }
-    return Action("taking and checking a snapshot", [HostStep(names[0], "snapshot", line)])
+    line = Snapshot(
+        file=f"{view.hosts[names[0]].running}-to-{view.wanted.version}.db",
+        version=view.wanted.version,
+        database_mib=(live.database_bytes if live else 0) // 1024**2 + 1,
+        timeout_seconds=SYNC_SECONDS,
+    )
+    return Action(ActionKind.SNAPSHOT, [HostStep(names[0], line)])
 
 
 def _know_history(view: ClusterView, behind: Sequence[str]) -> Action | None:
     """Where it is not known since when a member's log is what it is, the log counts as old up to here."""
     unknown = [name for name in behind if view.recorded(name) != view.hosts[name].history]
-    calls = [HostStep(name, "apply", {"action": "files"}, history=view.recorded(name)) for name in unknown]
-    return Action("noting where its log stands", calls) if calls else None
+    steps = [HostStep(name, Apply(ApplyAction.FILES), history=view.recorded(name)) for name in unknown]
+    return Action(ActionKind.NOTE_LOG_POSITION, steps) if steps else None
 
 
 def _flush(view: ClusterView, behind: Sequence[str]) -> Action | WaitFor | None:
     """Members whose newest snapshot is older than the last change of the membership, or than the running minor:
     restarted once with a snapshot due at every entry, one at a time."""
-    target_version = view.wanted.version
     targets = {
         name: rolling_restart.target_now(view, name)
         for name in behind
@@ -94,38 +104,36 @@ def _flush(view: ClusterView, behind: Sequence[str]) -> Action | WaitFor | None:
     }
     if not targets:
         return None
-    act = rolling_restart.one_of(
-        view,
-        targets,
-        f"etcd is not taken to {target_version} while",
-        f"restarting once, so that {series(target_version)} can start from its log",
-        snapshot_count=FLUSHED_EVERY,
+    details = {"series": series(view.wanted.version)}
+    action = rolling_restart.one_of(
+        view, targets, Blocked.UPGRADE, ActionKind.RESTART_TO_FLUSH_LOG, details, snapshot_count=FLUSHED_EVERY
     )
-    if isinstance(act, WaitFor) or act.calls[0].step != "apply":
-        return act
-    call = act.calls[0]
-    line = {**call.spec, "await": "flushed", "index": str(max(_flushed_at(view, call.member), view.seen.index))}
-    return replace(act, calls=[replace(call, spec=line)])
+    if isinstance(action, WaitFor):
+        return action
+    step = action.steps[0]
+    if not isinstance(step.line, Apply):
+        return action
+    index = max(_flushed_at(view, step.member), view.observation.index)
+    return replace(action, steps=[replace(step, line=replace(step.line, until=Until.FLUSHED, index=index))])
 
 
 def _flushed_at(view: ClusterView, name: str) -> int:
     history = view.hosts[name].history
-    word, _, index = view.memory.v2store.get(name, "").partition(" ")
-    return max(history.series_index, history.members_index, int(index) if word == "log" else 0)
+    found, index = view.context.v2store.get(name, (V2Data.CLEAN, 0))
+    return max(history.series_index, history.members_index, index if found is V2Data.LOG else 0)
 
 
 def _check_v2store(view: ClusterView, behind: Sequence[str]) -> Action | None:
     """Only 3.5 can hold what 3.6 refuses to start from. Precondition of asking: the log is flushed."""
     if {series(view.hosts[name].running) for name in behind} != {"3.5"}:
         return None
-    answers = view.memory.v2store
+    found = {name: answer for name, (answer, _) in view.context.v2store.items()}
     for name in behind:
-        if answers.get(name) == "store":
+        if found.get(name) is V2Data.STORE:
             raise RefusedError(
                 f"{name}: version 3.6 does not start with keys of etcd's old v2 API, and this cluster holds some. "
                 "Nothing was upgraded. On one host, add `enable-v2: true` to etcd.yaml, restart etcd, delete them "
                 "(ETCDCTL_API=2 etcdctl ls, rm); then run again, which also puts that file back"
             )
-    line = {"timeout": str(MEMBER_SECONDS)}
-    calls = [HostStep(name, "v2store", line) for name in behind if answers.get(name) != "clean"]
-    return Action("checking for data of the v2 API", calls) if calls else None
+    steps = [HostStep(name, V2Store(MEMBER_SECONDS)) for name in behind if found.get(name) is not V2Data.CLEAN]
+    return Action(ActionKind.CHECK_V2STORE, steps) if steps else None
