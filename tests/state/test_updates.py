@@ -22,6 +22,8 @@ from embedded_engine.commands import RemoteCommand
 from embedded_engine.values import Secret, Values, encode
 from etcd_cluster.formation import FormationLifecycle
 from etcd_cluster.lifecycle import SCHEMA, SCHEMA_VERSION
+from etcd_cluster.member.lines import Line
+from etcd_cluster.member.lines import Record as RecordLine
 from etcd_cluster.pki import lifecycles as pki_lifecycles
 from etcd_cluster.pki.x509 import KeyPair
 from etcd_cluster.rollout import host_record, resource
@@ -46,11 +48,11 @@ ALL = [*records("embedded"), *records("pulumi")]
 class RecordedMachines(Machines):
     """These note the HostRecord's id as well."""
 
-    def run(self, name: str, step: str, *rest: Any, **options: Any) -> str:
-        if step == "record":
-            self.lines.append(f"{step} {name}")
+    def run(self, name: str, line: Line, *rest: Any, **options: Any) -> str:
+        if isinstance(line, RecordLine):
+            self.lines.append(f"{line.step} {name}")
             return ""
-        return super().run(name, step, *rest, **options)
+        return super().run(name, line, *rest, **options)
 
 
 class RecordedGoal(Goal):
@@ -147,7 +149,7 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     for name, founder in recorded["etcd-formation"]["founders"].items():
         model.machines[name].identity = founder
         model.machines[name].token = goal.token
-    model.run(goal, memory=RunContext(forming=True))
+    model.run(goal, context=RunContext(forming=True))
     model.log.clear()
     model.restarts.clear()
     machines = RecordedMachines(model, goal)

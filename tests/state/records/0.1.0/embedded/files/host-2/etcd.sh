@@ -1,4 +1,4 @@
-# etcd-cluster: 7cd8657b6503b4b047b5a7f26740c3b6
+# etcd-cluster: e57fd44abd92d064edb977c92dcb9270
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
