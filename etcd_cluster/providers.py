@@ -102,22 +102,22 @@ class DeliveredBinariesProvider(_Provider):
 class FormationProvider(_Provider):
     """Serves `Formation`."""
 
-    implementation = "formation:FormationLifecycle"
+    implementation = "formation_lifecycle:FormationLifecycle"
 
 
 class HostRecordProvider(_Provider):
     """Serves `HostRecord`."""
 
-    implementation = "rollout.host_record:HostRecordLifecycle"
+    implementation = "rollout.host_record_lifecycle:HostRecordLifecycle"
 
 
 class RolloutProvider(_Provider):
     """Serves `Rollout`."""
 
-    implementation = "rollout.resource:RolloutLifecycle"
+    implementation = "rollout.lifecycle:RolloutLifecycle"
 
 
 class MachineReplacementProvider(_Provider):
     """Serves `MachineReplacement`."""
 
-    implementation = "rollout.machine_replacement:MachineReplacementLifecycle"
+    implementation = "rollout.machine_replacement_lifecycle:MachineReplacementLifecycle"

@@ -49,7 +49,7 @@ class Cluster:
 
     def _read(self) -> Mapping[str, Any]:
         """As the current schema has it: an older release may have written the state; a newer one's is refused."""
-        from etcd_cluster.rollout.resource import RolloutLifecycle
+        from etcd_cluster.rollout.lifecycle import RolloutLifecycle
 
         return RolloutLifecycle.schema.read(self.rollout)
 

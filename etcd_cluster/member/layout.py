@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
 
+FOUNDING = "founding"
+"""In the history beside the data: the members that formed the cluster, before their ids were known."""
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -4,114 +4,18 @@ off again whatever became of the rollout: its first `up` failed, it was replaced
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, UpdateResult
+from pulumi.dynamic import Resource
 from pulumi_command.remote import ConnectionArgs
 
-from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.formation import Formation
-from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.machines.machine import Machine
-from etcd_cluster.member import render
 from etcd_cluster.member.commands import layout
-from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.lines import Record
 from etcd_cluster.providers import HostRecordProvider
-from etcd_cluster.rollout.machines import FormerHost, MemberMachines
-from etcd_cluster.rollout.resource import remove, same, say
 from etcd_cluster.settings import Settings
-
-INPUTS = ("cluster", "token", "hosts", "connections", "delete_data")
-RECORD_SECONDS = 60
-
-
-class HostRecordLifecycle(Lifecycle):
-    """Each one has an id of its own, and writes it on its hosts. A delete acts on those alone that hold its id: where
-    the resource was replaced, they hold that of the new one."""
-
-    schema: ClassVar[Schema] = Schema(
-        defaults={"token": "", "hosts": {}, "former": {}, "connections": {}, "delete_data": False}
-    )
-
-    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
-        return DiffResult(changes=any(not same(olds.get(name), news.get(name)) for name in INPUTS), replaces=[])
-
-    def create(self, props: Properties) -> CreateResult:
-        record = secrets.token_hex(8)
-        _write(record, {name: _host(props, name) for name in props["hosts"]})
-        return CreateResult(record, {**_inputs(props), "record": record, "former": {}})
-
-    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
-        before = {name: _host(olds, name) for name in olds["hosts"]}
-        after = {name: _host(news, name) for name in news["hosts"]}
-        _write(id_, {name: host for name, host in after.items() if not same(before.get(name), host)})
-        former = {**olds["former"], **dict(_left(before, after))}
-        listed = {_place(host) for host in after.values()}
-        former = {name: host for name, host in former.items() if name not in after and _place(host) not in listed}
-        return UpdateResult({**_inputs(news), "record": id_, "former": former})
-
-    def delete(self, id_: str, props: Properties) -> None:
-        """Members all at once; their data too, if deleteData is set. On hosts that were unlisted, data always stay."""
-        members = {name: _host(props, name) for name in props["hosts"]}
-        for hosts, data in ((members, props["delete_data"] is True), (props["former"], False)):
-            if hosts:
-                with _machines(hosts, leaving=hosts is not members) as machines:
-                    owner = render.remove_variables(props["cluster"], props["token"])
-                    remove(list(hosts), machines, owner, len(members), delete_data=data, record=id_)
-
-    def read(self, id_: str, props: Properties) -> ReadResult:
-        return ReadResult(id_, props, _inputs(props))
-
-
-def _host(props: Mapping[str, Any], name: str) -> Properties:
-    connections: Mapping[str, Any] = props.get("connections") or {}
-    return {**props["hosts"][name], "connection": connections.get(name)}
-
-
-def _left(before: Mapping[str, Properties], after: Mapping[str, Properties]) -> Iterator[tuple[str, Properties]]:
-    """Hosts that are no longer listed, and those of members that have another place by now, under names of their own.
-    The mark tells a host that left twice from one that the rollout has dealt with."""
-    for name, host in before.items():
-        mark = secrets.token_hex(4)
-        if name not in after:
-            yield name, {**host, "mark": mark}
-        elif _place(host) != _place(after[name]):
-            yield f"{name}-before-{mark}", {**host, "mark": mark, "moved": True}
-
-
-def _place(host: Mapping[str, Any]) -> tuple[str, str]:
-    """Which machine, as far as its address tells, and where on it. A machine that was installed anew is the same."""
-    connection: Mapping[str, Any] = host.get("connection") or {}
-    return str(connection.get("host") or ""), Layout.parse(host.get("layout") or {}).state
-
-
-def _machines(hosts: Mapping[str, Mapping[str, Any]], *, leaving: bool = False) -> MemberMachines:
-    connections = {name: connection for name, host in hosts.items() if (connection := host.get("connection"))}
-    places = {name: FormerHost.parse(host) for name, host in hosts.items()}
-    return MemberMachines(places, connections, places if leaving else ())
-
-
-def _write(record: str, hosts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises the first error once all hosts were tried."""
-    if not hosts:
-        return
-    with _machines(hosts) as machines:
-
-        def write(name: str) -> str:
-            return machines.run(name, Record(record), say=say, timeout_seconds=RECORD_SECONDS)
-
-        answers = machines.on_all(list(hosts), write)
-    for answer in answers.values():
-        if isinstance(answer, EtcdClusterError):
-            raise answer
-
-
-def _inputs(props: Mapping[str, Any]) -> Properties:
-    return {name: props.get(name) for name in INPUTS}
 
 
 class HostRecord(Resource, module="cluster", name="HostRecord"):

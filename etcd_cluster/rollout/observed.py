@@ -17,8 +17,6 @@ from etcd_cluster.member.render import PeerSecurity, Security, Transport
 
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 """Of etcd, as folders of programs are called; what people put beside them may have any name."""
-FOUNDING = "founding"
-"""In a history: the members that formed the cluster, before their ids were known."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from etcd_cluster import providers
 from etcd_cluster.cli.stacks import without_marks
 from etcd_cluster.errors import is_private_key
 from etcd_cluster.member.lines import Line
-from etcd_cluster.rollout import host_record, resource
+from etcd_cluster.rollout import host_record_lifecycle, lifecycle
 from tests.lab.stack import PASSPHRASE, STACK
 from tests.state.recorded import CONFIG, FILES, KEY_FILE, STATE, Record, embedded_state, outputs, records, started_files
 
@@ -117,7 +117,7 @@ def test_everything_is_deleted_and_members_are_taken_off_their_hosts(
     record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Machines.steps = []
-    for module in (resource, host_record):
+    for module in (lifecycle, host_record_lifecycle):
         monkeypatch.setattr(module, "MemberMachines", Machines)
     found = outputs(embedded_state(record.folder / STATE))
     dynamic = {name: each for name, each in found.items() if each["type"].startswith("pulumi-python:dynamic/")}

@@ -20,13 +20,13 @@ import yaml
 from embedded_engine import program
 from embedded_engine.commands import RemoteCommand
 from embedded_engine.values import Secret, Values, encode
-from etcd_cluster.formation import FormationLifecycle
+from etcd_cluster.formation_lifecycle import FormationLifecycle
 from etcd_cluster.lifecycle import SCHEMA, SCHEMA_VERSION
 from etcd_cluster.member.lines import Line
 from etcd_cluster.member.lines import Record as RecordLine
 from etcd_cluster.pki import lifecycles as pki_lifecycles
 from etcd_cluster.pki.x509 import KeyPair
-from etcd_cluster.rollout import host_record, resource
+from etcd_cluster.rollout import host_record_lifecycle, lifecycle
 from etcd_cluster.rollout.planner.actions import RunContext
 from etcd_cluster.rollout.wanted import DesiredCluster
 from etcd_cluster.ssh.processes import Completed
@@ -38,8 +38,8 @@ from tests.unit.test_rollout_resource import Machines
 
 LIFECYCLES = {
     "etcd-formation": FormationLifecycle,
-    "etcd-hosts": host_record.HostRecordLifecycle,
-    "etcd-rollout": resource.RolloutLifecycle,
+    "etcd-hosts": host_record_lifecycle.HostRecordLifecycle,
+    "etcd-rollout": lifecycle.RolloutLifecycle,
 }
 """Those whose schema has defaults."""
 ALL = [*records("embedded"), *records("pulumi")]
@@ -153,7 +153,7 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     model.log.clear()
     model.restarts.clear()
     machines = RecordedMachines(model, goal)
-    for module in (resource, host_record):
+    for module in (lifecycle, host_record_lifecycle):
         monkeypatch.setattr(module, "MemberMachines", machines)
 
     def as_before(_self: object, _command: str, _inputs: Values, previous: Values, _options: object) -> Completed:

@@ -21,7 +21,7 @@ import yaml
 from etcd_cluster.etcd import options
 from etcd_cluster.etcd.versions import Version
 from etcd_cluster.machines.machine import Ports
-from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.layout import FOUNDING, Layout
 from etcd_cluster.member.lines import (
     Apply,
     ApplyAction,
@@ -36,7 +36,6 @@ from etcd_cluster.member.render import Leaf, PeerSecurity, Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import (
-    FOUNDING,
     Alarm,
     History,
     Host,

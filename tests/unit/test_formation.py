@@ -10,8 +10,8 @@ from typing import Any
 import pulumi
 import pytest
 
-from etcd_cluster import formation
-from etcd_cluster.formation import (
+from etcd_cluster import formation_lifecycle as formation
+from etcd_cluster.formation_lifecycle import (
     FormationError,
     FormationLifecycle,
     agree_on_token,
@@ -19,7 +19,7 @@ from etcd_cluster.formation import (
     just_made,
     require_clocks_together,
 )
-from etcd_cluster.rollout.observed import FOUNDING
+from etcd_cluster.member.layout import FOUNDING
 
 MEMBERS = ("host-1", "host-2", "host-3")
 FORMED: dict[str, Any] = {

@@ -13,8 +13,8 @@ from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Line
-from etcd_cluster.rollout import host_record
-from etcd_cluster.rollout.host_record import HostRecordLifecycle
+from etcd_cluster.rollout import host_record_lifecycle
+from etcd_cluster.rollout.host_record_lifecycle import HostRecordLifecycle
 from etcd_cluster.rollout.machines import Place
 from etcd_cluster.ssh.connection import SshUnreachableError
 
@@ -80,7 +80,7 @@ class Machines:
 @pytest.fixture
 def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     found = Machines()
-    monkeypatch.setattr(host_record, "MemberMachines", found)
+    monkeypatch.setattr(host_record_lifecycle, "MemberMachines", found)
     return found
 
 

@@ -18,7 +18,7 @@ import pulumi
 import pytest
 
 from etcd_cluster import AwsMachines, EtcdCluster, EtcdClusterArgs, GcpMachines, LocalMachines, Machines
-from etcd_cluster.rollout.resource import INPUTS, RolloutLifecycle
+from etcd_cluster.rollout.lifecycle import INPUTS, RolloutLifecycle
 from tests.unit.recording import Recorded, Recording, record
 from tests.unit.test_cluster import HOSTS
 from tests.unit.test_examples import calls, results

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.rollout import machine_replacement
-from etcd_cluster.rollout.machine_replacement import MachineReplacementLifecycle
+from etcd_cluster.rollout import machine_replacement_lifecycle
+from etcd_cluster.rollout.machine_replacement_lifecycle import MachineReplacementLifecycle
 from etcd_cluster.rollout.planner.actions import RefusedError
 from tests.unit.rollout_model import Model
 from tests.unit.test_rollout_resource import GOAL, Machines
@@ -17,8 +17,8 @@ from tests.unit.test_rollout_resource import GOAL, Machines
 def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     """Those of a healthy cluster; its members are a, b and c."""
     found = Machines(Model.running(), GOAL)
-    monkeypatch.setattr(machine_replacement, "MemberMachines", found)
-    monkeypatch.setattr(machine_replacement, "PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(machine_replacement_lifecycle, "MemberMachines", found)
+    monkeypatch.setattr(machine_replacement_lifecycle, "PATIENCE_SECONDS", -1)
     return found
 
 
@@ -190,8 +190,8 @@ def test_what_is_about_to_become_healthy_is_waited_for(machines: Machines, monke
     name = machines.model.leader
     cut_off = machines.model.machines[other_than(name)]
     cut_off.cut_off = True
-    monkeypatch.setattr(machine_replacement, "PATIENCE_SECONDS", 20)
-    monkeypatch.setattr(machine_replacement.time, "sleep", lambda _: setattr(cut_off, "cut_off", False))
+    monkeypatch.setattr(machine_replacement_lifecycle, "PATIENCE_SECONDS", 20)
+    monkeypatch.setattr(machine_replacement_lifecycle.time, "sleep", lambda _: setattr(cut_off, "cut_off", False))
     update(inputs(name))
 
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.layout import FOUNDING, Layout
 from etcd_cluster.member.render import PeerSecurity, Security
-from etcd_cluster.rollout.machine_replacement import _CloudMachine
+from etcd_cluster.rollout.machine_replacement_lifecycle import _CloudMachine
 from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.rollout.observed import (
-    FOUNDING,
     Alarm,
     History,
     Live,

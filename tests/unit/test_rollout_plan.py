@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Snapshot, Until
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
-from etcd_cluster.rollout.observed import FOUNDING, History, Missing, MissingKind
+from etcd_cluster.rollout.observed import History, Missing, MissingKind
 from etcd_cluster.rollout.planner import data, differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,

@@ -16,11 +16,11 @@ from pulumi.runtime.rpc import UNKNOWN
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.lines import Line, Log, Probe, Remove
-from etcd_cluster.rollout import changes, resource
+from etcd_cluster.rollout import changes, lifecycle
+from etcd_cluster.rollout.lifecycle import INPUTS, RolloutLifecycle
 from etcd_cluster.rollout.machines import Place, StepFailedError
 from etcd_cluster.rollout.observed import History, Observation, Question
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, RefusedError, RunContext, V2Data
-from etcd_cluster.rollout.resource import INPUTS, RolloutLifecycle
 from etcd_cluster.rollout.wanted import DesiredCluster, File
 from etcd_cluster.ssh.connection import SshUnreachableError
 from etcd_cluster.ssh.processes import CommandTimeoutError
@@ -175,7 +175,7 @@ def history(encoded: str) -> History | None:
 def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     """Those of a healthy cluster that is as GOAL asks."""
     found = Machines(Model.running(), GOAL)
-    monkeypatch.setattr(resource, "MemberMachines", found)
+    monkeypatch.setattr(lifecycle, "MemberMachines", found)
     return found
 
 
@@ -187,8 +187,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr(resource.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(resource.time, "sleep", sleep)
+    monkeypatch.setattr(lifecycle.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(lifecycle.time, "sleep", sleep)
     return now
 
 
@@ -236,7 +236,7 @@ def nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(*_: object) -> None:
         raise AssertionError("a preview asks no machine")
 
-    monkeypatch.setattr(resource, "MemberMachines", opened)
+    monkeypatch.setattr(lifecycle, "MemberMachines", opened)
 
 
 @pytest.mark.usefixtures("nobody_is_asked")
@@ -354,7 +354,7 @@ def test_a_machine_that_cannot_be_asked_is_drift_too_and_the_update_says_why(mac
 
 def test_creating_forms_the_cluster_and_keeps_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = Machines(Model.blank(GOAL), GOAL)
-    monkeypatch.setattr(resource, "MemberMachines", machines)
+    monkeypatch.setattr(lifecycle, "MemberMachines", machines)
     news = check({}, inputs(GOAL), looks=True)
     created = RolloutLifecycle().create(news)
     assert created.id == GOAL.wanted.token
@@ -443,7 +443,7 @@ def test_where_a_member_was_before_is_of_interest_while_the_cluster_is_formed(
 ) -> None:
     machines = Machines(Model.blank(GOAL) if forming else Model.running(), GOAL)
     machines.model.add_machine("a-before-1", usual_address("d"), GOAL.version)
-    monkeypatch.setattr(resource, "MemberMachines", machines)
+    monkeypatch.setattr(lifecycle, "MemberMachines", machines)
     news = inputs(GOAL, former={"a-before-1": {**left("d"), "moved": True}})
     if forming:
         RolloutLifecycle().create(news)
@@ -455,7 +455,7 @@ def test_where_a_member_was_before_is_of_interest_while_the_cluster_is_formed(
 def test_creating_looks_at_former_hosts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = Machines(Model.blank(GOAL), GOAL)
     machines.model.add_machine("d", usual_address("d"), GOAL.version).reachable = False
-    monkeypatch.setattr(resource, "MemberMachines", machines)
+    monkeypatch.setattr(lifecycle, "MemberMachines", machines)
     with pytest.raises(RefusedError, match="not formed while a machine that was listed before cannot be asked"):
         RolloutLifecycle().create(inputs(GOAL, former={"d": left("d")}))
     assert not machines.model.formed
@@ -525,7 +525,7 @@ def test_a_problem_whose_words_change_at_every_look_is_not_waited_for_for_ever(
     machines.observe = crash_looping  # type: ignore[method-assign]
     with pytest.raises(RefusedError, match="it is unknown whether a majority"):
         RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": []})
-    assert clock[0] <= resource.MOST_WAITING_SECONDS + 1
+    assert clock[0] <= lifecycle.MOST_WAITING_SECONDS + 1
 
 
 def test_what_does_not_help_is_not_done_for_ever(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -623,8 +623,8 @@ def test_work_goes_on_when_nobody_listens_any_more(monkeypatch: pytest.MonkeyPat
         def flush(self) -> None:
             raise BrokenPipeError
 
-    monkeypatch.setattr(resource.sys, "stderr", Gone())
-    resource.say("b: restarting")
+    monkeypatch.setattr(lifecycle.sys, "stderr", Gone())
+    lifecycle.say("b: restarting")
 
 
 def test_a_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -638,6 +638,6 @@ def test_a_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None
         def flush(self) -> None:
             pass
 
-    monkeypatch.setattr(resource.sys, "stderr", Terminal())
-    resource.say("b: restarting")
+    monkeypatch.setattr(lifecycle.sys, "stderr", Terminal())
+    lifecycle.say("b: restarting")
     assert written == ["b: restarting\n"]

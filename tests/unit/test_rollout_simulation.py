@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from etcd_cluster.etcd.versions import change_refusal
-from etcd_cluster.formation import FormationError, agree_on_token, founders
+from etcd_cluster.formation_lifecycle import FormationError, agree_on_token, founders
 from etcd_cluster.member import render
 from etcd_cluster.member.render import Security
 from etcd_cluster.pki import x509

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.render import MemberSpec, Security
-from etcd_cluster.rollout.observed import FOUNDING, History, Host, MemberEntry, Observation
+from etcd_cluster.rollout.observed import History, Host, MemberEntry, Observation
 from etcd_cluster.rollout.planner.actions import RunContext
 from etcd_cluster.rollout.wanted import DesiredCluster, File, series
 

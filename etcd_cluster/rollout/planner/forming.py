@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from etcd_cluster.rollout.observed import FOUNDING, History, Host
+from etcd_cluster.member.layout import FOUNDING
+from etcd_cluster.rollout.observed import History, Host
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from etcd_cluster.rollout.observed import FOUNDING, Host, MemberEntry, Observation
+from etcd_cluster.member.layout import FOUNDING
+from etcd_cluster.rollout.observed import Host, MemberEntry, Observation
 from etcd_cluster.rollout.planner import messages
 from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Details, RefusedError, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.cluster_view import ClusterView

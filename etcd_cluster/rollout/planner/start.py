@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import ApplyAction, Until
-from etcd_cluster.rollout.observed import FOUNDING, History
+from etcd_cluster.rollout.observed import History
 from etcd_cluster.rollout.planner import forming, quorum, rolling_restart
 from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, ActionKind, HostStep, RefusedError, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView

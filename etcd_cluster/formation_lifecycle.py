@@ -1,0 +1,256 @@
+"""How a cluster is formed: whether these machines may form one, and under which token."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+from pulumi.dynamic import (
+    CreateResult,
+    ReadResult,
+    UpdateResult,
+)
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.member.layout import FOUNDING
+from etcd_cluster.ssh.client import OpenSsh
+from etcd_cluster.ssh.connection import SshError, parse_connection
+from etcd_cluster.ssh.processes import ChildProcesses, CommandTimeoutError, Completed
+
+_UNCHANGED = "; nothing was changed on any machine"
+
+CLOCK_TOLERANCE_SECONDS = 5.0
+"""More than a loaded machine delays an answer; far less than what breaks leases and certificates."""
+
+REPORT_SECONDS = 60
+"""For one machine's preflight, which takes a second or two: its first boot is over by then."""
+
+INPUTS = ("cluster", "reports", "preflights", "connections")
+
+
+class FormationError(EtcdClusterError):
+    """The machines are not in a state in which this cluster can be formed. Nothing was changed on them."""
+
+
+class FormationLifecycle(Lifecycle):
+    """Forms once. What comes later, of members and machines, is the rollout's and leaves this record as it is."""
+
+    schema: ClassVar[Schema] = Schema(defaults={"founders": {}})
+
+    def create(self, props: Properties) -> CreateResult:
+        cluster = props["cluster"]
+        reports = {name: json.loads(report) for name, report in props["reports"].items()}
+        if not just_made(reports, time.time()) or not can_form(cluster, reports):
+            current = current_reports(props.get("preflights") or {}, props["connections"])
+            require_clocks_together({name: report["clock_offset"] for name, report in current.items()})
+            reports |= current
+        reports = own_reports(cluster, dict(sorted(reports.items())))  # Pulumi keeps no order
+        token = agree_on_token(reports)
+        require_own_units(cluster, token, reports)
+        return CreateResult(token, {**_inputs(props), "token": token, "founders": founders(reports)})
+
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        return UpdateResult({**_inputs(news), "token": olds["token"], "founders": olds["founders"]})
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        return ReadResult(id_, props, _inputs(props))
+
+
+def own_reports(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Returns the reports without what was noted of another cluster that has left the machine.
+
+    Raises:
+        FormationError: A machine holds data, or what was noted of them, of another cluster or member.
+    """
+    for name, report in reports.items():
+        owner = (report.get("cluster", cluster), report.get("member", name))
+        if _holds(report) and report["token"] and owner != (cluster, name):
+            raise FormationError(
+                f"{name}: its machine holds the data of member {owner[1]} of cluster {owner[0]}, but this is member "
+                f"{name} of {cluster}. Use another disk or machine, or the names it had" + _UNCHANGED
+            )
+    return {
+        name: {**report, "formed": report.get("formed", "") if report.get("formedBy", cluster) == cluster else ""}
+        for name, report in reports.items()
+    }
+
+
+def require_own_units(cluster: str, token: str, reports: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises `FormationError` where etcd.service belongs to another cluster. Before the first release it had the
+    readable name of its own."""
+    for name, report in reports.items():
+        if report.get("unit", "") not in ("", token, cluster):
+            raise FormationError(
+                f"{name}: etcd.service on its machine belongs to another cluster (token {report['unit']}), or to a "
+                "first `up` of this one that failed and was destroyed without it. Remove that etcd first (systemctl "
+                "disable --now etcd; rm /etc/systemd/system/etcd.service), or use another machine" + _UNCHANGED
+            )
+
+
+def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """The token to form under: a new one where no machine holds anything of a member. Where some do, as after
+    `destroy`, theirs: those start with their data, and the others join them. Refused where those with data are not a
+    majority of the members that they know of, or belong to different clusters: a guess could make a second cluster.
+
+    A marker beside no data says nothing: a first `up` that failed may have left it.
+    """
+    machines: dict[str, str] = {}
+    for name, report in reports.items():
+        if report["machine"] in machines:
+            raise FormationError(
+                f"{name} and {machines[report['machine']]} are the same machine (machine-id {report['machine']}); give "
+                "every member its own, or a cloned host an id of its own (rm /etc/machine-id; systemd-machine-id-setup)"
+                + _UNCHANGED
+            )
+        machines[report["machine"]] = name
+    running = [name for name, report in reports.items() if report["running"]]
+    if running:
+        raise FormationError(
+            f"{', '.join(running)}: a member of this cluster runs there already, but this stack's state does not know "
+            "it; import the lost state (`pulumi stack import`), or stop etcd on every host (`systemctl stop etcd`) to "
+            "take its data over" + _UNCHANGED
+        )
+    if not any(map(_was_used, reports.values())):
+        return secrets.token_hex(16)
+    tokens = {report["token"] for report in reports.values() if _holds(report)} - {""}
+    if len(tokens) > 1:
+        found = "; ".join(f"{name}: {_held(report)}" for name, report in reports.items())
+        raise FormationError(
+            f"these machines hold data of different clusters ({found}). Bring back the disks that belong together, or "
+            "move the data of all but one cluster away (docs/destroy.md)" + _UNCHANGED
+        )
+    having = [name for name, report in reports.items() if _has_data(report)]
+    logs = {name: reports[name]["of"] for name in having if reports[name].get("of")}
+    if len(set(logs.values())) > 1:
+        found = "; ".join(f"{name}: {of}" for name, of in logs.items())
+        raise FormationError(
+            f"these machines hold data of different clusters, by etcd's own logs ({found}), as where a snapshot was "
+            "restored beside data from before. Put those of all but one out of the way (docs/recover.md)" + _UNCHANGED
+        )
+    members = max((_noted_members(reports[name], len(reports)) for name in having), default=len(reports))
+    if len(having) <= members // 2:
+        lost = ", ".join(name for name in reports if name not in having)
+        raise FormationError(
+            f"{lost}: no data, and with those of {', '.join(having) or 'no machine'} alone, {len(having)} of {members} "
+            "members, the cluster cannot go on. Bring the missing data back, or restore a snapshot (docs/recover.md). "
+            'To start empty, move away what every machine holds (docs/destroy.md, "Start empty")' + _UNCHANGED
+        )
+    if not tokens:
+        raise FormationError(
+            f"{', '.join(having)}: data without a readable marker (etcd-cluster.json beside them), so it cannot be "
+            "told whose they are. Put the marker back, or move the data away (docs/destroy.md)" + _UNCHANGED
+        )
+    return str(tokens.pop())
+
+
+def founders(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Member name -> id of its machine, of those that form the cluster: all of them, or none where some hold data."""
+    if any(map(_was_used, reports.values())):
+        return {}
+    return {name: report["machine"] for name, report in reports.items()}
+
+
+def _was_used(report: Mapping[str, Any]) -> bool:
+    """A member ran there, or may have: it has data, or what was noted of them."""
+    return _holds(report) or bool(report.get("formed"))
+
+
+def _holds(report: Mapping[str, Any]) -> bool:
+    """Data, or what was noted beside them; not what is noted before the first start, which may never have come."""
+    return _has_data(report) or report.get("history") not in (None, FOUNDING)
+
+
+def _has_data(report: Mapping[str, Any]) -> bool:
+    """Reports of earlier releases told of the marker alone."""
+    return bool(report.get("data", bool(report["token"])))
+
+
+def _noted_members(report: Mapping[str, Any], founding: int) -> int:
+    """How many members the cluster had, as noted beside the data. Beside restored data nothing is: 1."""
+    history = report.get("history") or ""
+    return founding if history == FOUNDING else len(history.split(","))
+
+
+def _held(report: Mapping[str, Any]) -> str:
+    if not _holds(report):
+        return "nothing"
+    return str(report["token"]) + ("" if _has_data(report) else " (its data are gone)")
+
+
+def just_made(reports: Mapping[str, Mapping[str, Any]], now: float) -> bool:
+    """Whether every report's clock read about `now`: then clocks agree, and nothing is from an earlier run."""
+    return all(abs(report["clock"] - now) <= CLOCK_TOLERANCE_SECONDS for report in reports.values())
+
+
+def can_form(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether these machines can form the cluster. If not, they may have been fixed since the report."""
+    try:
+        own = own_reports(cluster, reports)
+        require_own_units(cluster, agree_on_token(own), own)
+    except FormationError:
+        return False
+    return True
+
+
+def current_reports(
+    preflights: Mapping[str, Mapping[str, str]], connections: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """Preflight's reports as of now, with `clock_offset`. The recorded ones may be those of an earlier run, which was
+    refused here and whose causes were fixed since. Raises `FormationError` where a machine cannot be asked."""
+    if not preflights:
+        return {}
+    if connections and shutil.which("ssh") is None:
+        raise FormationError("no `ssh` program here to ask the hosts with; install an OpenSSH client" + _UNCHANGED)
+    processes = ChildProcesses()
+    with OpenSsh.for_one_task() as ssh, ThreadPoolExecutor(len(preflights)) as threads:
+
+        def ask(name: str) -> Completed:
+            command, script = preflights[name]["command"], preflights[name]["script"]
+            if name in connections:
+                connection = parse_connection(connections[name])
+                return ssh.run(connection, command, stdin=script, timeout_seconds=REPORT_SECONDS)
+            return processes.run(["sh", "-c", command], stdin=script, timeout_seconds=REPORT_SECONDS)
+
+        def report(name: str) -> Mapping[str, Any]:
+            before = time.time()
+            try:
+                answer = ask(name)
+            except CommandTimeoutError:
+                raise FormationError(
+                    f"{name}: its machine did not answer the preflight within {REPORT_SECONDS} s. Find out what hangs "
+                    "there (a file system, sudo, the log-in), then run again" + _UNCHANGED
+                ) from None
+            except SshError as error:
+                raise FormationError(f"{name}: {error}{_UNCHANGED}") from None
+            if answer.returncode != 0:
+                raise FormationError(answer.stderr.strip())
+            found: dict[str, Any] = json.loads(answer.stdout)
+            return {**found, "clock_offset": clock_offset(found["clock"], before, time.time())}
+
+        return dict(zip(preflights, threads.map(report, preflights), strict=True))
+
+
+def clock_offset(clock: float, before: float, after: float) -> float:
+    """Seconds by which a clock is surely ahead of this machine's: it was read between `before` and `after`."""
+    return max(clock - after, 0.0) + min(clock - before, 0.0)
+
+
+def require_clocks_together(offsets: Mapping[str, float]) -> None:
+    """Raises `FormationError` where a clock is off by more than `CLOCK_TOLERANCE_SECONDS`."""
+    apart = {name: offset for name, offset in offsets.items() if abs(offset) > CLOCK_TOLERANCE_SECONDS}
+    if apart:
+        found = ", ".join(
+            f"the clock of {name} is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} this machine's"
+            for name, offset in apart.items()
+        )
+        raise FormationError(f"clocks apart: {found}; set them right (chronyc makestep), here or there" + _UNCHANGED)
+
+
+def _inputs(props: Mapping[str, Any]) -> Properties:
+    return {name: props.get(name) for name in INPUTS}

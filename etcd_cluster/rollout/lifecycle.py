@@ -1,0 +1,367 @@
+"""What becomes of a Rollout: the desired state of a cluster, brought about by observing, one action, and observing."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    UpdateResult,
+)
+from pulumi.output import Unknown
+from pulumi.runtime.rpc import UNKNOWN
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.member import render
+from etcd_cluster.member.lines import Log, PrepareAgain, Probe, Remove
+from etcd_cluster.rollout import changes
+from etcd_cluster.rollout.machines import (
+    OBSERVATION_SECONDS,
+    STEP_SECONDS,
+    FormerHost,
+    MemberMachines,
+    Place,
+    StepFailedError,
+)
+from etcd_cluster.rollout.observed import Observation
+from etcd_cluster.rollout.planner import differences, messages, next_action
+from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
+from etcd_cluster.rollout.wanted import DesiredCluster, DesiredMember
+from etcd_cluster.ssh.connection import SshError
+from etcd_cluster.ssh.processes import CommandTimeoutError
+
+SHOWN = (
+    "version",
+    "tls",
+    "size",
+    "etcd",
+    "members",
+    "places",
+    "authorities",
+    "peer_authorities",
+    "allow_plaintext",
+    "delete_data",
+)
+"""What a reviewer sees change."""
+INPUTS = (*SHOWN, "wanted", "connections", "record", "former", "steps", "drift")
+LOOK_AGAIN_SECONDS = 0.3
+REMOVE_SECONDS = 120
+MOST_WAITING_SECONDS = 600
+"""Between two acts, for whatever there is to wait for: more than several waits one after the other."""
+
+
+class RolloutLifecycle(Lifecycle):
+    """Refuses in the preview what cannot be done safely; in an `up`, looks for drift, and does what is left to do."""
+
+    schema: ClassVar[Schema] = Schema(defaults={"connections": {}, "former": {}, "etcd": {}, "tls": True})
+
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
+        news = dict(news)
+        looks = news.pop("looks")
+        failures = [CheckFailure("", text) for text in changes.refusals(olds, news)] if olds else []
+        news["steps"] = _steps(olds, news)
+        news["drift"] = drift(news) if olds and looks and not failures and not _changed(olds, news) else []
+        return CheckResult(news, failures)
+
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        return DiffResult(changes=_changed(olds, news) or bool(news["drift"]), replaces=[])
+
+    def create(self, props: Properties) -> CreateResult:
+        _bring_about(props, {}, RunContext(forming=True))
+        return CreateResult(DesiredCluster.parse(props["wanted"]).token, _inputs(props))
+
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        for line in news["drift"] or ():
+            say(line)
+        _bring_about(news, olds, RunContext())
+        return UpdateResult(_inputs(news))
+
+    def delete(self, id_: str, props: Properties) -> None:
+        """Where the stack has a record of its hosts, that takes members off them: see host_record.py."""
+        if props.get("record"):
+            return
+        wanted = DesiredCluster.parse(props["wanted"])
+        staying = [name for name, member in wanted.members.items() if member.outlives_destroy]
+        with MemberMachines(wanted.members, props["connections"]) as machines:
+            remove(staying, machines, _owner(wanted), len(wanted.members), delete_data=wanted.delete_data)
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        return ReadResult(id_, props, _inputs(props))
+
+
+def roll_out(wanted: DesiredCluster, machines: MemberMachines, context: RunContext) -> Observation:
+    """Looks, does the next thing, and looks again, until there is nothing left to do. Returns what was seen last.
+
+    Raises `RefusedError` where the next thing must not be done, and `StepFailedError` where it failed. What was done
+    until then is done; the next run goes on from there.
+    """
+    looked_at, repetitions = time.monotonic(), Repetitions()
+    context.permitted = set()
+    machines.observe(claim=context.run)
+    # Not by that same look: another run may claim one machine while this one claims the others.
+    observation = machines.observe(rights=True)
+    require_claimed(observation, context.run, wanted.token)
+    context.learn_rights(observation)
+    while (action := next_action(wanted, observation, context)) is not None:
+        if isinstance(action, WaitFor):
+            _wait(action, observation, machines, context, time.monotonic() - looked_at)
+        else:
+            context.waited.clear()
+            if repetitions.is_futile(action, observation):
+                raise RefusedError(
+                    f"{messages.describe(action)}: done {MOST_REPETITIONS} times, and nothing has changed. Find out "
+                    "why on that machine (journalctl -u etcd), then run `pulumi up` again"
+                )
+            _carry_out(action, wanted, observation, machines, context)
+        looked_at = time.monotonic()
+        observation = machines.observe(rights=context.learn_rights(observation))
+        require_claimed(observation, context.run, wanted.token)
+        context.learn_rights(observation)
+    prove(wanted, observation, machines, context)
+    return observation
+
+
+def require_claimed(observation: Observation, run: str, token: str = "") -> None:
+    """Raises `RefusedError` unless all machines are this run's: two runs, each with a part of them, would both act.
+    token: of the cluster; a machine with data of another one is not claimed, and is refused for that."""
+    ours = {name: host for name, host in observation.hosts.items() if not token or host.token in ("", token)}
+    lost = [name for name, host in ours.items() if host.claim not in ("", run)]
+    if lost:
+        raise RefusedError(
+            f"{', '.join(lost)}: another run has taken this cluster over; this one ends here. Wait until that run has "
+            "ended, then run `pulumi up` again"
+        )
+
+
+def prove(wanted: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext) -> None:
+    """A write works at every member, as clients do it: with the exported certificate, at the URL that they are told.
+
+    Each is asked on its own machine, all at once. Raises `StepFailedError` for a member that takes no write, and
+    `RefusedError` where they are not of one cluster.
+    """
+
+    def probe(name: str) -> str:
+        line = Probe(wanted.members[name].member.client_url(wanted.tls), HEALTH_SECONDS, tls=wanted.tls)
+        variables = render.client_variables("".join(wanted.trusted), wanted.client)
+        return machines.run(name, line, variables, run=context.run, say=say, timeout_seconds=STEP_SECONDS)
+
+    answers = machines.on_all(list(wanted.members), probe)
+    for name, answer in answers.items():
+        if isinstance(answer, EtcdClusterError):
+            raise answer
+        if not answer.strip().isdigit():
+            raise StepFailedError(f"{name}: a write works there, but the answer names no cluster; run again")
+    ids = {name: f"{int(answer):x}" for name, answer in answers.items()}
+    if set(ids.values()) != {observation.cluster_id}:
+        found = ", ".join(f"{name}: {id_}" for name, id_ in ids.items())
+        raise RefusedError(
+            f"the members' client URLs lead to different clusters ({found}; the members form "
+            f"{observation.cluster_id}). Find out what answers at these addresses before you go on"
+        )
+    say(f"all {len(ids)} members are healthy and take writes")
+
+
+def _wait(
+    wait: WaitFor, observation: Observation, machines: MemberMachines, context: RunContext, passed: float
+) -> None:
+    waited = context.waited.get(wait.limit, 0.0) + passed + LOOK_AGAIN_SECONDS
+    context.waited[wait.limit] = waited
+    # Waits that take turns would never be long enough by themselves.
+    all_waits = sum(context.waited.values())
+    if waited > wait.seconds or all_waits > MOST_WAITING_SECONDS:
+        seconds = min(wait.seconds if waited > wait.seconds else all_waits, MOST_WAITING_SECONDS)
+        raise RefusedError(
+            f"{messages.describe(wait)} (after {seconds:.0f} seconds){_log_of(wait.member, observation, machines)}"
+        )
+    time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _log_of(member: str | None, observation: Observation, machines: MemberMachines) -> str:
+    if member is None or member not in observation.hosts:
+        return ""
+    with contextlib.suppress(EtcdClusterError):
+        return "\n" + machines.run(member, Log(), timeout_seconds=OBSERVATION_SECONDS).strip()
+    return ""
+
+
+def _carry_out(
+    action: Action, wanted: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext
+) -> None:
+    """All steps of an action at once; then raises the first failure."""
+    steps = {step.member: step for step in action.steps}
+
+    def do(name: str) -> str:
+        step = steps[name]
+        return machines.run(
+            name,
+            step.line,
+            _variables(step, wanted),
+            run=context.run,
+            progress=messages.summary(action),
+            say=say,
+            timeout_seconds=STEP_SECONDS,
+        )
+
+    answers = machines.on_all(list(steps), do)
+    for name, answer in answers.items():
+        if isinstance(answer, StepFailedError):
+            raise StepFailedError(f"{answer}\nThe run stopped there; the next `up` starts with {name}")
+        if isinstance(answer, EtcdClusterError):
+            raise answer
+        context.note(steps[name], answer, index=observation.index)
+
+
+def _variables(step: HostStep, wanted: DesiredCluster) -> Mapping[str, str]:
+    if isinstance(step.line, PrepareAgain):
+        return wanted.members[step.member].prepare_variables
+    manifest = "\n".join(f"{file.mode} {file.owner} {render.encode(file.content)} {file.path}" for file in step.files)
+    history = render.encode(step.history.text()) if step.history else ""
+    return {"manifest": manifest, "history": history}
+
+
+def _bring_about(news: Properties, olds: Properties, context: RunContext) -> None:
+    """olds: {} where none ended well before. Members that leave, and those of former hosts, are taken off their
+    machines once the cluster has let them go."""
+    wanted, connections = DesiredCluster.parse(news["wanted"]), dict[str, Any](news["connections"])
+    leaving: dict[str, Place] = {}
+    count = len(wanted.members)
+    handled: Mapping[str, Any] = olds.get("former") or {}
+    former: Mapping[str, Any] = news.get("former") or {}
+    for name, host in former.items():
+        if host.get("moved") and not context.forming:
+            continue  # of a cluster that was formed: its members know where each of them is
+        if name not in wanted.members and not same(handled.get(name), host):
+            leaving[name] = FormerHost.parse(host)
+            if host.get("connection"):
+                connections[name] = host["connection"]
+    if olds:
+        before = DesiredCluster.parse(olds["wanted"])
+        count = len(before.members)
+        for name, member in before.members.items():
+            if name not in wanted.members and name not in leaving:
+                leaving[name] = member
+                if name in olds["connections"]:
+                    connections[name] = olds["connections"][name]
+    with MemberMachines({**leaving, **wanted.members}, connections, leaving, token=wanted.token) as machines:
+        observation = roll_out(wanted, machines, context)
+        staying = [
+            name
+            for name, place in leaving.items()
+            if (not isinstance(place, DesiredMember) or place.outlives_destroy)
+            and not _is_a_members(name, wanted, observation)
+        ]
+        remove(staying, machines, _owner(wanted), count, delete_data=False, record=news.get("record") or "")
+
+
+def _is_a_members(name: str, wanted: DesiredCluster, observation: Observation) -> bool:
+    """The machine of one that leaves is that of a member, under another name or address. Machines that were cloned have
+    one id, too, but not the data of one member."""
+    host, ours = (
+        observation.hosts.get(name),
+        (observation.hosts[each] for each in wanted.members if each in observation.hosts),
+    )
+    return host is not None and any(
+        host.machine == each.machine and len({host.owner, each.owner} - {""}) < 2 for each in ours
+    )
+
+
+def _owner(wanted: DesiredCluster) -> Mapping[str, str]:
+    return render.remove_variables(wanted.cluster, wanted.token)
+
+
+def remove(
+    names: Sequence[str],
+    machines: MemberMachines,
+    owner: Mapping[str, str],
+    count: int,
+    *,
+    delete_data: bool,
+    record: str = "",
+) -> None:
+    """Stops members and takes programs and keys off their machines, all at once; their data stays, unless that was
+    given up by name. A machine that does not answer is reported, and not waited for: it may be gone for good.
+
+    owner: `render.remove_variables` of the cluster. count: of the cluster's members. record: id of the HostRecord; a
+    machine that is in another one is left alone, as is one that runs another cluster's etcd by now.
+    """
+    run, line = RunContext().run, Remove(count, delete_data=delete_data is True, record=record)
+
+    def do(name: str) -> str:
+        return machines.run(name, line, owner, run=run, say=say, timeout_seconds=REMOVE_SECONDS)
+
+    answers = machines.on_all(names, do)
+    for name, answer in answers.items():
+        if isinstance(answer, SshError | CommandTimeoutError):
+            say(
+                f"warning: {name}: not stopped there, and nothing removed: {answer}. If the machine comes back, stop "
+                "etcd on it (systemctl disable --now etcd); its data is still there"
+            )
+    for answer in answers.values():
+        if isinstance(answer, EtcdClusterError) and not isinstance(answer, SshError | CommandTimeoutError):
+            raise answer
+
+
+def drift(news: Properties) -> list[str]:
+    """What was changed by hand, or broke: a line a member. Empty where an `up` has nothing to do.
+
+    A cluster that is just busy, or cannot be asked, has drifted as well: the update then says why.
+    """
+    wanted = DesiredCluster.parse(news["wanted"])
+    try:
+        with MemberMachines(wanted.members, news["connections"]) as machines:
+            observation = machines.observe()
+        action = next_action(wanted, observation, RunContext())
+    except EtcdClusterError as error:
+        return str(error).splitlines()
+    if action is None:
+        return []
+    found = {name: differences(wanted, observation, name) for name in wanted.members}
+    lines = [f"{name}: found: {', '.join(map(messages.describe, each))}" for name, each in found.items() if each]
+    return lines or [messages.describe(action)]
+
+
+def say(line: str) -> None:
+    """The engine shows what a provider writes to standard error. If it is gone, the work goes on all the same."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")  # in one piece: several machines speak at once
+        sys.stderr.flush()
+
+
+def _steps(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
+    """Where nothing changes, the last one stays, so that the preview shows no difference."""
+    if not olds:
+        return changes.first_steps(news)
+    if not _changed(olds, news):
+        return list(olds.get("steps") or [])
+    return changes.steps(olds, news) or changes.steps_of_the_rest(olds, news)
+
+
+def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
+    return any(not same(olds.get(name), news.get(name)) for name in (*SHOWN, "wanted", "connections", "former"))
+
+
+def same(old: Any, new: Any) -> bool:
+    """Unknown is not the same as anything. What is absent is as good as empty."""
+    if isinstance(new, Unknown) or new == UNKNOWN:
+        return False
+    if isinstance(old, dict) and isinstance(new, dict):
+        before, after = cast(Properties, old), cast(Properties, new)
+        return all(same(before.get(key), after.get(key)) for key in before.keys() | after.keys())
+    if isinstance(old, list) and isinstance(new, list):
+        items_before, items_after = cast("Sequence[Any]", old), cast("Sequence[Any]", new)
+        return len(items_before) == len(items_after) and all(map(same, items_before, items_after))
+    return (old or None) == (new or None)
+
+
+def _inputs(props: Mapping[str, Any]) -> Properties:
+    return {name: props.get(name) for name in INPUTS}
