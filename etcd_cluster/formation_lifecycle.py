@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +15,15 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
+from etcd_cluster.clocks import are_apart, describe, offset
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member.layout import FOUNDING
-from etcd_cluster.ssh.client import OpenSsh
-from etcd_cluster.ssh.connection import SshError, parse_connection
-from etcd_cluster.ssh.processes import ChildProcesses, CommandTimeoutError, Completed
+from etcd_cluster.member.runner import NoSshClientError, Runner
+from etcd_cluster.ssh.connection import SshError
+from etcd_cluster.ssh.processes import CommandTimeoutError
 
 _UNCHANGED = "; nothing was changed on any machine"
-
-CLOCK_TOLERANCE_SECONDS = 5.0
-"""More than a loaded machine delays an answer; far less than what breaks leases and certificates."""
 
 REPORT_SECONDS = 60
 """For one machine's preflight, which takes a second or two: its first boot is over by then."""
@@ -185,7 +182,7 @@ def _held(report: Mapping[str, Any]) -> str:
 
 def just_made(reports: Mapping[str, Mapping[str, Any]], now: float) -> bool:
     """Whether every report's clock read about `now`: then clocks agree, and nothing is from an earlier run."""
-    return all(abs(report["clock"] - now) <= CLOCK_TOLERANCE_SECONDS for report in reports.values())
+    return not any(are_apart(report["clock"] - now) for report in reports.values())
 
 
 def can_form(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -205,22 +202,17 @@ def current_reports(
     refused here and whose causes were fixed since. Raises `FormationError` where a machine cannot be asked."""
     if not preflights:
         return {}
-    if connections and shutil.which("ssh") is None:
-        raise FormationError("no `ssh` program here to ask the hosts with; install an OpenSSH client" + _UNCHANGED)
-    processes = ChildProcesses()
-    with OpenSsh.for_one_task() as ssh, ThreadPoolExecutor(len(preflights)) as threads:
-
-        def ask(name: str) -> Completed:
-            command, script = preflights[name]["command"], preflights[name]["script"]
-            if name in connections:
-                connection = parse_connection(connections[name])
-                return ssh.run(connection, command, stdin=script, timeout_seconds=REPORT_SECONDS)
-            return processes.run(["sh", "-c", command], stdin=script, timeout_seconds=REPORT_SECONDS)
+    try:
+        asked = Runner(connections)
+    except NoSshClientError as error:
+        raise FormationError(f"{error}{_UNCHANGED}") from None
+    with asked as runner, ThreadPoolExecutor(len(preflights)) as threads:
 
         def report(name: str) -> Mapping[str, Any]:
             before = time.time()
             try:
-                answer = ask(name)
+                command, script = preflights[name]["command"], preflights[name]["script"]
+                answer = runner.run(name, command, stdin=script, timeout_seconds=REPORT_SECONDS)
             except CommandTimeoutError:
                 raise FormationError(
                     f"{name}: its machine did not answer the preflight within {REPORT_SECONDS} s. Find out what hangs "
@@ -231,24 +223,16 @@ def current_reports(
             if answer.returncode != 0:
                 raise FormationError(answer.stderr.strip())
             found: dict[str, Any] = json.loads(answer.stdout)
-            return {**found, "clock_offset": clock_offset(found["clock"], before, time.time())}
+            return {**found, "clock_offset": offset(found["clock"], before, time.time())}
 
         return dict(zip(preflights, threads.map(report, preflights), strict=True))
 
 
-def clock_offset(clock: float, before: float, after: float) -> float:
-    """Seconds by which a clock is surely ahead of this machine's: it was read between `before` and `after`."""
-    return max(clock - after, 0.0) + min(clock - before, 0.0)
-
-
 def require_clocks_together(offsets: Mapping[str, float]) -> None:
     """Raises `FormationError` where a clock is off by more than `CLOCK_TOLERANCE_SECONDS`."""
-    apart = {name: offset for name, offset in offsets.items() if abs(offset) > CLOCK_TOLERANCE_SECONDS}
+    apart = [describe(name, seconds) for name, seconds in offsets.items() if are_apart(seconds)]
     if apart:
-        found = ", ".join(
-            f"the clock of {name} is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} this machine's"
-            for name, offset in apart.items()
-        )
+        found = ", ".join(apart)
         raise FormationError(f"clocks apart: {found}; set them right (chronyc makestep), here or there" + _UNCHANGED)
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
 
+from etcd_cluster.clocks import offset
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Health, Line, Observe
+from etcd_cluster.member.runner import Runner, Say
 from etcd_cluster.rollout.observed import (
     Host,
     Observation,
@@ -28,25 +28,12 @@ from etcd_cluster.rollout.observed import (
     with_answers,
     without_member,
 )
-from etcd_cluster.rollout.planner.actions import RefusedError
-from etcd_cluster.ssh.client import OpenSsh
-from etcd_cluster.ssh.connection import (
-    Connection,
-    SshAuthenticationError,
-    SshError,
-    SshHostKeyError,
-    SshUnreachableError,
-    parse_connection,
-)
-from etcd_cluster.ssh.processes import ChildProcesses, CommandTimeoutError, Completed
+from etcd_cluster.ssh.connection import SshError, SshUnreachableError
+from etcd_cluster.ssh.processes import CommandTimeoutError
 
 OBSERVATION_SECONDS = 60
 STEP_SECONDS = 1800
 """More than any step waits by itself."""
-
-PASSING_DIALS = 2
-
-Say = Callable[[str], None]
 
 
 class Place(Protocol):
@@ -89,7 +76,7 @@ class MemberMachines:
     is waited for that does not boot. before: connections as they were, for a machine that does not answer by its own.
     token: the cluster's; a machine that leaves and is another one's by now has no member of this one.
 
-    Raises `RefusedError` where SSH is needed and there is no `ssh` client.
+    Raises `NoSshClientError` where SSH is needed and there is no `ssh` program.
     """
 
     def __init__(
@@ -106,24 +93,17 @@ class MemberMachines:
         self._leaving = leaving
         self._token = token
         self._gone: dict[str, SshUnreachableError] = {}
-        self._passing = passing
         self._schemes: dict[str, str] = {}
-        self._connections = {name: self._parsed(each) for name, each in connections.items()}
-        others = {name: each for name, each in (before or {}).items() if name in connections}
-        self._before = {name: self._parsed(each) for name, each in others.items() if each != connections[name]}
-        self._processes = ChildProcesses()
-        self._context = ExitStack()
-        if self._connections and shutil.which("ssh") is None:
-            raise RefusedError("there is no `ssh` program here to reach the hosts with; install an OpenSSH client")
+        self._runner = Runner(connections, passing=passing, before=before)
 
     def __enter__(self) -> MemberMachines:
-        self._ssh = self._context.enter_context(OpenSsh() if self._passing else OpenSsh.for_one_task())
+        self._runner.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._context.close()
+        self._runner.__exit__(kind, error, trace)
 
     def run(
         self,
@@ -157,15 +137,12 @@ class MemberMachines:
         """
         member = self._members[name]
         script = render.script(line.step, member.layout, {**render.port_variables(member.ports), **(variables or {})})
-        text = line.text(name, run, progress)
-        how: dict[str, Any] = {"stdin": script, "on_stderr_line": say, "timeout_seconds": timeout_seconds}
         if name in self._gone:
             raise self._gone[name]
         try:
-            if name in self._connections:
-                done = self._run_there(name, text, **how)
-            else:
-                done = self._processes.run(["sh", "-c", text], **how)
+            done = self._runner.run(
+                name, line.text(name, run, progress), stdin=script, timeout_seconds=timeout_seconds, say=say
+            )
         except CommandTimeoutError:
             raise CommandTimeoutError(
                 f"{name}: {line.step} did not end within {timeout_seconds} seconds. Find out what hangs on that "
@@ -178,25 +155,6 @@ class MemberMachines:
         if done.returncode != 0:
             raise StepFailedError(_error(done.stderr) or f"{name}: {line.step} ended with {done.returncode}")
         return done.stdout
-
-    def _parsed(self, connection: Mapping[str, Any]) -> Connection:
-        parsed = parse_connection(connection)
-        return replace(parsed, dial_error_limit=PASSING_DIALS) if self._passing else parsed
-
-    def _run_there(self, name: str, line: str, **how: Any) -> Completed:
-        """Over the connection as it was, where the new one does not even begin; from then on over that."""
-        try:
-            return self._ssh.run(self._connections[name], line, **how)
-        except (SshUnreachableError, SshAuthenticationError, SshHostKeyError) as error:
-            before = self._before.pop(name, None)
-            if before is None:
-                raise
-            try:
-                done = self._ssh.run(before, line, **how)
-            except SshError:
-                raise error from None
-            self._connections[name] = before
-            return done
 
     def on_all(self, names: Sequence[str], do: Callable[[str], Any]) -> dict[str, Any]:
         """`do` for every name, at once; its answers, or what it raised."""
@@ -237,7 +195,7 @@ class MemberMachines:
                     if name in self._leaving and self._is_anothers(hosts[name]):
                         hosts[name], said = without_member(hosts[name]), dict[str, str]()
                     self._schemes[name] = said.get("scheme") or self._schemes.get(name, "")
-                    clocks[name] = max(hosts[name].clock - time.time(), 0.0) + min(hosts[name].clock + 1 - began, 0.0)
+                    clocks[name] = offset(hosts[name].clock, began, time.time(), resolution=1.0)
                     reports[name] = said
 
         note(self.on_all(list(self._members), lambda name: self._observe(name, asked)))

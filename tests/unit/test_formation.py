@@ -10,6 +10,7 @@ from typing import Any
 import pulumi
 import pytest
 
+from etcd_cluster import clocks
 from etcd_cluster import formation_lifecycle as formation
 from etcd_cluster.formation_lifecycle import (
     FormationError,
@@ -194,7 +195,7 @@ def test_a_machine_that_hangs_is_told_by_its_name_and_waited_for_no_longer(monke
 def test_hosts_that_cannot_be_asked_are_not_taken_for_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     preflights = {"host-1": {"command": "true", "script": ""}}
-    with pytest.raises(FormationError, match="no `ssh` program here to ask the hosts with"):
+    with pytest.raises(FormationError, match="no `ssh` program here to reach the hosts with"):
         formation.current_reports(preflights, {"host-1": {"host": "10.0.0.1"}})
 
 
@@ -251,3 +252,10 @@ def test_data_whose_marker_cannot_be_read_are_nobodys_to_form_with() -> None:
     held = {**report("m"), "data": True, "token": "", "history": "1"}
     with pytest.raises(FormationError, match="a: data without a readable marker"):
         formation.agree_on_token({"a": held})
+
+
+def test_clocks_are_compared_in_one_way_and_by_one_tolerance() -> None:
+    assert clocks.offset(105.0, 100.0, 101.0) == 4.0
+    assert clocks.offset(95.0, 100.0, 101.0, resolution=1.0) == -4.0
+    assert clocks.offset(100.5, 100.0, 101.0) == 0.0
+    assert [clocks.are_apart(seconds) for seconds in (5.0, -5.0, 5.1, -5.1)] == [False, False, True, True]

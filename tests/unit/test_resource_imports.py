@@ -1,4 +1,4 @@
-"""What a program imports to declare resources: no planner, no SSH, no cryptography. Those are for the provider process."""
+"""A program declares resources without planner, SSH or cryptography, which the provider process loads."""
 
 from __future__ import annotations
 

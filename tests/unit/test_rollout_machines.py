@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member import runner
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.rollout import machines
 from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.ssh.connection import (
     Connection,
@@ -58,8 +58,8 @@ class Ssh:
 @pytest.fixture
 def ssh(monkeypatch: pytest.MonkeyPatch) -> Ssh:
     found = Ssh()
-    monkeypatch.setattr(machines.shutil, "which", lambda _: "/usr/bin/ssh")
-    monkeypatch.setattr(machines, "OpenSsh", found.opened)
+    monkeypatch.setattr(runner.shutil, "which", lambda _: "/usr/bin/ssh")
+    monkeypatch.setattr(runner, "OpenSsh", found.opened)
     return found
 
 

@@ -10,6 +10,7 @@ Rules that every decision keeps (each function names its own preconditions):
 
 from __future__ import annotations
 
+from etcd_cluster.clocks import are_apart, describe
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.observed import History, Observation
@@ -28,9 +29,6 @@ from etcd_cluster.rollout.planner import (
 from etcd_cluster.rollout.planner.actions import Action, Drift, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import DesiredCluster
-
-CLOCK_TOLERANCE_SECONDS = 30.0
-"""Far more than an answer takes, and far less than what a certificate is dated back by."""
 
 
 def next_action(wanted: DesiredCluster, observation: Observation, context: RunContext) -> Action | WaitFor | None:
@@ -94,11 +92,10 @@ def _require_answers(view: ClusterView) -> None:
 def _require_clocks_together(view: ClusterView) -> None:
     """A certificate that is not valid yet cuts a member off, and leases end when they should not."""
     for name, ahead in view.observation.clocks.items():
-        if name in view.hosts and abs(ahead) > CLOCK_TOLERANCE_SECONDS:
-            apart = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'}"
+        if name in view.hosts and are_apart(ahead):
             raise RefusedError(
-                f"the clock of {name} is {apart} this machine's. "
-                "Nothing more was changed; set it right (chronyc makestep), here or there, then run again"
+                f"{describe(name, ahead)}. Nothing more was changed; set it right (chronyc makestep), here or there, "
+                "then run `pulumi up` again"
             )
 
 

@@ -1,0 +1,30 @@
+"""Whether the clocks of two machines agree: one comparison, one tolerance."""
+
+from __future__ import annotations
+
+CLOCK_TOLERANCE_SECONDS = 5.0
+"""Chosen between two limits. Below it: a loaded machine delays an answer by seconds. Above it: leases and certificates
+(which are dated back by 5 minutes) suffer from clocks that are minutes apart. Machines with time synchronisation are
+within 0.1 s of each other."""
+
+
+def offset(clock: float, before: float, after: float, resolution: float = 0.0) -> float:
+    """Returns the seconds by which another machine's clock is surely ahead of this one's; negative if it is behind.
+
+    Args:
+        clock: What the other one showed, in seconds since 1970.
+        before: This machine's time before the other one was asked.
+        after: This machine's time after it has answered.
+        resolution: How much later than `clock` its time may have been, as it was cut to whole seconds.
+    """
+    return max(clock - after, 0.0) + min(clock + resolution - before, 0.0)
+
+
+def are_apart(seconds: float) -> bool:
+    """Returns whether an offset is more than the tolerance."""
+    return abs(seconds) > CLOCK_TOLERANCE_SECONDS
+
+
+def describe(name: str, seconds: float) -> str:
+    """Returns an offset, for people."""
+    return f"the clock of {name} is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} this machine's"
