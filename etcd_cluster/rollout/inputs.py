@@ -12,7 +12,6 @@ from etcd_cluster.formation import Formation
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.member.commands import Prepared, layout, leaf
 from etcd_cluster.member.render import Leaf, Member
-from etcd_cluster.pki import x509
 from etcd_cluster.settings import Settings
 
 
@@ -84,6 +83,8 @@ def _pems(of: Leaf) -> dict[str, str]:
 
 def authority_fingerprints(trusted_pem: str) -> list[str]:
     """Enough of each to tell them apart."""
+    from etcd_cluster.pki import x509  # lazily: cryptography, once there is a certificate to read
+
     return [x509.fingerprint(authority)[:16] for authority in x509.split_bundle(trusted_pem)]
 
 

@@ -160,6 +160,12 @@ def test_arguments_load_nothing_that_only_an_update_needs() -> None:
     assert {each for each in NEVER_FOR_ARGUMENTS if each in found} == set()
 
 
+def test_the_component_loads_neither_cryptography_nor_what_acts_on_machines() -> None:
+    found = loaded("from etcd_cluster import EtcdCluster")
+    unwanted = ("cryptography", "etcd_cluster.rollout.planner", "etcd_cluster.ssh.client", "etcd_cluster.machines.aws")
+    assert {each for each in unwanted if each in found} == set()
+
+
 @pytest.mark.parametrize(
     ("provider", "left_out"),
     [
