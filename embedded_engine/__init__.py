@@ -4,5 +4,5 @@ It works on the SDK's own resource-monitor interface, and knows commands and Pyt
 keeps is in one file per stack, with every secret encrypted.
 
 It stands beside the package, in no wheel, for scripts/ and tests alone. It may import `etcd_cluster.ssh`, which
-runs commands over SSH, and `etcd_cluster.errors`. Nothing in etcd_cluster may import this folder.
+runs commands over SSH, `etcd_cluster.errors` and `etcd_cluster.state_folder`. Nothing in etcd_cluster may import it.
 """

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TextIO
 
 from embedded_engine.diff import Decision, Operation
-from embedded_engine.state import STACK_TYPE, Resource
+from embedded_engine.state import Resource
 from embedded_engine.values import Secret, Value, Values, plain, shown, strings, whole_numbers
 
 # Operation -> its sign, what is going on, and what was done.
@@ -166,8 +166,7 @@ class Display:
 
     def _count(self, operation: Operation, resource: Resource) -> None:
         with self._lock:
-            if resource.type != STACK_TYPE or operation is not Operation.SAME:
-                self.counts[operation] += 1
+            self.counts[operation] += 1
             self.operations.append((operation.value, resource.urn))
 
     def _step(self, sign: str, resource: Resource, text: str, *more: str) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from embedded_engine.state import write_beside
+from embedded_engine.files import write_beside
 from etcd_cluster.errors import EtcdClusterError
 
 _ITERATIONS = 1_000_000

@@ -24,11 +24,12 @@ from embedded_engine.dynamic import Dynamic
 from embedded_engine.passphrase import Crypter, passphrase
 from embedded_engine.project import Configuration, ProjectError, configuration, read_project, read_stack
 from embedded_engine.provider import Provider, StepError
-from embedded_engine.state import Resource, State, StateError, read_document, stack_lock, state_folder
+from embedded_engine.state import Resource, State, StateError, read_document, stack_lock
 from embedded_engine.values import Values
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.ssh.client import OpenSsh
 from etcd_cluster.ssh.processes import ChildProcesses, InterruptedRunError
+from etcd_cluster.state_folder import state_folder
 
 # Steps block a thread each while they wait for a machine.
 _THREADS = 64

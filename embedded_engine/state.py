@@ -10,13 +10,12 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from embedded_engine.files import write_atomically
+from embedded_engine.passphrase import Crypter
 from embedded_engine.values import Value, Values, decode, encode
 from etcd_cluster.errors import EtcdClusterError
-
-if TYPE_CHECKING:
-    from embedded_engine.passphrase import Crypter
 
 _VERSION = 1
 STACK_TYPE = "pulumi:pulumi:Stack"
@@ -99,14 +98,6 @@ def _from_json(record: Mapping[str, Any], decrypt: Callable[[str], str]) -> Reso
         if name in _DEFAULTS or name in ("urn", "type", "custom")
     }
     return Resource(**known)
-
-
-def state_folder(environment: Mapping[str, str], project: str) -> Path:
-    """Where the states of a project's stacks are: ETCD_CLUSTER_STATE_DIR, or below XDG_STATE_HOME or ~/.local/state."""
-    if own := environment.get("ETCD_CLUSTER_STATE_DIR"):
-        return Path(own).expanduser().absolute() / project
-    home = environment.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return Path(home) / "etcd-cluster" / project
 
 
 class State:
@@ -225,27 +216,6 @@ def read_document(path: Path) -> dict[str, Any]:
     if document.get("version") != _VERSION:
         raise StateError(f"{path} is of version {document.get('version')!r}, this program reads {_VERSION}: update it")
     return document
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file by a 0600 one with this text, which is on disk first."""
-    os.replace(write_beside(path, text), path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_beside(path: Path, text: str) -> Path:
-    """Writes a 0600 file to disk that only this process knows, in the folder of the path."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    return fresh
 
 
 @contextlib.contextmanager

@@ -133,7 +133,7 @@ require_stack() {
   fail "stack $1: there is no Pulumi.$1.yaml in $PWD. Stacks that exist:${known:- none}"
 }
 
-# find_state: sets `state`, where the embedded engine keeps its stacks as well (embedded_engine/state.py).
+# find_state: sets `state`, as etcd_cluster/state_folder.py does.
 find_state() {
   : "${HOME:=$("$venv_python" -c 'import os; print(os.path.expanduser("~"))')}"
   export HOME
@@ -154,7 +154,7 @@ owner_of() {
 
 # find_pulumi: sets `pulumi` to a CLI that is new enough, or to nothing, and then `without_pulumi` to the reason.
 find_pulumi() {
-  without_pulumi='there is no Pulumi CLI here'
+  without_pulumi='it is not installed'
   for pulumi in "$(command -v pulumi || true)" "${PULUMI_HOME:-$HOME/.pulumi}/bin/pulumi" "$HOME/.pulumi/bin/pulumi"; do
     [ -x "$pulumi" ] || continue
     found=$(PULUMI_SKIP_UPDATE_CHECK=true "$pulumi" version 2>/dev/null </dev/null) || continue
@@ -231,7 +231,7 @@ find_owner() {
     use_pulumi "$1"
     if [ -n "$engine" ] || pulumi_has "$1"; then engine=pulumi; fi
   elif [ -n "$engine" ]; then
-    fail "stack $1 was made with the Pulumi CLI, and only that knows it: $without_pulumi. Install it again: https://www.pulumi.com/docs/install"
+    fail "stack $1 was made with the Pulumi CLI, and only the CLI has its state, but: $without_pulumi. Install it again: https://www.pulumi.com/docs/install"
   fi
 }
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from etcd_cluster.cli.clusters import Cluster, selected_cluster
 from etcd_cluster.cli.command import Command, ExitCode
-from etcd_cluster.cli.stacks import state_folder
+from etcd_cluster.state_folder import state_folder
 
 # Variable of etcdctl -> the output that it names a file of, and that file's name.
 CREDENTIALS = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 
 from etcd_cluster.cli.command import CommandError
+from etcd_cluster.state_folder import state_folder
 
 if TYPE_CHECKING:
     from pulumi.automation import LocalWorkspace, PulumiCommand
@@ -106,19 +107,6 @@ def _project_name(file: Path) -> str:
     if not isinstance(name, str):
         raise CommandError(f"{file}: has no `name`. A Pulumi project needs one")
     return name
-
-
-def state_folder(environment: Mapping[str, str], project: str) -> Path:
-    """Where `scripts/up` keeps what belongs to a project: backends, a passphrase, clients' files, embedded states.
-
-    Args:
-        environment: ETCD_CLUSTER_STATE_DIR, XDG_STATE_HOME and HOME count.
-        project: The project's name.
-    """
-    if own := environment.get("ETCD_CLUSTER_STATE_DIR"):
-        return Path(own).expanduser().absolute() / project
-    home = environment.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return Path(home) / "etcd-cluster" / project
 
 
 def read_stack(name: str | None, folder: Path, *, secrets: bool) -> Stack:

@@ -94,7 +94,7 @@ def test_a_preview_without_changes_says_so(project: Project) -> None:
     project.write(LOCAL, 'pulumi.export("out", command("a").stdout)')
     project.up()
     seen = project.preview()
-    assert "no changes, 1 unchanged" in seen.text
+    assert "no changes, 2 unchanged" in seen.text
     assert seen.outputs == {"out": "out-a"}
 
 

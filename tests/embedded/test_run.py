@@ -57,7 +57,7 @@ def test_up_creates_then_changes_nothing_then_destroy_deletes(project: Project) 
     second = project.up()
     assert second.ok
     assert second.steps() == []
-    assert "nothing changed, 2 unchanged" in second.text
+    assert "nothing changed, 3 unchanged" in second.text
     assert second.outputs == first.outputs
     assert journal(project) == []
     assert project.state_file.read_bytes() == state, "a run without changes leaves the file as it is"

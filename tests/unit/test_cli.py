@@ -26,6 +26,7 @@ from etcd_cluster.cli.command import CommandError, ExitCode
 from etcd_cluster.cli.stacks import HIDDEN, Project, Stack, StackResource
 from etcd_cluster.member.render import Transport
 from etcd_cluster.rollout.machines import MemberMachines
+from etcd_cluster.state_folder import state_folder
 from tests.unit.test_cluster import build
 from tests.unit.test_status import INPUTS, NAMES, observation, wanted_inputs
 
@@ -647,8 +648,8 @@ def test_a_shell_takes_what_is_printed_for_it(shell: str, capsys: pytest.Capture
 
 def test_the_folder_of_state_is_that_of_the_scripts() -> None:
     """scripts/lib.sh is compared with it in test_scripts.py."""
-    assert stacks.state_folder({"ETCD_CLUSTER_STATE_DIR": "/own"}, "p") == Path("/own/p")
-    assert stacks.state_folder({"XDG_STATE_HOME": "/xdg"}, "p") == Path("/xdg/etcd-cluster/p")
+    assert state_folder({"ETCD_CLUSTER_STATE_DIR": "/own"}, "p") == Path("/own/p")
+    assert state_folder({"XDG_STATE_HOME": "/xdg"}, "p") == Path("/xdg/etcd-cluster/p")
 
 
 def test_every_cluster_of_a_stack_is_found() -> None:

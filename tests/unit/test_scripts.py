@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from embedded_engine import state as embedded_state
-from etcd_cluster.cli.stacks import state_folder
+from etcd_cluster.state_folder import state_folder
 from scripts.local_data import LocalDataError, delete
 from scripts.release_notes import notes
 from scripts.stack_file import StackFile
@@ -73,7 +72,7 @@ def test_env_fails_inside_eval_as_well(checkout: Checkout) -> None:
     "variables",
     [{}, {"XDG_STATE_HOME": "/tmp/xdg"}, {"ETCD_CLUSTER_STATE_DIR": "own folder"}, {"ETCD_CLUSTER_STATE_DIR": "~/own"}],
 )
-def test_scripts_command_and_embedded_engine_keep_state_in_one_place(
+def test_scripts_keep_state_where_the_command_and_the_embedded_engine_do(
     variables: dict[str, str], checkout: Checkout
 ) -> None:
     script = '. scripts/lib.sh; cd "$HOME"; enter "$OLDPWD"; mkdir() { :; }; chmod() { :; }; find_state; echo "$state"'
@@ -84,8 +83,7 @@ def test_scripts_command_and_embedded_engine_keep_state_in_one_place(
     expected = variables.get("ETCD_CLUSTER_STATE_DIR", "").replace("~", str(checkout.home))
     expected = str(checkout.home / expected) if expected else ""
     home = {"XDG_STATE_HOME": variables.get("XDG_STATE_HOME", str(checkout.home / ".local/state"))}
-    for folder in (state_folder, embedded_state.state_folder):
-        assert Path(done.stdout.strip()) == folder({**home, "ETCD_CLUSTER_STATE_DIR": expected}, "etcd-cluster")
+    assert Path(done.stdout.strip()) == state_folder({**home, "ETCD_CLUSTER_STATE_DIR": expected}, "etcd-cluster")
 
 
 @needs_set_up
@@ -95,7 +93,7 @@ def test_a_stack_of_the_pulumi_cli_never_goes_to_the_embedded_engine(checkout: C
     checkout.environment["PATH"] = "/usr/bin:/bin"
     done = checkout.script("up", check=False)
     assert done.returncode == 1
-    assert "stack dev was made with the Pulumi CLI, and only that knows it" in done.stderr
+    assert "stack dev was made with the Pulumi CLI, and only the CLI has its state" in done.stderr
 
 
 @needs_set_up
