@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def chosen_engines(options: argparse.Namespace) -> list[Engine]:
 
 
 @contextmanager
-def clean_stack(lab: Lab, config: Mapping[str, Any], engine: Engine) -> Iterator[Stack]:
+def clean_stack(lab: Lab, config: Mapping[str, Any], engine: Engine) -> Generator[Stack]:
     """A stack without resources, run as a user's is: Python keeps what it compiled."""
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack(lab, Path(folder, "stack"), config, engine)

@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 @contextmanager
-def fresh_hosts(lab: Lab) -> Iterator[list[Host]]:
+def fresh_hosts(lab: Lab) -> Generator[list[Host]]:
     """Newly booted hosts with blank disks, taken away afterwards."""
     hosts = lab.hosts(MEMBERS)
     try:

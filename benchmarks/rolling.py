@@ -14,7 +14,7 @@ import argparse
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,9 +63,9 @@ CHANGES = (
 class Figures:
     """Of one change, contestant -> one figure a round."""
 
-    total_seconds: dict[str, list[float]] = field(default_factory=dict)
-    stall_seconds: dict[str, list[float]] = field(default_factory=dict)
-    results: dict[str, list[Result]] = field(default_factory=dict)
+    total_seconds: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    stall_seconds: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    results: dict[str, list[Result]] = field(default_factory=dict[str, list[Result]])
 
     def add(self, name: str, *parts: tuple[float, Result]) -> None:
         """parts: seconds and writes of each."""
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 @contextmanager
-def fresh_clusters(lab: Lab, mirror_url: str, engines: Sequence[Engine]) -> Iterator[dict[str, Cluster]]:
+def fresh_clusters(lab: Lab, mirror_url: str, engines: Sequence[Engine]) -> Generator[dict[str, Cluster]]:
     """Contestant -> a new cluster, all formed alike by our stack, on hosts that are taken away afterwards."""
     contestants = {BY_HAND_NAME: engines[0], **{NAMES[engine]: engine for engine in engines}}
     hosts: list[Host] = lab.hosts(MEMBERS * len(contestants))
