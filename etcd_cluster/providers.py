@@ -7,6 +7,7 @@ with existing stacks is docs/development/state-contract.md.
 from __future__ import annotations
 
 from importlib import import_module
+from threading import Lock
 from typing import ClassVar
 
 from pulumi.dynamic import (
@@ -22,6 +23,11 @@ from pulumi.dynamic import (
 from etcd_cluster.lifecycle import Lifecycle, NewerStateError, Properties
 
 
+_importing = Lock()
+"""The engine calls several providers at once, and Pulumi's packages import one another in circles: two threads that import
+them together may each be handed a half of one."""
+
+
 class _Provider(ResourceProvider):
     """Reads and writes versioned state on behalf of a `Lifecycle`."""
 
@@ -32,7 +38,8 @@ class _Provider(ResourceProvider):
     @property
     def _lifecycle(self) -> Lifecycle:
         module, _, name = self.implementation.partition(":")
-        lifecycle: type[Lifecycle] = getattr(import_module(f"etcd_cluster.{module}"), name)
+        with _importing:
+            lifecycle: type[Lifecycle] = getattr(import_module(f"etcd_cluster.{module}"), name)
         return lifecycle()
 
     def check(self, _olds: Properties, news: Properties) -> CheckResult:

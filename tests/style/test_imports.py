@@ -185,3 +185,41 @@ def test_a_provider_loads_what_its_call_needs(provider: str, left_out: list[str]
 def test_providers_alone_load_no_lifecycle() -> None:
     found = {each for each in loaded("import etcd_cluster.providers") if each.startswith("etcd_cluster.")}
     assert found == {"etcd_cluster.errors", "etcd_cluster.lifecycle", "etcd_cluster.providers"}
+
+
+TOGETHER = """
+import sys
+import threading
+
+sys.setswitchinterval(1e-6)
+from etcd_cluster import providers
+
+found = [each for name, each in vars(providers).items() if name.endswith("Provider") and not name.startswith("_")]
+found = [each for each in found if hasattr(each, "implementation")]
+together, errors = threading.Barrier(len(found)), []
+
+
+def load(provider):
+    together.wait()
+    try:
+        provider()._lifecycle
+    except Exception as error:
+        errors.append(repr(error))
+
+
+threads = [threading.Thread(target=load, args=(each,)) for each in found]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+sys.exit("\\n".join(errors) or len(found) < 5)
+"""
+
+
+def test_providers_that_are_called_at_once_load_whole_modules() -> None:
+    """Engines call them from several threads. Without a lock, most attempts fail."""
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", TOGETHER], capture_output=True, text=True, check=False, cwd=PROJECT
+        )
+        assert done.returncode == 0, done.stderr
