@@ -24,9 +24,9 @@ def prepare(view: ClusterView) -> Action | None:
     missing = {name: found for name in view.hosts if (found := _missing(view, name))}
     again = sorted(missing.keys() & view.context.prepared)
     if again:
-        found = messages.describe(Drift(DriftKind.MISSING, {"missing": missing[again[0]]}))
+        text = messages.describe(Drift(DriftKind.MISSING, {"missing": missing[again[0]]}))
         raise RefusedError(
-            f"{again[0]}: {found}, also after its machine was prepared again. Find out why on that machine, then run "
+            f"{again[0]}: {text}, also after its machine was prepared again. Find out why on that machine, then run "
             "`pulumi up` again"
         )
     if not missing:
