@@ -22,10 +22,9 @@ from pulumi.dynamic import (
 
 from etcd_cluster.lifecycle import Lifecycle, NewerStateError, Properties
 
-
 _importing = Lock()
-"""The engine calls several providers at once, and Pulumi's packages import one another in circles: two threads that import
-them together may each be handed a half of one."""
+"""Engines call several providers at once, and Pulumi's packages import one another in circles: threads that import them
+together may each be handed half a module."""
 
 
 class _Provider(ResourceProvider):
