@@ -24,7 +24,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.model import ListShape, OperationModel, Shape, StringShape, StructureShape
+from botocore.model import OperationModel
 from pulumi.runtime import rpc
 
 from tests.unit.recording import Recorded
@@ -383,15 +383,15 @@ def _require_gp3_limits(name: str, volume: Mapping[str, Any]) -> None:
 def _check_enumerations(params: Mapping[str, Any], model: OperationModel, **_: Any) -> None:
     """boto3 refuses unknown names and wrong types, but not unknown values."""
     if model.input_shape is not None:
-        _check_shape(model.input_shape, params, model.name)
+        _check_shape(model.input_shape, params, str(model.name))
 
 
-def _check_shape(shape: Shape, value: Any, path: str) -> None:
-    if isinstance(shape, StructureShape):
+def _check_shape(shape: Any, value: Any, path: str) -> None:
+    if shape.type_name == "structure":
         for key in set(value) & set(shape.members):
             _check_shape(shape.members[key], value[key], f"{path}.{key}")
-    elif isinstance(shape, ListShape):
+    elif shape.type_name == "list":
         for item in value:
             _check_shape(shape.member, item, path)
-    elif isinstance(shape, StringShape) and shape.enum:
+    elif shape.type_name == "string" and shape.enum:
         assert value in shape.enum, f"{path}: {value} is none of {', '.join(shape.enum)}"

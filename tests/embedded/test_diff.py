@@ -20,7 +20,7 @@ from embedded_engine.diff import (
     why_not_deleted,
 )
 from embedded_engine.state import Resource
-from embedded_engine.values import UNKNOWN, Secret
+from embedded_engine.values import UNKNOWN, Secret, Values
 
 PREFIX = "urn:pulumi:dev::project::t::"
 
@@ -118,7 +118,8 @@ def test_which_inputs_differ(old: Any, new: Any, expected: list[str]) -> None:
 
 
 def test_becoming_a_secret_is_a_change_where_secrecy_counts() -> None:
-    old, new = {"a": "x", "b": Secret(["y"])}, {"a": Secret("x"), "b": Secret(["z"])}
+    old: Values = {"a": "x", "b": Secret(["y"])}
+    new: Values = {"a": Secret("x"), "b": Secret(["z"])}
     assert difference_of_inputs(old, new).inputs == ("b",)
     assert difference_of_inputs(old, new, secrecy_counts=True).inputs == ("a", "b")
 

@@ -780,15 +780,17 @@ def _write(path: Path, content: str) -> None:
 
 def _attach(image: Path) -> str:
     """A loop device over `image`; makes the node where /dev is not filled by the kernel."""
+    complaint = ""
     for _ in range(10):
         done = _try("losetup", "--find", "--show", str(image))
         if done.returncode == 0:
             return done.stdout.strip()
+        complaint = done.stderr.strip()
         with open("/dev/loop-control", "rb") as control:
             number = fcntl.ioctl(control, 0x4C82)  # LOOP_CTL_GET_FREE
         with contextlib.suppress(FileExistsError):
             os.mknod(f"/dev/loop{number}", stat.S_IFBLK | 0o660, os.makedev(7, number))
-    raise LabError(f"no loop device for {image}: {done.stderr.strip()}")
+    raise LabError(f"no loop device for {image}: {complaint}")
 
 
 def _detach(loop: str) -> None:

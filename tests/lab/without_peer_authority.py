@@ -34,7 +34,7 @@ def share_the_authority_of_clients() -> None:
     certificates.CertificateAuthority = authority
     cluster.wanted_inputs = inputs
     cluster.Rollout = rollout
-    Transport.trusted_file = property(lambda _: "ca.crt")
+    setattr(Transport, "trusted_file", property(lambda _: "ca.crt"))  # noqa: B010  an enum's
 
 
 def without_peer_trusted(wanted: str) -> str:

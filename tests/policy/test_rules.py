@@ -12,7 +12,7 @@ import pytest
 POLICY = Path(__file__).parents[2] / "policy"
 sys.path.insert(0, str(POLICY))
 
-from rules import RULES, Rule  # noqa: E402
+from rules import RULES, Rule  # noqa: E402  # pyright: ignore[reportMissingImports]  found by the path above
 
 BY_NAME = {rule.name.removeprefix("etcd-"): rule for rule in RULES}
 INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
@@ -139,8 +139,11 @@ def reported(rule: str, type_: str, inputs: dict[str, Any]) -> list[str]:
     """What a policy of the pack says, asked as the engine asks: no engine is needed."""
     import runpy
 
-    from pulumi_policy import PolicyResourceOptions, ResourceValidationArgs
-    from pulumi_policy.proxy import unknown_checking_proxy
+    from pulumi_policy import (  # pyright: ignore[reportMissingImports]  of policy/requirements.txt
+        PolicyResourceOptions,
+        ResourceValidationArgs,
+    )
+    from pulumi_policy.proxy import unknown_checking_proxy  # pyright: ignore[reportMissingImports]
 
     policy = runpy.run_path(str(POLICY / "__main__.py"), run_name="pack")["policy"](BY_NAME[rule])
     options = PolicyResourceOptions(False, [], [], None, [], {}, None)

@@ -58,6 +58,8 @@ class RecordedMachines(Machines):
 class RecordedGoal(Goal):
     """What the record's stack asks for, in place of what the model makes up."""
 
+    _recorded: DesiredCluster
+
     @property
     def wanted(self) -> DesiredCluster:
         return self._recorded

@@ -85,7 +85,7 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
 
 
 def created(machines: Machines, *names: str, **changes: Any) -> dict[str, Any]:
-    outs = dict(HostRecordLifecycle().create(props(*names, **changes)).outs)
+    outs = dict(HostRecordLifecycle().create(props(*names, **changes)).outs or {})
     machines.said.clear()
     return outs
 
@@ -109,7 +109,7 @@ def test_an_update_writes_on_what_is_new_and_keeps_what_left(machines: Machines)
     before = created(machines)
     moved = props("host-1", "host-3", "host-4")
     moved["connections"]["host-3"] = {"host": "another"}
-    after = dict(HostRecordLifecycle().update("id", before, moved).outs)
+    after = dict(HostRecordLifecycle().update("id", before, moved).outs or {})
     assert machines.steps() == ["record host-3", "record host-4"]
     assert after["record"] == "id"
     left, moved_away = after["former"].pop("host-2"), list(after["former"].values())
@@ -121,9 +121,9 @@ def test_an_update_writes_on_what_is_new_and_keeps_what_left(machines: Machines)
         "connection": {"host": "address-of-host-2"},
         "mark": left["mark"],
     }
-    again = dict(HostRecordLifecycle().update("id", after, props("host-1", "host-2")).outs)
+    again = dict(HostRecordLifecycle().update("id", after, props("host-1", "host-2")).outs or {})
     assert set(again["former"]) == {"host-3", "host-4"}
-    once_more = dict(HostRecordLifecycle().update("id", again, props("host-1")).outs)
+    once_more = dict(HostRecordLifecycle().update("id", again, props("host-1")).outs or {})
     assert set(once_more["former"]) == {"host-2", "host-3", "host-4"}
     assert once_more["former"]["host-2"]["mark"] != left["mark"], "it left twice"
     assert once_more["former"]["host-3"] == again["former"]["host-3"]
@@ -134,7 +134,7 @@ def test_the_place_of_a_member_under_another_name_or_reached_in_another_way_has_
     renamed = props("host-1", "host-2", "host-9")
     renamed["connections"]["host-9"] = {"host": "address-of-host-3"}
     renamed["connections"]["host-1"] = {"host": "address-of-host-1", "user": "another", "hostKey": "of a new disk"}
-    after = dict(HostRecordLifecycle().update("id", before, renamed).outs)
+    after = dict(HostRecordLifecycle().update("id", before, renamed).outs or {})
     assert machines.steps() == ["record host-1", "record host-9"]
     assert after["former"] == {}
 
@@ -142,9 +142,9 @@ def test_the_place_of_a_member_under_another_name_or_reached_in_another_way_has_
 def test_a_place_that_a_member_has_left_and_comes_back_to_is_not_a_former_one(machines: Machines) -> None:
     elsewhere = props()
     elsewhere["hosts"] = {**props()["hosts"], "host-1": {"layout": vars(Layout.below("/there")), "ports": PORTS}}
-    moved = dict(HostRecordLifecycle().update("id", created(machines), elsewhere).outs)
+    moved = dict(HostRecordLifecycle().update("id", created(machines), elsewhere).outs or {})
     assert [host["layout"]["state"] for host in moved["former"].values()] == [Layout.system().state]
-    back = dict(HostRecordLifecycle().update("id", moved, props()).outs)
+    back = dict(HostRecordLifecycle().update("id", moved, props()).outs or {})
     assert [host["layout"]["state"] for host in back["former"].values()] == ["/there/state"]
 
 
@@ -171,7 +171,7 @@ def test_a_delete_acts_for_its_own_id_and_never_deletes_data_of_hosts_that_left(
 ) -> None:
     record = HostRecordLifecycle().update("id", created(machines), props("host-1", delete_data=delete_data)).outs
     machines.said.clear()
-    HostRecordLifecycle().delete("id", dict(record))
+    HostRecordLifecycle().delete("id", dict(record or {}))
     common = {"record": "id", "members": "1", **render.remove_variables("project/stack/etcd", "the-token")}
     assert machines.said == [
         ("host-1", "remove", {**common, "delete-data": "yes"} if delete_data else common),
@@ -196,7 +196,7 @@ def test_members_on_this_machine_have_no_connection(machines: Machines) -> None:
     hosts = {name: {"layout": vars(Layout.below(f"/members/{name}")), "ports": PORTS} for name in NAMES}
     before = created(machines, connections={}, hosts=hosts)
     first = {"host-1": hosts["host-1"]}
-    outs = dict(HostRecordLifecycle().update("id", before, props(connections={}, hosts=first)).outs)
+    outs = dict(HostRecordLifecycle().update("id", before, props(connections={}, hosts=first)).outs or {})
     for left in outs["former"].values():
         assert left.pop("connection") is None
     HostRecordLifecycle().delete("id", outs)

@@ -23,7 +23,6 @@ from typing import Any, ClassVar
 
 import pulumi
 import pytest
-from pulumi.dynamic import ResourceProvider
 from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks
 from pulumi.runtime.rpc import UNKNOWN
 
@@ -38,6 +37,7 @@ from etcd_cluster.install.go_build import build
 from etcd_cluster.install.lifecycles import DeliveredBinariesLifecycle, LocalBinariesLifecycle
 from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
 from etcd_cluster.install.sources import archive_path, local_binaries
+from etcd_cluster.lifecycle import Lifecycle
 from etcd_cluster.ssh.connection import Connection, SshUnreachableError, parse_connection
 from etcd_cluster.ssh.processes import Completed
 
@@ -637,7 +637,7 @@ DELIVERED: dict[str, Any] = {
 }
 
 
-def failures(provider: ResourceProvider, news: dict[str, Any], olds: dict[str, Any] | None = None) -> dict[str, str]:
+def failures(provider: Lifecycle, news: dict[str, Any], olds: dict[str, Any] | None = None) -> dict[str, str]:
     return {failure.property: failure.reason for failure in provider.check(olds or {}, news).failures}
 
 
@@ -653,7 +653,7 @@ def failures(provider: ResourceProvider, news: dict[str, Any], olds: dict[str, A
     ],
 )
 @pytest.mark.parametrize("provider", [LocalBinariesLifecycle(), DeliveredBinariesLifecycle()])
-def test_a_preview_refuses_what_cannot_work(provider: ResourceProvider, change: dict[str, Any], key: str) -> None:
+def test_a_preview_refuses_what_cannot_work(provider: Lifecycle, change: dict[str, Any], key: str) -> None:
     good = {**(LOCAL if isinstance(provider, LocalBinariesLifecycle) else DELIVERED), "source": "build"}
     assert failures(provider, good) == {}
     assert list(failures(provider, {**good, **change})) == [key]
@@ -677,7 +677,7 @@ def test_a_preview_tolerates_values_that_are_not_known_yet() -> None:
     assert DeliveredBinariesLifecycle().diff("id", DELIVERED, unknown).changes is True
 
 
-DIFFS: list[tuple[ResourceProvider, dict[str, Any], bool]] = [
+DIFFS: list[tuple[Lifecycle, dict[str, Any], bool]] = [
     (LocalBinariesLifecycle(), {}, False),
     (LocalBinariesLifecycle(), {"go_proxy": "off"}, False),
     (LocalBinariesLifecycle(), {"version": "3.6.17"}, True),
@@ -697,9 +697,7 @@ DIFFS: list[tuple[ResourceProvider, dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("provider", "change", "changes"), DIFFS)
-def test_only_what_decides_on_the_file_is_a_change(
-    provider: ResourceProvider, change: dict[str, Any], changes: bool
-) -> None:
+def test_only_what_decides_on_the_file_is_a_change(provider: Lifecycle, change: dict[str, Any], changes: bool) -> None:
     inputs = LOCAL if isinstance(provider, LocalBinariesLifecycle) else DELIVERED
     computed = {
         "directory": "/no/longer/there",
@@ -796,7 +794,7 @@ def test_an_up_sends_again_what_is_gone_from_a_reinstalled_host_and_a_preview_do
     host: Path, given: dict[str, Any]
 ) -> None:
     provider = DeliveredBinariesLifecycle()
-    outs = provider.create(given).outs
+    outs = provider.create(given).outs or {}
 
     def changes(looks: bool) -> bool | None:
         checked = provider.check(given, {**given, "looks": looks}).inputs

@@ -343,7 +343,7 @@ def test_only_the_record_that_stands_on_a_machine_takes_a_member_off_it(
     (folder.path / "volume" / "etcd-cluster.json").write_text(render.identity(CLUSTER, "etcd-1", TOKEN))
     if written:
         folder.run("record", record=written)
-    words = {**({"record": asked} if asked else {}), **(DELETE if deletes else {})}
+    words: dict[str, Any] = {**({"record": asked} if asked else {}), **(DELETE if deletes else {})}
     for _ in range(2):
         said = folder.run("remove", run="run", members="1", **words).stderr
         assert ("nothing was stopped or removed" in said) is (not removed)

@@ -14,13 +14,13 @@ import pulumi
 import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
-from pulumi.dynamic import ResourceProvider
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks, set_mocks
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 from pulumi.runtime.rpc import UNKNOWN, deserialize_properties
 
 from etcd_cluster.certificates import issue_certificates
+from etcd_cluster.lifecycle import Lifecycle
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.pki import lifecycles, x509
 from etcd_cluster.pki.lifecycles import CertificateAuthorityLifecycle, CertificateLifecycle
@@ -89,7 +89,7 @@ def struct(properties: dict[str, Any]) -> Struct:
 class Stack:
     """One resource as the engine runs it: check, then create, or diff and update."""
 
-    provider: ResourceProvider
+    provider: Lifecycle
     inputs: dict[str, Any] = field(default_factory=dict)
     outs: dict[str, Any] = field(default_factory=dict)
     checked: dict[str, Any] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Stack:
         self.outs, self.inputs = read.outs or {}, read.inputs or {}
 
 
-def failures(provider: ResourceProvider, news: dict[str, Any], olds: dict[str, Any] | None = None) -> list[str]:
+def failures(provider: Lifecycle, news: dict[str, Any], olds: dict[str, Any] | None = None) -> list[str]:
     return [failure.reason for failure in provider.check(over_the_wire(olds or {}), over_the_wire(news)).failures]
 
 
@@ -786,7 +786,7 @@ def test_an_unknown_host_among_known_ones_passes_the_preview() -> None:
 @pytest.mark.parametrize(
     ("provider", "program"), [(CertificateAuthorityLifecycle(), AUTHORITY), (CertificateLifecycle(), LEAF)]
 )
-def test_a_refresh_changes_nothing(provider: ResourceProvider, program: dict[str, Any]) -> None:
+def test_a_refresh_changes_nothing(provider: Lifecycle, program: dict[str, Any]) -> None:
     stack = Stack(provider)
     stack.up(program)
     before = over_the_wire(stack.outs), stack.inputs
@@ -796,7 +796,7 @@ def test_a_refresh_changes_nothing(provider: ResourceProvider, program: dict[str
 
 
 @pytest.mark.parametrize("provider", [CertificateAuthorityLifecycle(), CertificateLifecycle()])
-def test_deleting_touches_the_state_only(provider: ResourceProvider) -> None:
+def test_deleting_touches_the_state_only(provider: Lifecycle) -> None:
     provider.delete("id", {})
 
 

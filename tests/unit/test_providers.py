@@ -89,7 +89,9 @@ class Lamp(Lifecycle):
 @pytest.fixture
 def lamp(monkeypatch: pytest.MonkeyPatch) -> _Provider:
     class LampProvider(_Provider):
-        _lifecycle = Lamp()
+        @property
+        def _lifecycle(self) -> Lifecycle:
+            return Lamp()
 
     Lamp.seen = []
     return LampProvider()

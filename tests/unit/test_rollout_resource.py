@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -167,8 +167,8 @@ def history(encoded: str) -> History | None:
     if not encoded:
         return None
     facts = dict(line.split("=", 1) for line in base64.b64decode(encoded).decode().splitlines())
-    integers = {name: int(facts.pop(name)) for name in ("series_index", "members_index")}
-    return History(**facts, **integers)
+    series_index, members_index = (int(facts.pop(name)) for name in ("series_index", "members_index"))
+    return History(**facts, series_index=series_index, members_index=members_index)
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Time passes only while somebody sleeps."""
     now = [0.0]
 

@@ -56,12 +56,13 @@ AUTHORITY, PEER_AUTHORITY = (
 
 def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any]:
     """What the Rollout resource keeps, as a stack's state has it."""
+    transports: list[tuple[x509.Profile, x509.KeyPair]] = [("server", AUTHORITY), ("peer", PEER_AUTHORITY)]
     leaves = {
         (name, profile): x509.issue_certificate(
             authority, common_name=name, profile=profile, hosts=["192.0.2.1"], validity_hours=43_800, now=NOW
         )
         for name in names
-        for profile, authority in (("server", AUTHORITY), ("peer", PEER_AUTHORITY))
+        for profile, authority in transports
     }
     members = {
         name: {
@@ -204,8 +205,9 @@ def test_what_was_changed_by_hand_is_named_where_it_is() -> None:
     assert as_json(status)["members"]["etcd-1"]["drift"][0].startswith("/etc/etcd/pki/server.key is 644")
 
 
-LIVE = host("etcd-3", 3).live
-assert LIVE
+_live = host("etcd-3", 3).live
+assert _live
+LIVE = _live
 STATES = {
     "stopped": ({"pid": "", "running": "", "live": None}, State.DOWN),
     "cut off from the others": ({"live": replace(LIVE, has_leader=False)}, State.LEADERLESS),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -221,7 +221,7 @@ class Places:
     def member_names(self, members: int | None) -> tuple[str, ...]:
         return self._names
 
-    def provision(self, cluster: str, names: tuple[str, ...], size: object, parent: object) -> list[Machine]:
+    def provision(self, cluster: str, names: Sequence[str], size: object, parent: object) -> list[Machine]:
         return [replace(Machine(name, "10.0.0.1", None, directory="/srv"), **self._changes) for name in names]
 
 
