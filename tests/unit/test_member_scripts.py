@@ -328,7 +328,7 @@ def configured(folder: Folder, token: str = TOKEN) -> Folder:
     return folder
 
 
-DELETE = {"delete-data": "yes"}
+DELETE: dict[str, Any] = {"delete-data": "yes"}  # as keyword arguments: "-" is in no name
 
 
 @pytest.mark.parametrize(

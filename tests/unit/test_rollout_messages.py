@@ -31,7 +31,11 @@ def spoilt(model: Model) -> None:
 
 
 def stopped(*names: str) -> Callable[[Model], None]:
-    return lambda model: [model.stop(name) for name in names] and None
+    def stop(model: Model) -> None:
+        for name in names:
+            model.stop(name)
+
+    return stop
 
 
 def muted(model: Model) -> None:

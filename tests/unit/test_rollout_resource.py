@@ -15,7 +15,7 @@ from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
-from etcd_cluster.member.lines import Line, Log, Probe, Remove
+from etcd_cluster.member.lines import Apply, ApplyAction, Line, Log, Probe, Remove
 from etcd_cluster.rollout import changes, lifecycle
 from etcd_cluster.rollout.lifecycle import INPUTS, RolloutLifecycle
 from etcd_cluster.rollout.machines import Place, StepFailedError
@@ -217,7 +217,7 @@ def test_only_keys_hold_keys_and_nothing_that_is_printed_does() -> None:
     ]
     holders = {file.path: (file.mode, file.owner) for file in all_files if "PRIVATE KEY" in file.content}
     assert holders == {f"/etc/etcd/pki/{name}.key": ("400", "member") for name in ("server", "peer")}
-    assert "PRIVATE KEY" not in f"{wanted!r} {all_files!r} {HostStep('a', 'apply', {}, all_files)!r}"
+    assert "PRIVATE KEY" not in f"{wanted!r} {all_files!r} {HostStep('a', Apply(ApplyAction.FILES), all_files)!r}"
 
 
 def test_for_another_version_a_member_gets_those_of_the_users_settings_that_it_knows() -> None:
@@ -497,9 +497,9 @@ def test_what_passes_by_itself_ends_the_waiting(machines: Machines, clock: list[
     machines.model.machines["c"].cut_off = True
     observe = machines.observe
 
-    def mended(**asked: str) -> Observation:
+    def mended(*, claim: str = "", rights: bool = False) -> Observation:
         machines.model.machines["c"].cut_off = clock[0] < 5
-        return observe(**asked)
+        return observe(claim=claim, rights=rights)
 
     machines.observe = mended  # type: ignore[method-assign]
     RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": []})
@@ -514,8 +514,8 @@ def test_a_problem_whose_words_change_at_every_look_is_not_waited_for_for_ever(
         machines.model.machines[name].frozen = True
     observe, looks = machines.observe, count()
 
-    def crash_looping(**asked: str) -> Observation:
-        observation = observe(**asked)
+    def crash_looping(*, claim: str = "", rights: bool = False) -> Observation:
+        observation = observe(claim=claim, rights=rights)
         unknown = {Question.METRICS: f"process {next(looks)} does not tell"}
         hosts = {
             name: replace(host, unknown=unknown) if host.unknown else host for name, host in observation.hosts.items()

@@ -12,7 +12,7 @@ import pytest
 
 from etcd_cluster.rollout.observed import MemberEntry, Observation, Question
 from etcd_cluster.rollout.planner import differences, next_action, quorum
-from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, Limit, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.messages import describe
 from etcd_cluster.rollout.wanted import UNIT_PATH
@@ -239,7 +239,7 @@ def test_members_that_hang_are_never_restarted_together_and_it_is_said_how_they_
 def test_a_wait_has_an_end_though_what_is_found_differs_from_look_to_look() -> None:
     """As of processes that end and are started again: each look finds other ones."""
     observation, context = Model.running().observe(GOAL.names), RunContext()
-    limits: set[str] = set()
+    limits: set[Limit] = set()
     for pid in range(3):
         why = {Question.METRICS: f"process {pid} does not tell its metrics"}
         hosts = {name: replace(host, live=None, unknown=why) for name, host in observation.hosts.items()}
