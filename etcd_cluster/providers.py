@@ -123,6 +123,12 @@ class RolloutProvider(_Provider):
     implementation = "rollout.lifecycle:RolloutLifecycle"
 
 
+class RenewalProvider(_Provider):
+    """Serves what stood in place of `MachineReplacement` before the first release: such a resource is only deleted."""
+
+    implementation = "lifecycle:Lifecycle"
+
+
 class MachineReplacementProvider(_Provider):
     """Serves `MachineReplacement`."""
 

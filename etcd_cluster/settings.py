@@ -149,7 +149,7 @@ def _require_types(args: EtcdClusterArgs) -> None:
     require_types(args, inside=False)
     require_types(args.install, "install.", {"source": "install.from"})
     machines = args.machines
-    if type(machines).__module__.startswith(f"{_PACKAGE}.machines."):
+    if any(kind.__module__.startswith(f"{_PACKAGE}.machines.") for kind in type(machines).__mro__):
         prefix = "" if machines.platform == "hosts" else f"{machines.platform}."
         require_types(machines, prefix, {"bastion": "ssh.bastion", "private_key": "ssh.privateKey"})
 

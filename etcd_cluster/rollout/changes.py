@@ -82,9 +82,10 @@ def _misplaced(olds: Inputs, news: Inputs) -> list[str]:
 def _same_directory(old: str, new: str) -> str:
     """What to set for members to stay in DIRECTORY/CLUSTER/MEMBER. Its usual DIRECTORY has the names of project and
     stack in it."""
-    if not (old and new):
+    parts, other_parts = PurePath(old).parts, PurePath(new).parts
+    if min(len(parts), len(other_parts)) < 4 or parts[-1] != other_parts[-1]:
         return "Undo the change"
-    cluster, another = PurePath(old).parent.name, PurePath(new).parent.name
+    cluster, another = parts[-2], other_parts[-2]
     if cluster != another:
         return f"Name the component {cluster} again, instead of {another}: on this machine its name is part of the path"
     return f"Set `etcd-cluster:local: {{directory: {PurePath(old).parents[1]}}}`, as after a rename of the stack"

@@ -91,9 +91,10 @@ def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool 
     machine or, where that cannot be reached, by a majority of the others; or, where nobody can tell, it was named as
     dead (is_dead).
     """
-    run, began = RunContext().run, time.monotonic()
+    run = RunContext().run
     machines.observe(claim=run)
     observation = machines.observe()  # another run may have claimed one while this one claimed the others
+    began = time.monotonic()
     require_claimed(observation, run)
     while (what := obstacle(member, observation, is_dead=is_dead)) is not None:
         if time.monotonic() - began > PATIENCE_SECONDS:

@@ -146,7 +146,7 @@ class MemberMachines:
         except CommandTimeoutError:
             raise CommandTimeoutError(
                 f"{name}: {line.step} did not end within {timeout_seconds} seconds. Find out what hangs on that "
-                "machine, then run `pulumi up` again"
+                "machine, then run again"
             ) from None
         except SshUnreachableError as error:
             if name in self._leaving:

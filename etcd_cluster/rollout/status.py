@@ -173,9 +173,9 @@ def _certificates(wanted: DesiredCluster, host: Host, name: str) -> Iterator[str
     """Those on the machine, as far as they can be read: what differs from the stack's is drift by itself."""
     pki = wanted.members[name].layout.pki
     for side in ("server", "peer"):
-        observation = host.files.get(f"{pki}/{side}.crt")
+        found = host.files.get(f"{pki}/{side}.crt")
         try:
-            yield from x509.split_bundle(observation.content)[:1] if observation else ()
+            yield from x509.split_bundle(found.content)[:1] if found else ()
         except PkiError:
             continue
 

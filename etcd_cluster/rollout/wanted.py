@@ -227,7 +227,8 @@ def _member(name: str, properties: Mapping[str, Any]) -> DesiredMember:
         prepare_variables=properties.get("prepare_variables") or {},
         server=_leaf(properties.get("server")),
         peer=_leaf(properties.get("peer")),
-        outlives_destroy=bool(properties.get("outlives_destroy", True)),
+        # It was called "stays" before the first release.
+        outlives_destroy=bool(properties.get("outlives_destroy", properties.get("stays", True))),
     )
 
 

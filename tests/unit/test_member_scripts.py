@@ -130,12 +130,16 @@ RECEIVED = """HTTP/1.0 200 OK
 etcd_network_peer_received_bytes_total{{From="0"}} {nobody}
 etcd_network_peer_received_bytes_total{{From="b"}} {b}
 etcd_network_peer_received_bytes_total{{From="c"}} 1.5e+06
+etcd_server_is_leader 1
 etcd_server_version{{server_version="3.6.16"}} 1
 """
 
 
-def heard(folder: Folder, *answers: str) -> list[str]:
+def heard(folder: Folder, *answers: str, configuration: str | None = "heartbeat-interval: 1000\n") -> list[str]:
     """What `health` says of b, c and d where etcd's metrics are these, one after the other."""
+    if configuration is not None:
+        (folder.path / "configuration").mkdir()
+        (folder.path / "configuration/etcd.yaml").write_text(configuration)
     for number, answer in enumerate(answers, start=1):
         (folder.path / f"answer-{number}").write_text(answer)
     fake = f"""
@@ -170,11 +174,27 @@ def test_whoever_runs_is_heard_of_at_the_leader(folder: Folder) -> None:
         (RECEIVED.format(nobody=7, b=10), ""),
         ("", RECEIVED.format(nobody=7, b=10)),
         (RECEIVED.format(nobody=7, b=10)[:150], RECEIVED.format(nobody=7, b=11)),  # cut short
+        # It leads no more, or not yet: then only the leader sends it anything.
+        (RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=7, b=11).replace("leader 1", "leader 0")),
+        (RECEIVED.format(nobody=7, b=10).replace("leader 1", "leader 0"), RECEIVED.format(nobody=7, b=11)),
     ],
 )
 def test_without_two_whole_looks_that_differ_nobody_is_called_silent(folder: Folder, answers: Sequence[str]) -> None:
     folder.path.mkdir()
     assert heard(folder, *answers) == []
+
+
+@pytest.mark.parametrize("configuration", ["heartbeat-interval: 2000\n", None], ids=["slow", "unknown"])
+def test_nobody_is_called_silent_where_heartbeats_may_be_rare(folder: Folder, configuration: str | None) -> None:
+    folder.path.mkdir()
+    looks = (RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=8, b=11))
+    assert heard(folder, *looks, configuration=configuration) == []
+
+
+def test_nobody_is_called_silent_by_a_process_that_may_be_older_than_its_configuration(folder: Folder) -> None:
+    (folder.path / "state").mkdir(parents=True)
+    (folder.path / "state/pending").touch()
+    assert heard(folder, RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=8, b=11)) == []
 
 
 # --- who it is ---

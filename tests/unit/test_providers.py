@@ -29,6 +29,7 @@ IN_STATE = {
     "HostRecordProvider",
     "LocalBinariesProvider",
     "MachineReplacementProvider",
+    "RenewalProvider",
     "RolloutProvider",
     "SshKeyPairProvider",
 }

@@ -118,6 +118,12 @@ def without(*names: str) -> dict[str, str]:
             local(2379, "/srv/dev/database"),
             ["Name the component etcd again, instead of database: on this machine its name is part of the path"],
         ),
+        # Of a platform of the caller's own.
+        (
+            {"places": placed(host_1={"directory": "/etcd-1"})},
+            {"places": placed(host_1={"directory": "/data"})},
+            ["/data is empty. Data is never left behind. Undo the change, or move it"],
+        ),
         ({}, {"places": placed(host_1={"directory": "/x"})}, ["data is in the system's own directories; /x is empty"]),
         (local(2379), local(2389), ["ports: etcd-1: 2389, 2390, 2391 at 127.0.0.1 is etcd-2's until that one"]),
     ],

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from etcd_cluster.member.layout import FOUNDING
-from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Snapshot, Until
+from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Snapshot, Until, V2Store
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
 from etcd_cluster.rollout.observed import History, Missing, MissingKind
 from etcd_cluster.rollout.planner import data, differences, messages, next_action
@@ -23,9 +23,11 @@ from etcd_cluster.rollout.planner.actions import (
     LEADER_SECONDS,
     SYNC_SECONDS,
     Action,
+    ActionKind,
     HostStep,
     RefusedError,
     RunContext,
+    V2Data,
     WaitFor,
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
@@ -1023,7 +1025,7 @@ def test_until_all_trust_the_peer_authority_a_broken_certificate_is_replaced_by_
     assert describe(mend) == "b: repairing certificates, without a restart"
     model.carry_out(mend, GOAL, RunContext())
     assert model.machines["b"].shown(PEER) == model.machines["b"].shown(SERVER)
-    assert "mending" not in describe(action(model, GOAL))
+    assert action(model, GOAL).kind is not ActionKind.REPAIR_CERTIFICATES
 
 
 def test_what_a_member_that_is_to_leave_cannot_trust_is_not_shown_by_one_that_joins() -> None:
@@ -1599,3 +1601,11 @@ def test_a_removal_counts_only_members_that_are_known_to_take_part() -> None:
     assert isinstance(data.await_majority_without(view, c), WaitFor)
     connected = replace(observation, connected=frozenset({b.id}))
     assert data.await_majority_without(ClusterView(GOAL.wanted, connected, RunContext()), c) is None
+
+
+def test_a_check_of_the_v2_api_that_prints_something_else_is_no_result() -> None:
+    context, step = RunContext(), HostStep("b", V2Store(60))
+    context.note(step, "hello from a login file\nlog\n", index=5)
+    assert context.v2store == {"b": (V2Data.LOG, 5)}
+    with pytest.raises(RefusedError, match="b: the check for data of the v2 API printed 'hello' instead of its result"):
+        context.note(step, "hello\n", index=5)

@@ -36,6 +36,10 @@ BASTION = Bastion("10.0.0.9", KEY, private_key="the key")
 LATER: Any = pulumi.Output.from_input("later")
 
 
+class OurHosts(HostMachines):
+    """A caller's own, on the basis of ours."""
+
+
 def hosts(host: Mapping[str, Any] | None = None, **ssh: Any) -> HostMachines:
     return HostMachines({"a": Host(**{"address": "10.0.0.1", "host_key": KEY, **(host or {})})}, Ssh(**ssh))
 
@@ -256,3 +260,9 @@ def test_data_is_deleted_for_true_alone(given: object, deletes: bool) -> None:
     assert DesiredCluster.parse(json.dumps(document)).delete_data is deletes
     del document["delete_data"]
     assert DesiredCluster.parse(json.dumps(document)).delete_data is False
+
+
+def test_a_callers_own_platform_is_checked_as_the_one_that_it_derives_from() -> None:
+    machines = OurHosts({"a": Host("10.0.0.1", KEY)}, Ssh(private_key=cast("Any", 5)))
+    with pytest.raises(ConfigurationError, match=r"ssh\.privateKey"):
+        validate_arguments(EtcdClusterArgs(machines=machines))

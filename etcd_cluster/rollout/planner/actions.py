@@ -246,6 +246,17 @@ class RunContext:
             case Snapshot():
                 self.snapshot_taken = True
             case V2Store():
-                self.v2store[step.member] = V2Data(printed.strip()), index
+                self.v2store[step.member] = _v2_data(step.member, printed), index
             case _:
                 pass
+
+
+def _v2_data(member: str, printed: str) -> V2Data:
+    answer = (printed.split() or [""])[-1]
+    found = next((each for each in V2Data if each.value == answer), None)
+    if found is None:
+        raise RefusedError(
+            f"{member}: the check for data of the v2 API printed {printed.strip()[-200:]!r} instead of its result. See "
+            "what else prints there, such as a login file of root, then run `pulumi up` again"
+        )
+    return found

@@ -10,8 +10,8 @@ from etcd_cluster.rollout.wanted import DesiredCluster, File, series
 
 
 class ClusterView:
-    """wanted: what the cluster should be. seen: what was seen. memory: what this run knows besides. hosts: member
-    name -> machine, of the wanted ones that could be asked."""
+    """wanted: the desired cluster. observation: what its machines reported. context: what this run knows besides.
+    hosts: member name -> machine, of the desired members whose machines could be asked."""
 
     def __init__(self, wanted: DesiredCluster, observation: Observation, context: RunContext) -> None:
         self.wanted = wanted
