@@ -1,11 +1,12 @@
-"""Decides the next thing to do to a cluster, from what it should be and what was seen. Pure: no effects, no clock.
+"""Decides the next action for a cluster from its desired state and an observation. Pure: no effects, no clock.
 
 Rules that every decision keeps (each function names its own preconditions):
-- One member at a time, unhealthy ones first, the leader last after it has handed over. Before each, every other voter
-  is healthy; after each, the member serves and has caught up, or the run ends there.
-- No member is removed that runs, unless it is to leave, and none without which no majority of those left takes part.
-- A member is removed before another is added; new ones join as learners and are promoted once in sync.
-- Nothing is formed but where no machine holds anything of a member, or a forming was cut short: see forming.py.
+- One member at a time: unhealthy members first, the leader last, after it has handed leadership over. Before each
+  member, every other voter is healthy; after each member, that member serves and has caught up, or the run ends there.
+- A running member is removed only if it is to leave the cluster. No member is removed unless a majority of the
+  remaining voters takes part.
+- A member is removed before another one is added; new members join as learners and are promoted once in sync.
+- A cluster is formed only where no machine holds anything of a member, or where forming was cut short: see forming.py.
 """
 
 from __future__ import annotations
@@ -32,7 +33,16 @@ from etcd_cluster.rollout.wanted import DesiredCluster
 
 
 def next_action(wanted: DesiredCluster, observation: Observation, context: RunContext) -> Action | WaitFor | None:
-    """What to do next; None when all is as it should be. Raises `RefusedError`."""
+    """Returns the next action or wait; None if the cluster is in the desired state.
+
+    Args:
+        wanted: The desired state.
+        observation: What the machines and the cluster report now.
+        context: What this run knows besides.
+
+    Raises:
+        RefusedError: The desired state cannot be reached safely from here. The text says what to do.
+    """
     view = ClusterView(wanted, observation, context)
     _require_answers(view)
     data.require_in_place(view)
@@ -47,7 +57,7 @@ def next_action(wanted: DesiredCluster, observation: Observation, context: RunCo
 
 
 def differences(wanted: DesiredCluster, observation: Observation, name: str) -> list[Drift]:
-    """How one member is not in the desired state."""
+    """Returns how one member differs from the desired state."""
     return repair.differences(ClusterView(wanted, observation, RunContext()), name)
 
 
@@ -90,7 +100,10 @@ def _require_answers(view: ClusterView) -> None:
 
 
 def _require_clocks_together(view: ClusterView) -> None:
-    """A certificate that is not valid yet cuts a member off, and leases end when they should not."""
+    """Raises `RefusedError` if the clock of a machine is too far from the clock of this one.
+
+    With clocks apart, a certificate that is not valid yet cuts a member off, and leases end when they should not.
+    """
     for name, ahead in view.observation.clocks.items():
         if name in view.hosts and are_apart(ahead):
             raise RefusedError(
@@ -100,7 +113,10 @@ def _require_clocks_together(view: ClusterView) -> None:
 
 
 def _require_valid_certificates(view: ClusterView) -> None:
-    """One that is not valid yet, by the clock of its machine, would cut the member off until it is."""
+    """Raises `RefusedError` if a new certificate is not valid yet by the clock of its machine.
+
+    Such a certificate would cut the member off until it becomes valid.
+    """
     for name, host in view.hosts.items():
         for transport in Transport:
             leaf = view.wanted.members[name].leaf(transport)

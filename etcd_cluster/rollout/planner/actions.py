@@ -1,4 +1,4 @@
-"""What the planner answers: actions, waits, refusals; and what one run remembers. Their texts are in messages.py."""
+"""Defines the planner's answers (actions, waits, refusals) and what a run remembers. Their texts are in messages.py."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from etcd_cluster.rollout.observed import History, Observation
 from etcd_cluster.rollout.wanted import File
 
 MEMBER_SECONDS = 180
-"""How long a member may take from its start until it serves and has caught up; a large database takes its time."""
+"""Limit for a member from its start until it serves and has caught up. A large database takes its time."""
 CHANGE_SECONDS = 60
-"""For a change of the membership; etcd refuses one for 5 s after the one before."""
+"""Limit for a change of the membership. etcd refuses a change for 5 s after the one before."""
 SYNC_SECONDS = 900
-"""For a learner to get all data."""
+"""Limit for a learner to get all data."""
 LEADER_SECONDS = 30
 HEALTH_SECONDS = 120
 
 Details = Mapping[str, object]
-"""What the text of a record names: members, versions, reasons."""
+"""Name -> value that the text of a record contains: members, versions, reasons."""
 
 
 class RefusedError(EtcdClusterError):
-    """The cluster cannot be brought to what is asked from here. Says why, and what to do."""
+    """The cluster cannot be brought to the desired state from here. The text says why, and what to do."""
 
 
 class ActionKind(Enum):
-    """What is done next."""
+    """The kinds of actions."""
 
     PREPARE_AGAIN = auto()
     RESTORE_CAS = auto()
@@ -75,7 +75,7 @@ class ActionKind(Enum):
 
 
 class TrustScope(Enum):
-    """Whose certificates a changed trust is about."""
+    """Whose certificates a changed list of trusted CAs concerns."""
 
     ALL = auto()
     CLIENTS = auto()
@@ -83,7 +83,7 @@ class TrustScope(Enum):
 
 
 class WaitReason(Enum):
-    """What a run waits for to pass."""
+    """Why a run waits: a condition that may pass by itself."""
 
     NO_LEADER = auto()
     NO_ANSWER_FROM_FOLLOWERS = auto()
@@ -113,11 +113,11 @@ NO_LEADER_REASONS = frozenset(
         WaitReason.QUORUM_LOST,
     }
 )
-"""All waits for a leader, whatever else is found meanwhile: they count towards one limit."""
+"""The reasons of all waits for a leader. They count towards one limit, whatever else is found meanwhile."""
 
 
 class Blocked(Enum):
-    """What is not done while a run waits."""
+    """What a run does not do while it waits."""
 
     RESTART = auto()
     REMOVAL = auto()
@@ -128,7 +128,7 @@ class Blocked(Enum):
 
 
 class DriftKind(Enum):
-    """How a member is not in the desired state."""
+    """The ways in which a member can differ from the desired state."""
 
     UNREACHABLE = auto()
     MISSING = auto()
@@ -151,7 +151,7 @@ class DriftKind(Enum):
 
 @dataclass(frozen=True)
 class Drift:
-    """One way in which a member is not in the desired state."""
+    """One difference between a member and the desired state."""
 
     kind: DriftKind
     details: Details = field(default_factory=dict[str, object])
@@ -159,7 +159,14 @@ class Drift:
 
 @dataclass(frozen=True)
 class HostStep:
-    """One script to run on one member's machine. files, history: what it is to write there."""
+    """One script to run on one member's machine.
+
+    Args:
+        member: Name of the member.
+        line: The line that runs the script.
+        files: The files that the script writes.
+        history: The history that the script writes; None if it writes none.
+    """
 
     member: str
     line: Line
@@ -168,7 +175,7 @@ class HostStep:
 
     @property
     def only_restores(self) -> bool:
-        """It prepares a machine or puts files in place: nothing restarts, and the cluster is not changed."""
+        """True if the step prepares a machine or writes files: nothing restarts, and the cluster does not change."""
         return isinstance(self.line, PrepareAgain) or (
             isinstance(self.line, Apply) and self.line.action is ApplyAction.FILES
         )
@@ -176,7 +183,7 @@ class HostStep:
 
 @dataclass(frozen=True)
 class Action:
-    """What to do next: steps, all at once; then observe again."""
+    """What to do next: all steps run at once; then the run observes again."""
 
     kind: ActionKind
     steps: Sequence[HostStep]
@@ -184,16 +191,24 @@ class Action:
 
     @property
     def only_restores(self) -> bool:
+        """True if every step prepares a machine or writes files: nothing restarts, and the cluster does not change."""
         return all(step.only_restores for step in self.steps)
 
 
 Limit = tuple[WaitReason, str | None]
-"""What waits count towards: the reason, and the member that it is about."""
+"""What the seconds of waits count towards: the reason, and the member that the reason is about."""
 
 
 @dataclass(frozen=True)
 class WaitFor:
-    """Nothing to do but observe again. seconds: after that long the run ends. member: whose log is shown then."""
+    """A wait: there is nothing to do but observe again.
+
+    Args:
+        reason: Why the run waits.
+        seconds: Limit, after which the run ends.
+        member: The member whose log is shown when the run ends; None to show no log.
+        details: Name -> value in the text.
+    """
 
     reason: WaitReason
     seconds: int
@@ -202,12 +217,12 @@ class WaitFor:
 
     @property
     def limit(self) -> Limit:
-        """Its key in `RunContext.waited`."""
+        """The key in `RunContext.waited`."""
         return (WaitReason.NO_LEADER, None) if self.reason in NO_LEADER_REASONS else (self.reason, self.member)
 
 
 class V2Data(Enum):
-    """What a member holds of etcd's v2 API."""
+    """What data of etcd's v2 API a member holds."""
 
     CLEAN = "clean"
     LOG = "log"
@@ -216,10 +231,18 @@ class V2Data(Enum):
 
 @dataclass
 class RunContext:
-    """What one run knows that machines do not report. forming: the stack's state has no rollout that ended well, so
-    that the cluster may still have to be formed. run: its id. added: members that it has added to the list. waited:
-    limit -> seconds so far. v2store: member -> answer, and the index of the log then. permitted: members whose
-    certificates may change the cluster; None where that is not asked."""
+    """What one run knows that machines do not report.
+
+    Args:
+        forming: The stack's state has no rollout that ended well, so the cluster may still have to be formed.
+        run: Id of the run.
+        waited: Limit -> seconds that the run has waited so far.
+        prepared: Members whose machines the run has prepared again.
+        added: Members that the run has added to the member list.
+        snapshot_taken: The run has taken a snapshot.
+        v2store: Member -> what data of the v2 API it holds, and the index of raft's log at that time.
+        permitted: Members whose certificates may change the cluster; None if that is not checked.
+    """
 
     forming: bool = False
     run: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -231,13 +254,19 @@ class RunContext:
     permitted: set[str] | None = None
 
     def learn_rights(self, observation: Observation) -> bool:
-        """Takes in who may change the cluster. Whether that is not known of all that run."""
+        """Notes which members may change the cluster; returns True while that is unknown of a running member."""
         permitted = self.permitted if self.permitted is not None else set[str]()
         permitted |= {name for name, host in observation.hosts.items() if host.may_administer}
         return any(host.pid and name not in permitted for name, host in observation.hosts.items())
 
     def note(self, step: HostStep, printed: str, *, index: int) -> None:
-        """Takes in what a step did."""
+        """Notes what a step did.
+
+        Args:
+            step: The step, which has succeeded.
+            printed: Its output.
+            index: The end of raft's log when the step began.
+        """
         match step.line:
             case PrepareAgain():
                 self.prepared.add(step.member)

@@ -1,4 +1,4 @@
-"""The quota that the database has to fit into, and the alarms that etcd raises; while one stands, writes fail."""
+"""Handles the quota of the database, and the alarms that etcd raises. While an alarm stands, writes fail."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from etcd_cluster.rollout.planner.actions import (
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 ROOM = 0.9
-"""Of its quota, what a database may fill before the quota is made smaller, or an alarm is ended: the rest is for what
-is written next."""
+"""Share of the quota that a database may fill before a smaller quota is set or an alarm is ended.
+
+The rest is for what is written next.
+"""
 MIB = 1024**2
 FULL, CORRUPT = "NOSPACE", "CORRUPT"
 
@@ -31,12 +33,16 @@ SMALLER = (
 
 
 def of_kind(view: ClusterView, kind: str) -> list[Alarm]:
+    """Returns the standing alarms of one kind."""
     return [alarm for alarm in view.observation.alarms or () if alarm.kind == kind]
 
 
 def require_room(view: ClusterView) -> None:
-    """Raises `RefusedError` where a quota is asked for that a database has passed, or is about to: each member that
-    restarts with it would end the writes of the whole cluster. Precondition of every change."""
+    """Raises `RefusedError` if a database has passed the desired quota, or is about to.
+
+    Each member that restarts with that quota would end the writes of the whole cluster. This is a precondition of every
+    change.
+    """
     quota, is_full = view.wanted.quota, bool(of_kind(view, FULL))
     quotas = [host.quota_before for host in view.hosts.values() if host.quota_before]
     if not any(quota < before or (is_full and quota > before) for before in quotas):
@@ -52,8 +58,13 @@ def require_room(view: ClusterView) -> None:
 
 
 def corruption(view: ClusterView) -> Action | None:
-    """No member joins, restarts or leaves while one has other data than the rest, but the corrupt one itself. Ends the
-    alarm of one that has been removed."""
+    """Returns the action that ends the alarm CORRUPT of a removed member; None if no such alarm stands.
+
+    While a member has other data than the rest, no member but the corrupt one joins, restarts or leaves.
+
+    Raises:
+        RefusedError: The alarm is of a current member, or etcd does not say of which one.
+    """
     found = of_kind(view, CORRUPT)
     if not found:
         return None
@@ -71,8 +82,16 @@ def corruption(view: ClusterView) -> Action | None:
 
 
 def standing(view: ClusterView) -> Action | WaitFor | None:
-    """An `up` does not end well while an alarm stands. Ends NOSPACE once every database has room in the quota that its
-    member runs with. Precondition: nothing else is left to do."""
+    """Returns the action or wait that a standing alarm needs; None if there is no alarm.
+
+    An `up` does not end well while an alarm stands. The alarm NOSPACE is ended once every database has room in the
+    quota that its member runs with.
+
+    Precondition: nothing else is left to do.
+
+    Raises:
+        RefusedError: An alarm stands that cannot be ended here.
+    """
     if view.observation.alarms is None:
         source = view.observation.status_source
         return WaitFor(WaitReason.ALARMS_UNKNOWN, HEALTH_SECONDS, source, {"source": source})
@@ -102,7 +121,7 @@ def _disarm(view: ClusterView, kind: ActionKind) -> Action:
 
 
 def _name(view: ClusterView, alarm: Alarm) -> str:
-    """Of the member that raised it; "" where etcd does not say, or where it is none any more."""
+    """Returns the name of the member that raised the alarm; "" if etcd does not say, or if it is no member any more."""
     return next((member.name or member.peer_url for member in view.observation.members if member.id == alarm.id), "")
 
 
@@ -112,7 +131,7 @@ def _database(view: ClusterView, name: str) -> int:
 
 
 def _quota(view: ClusterView, name: str) -> int:
-    """With which a member runs; the desired one where it does not say."""
+    """Returns the quota that a member runs with; the desired quota if the member does not report one."""
     return view.hosts[name].quota_bytes or view.wanted.quota
 
 

@@ -1,4 +1,4 @@
-"""How members speak to one another and to clients, and whom they trust: now, and next."""
+"""Decides how members speak to one another and to clients, and which CAs they trust: now, and next."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from etcd_cluster.rollout.wanted import File
 
 
 def _securities(view: ClusterView) -> list[Security]:
-    """How members speak now, those as well that are to leave."""
+    """Returns how members speak now, including members that are to leave."""
     return [
         host.security
         for name, host in view.observation.hosts.items()
@@ -22,7 +22,7 @@ def _securities(view: ClusterView) -> list[Security]:
 
 
 def least_security(view: ClusterView) -> Security:
-    """How the least advanced of the members speaks, on the way to what is wanted."""
+    """Returns how the least advanced member speaks, on the way to the desired security."""
     found = _securities(view)
     if not found:
         return view.wanted.security
@@ -33,7 +33,11 @@ def least_security(view: ClusterView) -> Security:
 
 
 def next_security(view: ClusterView, name: str) -> Security:
-    """To TLS: certificates at hand everywhere, then members among themselves, then clients; and back in reverse."""
+    """Returns how a member is to speak after its next restart.
+
+    On the way to TLS: first certificates on every member, then TLS between members, then TLS for clients. The way back
+    is the reverse.
+    """
     speaks = view.hosts[name].security or least_security(view)
     found = _securities(view)
     peers = {each.peers for each in found}
@@ -52,26 +56,31 @@ def next_security(view: ClusterView, name: str) -> Security:
 
 
 def active_trust(view: ClusterView, name: str, transport: Transport) -> list[str]:
+    """Returns the CAs in the trust file of a member, PEM; none if the file is missing or unreadable."""
     bundle = view.observation.hosts[name].trusted_file(transport)
     return authorities_in(bundle.content) if bundle else []
 
 
 def authorities_in(bundle: str) -> list[str]:
+    """Returns the CAs in a bundle, PEM; none if the bundle is unreadable."""
     try:
         return x509.split_bundle(bundle)
     except x509.PkiError:
-        return []  # spoilt by hand
+        return []  # edited by hand
 
 
 def speaks_tls(view: ClusterView, name: str) -> bool:
+    """Returns whether a member of this cluster uses certificates, for clients or for other members."""
     host = view.observation.hosts[name]
     is_ours = host.data and not view.was_removed(name)
     return is_ours and host.security is not None and host.security != Security.of(False)
 
 
 def _partners(view: ClusterView) -> list[str]:
-    """Members that have to know one another: those of the stack, and those that are to leave and still run. Until they
-    have left, they may be what a majority needs."""
+    """Returns the members that have to trust one another: members of the stack, and running members that are to leave.
+
+    Until a member has left, a majority may need it.
+    """
     return [
         name
         for name, host in view.observation.hosts.items()
@@ -80,8 +89,17 @@ def _partners(view: ClusterView) -> list[str]:
 
 
 def _all_trust(view: ClusterView, authorities: Sequence[str], transport: Transport, but: str = "") -> bool:
-    """Of a process that may be older than its files, it is not known, unless the certificates of all are by those
-    authorities already."""
+    """Returns whether every member trusts the given CAs.
+
+    The process of a member may be older than its files. Then its trust is unknown, unless the certificates of all
+    members are already signed by the given CAs.
+
+    Args:
+        view: The cluster.
+        authorities: The CAs, PEM.
+        transport: Where they are trusted.
+        but: A member that does not count; "" if all count.
+    """
     return all(
         set(authorities) <= set(active_trust(view, name, transport))
         and (not view.observation.hosts[name].pending or set(_shown_authorities(view, transport)) <= set(authorities))
@@ -91,21 +109,28 @@ def _all_trust(view: ClusterView, authorities: Sequence[str], transport: Transpo
 
 
 def all_trust_new_leaves(view: ClusterView, transport: Transport) -> bool:
-    """Only then may any member show a certificate by the authority that is wanted."""
+    """Returns whether every member trusts the desired CA. Only then may a member use a certificate signed by it."""
     return _all_trust(view, view.wanted.issuers[transport], transport)
 
 
 def is_in_use(view: ClusterView) -> bool:
-    """The authorities that are wanted are those by which members know one another now."""
+    """Returns whether all certificates in use are already signed by the desired CAs."""
     return all(set(_shown_authorities(view, each)) <= set(view.wanted.issuers[each]) for each in Transport)
 
 
 def pair_that_all_trust(
     view: ClusterView, transport: Transport, others: Sequence[str] = (), but: str = ""
 ) -> Transport | None:
-    """Whose pair a member may show now: that transport's own; or among members, until all trust the CA of that one, the
-    pair that clients see, which has the same names. None where they trust neither. others: members to leave that count.
-    but: one of the members that does not.
+    """Returns the transport whose certificate and key a member may use now; None if the others trust neither.
+
+    That is the transport's own pair. Between members, until all of them trust the peer CA, it is the pair for clients,
+    which has the same names.
+
+    Args:
+        view: The cluster.
+        transport: Where the pair is used.
+        others: Members that are to leave and count as well.
+        but: A member that does not count; "" if all count.
     """
     for pair in (transport, Transport.CLIENT):
         issuers = view.wanted.issuers[pair]
@@ -116,8 +141,16 @@ def pair_that_all_trust(
 
 
 def leaves_now(view: ClusterView, name: str, others: Sequence[str] = ()) -> list[File]:
-    """Certificates and keys that it may show from now on: such as all trust; or such as it shows already. None of a
-    transport where it has to go on with what it has. others: as of `pair_that_all_trust`."""
+    """Returns the certificates and keys that a member may use from now on.
+
+    They are the ones that all members trust, or ones signed by the same CA as those in use. A transport has none if the
+    member has to keep the pair that it has.
+
+    Args:
+        view: The cluster.
+        name: Name of the member.
+        others: Members that are to leave and count as well.
+    """
     files: list[File] = []
     for transport in Transport:
         pair = pair_that_all_trust(view, transport, others)
@@ -129,7 +162,7 @@ def leaves_now(view: ClusterView, name: str, others: Sequence[str] = ()) -> list
 
 
 def _is_by_the_same(view: ClusterView, name: str, transport: Transport) -> bool:
-    """The wanted certificate is signed as the one is that it shows now."""
+    """Returns whether the desired certificate is signed by the same CA as the one in use."""
     certificates = [file for file in view.wanted.pair_files(name, transport) if file.path.endswith(".crt")]
     found = [(view.content(view.hosts[name], file) or "", file.content) for file in certificates]
     return all(
@@ -142,16 +175,18 @@ def _is_by_the_same(view: ClusterView, name: str, transport: Transport) -> bool:
 
 
 def all_have_new_leaves(view: ClusterView, transport: Transport) -> bool:
+    """Returns whether every member that uses TLS has the desired certificates and keys."""
     return all(not differing_leaves(view, name, transport) for name in view.hosts if speaks_tls(view, name))
 
 
 def differing_leaves(view: ClusterView, name: str, transport: Transport) -> list[File]:
+    """Returns the desired certificates and keys of one transport that are not on the machine of a member."""
     host = view.hosts[name]
     return [file for file in view.wanted.pair_files(name, transport) if view.content(host, file) != as_observed(file)]
 
 
 def trust_now(view: ClusterView, name: str) -> Mapping[Transport, Sequence[str]]:
-    """What it is to trust until the next step: the old authority beside the new one while both are in use."""
+    """Returns the CAs that a member is to trust until the next step: old and new CA while both are in use."""
     return {transport: _trust_now(view, name, transport) for transport in Transport}
 
 
@@ -167,14 +202,14 @@ def _trust_now(view: ClusterView, name: str, transport: Transport) -> Sequence[s
 
 
 def changing_trust(view: ClusterView, name: str, trust: Mapping[Transport, Sequence[str]]) -> list[Transport]:
-    """Where a restart into `trust` would change whom a member trusts."""
+    """Returns the transports for which a restart into `trust` would change the CAs that a member trusts."""
     if not speaks_tls(view, name):
         return []
     return [each for each in Transport if active_trust(view, name, each) != list(trust[each])]
 
 
 def _shown_authorities(view: ClusterView, transport: Transport) -> list[str]:
-    """Those that signed what members show to one another now."""
+    """Returns the CAs that signed the certificates which members use now."""
     shown = [
         file.content
         for name in _partners(view)
@@ -185,7 +220,7 @@ def _shown_authorities(view: ClusterView, transport: Transport) -> list[str]:
 
 
 def joint_trust(view: ClusterView, transport: Transport) -> list[str]:
-    """All that is wanted, and all that any member trusts now, one that is to leave as well."""
+    """Returns the desired CAs, and all CAs that any member trusts now, including members that are to leave."""
     joint = list(view.wanted.trust[transport])
     for name in view.observation.hosts:
         joint += [authority for authority in active_trust(view, name, transport) if authority not in joint]
@@ -193,10 +228,12 @@ def joint_trust(view: ClusterView, transport: Transport) -> list[str]:
 
 
 def joint_trusts(view: ClusterView) -> Mapping[Transport, Sequence[str]]:
+    """Returns, for each transport, the desired CAs and all CAs that any member trusts now."""
     return {transport: joint_trust(view, transport) for transport in Transport}
 
 
 def is_by_one_of(certificate: str, authorities: Iterable[str]) -> bool:
+    """Returns whether one of the CAs signed a certificate; False if any of them is unreadable."""
     try:
         return any(x509.signed_by(certificate, authority) for authority in authorities)
     except x509.PkiError:
@@ -204,7 +241,7 @@ def is_by_one_of(certificate: str, authorities: Iterable[str]) -> bool:
 
 
 def is_valid_there(view: ClusterView, name: str, certificate: str) -> bool:
-    """Whether it can be read, and is valid by its machine's own clock: that is the one that etcd goes by."""
+    """Returns whether a certificate is readable, and valid by the clock of the member's machine, which etcd uses."""
     try:
         validity = x509.validity_of(certificate)
     except x509.PkiError:
@@ -214,5 +251,5 @@ def is_valid_there(view: ClusterView, name: str, certificate: str) -> bool:
 
 
 def as_observed(file: File) -> str:
-    """What observation shows of a file as it should be: of a private key, its sum."""
+    """Returns what an observation shows of a file in the desired state: for a private key, its SHA-256 sum."""
     return sha256(file.content.encode()).hexdigest() if file.path.endswith(".key") else file.content

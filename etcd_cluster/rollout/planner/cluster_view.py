@@ -1,4 +1,4 @@
-"""One look at a cluster beside what it should be, and what follows from the two. Decides nothing."""
+"""Puts an observation of a cluster beside its desired state, and derives facts from the two. Decides nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from etcd_cluster.rollout.wanted import DesiredCluster, File, series
 
 
 class ClusterView:
-    """wanted: the desired cluster. observation: what its machines reported. context: what this run knows besides.
-    hosts: member name -> machine, of the desired members whose machines could be asked."""
+    """The cluster as one run sees it.
+
+    Args:
+        wanted: The desired state.
+        observation: What the machines and the cluster report.
+        context: What this run knows besides.
+
+    Attributes:
+        hosts: Member name -> machine, of the desired members whose machines answered.
+    """
 
     def __init__(self, wanted: DesiredCluster, observation: Observation, context: RunContext) -> None:
         self.wanted = wanted
@@ -22,7 +30,10 @@ class ClusterView:
         }
 
     def listed(self, name: str) -> MemberEntry | None:
-        """A member of the list that is meant to be `name`: one that has not started yet is known by its address."""
+        """Returns the entry of `name` in the member list; None if there is none.
+
+        A member that has not started yet has no name in the list: it is known by its address.
+        """
         found = self.observation.of(name)
         if found is not None:
             return found
@@ -31,20 +42,24 @@ class ClusterView:
         return next((member for member in unnamed if member.peer_url.partition("://")[2] == host), None)
 
     def voting(self) -> list[str]:
-        """Those of the wanted members that are voters."""
+        """Returns the desired members that are voters."""
         return [name for name in self.hosts if (listed := self.listed(name)) and not listed.learner]
 
     def address(self, name: str) -> str:
-        """Of its peer port, with or without TLS."""
+        """Returns HOST:PORT of a member's peer port, which is the same with and without TLS."""
         return self.wanted.members[name].member.peer_url(tls=True).partition("://")[2]
 
     def unlisted_members(self) -> list[MemberEntry]:
-        """Members of the list that are to leave."""
+        """Returns the members of the cluster that are to leave, because the stack does not list them."""
         ours = {listed.id for name in self.wanted.members if (listed := self.listed(name))}
         return [member for member in self.observation.members if member.id not in ours]
 
     def was_removed(self, name: str) -> bool:
-        """The data are those of a membership that the cluster has ended. Another cluster has nobody to remove."""
+        """Returns whether the data on a machine are of a member that the cluster has removed.
+
+        False if no member can answer for the cluster, and for data of another cluster, which has removed nobody from
+        this one.
+        """
         known = self.observation.hosts[name].history.id
         if self.observation.status_source is None:
             return False
@@ -57,35 +72,36 @@ class ClusterView:
         return listed is None or (listed.learner and not listed.started)
 
     def following(self) -> list[str]:
-        """Members that have a leader, by what they say themselves."""
+        """Returns the members that report a leader."""
         return [name for name, host in self.hosts.items() if host.live and host.live.has_leader]
 
     def unknown(self) -> dict[str, str]:
-        """Members that run and could not tell all of themselves -> what, and why."""
+        """Returns member -> what it could not report and why, of running members."""
         return {name: ", ".join(host.unknown.values()) for name, host in self.observation.hosts.items() if host.unknown}
 
     def may_lead(self, name: str) -> bool:
-        """Nobody is known to lead, and it could not be asked."""
+        """Returns whether a running member gives no answer while no leader is known, so that it may be the leader."""
         host = self.observation.hosts.get(name)
         return self.observation.leader is None and host is not None and bool(host.pid) and host.live is None
 
     def leader_id(self) -> str:
-        """ "" where its machine cannot be asked."""
+        """Returns the id of the leader; "" if the leader's machine gives no answer."""
         leader = self.observation.leader
         live = self.observation.hosts[leader].live if leader else None
         return live.id if live else ""
 
     def spec(self, name: str, version: str, security: Security, **overrides: object) -> MemberSpec:
+        """Returns what a member's configuration is made of. See `DesiredCluster.spec`."""
         return self.wanted.spec(name, security, version, **overrides)
 
     @staticmethod
     def content(host: Host, file: File) -> str | None:
-        """What that file holds on a machine; None where there is none."""
+        """Returns what a file holds on a machine; None if it is missing."""
         found = host.files.get(file.path)
         return found.content if found else None
 
     def recorded(self, name: str) -> History:
-        """The history of a member that is as it should be."""
+        """Returns the history that belongs on the disk of a member in the desired state."""
         host, listed = self.hosts[name], self.observation.of(name)
         history, ids, index = host.history, self.observation.member_ids, self.observation.index
         running = series(host.running)

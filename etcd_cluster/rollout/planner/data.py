@@ -1,4 +1,4 @@
-"""Data that are not to be seen are not data that are gone: what has to be true of disks before they decide anything."""
+"""Checks data directories before any decision relies on them: data that are not visible are not necessarily gone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
 def require_visible(view: ClusterView) -> WaitFor | None:
-    """Raises `RefusedError` where a member runs whose data are not at their path, and where something is mounted in
-    their place: they may be below, whole. A process that does not answer yet may just be making its data."""
+    """Returns a wait if a starting member shows no data yet; None if all data directories can be relied on.
+
+    Raises:
+        RefusedError: A member runs without data at their path, or something is mounted in their place: the data may be
+            below it, intact. Or the disk holds data of another member.
+    """
     for name, host in view.hosts.items():
         if host.owner not in ("", name) and (host.data or host.history != History()):
             raise RefusedError(
@@ -37,7 +41,7 @@ def require_visible(view: ClusterView) -> WaitFor | None:
 
 
 def require_in_place(view: ClusterView) -> None:
-    """Raises `RefusedError` where members have no data, and those of theirs are on a machine that was theirs before."""
+    """Raises `RefusedError` if members have no data, and a former machine of theirs holds data."""
     left = {
         host.owner: host
         for name, host in view.observation.hosts.items()
@@ -53,9 +57,12 @@ def require_in_place(view: ClusterView) -> None:
 
 
 def require_one_cluster(view: ClusterView) -> None:
-    """Raises `RefusedError` where a member that does not run would start with data of another cluster than others have,
-    such as those from before a snapshot was restored, or runs with them and has no leader. Those of a membership that
-    has ended never start again. Where one serves in another cluster, `quorum.await_one_cluster` tells."""
+    """Raises `RefusedError` if members hold data of different clusters, and one of them does not serve.
+
+    Such a member is stopped and would start with data of another cluster than the others have (such as data from before
+    a snapshot was restored), or runs with them and has no leader. Data of a removed member do not count: that member
+    never starts again. A member that serves in another cluster is reported by `quorum.await_one_cluster`.
+    """
     having = {name: host for name, host in view.observation.hosts.items() if host.data and host.data_of}
     stopped = [name for name in having if name in view.hosts and not having[name].pid and not view.was_removed(name)]
     waiting = [name for name in having if name in view.hosts and having[name].live and not having[name].may_serve]
@@ -70,8 +77,10 @@ def require_one_cluster(view: ClusterView) -> None:
 
 
 def runs(view: ClusterView, listed: MemberEntry) -> bool:
-    """Whether that member runs, as far as anybody can tell: it is healthy or connected, a process says that it is that
-    member, or the process on its machine does not say which it is."""
+    """Returns whether a listed member runs, as far as anybody can tell.
+
+    It does if it is healthy or connected, if a process reports its id, or if the process on its machine reports no id.
+    """
     if listed.id in view.observation.healthy | view.observation.unknown or any(
         host.live and host.live.id == listed.id for host in view.observation.hosts.values()
     ):
@@ -81,8 +90,11 @@ def runs(view: ClusterView, listed: MemberEntry) -> bool:
 
 
 def await_majority_without(view: ClusterView, listed: MemberEntry) -> WaitFor | None:
-    """Precondition of every removal: those that are left, and take part by their own account or by the leader's, are a
-    majority of the voters that are left. So the last one with data is never removed."""
+    """Returns a wait if no majority would be left without the member; None if it may be removed.
+
+    This is a precondition of every removal. Of the voters that are left, a majority has to take part, by their own
+    report or by the leader's. So the last member with data is never removed.
+    """
     left = [voter for voter in view.observation.voters if voter.id != listed.id]
     following = {host.live.id for host in view.observation.hosts.values() if host.live and host.live.has_leader}
     taking_part = [

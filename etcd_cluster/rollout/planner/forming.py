@@ -1,5 +1,8 @@
-"""Which machines may form the cluster: by data, history and notes on all of them, together with the record of forming.
-Never because a resource is created again."""
+"""Decides which machines may form the cluster.
+
+Data, histories and notes on all machines decide, together with the record of forming. A cluster is never formed just
+because a resource is created again.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
 def may_form(view: ClusterView, name: str) -> bool:
-    """Whether the machine of `name`, which has no data, may start as one of the members that form the cluster.
+    """Returns whether the machine of `name`, which has no data, may start as one of the members that form the cluster.
 
-    Preconditions: no rollout of this stack ended well; the record names founders; every machine was observed, also
-    those that were listed once. Then either nothing is left of a member on any of them, or a forming was cut short:
-    what has data is still founding; this very machine is in the record, and etcd was never told to start on it; and
-    those with data say so too: they list the member as one that never started, or have never had a leader. A machine
-    that was installed anew may have its old id, so its own word is not enough.
+    Preconditions: no rollout of this stack ended well; the record names founders; every machine was observed, including
+    machines that were listed before. In addition, one of these:
+    - Nothing of a member is left on any of them.
+    - Forming was cut short. All members with data are still founding; this machine is in the record, and etcd was never
+      told to start on it; and the members with data agree: they list this member as one that never started, or have
+      never had a leader. A reinstalled machine may have its old id, so its own report is not enough.
     """
     if not view.context.forming or view.observation.unreachable or not _has_founders(view):
         return False
@@ -38,20 +42,25 @@ def may_form(view: ClusterView, name: str) -> bool:
 
 
 def _never_had_a_leader(view: ClusterView, host: Host) -> bool:
-    """By its own log: forming leaves an entry for each founder there, and every leader adds one."""
+    """Returns whether a member's own log shows that it never had a leader.
+
+    Forming leaves one entry for each founder in the log, and every leader adds one.
+    """
     founders = sum(bool(member.founder) for member in view.wanted.members.values())
     return host.live is not None and 0 < max(host.live.applied, host.live.committed) <= founders
 
 
 def was_used(view: ClusterView, host: Host) -> bool:
-    """A member had data there: whether or not they are still there. What is written before the first start, which may
-    never have come, is no sign of that."""
+    """Returns whether a member had data on a machine, even if the data are gone.
+
+    A history written before the first start is no sign of that: the start may never have happened.
+    """
     has_history = host.history not in (History(), replace(host.history, members=FOUNDING))
     return host.data or bool(host.pid) or has_history or host.formed == view.wanted.token
 
 
 def refusal(view: ClusterView) -> str | None:
-    """Why the cluster is not formed, and what to do; None where that is not the question."""
+    """Returns why the cluster is not formed, and what to do; None if forming is not refused."""
     hosts = view.observation.hosts
     if not view.context.forming or any(host.data or host.pid for host in hosts.values()):
         return None

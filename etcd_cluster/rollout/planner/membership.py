@@ -1,4 +1,4 @@
-"""Who belongs to the cluster: members whose data are gone, that leave, and that join."""
+"""Decides who belongs to the cluster: removes members that leave or have no data, and adds members that join."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
 def go_on(view: ClusterView) -> Action | WaitFor | None:
-    """One change at a time: a learner that runs is promoted, what is dead leaves, and what has begun to join goes on.
-    What else is to leave or join has to wait until every voter is healthy: see `change`."""
+    """Returns the next change of the membership that cannot wait for all voters to be healthy; None if there is none.
+
+    One change at a time: a running learner is promoted, a dead member is removed, and a join that has begun goes on.
+    All other changes wait until every voter is healthy: see `change`.
+    """
     if alarms.of_kind(view, alarms.CORRUPT):
         return _remove_lost(view) or alarms.corruption(view)
     return (
@@ -38,10 +41,20 @@ def go_on(view: ClusterView) -> Action | WaitFor | None:
 def _remove(
     view: ClusterView, listed: MemberEntry, kind: ActionKind, name: str, *, asked: bool = False
 ) -> Action | WaitFor:
-    """Ends a membership. name: for people. asked: by the stack, for a member that may run.
+    """Returns the action that removes a member, or a wait.
 
-    Preconditions, checked here: unless that was asked for, the member does not run, whatever its disk looks like; a
-    majority of those that are left takes part. One that leads hands over first.
+    Preconditions, checked here: the member does not run, whatever its disk looks like, unless its removal was asked
+    for; and a majority of the remaining voters takes part. A leader hands leadership over first.
+
+    Args:
+        view: The cluster.
+        listed: The member.
+        kind: The kind of the action.
+        name: Name of the member in texts for people.
+        asked: The stack asks for the removal, so the member may run.
+
+    Raises:
+        RefusedError: The member runs, and its removal was not asked for.
     """
     if not asked and data.runs(view, listed):
         raise RefusedError(
@@ -55,7 +68,7 @@ def _remove(
 
 
 def _remove_lost(view: ClusterView) -> Action | WaitFor | None:
-    """A member whose data are gone, and that does not run."""
+    """Removes a member whose data are gone, and that does not run."""
     for name, host in view.hosts.items():
         listed = view.listed(name)
         if listed is None:
@@ -63,7 +76,7 @@ def _remove_lost(view: ClusterView) -> Action | WaitFor | None:
         if listed.learner and not listed.started and not host.pid:
             if name in view.context.added:
                 continue  # about to be started
-            # By another run: it may have run since, and then it must not start anew from nothing.
+            # Added by another run: the member may have run since, and must not start again without data.
             return _remove(view, listed, ActionKind.REMOVE_CUT_SHORT, name)
         if _is_its_data(host, listed):
             continue
@@ -87,7 +100,7 @@ def _remove_unlisted_members_that_are_down(view: ClusterView) -> Action | WaitFo
 
 
 def _promote_running(view: ClusterView) -> Action | None:
-    """Before another membership ends: the cluster then has one more to go on with."""
+    """Promotes a running learner before another member is removed: the cluster then has one more voter."""
     for name, host in view.hosts.items():
         listed = view.listed(name)
         if listed is not None and listed.learner and host.pid and _is_its_data(host, listed):
@@ -97,7 +110,7 @@ def _promote_running(view: ClusterView) -> Action | None:
 
 
 def _go_on_joining(view: ClusterView) -> Action | None:
-    """A learner that is on the list already is started before anything else."""
+    """Starts a learner that is already in the member list, before anything else."""
     for name, host in view.hosts.items():
         listed = view.listed(name)
         if listed is None or not listed.learner or host.pid or not _may_join(view):
@@ -110,8 +123,13 @@ def _go_on_joining(view: ClusterView) -> Action | None:
 
 
 def _may_join(view: ClusterView) -> bool:
-    """Not before the others trust the certificates that it brings: see security.py. Those that are to leave get no
-    new trust."""
+    """Returns whether a member may join: every other member trusts the certificates that it brings. See security.py.
+
+    Members that are to leave get no new trust.
+
+    Raises:
+        RefusedError: A member that is to leave does not trust those certificates.
+    """
     if not view.wanted.tls:
         return True
     leaving = _leaving_with_tls(view)
@@ -136,7 +154,13 @@ def _leaving_with_tls(view: ClusterView) -> list[str]:
 
 
 def _join_security(view: ClusterView, name: str) -> Security:
-    """As the least advanced of the others speaks. Without certificates, in plaintext: then they have to, too."""
+    """Returns how a member that joins is to speak: as the least advanced other member does.
+
+    Without TLS it joins in plaintext.
+
+    Raises:
+        RefusedError: The member is to have no certificates, and the others still use TLS.
+    """
     if view.wanted.tls:
         return ca_trust.least_security(view)
     if any(member.peer_url.startswith("https:") for member in view.observation.voters):
@@ -148,7 +172,7 @@ def _join_security(view: ClusterView, name: str) -> Security:
 
 
 def _join_step(view: ClusterView, name: str) -> HostStep:
-    """Starts a learner. It runs what the others run."""
+    """Returns the step that starts a learner, with the version that the others run."""
     wanted, version = view.wanted, rolling_restart.version_of_others(view, name)
     security = _join_security(view, name)
     spec = view.spec(name, version, security)
@@ -169,7 +193,10 @@ def _join_step(view: ClusterView, name: str) -> HostStep:
 
 
 def change(view: ClusterView) -> Action | WaitFor | None:
-    """One leaves, or one joins. Preconditions: every voter is healthy, nobody is joining."""
+    """Returns the action that removes or adds one member, or a wait; None if nothing is to change yet.
+
+    Preconditions: every voter is healthy, and no member is joining.
+    """
     unlisted_members = view.unlisted_members()
     missing = [name for name in view.wanted.members if view.listed(name) is None]
     if not unlisted_members and not missing:
@@ -204,15 +231,22 @@ def _require_own_machine(view: ClusterView, name: str) -> None:
 
 
 def _runs_on(view: ClusterView, name: str) -> bool:
-    """A member that was removed while nobody could tell it so, as its peers trust others by now. It has no leader."""
+    """Returns whether a member still runs although the cluster has removed it.
+
+    It was removed while no other member could tell it so, because its peers trust other CAs by now. It has no leader.
+    """
     host, status_source = view.hosts[name], view.observation.hosts[quorum.known(view, view.observation.status_source)]
     is_of_this_cluster = bool(host.data_of) and host.data_of == status_source.data_of
     return is_of_this_cluster and bool(host.pid and host.live) and not host.may_serve and view.was_removed(name)
 
 
 def _stop(view: ClusterView, name: str) -> Action:
-    """Its data are archived when it joins. Raises `RefusedError` where those that run on might agree with one another:
-    then it is this list that may be somebody's mistake."""
+    """Returns the action that stops etcd on the machine of a removed member. Its data are archived when it joins again.
+
+    Raises:
+        RefusedError: The removed members that still run might form a majority of their own. Then this member list may
+            be the wrong one.
+    """
     left = [each for each in view.hosts if _runs_on(view, each)]
     noted = min(len(view.hosts[each].history.members.split(",")) for each in left)
     if len(left) > noted // 2:
@@ -226,7 +260,7 @@ def _stop(view: ClusterView, name: str) -> Action:
 
 
 def _remove_unlisted_member(view: ClusterView, unlisted_members: Sequence[MemberEntry]) -> Action | WaitFor:
-    """Followers first. One that leads hands over to a member that stays."""
+    """Removes a member that the stack does not list: followers first. A leader hands over to a member that stays."""
     leader = view.leader_id()
     followers = [member for member in unlisted_members if member.id != leader and not view.may_lead(member.name)]
     if not leader and not followers:

@@ -1,4 +1,4 @@
-"""Every text of an action, a wait and a drift, made from their types, last. Nothing is decided by what stands here."""
+"""Makes the texts of actions, waits and drift from their types, last. No decision depends on a text."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ TEXTS: dict[Enum, str] = {
     MissingKind.PROGRAMS: "etcd {detail}",
     MissingKind.MARKER: "the marker beside its data",
 }
-"""Kind -> text. {names} are those of the record's details."""
+"""Kind -> text. A name in braces stands for a value of the record's details."""
 
 
 def text(kind: Enum, details: Details) -> str:
@@ -171,7 +171,7 @@ def _plain(value: object, details: Details) -> str:
 
 
 def summary(action: Action) -> str:
-    """Returns what is done, without the members' names: a machine's own script says those."""
+    """Returns what an action does, without the members' names: the script on each machine prints the name itself."""
     return text(action.kind, action.details)
 
 

@@ -1,4 +1,4 @@
-"""Whether the cluster can agree on anything, and what to say where it cannot."""
+"""Decides whether the cluster can agree on anything, and what to report where it cannot."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Details, Refuse
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 CAUGHT_UP_ENTRIES = 100
-"""A member this close behind the newest one is as good as level with it."""
+"""Entries of raft's log. A member at most this far behind the newest one counts as caught up."""
 
 
 def is_gone(view: ClusterView) -> bool:
-    """By what was noted of the members, a majority has no data any more. Restarting the others does not help."""
+    """Returns whether a majority has lost its data, by the recorded number of members. No restart helps then."""
     noted = _members_noted(view, [host for host in view.observation.hosts.values() if host.data])
     may_hold = sum(host.data for host in view.observation.hosts.values()) + len(view.observation.unreachable)
     return may_hold <= max(noted, default=0) // 2
 
 
 def may_be_held(view: ClusterView, *, by_those_asked: bool = False) -> bool:
-    """Whether a majority may be serving, for all that is known. Only a member's own word, or that nothing runs there,
-    says that it does not serve: one that could not tell, or was not asked, counts as serving. One alone may be
-    restarted: either it has no majority, or it is the only member.
+    """Returns whether a majority may be serving, for all that is known.
 
-    by_those_asked: whether they alone may hold it. Notes may be older than the last changes of the membership, so of
-    those that have left by now, none can be asked.
+    A member counts as not serving only if it reports so itself, or if nothing runs there. A member that gave no answer,
+    or was not asked, counts as serving. A single member may be restarted: either it has no majority, or it is the only
+    member.
+
+    Args:
+        view: The cluster.
+        by_those_asked: Only members that were asked count. Recorded members may be older than the last changes of the
+            membership, so members that have left by now cannot be asked.
     """
     hosts = [host for host in view.observation.hosts.values() if host.data or host.pid]
     counts = _members_noted(view, hosts)
@@ -37,14 +41,19 @@ def may_be_held(view: ClusterView, *, by_those_asked: bool = False) -> bool:
 
 
 def _members_noted(view: ClusterView, hosts: Iterable[Host]) -> list[int]:
-    """How many members the cluster had, by each note of them. One that has joined and has none yet says nothing."""
+    """Returns how many members the cluster had, by each recorded history.
+
+    A member that has joined and has no history yet does not count.
+    """
     notes = [host.history.members for host in hosts if host.history.members]
     return [len(view.wanted.members) if noted == FOUNDING else len(noted.split(",")) for noted in notes]
 
 
 def await_one_cluster(view: ClusterView) -> WaitFor | None:
-    """No member of the stack serves in another cluster than the one that is told of; one that was just removed ends by
-    itself. Which of two clusters has what clients wrote, only people can tell."""
+    """Returns a wait if a member of the stack serves in another cluster than the status source's; None otherwise.
+
+    A member that was just removed ends by itself. Only people can tell which of two clusters has what clients wrote.
+    """
     listed = {member.id for member in view.observation.members}
     apart = [
         name for name, host in view.hosts.items() if host.live and host.live.has_leader and host.live.id not in listed
@@ -56,7 +65,7 @@ def await_one_cluster(view: ClusterView) -> WaitFor | None:
 
 
 def why_no_leader(view: ClusterView) -> tuple[WaitReason, Details]:
-    """Why nobody can answer for the cluster."""
+    """Returns why no member can answer for the cluster, with the details of the text."""
     following, unknown = view.following(), view.unknown()
     if following:
         reason = WaitReason.FOLLOWERS_UNKNOWN if unknown else WaitReason.NO_ANSWER_FROM_FOLLOWERS
@@ -75,15 +84,27 @@ def why_no_leader(view: ClusterView) -> tuple[WaitReason, Details]:
 
 
 def known(view: ClusterView, name: str | None) -> str:
-    """The status source, or the leader: after `start.await_leader`, whoever asks for it knows that it is there."""
+    """Returns `name`, the status source or the leader. After `start.await_leader` it is there.
+
+    Raises:
+        RefusedError: It is None: no member can answer for the cluster.
+    """
     if name is None:
         raise RefusedError(messages.text(*why_no_leader(view)))
     return name
 
 
 def successor(observation: Observation, names: Iterable[str], not_to: Iterable[str]) -> MemberEntry | None:
-    """Who leads next: of the voters of these names that are healthy, the one that has applied most; of equals, the
-    first. not_to: ids. None where there is nobody."""
+    """Returns the member that leads next; None if there is no candidate.
+
+    Of the healthy voters among `names`, it is the one that has applied most entries, within `CAUGHT_UP_ENTRIES`; of
+    several, the first.
+
+    Args:
+        observation: What the machines and the cluster report.
+        names: Names of the candidates, in order of preference.
+        not_to: Ids of members that must not lead.
+    """
     avoided = set(not_to)
     candidates = [
         listed

@@ -1,4 +1,4 @@
-"""What needs no restart: the machines below the members, files, certificates; and how a member differs, in words."""
+"""Repairs what needs no restart: machines, files, certificates. Lists how a member differs from the desired state."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.wanted import File
 
 UNGROWN_BYTES = 64 * 1024**2
-"""A file system that is this much smaller than its device can grow."""
+"""A file system that is smaller than its device by more than this can grow."""
 MOST_MISSING = 3
-"""More are not named: the machine was emptied."""
+"""If more files are missing, only their number is shown: the machine was emptied."""
 
 
 def prepare(view: ClusterView) -> Action | None:
-    """Machines without what only preparing brings. That starts and restarts nothing, so all at once."""
+    """Prepares machines again that lack something, all at once: preparing starts and restarts nothing.
+
+    Raises:
+        RefusedError: The machine still lacks something after this run has prepared it again.
+    """
     missing = {name: found for name in view.hosts if (found := _missing(view, name))}
     again = sorted(missing.keys() & view.context.prepared)
     if again:
@@ -49,9 +53,12 @@ def _missing(view: ClusterView, name: str) -> list[Missing]:
 
 
 def repair_certificates(view: ClusterView) -> Action | None:
-    """What members are looked at by, before any look is relied on. Certificates and keys that etcd cannot use: it reads
-    them for every handshake, so that nothing restarts and the member is not healthy before. A valid one that is due for
-    another is not among them: see security.py. Before these, the CAs by which etcdctl knows the members."""
+    """Replaces certificates, keys and CA files that etcd or etcdctl cannot use, before any observation is relied on.
+
+    etcd reads certificates and keys for every handshake: nothing restarts, and the member is not healthy before. CA
+    files come first, because etcdctl verifies members by them. A valid certificate that is due for renewal is not
+    replaced here: see security.py.
+    """
     return _restore_cas(view) or _repair_certificates(view)
 
 
@@ -65,7 +72,10 @@ def _repair_certificates(view: ClusterView) -> Action | None:
 
 
 def _restore_cas(view: ClusterView) -> Action | None:
-    """etcd itself reads that file at its start only: with the mark that it is due for one, in its turn."""
+    """Writes CA files that are missing, and marks the members as pending.
+
+    etcd reads these files only at its start, so the mark makes each member restart in its turn.
+    """
     steps = [
         HostStep(name, Apply(ApplyAction.FILES, pending=True), files)
         for name, host in view.hosts.items()
@@ -75,7 +85,7 @@ def _restore_cas(view: ClusterView) -> Action | None:
 
 
 def _may_speak_tls(view: ClusterView, name: str) -> bool:
-    """Of one that runs and whose configuration is lost, it is not known before it can be asked."""
+    """Returns whether a member may use TLS. That is unknown of a running member without a configuration file."""
     host = view.hosts[name]
     return ca_trust.speaks_tls(view, name) or (view.wanted.tls and bool(host.pid) and host.security is None)
 
@@ -87,8 +97,11 @@ def _lost_files(view: ClusterView, name: str) -> list[File]:
 
 
 def _lost_trust(view: ClusterView, name: str) -> list[File]:
-    """Files of trusted CAs that are missing. etcd reads them at its start only, so its process may trust others; but
-    without them nobody can ask it, and one that leads could not hand over."""
+    """Returns the missing files of trusted CAs.
+
+    etcd reads them only at its start, so its process may trust other CAs. Without the files nobody can ask the member,
+    and a leader could not hand over.
+    """
     found: dict[str, File] = {}
     for transport in Transport:
         path = (
@@ -102,8 +115,11 @@ def _lost_trust(view: ClusterView, name: str) -> list[File]:
 
 
 def _lost_cas(view: ClusterView, name: str) -> File | None:
-    """The file with the CAs by which clients know a member, if it holds none, or others than signed what that member
-    shows. Then it gets those that are wanted, and those that signed what members show."""
+    """Returns the CA file that clients verify a member by, if the one on the machine is unusable; None if it is usable.
+
+    It is unusable if it holds no CA, or other CAs than the ones that signed the member's certificates. The new file
+    holds the desired CAs, and the CAs that signed certificates in use.
+    """
     path = f"{view.wanted.members[name].layout.pki}/{Transport.CLIENT.trusted_file}"
     bundle, wanted = view.hosts[name].files.get(path), view.wanted.trusted
     found = ca_trust.authorities_in(bundle.content) if bundle else []
@@ -118,7 +134,10 @@ def _lost_cas(view: ClusterView, name: str) -> File | None:
 
 
 def _verified_by(view: ClusterView, name: str, path: str) -> list[Transport]:
-    """Whose certificates that file verifies: members had no CA of their own once."""
+    """Returns the transports whose certificates a CA file verifies.
+
+    In a cluster of an earlier release one file verifies both: members had no CA of their own.
+    """
     section = view.hosts[name].configuration.get("peer-transport-security")
     is_shared = isinstance(section, dict) and cast("dict[str, Any]", section).get("trusted-ca-file") == path
     return [Transport.CLIENT, Transport.PEER] if is_shared else [Transport.CLIENT]
@@ -130,7 +149,10 @@ def _shown(view: ClusterView, name: str, transports: Sequence[Transport]) -> lis
 
 
 def _broken_leaves(view: ClusterView, name: str) -> list[File]:
-    """What is put there instead is what all trust by now, or all others: see `ca_trust.pair_that_all_trust`."""
+    """Returns replacements for certificates and keys that etcd cannot use.
+
+    They are signed by a CA that all members trust by now, or all other members: see `ca_trust.pair_that_all_trust`.
+    """
     broken: list[File] = []
     for transport in Transport:
         wanted = view.wanted.pair_files(name, transport)
@@ -145,13 +167,16 @@ def _broken_leaves(view: ClusterView, name: str) -> list[File]:
 
 
 def _has_another_pair(view: ClusterView, name: str, transport: Transport) -> bool:
-    """A whole one that is valid, and of a trusted authority as far as those are known, and is not the wanted one."""
+    """Returns whether the machine has a complete, valid and trusted pair that is not the desired one.
+
+    Any CA counts as trusted while none is known.
+    """
     host, trusted = view.hosts[name], ca_trust.active_trust(view, name, transport)
-    if not trusted:  # its own file is lost, and so may those of the others be
+    if not trusted:  # its own trust file is lost, and maybe those of the others
         trusted = [authority for each in Transport for authority in ca_trust.joint_trust(view, each)]
     pairs = [view.wanted.pair_files(name, transport, pair) for pair in (transport, Transport.CLIENT)]
     matches = [[view.content(host, file) == ca_trust.as_observed(file) for file in pair] for pair in pairs]
-    is_half = any(any(each) and not all(each) for each in matches)  # a kill came between the two
+    is_half = any(any(each) and not all(each) for each in matches)  # a run was killed between the two files
     if is_half or all(matches[0]):
         return False
     key, certificate = (view.content(host, file) for file in pairs[0])
@@ -165,7 +190,10 @@ def _differs(view: ClusterView, name: str, file: File) -> bool:
 
 
 def write_pending_files(view: ClusterView) -> Action | None:
-    """Files of the wrong mode or owner, certificates, what starts on boot, and the history. Restarts nothing."""
+    """Writes files and the history, and enables the start on boot, where they differ. Restarts nothing.
+
+    Files are written if mode, owner or content differ: certificates, for example.
+    """
     steps: list[HostStep] = []
     for name, host in view.hosts.items():
         files = [file for file, _ in _pending(view, name)]
@@ -190,7 +218,7 @@ def _all_files(view: ClusterView, name: str) -> list[File]:
 
 
 def _pending(view: ClusterView, name: str) -> list[tuple[File, Drift]]:
-    """Files that are not in the desired state, and how."""
+    """Returns the files that are not in the desired state, and how they differ."""
     host = view.hosts[name]
     found: list[tuple[File, Drift]] = []
     for file in _all_files(view, name):
@@ -213,7 +241,7 @@ def _has_expired(view: ClusterView, name: str, file: File) -> bool:
 
 
 def _wrong_mode(view: ClusterView, name: str, file: File) -> Drift | None:
-    """Mode and owner, where they are not the desired ones; None where they are, or the file is missing."""
+    """Returns how mode and owner of a file differ; None if they do not, or if the file is missing."""
     current = view.hosts[name].files.get(file.path)
     if current is None:
         return None
@@ -226,6 +254,7 @@ def _wrong_mode(view: ClusterView, name: str, file: File) -> Drift | None:
 
 
 def differences(view: ClusterView, name: str) -> list[Drift]:
+    """Returns how one member differs from the desired state."""
     if name not in view.hosts:
         return [Drift(DriftKind.UNREACHABLE, {"why": view.observation.unreachable.get(name, "not asked")})]
     host, listed, version = view.hosts[name], view.observation.of(name), view.wanted.version

@@ -1,4 +1,4 @@
-"""Whether members' certificates may change the cluster: once a user has turned etcd's authentication on, few may."""
+"""Checks that members' certificates may change the cluster: with etcd's authentication on, few users may."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
 def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
-    """Precondition of every change: all members may do what a change needs, those as well that are to join, and that
-    are to leave. Raises `RefusedError` where one may not. What a member needs in order to answer is restored first."""
+    """Returns a wait while it is unknown whether a member may change the cluster; None if every member may.
+
+    This is a precondition of every change, for members that are to join or to leave as well. Actions that restore what
+    a member needs in order to answer are exempt from the wait.
+
+    Raises:
+        RefusedError: A member may not change the cluster.
+    """
     denied = [name for name, host in view.observation.hosts.items() if host.may_administer is False]
     if view.observation.users is not None:
         denied += [name for name in view.wanted.members if name not in {*view.observation.users, *denied}]

@@ -1,4 +1,4 @@
-"""One member at a time: what it is to be next, and its restart into that."""
+"""Restarts one member at a time, and decides which version, security and CAs it has next."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ from etcd_cluster.rollout.wanted import File
 
 @dataclass(frozen=True)
 class Target:
-    """What a member is to be next. trust: PEM of authorities. leaves: certificates and keys to put there with it."""
+    """What a member is to be after its next restart.
+
+    Args:
+        version: Version of etcd.
+        security: How it speaks.
+        trust: Transport -> the CAs that it trusts, PEM.
+        leaves: Certificates and keys that are written with the restart.
+    """
 
     version: str
     security: Security
@@ -37,15 +44,20 @@ class Target:
 
 
 def unhealthy_first(view: ClusterView) -> Action | WaitFor | None:
-    """A member that is not healthy is restarted as it should be, if it is not; or the cluster is told where it is, as
-    after a restart by somebody else, before the one for which the cluster was told of another URL. Else it is waited
-    for, and then the run stops there. Precondition of either: every other voter is healthy."""
+    """Returns a restart, a change of the peer URL, or a wait for an unhealthy voter; None if all voters are healthy.
+
+    A restart comes first, if the member does not run in the desired state. Else the member list gets its peer URL, if
+    that differs: somebody else may have restarted the member before the restart for which the list was changed. Else
+    the run waits for the member, and ends there.
+
+    Precondition of a restart and of a changed URL: every other voter is healthy.
+    """
     unhealthy = [name for name in view.voting() if not view.observation.is_healthy(name)]
     if not unhealthy:
         return None
     name = unhealthy[0]
     target = target_now(view, name)
-    # Of two, the other one is healthy only while this one serves, whatever could be seen of it.
+    # Of two voters, the other one is healthy only while this one serves, whatever was observed of this one.
     is_needed = len(view.observation.voters) == 2 and view.hosts[name].may_serve
     if len(unhealthy) == 1 and view.hosts[name].data:
         if is_stale(view, name, target) and not is_needed:
@@ -57,7 +69,7 @@ def unhealthy_first(view: ClusterView) -> Action | WaitFor | None:
 
 
 def roll(view: ClusterView) -> Action | WaitFor | None:
-    """All that a restart brings: settings, unit, program."""
+    """Returns the next restart for new settings, another unit or another version; None if no member needs one."""
     targets = {
         name: replace(target_now(view, name), version=view.wanted.version, security=view.wanted.security)
         for name in view.voting()
@@ -74,8 +86,21 @@ def one_of(
     details: Details | None = None,
     **overrides: object,
 ) -> Action | WaitFor:
-    """Followers in order, those first whose process may be older than their files; the leader last. Precondition,
-    checked here: every voter is healthy. One that may lead comes last, too."""
+    """Returns the restart of one of the given members, or a wait.
+
+    Followers come first, in order, starting with members whose process may be older than their files. The leader comes
+    last, and so does a member that may lead.
+
+    Precondition, checked here: every voter is healthy.
+
+    Args:
+        view: The cluster.
+        targets: Member -> what it is to be.
+        blocked: What is not done while the run waits.
+        kind: The kind of the action.
+        details: Name -> value in the text.
+        **overrides: Server options for this restart only.
+    """
     waiting = await_voters(view, blocked)
     if waiting:
         return waiting
@@ -87,6 +112,7 @@ def one_of(
 
 
 def await_voters(view: ClusterView, blocked: Blocked) -> WaitFor | None:
+    """Returns a wait if a voter is not healthy; None if all are."""
     down = [member.name for member in view.observation.voters if member.id not in view.observation.healthy]
     if not down:
         return None
@@ -105,10 +131,12 @@ def _turn(
     details: Details | None = None,
     **overrides: object,
 ) -> Action | WaitFor:
-    """A restart into `target`. A leader hands over first, and the cluster learns of a new peer URL.
+    """Returns the restart of one member into `target`, or what has to precede it.
 
-    Preconditions (the caller's): every other voter is healthy. Checked here: it is known who leads, if it may be this
-    one.
+    A leader hands over first, and the member list gets a new peer URL first.
+
+    Precondition, for the caller to check: every other voter is healthy. Checked here: if this member may lead, it is
+    known who does.
     """
     if view.may_lead(name) and len(view.observation.voters) > 1:
         return await_leader_known(view, name, Blocked.RESTART)
@@ -120,7 +148,7 @@ def _turn(
 
 
 def await_leader_known(view: ClusterView, name: str, blocked: Blocked) -> WaitFor:
-    """As it would hand over first, if it leads."""
+    """Returns a wait until it is known whether a member leads: a leader hands over before it restarts or leaves."""
     reasons = list(view.observation.hosts[name].unknown.values())
     details = {"name": name, "blocked": blocked, "unknown": reasons}
     return WaitFor(WaitReason.LEADER_UNKNOWN, HEALTH_SECONDS, name, details)
@@ -129,12 +157,22 @@ def await_leader_known(view: ClusterView, name: str, blocked: Blocked) -> WaitFo
 def restart_step(
     view: ClusterView, name: str, until: Until, target: Target | None = None, **overrides: object
 ) -> HostStep:
+    """Returns the step that restarts a member into `target`.
+
+    Args:
+        view: The cluster.
+        name: Name of the member.
+        until: What the restart waits for.
+        target: What the member is to be; None for `target_now`.
+        **overrides: Server options for this restart only.
+    """
     chosen = target or target_now(view, name)
     line = apply_line(view, name, ApplyAction.RESTART, chosen.version, until)
     return HostStep(name, line, files_for(view, name, chosen, **overrides))
 
 
 def apply_line(view: ClusterView, name: str, action: ApplyAction, version: str, until: Until) -> Apply:
+    """Returns the line that writes files and starts or restarts a member."""
     return Apply(
         action,
         version=version,
@@ -146,12 +184,23 @@ def apply_line(view: ClusterView, name: str, action: ApplyAction, version: str, 
 
 
 def files_for(view: ClusterView, name: str, target: Target, **overrides: object) -> list[File]:
+    """Returns all files of a member for `target`.
+
+    Args:
+        view: The cluster.
+        name: Name of the member.
+        target: What the member is to be.
+        **overrides: Server options for this restart only.
+    """
     spec = view.spec(name, target.version, target.security, **overrides)
     return [*target.leaves, *view.wanted.other_files(name, spec), *view.wanted.start_files(name, spec, target.trust)]
 
 
 def update_peer_url(view: ClusterView, name: str, version: str, security: Security) -> Action | None:
-    """Before a member starts at another one."""
+    """Returns the action that changes a member's peer URL in the member list; None if it is the same.
+
+    It comes before the start of the member at that URL.
+    """
     listed, url = view.listed(name), view.spec(name, version, security).peer_url
     if listed is None or listed.peer_url == url:
         return None
@@ -160,7 +209,7 @@ def update_peer_url(view: ClusterView, name: str, version: str, security: Securi
 
 
 def change_members(view: ClusterView, kind: ActionKind, line: Membership, details: Details) -> Action:
-    """One change of the list of members. A leader that is to be removed hands over first."""
+    """Returns the action that makes one change of the member list. A leader that is to be removed hands over first."""
     is_removal = line.change is MembershipChange.REMOVE
     if is_removal and line.id == view.leader_id() and len(view.observation.voters) > 1:
         return hand_over(view, {line.id})
@@ -168,7 +217,15 @@ def change_members(view: ClusterView, kind: ActionKind, line: Membership, detail
 
 
 def hand_over(view: ClusterView, not_to: Iterable[str]) -> Action:
-    """Preconditions: those of `quorum.successor`."""
+    """Returns the action that moves leadership to another member. See `quorum.successor`.
+
+    Args:
+        view: The cluster.
+        not_to: Ids of members that must not lead.
+
+    Raises:
+        RefusedError: The leader is unknown, or no other member is healthy.
+    """
     leader = quorum.known(view, view.observation.leader)
     successor = quorum.successor(view.observation, view.wanted.members, not_to)
     if successor is None:
@@ -180,7 +237,7 @@ def hand_over(view: ClusterView, not_to: Iterable[str]) -> Action:
 
 
 def target_now(view: ClusterView, name: str) -> Target:
-    """As it should be, but at the version and in the security that it has: what a restart in between brings."""
+    """Returns the desired state of a member at its present version and security: what a restart in between brings."""
     host = view.hosts[name]
     return Target(
         _version_now(view, name),
@@ -191,7 +248,10 @@ def target_now(view: ClusterView, name: str) -> Target:
 
 
 def _version_now(view: ClusterView, name: str) -> str:
-    """What it runs or would run; the wanted one where it has nothing yet, or where an upgrade was given up."""
+    """Returns the version that a member runs or would start.
+
+    It is the desired version if the member has no programs yet, or if an upgrade was given up.
+    """
     host, wanted = view.hosts[name], view.wanted.version
     current = host.running or host.programs
     if not current or current not in host.versions or Version.parse(wanted) < Version.parse(current):
@@ -200,14 +260,17 @@ def _version_now(view: ClusterView, name: str) -> str:
 
 
 def version_of_others(view: ClusterView, name: str) -> str:
-    """The oldest that runs beside it."""
+    """Returns the oldest version that runs on other members.
+
+    It is the desired version if none runs, or if the machine of `name` has no programs of that version.
+    """
     running = [host.running for other, host in view.observation.hosts.items() if other != name and host.running]
     oldest = min(running, key=Version.parse, default=view.wanted.version)
     return oldest if oldest in view.hosts[name].versions else view.wanted.version
 
 
 def is_stale(view: ClusterView, name: str, target: Target) -> bool:
-    """Whether what runs is not `target`: by its files, its program, or as its process may be older than they."""
+    """Returns whether a member differs from `target`: by its files, its program, or a process older than its files."""
     host = view.hosts[name]
     spec = view.spec(name, target.version, target.security)
     files = view.wanted.start_files(name, spec, target.trust)

@@ -1,4 +1,4 @@
-"""From plaintext to TLS and back, and from one authority to the next."""
+"""Moves members from plaintext to TLS and back, and from one CA to the next."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from etcd_cluster.rollout.planner.cluster_view import ClusterView
 
 
 def change(view: ClusterView) -> Action | WaitFor | None:
-    """From plaintext to TLS, from one authority to the next: pass after pass, each through all members. While one
-    waits to join, only what it waits for is done: see `membership.may_join`."""
+    """Returns the next step from plaintext to TLS, back, or from one CA to the next; None if there is none.
+
+    It goes pass after pass, each through all members. While a member waits to join, only what that member waits for is
+    done: see `membership._may_join`.
+    """
     targets = {name: rolling_restart.target_now(view, name) for name in view.voting()}
     if len(targets) == len(view.wanted.members):
         targets = {
@@ -35,7 +38,7 @@ def change(view: ClusterView) -> Action | WaitFor | None:
 
 
 def _purpose(view: ClusterView, moving: Mapping[str, rolling_restart.Target]) -> tuple[ActionKind, Details]:
-    """What this pass through the members is for; the same for all of them."""
+    """Returns the kind of this pass through the members, with details. It is the same for all of them."""
     name, target = next(iter(moving.items()))
     speaks = view.hosts[name].security
     if speaks is None or speaks.peers != target.security.peers:
@@ -57,8 +60,10 @@ def _purpose(view: ClusterView, moving: Mapping[str, rolling_restart.Target]) ->
 
 
 def _put_leaves(view: ClusterView) -> Action | None:
-    """All at once, without a restart: etcd reads them for every handshake. Not where the address changes as well:
-    there, the new one comes with the restart."""
+    """Renews certificates on all members at once, without a restart: etcd reads them for every handshake.
+
+    A member whose address changes as well is left out: its new certificate comes with the restart.
+    """
     steps: list[HostStep] = []
     trusted = [transport for transport in Transport if ca_trust.all_trust_new_leaves(view, transport)]
     for name in view.hosts:

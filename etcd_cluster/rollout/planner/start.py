@@ -1,4 +1,4 @@
-"""What does not run: members that form the cluster, or that stopped."""
+"""Starts members that do not run: members that form the cluster, and members that stopped."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from etcd_cluster.rollout.wanted import series
 
 
 def start(view: ClusterView) -> Action | None:
-    """Members that do not run, all at once: starting them takes nothing from a quorum.
+    """Starts members that do not run, all at once: a start takes nothing away from a quorum.
 
-    Precondition of a start with data: the cluster has not ended that membership; where it cannot be asked, nobody
-    leads, by what those say that run: it is no loss to a majority of others, and may be what is missing from one.
-    Precondition of a start without data: see forming.py.
+    Precondition of a start with data: the cluster has not removed that member. If the cluster cannot be asked, no
+    running member reports a leader: then this member is no loss to a majority of others, and may be the one that a
+    majority lacks. Precondition of a start without data: see forming.py.
     """
     steps: list[HostStep] = []
     nobody_leads = not view.following() and not quorum.may_be_held(view, by_those_asked=True)
@@ -55,7 +55,10 @@ def _start_call(view: ClusterView, name: str) -> HostStep:
 
 
 def _require_own_series(view: ClusterView, name: str, version: str) -> None:
-    """Data is only taken to another minor version by an upgrade of a running cluster."""
+    """Raises `RefusedError` if a stopped member would start with another minor version.
+
+    Only an upgrade of a running cluster takes data to another minor version.
+    """
     host = view.hosts[name]
     before = host.history.series
     if before and series(version) != before and not host.programs:
@@ -66,9 +69,15 @@ def _require_own_series(view: ClusterView, name: str, version: str) -> None:
 
 
 def await_leader(view: ClusterView) -> Action | WaitFor | None:
-    """Nothing is decided without a leader that can answer. What runs with files that are not its own is restarted, all
-    at once. Precondition of that: by their own word so many members have no leader, or do not run, that there is no
-    quorum to take from. No answer is not such a word."""
+    """Returns a wait, or restarts, while no leader can answer: nothing else is decided then. None if one can.
+
+    Running members whose files differ from the desired ones are restarted, all at once. Precondition: so many members
+    report that they have no leader, or do not run, that there is no quorum to lose. No answer does not count as such a
+    report.
+
+    Raises:
+        RefusedError: The cluster is to be formed, and may not be.
+    """
     if view.observation.status_source is not None:
         return None
     if (refusal := forming.refusal(view)) is not None:

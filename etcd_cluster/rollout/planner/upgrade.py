@@ -1,4 +1,4 @@
-"""What has to be true before the first member moves to another version."""
+"""Checks and does what has to be done before the first member moves to another version."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ FLUSHED_EVERY = 1
 
 
 def before_another_version(view: ClusterView) -> Action | WaitFor | None:
-    """What has to be true before the first member moves to another version, step by step.
+    """Returns the next step that precedes the move of the first member to another version; None if there is none.
 
-    Preconditions of an upgrade: every voter healthy; a pair of versions that etcd supports; a snapshot taken and
-    checked; and, to another minor, on every member a log that the new one can start from.
+    Preconditions of an upgrade: every voter is healthy; etcd supports the pair of versions; a snapshot is taken and
+    checked; and, for another minor version, every member has a log that the new version can start from.
     """
     wanted = view.wanted.version
     behind = [name for name, host in view.hosts.items() if host.running and host.running != wanted]
@@ -40,7 +40,7 @@ def before_another_version(view: ClusterView) -> Action | WaitFor | None:
     waiting = rolling_restart.await_voters(view, Blocked.UPGRADE)
     if waiting:
         return waiting
-    # One that has just joined, and had nothing else to run, has not moved.
+    # A member that has just joined never ran another version, so it has not moved.
     none_moved = all(name in behind or not host.history.id for name, host in view.hosts.items())
     if none_moved and not view.context.snapshot_taken and _is_upgrade(view, behind):
         return _snapshot(view)
@@ -54,7 +54,10 @@ def _is_upgrade(view: ClusterView, behind: Sequence[str]) -> bool:
 
 
 def _require_a_supported_step(view: ClusterView, behind: Sequence[str]) -> None:
-    """Going back is for an upgrade that was given up before all members had moved: etcd refuses it later."""
+    """Raises `RefusedError` if etcd does not support the move from a member's version to the desired one.
+
+    Going back is for an upgrade that was given up before all members had moved: etcd refuses it later.
+    """
     for name in behind:
         host, wanted = view.hosts[name], view.wanted.version
         if Version.parse(host.running) < Version.parse(wanted):
@@ -75,7 +78,7 @@ def _require_a_supported_step(view: ClusterView, behind: Sequence[str]) -> None:
 
 
 def _snapshot(view: ClusterView) -> Action:
-    """Of a follower, so that the leader goes on undisturbed."""
+    """Takes the snapshot on a follower, so that the leader goes on undisturbed."""
     names = [name for name in view.hosts if name != view.observation.leader] or list(view.hosts)
     live = view.hosts[names[0]].live
     line = Snapshot(
@@ -88,15 +91,18 @@ def _snapshot(view: ClusterView) -> Action:
 
 
 def _know_history(view: ClusterView, behind: Sequence[str]) -> Action | None:
-    """Where it is not known since when a member's log is what it is, the log counts as old up to here."""
+    """Records the log position of members without a recorded history. Up to there, their log counts as old."""
     unknown = [name for name in behind if view.recorded(name) != view.hosts[name].history]
     steps = [HostStep(name, Apply(ApplyAction.FILES), history=view.recorded(name)) for name in unknown]
     return Action(ActionKind.NOTE_LOG_POSITION, steps) if steps else None
 
 
 def _flush(view: ClusterView, behind: Sequence[str]) -> Action | WaitFor | None:
-    """Members whose newest snapshot is older than the last change of the membership, or than the running minor:
-    restarted once with a snapshot due at every entry, one at a time."""
+    """Restarts members once, one at a time, with a snapshot due at every entry.
+
+    These are the members whose newest snapshot is older than the last change of the membership, or than the running
+    minor version.
+    """
     targets = {
         name: rolling_restart.target_now(view, name)
         for name in behind
@@ -124,7 +130,10 @@ def _flushed_at(view: ClusterView, name: str) -> int:
 
 
 def _check_v2store(view: ClusterView, behind: Sequence[str]) -> Action | None:
-    """Only 3.5 can hold what 3.6 refuses to start from. Precondition of asking: the log is flushed."""
+    """Checks members for data of the v2 API. Only 3.5 can hold data that 3.6 refuses to start from.
+
+    Precondition: the log is flushed.
+    """
     if {series(view.hosts[name].running) for name in behind} != {"3.5"}:
         return None
     found = {name: answer for name, (answer, _) in view.context.v2store.items()}
