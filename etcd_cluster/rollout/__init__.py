@@ -1,7 +1,7 @@
-"""Brings a running cluster to what is asked, one member at a time, from whatever it is found in.
+"""Brings a running cluster to its desired state, one member at a time, from whatever state it is found in.
 
-observe (what is there) -> plan (what to do next, a pure decision) -> carry out that one step -> again, until nothing
-is left to do. A run that was cut short is finished by the next one, because that one looks again.
+observe (what is there) -> plan (what to do next, a pure decision) -> carry out that one action -> again, until nothing
+is left to do. If a run is cut short, the next one finishes the work, because it observes again.
 """
 
 from etcd_cluster.rollout.machine_replacement import MachineReplacement

@@ -1,5 +1,7 @@
-"""What a change of the stack means for a running cluster: what is refused, and what will be done, in words. Pure; works
-in a preview, where values may be unknown."""
+"""Checks a change of the stack for a running cluster, and describes its steps. Pure.
+
+It works in a preview, where values may be unknown.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,13 @@ from etcd_cluster.rollout.wanted import series
 Inputs = Mapping[str, Any]
 
 AUTHORITIES = ("authorities", "peer_authorities")
-"""Those that members trust as clients of theirs, and as other members."""
+"""Inputs with the CAs that members trust for clients, and for other members."""
 
 NOTHING_RESTARTS = "no member is restarted: what differs (certificates, how hosts are reached) is put in place as it is"
 
 
 def refusals(olds: Inputs, news: Inputs) -> list[str]:
-    """What of a change is refused: one text a reason, saying what to do. What is not known yet passes."""
+    """Returns the reasons to refuse a change, one text each, with what to do. A value that is unknown yet passes."""
     found: list[str] = []
     old, new = set(olds["members"]), set(news["members"])
     if not old & new:
@@ -58,7 +60,7 @@ SYSTEM_PATHS = "the system's own directories"
 
 
 def _misplaced(olds: Inputs, news: Inputs) -> list[str]:
-    """Data that would be left behind or mounted over, and ports that another member still has."""
+    """Returns refusals for data that would be left behind or mounted over, and for ports that another member has."""
     before, after = places(olds), places(news)
     staying = sorted(before.keys() & after.keys())
     found: list[str] = []
@@ -80,8 +82,10 @@ def _misplaced(olds: Inputs, news: Inputs) -> list[str]:
 
 
 def _same_directory(old: str, new: str) -> str:
-    """What to set for members to stay in DIRECTORY/CLUSTER/MEMBER. Its usual DIRECTORY has the names of project and
-    stack in it."""
+    """Returns what to set so that members stay in DIRECTORY/CLUSTER/MEMBER.
+
+    The default DIRECTORY contains the names of project and stack.
+    """
     parts, other_parts = PurePath(old).parts, PurePath(new).parts
     if min(len(parts), len(other_parts)) < 4 or parts[-1] != other_parts[-1]:
         return "Undo the change"
@@ -92,7 +96,10 @@ def _same_directory(old: str, new: str) -> str:
 
 
 def places(inputs: Inputs) -> Mapping[str, Place]:
-    """Member name -> device, directory and ports. A state from before they were shown has them in `wanted`."""
+    """Returns member name -> device, directory and ports.
+
+    A state of an earlier release, which has no `places`, has them in `wanted`.
+    """
     shown: Mapping[str, Place] | None = inputs.get("places")
     if shown is not None or not isinstance(inputs.get("wanted"), str) or not _known(inputs["wanted"]):
         return shown if shown is not None and _known(shown) else {}
@@ -118,7 +125,10 @@ def _differ(old: object, new: object) -> bool:
 
 
 def _taken_ports(olds: Inputs, news: Inputs, before: Mapping[str, Place], after: Mapping[str, Place]) -> list[str]:
-    """On one machine, members take new ports one after the other, while the others still have their old ones."""
+    """Returns a refusal if a member's new port is still another member's on the same machine.
+
+    Members take new ports one after the other, while the others still have their old ones.
+    """
     found: list[str] = []
     for name in sorted(after):
         if name not in before or not _differ(before[name].get("ports"), after[name].get("ports")):
@@ -144,14 +154,14 @@ def _is_another(old: object, new: object) -> bool:
 
 
 def _is_another_authority(olds: Inputs, news: Inputs) -> bool:
-    """Another one all at once, without a time in which both are trusted."""
+    """Returns whether a CA is replaced at once, without a time in which both are trusted."""
     pairs = [(olds.get(which), news.get(which)) for which in AUTHORITIES]
     known = [(before, after) for before, after in pairs if before and after and _known(before) and _known(after)]
     return any(not set(before) & set(after) for before, after in known)
 
 
 def steps(olds: Inputs, news: Inputs) -> list[str]:
-    """What an `up` will do to a running cluster, one sentence a step, in order; empty where nothing restarts."""
+    """Returns what an `up` will do to a running cluster, one sentence a step, in order; empty if nothing restarts."""
     old, new = olds["members"], news["members"]
     staying = sorted(old.keys() & new.keys())
     return [
@@ -167,7 +177,10 @@ def steps(olds: Inputs, news: Inputs) -> list[str]:
 
 
 def steps_of_the_rest(olds: Inputs, news: Inputs) -> list[str]:
-    """Of a change that shows in none of these: ports, and what this package itself makes of the same settings."""
+    """Returns the steps of a change that shows in no other input.
+
+    Such a change is one of ports, or of what this package makes of the same settings.
+    """
     if not _known(news["wanted"]):
         return [NOTHING_RESTARTS]  # certificates that are about to be made
     before, after = json.loads(olds["wanted"]), json.loads(news["wanted"])
@@ -183,6 +196,7 @@ def _started_from(wanted: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def first_steps(news: Inputs) -> list[str]:
+    """Returns the steps of an `up` that forms a cluster."""
     return [f"a new cluster of etcd {news['version']} is formed: {_names(news['members'])}"]
 
 
@@ -207,7 +221,7 @@ def _addresses(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _moves(before: Mapping[str, Place], after: Mapping[str, Place]) -> list[str]:
-    """Of data and of ports."""
+    """Returns the steps that move data and ports."""
     steps: list[str] = []
     for name in sorted(before.keys() & after.keys()):
         old, new = before[name], after[name]
@@ -248,7 +262,10 @@ def _tls(olds: Inputs, news: Inputs) -> list[str]:
 
 
 def _peer_authority(olds: Inputs, news: Inputs) -> list[str]:
-    """A cluster of an earlier release, whose members let each other in by the authority of clients, too."""
+    """Returns the steps that give the peer port its own CA.
+
+    In a cluster of an earlier release, members let each other in by the CA of clients, too.
+    """
     if not (olds["tls"] and news["tls"]) or olds.get("peer_authorities") or not news.get("peer_authorities"):
         return []
     return [
@@ -295,7 +312,7 @@ def _version(olds: Inputs, news: Inputs, staying: Sequence[str]) -> list[str]:
 
 
 def _settings(olds: Inputs, news: Inputs, staying: Sequence[str]) -> list[str]:
-    """Where the version changes too, the same restart brings both."""
+    """Returns the restart for changed settings. If the version changes too, the same restart brings both."""
     before: Mapping[str, Any] = olds.get("etcd") or {}
     after: Mapping[str, Any] = news.get("etcd") or {}
     changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))

@@ -1,5 +1,7 @@
-"""The HostRecord resource: the hosts that members are put on, written down before anything is, so that they are taken
-off again whatever became of the rollout: its first `up` failed, it was replaced, a host was unlisted in between.
+"""The HostRecord resource: a record of the hosts that members are put on, written before any member is.
+
+With it, members are removed from their hosts whatever happened to the rollout: its first `up` failed, it was replaced,
+or a host was unlisted in between.
 """
 
 from __future__ import annotations
@@ -21,12 +23,18 @@ from etcd_cluster.settings import Settings
 class HostRecord(Resource, module="cluster", name="HostRecord"):
     """The hosts of one cluster that outlive it.
 
-    cluster: PROJECT/STACK/NAME, for people. token: by which the cluster is known on its machines.
-    hosts: member name -> layout of its files, and ports.
-    connections: member name -> SSH connection (secret; none here on this machine). delete_data: `destroy` deletes
-    etcd's data as well.
-    Outputs: record (its id, which is on every host), former (name -> host, of those no longer listed; "moved" where the
-    member has another place by now; secret).
+    Args:
+        name: Name of the resource.
+        cluster: PROJECT/STACK/NAME, for people.
+        token: The token by which the cluster is known on its machines.
+        hosts: Member name -> layout of its files, and ports.
+        connections: Member name -> SSH connection (secret; none for members on this machine).
+        delete_data: `destroy` deletes etcd's data as well.
+        opts: Pulumi's resource options.
+
+    Attributes:
+        record: Id of the record, which is on every host.
+        former: Name -> host that is no longer listed; it has "moved" if the member has another place by now (secret).
     """
 
     record: pulumi.Output[str]
@@ -67,8 +75,10 @@ def record_hosts(
     settings: Settings,
     parent: pulumi.Resource,
 ) -> HostRecord | None:
-    """Not before the preflight of all machines is passed, as `formation` says. None where every machine goes away with
-    its member."""
+    """Returns the record of the hosts; None if every machine is deleted with its member.
+
+    It is made once the preflight of all machines has passed, as `formation` says.
+    """
     staying = {name: machine for name, machine in machines.items() if machine.deleted_with is None}
     if not staying:
         return None

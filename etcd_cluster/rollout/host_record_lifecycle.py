@@ -1,4 +1,4 @@
-"""What becomes of a HostRecord: it is written on its hosts, and a delete takes members off those that hold it."""
+"""Writes a HostRecord on its hosts, and removes members from the hosts that hold it."""
 
 from __future__ import annotations
 
@@ -21,22 +21,27 @@ RECORD_SECONDS = 60
 
 
 class HostRecordLifecycle(Lifecycle):
-    """Each one has an id of its own, and writes it on its hosts. A delete acts on those alone that hold its id: where
-    the resource was replaced, they hold that of the new one."""
+    """Gives each record an id of its own and writes it on the hosts.
+
+    A delete acts only on hosts that hold the id: if the resource was replaced, they hold the id of the new one.
+    """
 
     schema: ClassVar[Schema] = Schema(
         defaults={"token": "", "hosts": {}, "former": {}, "connections": {}, "delete_data": False}
     )
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """Reports a change if any input differs. No input replaces the resource."""
         return DiffResult(changes=any(not same(olds.get(name), news.get(name)) for name in INPUTS), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
+        """Writes the new record on all hosts."""
         record = secrets.token_hex(8)
         _write(record, {name: _host(props, name) for name in props["hosts"]})
         return CreateResult(record, {**_inputs(props), "record": record, "former": {}})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Writes the record on new and changed hosts, and keeps unlisted and moved hosts as former ones."""
         before = {name: _host(olds, name) for name in olds["hosts"]}
         after = {name: _host(news, name) for name in news["hosts"]}
         _write(id_, {name: host for name, host in after.items() if not same(before.get(name), host)})
@@ -46,7 +51,7 @@ class HostRecordLifecycle(Lifecycle):
         return UpdateResult({**_inputs(news), "record": id_, "former": former})
 
     def delete(self, id_: str, props: Properties) -> None:
-        """Members all at once; their data too, if deleteData is set. On hosts that were unlisted, data always stay."""
+        """Removes all members at once; their data too, if deleteData is set. On unlisted hosts, data always stay."""
         members = {name: _host(props, name) for name in props["hosts"]}
         for hosts, data in ((members, props["delete_data"] is True), (props["former"], False)):
             if hosts:
@@ -55,6 +60,7 @@ class HostRecordLifecycle(Lifecycle):
                     remove(list(hosts), machines, owner, len(members), delete_data=data, record=id_)
 
     def read(self, id_: str, props: Properties) -> ReadResult:
+        """Returns the recorded properties; no host is asked."""
         return ReadResult(id_, props, _inputs(props))
 
 
@@ -64,8 +70,11 @@ def _host(props: Mapping[str, Any], name: str) -> Properties:
 
 
 def _left(before: Mapping[str, Properties], after: Mapping[str, Properties]) -> Iterator[tuple[str, Properties]]:
-    """Hosts that are no longer listed, and those of members that have another place by now, under names of their own.
-    The mark tells a host that left twice from one that the rollout has dealt with."""
+    """Yields hosts that are no longer listed, and the former hosts of members that have another place by now.
+
+    The latter get names of their own. The mark distinguishes a host that left twice from one that the rollout has dealt
+    with.
+    """
     for name, host in before.items():
         mark = secrets.token_hex(4)
         if name not in after:
@@ -75,7 +84,10 @@ def _left(before: Mapping[str, Properties], after: Mapping[str, Properties]) -> 
 
 
 def _place(host: Mapping[str, Any]) -> tuple[str, str]:
-    """Which machine, as far as its address tells, and where on it. A machine that was installed anew is the same."""
+    """Returns which machine it is, as far as its address tells, and where on it.
+
+    A reinstalled machine is the same one.
+    """
     connection: Mapping[str, Any] = host.get("connection") or {}
     return str(connection.get("host") or ""), Layout.parse(host.get("layout") or {}).state
 
@@ -87,7 +99,7 @@ def _machines(hosts: Mapping[str, Mapping[str, Any]], *, leaving: bool = False) 
 
 
 def _write(record: str, hosts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises the first error once all hosts were tried."""
+    """Writes the record on hosts. Raises the first error once all hosts were tried."""
     if not hosts:
         return
     with _machines(hosts) as machines:

@@ -1,4 +1,4 @@
-"""From a program's machines, settings and certificates to the Rollout's inputs, and to what the stack exports."""
+"""Makes the Rollout's inputs and the stack's exports from a program's machines, settings and certificates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def wanted_inputs(
     certificates: ClusterCertificates | None,
     prepared: Mapping[str, Prepared],
 ) -> pulumi.Output[str]:
-    """What `DesiredCluster.parse` reads, once all of it is known."""
+    """Returns the JSON text that `DesiredCluster.parse` reads, once every value is known."""
     everything: dict[str, Any] = {
         "cluster": cluster,
         "token": formation.token,
@@ -45,7 +45,7 @@ def wanted_inputs(
 
 
 def _installed(machines: Sequence[Machine], prepared: Mapping[str, Prepared]) -> pulumi.Output[str]:
-    """A demo on this machine may have fallen back to another version than was asked for."""
+    """Returns the installed version. A demo on this machine may have fallen back to another than the desired one."""
     return prepared[machines[0].name].variables.apply(lambda variables: variables["version"])
 
 
@@ -68,7 +68,7 @@ def _member(
 
 
 def places(machine: Machine) -> dict[str, Any]:
-    """Where its data are and what it listens on, as a reviewer sees them: a change of either is no small thing."""
+    """Returns where a member's data are and what it listens on, for reviewers: a change of either has consequences."""
     ports = machine.ports
     return {
         **({"device": machine.device} if machine.device else {}),
@@ -82,14 +82,14 @@ def _pems(of: Leaf) -> dict[str, str]:
 
 
 def authority_fingerprints(trusted_pem: str) -> list[str]:
-    """Enough of each to tell them apart."""
+    """Returns the first 16 digits of each CA's fingerprint: enough to distinguish them."""
     from etcd_cluster.pki import x509  # lazily: cryptography, once there is a certificate to read
 
     return [x509.fingerprint(authority)[:16] for authority in x509.split_bundle(trusted_pem)]
 
 
 def describe(machines: Sequence[Machine], tls: bool) -> pulumi.Output[dict[str, dict[str, str]]]:
-    """Member name -> address and URLs, as the stack exports it."""
+    """Returns member name -> address and URLs, as the stack exports it."""
 
     def described(addresses: Sequence[str]) -> dict[str, dict[str, str]]:
         members = [

@@ -1,4 +1,4 @@
-"""What becomes of a Rollout: the desired state of a cluster, brought about by observing, one action, and observing."""
+"""Brings a cluster to the desired state of a Rollout: observe, carry out one action, observe again."""
 
 from __future__ import annotations
 
@@ -52,20 +52,21 @@ SHOWN = (
     "allow_plaintext",
     "delete_data",
 )
-"""What a reviewer sees change."""
+"""The inputs whose changes a reviewer sees."""
 INPUTS = (*SHOWN, "wanted", "connections", "record", "former", "steps", "drift")
 LOOK_AGAIN_SECONDS = 0.3
 REMOVE_SECONDS = 120
 MOST_WAITING_SECONDS = 600
-"""Between two acts, for whatever there is to wait for: more than several waits one after the other."""
+"""Limit for all waiting between two actions: more than several waits one after the other."""
 
 
 class RolloutLifecycle(Lifecycle):
-    """Refuses in the preview what cannot be done safely; in an `up`, looks for drift, and does what is left to do."""
+    """Refuses in the preview what cannot be done safely. An `up` looks for drift, and does what is left to do."""
 
     schema: ClassVar[Schema] = Schema(defaults={"connections": {}, "former": {}, "etcd": {}, "tls": True})
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
+        """Refuses unsafe changes, describes the steps of a change, and looks for drift in an `up` without changes."""
         news = dict(news)
         looks = news.pop("looks")
         failures = [CheckFailure("", text) for text in changes.refusals(olds, news)] if olds else []
@@ -74,20 +75,26 @@ class RolloutLifecycle(Lifecycle):
         return CheckResult(news, failures)
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """Reports a change if an input differs, or if there is drift. No input replaces the resource."""
         return DiffResult(changes=_changed(olds, news) or bool(news["drift"]), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
+        """Brings the cluster to its desired state. It may have to be formed first."""
         _bring_about(props, {}, RunContext(forming=True))
         return CreateResult(DesiredCluster.parse(props["wanted"]).token, _inputs(props))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Shows the drift that was found, and brings the cluster to its new desired state."""
         for line in news["drift"] or ():
             say(line)
         _bring_about(news, olds, RunContext())
         return UpdateResult(_inputs(news))
 
     def delete(self, id_: str, props: Properties) -> None:
-        """Where the stack has a record of its hosts, that takes members off them: see host_record.py."""
+        """Removes members from machines that outlive the cluster.
+
+        If the stack has a record of its hosts, that record removes them: see host_record.py.
+        """
         if props.get("record"):
             return
         wanted = DesiredCluster.parse(props["wanted"])
@@ -96,19 +103,29 @@ class RolloutLifecycle(Lifecycle):
             remove(staying, machines, _owner(wanted), len(wanted.members), delete_data=wanted.delete_data)
 
     def read(self, id_: str, props: Properties) -> ReadResult:
+        """Returns the recorded properties; no machine is asked."""
         return ReadResult(id_, props, _inputs(props))
 
 
 def roll_out(wanted: DesiredCluster, machines: MemberMachines, context: RunContext) -> Observation:
-    """Looks, does the next thing, and looks again, until there is nothing left to do. Returns what was seen last.
+    """Observes, carries out the next action, and observes again, until nothing is left to do.
 
-    Raises `RefusedError` where the next thing must not be done, and `StepFailedError` where it failed. What was done
-    until then is done; the next run goes on from there.
+    Args:
+        wanted: The desired state.
+        machines: The machines of all members.
+        context: What this run knows.
+
+    Returns:
+        The last observation.
+
+    Raises:
+        RefusedError: The next action must not be carried out.
+        StepFailedError: An action failed. What was done until then stays done; the next run goes on from there.
     """
     looked_at, repetitions = time.monotonic(), Repetitions()
     context.permitted = set()
     machines.observe(claim=context.run)
-    # Not by that same look: another run may claim one machine while this one claims the others.
+    # Observe again: another run may claim one machine while this one claims the others.
     observation = machines.observe(rights=True)
     require_claimed(observation, context.run, wanted.token)
     context.learn_rights(observation)
@@ -132,8 +149,14 @@ def roll_out(wanted: DesiredCluster, machines: MemberMachines, context: RunConte
 
 
 def require_claimed(observation: Observation, run: str, token: str = "") -> None:
-    """Raises `RefusedError` unless all machines are this run's: two runs, each with a part of them, would both act.
-    token: of the cluster; a machine with data of another one is not claimed, and is refused for that."""
+    """Raises `RefusedError` unless this run has claimed all machines: two runs that each claimed some would both act.
+
+    Args:
+        observation: What the machines report.
+        run: Id of this run.
+        token: Token of the cluster; "" to check all machines. A machine with data of another cluster is not claimed,
+            and is refused for that.
+    """
     ours = {name: host for name, host in observation.hosts.items() if not token or host.token in ("", token)}
     lost = [name for name, host in ours.items() if host.claim not in ("", run)]
     if lost:
@@ -144,10 +167,19 @@ def require_claimed(observation: Observation, run: str, token: str = "") -> None
 
 
 def prove(wanted: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext) -> None:
-    """A write works at every member, as clients do it: with the exported certificate, at the URL that they are told.
+    """Checks that a write works at every member, as clients do it: with the exported certificate, at the exported URL.
 
-    Each is asked on its own machine, all at once. Raises `StepFailedError` for a member that takes no write, and
-    `RefusedError` where they are not of one cluster.
+    Each member is asked on its own machine, all at once.
+
+    Args:
+        wanted: The desired state.
+        observation: The last observation.
+        machines: The machines of all members.
+        context: What this run knows.
+
+    Raises:
+        StepFailedError: A member takes no write.
+        RefusedError: The members do not belong to one cluster.
     """
 
     def probe(name: str) -> str:
@@ -176,7 +208,7 @@ def _wait(
 ) -> None:
     waited = context.waited.get(wait.limit, 0.0) + passed + LOOK_AGAIN_SECONDS
     context.waited[wait.limit] = waited
-    # Waits that take turns would never be long enough by themselves.
+    # Waits that alternate would never reach their own limits.
     all_waits = sum(context.waited.values())
     if waited > wait.seconds or all_waits > MOST_WAITING_SECONDS:
         seconds = min(wait.seconds if waited > wait.seconds else all_waits, MOST_WAITING_SECONDS)
@@ -197,7 +229,7 @@ def _log_of(member: str | None, observation: Observation, machines: MemberMachin
 def _carry_out(
     action: Action, wanted: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext
 ) -> None:
-    """All steps of an action at once; then raises the first failure."""
+    """Runs all steps of an action at once; then raises the first failure."""
     steps = {step.member: step for step in action.steps}
 
     def do(name: str) -> str:
@@ -230,8 +262,15 @@ def _variables(step: HostStep, wanted: DesiredCluster) -> Mapping[str, str]:
 
 
 def _bring_about(news: Properties, olds: Properties, context: RunContext) -> None:
-    """olds: {} where none ended well before. Members that leave, and those of former hosts, are taken off their
-    machines once the cluster has let them go."""
+    """Brings the cluster to the desired state, then removes former members from their machines.
+
+    These are members that leave, and members on former hosts, once the cluster has removed them.
+
+    Args:
+        news: The new inputs.
+        olds: The inputs of the last rollout that ended well; {} if none did.
+        context: What this run knows.
+    """
     wanted, connections = DesiredCluster.parse(news["wanted"]), dict[str, Any](news["connections"])
     leaving: dict[str, Place] = {}
     count = len(wanted.members)
@@ -239,7 +278,7 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
     former: Mapping[str, Any] = news.get("former") or {}
     for name, host in former.items():
         if host.get("moved") and not context.forming:
-            continue  # of a cluster that was formed: its members know where each of them is
+            continue  # the cluster was formed: its members know where each of them is
         if name not in wanted.members and not same(handled.get(name), host):
             leaving[name] = FormerHost.parse(host)
             if host.get("connection"):
@@ -264,8 +303,10 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
 
 
 def _is_a_members(name: str, wanted: DesiredCluster, observation: Observation) -> bool:
-    """The machine of one that leaves is that of a member, under another name or address. Machines that were cloned have
-    one id, too, but not the data of one member."""
+    """Returns whether the machine of a leaving member is a current member's, under another name or address.
+
+    Cloned machines have one id as well, but not the data of one member.
+    """
     host, ours = (
         observation.hosts.get(name),
         (observation.hosts[each] for each in wanted.members if each in observation.hosts),
@@ -288,11 +329,19 @@ def remove(
     delete_data: bool,
     record: str = "",
 ) -> None:
-    """Stops members and takes programs and keys off their machines, all at once; their data stays, unless that was
-    given up by name. A machine that does not answer is reported, and not waited for: it may be gone for good.
+    """Stops members and removes programs and keys from their machines, all at once.
 
-    owner: `render.remove_variables` of the cluster. count: of the cluster's members. record: id of the HostRecord; a
-    machine that is in another one is left alone, as is one that runs another cluster's etcd by now.
+    Their data stay, unless `delete_data` is set. A machine that gives no answer is reported, and not waited for: it may
+    be gone for good.
+
+    Args:
+        names: Names of the members.
+        machines: Their machines.
+        owner: `render.remove_variables` of the cluster.
+        count: Number of the cluster's members.
+        delete_data: Deletes their data as well.
+        record: Id of the HostRecord; "" for none. A machine that holds another id is left alone, as is one that runs
+            another cluster's etcd by now.
     """
     run, line = RunContext().run, Remove(count, delete_data=delete_data is True, record=record)
 
@@ -312,9 +361,9 @@ def remove(
 
 
 def drift(news: Properties) -> list[str]:
-    """What was changed by hand, or broke: a line a member. Empty where an `up` has nothing to do.
+    """Returns what was changed by hand, or broke, one line a member; empty if an `up` has nothing to do.
 
-    A cluster that is just busy, or cannot be asked, has drifted as well: the update then says why.
+    A cluster that is just busy, or cannot be asked, counts as drift as well: the update then says why.
     """
     wanted = DesiredCluster.parse(news["wanted"])
     try:
@@ -331,14 +380,14 @@ def drift(news: Properties) -> list[str]:
 
 
 def say(line: str) -> None:
-    """The engine shows what a provider writes to standard error. If it is gone, the work goes on all the same."""
+    """Writes a line to standard error, which the engine shows. If the engine is gone, the work goes on."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"{line}\n")  # in one piece: several machines speak at once
+        sys.stderr.write(f"{line}\n")  # in one write: several machines print at once
         sys.stderr.flush()
 
 
 def _steps(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
-    """Where nothing changes, the last one stays, so that the preview shows no difference."""
+    """Returns the steps of a change. Without a change, the last steps stay, so that the preview shows no difference."""
     if not olds:
         return changes.first_steps(news)
     if not _changed(olds, news):
@@ -351,7 +400,7 @@ def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
 
 
 def same(old: Any, new: Any) -> bool:
-    """Unknown is not the same as anything. What is absent is as good as empty."""
+    """Returns whether two values are the same. An unknown value never is; a missing value equals an empty one."""
     if isinstance(new, Unknown) or new == UNKNOWN:
         return False
     if isinstance(old, dict) and isinstance(new, dict):

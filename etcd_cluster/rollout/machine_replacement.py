@@ -1,4 +1,4 @@
-"""The MachineReplacement resource: a running machine is only replaced while every other member is healthy."""
+"""The MachineReplacement resource: a running machine is replaced only while every other member is healthy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from etcd_cluster.providers import MachineReplacementProvider
 
 
 class MachineReplacement(Resource, module="cluster", name="MachineReplacement"):
-    """What a machine depends on that is to be replaced; see `machines.machine.Guard`.
+    """A resource that a machine to be replaced depends on. See `machines.machine.Guard`.
 
-    replace_member: the member; None for nobody. is_dead: its machine is known to be dead: it goes though nobody can
-    tell.
-    connections: member name -> SSH connection (secret).
+    Args:
+        name: Name of the resource.
+        replace_member: The member whose machine is to be replaced; None for none.
+        is_dead: The machine is known to be dead: it is replaced although nobody can report on it.
+        connections: Member name -> SSH connection (secret).
+        opts: Pulumi's resource options.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
-"""Whether a member's machine may be replaced now. No answer is not a yes: a machine of which nothing is known is only
-replaced where it is named as dead.
+"""Decides whether a member's machine may be replaced now.
+
+No answer does not count as consent: a machine of unknown state is replaced only if it is named as dead.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from etcd_cluster.rollout.planner.alarms import CORRUPT
 
 INPUTS = ("replace_member", "is_dead", "connections")
 PATIENCE_SECONDS = 20
-"""For the others to become healthy: a member that has just come back takes some seconds."""
+"""Limit for the others to become healthy: a member that has just come back takes some seconds."""
 UNTOUCHED = (
     "it was not touched. Take `replaceMember` out and run `pulumi up`, which fixes what can be fixed; one whose "
     "machine is dead is the one to replace first"
@@ -37,7 +38,7 @@ UNANSWERED = (
 
 @dataclass(frozen=True)
 class _CloudMachine:
-    """Members on machines of a cloud are where the system has them."""
+    """A member's place on a machine of a cloud: the system's standard places."""
 
     layout: Layout
     device: str = ""
@@ -46,28 +47,34 @@ class _CloudMachine:
 
 
 class MachineReplacementLifecycle(Lifecycle):
-    """Looks in every `up` for as long as a machine may be replaced: one that was let go may still be there, as a run
-    that was killed had not replaced it yet. Not when it is made: the machines are made then, too, and none is
-    replaced."""
+    """Checks in every `up` whether the machine may be replaced, as long as a member to replace is set.
+
+    An earlier run that allowed the replacement may have been killed before it replaced the machine. There is no check
+    when the resource is created: the machines are created then, too, and none is replaced.
+    """
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
+        """Refuses a member to replace in the first `up`."""
         refused = _refused_at_first(news) if not olds else None
         return CheckResult(news, [] if refused is None else [CheckFailure("", refused)])
 
     def create(self, props: Properties) -> CreateResult:
+        """Creates the resource; refuses a member to replace, as `pulumi up --replace` may bring one."""
         if (refused := _refused_at_first(props)) is not None:  # as by `pulumi up --replace`
             raise RefusedError(refused)
         return CreateResult("machine-replacement", props)
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """Reports a change if a member is to be replaced, or if any input differs."""
         return DiffResult(
             changes=bool(news.get("replace_member")) or any(olds.get(key) != news.get(key) for key in INPUTS)
         )
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Prepares the replacement of the member's machine, if one is to be replaced."""
         if news.get("replace_member"):
             members = {name: _CloudMachine(Layout.system()) for name in news["connections"]}
-            # Those worked until now: a key or bastion may change in this same `up`.
+            # The old connections worked until now: a key or bastion may change in this same `up`.
             before: Mapping[str, Any] = olds.get("connections") or {}
             with MemberMachines(members, news["connections"], passing=True, before=before) as machines:
                 prepare_replacement(news["replace_member"], machines, is_dead=bool(news.get("is_dead")))
@@ -85,11 +92,18 @@ def _refused_at_first(news: Properties) -> str | None:
 
 
 def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool = False) -> None:
-    """Returns once the machine of `member` may go, and leads no more. Raises `RefusedError` where it may not.
+    """Returns once the machine of `member` may be replaced, and that member does not lead.
 
-    Precondition of a replacement: every other voter is healthy; or that member is down already, by the look at its
-    machine or, where that cannot be reached, by a majority of the others; or, where nobody can tell, it was named as
-    dead (is_dead).
+    Precondition of a replacement: every other voter is healthy; or the member is down already, as its own machine
+    reports or, if that is unreachable, a majority of the others; or, if nobody can tell, it was named as dead.
+
+    Args:
+        member: Name of the member.
+        machines: The machines of all members.
+        is_dead: The machine was named as dead.
+
+    Raises:
+        RefusedError: The machine may not be replaced.
     """
     run = RunContext().run
     machines.observe(claim=run)
@@ -112,7 +126,7 @@ def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool 
 
 
 def obstacle(member: str, observation: Observation, *, is_dead: bool = False) -> str | None:
-    """Why the machine of `member` may not go now, and what to do; None if it may."""
+    """Returns why the machine of `member` may not be replaced now, and what to do; None if it may."""
     host = observation.hosts.get(member)
     if host and not host.may_serve:
         return None if observation.status_source or not host.pid else f"it runs, but no member leads; {UNTOUCHED}"

@@ -1,4 +1,4 @@
-"""Runs scripts on the members' machines, over OpenSSH or here, and asks all of them what is there."""
+"""Runs scripts on the members' machines, over OpenSSH or on this machine, and observes all of them."""
 
 from __future__ import annotations
 
@@ -33,27 +33,43 @@ from etcd_cluster.ssh.processes import CommandTimeoutError
 
 OBSERVATION_SECONDS = 60
 STEP_SECONDS = 1800
-"""More than any step waits by itself."""
+"""Limit for a step: more than any script waits by itself."""
 
 
 class Place(Protocol):
-    """Where a member is. device: that of its data; "" where they have none of their own. ports: those that it is to
-    have. tls: whether it is to serve clients in TLS."""
+    """Where a member is."""
 
     @property
-    def layout(self) -> Layout: ...
+    def layout(self) -> Layout:
+        """Where its files are."""
+        ...
+
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Block device of its data; "" if they have none of their own."""
+        ...
+
     @property
-    def ports(self) -> Ports: ...
+    def ports(self) -> Ports:
+        """The ports that it is to have."""
+        ...
+
     @property
-    def tls(self) -> bool: ...
+    def tls(self) -> bool:
+        """Whether it is to serve clients in TLS."""
+        ...
 
 
 @dataclass(frozen=True)
 class FormerHost:
-    """Where a member was, or was to be. Its device is of no interest any more. tls: tried first; a member that answers
-    plain HTTP is found all the same."""
+    """Where a member was, or was to be.
+
+    Args:
+        layout: Where its files are.
+        ports: Ports of the member.
+        tls: Whether TLS is tried first, default True; a member that answers plain HTTP is found all the same.
+        device: Default "": the device does not matter any more.
+    """
 
     layout: Layout
     ports: Ports
@@ -62,21 +78,29 @@ class FormerHost:
 
     @staticmethod
     def parse(properties: Mapping[str, Any]) -> FormerHost:
+        """Reads a host from the properties of a HostRecord."""
         return FormerHost(Layout.parse(properties.get("layout") or {}), Ports.parse(properties.get("ports") or {}))
 
 
 class StepFailedError(EtcdClusterError):
-    """A script ended with an error on a machine. Its text is what the script said."""
+    """A script ended with an error on a machine. The text is the script's own."""
 
 
 class MemberMachines:
-    """The machines of `members`, for as long as the context lasts. connections: member name -> SSH connection, in the
-    form of pulumi-command; a member without one is on this machine. leaving: names of those that may be gone: one that
-    cannot be reached is not tried again. passing: they may be replaced next, so no connection to them is kept, and none
-    is waited for that does not boot. before: connections as they were, for a machine that does not answer by its own.
-    token: the cluster's; a machine that leaves and is another one's by now has no member of this one.
+    """The machines of some members, for as long as the context lasts.
 
-    Raises `NoSshClientError` where SSH is needed and there is no `ssh` program.
+    Args:
+        members: Member name -> where it is.
+        connections: Member name -> SSH connection, in the form of pulumi-command; a member without one is on this
+            machine.
+        leaving: Names of members that may be gone: an unreachable one is not tried again.
+        passing: The machines may be replaced next: no connection is kept, and a machine that does not boot is not
+            waited for.
+        before: Connections as they were, for a machine that gives no answer over its own; None for none.
+        token: Token of the cluster. A leaving machine that belongs to another cluster by now has no member of this one.
+
+    Raises:
+        NoSshClientError: SSH is needed, and there is no `ssh` program.
     """
 
     def __init__(
@@ -119,21 +143,21 @@ class MemberMachines:
         """Runs a step's script on a member's machine.
 
         Args:
-            name: Of the member.
+            name: Name of the member.
             line: The step, and the words of its line.
             variables: Shell variables of its script.
-            timeout_seconds: After which it is ended.
+            timeout_seconds: Limit, after which the script is ended.
             run: Id of the run.
             progress: Text that the script prints when it begins.
-            say: Is called with each line of progress.
+            say: Called with each line of progress.
 
         Returns:
-            What the script prints.
+            The script's output.
 
         Raises:
             StepFailedError: The script ended with an error.
-            CommandTimeoutError: It did not end in time.
-            SshError: The machine cannot be reached.
+            CommandTimeoutError: The script did not end in time.
+            SshError: The machine is unreachable.
         """
         member = self._members[name]
         script = render.script(line.step, member.layout, {**render.port_variables(member.ports), **(variables or {})})
@@ -157,7 +181,7 @@ class MemberMachines:
         return done.stdout
 
     def on_all(self, names: Sequence[str], do: Callable[[str], Any]) -> dict[str, Any]:
-        """`do` for every name, at once; its answers, or what it raised."""
+        """Calls `do` for every name, at once; returns name -> answer, or the error that it raised."""
 
         def attempt(name: str) -> Any:
             try:
@@ -173,8 +197,8 @@ class MemberMachines:
 
         Args:
             claim: Id of the run that takes all machines over; "" for none.
-            rights: Whether members' certificates may change the cluster is asked as well.
-            disk: The space on the disks is asked for as well.
+            rights: Also asks whether members' certificates may change the cluster.
+            disk: Also asks for the space on the disks.
         """
         asked = Observe(claim=claim, rights=rights, disk=disk)
         hosts: dict[str, Host] = {}
@@ -203,7 +227,7 @@ class MemberMachines:
         following = [name for name, host in hosts.items() if host.live and host.live.has_leader]
         others = [name for name in following if not reports[name].get("members")]
         if observation.status_source is None and others:
-            # The leader's machine is not among these, cannot be reached, or gets no answer itself.
+            # The leader's machine is not one of `hosts`, is unreachable, or gets no answer itself.
             note(self.on_all(others, lambda name: self._observe(name, replace(asked, as_status_source=True))))
             observation = combine(hosts, reports, unreachable)
         return replace(self._ask_for_others(observation), clocks=clocks)
@@ -212,7 +236,7 @@ class MemberMachines:
         return bool(self._token) and host.token not in ("", self._token)
 
     def _ask_for_others(self, observation: Observation) -> Observation:
-        """Members of which nothing good was heard on their own machines: asked for on the status source's."""
+        """Asks the status source's machine for members that do not show on their own machines that they serve."""
         left = unanswered(observation)
         if observation.status_source is None or not left:
             return observation
@@ -236,11 +260,11 @@ class MemberMachines:
 
 
 def layout_of(directory: str | None) -> Layout:
-    """Everything below a folder of the caller's, or the system's standard places."""
+    """Returns the layout below a folder of the caller's, or the system's standard one."""
     return Layout.below(directory) if directory else Layout.system()
 
 
 def _error(said: str) -> str:
-    """From the script's own error on; what came before was shown as it came."""
+    """Returns the script's text from its own error on. What came before was shown as it came."""
     position = said.rfind("error: ")
     return said[position + len("error: ") :].strip() if position >= 0 else said.strip()[-2000:]

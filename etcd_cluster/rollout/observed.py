@@ -1,4 +1,4 @@
-"""What is there: the facts that machines and the leader tell, in types. Nothing is decided here."""
+"""Turns the reports of machines and of the cluster into types. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ import yaml
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
 
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
-"""Of etcd, as folders of programs are called; what people put beside them may have any name."""
+"""A version of etcd, as folders of programs are named. Folders that people put beside them may have any name."""
 
 
 @dataclass(frozen=True)
 class ObservedFile:
-    """A file on a machine. content: of a private key, its SHA-256 sum."""
+    """A file on a machine.
+
+    Args:
+        mode: Its mode, octal.
+        owner: Name of its owner.
+        content: Its text; for a private key, its SHA-256 sum.
+    """
 
     mode: str
     owner: str
@@ -29,7 +35,7 @@ class ObservedFile:
 
 
 class MissingKind(Enum):
-    """What only preparing a machine again brings back. The first four are words of observe.sh."""
+    """What a machine can lack that only preparing it again brings back. The first four are words of observe.sh."""
 
     USER = "user"
     DISK = "disk"
@@ -42,7 +48,12 @@ class MissingKind(Enum):
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that a machine does not have. detail: its path, or version; "" for none."""
+    """Something that a machine lacks.
+
+    Args:
+        kind: What is missing.
+        detail: Its path or version; "" for none.
+    """
 
     kind: MissingKind
     detail: str = ""
@@ -55,7 +66,7 @@ class Missing:
 
 
 class Question(Enum):
-    """What a running member is asked of itself. The answer may be missing: that is no answer, not a "no"."""
+    """What a running member is asked about itself. A missing answer does not mean "no"."""
 
     METRICS = "metrics"
     MEMBERS = "members"
@@ -63,10 +74,14 @@ class Question(Enum):
 
 @dataclass(frozen=True)
 class History:
-    """Up to where a member's log may hold what the next minor version cannot start from.
+    """The index up to which a member's log may hold what the next minor version cannot start from.
 
-    series: minor version that runs since `series_index`. members: ids, comma-separated, unchanged since
-    `members_index`. id: the member's own.
+    Args:
+        series: The minor version that runs since `series_index`.
+        series_index: Index of raft's log.
+        members: Ids of the members, comma-separated, unchanged since `members_index`.
+        members_index: Index of raft's log.
+        id: Id of the member itself.
     """
 
     series: str = ""
@@ -76,13 +91,26 @@ class History:
     id: str = ""
 
     def text(self) -> str:
+        """Returns the text of the file, one NAME=VALUE a line."""
         return "".join(f"{name}={value}\n" for name, value in vars(self).items())
 
 
 @dataclass(frozen=True)
 class Live:
-    """What a running member measures of itself. Indices are of raft's log. active_peers: ids of the members that it has
-    a connection with; None where it did not say."""
+    """What a running member reports about itself.
+
+    Args:
+        id: Its id, hexadecimal.
+        leads: It is the leader.
+        learner: It is a learner.
+        has_leader: It knows a leader.
+        version: Its version of etcd.
+        cluster_version: The version that the whole cluster has reached; "" if it does not report that.
+        applied: Index of raft's log up to which it has applied entries.
+        committed: Index of raft's log up to which entries are committed.
+        database_bytes: Size of its database.
+        active_peers: Ids of the members that it has a connection with; None if it does not report them.
+    """
 
     id: str
     leads: bool
@@ -98,24 +126,45 @@ class Live:
 
 @dataclass(frozen=True)
 class Host:
-    """One machine and the member on it. running, programs: version that runs, and that would be started; "" if none.
+    """One machine and the member on it.
 
-    missing: what only preparing the machine again can bring back. pending: its files may be newer than its process.
-    owner: the member whose data the marker beside them says they are; "" without a marker.
-    mounted_over: what is mounted where the data belong and is not their file system, "SOURCE at PATH"; "" for nothing.
-    live: None where nothing runs, and where what runs could not be asked: then `unknown` says why.
-    unknown: what could not be told of a process that runs -> why.
-    announced: how the member speaks by what it has told the cluster of itself; None where nobody could be asked.
-    disk_bytes, disk_free_bytes: of the file system of its data, where that was asked for.
-    database_bytes: of a member that does not run, of its file; of one that does, see `live`.
-    forming, formed: token of the note on its own disk that etcd was told to start without data here, and that it then
-    had data; "" without one.
-    quota_bytes: with which it runs. may_administer: whether its certificate may change the cluster; None where that was
-    not asked, or not answered.
-    claim: id of the run that took the machine over last.
-    data_of: of which cluster the data are, by etcd's own log; "" where that could not be read.
-    foreign: the database of somebody else's etcd that runs there; "" for none. Nothing that one says is asked for, and
-    `pid` is "", as no member of ours runs.
+    Args:
+        machine: Its machine-id.
+        token: Token in the marker beside the data; "" without a marker.
+        data: The data directory holds data.
+        programs: Version that would be started; "" for none.
+        running: Version that runs; "" for none.
+        pid: Process id of etcd; "" if no member of this package runs.
+        failed: The service has failed.
+        on_boot: The service starts on boot.
+        pending: The files may be newer than the process.
+        snapshot_index: Index of raft's log at the newest snapshot.
+        history: The recorded history of the log.
+        versions: Versions of etcd that are installed.
+        missing: What only preparing the machine again can bring back.
+        files: Path -> file.
+        live: What the member reports about itself; None if nothing runs, and if what runs could not be asked: then
+            `unknown` says why.
+        clock: Its clock, in seconds since 1970.
+        device_bytes: Size of the data's device.
+        filesystem_bytes: Size of the file system on that device.
+        disk_bytes: Size of the file system with the data, if that was asked for; else 0.
+        disk_free_bytes: Free space of the file system with the data, if that was asked for; else 0.
+        database_bytes: Size of the database file of a member that does not run; for a running one, see `live`.
+        quota_bytes: Quota that the member runs with.
+        may_administer: The member's certificate may change the cluster; None if that was not asked, or not answered.
+        owner: The member whose data these are, by the marker beside them; "" without a marker.
+        mounted_over: What is mounted in the place of the data but is not their file system, "SOURCE at PATH"; "" for
+            nothing.
+        forming: Token in the note on the machine's own disk that etcd was told to start without data here; "" without
+            one.
+        formed: Token in the note on the machine's own disk that etcd then had data here; "" without one.
+        data_of: Id of the cluster that the data belong to, by etcd's own log; "" if that is unreadable.
+        foreign: Database of another etcd that runs there and is not of this package; "" for none. That etcd is not
+            asked anything, and `pid` is "".
+        claim: Id of the run that took the machine over last.
+        unknown: What a running process could not be asked -> why.
+        announced: How the member speaks, by what it has told the cluster about itself; None if nobody could be asked.
     """
 
     machine: str
@@ -153,18 +202,18 @@ class Host:
 
     @property
     def quota_before(self) -> int:
-        """With which it runs, or would start as it is; 0 where neither tells."""
+        """Quota that the member runs with, or would start with; 0 if neither is known."""
         configured = self.configuration.get("quota-backend-bytes")
         return self.quota_bytes or (configured if isinstance(configured, int) else 0)
 
     @property
     def may_serve(self) -> bool:
-        """False only on its own word: nothing runs there, or it has no leader."""
+        """False only if nothing runs there, or if the member itself reports no leader."""
         return bool(self.pid) and (self.live is None or self.live.has_leader)
 
     @cached_property
     def configuration(self) -> Mapping[str, Any]:
-        """etcd's configuration file; empty where there is none that can be read."""
+        """Settings in etcd's configuration file; empty if it is missing or unreadable."""
         file = next((file for path, file in self.files.items() if path.endswith("/etcd.yaml")), None)
         try:
             found: Any = yaml.safe_load(file.content) if file else {}
@@ -174,8 +223,11 @@ class Host:
 
     @cached_property
     def security(self) -> Security | None:
-        """How the member speaks, by its configuration file; as it has announced where that is lost, or says plaintext
-        of peers that speak TLS, which only somebody's hand does. None where neither tells."""
+        """How the member speaks, by its configuration file; None if that is unknown.
+
+        Without that file, it is as the member has announced. The announcement also counts if the file says plaintext
+        for peers that speak TLS: only an edit by hand does that.
+        """
         configuration = self.configuration
         if not isinstance(configuration.get("advertise-client-urls"), str):
             return self.announced
@@ -187,14 +239,17 @@ class Host:
         return Security(str(configuration["advertise-client-urls"]).startswith("https:"), peers)
 
     def trusted_path(self, transport: Transport) -> str | None:
-        """Where its configuration file says that the authorities are which it trusts; None where it does not say."""
+        """Returns the path of the CA file that the configuration file names; None if it names none."""
         section = self.configuration.get(f"{transport.value}-transport-security")
         named = cast("dict[str, Any]", section).get("trusted-ca-file") if isinstance(section, dict) else None
         return None if named is None else str(named)
 
     def trusted_file(self, transport: Transport) -> ObservedFile | None:
-        """The file of the authorities that the member trusts: the one that its configuration file names. Where that
-        names none, the one by its usual name; members without one of their own trust what clients are trusted by."""
+        """Returns the CA file that the member trusts; None if it is missing.
+
+        It is the file that the configuration file names, else the file with the usual name. A member without a peer CA
+        file trusts the CA file for clients.
+        """
         named = self.trusted_path(transport)
         if named is not None:
             return self.files.get(named)
@@ -205,8 +260,15 @@ class Host:
 
 @dataclass(frozen=True)
 class MemberEntry:
-    """One member as the cluster lists it. name: "" for one that was added and has not started. client_url: "" until it
-    has started once. peer_url: "" if there are several."""
+    """One member in the cluster's member list.
+
+    Args:
+        id: Its id, hexadecimal.
+        name: Its name; "" for a member that was added and has not started.
+        peer_url: Its peer URL; "" if there are several.
+        client_url: Its client URL; "" until it has started once.
+        learner: It is a learner.
+    """
 
     id: str
     name: str
@@ -216,13 +278,18 @@ class MemberEntry:
 
     @property
     def started(self) -> bool:
-        """Of members that form a cluster, etcd knows the names before they start."""
+        """True if the member has started once.
+
+        It does not show by the name: etcd knows the names of founders before they start.
+        """
         return bool(self.client_url)
 
     @property
     def security(self) -> Security | None:
-        """As the others speak to it, and clients are to; None before it has started. With certificates at hand or
-        not, does not show."""
+        """How the others and clients speak to the member; None before it has started.
+
+        Whether it has certificates while it speaks plaintext is not visible here.
+        """
         if not self.started:
             return None
         peers = PeerSecurity.TLS if self.peer_url.startswith("https:") else PeerSecurity.PLAINTEXT
@@ -231,8 +298,12 @@ class MemberEntry:
 
 @dataclass(frozen=True)
 class Alarm:
-    """An alarm that stands. kind: etcd's own word, such as "NOSPACE". id: of the member that raised it; "" where etcd
-    does not say."""
+    """A standing alarm.
+
+    Args:
+        kind: etcd's own word, such as "NOSPACE".
+        id: Id of the member that raised it; "" if etcd does not say.
+    """
 
     kind: str
     id: str
@@ -240,15 +311,22 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Observation:
-    """The whole cluster at one time. hosts: member name -> machine; one that could not be asked is in `silent`, with
-    the reason. status_source: whose machine told of the members: the leader's, if that can be asked; None, and nothing
-    told, where no member can agree with a majority.
-    healthy: ids of the members that serve, each asked on its own machine; where that does not say so, from the
-    status source's. connected: ids of those that gave no answer there but have a connection with it: they run, and
-    nothing more is known. unknown: these, and those of which nobody can say whether they have one.
-    alarms: None where nobody could be asked for them. users: etcd's, where its authentication is
-    known to be on.
-    clocks: member name -> seconds by which its machine's clock is surely ahead of this one's. cluster_id: hexadecimal.
+    """The whole cluster at one time.
+
+    Args:
+        hosts: Member name -> machine.
+        unreachable: Member name -> why its machine could not be asked.
+        status_source: The member whose machine reports on the cluster: the leader's, if it can be asked. None if no
+            member can agree with a majority; then there is no report.
+        members: The member list.
+        healthy: Ids of the members that serve. Each was asked on its own machine, else on the status source's.
+        alarms: Standing alarms; None if nobody could be asked for them.
+        connected: Ids of the members that gave no answer there but have a connection with the status source: they run,
+            and nothing more is known.
+        unknown: `connected`, and ids of the members of which nobody can say whether they have a connection.
+        users: etcd's users, if its authentication is known to be on; else None.
+        cluster_id: Hexadecimal.
+        clocks: Member name -> seconds by which its machine's clock is surely ahead of this machine's.
     """
 
     hosts: Mapping[str, Host]
@@ -265,7 +343,7 @@ class Observation:
 
     @property
     def leader(self) -> str | None:
-        """The member that leads; None also where its machine cannot be asked, or two say that they do."""
+        """The member that leads; None also if its machine gives no answer, or if two members claim to lead."""
         leading = [name for name, host in self.hosts.items() if host.live and host.live.leads]
         if self.status_source in leading:
             return self.status_source
@@ -274,35 +352,44 @@ class Observation:
 
     @property
     def voters(self) -> Sequence[MemberEntry]:
+        """The members that are no learners."""
         return [member for member in self.members if not member.learner]
 
     @property
     def index(self) -> int:
-        """The end of the log, as far as any member knows."""
+        """The end of raft's log, as far as any member knows."""
         return max((host.live.committed for host in self.hosts.values() if host.live), default=0)
 
     @property
     def member_ids(self) -> str:
+        """Ids of all members, sorted, comma-separated."""
         return ",".join(sorted(member.id for member in self.members))
 
     def of(self, name: str) -> MemberEntry | None:
-        """The member of that name, as the cluster lists it."""
+        """Returns the entry of a name in the member list; None if there is none."""
         return next((member for member in self.members if member.name == name), None)
 
     def is_healthy(self, name: str) -> bool:
+        """Returns whether the member of that name serves."""
         listed = self.of(name)
         return listed is not None and listed.id in self.healthy
 
 
 def is_whole(text: str) -> bool:
-    """Whether it is all that observe.sh prints: the clock comes last. What is missing from one that is cut would look
-    like a "no"."""
+    """Returns whether a text is all that observe.sh prints: the clock comes last.
+
+    What is missing from a cut text would look like a "no".
+    """
     return re.search(r"(^|\n)clock=[0-9]+\n$", text) is not None
 
 
 def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
-    """What observe.sh printed, and what is said besides: of its own member ("health"), and of the cluster ("members",
-    "alarms", "users")."""
+    """Reads what observe.sh printed.
+
+    Returns:
+        The machine, and further reports: on its own member ("health"), on the cluster ("members", "alarms", "users"),
+            and the scheme that the member answered in ("scheme").
+    """
     facts: dict[str, str] = {}
     missing: list[Missing] = []
     unknown: dict[Question, str] = {}
@@ -330,7 +417,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         facts = {name: value for name, value in facts.items() if name not in ("pid", "running")}
     live = _live(facts)
     running = facts.get("running", "")
-    if not VERSION.fullmatch(running):  # a program of somebody else's
+    if not VERSION.fullmatch(running):  # not a program of this package
         own_word = VERSION.match(live.version) if live else None
         running = own_word[0] if own_word and running else ""
     pid = facts.get("pid", "")
@@ -375,13 +462,16 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
 
 
 def without_member(host: Host) -> Host:
-    """The machine of another cluster by now: what it holds, runs and trusts is no member's of this one."""
+    """Returns a machine without its member, as it belongs to another cluster by now.
+
+    What it holds, runs and trusts is of no member of this cluster.
+    """
     gone = replace(host, data=False, pid="", running="", live=None, history=History(), unknown={}, pending=False)
     return replace(gone, files={}, owner="", data_of="", formed="", forming="", claim="")
 
 
 def _observed_file(line: str) -> tuple[str, str, ObservedFile]:
-    """A line KIND:PATH=MODE OWNER CONTENT. Anything may be in a path; in content there is no space."""
+    """Reads a line KIND:PATH=MODE OWNER CONTENT. A path may hold any character, content holds no space."""
     named, owner, content = line.rsplit(" ", 2)
     name, _, mode = named.rpartition("=")
     kind, _, path = name.partition(":")
@@ -391,7 +481,15 @@ def _observed_file(line: str) -> tuple[str, str, ObservedFile]:
 def combine(
     hosts: Mapping[str, Host], reports: Mapping[str, Mapping[str, str]], unreachable: Mapping[str, str]
 ) -> Observation:
-    """One observation of what each machine said. Of several that told of the cluster, one counts that can answer."""
+    """Returns one observation made from the reports of all machines.
+
+    If several machines report on the cluster, the first one counts whose member can answer for it.
+
+    Args:
+        hosts: Member name -> machine.
+        reports: Member name -> the reports of `parse_host`.
+        unreachable: Member name -> why its machine could not be asked.
+    """
     nothing = Observation(hosts, unreachable, None, (), frozenset())
     serving = {
         live.id for name, said in reports.items() if (live := hosts[name].live) and serves(said.get("health", ""))
@@ -414,7 +512,7 @@ def combine(
 
 
 def unanswered(observation: Observation) -> Sequence[MemberEntry]:
-    """Members that may serve clients, though nothing says so yet: by their own machines none is known to."""
+    """Returns the members that may serve clients, although their own machines do not show that they do."""
     down = {
         member.id for member in observation.members if (host := observation.hosts.get(member.name)) and not host.pid
     }
@@ -422,11 +520,11 @@ def unanswered(observation: Observation) -> Sequence[MemberEntry]:
 
 
 def counted_as_connected(observation: Observation) -> frozenset[str]:
-    """Ids of the `unanswered` ones whose machines said nothing and that the status source's member counts as connected.
+    """Returns ids of `unanswered` members without a report that the status source's member counts as connected.
 
-    etcd's count may be too high for good: a connection that a member had before it was told of the cluster (as a new
-    one, or by a snapshot) is never taken off. Whoever leads gets an answer from each member that runs at every
-    heartbeat, so there the bytes that come tell.
+    etcd's count may stay too high for good: a connection that a member had before the cluster told it of the peer (as a
+    new member, or by a snapshot) is never subtracted. The leader gets an answer from each running member at every
+    heartbeat, so there the received bytes show who runs.
     """
     live = observation.hosts[observation.status_source].live if observation.status_source else None
     return _unasked(observation) & (live.active_peers or frozenset()) if live else frozenset()
@@ -438,19 +536,28 @@ def _unasked(observation: Observation) -> frozenset[str]:
 
 
 def parse_answers(text: str) -> tuple[str, frozenset[str] | None]:
-    """Of the step `health`: the JSON of `etcdctl endpoint health`, and the ids of those that something came from; None
-    where that was not told."""
+    """Reads the output of the step `health`.
+
+    Returns:
+        The JSON of `etcdctl endpoint health`, and the ids of the members that something was received from; None if
+        those are not reported.
+    """
     facts = {name: value for name, _, value in (line.partition("=") for line in text.splitlines())}
     heard = frozenset(facts["heard"].split(",")) - {""} if "heard" in facts else None
     return _decoded(facts.get("health", "")), heard
 
 
 def with_answers(observation: Observation, text: str, heard: frozenset[str] | None = None) -> Observation:
-    """What the status source's machine got to hear of the `unanswered` ones: the JSON of `etcdctl endpoint health`, and
-    the ids of the `counted_as_connected` that it received anything from, None where that is not known.
+    """Returns an observation with what the status source's machine learned about the `unanswered` members.
 
-    No answer is not a no: 2379 may be open to clients only. One whose machine said nothing, and that has a connection
-    with that machine's member, runs. Where that one does not say with whom it has one, so may all.
+    No answer is not a "no": port 2379 may be open to clients only. A member runs if its machine gave no report and it
+    has a connection with the status source's member. If that one does not report its connections, all such members may
+    run.
+
+    Args:
+        observation: The observation so far.
+        text: The JSON of `etcdctl endpoint health`.
+        heard: Ids of the `counted_as_connected` members that something was received from; None if unknown.
     """
     live = observation.hosts[observation.status_source].live if observation.status_source else None
     healthy = parse_health(text, unanswered(observation))
@@ -463,13 +570,13 @@ def with_answers(observation: Observation, text: str, heard: frozenset[str] | No
 
 
 def with_announced(hosts: Mapping[str, Host], members: Sequence[MemberEntry]) -> Mapping[str, Host]:
-    """Every machine beside what the cluster's list says of its member."""
+    """Returns every machine with what the cluster's list says of its member."""
     announced = {member.name: member.security for member in members}
     return {name: replace(host, announced=announced.get(name)) for name, host in hosts.items()}
 
 
 def parse_members(text: str) -> list[MemberEntry]:
-    """`etcdctl member list --write-out json`; nothing where there was no answer, or one that is cut."""
+    """Reads `etcdctl member list --write-out json`; returns nothing if there was no answer, or a cut one."""
     answer: Any = _json(text)
     if not isinstance(answer, dict):
         return []
@@ -487,18 +594,21 @@ def parse_members(text: str) -> list[MemberEntry]:
 
 
 def serves(text: str) -> bool:
-    """Whether the one member that `etcdctl endpoint health --write-out json` asked answers a consistent read."""
+    """Returns whether the only member that `etcdctl endpoint health --write-out json` asked serves consistent reads."""
     return bool(_serving_endpoints(text))
 
 
 def parse_health(text: str, members: Sequence[MemberEntry]) -> frozenset[str]:
-    """`etcdctl endpoint health --write-out json` -> ids of the members that answer a consistent read."""
+    """Reads `etcdctl endpoint health --write-out json`; returns the ids of members that answer a consistent read."""
     return frozenset(member.id for member in members if member.client_url in _serving_endpoints(text))
 
 
 def _serving_endpoints(text: str) -> set[str]:
-    """While an alarm stands, etcdctl calls every member unhealthy that has answered: alarms are told of by themselves,
-    and what helps against them is a change of these members."""
+    """Returns the endpoints that answered.
+
+    While an alarm stands, etcdctl calls every member unhealthy that has answered. These count as serving: alarms are
+    reported separately, and fixing them takes a change of these members.
+    """
     found: Any = _json(text)
     answers = cast("list[dict[str, Any]]", found) if isinstance(found, list) else []
     return {
@@ -507,8 +617,11 @@ def _serving_endpoints(text: str) -> set[str]:
 
 
 def parse_alarms(text: str) -> Sequence[Alarm] | None:
-    """`etcdctl alarm list`, whose lines read `memberID:10501334649042878790 alarm:NOSPACE`, and then "asked"; None
-    without that: there was no answer."""
+    """Reads the output of `etcdctl alarm list`; returns None if there was no answer.
+
+    Its lines read `memberID:10501334649042878790 alarm:NOSPACE`. The last line is "asked"; without it there was no
+    answer.
+    """
     *lines, last = text.splitlines() or [""]
     if last != "asked":
         return None
@@ -539,8 +652,10 @@ def _live(facts: Mapping[str, str]) -> Live | None:
 
 
 def _live_by_status(text: str) -> Live | None:
-    """`etcdctl endpoint status --write-out json` of one member: asked where its metrics cannot be read. It does not
-    tell the cluster's version."""
+    """Reads `etcdctl endpoint status --write-out json` of one member, which is asked if its metrics are unreadable.
+
+    It does not report the cluster's version.
+    """
     answers: Any = _json(text)
     try:
         status: Mapping[str, Any] = answers[0]["Status"]
@@ -561,7 +676,7 @@ def _live_by_status(text: str) -> Live | None:
 
 
 def _json(text: str) -> Any:
-    """None where it is cut or none."""
+    """Returns the value of a JSON text; None if it is cut or no JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -573,10 +688,10 @@ def _decoded(encoded: str) -> str:
 
 
 def _version(folder: str) -> str:
-    """The version that programs in a folder of that name are of; "" where the folder is none of ours."""
+    """Returns the version of the programs in a folder of that name; "" if the folder is not one of this package."""
     return folder if VERSION.fullmatch(folder) else ""
 
 
 def _integer(text: str | None) -> int:
-    """Metrics come as floats, such as 1.234567e+06."""
+    """Reads a number. Metrics are floats, such as 1.234567e+06."""
     return int(float(text)) if text else 0

@@ -1,4 +1,4 @@
-"""Tells when an action is planned again though nothing has changed since it was done: it does not help."""
+"""Detects an action that is planned again although nothing has changed since it was done: it does not help."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from etcd_cluster.rollout.observed import History, Host, Observation
 from etcd_cluster.rollout.planner.actions import Action, HostStep
 
 MOST_REPETITIONS = 2
-"""A second time, because the first one may have been cut off."""
+"""An action is done a second time, because the first one may have been cut off."""
 MOVES_BY_ITSELF = frozenset({"index", "database_mib"})
-"""Fields of a line."""
+"""Fields of a line that differ each time."""
 
 
 class Repetitions:
-    """Of one run."""
+    """Counts the actions of one run."""
 
     def __init__(self) -> None:
         self._done: Counter[str] = Counter()
 
     def is_futile(self, action: Action, observation: Observation) -> bool:
-        """Notes that `action` is about to be done after `observation`. Whether that was done often enough."""
+        """Notes that `action` follows `observation`; returns whether that happened `MOST_REPETITIONS` times before."""
         names = {member.id: member.name or member.peer_url for member in observation.members}
         key = f"{[_step(step, names) for step in action.steps]!r} {_state(observation, names)!r}"
-        digest = sha256(key.encode()).hexdigest()  # contents of files are among it
+        digest = sha256(key.encode()).hexdigest()  # the key contains contents of files
         self._done[digest] += 1
         return self._done[digest] > MOST_REPETITIONS
 
 
 def _step(step: HostStep, names: Mapping[str, str]) -> object:
-    """Without what differs each time: indices, and ids of members that are made anew."""
+    """Returns a step without what differs each time: indices, and ids of members that are added again."""
     line = [(key, names.get(value, value)) for key, value in vars(step.line).items() if key not in MOVES_BY_ITSELF]
     files = [(file.path, file.mode, file.owner, file.content) for file in step.files]
     return step.member, step.line.step, line, files, step.history and _history(step.history, names)
 
 
 def _state(observation: Observation, names: Mapping[str, str]) -> object:
-    """Without clocks, indices, sizes, process ids and ids of members."""
+    """Returns an observation without clocks, indices, sizes, process ids and ids of members."""
     return (
         [(name, _host(host, names)) for name, host in sorted(observation.hosts.items())],
         sorted(observation.unreachable),

@@ -1,4 +1,4 @@
-"""The Rollout resource, as a program declares it. What becomes of it is in lifecycle.py."""
+"""The Rollout resource, as a program declares it. lifecycle.py brings it about."""
 
 from __future__ import annotations
 
@@ -13,16 +13,30 @@ from etcd_cluster.providers import RolloutProvider
 
 
 class Rollout(Resource, module="cluster", name="Rollout"):
-    """Brings a cluster to what it should be.
+    """Brings a cluster to its desired state.
 
-    version, tls, size, etcd (settings of the user's): as asked. members: member name -> address.
-    places: member name -> "device" and "directory", where it has them, and "ports" (client, peer, metrics).
-    authorities, peer_authorities: fingerprints of the authorities that clients and members are signed by.
-    allow_plaintext: TLS may be given up. delete_data: `destroy` deletes etcd's data as well.
-    wanted: all of it with every file and key, the JSON text that `DesiredCluster.parse` reads (secret).
-    connections: member name -> SSH connection (secret; none here on this machine).
-    record, former: id of the HostRecord, and the hosts that it says are no longer listed (secret); None without one.
-    Set by the provider: steps (what a change does, a sentence a step), drift (what was found changed, a line a member).
+    Args:
+        name: Name of the resource.
+        version: Version of etcd, as the user set it.
+        tls: Whether clients and members speak TLS, as the user set it.
+        size: The size, as the user set it.
+        etcd: etcd's settings, as the user set them.
+        members: Member name -> address.
+        places: Member name -> "device" and "directory", if it has them, and "ports" (client, peer, metrics).
+        authorities: Fingerprints of the CAs that sign clients.
+        peer_authorities: Fingerprints of the CAs that sign members.
+        allow_plaintext: TLS may be given up.
+        delete_data: `destroy` deletes etcd's data as well.
+        wanted: The whole desired state with every file and key, the JSON text that `DesiredCluster.parse` reads
+            (secret).
+        connections: Member name -> SSH connection (secret; none for members on this machine).
+        record: Id of the HostRecord; None without one.
+        former: The HostRecord's hosts that are no longer listed (secret); None without a record.
+        opts: Pulumi's resource options.
+
+    Attributes:
+        steps: What a change does, one sentence a step. The provider sets it, and `drift`: what was found changed, one
+            line a member.
     """
 
     steps: pulumi.Output[list[str]]

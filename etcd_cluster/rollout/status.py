@@ -1,4 +1,4 @@
-"""How a cluster stands, from what it should be and what was seen: as types, as a table, as JSON. Pure."""
+"""Makes the status of a cluster from its desired state and an observation: as types, as a table, as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RED, _YELLOW = "31", "33"
 
 
 class State(Enum):
-    """What a member is. Only the first two are as they should be."""
+    """The state of a member. Only the first two are the desired ones."""
 
     LEADER = "leader"
     FOLLOWER = "follower"
@@ -43,25 +43,36 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class AuthoritySchedule:
-    """When an authority that Pulumi made is rotated by age, and when the one before it is dropped: RFC 3339, or ""."""
+    """When a CA that Pulumi made is rotated by age, and when the one before it is dropped: RFC 3339, "" for none."""
 
     rotate_after: str = ""
     drop_after: str = ""
 
 
 Schedules = Mapping[Transport, AuthoritySchedule]
-"""Of the authorities of clients and of peers, where Pulumi made them."""
+"""Transport -> schedule of its CA, if Pulumi made it."""
 _NO_SCHEDULE = AuthoritySchedule()
 _LABELS = {Transport.CLIENT: "CA", Transport.PEER: "peer CA"}
 
 
 @dataclass(frozen=True)
 class MemberStatus:
-    """One member. version, database_bytes, behind: None where it does not answer. behind: entries of raft's log that
-    others have and it had not applied; those of the moment between two looks as well. disk: used and all bytes of the
-    file system of its data.
-    certificates_until: the earlier end of its two certificates; None without any. drift: how it is not what the stack
-    says. unreachable: why its machine could not be asked, or ""."""
+    """The status of one member.
+
+    Args:
+        name: Its name.
+        state: Its state.
+        version: Version of etcd that runs; None if the member gives no answer.
+        database_bytes: Size of its database; None if the member gives no answer.
+        share_of_quota: Share of the quota that the database takes, 1 for all of it; None if the member gives no answer.
+        behind: Entries of raft's log that others have and it had not applied, which includes entries from between two
+            observations; None if the member gives no answer.
+        disk: Used and all bytes of the file system with its data; None if unknown.
+        certificates_until: The earlier end of its two certificates; None without any.
+        certificates_due: A certificate is due for renewal.
+        drift: How it differs from the desired state.
+        unreachable: Why its machine could not be asked; "" if it was.
+    """
 
     name: str
     state: State
@@ -77,13 +88,28 @@ class MemberStatus:
 
     @property
     def is_well(self) -> bool:
+        """True if the member serves as a voter, without drift."""
         return self.state in (State.LEADER, State.FOLLOWER) and not self.drift
 
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """The whole cluster. id: hexadecimal, as etcd's log has it; "" where no member can answer for the cluster.
-    next: what `up` would do first, though nothing was changed in the stack; empty where nothing."""
+    """The status of the whole cluster.
+
+    Args:
+        cluster: PROJECT/STACK/NAME.
+        version: Desired version of etcd.
+        tls: Whether clients and members are to speak TLS.
+        id: Id of the cluster, hexadecimal, as in etcd's log; "" if no member can answer for the cluster.
+        now: The time of the observation.
+        endpoints: Client URLs.
+        members: The status of each member.
+        quota_bytes: Desired quota of the database.
+        alarms: Standing alarms.
+        authorities_until: Transport -> ends of the trusted CAs, newest CA first.
+        schedules: Transport -> schedule of its CA.
+        next: What `up` would do first, with an unchanged stack; empty for nothing.
+    """
 
     cluster: str
     version: str
@@ -100,14 +126,14 @@ class ClusterStatus:
 
     @property
     def ok(self) -> bool:
-        """All members well, no alarm, and nothing that `up` would do."""
+        """True if all members are well, no alarm stands, and `up` would do nothing."""
         return all(member.is_well for member in self.members) and not self.alarms and not self.next
 
 
 def cluster_status(
     wanted: DesiredCluster, observation: Observation, schedules: Schedules, now: datetime
 ) -> ClusterStatus:
-    """How the cluster stands."""
+    """Returns the status of the cluster."""
     members = [_member(wanted, observation, name, now) for name in wanted.members]
     return ClusterStatus(
         cluster=wanted.cluster,
@@ -170,7 +196,7 @@ def _state(observation: Observation, name: str) -> State:
 
 
 def _certificates(wanted: DesiredCluster, host: Host, name: str) -> Iterator[str]:
-    """Those on the machine, as far as they can be read: what differs from the stack's is drift by itself."""
+    """Yields the readable certificates on the machine. A certificate that differs from the stack's shows as drift."""
     pki = wanted.members[name].layout.pki
     for side in ("server", "peer"):
         found = host.files.get(f"{pki}/{side}.crt")
@@ -181,7 +207,10 @@ def _certificates(wanted: DesiredCluster, host: Host, name: str) -> Iterator[str
 
 
 def _ends_of_authorities(wanted: DesiredCluster) -> set[datetime]:
-    """A certificate that ends with its authority is not renewed: that would gain nothing."""
+    """Returns the ends of the trusted CAs.
+
+    A certificate that ends with its CA is not renewed: that would gain nothing.
+    """
     return {x509.validity_of(authority).not_after for trusted in wanted.trust.values() for authority in trusted}
 
 
@@ -192,7 +221,7 @@ def _alarms(observation: Observation) -> list[str]:
 
 
 def _alarm(alarm: Alarm, observation: Observation) -> str:
-    """With the member's name, where etcd says which it is."""
+    """Returns an alarm with its member's name, if etcd says which member it is."""
     name = next((member.name for member in observation.members if member.id == alarm.id), alarm.id)
     return f"{alarm.kind} on {name}" if name else alarm.kind
 
@@ -230,7 +259,7 @@ def _due(wanted: DesiredCluster, members: Sequence[MemberStatus], schedules: Sch
 
 
 def as_json(status: ClusterStatus) -> dict[str, Any]:
-    """The same as plain values. Times are RFC 3339."""
+    """Returns the status as plain values. Times are RFC 3339."""
     return {
         "cluster": status.cluster,
         "ok": status.ok,
@@ -282,7 +311,10 @@ def _member_as_json(member: MemberStatus) -> dict[str, Any]:
 
 
 def as_text(status: ClusterStatus, *, colours: bool = False) -> str:
-    """A headline, one row a member, then what concerns all of them. No line is wider than `WIDTH`, save for names."""
+    """Returns a headline, one row a member, then what concerns all of them.
+
+    No line is wider than `WIDTH`, except for names.
+    """
     lines = [_headline(status), "", *_table(status, colours), ""]
     for label, texts in _notes(status).items():
         for text in texts:
@@ -304,7 +336,7 @@ def _headline(status: ClusterStatus) -> str:
 
 
 def _table(status: ClusterStatus, colours: bool) -> list[str]:
-    """Drift takes as many lines as it needs, in the last column."""
+    """Returns the table of members. Drift takes as many lines as it needs, in the last column."""
     rows = [_HEADINGS, *(_cells(member, status.now) for member in status.members)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
     left = sum(widths) + 2 * len(widths)
@@ -339,14 +371,14 @@ def _cells(member: MemberStatus, now: datetime) -> tuple[str, ...]:
 
 
 def _drift(member: MemberStatus) -> list[str]:
-    """Of a file its name is enough: what it is for shows in that."""
+    """Returns the drift of a member, with each file's name instead of its path: the name shows what it is for."""
     if member.state is State.UNREACHABLE:
         return ["unknown"]
     return [re.sub(r"^/\S*/", "", each) for each in member.drift] or ["none"]
 
 
 def _notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
-    """Label -> texts."""
+    """Returns label -> texts."""
     unreachable = [f"{member.name}: {member.unreachable}" for member in status.members if member.unreachable]
     notes = {
         "unreachable": unreachable,
@@ -387,7 +419,7 @@ def _aligned(column: int, cell: str, width: int) -> str:
 
 
 def _bytes(number: int) -> str:
-    """In the unit that suits, without a fraction that says nothing: 20 KiB, 1.5 GiB."""
+    """Returns a size in the unit that suits, without a meaningless fraction: 20 KiB, 1.5 GiB."""
     amount, units = float(number), ["bytes", "KiB", "MiB", "GiB"]
     while amount >= 1024 and len(units) > 1:
         amount, units = amount / 1024, units[1:]

@@ -1,4 +1,4 @@
-"""What a cluster should be, with every value known, as the Rollout resource keeps it; and the files that follow."""
+"""Defines the desired state of a cluster, as the Rollout resource keeps it, and its files. Every value is known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ PROFILE_PATH = "/etc/profile.d/etcd.sh"
 
 @dataclass(frozen=True)
 class File:
-    """One file of a member. owner: "root", or "member" for whoever etcd runs as there."""
+    """One file of a member.
+
+    Args:
+        path: Absolute path.
+        mode: Octal.
+        owner: "root", or "member" for the user that etcd runs as on that machine.
+        content: Its text.
+    """
 
     path: str
     mode: str
@@ -33,11 +40,20 @@ class File:
 
 @dataclass(frozen=True)
 class DesiredMember:
-    """One member.
+    """The desired state of one member.
 
-    founder: id of the machine that formed the cluster as this member; "" if it came later.
-    prepare: the line and the shell variables that make its machine ready.
-    outlives_destroy: its machine outlives `destroy`, so that the member is stopped there.
+    Args:
+        name: Its name.
+        address: IP address or DNS name.
+        ports: Ports that it listens on.
+        layout: Where its files are.
+        device: Block device of its data; "" for none.
+        founder: Id of the machine that formed the cluster as this member; "" if it joined later.
+        prepare_line: The line that prepares its machine.
+        prepare_variables: Shell variables of the script that prepares its machine.
+        server: Certificate and key for clients; None without TLS.
+        peer: Certificate and key for other members; None without TLS.
+        outlives_destroy: Its machine outlives `destroy`, so the member is stopped there.
     """
 
     name: str
@@ -54,23 +70,36 @@ class DesiredMember:
 
     @property
     def tls(self) -> bool:
+        """True if the member serves clients in TLS."""
         return self.server is not None
 
     @property
     def member(self) -> Member:
+        """The member as `render` takes it."""
         return Member(self.name, self.address, self.ports)
 
     def leaf(self, transport: Transport) -> Leaf | None:
+        """Returns certificate and key for one transport; None without TLS."""
         return self.server if transport is Transport.CLIENT else self.peer
 
 
 @dataclass(frozen=True)
 class DesiredCluster:
-    """The whole cluster. `members` is in the order in which they are rolled, all else being equal.
+    """The desired state of the whole cluster.
 
-    options: of the server, complete, for `version`. user_options, quota_bytes: what they are made of for another one.
-    trusted, peer_trusted: PEM of every authority to trust, of clients and of the other members, newest first.
-    client: what the stack exports for clients.
+    Args:
+        cluster: PROJECT/STACK/NAME.
+        token: etcd's initial-cluster-token, by which the cluster is known on its machines.
+        version: Version of etcd.
+        tls: Whether clients and members speak TLS.
+        options: etcd's settings, complete, for `version`.
+        user_options: The user's settings, from which those for another version are made.
+        quota_bytes: Quota of the size, for another version as well.
+        trusted: Every CA to trust for clients, PEM, newest first.
+        peer_trusted: Every CA to trust for other members, PEM, newest first.
+        members: Member name -> member, in the order in which they are restarted, all else being equal.
+        delete_data: `destroy` deletes etcd's data as well.
+        client: Certificate and key that the stack exports for clients.
     """
 
     cluster: str
@@ -90,16 +119,16 @@ class DesiredCluster:
     def parse(text: str) -> DesiredCluster:
         """Reads the JSON text that is the resource's input.
 
-        Keys that a release before this one did not write have defaults: TLS, no options of the user's, the options and
-        the quota that follow from the version, members in the order of their names on machines that outlive the
-        cluster, in the system's places and at etcd's usual ports. Keys that are unknown are ignored.
+        Keys that an earlier release did not write have defaults: TLS, no options of the user's, the options and the
+        quota that follow from the version, members in the order of their names on machines that outlive the cluster, in
+        the system's places and at etcd's usual ports. Unknown keys are ignored.
         """
         properties: Mapping[str, Any] = json.loads(text)
         version, quota = properties["version"], int(properties.get("quota_bytes") or 0)
         user_options: Mapping[str, object] = properties.get("user_options") or {}
         usual = {**options.defaults(version), **({"quota-backend-bytes": quota} if quota else {}), **user_options}
         trusted = properties.get("trusted")
-        # Stacks of earlier releases: members trusted one another by the authority of clients.
+        # In stacks of earlier releases, members trusted one another by the CA of clients.
         peer_trusted = properties.get("peer_trusted") or trusted
         return DesiredCluster(
             cluster=properties["cluster"],
@@ -118,16 +147,17 @@ class DesiredCluster:
 
     @cached_property
     def security(self) -> Security:
+        """How members speak in the end."""
         return Security.of(self.tls)
 
     @cached_property
     def trust(self) -> Mapping[Transport, Sequence[str]]:
-        """The authorities that members trust in the end."""
+        """The CAs that members trust in the end."""
         return {Transport.CLIENT: self.trusted, Transport.PEER: self.peer_trusted}
 
     @cached_property
     def issuers(self) -> Mapping[Transport, Sequence[str]]:
-        """Those of the trusted authorities that signed the members' certificates."""
+        """The trusted CAs that signed the members' certificates."""
         return {transport: self._issuers(transport) for transport in Transport}
 
     def _issuers(self, transport: Transport) -> Sequence[str]:
@@ -137,12 +167,15 @@ class DesiredCluster:
 
     @property
     def quota(self) -> int:
-        """Of the database, in bytes."""
+        """Quota of the database, in bytes."""
         asked = self.options.get("quota-backend-bytes")
         return asked if isinstance(asked, int) else self.quota_bytes
 
     def server_options(self, version: str) -> Mapping[str, object]:
-        """etcd's own settings for a member that (still) runs `version`: of the user's, those that it knows."""
+        """Returns etcd's settings for a member that (still) runs `version`.
+
+        Settings of the user that this version does not know are left out.
+        """
         if version == self.version:
             return self.options
         known: dict[str, object] = {}
@@ -154,7 +187,14 @@ class DesiredCluster:
         return {**options.defaults(version), "quota-backend-bytes": self.quota_bytes, **known}
 
     def spec(self, name: str, security: Security, version: str, **overrides: object) -> MemberSpec:
-        """What a member's configuration is made of. overrides: server options for this once."""
+        """Returns what a member's configuration is made of.
+
+        Args:
+            name: Name of the member.
+            security: How it speaks.
+            version: Version of etcd.
+            **overrides: Server options for this time only.
+        """
         member = self.members[name]
         return MemberSpec(
             token=self.token,
@@ -166,12 +206,17 @@ class DesiredCluster:
         )
 
     def leaf_files(self, name: str) -> list[File]:
-        """Certificates and keys, which etcd reads again for every handshake."""
+        """Returns certificates and keys, which etcd reads again for every handshake."""
         return [file for transport in Transport for file in self.pair_files(name, transport)]
 
     def pair_files(self, name: str, transport: Transport, certificate_of: Transport | None = None) -> list[File]:
-        """Key and certificate of one transport. certificate_of: the transport whose pair is used there; default its
-        own."""
+        """Returns key and certificate of one transport.
+
+        Args:
+            name: Name of the member.
+            transport: Where they are used.
+            certificate_of: The transport whose pair is used there; default `transport`.
+        """
         member = self.members[name]
         leaf, path = member.leaf(certificate_of or transport), f"{member.layout.pki}/{transport.certificate}"
         if leaf is None:
@@ -179,7 +224,7 @@ class DesiredCluster:
         return [File(f"{path}.key", "400", "member", leaf.key), File(f"{path}.crt", "444", "member", leaf.certificate)]
 
     def start_files(self, name: str, spec: MemberSpec, trust: Mapping[Transport, Sequence[str]]) -> list[File]:
-        """What etcd, or systemd, reads at a start only. No file names another that comes after it."""
+        """Returns the files that etcd or systemd reads at a start only. No file names another that comes after it."""
         layout = self.members[name].layout
         files = [
             File(f"{layout.pki}/{transport.trusted_file}", "444", "member", "".join(trust[transport]))
@@ -192,25 +237,32 @@ class DesiredCluster:
         return files
 
     def other_files(self, name: str, spec: MemberSpec) -> list[File]:
-        """What serves people only."""
+        """Returns the files that only people use."""
         if self.members[name].layout.supervisor != "systemd":
             return []
         return [File(PROFILE_PATH, "644", "root", render.administrator_profile(spec))]
 
     def bootstrap_file(self, name: str, spec: MemberSpec, state: str, peer_urls: Mapping[str, str]) -> File:
-        """What a member without data starts from. state: "new" or "existing". peer_urls: member name -> URL."""
+        """Returns the configuration file that a member without data starts from.
+
+        Args:
+            name: Name of the member.
+            spec: What its configuration is made of.
+            state: "new" or "existing".
+            peer_urls: Member name -> peer URL.
+        """
         cluster = ",".join(f"{member}={url}" for member, url in peer_urls.items())
         content = render.etcd_configuration(spec, {"initial-cluster": cluster, "initial-cluster-state": state})
         return File(f"{self.members[name].layout.configuration}/bootstrap.yaml", "640", "member", content)
 
 
 def series(version: str) -> str:
-    """The minor version: "3.6" for "3.6.16"; "" for ""."""
+    """Returns the minor version: "3.6" for "3.6.16"; "" for ""."""
     return Version.parse(version).series if version else ""
 
 
 def _order(properties: Mapping[str, Any]) -> Sequence[str]:
-    """Of all members, also of those that are not named in it."""
+    """Returns the names of all members in order. Members that the order does not name come last."""
     order = [name for name in properties.get("order") or () if name in properties["members"]]
     return [*order, *sorted(properties["members"].keys() - {*order})]
 
