@@ -1,1 +1,1 @@
-"""What happens on one machine: render (pure), scripts, and the Commands that run them."""
+"""Runs on one machine: texts of files and scripts (render, pure), the scripts, and the Commands that run them."""

@@ -1,7 +1,7 @@
-"""The Commands that run a member's scripts: over SSH, or on this machine.
+"""Declares the Commands that run a member's scripts, over SSH or on this machine.
 
-The line of a Command is short and says, as KEY=VALUE, what a reviewer wants to see change. Script, files and keys go in
-by stdin, which is secret.
+The line of a Command is short: its KEY=VALUE words show a reviewer what changes. Script, files and keys are passed by
+stdin, which is secret.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from etcd_cluster.settings import Settings
 from etcd_cluster.ssh.login import with_boot_retries
 
 STEP_TIMEOUT = "20m"
-"""Longer than any script waits by itself; it bounds connecting as well."""
+"""Limit for a Command: longer than any script waits by itself. It includes the time to connect."""
 
 Command = local.Command | remote.Command
 Spec = Mapping[str, pulumi.Input[str]]
@@ -33,15 +33,22 @@ Spec = Mapping[str, pulumi.Input[str]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepare Command, and the variables of its script, by which a machine can be prepared again."""
+    """A prepare Command.
+
+    Args:
+        command: The Command.
+        variables: The variables of its script, with which the machine can be prepared again.
+    """
 
     command: Command
     variables: pulumi.Output[dict[str, str]]
 
 
 class MemberCommands:
-    """The Commands of all members of one cluster: check (all at once, reads only) and prepare (all at once,
-    restarts nothing)."""
+    """The Commands of all members of one cluster: check, which only reads, and prepare, which restarts nothing.
+
+    Each of them runs on all machines at once.
+    """
 
     def __init__(
         self,
@@ -58,8 +65,10 @@ class MemberCommands:
         self._parent = parent
 
     def check(self) -> dict[str, Command]:
-        """Preflight: reads only. Prints the report that forming needs. Local members share a machine that is not
-        theirs, so its hardware is not measured."""
+        """Returns the preflight of each member, which only reads. It prints the report that forming needs.
+
+        Members on this machine share it with its user, so its hardware is not measured.
+        """
         return {machine.name: self._check(machine) for machine in self._machines}
 
     def _check(self, machine: Machine) -> Command:
@@ -88,7 +97,7 @@ class MemberCommands:
     def prepare(
         self, token: pulumi.Output[str], binaries: Mapping[str, Mapping[str, pulumi.Input[str]]]
     ) -> dict[str, Prepared]:
-        """Packages, user, programs beside those that run, disk. No member is started or restarted."""
+        """Installs packages, user, disk, and programs beside those that run. No member is started or restarted."""
         prepared: dict[str, Prepared] = {}
         mirror = self._settings.install.mirror
         for machine in self._machines:
@@ -119,7 +128,7 @@ class MemberCommands:
         )
 
     def _run(self, machine: Machine, line: Line, stdin: pulumi.Input[str]) -> Command:
-        """A Command named CLUSTER-MEMBER-STEP. Nothing is run on a machine that is itself going away."""
+        """Returns a Command named CLUSTER-MEMBER-STEP. Nothing runs on a machine that is itself deleted."""
         arguments: dict[str, Any] = {
             "create": command_line(line.step, line.words(machine.name)),
             "stdin": pulumi.Output.secret(stdin),
@@ -143,8 +152,11 @@ class MemberCommands:
 
 
 def command_line(step: str, spec: Spec) -> pulumi.Input[str]:
-    """The line of a step. In a preview, a value that only `up` will know is `?`: otherwise the whole line would be
-    hidden, version and all, wherever a machine is yet to be made."""
+    """Returns the line of a step.
+
+    In a preview, a value that only `up` will know is shown as `?`. Otherwise the whole line, with the version, would be
+    hidden as long as the machine does not exist.
+    """
     plain = {key: value for key, value in spec.items() if isinstance(value, str)}
     later = {key: _word(value) for key, value in spec.items() if not isinstance(value, str)}
 
@@ -162,12 +174,14 @@ def _word(value: pulumi.Input[str]) -> pulumi.Output[str]:
 
 
 def leaf(certificate: Certificate) -> pulumi.Output[render.Leaf]:
+    """Returns certificate and key of a Certificate resource."""
     return pulumi.Output.all(certificate.certificate_pem, certificate.private_key_pem).apply(
         lambda pems: render.Leaf(certificate=pems[0], key=pems[1])
     )
 
 
 def layout(machine: Machine) -> Layout:
+    """Returns where the files of a member on this machine or host are."""
     return Layout.below(machine.directory) if machine.directory else Layout.system()
 
 

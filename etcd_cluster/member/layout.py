@@ -1,4 +1,4 @@
-"""Where a member's files live on its machine."""
+"""Defines where a member's files are on its machine."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
 
 FOUNDING = "founding"
-"""In the history beside the data: the members that formed the cluster, before their ids were known."""
+"""Stands in the history beside the data for the members that formed the cluster, before their ids were known."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Absolute paths, and who supervises etcd there ("systemd" or "process").
+    """Absolute paths of a member's files, and what supervises etcd.
 
-    binaries: link to the folder of the version that runs. versions: parent of those folders.
-    volume: root of the data's file system, with the marker that says whose data it is. data: etcd's data-dir in it.
-    state: what this package records about the member on its machine, apart from etcd's data.
+    Args:
+        supervisor: "systemd" or "process".
+        binaries: Link to the folder of the version that runs.
+        versions: Parent of these folders.
+        configuration: Folder of etcd's configuration file.
+        pki: Folder of certificates and keys.
+        volume: Root of the data's file system, with the marker that says which member the data belong to.
+        data: etcd's data-dir in it.
+        state: What this package records about the member on its machine, apart from etcd's data.
+        logs: Folder of etcd's log; "" where systemd keeps it.
     """
 
     supervisor: str
@@ -31,7 +38,7 @@ class Layout:
 
     @staticmethod
     def system() -> Layout:
-        """A dedicated machine: systemd, standard places."""
+        """Returns the layout of a dedicated machine: systemd, standard paths."""
         return Layout(
             supervisor="systemd",
             binaries="/opt/etcd/bin",
@@ -46,7 +53,7 @@ class Layout:
 
     @staticmethod
     def below(directory: str) -> Layout:
-        """Everything in one folder of the caller's, etcd as the caller's process."""
+        """Returns the layout with everything in one folder of the caller's, and etcd as the caller's process."""
         return Layout(
             supervisor="process",
             binaries=f"{directory}/bin",
@@ -61,7 +68,7 @@ class Layout:
 
     @staticmethod
     def parse(stored: Mapping[str, str]) -> Layout:
-        """Reads a layout from state. A path that is missing is the usual one; what is unknown is ignored."""
+        """Reads a layout from the stack's state. A missing path has its default; an unknown one is ignored."""
         usual = Layout.system()
         if stored.get("supervisor") == "process":
             usual = Layout.below(str(PurePosixPath(stored["binaries"]).parent))

@@ -1,4 +1,4 @@
-"""The line that runs each step's script on a member's machine: one class a step, one field a KEY=VALUE word.
+"""Defines the line that runs each step's script on a member's machine: one class a step, one field a KEY=VALUE word.
 
 A script reads a word as `spec[KEY]`; KEY is the name of the field, with hyphens.
 """
@@ -22,9 +22,9 @@ class Line:
 
     step: ClassVar[str]
     needs_run: ClassVar[bool] = False
-    """Its script ends where another run has taken the machine over."""
+    """The script ends if another run has taken the machine over."""
     has_progress_text: ClassVar[bool] = False
-    """Its script prints, as progress, a text that it is sent."""
+    """The script prints, as progress, a text that is passed to it."""
 
     def words(self, member: str, run: str = "", say: str = "") -> dict[str, Any]:
         """Returns KEY -> value; a value that is not known yet (an Output) stays as it is."""
@@ -55,7 +55,20 @@ def _word(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Check(Line):
-    """Preflight. The hardware's words are those of the size; none where it is not measured."""
+    """Preflight.
+
+    Args:
+        address: Address of the member.
+        ports: Its client, peer and metrics port, comma-separated.
+        install: How etcd is installed.
+        device: Block device of the data; "" for none.
+        boot: "first" if the machine boots for the first time; else "".
+        size: Name of the size; "" if the hardware is not measured, as for the fields below.
+        vcpus: Least number of vCPUs of that size; None if not measured.
+        memory_mib: Least memory of that size; None if not measured.
+        disk_gib: Least disk of that size; None if not measured.
+        undersized: What to do with a smaller machine: "allow" or "refuse"; "" if not measured.
+    """
 
     step = "check"
     address: Any
@@ -72,7 +85,14 @@ class Check(Line):
 
 @dataclass(frozen=True)
 class Prepare(Line):
-    """Packages, user, programs, disk."""
+    """Installs packages, user, programs and disk.
+
+    Args:
+        version: Version of etcd.
+        device: Block device of the data; "" for none.
+        install: How etcd is installed.
+        mirror: Where releases are downloaded from; "" if that is secret, or if no release is downloaded.
+    """
 
     step = "prepare"
     version: str
@@ -83,27 +103,32 @@ class Prepare(Line):
 
 @dataclass(frozen=True)
 class PrepareAgain(Line):
-    """The line by which a machine was prepared, once more."""
+    """Prepares a machine again, by the line that prepared it before.
+
+    Args:
+        line: That line.
+    """
 
     step = "prepare"
     line: str
 
     def text(self, member: str, run: str = "", say: str = "") -> str:
+        """Returns the line as it was."""
         return self.line
 
 
 @dataclass(frozen=True)
 class Observe(Line):
-    """What is there.
+    """Reports what is on the machine.
 
     Args:
-        scheme: In which clients are expected to be served.
-        device: Of the data.
+        scheme: Scheme in which clients are expected to be served.
+        device: Block device of the data.
+        rights: Also asks whether the member's certificate may change the cluster.
+        disk: Also asks for the space on the disk.
+        as_status_source: Reports on the cluster, even if the member does not lead.
         claim: Id of the run that takes the machine over; "" for none.
-        token: Of the cluster: a machine with data of another one is not claimed.
-        rights: Whether its certificate may change the cluster is asked as well.
-        as_status_source: It reports of the cluster, though it may not lead.
-        disk: The space on its disk is asked for as well.
+        token: Token of the cluster: a machine with data of another cluster is not claimed.
     """
 
     step = "observe"
@@ -118,11 +143,11 @@ class Observe(Line):
 
 @dataclass(frozen=True)
 class Health(Line):
-    """The health of members that cannot be asked on their own machines.
+    """Asks for the health of members that cannot be asked on their own machines.
 
     Args:
-        urls: Their client URLs, comma-separated.
-        others: Ids, comma-separated, of those whose traffic is looked at.
+        urls: Client URLs of these members, comma-separated.
+        others: Ids, comma-separated, of members whose received bytes are watched.
     """
 
     step = "health"
@@ -131,7 +156,7 @@ class Health(Line):
 
 
 class ApplyAction(Enum):
-    """What becomes of the process once the files are in place."""
+    """What happens to the process once the files are written."""
 
     FILES = "files"
     START = "start"
@@ -149,17 +174,17 @@ class Until(Enum):
 
 @dataclass(frozen=True)
 class Apply(Line):
-    """Files in place; starts, restarts or stops the member.
+    """Writes files; starts, restarts or stops the member.
 
     Args:
-        action: What becomes of the process.
-        version: Of etcd, that is started.
-        until: What is waited for.
-        timeout_seconds: For how long.
-        index: Of raft's log, that the member has to reach.
-        peer_port: On which it has to listen.
-        archive_old_data: The data of an earlier membership are kept beside, out of etcd's way.
-        pending: The process may be older than the files from now on.
+        action: What happens to the process.
+        version: Version of etcd that is started.
+        until: What the script waits for.
+        timeout_seconds: Limit for that wait.
+        index: Index of raft's log that the member has to reach.
+        peer_port: Port that it has to listen on.
+        archive_old_data: Keeps the data of an earlier membership in another folder, where etcd does not find them.
+        pending: Marks that the process may be older than the files from now on.
     """
 
     step = "apply"
@@ -188,13 +213,13 @@ class MembershipChange(Enum):
 
 @dataclass(frozen=True)
 class Membership(Line):
-    """A change of the membership, the leader or the alarms.
+    """Changes the membership, the leader or the alarms.
 
     Args:
-        change: Which.
-        timeout_seconds: How long until it is accepted.
-        id: Of the member that it is about; for MOVE_LEADER, of the next leader.
-        name: Of the member that is added.
+        change: The request.
+        timeout_seconds: Limit until the request is accepted.
+        id: Id of the member concerned; for MOVE_LEADER, of the next leader.
+        name: Name of the member that is added.
         url: Its peer URL.
     """
 
@@ -210,13 +235,13 @@ class Membership(Line):
 
 @dataclass(frozen=True)
 class Snapshot(Line):
-    """A checked copy of the data.
+    """Takes a copy of the data and checks it.
 
     Args:
-        file: Its name.
-        version: Of etcd, whose tool checks it.
-        database_mib: What it takes at most.
-        timeout_seconds: For taking, and for checking.
+        file: Name of the snapshot.
+        version: Version of etcd whose tool checks it.
+        database_mib: Space that the snapshot takes at most.
+        timeout_seconds: Limit for taking, and for checking.
     """
 
     step = "snapshot"
@@ -229,7 +254,11 @@ class Snapshot(Line):
 
 @dataclass(frozen=True)
 class V2Store(Line):
-    """Looks for data of etcd's v2 API."""
+    """Checks for data of etcd's v2 API.
+
+    Args:
+        timeout_seconds: Limit for the check.
+    """
 
     step = "v2store"
     timeout_seconds: int
@@ -237,7 +266,11 @@ class V2Store(Line):
 
 @dataclass(frozen=True)
 class Record(Line):
-    """Writes down to which HostRecord the machine belongs."""
+    """Records on the machine which HostRecord it belongs to.
+
+    Args:
+        record: Id of the HostRecord.
+    """
 
     step = "record"
     record: str
@@ -245,12 +278,12 @@ class Record(Line):
 
 @dataclass(frozen=True)
 class Remove(Line):
-    """Takes a member off its machine.
+    """Removes a member from its machine.
 
     Args:
-        members: How many the cluster has.
-        delete_data: Its data go as well.
-        record: Id of the HostRecord.
+        members: Number of members of the cluster.
+        delete_data: Deletes the member's data as well.
+        record: Id of the HostRecord; "" for none.
     """
 
     step = "remove"
@@ -262,19 +295,19 @@ class Remove(Line):
 
 @dataclass(frozen=True)
 class Log(Line):
-    """The end of the member's log."""
+    """Prints the end of the member's log."""
 
     step = "log"
 
 
 @dataclass(frozen=True)
 class Probe(Line):
-    """A write as a client.
+    """Writes as a client does.
 
     Args:
         url: The client URL.
-        timeout_seconds: How long until a write works.
-        tls: The client's certificate is used.
+        timeout_seconds: Limit until a write works.
+        tls: Uses the client's certificate.
     """
 
     step = "probe"
@@ -301,4 +334,4 @@ LINES: Mapping[str, type[Line]] = {
         Probe,
     )
 }
-"""Step -> its line."""
+"""Step -> class of its line."""

@@ -1,4 +1,4 @@
-"""Pure: what a member should be -> the text of every file and script that makes it so. No Pulumi, no effects."""
+"""Makes the text of every file and script of a member from its desired state. Pure: no Pulumi, no effects."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 
 METADATA_SERVICE = "169.254.169.254"
-"""Of AWS and of Google: it knows a machine's user data, with the SSH host key, and its credentials."""
+"""Address on AWS and Google Cloud that reveals a machine's user data, with the SSH host key, and its credentials."""
 
 CLUSTER_LINE = "# etcd-cluster:"
-"""Starts the line by which a rendered unit says whose it is."""
+"""Starts the line in a rendered unit that names its cluster."""
 
 
 class Later(str):
-    """Stands in a line for a value that only `up` will know. No value that is known is one."""
+    """Stands in a line for a value that only `up` will know. No known value is of this type."""
 
     __slots__ = ()
 
@@ -36,16 +36,24 @@ LATER = Later("?")
 
 @dataclass(frozen=True)
 class Member:
-    """One member, with every value known."""
+    """One member, with every value known.
+
+    Args:
+        name: Its name.
+        address: IP address or DNS name.
+        ports: Ports that it listens on.
+    """
 
     name: str
     address: str
     ports: Ports = field(default_factory=Ports)
 
     def client_url(self, tls: bool) -> str:
+        """Returns the URL for clients."""
         return url(self.address, self.ports.client, tls)
 
     def peer_url(self, tls: bool) -> str:
+        """Returns the URL for other members."""
         return url(self.address, self.ports.peer, tls)
 
 
@@ -58,25 +66,28 @@ class Leaf:
 
 
 class Transport(Enum):
-    """Whom a member speaks to, as etcd's settings call them. Each has a certificate and trusted CAs of its own."""
+    """Whom a member speaks to, by the names in etcd's settings. Each has its own certificate and trusted CAs."""
 
     CLIENT = "client"
     PEER = "peer"
 
     @property
     def certificate(self) -> str:
-        """Name of its certificate's and key's files."""
+        """Name of the certificate's and the key's file, without extension."""
         return "server" if self is Transport.CLIENT else "peer"
 
     @property
     def trusted_file(self) -> str:
-        """Name of the file with the CAs that it trusts."""
+        """Name of the file with the trusted CAs."""
         return "ca.crt" if self is Transport.CLIENT else "peer-ca.crt"
 
 
 class PeerSecurity(Enum):
-    """What members say to one another in. READY: still plaintext, but with certificates at hand, so that a member can
-    already speak to others that have moved to TLS."""
+    """How members speak to one another.
+
+    READY is still plaintext, but with certificates installed, so that a member can already speak to others that have
+    moved to TLS.
+    """
 
     PLAINTEXT = "plaintext"
     READY = "ready"
@@ -85,23 +96,33 @@ class PeerSecurity(Enum):
 
 @dataclass(frozen=True)
 class Security:
-    """How one member speaks: to clients, and to the other members."""
+    """How one member speaks to clients and to the other members.
+
+    Args:
+        clients_tls: Clients are served in TLS.
+        peers: How it speaks to the other members.
+    """
 
     clients_tls: bool
     peers: PeerSecurity
 
     @staticmethod
     def of(tls: bool) -> Security:
-        """What a member ends up with."""
+        """Returns how a member speaks in the end."""
         return Security(tls, PeerSecurity.TLS if tls else PeerSecurity.PLAINTEXT)
 
 
 @dataclass(frozen=True)
 class MemberSpec:
-    """All that makes one member's configuration and unit.
+    """Everything that one member's configuration and unit are made of.
 
-    token: etcd's initial-cluster-token, by which the cluster is known on its machines.
-    options: etcd's own settings, validated for its version. dedicated_disk: the data has a file system of its own.
+    Args:
+        token: etcd's initial-cluster-token, by which the cluster is known on its machines.
+        member: The member.
+        layout: Where its files are.
+        options: etcd's own settings, validated for its version.
+        security: How it speaks.
+        dedicated_disk: The data have a file system of their own.
     """
 
     token: str
@@ -113,23 +134,28 @@ class MemberSpec:
 
     @property
     def client_url(self) -> str:
+        """The URL for clients."""
         return self.member.client_url(self.security.clients_tls)
 
     @property
     def peer_url(self) -> str:
+        """The URL for other members."""
         return self.member.peer_url(self.security.peers is PeerSecurity.TLS)
 
 
 def url(address: str, port: int, tls: bool) -> str:
-    """A client or peer URL; IPv6 addresses in brackets."""
+    """Returns a client or peer URL. IPv6 addresses are in brackets."""
     host = f"[{address}]" if ":" in address else address
     return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
 def etcd_configuration(spec: MemberSpec, bootstrap: Mapping[str, str] | None = None) -> str:
-    """etcd's configuration file (YAML), for a member that has data: without data, etcd refuses to start from it.
+    """Returns etcd's configuration file (YAML) for a member with data: without data, etcd refuses to start from it.
 
-    bootstrap: "initial-cluster" and "initial-cluster-state" for a member that forms or joins a cluster now.
+    Args:
+        spec: What the configuration is made of.
+        bootstrap: "initial-cluster" and "initial-cluster-state" of a member that forms or joins a cluster now; None for
+            a member with data.
     """
     member, layout, security = spec.member, spec.layout, spec.security
     peers_tls = security.peers is PeerSecurity.TLS
@@ -156,22 +182,28 @@ def etcd_configuration(spec: MemberSpec, bootstrap: Mapping[str, str] | None = N
 
 
 def owner_line(token: str) -> str:
-    """By which a file says whose it is. The readable name of a cluster may change, and no member restarts for that."""
+    """Returns the line that names the cluster a file belongs to.
+
+    It holds the token: the readable name may change, and no member restarts for that.
+    """
     return f"{CLUSTER_LINE} {token}"
 
 
 def _unit_text(text: str) -> str:
-    """A text as systemd reads it back from a unit: it expands %."""
+    """Returns a text as a unit has to contain it, since systemd expands %."""
     return text.replace("%", "%%")
 
 
 def _in_double_quotes(text: str) -> str:
-    """As it stands between double quotes in a shell."""
+    """Returns a text as it is written between double quotes in a shell."""
     return re.sub(r'(["$`\\])', r"\\\1", text)
 
 
 def _listen_urls(address: str, port: int, tls: bool, *, loopback: bool) -> str:
-    """etcd listens on addresses only: a DNS name means every address of the machine."""
+    """Returns the URLs that etcd listens on.
+
+    etcd listens on addresses only, so a DNS name means every address of the machine.
+    """
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -191,7 +223,10 @@ def _transport_security(layout: Layout, transport: Transport) -> dict[str, objec
 
 
 def systemd_unit(spec: MemberSpec) -> str:
-    """etcd.service. It refuses to start without its file system, and without its data unless it is to join now."""
+    """Returns etcd.service.
+
+    It refuses to start without its file system, and without data unless the member is to form or join a cluster now.
+    """
     layout = spec.layout
     mounted = (
         f"RequiresMountsFor={layout.volume}\n"
@@ -252,7 +287,11 @@ WantedBy=multi-user.target
 
 
 def _without_metadata_service(spec: MemberSpec) -> str:
-    """On Google Cloud it is the DNS server too, so it is left to a member that may have names to look up."""
+    """Returns the setting that blocks a cloud's metadata service.
+
+    On Google Cloud that service is the DNS server too, so it is not blocked for a member that may have names to look
+    up.
+    """
     looks_up = not _is_address(spec.member.address) or any(key.endswith("-address") for key in spec.options)
     return (
         ""
@@ -270,7 +309,7 @@ def _is_address(text: str) -> bool:
 
 
 def mount_unit(layout: Layout) -> str:
-    """The data disk's mount unit. @WHAT@ is for the machine to fill in: only it knows the file system's UUID."""
+    """Returns the data disk's mount unit. The machine fills in @WHAT@: only it knows the file system's UUID."""
     return f"""\
 {CLUSTER_LINE} data disk
 [Unit]
@@ -289,7 +328,7 @@ WantedBy=multi-user.target
 
 
 def administrator_profile(spec: MemberSpec) -> str:
-    """/etc/profile.d/etcd.sh: plain `etcdctl` works for root."""
+    """Returns /etc/profile.d/etcd.sh, with which plain `etcdctl` works for root."""
     layout = spec.layout
     lines = [
         owner_line(spec.token),
@@ -306,17 +345,17 @@ def administrator_profile(spec: MemberSpec) -> str:
 
 
 def identity(cluster: str, member: str, token: str) -> str:
-    """The marker beside the data: whose data this is."""
+    """Returns the marker beside the data, which names their cluster and member."""
     return json.dumps({"cluster": cluster, "member": member, "token": token}) + "\n"
 
 
 def remove_variables(cluster: str, token: str) -> dict[str, str]:
-    """Shell variables for remove.sh, by which it knows what is this cluster's."""
+    """Returns shell variables for remove.sh, which identify what belongs to this cluster."""
     return {"cluster": cluster, "token": token}
 
 
 def prepare_variables(cluster: str, member: str, token: str, layout: Layout) -> dict[str, str]:
-    """Shell variables for prepare.sh. Files travel as base64, so that no content needs quoting."""
+    """Returns shell variables for prepare.sh. Files are encoded as base64, so that no content needs quoting."""
     return {
         "cluster": cluster,
         "token": token,
@@ -326,7 +365,7 @@ def prepare_variables(cluster: str, member: str, token: str, layout: Layout) -> 
 
 
 def client_variables(authority: str, client: Leaf | None) -> dict[str, str]:
-    """Shell variables for probe.sh, which acts as a client."""
+    """Returns shell variables for probe.sh, which acts as a client."""
     return {
         "file_authority": encode(authority),
         "file_client_certificate": encode(client.certificate if client else ""),
@@ -335,12 +374,12 @@ def client_variables(authority: str, client: Leaf | None) -> dict[str, str]:
 
 
 def port_variables(ports: Ports) -> dict[str, str]:
-    """The ports that a member is to have, as shell variables."""
+    """Returns the ports that a member is to have, as shell variables."""
     return {f"{name}_port": str(port) for name, port in vars(ports).items()}
 
 
 def layout_variables(layout: Layout) -> dict[str, str]:
-    """The layout as shell variables."""
+    """Returns the layout as shell variables."""
     return {f"{name}_path" if name != "supervisor" else name: value for name, value in vars(layout).items()}
 
 
@@ -362,13 +401,16 @@ STEPS: Mapping[str, Sequence[str]] = {
 
 
 def command_line(step: str, words: Mapping[str, str]) -> str:
-    """`bash -s -- STEP KEY=VALUE...`, quoted where a value needs it: what a reviewer reads of a step."""
+    """Returns `bash -s -- STEP KEY=VALUE...`, quoted where a value needs it. Reviewers see this line."""
     quoted = (f"{key}={value if isinstance(value, Later) else shlex.quote(value)}" for key, value in words.items())
     return " ".join(["bash -s --", step, *quoted])
 
 
 def script(step: str, layout: Layout, variables: Mapping[str, str] | None = None) -> str:
-    """What a machine's `bash -s -- STEP KEY=VALUE...` reads: become root, variables, functions, then the step."""
+    """Returns what `bash -s -- STEP KEY=VALUE...` reads on a machine.
+
+    It becomes root, sets variables, defines functions, then runs the step.
+    """
     elevate = ("elevate",) if layout.supervisor == "systemd" else ()
     assignments = {**layout_variables(layout), **(variables or {})}
     return "\n".join(
@@ -388,4 +430,5 @@ def _source(name: str) -> str:
 
 
 def encode(content: str) -> str:
+    """Returns a text as base64."""
     return base64.b64encode(content.encode()).decode()

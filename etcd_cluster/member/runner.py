@@ -1,4 +1,4 @@
-"""Runs a command on a member's machine, over OpenSSH or here: the one way to do that."""
+"""Runs a command on a member's machine, over OpenSSH or on this machine. Nothing else does that."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class Runner:
     Args:
         connections: Member name -> SSH connection, in the form of pulumi-command; a member without one is on this
             machine.
-        passing: The machines may be replaced next: no connection is kept, and none is waited for that does not boot.
-        before: Connections as they were, for a machine that does not answer by its own.
+        passing: The machines may be replaced next: no connection is kept, and a machine that does not boot is not
+            waited for.
+        before: Connections as they were, for a machine that gives no answer over its own; None for none.
 
     Raises:
         NoSshClientError: SSH is needed, and there is no `ssh` program.
@@ -72,15 +73,15 @@ class Runner:
         """Runs a command, with a shell, on the machine of a member.
 
         Args:
-            name: Of the member.
+            name: Name of the member.
             command: The command.
             stdin: What it reads.
-            timeout_seconds: After which it is ended.
-            say: Is called with each line of standard error.
+            timeout_seconds: Limit, after which it is ended.
+            say: Called with each line of standard error.
 
         Raises:
-            CommandTimeoutError: It did not end in time.
-            SshError: The machine cannot be reached.
+            CommandTimeoutError: The command did not end in time.
+            SshError: The machine is unreachable.
         """
         how: dict[str, Any] = {"stdin": stdin, "timeout_seconds": timeout_seconds, "on_stderr_line": say}
         if name not in self._connections:
@@ -88,7 +89,7 @@ class Runner:
         try:
             return self._ssh.run(self._connections[name], command, **how)
         except (SshUnreachableError, SshAuthenticationError, SshHostKeyError) as error:
-            # Over the connection as it was, where the new one does not even begin; from then on over that.
+            # If the new connection cannot be established, the former one is used, and from then on that one.
             before = self._before.pop(name, None)
             if before is None:
                 raise
