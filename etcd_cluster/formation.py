@@ -1,4 +1,4 @@
-"""The Formation resource: the record that a cluster was formed, once, by which machines, under which token."""
+"""The Formation resource: the record that a cluster was formed, once, by which machines and under which token."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from etcd_cluster.providers import FormationProvider
 
 
 def machine_identity(report: str) -> str:
-    """Of the machine that a preflight's report is of."""
+    """Returns the id of the machine in a preflight's report."""
     return str(json.loads(report)["machine"])
 
 
 class Formation(Resource, module="cluster", name="Formation"):
     """Records the forming of one cluster.
 
-    cluster: PROJECT/STACK/NAME.
-    reports: member name -> what its preflight printed. preflights: member name -> the command and script that do so.
-    connections: member name -> SSH connection (secret; empty here on this machine).
-    Outputs: token (etcd's initial-cluster-token), founders (member name -> machine id).
+    Args:
+        name: Name of the resource.
+        cluster: PROJECT/STACK/NAME.
+        reports: Member name -> output of its preflight.
+        preflights: Member name -> command and script of its preflight.
+        connections: Member name -> SSH connection (secret; none for members on this machine).
+        opts: Pulumi's resource options.
+
+    Attributes:
+        token: etcd's initial-cluster-token.
+        founders: Member name -> machine id, of the members that formed the cluster.
     """
 
     token: pulumi.Output[str]

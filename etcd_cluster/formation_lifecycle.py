@@ -1,4 +1,4 @@
-"""How a cluster is formed: whether these machines may form one, and under which token."""
+"""Decides whether machines may form a cluster, and under which token."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from etcd_cluster.ssh.processes import CommandTimeoutError
 _UNCHANGED = "; nothing was changed on any machine"
 
 REPORT_SECONDS = 60
-"""For one machine's preflight, which takes a second or two: its first boot is over by then."""
+"""Limit for one machine's preflight, which takes a second or two: its first boot is over by then."""
 
 INPUTS = ("cluster", "reports", "preflights", "connections")
 
@@ -36,11 +36,12 @@ class FormationError(EtcdClusterError):
 
 
 class FormationLifecycle(Lifecycle):
-    """Forms once. What comes later, of members and machines, is the rollout's and leaves this record as it is."""
+    """Forms a cluster once. Later changes of members and machines are the rollout's, and do not change this record."""
 
     schema: ClassVar[Schema] = Schema(defaults={"founders": {}})
 
     def create(self, props: Properties) -> CreateResult:
+        """Checks that the machines may form the cluster, and chooses its token. Changes nothing on them."""
         cluster = props["cluster"]
         reports = {name: json.loads(report) for name, report in props["reports"].items()}
         if not just_made(reports, time.time()) or not can_form(cluster, reports):
@@ -53,17 +54,19 @@ class FormationLifecycle(Lifecycle):
         return CreateResult(token, {**_inputs(props), "token": token, "founders": founders(reports)})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Records the new inputs; token and founders stay."""
         return UpdateResult({**_inputs(news), "token": olds["token"], "founders": olds["founders"]})
 
     def read(self, id_: str, props: Properties) -> ReadResult:
+        """Returns the recorded properties; no machine is asked."""
         return ReadResult(id_, props, _inputs(props))
 
 
 def own_reports(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Returns the reports without what was noted of another cluster that has left the machine.
+    """Returns the reports without the notes of another cluster that has left the machine.
 
     Raises:
-        FormationError: A machine holds data, or what was noted of them, of another cluster or member.
+        FormationError: A machine holds data, or notes about them, of another cluster or member.
     """
     for name, report in reports.items():
         owner = (report.get("cluster", cluster), report.get("member", name))
@@ -79,8 +82,10 @@ def own_reports(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 def require_own_units(cluster: str, token: str, reports: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises `FormationError` where etcd.service belongs to another cluster. Before the first release it had the
-    readable name of its own."""
+    """Raises `FormationError` if etcd.service belongs to another cluster.
+
+    Before the first release, the unit named its own cluster by the readable name.
+    """
     for name, report in reports.items():
         if report.get("unit", "") not in ("", token, cluster):
             raise FormationError(
@@ -91,11 +96,16 @@ def require_own_units(cluster: str, token: str, reports: Mapping[str, Mapping[st
 
 
 def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """The token to form under: a new one where no machine holds anything of a member. Where some do, as after
-    `destroy`, theirs: those start with their data, and the others join them. Refused where those with data are not a
-    majority of the members that they know of, or belong to different clusters: a guess could make a second cluster.
+    """Returns the token to form the cluster under.
 
-    A marker beside no data says nothing: a first `up` that failed may have left it.
+    It is a new token if no machine holds anything of a member. If some machines hold data, as after `destroy`, it is
+    theirs: their members start with the data, and the others join them. A marker without data does not count: a first
+    `up` that failed may have left it.
+
+    Raises:
+        FormationError: The members with data are not a majority of the members that they know of, or belong to
+            different clusters: a guess could make a second cluster. Or two members are on one machine, a member runs
+            already, or the data have no readable marker.
     """
     machines: dict[str, str] = {}
     for name, report in reports.items():
@@ -147,29 +157,32 @@ def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def founders(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Member name -> id of its machine, of those that form the cluster: all of them, or none where some hold data."""
+    """Returns member name -> id of its machine, for all members; none if some machines hold data."""
     if any(map(_was_used, reports.values())):
         return {}
     return {name: report["machine"] for name, report in reports.items()}
 
 
 def _was_used(report: Mapping[str, Any]) -> bool:
-    """A member ran there, or may have: it has data, or what was noted of them."""
+    """Returns whether a member ran there, or may have: it has data, or notes about them."""
     return _holds(report) or bool(report.get("formed"))
 
 
 def _holds(report: Mapping[str, Any]) -> bool:
-    """Data, or what was noted beside them; not what is noted before the first start, which may never have come."""
+    """Returns whether there are data, or notes beside them.
+
+    A note written before the first start does not count: the start may never have happened.
+    """
     return _has_data(report) or report.get("history") not in (None, FOUNDING)
 
 
 def _has_data(report: Mapping[str, Any]) -> bool:
-    """Reports of earlier releases told of the marker alone."""
+    """Returns whether there are data. Reports of earlier releases show only the marker."""
     return bool(report.get("data", bool(report["token"])))
 
 
 def _noted_members(report: Mapping[str, Any], founding: int) -> int:
-    """How many members the cluster had, as noted beside the data. Beside restored data nothing is: 1."""
+    """Returns how many members the cluster had, by the note beside the data. Beside restored data there is none: 1."""
     history = report.get("history") or ""
     return founding if history == FOUNDING else len(history.split(","))
 
@@ -181,12 +194,12 @@ def _held(report: Mapping[str, Any]) -> str:
 
 
 def just_made(reports: Mapping[str, Mapping[str, Any]], now: float) -> bool:
-    """Whether every report's clock read about `now`: then clocks agree, and nothing is from an earlier run."""
+    """Returns whether every report's clock showed about `now`: clocks agree, and no report is of an earlier run."""
     return not any(are_apart(report["clock"] - now) for report in reports.values())
 
 
 def can_form(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether these machines can form the cluster. If not, they may have been fixed since the report."""
+    """Returns whether these machines can form the cluster. If not, they may have been fixed since the report."""
     try:
         own = own_reports(cluster, reports)
         require_own_units(cluster, agree_on_token(own), own)
@@ -198,8 +211,13 @@ def can_form(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> bool:
 def current_reports(
     preflights: Mapping[str, Mapping[str, str]], connections: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
-    """Preflight's reports as of now, with `clock_offset`. The recorded ones may be those of an earlier run, which was
-    refused here and whose causes were fixed since. Raises `FormationError` where a machine cannot be asked."""
+    """Returns the preflights' reports as of now, with `clock_offset`.
+
+    The recorded reports may be from an earlier run, which was refused here and whose causes were fixed since.
+
+    Raises:
+        FormationError: A machine cannot be asked.
+    """
     if not preflights:
         return {}
     try:
@@ -229,7 +247,7 @@ def current_reports(
 
 
 def require_clocks_together(offsets: Mapping[str, float]) -> None:
-    """Raises `FormationError` where a clock is off by more than `CLOCK_TOLERANCE_SECONDS`."""
+    """Raises `FormationError` if a clock is off by more than `CLOCK_TOLERANCE_SECONDS`."""
     apart = [describe(name, seconds) for name, seconds in offsets.items() if are_apart(seconds)]
     if apart:
         found = ", ".join(apart)
