@@ -1,1 +1,1 @@
-"""What is known of etcd itself: its releases, the settings its server takes, the hardware it needs."""
+"""Holds what is known of etcd itself: its releases, the settings of its server, the hardware that it needs."""

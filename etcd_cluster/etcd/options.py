@@ -1,6 +1,6 @@
-"""The etcd server's settings under `etcd`, by their own names: which release reads which, and as what type.
+"""Defines the etcd server's settings under `etcd`, by their own names: which release reads which, and as what type.
 
-etcd ignores a key it does not know without a word, and refuses to start over a value of the wrong type. So a
+etcd ignores a key that it does not know without a message, and refuses to start over a value of the wrong type. So a
 key that is not in these tables is refused here, and values become exactly what the configuration file takes.
 """
 
@@ -61,7 +61,7 @@ _NANOSECONDS: Final = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m":
 
 
 def _nanoseconds(value: object) -> int:
-    """A bare number is nanoseconds, as in etcd's own file, unless someone must have meant seconds by it."""
+    """Reads a duration. A bare number is nanoseconds, as in etcd's own file, unless it can only mean seconds."""
     if isinstance(value, str) and re.fullmatch(_DURATION, value):
         parts = re.findall(r"([0-9.]+)([a-zµ]+)", value)
         return int(sum(Decimal(number) * int(_NANOSECONDS[unit]) for number, unit in parts))
@@ -79,7 +79,7 @@ def _retention(value: object) -> str:
 
 
 def _gates(value: object) -> str:
-    """One sorted string: the order in which gates were written must not restart a member."""
+    """Returns the gates as one sorted string: the order in which they were written must not restart a member."""
     if isinstance(value, Mapping):
         pairs = list(cast(Mapping[object, object], value).items())
     else:
@@ -91,7 +91,7 @@ def _gates(value: object) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value must be, in words, and how it is read; `read` raises `ValueError` for anything else."""
+    """What a value must be, in words, and the function that reads it; `read` raises `ValueError` for anything else."""
 
     expected: str
     read: Callable[[object], Value]
@@ -114,10 +114,10 @@ class Setting:
     Attributes:
         first: For each series that reads the key, its first release that does.
         experimental: The same for "experimental-" and the key, its older name.
-        now: Of an older name: what took its place in 3.6, a setting or a feature gate.
-        choices: The values it may have, where etcd has a fixed set.
+        now: For an older name: the setting or feature gate that replaced it in 3.6.
+        choices: The values it may have, if etcd has a fixed set.
         least: The smallest number it may be; for a duration in nanoseconds.
-        most: The largest.
+        most: The largest number it may be.
         too_small: Why a number below `least` is refused.
     """
 
@@ -265,7 +265,7 @@ KNOWN: Final = {
 
 @dataclass(frozen=True)
 class Reserved:
-    """Settings, as patterns, that are not the user's to give: why, and what to do about it."""
+    """Settings, as patterns, that users may not set: why, and what to do about it."""
 
     names: str
     why: str
@@ -292,7 +292,7 @@ RESERVED: Final = (
 
 @dataclass(frozen=True)
 class Default:
-    """What every member is given unless the user says otherwise, and the releases it is given to."""
+    """A setting that every member has unless the user sets it, and the releases that it is for."""
 
     name: str
     value: str | int | bool | tuple[str, ...]
@@ -321,7 +321,7 @@ DEFAULTS: Final = (
 
 
 def defaults(version: str) -> dict[str, object]:
-    """The settings every member of this release is given, in the file's own types."""
+    """Returns the settings that every member of this release has, in the file's own types."""
     release = Version.parse(version)
     return {
         default.name: list(default.value) if isinstance(default.value, tuple) else default.value
@@ -331,10 +331,10 @@ def defaults(version: str) -> dict[str, object]:
 
 
 def validate_options(options: Mapping[str, object], version: str) -> dict[str, object]:
-    """A user's settings, in the types that etcd's configuration file takes.
+    """Returns a user's settings, in the types that etcd's configuration file takes.
 
-    They are judged as laid over `defaults(version)`, which is how they are to be used. Feature gates come
-    back complete, the default ones included.
+    They are validated on top of `defaults(version)`, which is how they are used. Feature gates come back complete, the
+    default ones included.
 
     Args:
         options: Settings by their etcd names. Numbers and booleans may be strings or floats.
@@ -366,13 +366,16 @@ def validate_options(options: Mapping[str, object], version: str) -> dict[str, o
 
 
 def _reads(first: str, release: Version) -> bool:
-    """Whether `release` is one of those that `first` begins, each in its series."""
+    """Returns whether `release` reads a setting.
+
+    `first` lists the first release that does, for each series.
+    """
     begins = [Version.parse(text) for text in first.split()]
     return any(begin.series == release.series and begin <= release for begin in begins)
 
 
 def _find(name: str, value: object, release: Version) -> Setting:
-    """The setting of that name, if this release reads it and a user may give it."""
+    """Returns the setting of that name, if this release reads it and a user may set it."""
     if name in KNOWN and _reads(KNOWN[name].first, release):
         return KNOWN[name]
     if name in KNOWN:
@@ -386,7 +389,7 @@ def _find(name: str, value: object, release: Version) -> Setting:
 
 
 def _replacement(name: str, release: Version) -> str:
-    """What to do about a setting that other releases read, but not this one."""
+    """Returns what to do about a setting that other releases read, but not this one."""
     setting = KNOWN[name]
     if _is_gate(setting.now) and release >= Version(3, 6, 0):
         return f"use feature-gates with {setting.now}"
@@ -401,7 +404,7 @@ def _replacement(name: str, release: Version) -> str:
 
 
 def _read(name: str, value: object, setting: Setting, release: Version) -> Value:
-    """The value in the file's own type, within its limits."""
+    """Returns the value in the file's own type, within its limits."""
     wrong = f"etcd {release} does not take this"
     try:
         read = setting.kind.read(value)
@@ -428,7 +431,7 @@ def _is_gate(now: str) -> bool:
 
 
 def _states(settings: Mapping[str, object]) -> dict[str, str]:
-    """The state of each feature gate by its name."""
+    """Returns feature gate -> its state."""
     gates = str(settings.get("feature-gates", ""))
     return dict(pair.split("=") for pair in gates.split(",")) if gates else {}
 

@@ -1,6 +1,6 @@
-"""etcd's official releases: what their files are called and hold, where a mirror has them, which sums are pinned.
+"""Describes etcd's official releases: names and contents of files, where a mirror has them, which sums are pinned.
 
-Reaches nothing: fetching, unpacking and checking are in install.
+Nothing here uses the network: fetching, unpacking and checking are in install.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def release_name(version: str, architecture: Architecture) -> str:
-    """The file name of the official release, such as `etcd-v3.6.16-linux-amd64.tar.gz`."""
+    """Returns the file name of the official release, such as `etcd-v3.6.16-linux-amd64.tar.gz`."""
     return f"{release_directory(version, architecture)}.tar.gz"
 
 
 def release_directory(version: str, architecture: Architecture) -> str:
-    """The one directory at the top of that file."""
+    """Returns the one directory at the top of that file."""
     return f"etcd-v{parse_release(version)}-linux-{architecture}"
 
 
 def parse_release(version: str) -> Version:
-    """A version as releases are named by it, such as "3.6.16". Raises `ConfigurationError` for anything else."""
+    """Returns a version as releases are named, such as "3.6.16". Raises `ConfigurationError` for anything else."""
     try:
         parsed = Version.parse(version)
     except ValueError:
@@ -53,12 +53,12 @@ def parse_release(version: str) -> Version:
 
 
 def binary_names(version: str) -> tuple[str, ...]:
-    """What a release holds."""
+    """Returns the names of the programs in a release."""
     return ("etcd", "etcdctl") if parse_release(version) < OLDEST_WITH_ETCDUTL else ("etcd", "etcdctl", "etcdutl")
 
 
 def parse_architecture(uname_machine: str) -> Architecture | None:
-    """The releases' name for what `uname -m` prints; None where etcd has no release."""
+    """Returns the releases' name for what `uname -m` prints; None if etcd has no release for it."""
     names: dict[str, Architecture] = {
         "x86_64": "amd64",
         "amd64": "amd64",
@@ -69,9 +69,9 @@ def parse_architecture(uname_machine: str) -> Architecture | None:
 
 
 def require_mirror(mirror: str, pins: Pins | None) -> str:
-    """The mirror without a slash at its end. Raises `ConfigurationError`, never with the value of a secret.
+    """Returns the mirror without a slash at its end. Raises `ConfigurationError`, which never shows a secret.
 
-    http needs a pinned sum: whoever is between could change the file and its SHA256SUMS together.
+    A mirror over http needs a pinned sum: anybody on the way could change the file and its SHA256SUMS together.
     """
     if not _URL.fullmatch(mirror) or not _PLAIN.fullmatch(mirror) or _QUOTES.search(mirror):
         raise ConfigurationError(
@@ -100,19 +100,19 @@ def require_mirror(mirror: str, pins: Pins | None) -> str:
 
 
 def file_url(mirror: str, version: str, file: str) -> str:
-    """MIRROR/vVERSION/FILE; a query of the mirror's stays at the end."""
+    """Returns MIRROR/vVERSION/FILE; a query of the mirror's stays at the end."""
     base, mark, query = mirror.partition("?")
     return f"{base.rstrip('/')}/v{version}/{file}{mark}{query}"
 
 
 def shown_url(mirror: str, version: str, file: str) -> str:
-    """As errors name a file: a mirror of the user's may be a secret."""
+    """Returns a file's URL as errors show it: a mirror of the user's may be a secret."""
     base = DEFAULT_MIRROR if mirror.rstrip("/") == DEFAULT_MIRROR else "install.mirror"
     return f"{base}/v{version}/{file}"
 
 
 def require_pins(pins: Pins | None, version: str) -> None:
-    """Raises `ConfigurationError` for what is no sum, and for a list of sums without this version's."""
+    """Raises `ConfigurationError` for a text that is no sum, and for a list of sums without this version's."""
     sums = {"": pins} if isinstance(pins, str) else pins or {}
     for name, digest in sums.items():
         if not is_sha256(digest):
@@ -128,12 +128,12 @@ def require_pins(pins: Pins | None, version: str) -> None:
 
 
 def is_sha256(text: str) -> bool:
-    """Whether a text is a SHA-256 sum in hexadecimal."""
+    """Returns whether a text is a SHA-256 sum in hexadecimal."""
     return _SHA256.fullmatch(text) is not None
 
 
 def pinned_sum(pins: Pins | None, version: str, architecture: Architecture) -> str | None:
-    """The sum that is pinned for one tarball."""
+    """Returns the sum that is pinned for one tarball."""
     if pins is None or isinstance(pins, str):
         return pins.lower() if pins else None
     digest = pins.get(release_name(version, architecture))

@@ -1,7 +1,7 @@
-"""The hardware table: what each size is for, what it runs on, and the quota that goes with it.
+"""Defines the hardware table: what each size is for, what it runs on, and the quota that goes with it.
 
-Source of every figure but the quota and the minimum disk: "Example hardware configurations" in etcd's operations
-guide (https://etcd.io/docs/latest/op-guide/hardware/). Those two are ours; `Size` says why.
+Source of every figure but the quota and the minimum disk: "Example hardware configurations" in etcd's operations guide
+(https://etcd.io/docs/latest/op-guide/hardware/). Those two are this project's; `Size` says why.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ SIZES: Final[dict[str, Size]] = {
 
 
 def size_named(name: str) -> Size:
-    """The row called `name`; raises `ConfigurationError` for any other name."""
+    """Returns the row called `name`; raises `ConfigurationError` for any other name."""
     if name not in SIZES:
         raise ConfigurationError("size", name, "unknown size", f"choose one of {', '.join(SIZES)}")
     return SIZES[name]

@@ -1,4 +1,4 @@
-"""What is known of etcd's releases: which are supported, lose data, lack security fixes; which may follow which.
+"""Holds what is known of etcd's releases: which are supported, lose data, lack security fixes; which may follow which.
 
 The settings a release takes are in `options`; the steps that bring a running cluster to another one are in `rollout`.
 """
@@ -41,12 +41,12 @@ class Version:
 
     @property
     def series(self) -> str:
-        """The line of releases it belongs to: "3.6" for 3.6.16."""
+        """The minor version that it belongs to: "3.6" for 3.6.16."""
         return f"{self.major}.{self.minor}"
 
 
 class Verdict(Enum):
-    """What follows from a finding."""
+    """The consequence of a finding."""
 
     UNSUPPORTED = "refused"
     CORRUPTS = "refused, unless explicitly allowed"
@@ -55,7 +55,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing known of some releases. `affected` holds ranges "A..B": from A on, B the first without it."""
+    """A known problem of some releases. `affected` holds ranges "A..B": from A on, B the first without it."""
 
     verdict: Verdict
     affected: str
@@ -64,15 +64,15 @@ class Finding:
     instead: str = ""
 
     def covers(self, version: Version) -> bool:
-        """Whether the finding is of this release."""
+        """Returns whether a version has the problem."""
         return _within(version, self.affected)
 
     def problem(self) -> str:
-        """The finding with its source, as an error shows it."""
+        """The problem with its source, as an error shows it."""
         return f"{self.why} ({self.source})"
 
     def fix(self, version: Version) -> str:
-        """What to use in place of this release."""
+        """Returns what to use in place of this release."""
         return f"use {self.instead or NEWEST_KNOWN.get(version.series, DEFAULT_VERSION)}"
 
 
@@ -136,7 +136,7 @@ FLOORS: Final = {
 
 @dataclass(frozen=True)
 class Hazard:
-    """What its user should know of a change that is allowed. `leaving`, `reaching`: ranges as in `Finding`."""
+    """What users should know of an allowed change. `leaving`, `reaching`: ranges as in `Finding`."""
 
     leaving: str
     reaching: str
@@ -145,7 +145,7 @@ class Hazard:
     fix: str
 
     def covers(self, running: Version, wanted: Version) -> bool:
-        """Whether this change is one of those that the hazard is of."""
+        """Returns whether the hazard applies to a change."""
         return _within(running, self.leaving) and _within(wanted, self.reaching)
 
 
@@ -162,7 +162,7 @@ HAZARDS: Final = (
 
 
 def require_usable(version: str, *, allow_unsafe: bool) -> tuple[str, list[str]]:
-    """The release in its plain form ("3.6.16"), and the warnings its user should read.
+    """Returns the release in its plain form ("3.6.16"), and the warnings that its user should read.
 
     Args:
         version: The release, with or without a leading "v".
@@ -186,9 +186,9 @@ def require_usable(version: str, *, allow_unsafe: bool) -> tuple[str, list[str]]
 
 
 def change_refusal(running: str, wanted: str) -> str | None:
-    """Why a cluster that runs `running` cannot go to `wanted` in one change, and what to set instead; None if it can.
+    """Returns why a cluster cannot go from `running` to `wanted` in one change, and what to do; None if it can.
 
-    Whether `wanted` is fit to run at all is `require_usable`'s to say: both are in the form it returns.
+    `require_usable` decides whether `wanted` may run at all: both are in the form that it returns.
     """
     before, after = Version.parse(running), Version.parse(wanted)
     if after < before:
@@ -219,7 +219,7 @@ def _no_way_back(before: Version, after: Version) -> str:
 
 
 def change_warnings(running: str, wanted: str) -> list[str]:
-    """What the user of a change that `change_refusal` allows should read, besides the warnings of `require_usable`."""
+    """Returns the warnings for a change that `change_refusal` allows, besides the warnings of `require_usable`."""
     before, after = Version.parse(running), Version.parse(wanted)
     return [
         f"etcd {running} to {wanted}: {hazard.why} ({hazard.source}); {hazard.fix}"
@@ -229,7 +229,10 @@ def change_warnings(running: str, wanted: str) -> list[str]:
 
 
 def upgrade_path(running: str, wanted: str) -> list[str]:
-    """The versions to set one after the other, each allowed after the one before; empty unless `wanted` is newer."""
+    """Returns the versions to set one after the other, each allowed after the one before.
+
+    It is empty unless `wanted` is newer.
+    """
     before, after = Version.parse(running), Version.parse(wanted)
     if after <= before:
         return []
