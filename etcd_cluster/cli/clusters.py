@@ -20,14 +20,14 @@ AUTHORITY_TYPE = "pulumi-python:dynamic/pki:CertificateAuthority"
 
 @dataclass(frozen=True)
 class Cluster:
-    """One cluster that is up, as the last `up` that ended well left it.
+    """One running cluster, as recorded by the last `up` that ended well.
 
     Attributes:
-        name: By which the program registered the component.
-        stack: Where it is.
-        outputs: Of the component: endpoints, members, caCertificate, clientCertificate, clientKey, version.
+        name: The name by which the program registered the component.
+        stack: The stack that it belongs to.
+        outputs: Outputs of the component: endpoints, members, caCertificate, clientCertificate, clientKey, version.
         rollout: The inputs of its rollout.
-        authorities: Name -> inputs, of the authorities that Pulumi made and that belong to no other cluster.
+        authorities: Name -> inputs, of the CAs that Pulumi made and that belong to no other cluster.
     """
 
     name: str
@@ -37,25 +37,28 @@ class Cluster:
     authorities: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
     def wanted(self) -> DesiredCluster:
-        """What it was brought to. The stack must have been read with its secrets."""
+        """Returns the desired state. The stack must have been read with its secrets."""
         from etcd_cluster.rollout.wanted import DesiredCluster
 
         return DesiredCluster.parse(self._read()["wanted"])
 
     @property
     def connections(self) -> Mapping[str, Mapping[str, Any]]:
-        """Member name -> SSH connection; without members on this machine."""
+        """Member name -> SSH connection; members on this machine have none."""
         return self._read().get("connections") or {}
 
     def _read(self) -> Mapping[str, Any]:
-        """As the current schema has it: an older release may have written the state; a newer one's is refused."""
+        """Returns the rollout's inputs as of the current schema.
+
+        An older release may have written the state; the state of a newer release is refused.
+        """
         from etcd_cluster.rollout.lifecycle import RolloutLifecycle
 
         return RolloutLifecycle.schema.read(self.rollout)
 
 
 def selected_cluster(options: argparse.Namespace, *, secrets: bool) -> Cluster:
-    """The cluster that the global options name.
+    """Returns the cluster that the global options name.
 
     Args:
         options: With `stack`, `cluster` and `cwd`.
@@ -68,7 +71,7 @@ def selected_cluster(options: argparse.Namespace, *, secrets: bool) -> Cluster:
 
 
 def select(stack: Stack, name: str | None) -> Cluster:
-    """The cluster of that name; without a name, the only one.
+    """Returns the cluster of that name; without a name, the only one.
 
     Raises:
         CommandError: There is no such cluster, or there are several and none was named.
@@ -88,7 +91,7 @@ def select(stack: Stack, name: str | None) -> Cluster:
 
 
 def every(stack: Stack) -> list[Cluster]:
-    """All clusters of a stack.
+    """Returns all clusters of a stack.
 
     Raises:
         CommandError: There is none, or one of them is not up.

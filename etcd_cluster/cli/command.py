@@ -1,4 +1,4 @@
-"""What every command of `etcd-cluster` is made of: its options, how it ends, and what it raises."""
+"""Defines what every command of `etcd-cluster` consists of: its options, its exit codes, and its errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from etcd_cluster.errors import EtcdClusterError
 
 
 class ExitCode(IntEnum):
-    """How a command ends.
+    """The exit codes of a command.
 
     Attributes:
         SUCCESS: The answer is printed; for `status`, all is well.
-        NOT_HEALTHY: `status` alone: something is not well, or `up` has something to do.
+        NOT_HEALTHY: Only for `status`: something is not well, or `up` has something to do.
         NO_ANSWER: The command line is wrong, or the stack's state or the machines cannot be asked.
         INTERRUPTED: Ctrl-C, or a signal to end.
     """
@@ -37,9 +37,9 @@ class Option:
     """One option, or one positional argument, of a command.
 
     Attributes:
-        name: As it is typed: `--output`, or `shell` for a positional argument.
+        name: As the user types it: `--output`, or `shell` for a positional argument.
         help: One line for `--help`.
-        settings: What else `argparse.ArgumentParser.add_argument` takes.
+        settings: Further arguments of `argparse.ArgumentParser.add_argument`.
     """
 
     name: str
@@ -48,14 +48,14 @@ class Option:
 
     @property
     def choices(self) -> Sequence[str]:
-        """The words that it takes, where there is a list of them."""
+        """The words that it takes, if there is a list of them."""
         return tuple(self.settings.get("choices", ()))
 
     def add_to(self, parser: argparse.ArgumentParser, **changes: Any) -> None:
-        """Adds it to a parser.
+        """Adds the option to a parser.
 
         Args:
-            parser: The parser of a command, or of the whole.
+            parser: The parser of one command, or of the whole command line.
             changes: Settings that differ there.
         """
         parser.add_argument(self.name, help=self.help, **{**self.settings, **changes})
@@ -66,12 +66,12 @@ class Command:
     """One command.
 
     Attributes:
-        name: As it is typed.
+        name: As the user types it.
         summary: One line for the list of commands.
         description: What `COMMAND --help` explains: the answer, its columns, exit codes.
-        examples: Command lines with what they are for.
-        options: Those of the command, besides the global ones.
-        run: Answers; gets what `argparse` made of the command line.
+        examples: Command lines with their purposes.
+        options: The options of this command, besides the global ones.
+        run: Answers; gets the result of `argparse`.
         takes_stack: Whether it asks a stack, so that the global options make sense.
     """
 
@@ -85,7 +85,7 @@ class Command:
 
 
 def existing_folder(text: str) -> Path:
-    """The type of `--cwd`.
+    """Returns the value of `--cwd`.
 
     Raises:
         argparse.ArgumentTypeError: There is no such folder.

@@ -17,11 +17,11 @@ Prints a script that completes commands, options, and the names of stacks that h
 
 
 def command(program: str, commands: Callable[[], Sequence[Command]]) -> Command:
-    """The command that completes all of them, itself included.
+    """Returns the command that completes all commands, itself included.
 
     Args:
-        program: The name that is typed.
-        commands: Gives the table of commands.
+        program: The name that the user types.
+        commands: Returns the table of commands.
     """
 
     def run(options: argparse.Namespace) -> ExitCode:
@@ -76,7 +76,7 @@ def _bash(program: str, commands: Sequence[Command]) -> Iterator[str]:
 
 
 def _zsh(program: str, commands: Sequence[Command]) -> Iterator[str]:
-    """Zsh runs the script of bash."""
+    """Returns the script for zsh, which runs the script of bash."""
     yield "autoload -U +X bashcompinit && bashcompinit"
     yield from _bash(program, commands)
 

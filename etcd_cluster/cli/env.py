@@ -1,4 +1,4 @@
-"""`etcd-cluster env`: what etcdctl needs to reach a cluster. Certificate and key as files, lines for a shell."""
+"""`etcd-cluster env`: prints what etcdctl needs to reach a cluster, with certificate and key as files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CREDENTIALS = {
     "ETCDCTL_KEY": ("clientKey", "client.key"),
 }
 FAILURE = "false"
-"""What is printed in the place of exports, so that an `eval` of the output fails as well."""
+"""Printed in the place of exports, so that an `eval` of the output fails as well."""
 
 DESCRIPTION = """\
 Prints lines for sh, bash and zsh after which plain etcdctl reaches the cluster. Certificate and key are
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 
 def credentials_folder(cluster: Cluster) -> Path:
-    """Where the client's files of a cluster are."""
+    """Returns the folder of a cluster's client certificate and key."""
     # A stack's name has slashes with an organization, and a program may give a cluster any name.
     names = [urllib.parse.quote(name, safe="") for name in (cluster.stack.name, cluster.name)]
     return state_folder(os.environ, cluster.stack.project.name).joinpath("client", *names)
@@ -62,8 +62,8 @@ def write_credentials(outputs: Mapping[str, Any], folder: Path) -> dict[str, str
     """Writes certificate and key.
 
     Args:
-        outputs: Of the component, in the clear.
-        folder: Made when missing; the caller's alone.
+        outputs: Outputs of the component, decrypted.
+        folder: Created if missing, for the caller alone.
 
     Returns:
         Variable -> path of a file that only the caller can read; empty for a cluster without TLS.
@@ -90,10 +90,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def exports(outputs: Mapping[str, Any], credentials: Mapping[str, str], programs: Path | None) -> str:
-    """Lines for sh, bash and zsh.
+    """Returns lines for sh, bash and zsh.
 
     Args:
-        outputs: Of the component.
+        outputs: Outputs of the component.
         credentials: Variable -> path, from `write_credentials`.
         programs: The folder of an etcdctl that goes first on PATH; None to leave PATH as it is.
     """
@@ -107,10 +107,9 @@ def exports(outputs: Mapping[str, Any], credentials: Mapping[str, str], programs
 
 
 def find_programs(cluster: Cluster) -> Path | None:
-    """The folder of an etcdctl for this cluster: of a member on this machine, else of the cache.
+    """Returns the folder of an etcdctl for this cluster: of a member on this machine, else of the cache.
 
-    Returns:
-        None where the etcdctl of PATH will do, or where there is none at all; the latter is said on standard error.
+    None if the etcdctl on PATH is suitable, or if there is none at all; the latter is reported on standard error.
     """
     from etcd_cluster.install.cache import cache_directory
 

@@ -19,7 +19,7 @@ COMMANDS: Sequence[Command] = (
     members.COMMAND,
     completion.command(PROGRAM, lambda: COMMANDS),
 )
-"""In the order of `--help`. A new command is a module with a `Command`, and a line here."""
+"""The commands in the order of `--help`. A new command is a module with a `Command`, and a line here."""
 
 DESCRIPTION = """\
 Answers questions about the etcd clusters of a Pulumi stack. Every command only reads.
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Returns the parser of the whole command line."""
     # No abbreviations: a later option may not change what an old script means.
     whole = argparse.ArgumentParser(
         prog=PROGRAM,

@@ -1,4 +1,4 @@
-"""`etcd-cluster members`: names, addresses and URLs, from the stack's state alone. No machine is asked."""
+"""`etcd-cluster members`: prints names, addresses and URLs, from the stack's state alone. No machine is asked."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _row(name: str, member: Mapping[str, str] | str) -> tuple[str, ...]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, two spaces apart."""
+    """Returns columns as wide as their widest cell, two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -51,8 +51,8 @@ class StackResource:
         type: The type token.
         urn: The URN.
         parent: The URN of its parent, or "".
-        inputs: With secrets in the clear, or as `HIDDEN`.
-        outputs: The same.
+        inputs: Secrets are decrypted, or `HIDDEN`.
+        outputs: Secrets are decrypted, or `HIDDEN`.
     """
 
     type: str
@@ -69,12 +69,12 @@ class StackResource:
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack as it is recorded.
+    """A recorded stack.
 
     Attributes:
         name: As the Pulumi CLI takes it.
         project: The project that it belongs to.
-        resources: Those that exist; not the ones that wait to be deleted.
+        resources: The existing resources, without those that wait to be deleted.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Stack:
 
 
 def find_project(folder: Path) -> Project:
-    """The project of a folder, or of one above it.
+    """Returns the project of a folder, or of one above it.
 
     Raises:
         CommandError: There is none, or its file has no name.
@@ -110,11 +110,11 @@ def _project_name(file: Path) -> str:
 
 
 def read_stack(name: str | None, folder: Path, *, secrets: bool) -> Stack:
-    """A stack's state.
+    """Reads a stack's state.
 
     Args:
         name: The stack; None for the one that the Pulumi CLI has selected there, else `DEFAULT_STACK`.
-        folder: In the project.
+        folder: A folder in the project.
         secrets: Whether secrets are decrypted. Without, neither a passphrase nor a key is needed.
 
     Raises:
@@ -133,9 +133,9 @@ def read_stack(name: str | None, folder: Path, *, secrets: bool) -> Stack:
 
 
 def _embedded_resources(project: Project, kept: Path, stack: str, *, secrets: bool) -> list[StackResource] | None:
-    """Those of a stack of the engine that `scripts/up` uses where there is no Pulumi CLI; None for any other stack.
+    """Returns the resources of a stack of the embedded engine; None for any other stack.
 
-    That engine is part of a checkout, not of the installed package.
+    `scripts/up` uses that engine if there is no Pulumi CLI. It is part of a checkout, not of the installed package.
     """
     try:
         document: dict[str, Any] = json.loads((kept / f"{stack}.json").read_bytes())
@@ -164,7 +164,7 @@ def _embedded_resources(project: Project, kept: Path, stack: str, *, secrets: bo
 
 
 def _pulumi_cli() -> PulumiCommand:
-    """The CLI of PATH, else where its installer puts it."""
+    """Returns the CLI on PATH, else the one where its installer puts it."""
     from pulumi.automation import InvalidVersionError, PulumiCommand
 
     for home in (None, os.environ.get("PULUMI_HOME"), os.path.expanduser("~/.pulumi")):
@@ -185,7 +185,7 @@ def _workspace(cli: PulumiCommand, project: Project, environment: Mapping[str, s
 
 
 def _selected(project: Project) -> str | None:
-    """The stack that `pulumi stack select` chose; None where there is none, no CLI, or nobody is logged in."""
+    """Returns the stack that `pulumi stack select` chose; None without one, without a CLI, or without a log-in."""
     from pulumi.automation import CommandError as PulumiError
 
     try:
@@ -230,7 +230,7 @@ def _pulumi_resources(project: Project, kept: Path, stack: str, *, secrets: bool
 
 
 def _pulumi_environment(kept: Path, stack: str) -> dict[str, str]:
-    """What `scripts/up` made the stack with, where the caller's environment does not say otherwise."""
+    """Returns the variables that `scripts/up` made the stack with, except for those that the caller has set."""
     found = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
     backend = kept / f"{stack}.backend"
     if not os.environ.get("PULUMI_BACKEND_URL") and backend.is_file():
@@ -243,10 +243,10 @@ def _pulumi_environment(kept: Path, stack: str) -> dict[str, str]:
 
 
 def without_marks(value: Any) -> Any:
-    """A value of an exported state: a decrypted secret in the clear, any other as `HIDDEN`.
+    """Returns a value of an exported state: a decrypted secret as it is, any other as `HIDDEN`.
 
     Args:
-        value: As JSON has it, where a secret is an object with JSON text inside.
+        value: The JSON value, where a secret is an object with JSON text inside.
     """
     if isinstance(value, dict):
         values = cast("dict[str, Any]", value)

@@ -1,4 +1,4 @@
-"""`etcd-cluster status`: how a cluster stands, from what the last `up` asked for and what the machines say now."""
+"""`etcd-cluster status`: compares what the last `up` asked for with what the machines report now."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from etcd_cluster.rollout.status import AuthoritySchedule, ClusterStatus, Schedules
 
 DIAL_ATTEMPTS = 2
-"""Fewer than an `up` makes: whoever asks for the status waits for the answer."""
+"""Attempts to connect. An `up` makes more, but the user of `status` waits for the answer."""
 WATCH_SECONDS = 5.0
 _CLEAR = "\x1b[H\x1b[2J"
 LEGEND = "LAG: log entries not applied yet, none up to 100. DISK: used part of the file system that holds the data."
@@ -86,7 +86,7 @@ def _once(options: argparse.Namespace, stopped: threading.Event) -> ExitCode:
 
 
 def _watch(options: argparse.Namespace, stopped: threading.Event) -> ExitCode:
-    """Until a signal comes. The state is read again each time: an `up` may have changed it."""
+    """Answers until a signal comes. The state is read again each time: an `up` may have changed it."""
     code, text = _answer(options)
     while not stopped.is_set():
         print(f"{_CLEAR}{text}" if sys.stdout.isatty() and options.output == "table" else text, flush=True)
@@ -106,7 +106,7 @@ def _problem(options: argparse.Namespace, error: EtcdClusterError) -> str:
 
 
 def _answer(options: argparse.Namespace) -> Answer:
-    """The exit code, and what is printed. With `--watch`, JSON is one line."""
+    """Returns the exit code, and what is printed. With `--watch`, JSON is one line."""
     from etcd_cluster.rollout.status import as_json, as_text
 
     status = look(selected_cluster(options, secrets=True))
@@ -121,10 +121,10 @@ def look(cluster: Cluster) -> ClusterStatus:
     """Asks every machine of the cluster.
 
     Args:
-        cluster: Of a stack that was read with its secrets.
+        cluster: A cluster of a stack that was read with its secrets.
 
     Raises:
-        EtcdClusterError: Nothing can be asked: there is no `ssh` here, or the state is not one of a cluster.
+        EtcdClusterError: Nothing can be asked: there is no `ssh` here, or the state is not that of a cluster.
     """
     from etcd_cluster.rollout.machines import MemberMachines
     from etcd_cluster.rollout.status import cluster_status
@@ -137,7 +137,7 @@ def look(cluster: Cluster) -> ClusterStatus:
 
 
 def schedules(cluster: Cluster) -> Schedules:
-    """When the cluster's authorities are rotated; that of clients may be one that the program made elsewhere."""
+    """Returns when the cluster's CAs are rotated. The CA of clients may be one that the program made elsewhere."""
     from etcd_cluster.member.render import Transport
     from etcd_cluster.rollout.status import AuthoritySchedule
 
@@ -158,10 +158,10 @@ def _schedule(authority: Mapping[str, Any]) -> AuthoritySchedule:
 
 
 def seconds(text: str) -> float:
-    """The type of `--watch`.
+    """Returns the value of `--watch`.
 
     Raises:
-        argparse.ArgumentTypeError: No number, or none that is a pause.
+        argparse.ArgumentTypeError: It is not a number from 1 to 86,400.
     """
     try:
         value = float(text)
