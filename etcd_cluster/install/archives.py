@@ -1,4 +1,4 @@
-"""Tarballs shaped like etcd's official releases: packing, unpacking and checking."""
+"""Packs, unpacks and checks tarballs in the form of etcd's official releases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RUN_TIMEOUT_SECONDS = 30
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 sum of a file, in lower-case hexadecimal."""
+    """Returns the SHA-256 sum of a file, in lower-case hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -43,7 +43,7 @@ def sha256_of(path: Path) -> str:
 
 
 def require_sha256(path: Path, expected: str | None, source: str = "install.sha256") -> str:
-    """Returns the sum of the file. Raises `ChecksumMismatch` unless it is `expected`, or None is expected."""
+    """Returns the sum of the file. Raises `ChecksumMismatch` unless it is `expected`, or `expected` is None."""
     actual = sha256_of(path)
     if expected is not None and actual != expected.lower():
         raise ChecksumMismatch(
@@ -157,7 +157,7 @@ def require_binary(binary: Path, version: str, architecture: Architecture) -> No
 
 
 def reported_version(binary: Path) -> str:
-    """The version that the program prints. Raises `InstallError` when it does not run, or prints none."""
+    """Returns the version that the program prints. Raises `InstallError` if it does not run, or prints none."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
     command = [str(binary), "--version" if binary.name == "etcd" else "version"]
     done = run(command, environment=environment, timeout_seconds=RUN_TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""The cache on the machine where Pulumi runs: its place, and making each thing in it exactly once."""
+"""Keeps the cache on the machine where Pulumi runs: its place, and making each thing in it exactly once."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.install.errors import InstallError
 
 LOCK_SECONDS = 1800
-"""For another run that makes the same thing: longer than any download or build takes."""
+"""Limit for another run that makes the same thing: longer than any download or build takes."""
 
 Say = Callable[[str], None]
 
 
 def silent(line: str) -> None:
-    """Says nothing."""
+    """Discards a line of progress."""
 
 
 def cache_directory() -> Path:
-    """ETCD_CLUSTER_CACHE_DIR, else `etcd-cluster` under XDG_CACHE_HOME or ~/.cache. Made when missing."""
+    """Returns ETCD_CLUSTER_CACHE_DIR, else `etcd-cluster` under XDG_CACHE_HOME or ~/.cache. Creates it if missing."""
     explicit = os.environ.get("ETCD_CLUSTER_CACHE_DIR")
     directory = Path(explicit) if explicit else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "etcd-cluster"
     directory = directory.expanduser().absolute()
@@ -41,10 +41,10 @@ def cache_directory() -> Path:
 
 
 def make_once(target: Path, make: Callable[[Path], None], say: Say = silent) -> Path:
-    """Returns `target`, a file or directory, after `make(partial)` where it does not exist yet.
+    """Returns `target`, a file or directory, after calling `make(partial)` if it does not exist yet.
 
-    Parallel callers, in this process or another, wait for the first. `target` is whole or absent: `partial` lies in a
-    scratch directory of its own (free for other use: it goes away), and is renamed when `make` returns.
+    Parallel callers, in this process or another, wait for the first. `target` is complete or absent: `partial` is in a
+    scratch directory of its own (free for other use: it is deleted), and is renamed when `make` returns.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target, say):

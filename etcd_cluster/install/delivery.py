@@ -38,7 +38,7 @@ mv -f "$partial" {directory}/{name}
 
 
 class Destination:
-    """One host, for as long as `ssh` lives. Acts as root: by `sudo -n` when the user is another."""
+    """One host, for as long as `ssh` lives. Acts as root: with `sudo -n` if the user is another."""
 
     def __init__(self, ssh: OpenSsh, connection: Connection) -> None:
         self._ssh = ssh
@@ -60,13 +60,16 @@ class Destination:
         return architecture
 
     def has_tarball(self, version: str) -> bool:
-        """Whether the host holds a tarball of that version, for its architecture or another one."""
+        """Returns whether the host holds a tarball of that version, for its architecture or another one."""
         begin = shlex.quote(f"{REMOTE_DIRECTORY}/etcd-v{version}-linux-")
         command = f"ls -d -- {begin}*.tar.gz"  # which anybody may
         return self._ssh.run(self._connection, command, timeout_seconds=INSPECT_TIMEOUT_SECONDS).returncode == 0
 
     def send(self, tarball: Path, name: str, sha256: str) -> str:
-        """Returns the file's path on the host. It is whole or absent there; nothing is sent if it is there already."""
+        """Returns the file's path on the host, after sending the file if it is not there already.
+
+        The file is complete or absent there.
+        """
         if self._sums.get(name) != sha256:
             script = _SEND.format(directory=REMOTE_DIRECTORY, name=shlex.quote(name), sha256=shlex.quote(sha256))
             self._as_root(script, f"take {name}", SEND_TIMEOUT_SECONDS, stdin=tarball.read_bytes())

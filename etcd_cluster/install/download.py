@@ -1,4 +1,4 @@
-"""Fetches official releases from a mirror, and keeps what its checksum vouches for."""
+"""Fetches official releases from a mirror, and keeps each file whose checksum is right."""
 
 from __future__ import annotations
 
@@ -30,8 +30,16 @@ def download_release(
 ) -> Path:
     """Returns the release's tarball, kept in the cache once its sum is right.
 
-    mirror: base URL that holds vX.Y.Z/FILE and vX.Y.Z/SHA256SUMS. sha256: pins the file instead of SHA256SUMS.
-    Raises `InstallError` when the mirror cannot be reached or lacks the file, `ChecksumMismatch` for a wrong file.
+    Args:
+        version: Version of etcd.
+        architecture: Architecture of its programs.
+        mirror: Base URL that holds vX.Y.Z/FILE and vX.Y.Z/SHA256SUMS.
+        sha256: Pins the file's sum, instead of SHA256SUMS; None to use SHA256SUMS.
+        say: Called with each line of progress.
+
+    Raises:
+        InstallError: The mirror cannot be reached or lacks the file.
+        ChecksumMismatch: The file has another sum.
     """
     name = release_name(version, architecture)
     sums_shown = shown_url(mirror, version, "SHA256SUMS")
@@ -60,7 +68,13 @@ def _published_sum(url: str, label: str, name: str) -> str:
 
 
 def _fetch(url: str, label: str, write: Callable[[bytes], object]) -> None:
-    """label: what errors call it."""
+    """Downloads a file.
+
+    Args:
+        url: Where it is.
+        label: What errors call it.
+        write: Called with each piece of it.
+    """
     try:
         with _opener().open(_request(url)) as response:
             left = int(response.headers.get("Content-Length") or 0)
@@ -96,7 +110,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 class _RedirectHandler(urllib.request.HTTPRedirectHandler):
-    """What began over https goes on over https."""
+    """Refuses redirects from https to anything else."""
 
     def redirect_request(
         self,

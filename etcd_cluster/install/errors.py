@@ -1,4 +1,4 @@
-"""What can go wrong on the way to etcd's binaries, and how its text is kept short and free of passwords."""
+"""Defines what can go wrong with etcd's binaries, and keeps those texts short and free of passwords."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class ChecksumMismatch(InstallError):
 
 
 def without_credentials(text: str) -> str:
-    """The text with no user name and password in its URLs."""
+    """Returns the text without user names and passwords in its URLs."""
     return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 def excerpt(text: str) -> str:
-    """The end of what a program wrote, in one line."""
+    """Returns the end of a program's output, in one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return without_credentials("; ".join(lines[-3:]))[-500:] or "no output"

@@ -27,8 +27,14 @@ GO_TIMEOUT_SECONDS = 1800
 def build(version: str, architecture: Architecture, go_proxy: str | None = None, say: Say = silent) -> Path:
     """Returns a tarball of static binaries, built once and kept in the cache.
 
-    go_proxy: GOPROXY for this build; default None leaves it to `go env`. say: told each step.
-    Raises `InstallError` when Go is missing, too old, or cannot fetch or build the modules.
+    Args:
+        version: Version of etcd.
+        architecture: Architecture of the programs.
+        go_proxy: GOPROXY for this build; default None leaves it to `go env`.
+        say: Called with each step.
+
+    Raises:
+        InstallError: Go is missing, too old, or cannot fetch or build the modules.
     """
     packages = go_packages(version)
     target = cache_directory() / "builds" / release_name(version, architecture)
@@ -51,10 +57,10 @@ def build(version: str, architecture: Architecture, go_proxy: str | None = None,
 
 
 def go_packages(version: str) -> dict[str, tuple[str, str]]:
-    """Name of a binary -> its main package and the version of the module that holds it.
+    """Returns the name of a binary -> its main package and the version of the module that holds it.
 
     Raises:
-        InstallError: A release that no Go module proxy knows.
+        InstallError: No Go module proxy knows the release.
     """
     if parse_release(version) >= OLDEST_WITH_ETCDUTL:  # and with modules of its own
         paths = {"etcd": "server"}
@@ -117,9 +123,9 @@ class _Go:
         raise InstallError(f"go {arguments[0]} failed: {excerpt(said)}")
 
     def _use_proxy(self, go_proxy: str) -> None:
-        """Sets GOPROXY in a file that replaces the user's `go env`, with what is in that.
+        """Sets GOPROXY in a file that replaces the user's `go env` file, and keeps the settings of that one.
 
-        It may hold a token, and an environment can be read by others.
+        It may hold a token, and other users can read an environment.
         """
         theirs = Path(self.run("env", "GOENV").strip())
         lines = theirs.read_text().splitlines() if theirs.is_file() else []
@@ -132,7 +138,7 @@ class _Go:
 
 
 def find_go() -> str:
-    """The go command. Raises `InstallError` where there is none."""
+    """Returns the go command. Raises `InstallError` if there is none."""
     go = shutil.which("go") or (str(STANDARD_GO) if os.access(STANDARD_GO, os.X_OK) else None)
     if go is None:
         raise InstallError(f"there is no Go (neither on PATH nor {STANDARD_GO}); {_install_go(OLDEST_GO)}")

@@ -1,6 +1,6 @@
-"""What becomes of etcd's binaries: installed on this machine, or sent to a host.
+"""Installs etcd's binaries on this machine, or sends them to a host.
 
-Nothing here reaches a network or judges by the disk in a preview.
+In a preview, nothing here uses a network, or decides by what is on the disk.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _PROMISED = ("version", "source", "archive", "sha256")
 
 
 def _say(line: str) -> None:
-    """The engine shows what a provider writes to standard error."""
+    """Writes a line to standard error, which the engine shows."""
     print(line, file=sys.stderr, flush=True)
 
 
 class _BinariesLifecycle(Lifecycle):
-    """What both share. `sources`: what `source` may be. `compared`: the inputs whose change is a change."""
+    """What both kinds share. `sources`: the values of `source`. `compared`: the inputs that an update compares."""
 
     sources: ClassVar[tuple[str, ...]]
     compared: ClassVar[tuple[str, ...]]
@@ -79,12 +79,12 @@ class LocalBinariesLifecycle(_BinariesLifecycle):
     compared = ("version", "source", "mirror", "archive", "sha256")
 
     def create(self, props: Properties) -> CreateResult:
-        """Installs; a demo may fall back to another version."""
+        """Installs the programs; a demo may fall back to another version."""
         return CreateResult("local-binaries", self._install(props, demo_fallback=True))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         # Existing members must not fall back to an older release than their data.
-        """Installs again; only what is a demo already may fall back."""
+        """Installs again; only what is a demo already may fall back to another version."""
         return UpdateResult(self._install(news, demo_fallback=olds.get("installed_version") == DEMO_VERSION))
 
     def _install(self, props: Properties, demo_fallback: bool) -> Properties:
@@ -119,7 +119,7 @@ class DeliveredBinariesLifecycle(_BinariesLifecycle):
         return result
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
-        """As the inputs differ, or where the host no longer has the file."""
+        """Reports a change if the inputs differ, or if the host no longer has the file."""
         found = super().diff(id_, olds, news)
         return DiffResult(changes=found.changes or bool(news.get("gone")), replaces=[])
 
@@ -128,7 +128,7 @@ class DeliveredBinariesLifecycle(_BinariesLifecycle):
         return CreateResult("delivered-binaries", self._deliver(props))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
-        """Sends the tarball that is wanted now."""
+        """Sends the desired tarball."""
         return UpdateResult(self._deliver(news))
 
     def _deliver(self, props: Properties) -> Properties:
@@ -153,7 +153,7 @@ class DeliveredBinariesLifecycle(_BinariesLifecycle):
 
 
 def _has_tarball(props: Mapping[str, Any]) -> bool:
-    """One that cannot be asked has: whoever needs it there will say more of that."""
+    """Returns whether the host has the tarball; True if the host cannot be asked: a later step there reports why."""
     try:
         with OpenSsh.for_one_task() as ssh:
             return Destination(ssh, parse_connection(props["connection"])).has_tarball(props["version"])

