@@ -1,1 +1,1 @@
-"""Processes of this machine, and other machines over OpenSSH: log-in settings, keys, connections, the client."""
+"""Runs processes on this machine and, over OpenSSH, on others: log-in settings, keys, connections, the client."""

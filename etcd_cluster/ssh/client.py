@@ -57,7 +57,7 @@ class OpenSsh:
     @classmethod
     @contextlib.contextmanager
     def for_one_task(cls) -> Generator[OpenSsh]:
-        """The connections that this process keeps (`keep`); else new ones, which end with the context."""
+        """Returns the connections that this process keeps (`keep`); else new ones, which end with the context."""
         if cls._kept is not None:
             yield cls._kept
             return
@@ -89,10 +89,21 @@ class OpenSsh:
         on_stdout_line: Callable[[str], None] | None = None,
         timeout_seconds: float | None = None,
     ) -> Completed:
-        """Runs a command in the log-in shell of the user. Its own failure is a return code, not an exception.
+        """Runs a command in the log-in shell of the user. A failure of the command is a return code, not an exception.
 
-        timeout_seconds: a limit over all, dialling included. The command may run on at the other side.
-        Raises SshError when there is no connection or it is lost, CommandTimeoutError and InterruptedRunError.
+        Args:
+            connection: How to reach the machine.
+            command: The command.
+            stdin: What it reads; None for nothing.
+            on_stderr_line: Called with each line of standard error.
+            on_stdout_line: Called with each line of standard output.
+            timeout_seconds: Limit for all of it, dialling included; None for no limit. The command may go on running on
+                the other machine.
+
+        Raises:
+            SshError: There is no connection, or it was lost.
+            CommandTimeoutError: The limit has passed.
+            InterruptedRunError: The run was told to stop.
         """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         target = self._target(connection)
@@ -115,7 +126,7 @@ class OpenSsh:
         return completed
 
     def keep(self) -> OpenSsh:
-        """From now on, until it is closed, every task in this process shares these connections."""
+        """Makes every task in this process share these connections from now on, until they are closed."""
         OpenSsh._kept = self
         return self
 
@@ -237,9 +248,9 @@ class _Target:
 
 
 class _PrivateDirectory:
-    """A new 0700 directory with a short path (sockets allow about 100 characters), in memory where there is such.
+    """A new 0700 directory with a short path (sockets allow about 100 characters), in memory if possible.
 
-    It is locked for as long as its owner lives: by that, what a killed run left is told from what is in use.
+    It is locked for as long as its owner lives: the lock distinguishes it from what a killed run left.
     """
 
     def __init__(self) -> None:
@@ -270,7 +281,7 @@ def _short_directories() -> Iterator[Path]:
 
 
 def _sweep() -> None:
-    """A killed run could not remove its keys: the next one does, even if it connects to nothing."""
+    """Removes the keys of killed runs, which could not do so themselves, even if this run connects to nothing."""
     for left in (found for base in _short_directories() for found in base.glob(f"{_DIRECTORY_PREFIX}*")):
         with contextlib.suppress(OSError):
             lock = _try_lock(left) if left.stat().st_uid == os.getuid() else None
@@ -301,7 +312,7 @@ def _write_key(connection: Connection, path: Path) -> Path | None:
 
 
 def _pinned_key(connection: Connection) -> tuple[str, str]:
-    """The type and the base64 of the pinned host key."""
+    """Returns the type and the base64 of the pinned host key."""
     if not connection.host_key:
         raise SshConfigurationError(
             f"no host key is pinned for {connection.host}: give its public host key "
@@ -376,7 +387,7 @@ def _ssh_program() -> str:
 
 
 def _final_failure(connection: Connection, said: str) -> SshError | None:
-    """The error that no further attempt can fix, or None."""
+    """Returns the error that no further attempt can fix, or None."""
     if re.search(r"HOST IDENTIFICATION HAS CHANGED|Host key verification failed|host key is known", said):
         return SshHostKeyError(
             f"host key of {connection.host} is not the pinned one: the machine was rebuilt, or something answers in "

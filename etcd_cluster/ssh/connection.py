@@ -1,4 +1,4 @@
-"""How to reach one machine over SSH, and what can go wrong on the way. The client that does it is in client."""
+"""Defines how to reach one machine over SSH, and the errors of that. The client is in client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from etcd_cluster.errors import ConfigurationError, EtcdClusterError
 
 
 class SshError(EtcdClusterError):
-    """Base of what can go wrong between this machine and another one."""
+    """Base of the errors between this machine and another one."""
 
 
 class SshConfigurationError(SshError):
@@ -19,7 +19,7 @@ class SshConfigurationError(SshError):
 
 
 class SshHostKeyError(SshError):
-    """The machine that answered is not the one whose host key is pinned."""
+    """The machine that answered has another host key than the pinned one."""
 
 
 class SshAuthenticationError(SshError):
@@ -59,12 +59,12 @@ class Connection:
 
     @property
     def address(self) -> str:
-        """HOST:PORT, an IPv6 address in brackets."""
+        """HOST:PORT, with an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_connection(properties: Mapping[str, Any]) -> Connection:
-    """A connection as pulumi-command describes it, its keys in camelCase or snake_case.
+    """Reads a connection as pulumi-command describes it, its keys in camelCase or snake_case.
 
     Raises:
         ConfigurationError: A key that OpenSSH has no use for, such as a password. Never shows a value.

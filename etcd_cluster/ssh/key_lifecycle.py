@@ -1,4 +1,4 @@
-"""What becomes of an SSH key pair. The resource itself is in keys."""
+"""Makes an SSH key pair. The resource itself is in keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ed25519 SSH key pairs as Pulumi resources: to log in with, and as host keys that are known before a machine boots."""
+"""Defines ed25519 SSH key pairs as Pulumi resources: to log in with, and as host keys known before a machine boots."""
 
 from __future__ import annotations
 
@@ -27,9 +27,12 @@ class SshKeyPair(Resource, module="ssh", name="SshKeyPair"):
 
 
 def public_half(private_key: str) -> str:
-    """The line for authorized_keys that belongs to an unencrypted private key, in OpenSSH's format or PEM.
+    """Returns the authorized_keys line of an unencrypted private key, which is in OpenSSH's format or PEM.
 
-    Raises `ConfigurationError`, which shows nothing of the key. A preview may lack the key's text, and gets none here.
+    In a preview the key's text may be missing; then the line is "".
+
+    Raises:
+        ConfigurationError: It is no such key. The text shows nothing of it.
     """
     if not private_key and pulumi.runtime.is_dry_run():
         return ""

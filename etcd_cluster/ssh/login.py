@@ -1,4 +1,4 @@
-"""How machines are reached over SSH: user, key, pinned host keys, bastion."""
+"""Defines how machines are reached over SSH: user, key, pinned host keys, bastion."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Ssh:
     dial_timeout_seconds: int = 5
 
     def connection(self, address: pulumi.Input[str], host_key: pulumi.Input[str]) -> ConnectionArgs:
-        """The connection to one machine, with its host key pinned."""
+        """Returns the connection to one machine, with its host key pinned."""
         return ConnectionArgs(
             host=address,
             port=self.port,
@@ -78,18 +78,18 @@ class Ssh:
 
 
 BOOTING_ATTEMPTS = 60
-"""From five minutes, where connections are refused, to ten, where nothing answers at all."""
+"""From five minutes, if connections are refused, to ten, if nothing answers at all."""
 
 
 def with_boot_retries(connection: ConnectionArgs) -> ConnectionArgs:
-    """The same connection, for a machine that may be booting. For one that has booted, seconds are enough."""
+    """Returns the same connection, for a machine that may be booting. For a booted machine, seconds are enough."""
     changed = copy(connection)
     changed.dial_error_limit = BOOTING_ATTEMPTS
     return changed
 
 
 def require_pinnable_host_key(key: str, host_key: pulumi.Input[str]) -> None:
-    """Refuses a host key that is missing or cannot be pinned, when it is known already."""
+    """Refuses a host key that is missing or cannot be pinned, if its value is known already."""
     if isinstance(host_key, str) and not host_key.startswith(PINNABLE_HOST_KEYS):
         raise ConfigurationError(
             key,
@@ -101,7 +101,10 @@ def require_pinnable_host_key(key: str, host_key: pulumi.Input[str]) -> None:
 
 
 def require_bastion_login(bastion: Bastion | None, private_key: pulumi.Input[str] | None) -> None:
-    """Refuses a bastion that would be offered the key pair made for the cluster, which it cannot know."""
+    """Refuses a bastion to which only the key pair made for the cluster could log in.
+
+    The bastion does not know that pair.
+    """
     if bastion is not None and bastion.private_key is None and private_key is None:
         raise ConfigurationError(
             "ssh.bastion.privateKey",

@@ -34,7 +34,7 @@ class InterruptedRunError(EtcdClusterError):
 
 @dataclass(frozen=True)
 class Completed:
-    """What a command left. `combined` holds both streams in the order in which they came."""
+    """The result of a command. `combined` holds both streams in the order in which they came."""
 
     returncode: int
     stdout: str
@@ -64,9 +64,21 @@ class ChildProcesses:
         directory: str | Path | None = None,
         timeout_seconds: float | None = None,
     ) -> Completed:
-        """Runs a program to its end and to the end of its output. A line handed on is cut to 2 KiB.
+        """Runs a program to its end and to the end of its output.
 
-        Raises CommandTimeoutError (the process group is ended), InterruptedRunError (nothing was started) and OSError.
+        Args:
+            arguments: The program and its arguments.
+            stdin: What it reads; None for nothing.
+            on_stdout_line: Called with each line of standard output, cut to 2 KiB.
+            on_stderr_line: Called with each line of standard error, cut to 2 KiB.
+            environment: Its environment; None for this process's.
+            directory: Its working directory; None for this process's.
+            timeout_seconds: Limit; None for no limit.
+
+        Raises:
+            CommandTimeoutError: The limit has passed; the process group is ended.
+            InterruptedRunError: The run was told to stop; nothing was started.
+            OSError: The program cannot be started.
         """
         feed = subprocess.DEVNULL if stdin is None else subprocess.PIPE
         process = self._start(arguments, feed, subprocess.PIPE, subprocess.PIPE, environment, directory)
@@ -78,9 +90,11 @@ class ChildProcesses:
     def wait_for(
         self, arguments: Sequence[str], *, stderr: IO[bytes], environment: Mapping[str, str], timeout_seconds: float
     ) -> int:
-        """Runs a program that may leave a child behind, and answers its return code.
+        """Runs a program that may leave a child behind, and returns its return code.
 
-        Raises CommandTimeoutError (the process group is ended) and InterruptedRunError.
+        Raises:
+            CommandTimeoutError: The limit has passed; the process group is ended.
+            InterruptedRunError: The run was told to stop.
         """
         process = self._start(arguments, subprocess.DEVNULL, subprocess.DEVNULL, stderr, environment, None)
         try:
@@ -122,17 +136,17 @@ class ChildProcesses:
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing may start any more."""
+        """True if nothing may start any more."""
         return self._stopped
 
     @classmethod
     def stop_all(cls, with_signal: int = signal.SIGTERM) -> None:
-        """`stop` for whatever was started in this process, by whomever: also by a provider that keeps its own."""
+        """Calls `stop` for everything that this process has started, also by a provider that keeps its own."""
         for processes in tuple(cls._everyone):
             processes.stop(with_signal)
 
     def stop(self, with_signal: int = signal.SIGTERM) -> None:
-        """Ends whatever runs, and lets nothing start any more."""
+        """Ends everything that runs, and lets nothing start any more."""
         self._stopped = True
         # Not under the lock: a signal handler may have interrupted its holder.
         for process in tuple(self._running):
