@@ -1,1 +1,1 @@
-"""Certificates: a CA and what it signs, as Pulumi resources, and as pure functions (x509)."""
+"""Makes certificates: a CA and what it signs, as Pulumi resources, and as pure functions (x509)."""

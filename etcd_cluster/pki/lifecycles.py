@@ -1,4 +1,4 @@
-"""What becomes of a CA and of its certificates. The resources themselves are in resources."""
+"""Makes, rotates and renews a CA and its certificates. The resources themselves are in resources."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ _SCHEDULE = tuple(each.name for each in fields(Schedule))
 _CA_INPUTS = (*_CA_CONTENT, "overlap_hours", *_SCHEDULE)
 _NEVER_ROTATED: Properties = {"rotation": 0, "rotated_at": "", "drop_after": ""}
 _CLOCK_TOLERANCE = timedelta(minutes=1)
-"""Far less than what a certificate is dated back by."""
+"""Much less than the time by which a certificate is dated back."""
 # What a certificate is made of. Not the CA's key: that one cannot change without its certificate.
 _CERTIFICATE_CONTENT = ("authority_certificate_pem", "common_name", "profile", "hosts", "validity_hours")
 _CERTIFICATE_INPUTS = (*_CERTIFICATE_CONTENT, "authority_private_key_pem", "renew_after")
 
 
 def current_time() -> datetime:
-    """The only clock of this module, so that a test can move it."""
+    """Returns the time. This is the only clock of this module, so that a test can move it."""
     return datetime.now(timezone.utc)
 
 
 class CertificateAuthorityLifecycle(Lifecycle):
     """Makes a CA and keeps it, until a rotation is asked for or due. Then two are trusted for a time.
 
-    `check` decides, so that a preview shows it: a new `rotated_at` makes the new CA, which signs clients at
-    once; an emptied `drop_after` ends the overlap, and it signs the rest as well. An interrupted step is decided anew.
+    `check` decides, so that a preview shows it: a new `rotated_at` makes the new CA, which signs clients at once; an
+    emptied `drop_after` ends the overlap, and the new CA signs the rest as well. The next run decides again on an
+    interrupted step.
     """
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
@@ -63,7 +64,7 @@ class CertificateAuthorityLifecycle(Lifecycle):
         return checked.result()
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
-        """As the state of the rotation differs."""
+        """Reports a change if the state of the rotation differs."""
         changes = _differing({**_NEVER_ROTATED, **olds}, news, list(_NEVER_ROTATED))
         return DiffResult(changes=bool(changes), replaces=[])
 
@@ -86,7 +87,7 @@ class CertificateAuthorityLifecycle(Lifecycle):
         return UpdateResult({**inputs, **_ca_outputs(signing, newest)})
 
     def read(self, id_: str, props: Properties) -> ReadResult:
-        """Returns what is stored; in a state from before there were rotations, with `rotate_after`."""
+        """Returns what is stored; for a state from before there were rotations, with `rotate_after`."""
         inputs = _only(_CA_INPUTS, props)
         if "rotate_after" not in inputs:
             inputs["rotate_after"] = x509.rfc3339(x509.validity_of(props["certificate_pem"]).renewal)
@@ -94,7 +95,7 @@ class CertificateAuthorityLifecycle(Lifecycle):
 
 
 class CertificateLifecycle(Lifecycle):
-    """Issues a certificate, and issues it anew, in place, when what it is made of changes or its renewal is due."""
+    """Issues a certificate, and issues it again, in place, when its inputs change or its renewal is due."""
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
         """Checks the inputs, and decides when the certificate is to be renewed."""
@@ -118,7 +119,7 @@ class CertificateLifecycle(Lifecycle):
         return checked.result()
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
-        """As what the certificate is made of differs, or its renewal is due."""
+        """Reports a change if the certificate's inputs differ, or if its renewal is due."""
         changes = _differing(olds, news, (*_CERTIFICATE_CONTENT, "renew_after"))
         return DiffResult(changes=bool(changes), replaces=[])
 
@@ -147,7 +148,7 @@ class _Checked:
         self._failed: set[str] = set()
 
     def normalise(self, name: str, validate: Callable[[Any], object]) -> None:
-        """Replace an input by its normal form."""
+        """Replaces an input by its normal form."""
         if self.inputs.get(name) == UNKNOWN:
             return
         try:
@@ -156,7 +157,7 @@ class _Checked:
             self._fail(name, error)
 
     def verify(self, blamed: str, test: Callable[..., None], *names: str) -> None:
-        """Test inputs together, unless one is unknown or has failed by itself."""
+        """Tests inputs together, unless one is unknown or has failed its own test."""
         values = [self.inputs.get(name) for name in names]
         if UNKNOWN in values or self._failed.intersection(names):
             return
@@ -166,7 +167,7 @@ class _Checked:
             self._fail(blamed, error)
 
     def derive(self, blamed: str, decide: Callable[[], Properties]) -> None:
-        """Add inputs that follow from the others."""
+        """Adds inputs that follow from the others."""
         try:
             self.inputs.update(decide())
         except PkiError as error:
@@ -182,7 +183,7 @@ class _Checked:
 
 
 def _renew_after(olds: Properties, inputs: Properties, now: datetime) -> str:
-    """When a certificate of these inputs is to be renewed: as before, while nothing changes and it is not due."""
+    """Returns when a certificate of these inputs is to be renewed: as before, unless they change or it is due."""
     if any(_is_unknown(inputs[name]) for name in _CERTIFICATE_CONTENT):
         return UNKNOWN
     before: str = olds.get("renew_after", "")
@@ -198,7 +199,7 @@ def _renew_after(olds: Properties, inputs: Properties, now: datetime) -> str:
 
 
 def _schedule(olds: Properties, inputs: Properties, now: datetime) -> Properties:
-    """Where a CA's rotation stands with these inputs: as before, while nothing is asked for or due."""
+    """Returns the state of a CA's rotation with these inputs: as before, while nothing is asked for or due."""
     asked, overlap_hours = inputs["rotation"], inputs["overlap_hours"]
     validity_hours: Any = olds.get("validity_hours", inputs["validity_hours"])
     if UNKNOWN in (asked, overlap_hours, validity_hours):
@@ -294,7 +295,7 @@ def _differing(olds: Properties, news: Properties, names: Sequence[str]) -> list
 
 
 def _sentinel(value: object) -> object:
-    """An unknown in the one form that can be compared, and that the engine takes back."""
+    """Returns an unknown value in the one form that can be compared, and that the engine takes back."""
     if isinstance(value, list):
         return [_sentinel(item) for item in cast(list[object], value)]
     return UNKNOWN if isinstance(value, Unknown) else value

@@ -1,4 +1,4 @@
-"""Which certificates there can be: kinds, lifetimes and the error for all others. Light: no cryptography here."""
+"""Defines which certificates are allowed: kinds, lifetimes, and the error for all others. Imports no cryptography."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ MAX_ROTATION = 1_000_000
 
 
 class PkiError(EtcdClusterError):
-    """A certificate, a key or an input of one cannot be used. The text never holds key material."""
+    """A certificate, a key, or an input for one, cannot be used. The text never holds key material."""

@@ -1,4 +1,4 @@
-"""A CA and certificates as Pulumi resources. What becomes of them is decided in lifecycles."""
+"""Defines a CA and certificates as Pulumi resources. Their lifecycles are in lifecycles."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def _unset() -> Any:
 
 @dataclass(frozen=True)
 class Authority:
-    """What signs leaves: a CertificateAuthority's, or the user's own.
+    """A CA that signs certificates: a CertificateAuthority's, or the user's own.
 
     Args:
-        certificate_pem: The certificate of what signs servers and peers, one PEM block.
+        certificate_pem: The CA certificate that signs servers and peers, one PEM block.
         private_key_pem: Its RSA or ECDSA private key, unencrypted PEM; always a Pulumi secret.
-        trusted_pem: Every certificate to trust, newest first; default certificate_pem alone. Two, in an overlap.
-        client_certificate_pem, client_private_key_pem: The pair that signs clients; default the first pair. In an
-            overlap it is the new CA's.
+        trusted_pem: Every certificate to trust, newest first; default certificate_pem alone. During an overlap, two.
+        client_certificate_pem, client_private_key_pem: The pair that signs clients; default the first pair. During an
+            overlap, it is the new CA's.
     """
 
     certificate_pem: pulumi.Output[str]
@@ -57,10 +57,15 @@ class Authority:
         private_key_pem: pulumi.Input[str],
         also_trusted_pem: pulumi.Input[str] = "",
     ) -> Authority:
-        """The user's own CA. Every Certificate checks it, already in the preview if it is known.
+        """Returns the user's own CA. Every Certificate checks it, already in the preview if it is known.
 
-        also_trusted_pem: certificates that stay trusted besides; default none. To rotate, give the new CA with
-            the old one here, and leave that out once every client has certificates of the new one.
+        To rotate, give the new CA with the old one as `also_trusted_pem`, and leave that out once every client has
+        certificates of the new one.
+
+        Args:
+            certificate_pem: The certificate of the CA, PEM.
+            private_key_pem: Its private key, unencrypted PEM; it becomes a Pulumi secret.
+            also_trusted_pem: Further certificates that stay trusted; default none.
         """
         certificate = pulumi.Output.from_input(certificate_pem)
         trusted = pulumi.Output.all(certificate, also_trusted_pem).apply(lambda pems: _trusted(*pems))
@@ -68,7 +73,7 @@ class Authority:
 
     @property
     def for_clients(self) -> Authority:
-        """The same, with what signs clients in the first place."""
+        """The same CA with the pair that signs clients in the first place."""
         return Authority(self.client_certificate_pem, self.client_private_key_pem, self.trusted_pem)
 
 
@@ -81,8 +86,9 @@ class CertificateAuthorityArgs:
         key_algorithm: RSA-2048 (default) or ECDSA-P256.
         validity_hours: Lifetime in hours, 24 to 219,000; default 87,600 (10 years).
         rotation: Raise it to rotate the CA in the next `up`; default 0.
-        overlap_hours: How long the old CA stays trusted after a rotation, 0 to 8,760; default 720 (30 days), cut to
-            half of what it has left. 0 drops it at once. Lowered during an overlap, it ends that the sooner.
+        overlap_hours: How long the old CA stays trusted after a rotation, in hours, 0 to 8,760; default 720 (30 days),
+            cut to half of its remaining life. 0 drops it at once. A lower value during an overlap ends the overlap
+            sooner.
     """
 
     common_name: pulumi.Input[str]
@@ -97,11 +103,11 @@ class CertificateArgs:
     """Inputs of Certificate.
 
     Args:
-        authority: What signs it: `CertificateAuthority.authority`, or `Authority.from_pem`. A client is signed by its
-            client pair.
-        common_name: Subject of the certificate, 1 to 64 characters; of a client, its user name in etcd's RBAC.
+        authority: The CA that signs it: `CertificateAuthority.authority`, or `Authority.from_pem`. A client certificate
+            is signed by its client pair.
+        common_name: Subject of the certificate, 1 to 64 characters; for a client, its user name in etcd's RBAC.
         profile: `server` or `peer` (both serverAuth and clientAuth), or `client` (clientAuth).
-        hosts: DNS names and IP addresses it is reached by, in any order. Server and peer need some, client none.
+        hosts: DNS names and IP addresses of the member, in any order. Server and peer need some, client none.
         validity_hours: Lifetime in hours, 24 to 87,600; default 43,800 (5 years), cut to the CA's end.
     """
 
@@ -115,10 +121,12 @@ class CertificateArgs:
 class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):
     """A CA, rotated when that is asked for, or in the first `pulumi up` after two thirds of its life.
 
-    For overlap_hours, two are trusted then: the old one goes on to sign servers and peers, so that clients who know
-    it alone go on; the new one signs clients. The first `pulumi up` after that drops the old one.
+    Then two CAs are trusted for overlap_hours: the old one goes on to sign servers and peers, so that clients that
+    trust only the old one keep working; the new one signs clients. The first `pulumi up` after that time drops the old
+    one.
 
-    The preview refuses a changed name, algorithm or lifetime, a lowered rotation, and another one in an overlap.
+    The preview refuses a changed name, algorithm or lifetime, a lowered rotation, and another rotation during an
+    overlap.
 
     Attributes:
         certificate_pem: The certificate that signs servers and peers.
@@ -126,9 +134,10 @@ class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):
         not_after: Its end, RFC 3339.
         fingerprint: SHA-256 of the certificate, hexadecimal.
         trusted_pem: Every certificate to trust, newest first.
-        client_certificate_pem, client_private_key_pem: What signs clients; the key secret.
-        rotate_after: When the newest is due to be rotated, RFC 3339; empty in a stack from before there were rotations.
-        drop_after: When the old one is dropped, RFC 3339; empty when no overlap is running.
+        client_certificate_pem, client_private_key_pem: The pair that signs clients; the key is secret.
+        rotate_after: When the newest CA is due to be rotated, RFC 3339; empty in a stack from before there were
+            rotations.
+        drop_after: When the old CA is dropped, RFC 3339; empty without an overlap.
     """
 
     certificate_pem: pulumi.Output[str]
@@ -164,7 +173,7 @@ class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):
 
     @property
     def authority(self) -> Authority:
-        """What a Certificate takes."""
+        """The CA, as a Certificate takes it."""
         return Authority(
             self.certificate_pem,
             self.private_key_pem,
@@ -177,17 +186,17 @@ class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):
 class Certificate(Resource, module="pki", name="Certificate"):
     """A certificate with its own ECDSA P-256 key. A changed input updates it in place: new key, new certificate.
 
-    So does a `pulumi up` after `renew_after`, when a third of its lifetime is left; the preview shows
-    the next such date. A certificate that ends with its CA is not renewed: that would gain nothing.
+    The first `pulumi up` after `renew_after`, when a third of its lifetime is left, renews it in the same way; the
+    preview shows the next such date. A certificate that ends with its CA is not renewed: that would gain nothing.
 
-    The preview fails for a bad input, or a CA that cannot sign: no CA, expired, or not with this key.
+    The preview fails for a bad input, and for a CA that cannot sign: it is no CA, has expired, or has another key.
 
     Attributes:
         certificate_pem: The certificate.
         private_key_pem: Its key, PKCS#8, unencrypted; secret.
         not_after: Its end, RFC 3339.
         fingerprint: SHA-256 of the certificate, hexadecimal.
-        renew_after: RFC 3339.
+        renew_after: When it is due to be renewed, RFC 3339.
     """
 
     certificate_pem: pulumi.Output[str]
@@ -215,7 +224,7 @@ class Certificate(Resource, module="pki", name="Certificate"):
 
 
 def _trusted(certificate_pem: str, also_trusted_pem: str) -> str:
-    """The bundle of a user's own CA. Whether it is one is for every Certificate to say."""
+    """Returns the bundle of a user's own CA. Every Certificate checks whether it is one."""
     from etcd_cluster.pki import x509  # lazily: only a user's own needs cryptography here
 
     try:
@@ -231,7 +240,7 @@ def _trusted(certificate_pem: str, also_trusted_pem: str) -> str:
 
 
 def _signing_pair(args: CertificateArgs) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
-    """What signs a certificate of this profile, which may come to be known only later."""
+    """Returns the pair that signs a certificate of this profile. The profile may be known only later."""
     authority, clients = args.authority, args.authority.for_clients
     profile: Any = args.profile
     if isinstance(profile, str):
@@ -245,7 +254,7 @@ def _signing_pair(args: CertificateArgs) -> tuple[pulumi.Output[str], pulumi.Out
 
 
 def _else(output: pulumi.Output[str], fallback: pulumi.Output[str]) -> pulumi.Output[str]:
-    """An output, or another one where the state lacks it: which is null in an `up`, but unknown in a preview."""
+    """Returns an output, or `fallback` if the state lacks it: it is null in an `up`, but unknown in a preview."""
 
     def present(value: Any) -> pulumi.Input[str]:
         return fallback if value is None or isinstance(value, Unknown) else value

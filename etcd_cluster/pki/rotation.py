@@ -1,4 +1,4 @@
-"""When a CA is rotated, and when the one before it is dropped: decisions on times. No Pulumi, no clock here."""
+"""Decides when a CA is rotated, and when the one before it is dropped. No Pulumi, no clock here."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from etcd_cluster.pki.limits import PkiError
 
 @dataclass(frozen=True)
 class Schedule:
-    """Where a CA stands. Times are RFC 3339, as they stand in state.
+    """The state of a CA's rotation. Times are RFC 3339, as in the stack's state.
 
     Args:
         rotation: The number that was asked for last.
         rotate_after: When the newest CA is due to be rotated: a third of its life is left.
-        rotated_at: When the newest took over; empty for the first.
+        rotated_at: When the newest CA took over; empty for the first.
         drop_after: The overlap's end, after which the CA before the newest is dropped; empty without an overlap.
-        previous_not_after: When that one expires; empty without an overlap.
+        previous_not_after: When the CA before the newest expires; empty without an overlap.
     """
 
     rotation: int
@@ -29,25 +29,25 @@ class Schedule:
 
     @property
     def in_overlap(self) -> bool:
-        """Whether two CAs are trusted."""
+        """True if two CAs are trusted."""
         return bool(self.drop_after)
 
 
 def first(rotation: int, validity_hours: int, now: datetime) -> Schedule:
-    """Of a CA made now. It counts as the rotation that is asked for."""
+    """Returns the state of a CA made now. It counts as the rotation that is asked for."""
     return Schedule(rotation, _renewal(validity_hours, now))
 
 
 def of_unknown_age(validity_hours: int, now: datetime) -> Schedule:
-    """Of a CA from before there were rotations, whose age is not at hand: early rather than late."""
+    """Returns the state of a CA from before there were rotations, whose age is unknown: early rather than late."""
     return Schedule(0, x509.rfc3339(now + timedelta(hours=validity_hours) / 3))
 
 
 def following(before: Schedule, *, rotation: int, overlap_hours: int, validity_hours: int, now: datetime) -> Schedule:
-    """What comes after `before`, which it is itself while nothing is due.
+    """Returns the state after `before`, which is `before` itself while nothing is due.
 
-    A rotation begins when a higher number is asked for, or by age; then both CAs are trusted for
-    overlap_hours, or half of what the old one has left. One thing at a time: during an overlap, none begins.
+    A rotation begins when a higher number is asked for, or by age; then both CAs are trusted for overlap_hours, or for
+    half of the old one's remaining life. During an overlap, no rotation begins.
 
     Raises:
         PkiError: A lower number, or another one during an overlap.
@@ -83,7 +83,10 @@ def _renewal(validity_hours: int, now: datetime) -> str:
 
 
 def _end_of_overlap(started: str, overlap_hours: int, expires: str) -> str:
-    """Well before the old CA expires, and its certificates with it: only an `up` ends an overlap."""
+    """Returns the end of an overlap, well before the old CA and its certificates expire.
+
+    Only an `up` ends an overlap.
+    """
     start = x509.from_rfc3339(started)
     left = x509.from_rfc3339(expires) - start
     return x509.rfc3339(start + min(timedelta(hours=overlap_hours), left / 2))

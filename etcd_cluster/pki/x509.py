@@ -1,4 +1,4 @@
-"""Certificates as pure functions: make a CA, issue a certificate, check that they fit together.
+"""Handles certificates as pure functions: makes a CA, issues a certificate, checks that they fit together.
 
 No Pulumi, no clock and no files here: times come in as arguments, PEM goes in and out as text.
 """
@@ -93,7 +93,7 @@ def create_ca(
     key_algorithm: KeyAlgorithm = "RSA-2048",
     validity_hours: int = CA_VALIDITY_HOURS,
 ) -> KeyPair:
-    """A self-signed CA that may sign certificates, and no further CA.
+    """Returns a self-signed CA that may sign certificates, and no further CA.
 
     The defaults, RSA-2048 and 87,600 hours (10 years), are those of the cfssl walkthroughs for etcd.
 
@@ -120,13 +120,19 @@ def issue_certificate(
     hosts: Iterable[str] = (),
     validity_hours: int = CERTIFICATE_VALIDITY_HOURS,
 ) -> KeyPair:
-    """A new ECDSA P-256 key and its certificate, signed by the CA.
+    """Returns a new ECDSA P-256 key and its certificate, signed by the CA.
 
-    profile: server and peer carry serverAuth and clientAuth, and need hosts; client carries clientAuth and
-    has no hosts.
-    hosts: DNS names and IP addresses, the subject alternative names.
-    validity_hours: 43,800 (5 years) unless told; cut short where the CA ends earlier.
-    Raises PkiError for a bad input, or a CA that cannot sign now.
+    Args:
+        authority: The CA.
+        common_name: Subject of the certificate, 1 to 64 characters.
+        profile: `server` and `peer` carry serverAuth and clientAuth, and need hosts; `client` carries clientAuth and
+            has no hosts.
+        now: The time.
+        hosts: DNS names and IP addresses, the subject alternative names.
+        validity_hours: Lifetime in hours; default 43,800 (5 years), cut to the CA's end.
+
+    Raises:
+        PkiError: A bad input, or a CA that cannot sign now.
     """
     usages = sorted(_USAGES[valid_profile(profile)], key=lambda usage: usage.dotted_string)
     names = split_hosts(hosts)
@@ -149,13 +155,13 @@ def issue_certificate(
 
 
 def ca_validity(validity_hours: int, now: datetime) -> Validity:
-    """When a CA made now is valid."""
+    """Returns when a CA made now is valid."""
     not_before = _backdated(now)
     return Validity(not_before, not_before + timedelta(hours=valid_hours(validity_hours, MAX_CA_VALIDITY_HOURS)))
 
 
 def certificate_validity(authority_certificate_pem: str, validity_hours: int, now: datetime) -> Validity:
-    """When a certificate issued now is valid: never outside its CA's own time."""
+    """Returns when a certificate issued now is valid: never outside its CA's own time."""
     lifetime = timedelta(hours=valid_hours(validity_hours, MAX_CERTIFICATE_VALIDITY_HOURS))
     authority = validity_of(authority_certificate_pem)
     not_before = max(_backdated(now), authority.not_before)
@@ -163,7 +169,7 @@ def certificate_validity(authority_certificate_pem: str, validity_hours: int, no
 
 
 def parse_certificate(certificate_pem: str) -> x509.Certificate:
-    """The one certificate in a PEM text. Raises PkiError for none, or for several."""
+    """Returns the one certificate in a PEM text. Raises `PkiError` for none, or for several."""
     try:
         certificates = x509.load_pem_x509_certificates(certificate_pem.encode())
     except ValueError:
@@ -174,15 +180,15 @@ def parse_certificate(certificate_pem: str) -> x509.Certificate:
 
 
 def canonical_certificate(certificate_pem: str) -> str:
-    """The certificate alone, so that a comment or white space around it is never a change."""
+    """Returns the certificate alone, so that a comment or white space around it is never a change."""
     return parse_certificate(certificate_pem).public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
 def split_bundle(pem: str) -> list[str]:
-    """Every certificate of a PEM text by itself, in the text's order, without what stands around it.
+    """Returns each certificate of a PEM text, in the text's order, without the text around it.
 
     Raises:
-        PkiError: A text that holds none.
+        PkiError: A text without a certificate.
     """
     try:
         certificates = x509.load_pem_x509_certificates(pem.encode())
@@ -192,38 +198,38 @@ def split_bundle(pem: str) -> list[str]:
 
 
 def bundle(*certificates_pem: str) -> str:
-    """Certificates as one PEM text, each once, in the order given. The reverse of `split_bundle`."""
+    """Returns certificates as one PEM text, each once, in the order given. The reverse of `split_bundle`."""
     return "".join(dict.fromkeys(single for pem in certificates_pem for single in split_bundle(pem)))
 
 
 def fingerprint(certificate_pem: str) -> str:
-    """SHA-256 of the certificate, in lower-case hexadecimal."""
+    """Returns the SHA-256 sum of the certificate, in lower-case hexadecimal."""
     return parse_certificate(certificate_pem).fingerprint(hashes.SHA256()).hex()
 
 
 def validity_of(certificate_pem: str) -> Validity:
-    """When the certificate is valid."""
+    """Returns when the certificate is valid."""
     certificate = parse_certificate(certificate_pem)
     return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 def renewal_due(certificate_pem: str, now: datetime) -> bool:
-    """Whether a third of the certificate's lifetime is left, or less."""
+    """Returns whether a third of the certificate's lifetime is left, or less."""
     return now >= validity_of(certificate_pem).renewal
 
 
 def rfc3339(moment: datetime) -> str:
-    """A time in UTC as RFC 3339 writes it, to the second."""
+    """Returns a time in UTC as RFC 3339 writes it, to the second."""
     return moment.strftime(_RFC_3339)
 
 
 def from_rfc3339(text: str) -> datetime:
-    """The time that `rfc3339` wrote."""
+    """Reads a time that `rfc3339` wrote."""
     return datetime.strptime(text, _RFC_3339).replace(tzinfo=timezone.utc)
 
 
 def verify_ca(certificate_pem: str, now: datetime) -> None:
-    """Raise PkiError unless this is a CA that may sign etcd's server and client certificates now."""
+    """Raises `PkiError` unless this is a CA that may sign etcd's server and client certificates now."""
     certificate = parse_certificate(certificate_pem)
     _public_key(certificate)
     name = f"the CA {_name(certificate)}"
@@ -242,14 +248,14 @@ def verify_ca(certificate_pem: str, now: datetime) -> None:
 
 
 def verify_key(certificate_pem: str, private_key_pem: str) -> None:
-    """Raise PkiError unless the private key is the certificate's own."""
+    """Raises `PkiError` unless the private key is the certificate's own."""
     certificate = parse_certificate(certificate_pem)
     if _parse_private_key(private_key_pem).public_key() != _public_key(certificate):
         raise PkiError(f"the private key is not that of {_name(certificate)}; give the one it was made with")
 
 
 def verify_certificate(pair: KeyPair, authority_certificate_pem: str, now: datetime) -> None:
-    """Raise PkiError unless the certificate is valid now, has its own key, and was signed by the CA."""
+    """Raises `PkiError` unless the certificate is valid now, has its own key, and was signed by the CA."""
     verify_ca(authority_certificate_pem, now)
     verify_key(pair.certificate_pem, pair.private_key_pem)
     certificate = parse_certificate(pair.certificate_pem)
@@ -260,10 +266,10 @@ def verify_certificate(pair: KeyPair, authority_certificate_pem: str, now: datet
 
 
 def signed_by(certificate_pem: str, ca_pem: str) -> bool:
-    """Whether the CA's key made the certificate's signature. Times and usages do not count.
+    """Returns whether the CA's key made the certificate's signature. Times and usages do not count.
 
     Raises:
-        PkiError: What is not one certificate.
+        PkiError: One of the texts is not a single certificate.
     """
     authority = parse_certificate(ca_pem)
     try:
@@ -274,10 +280,10 @@ def signed_by(certificate_pem: str, ca_pem: str) -> bool:
 
 
 def covers_host(certificate_pem: str, host: str) -> bool:
-    """Whether a client that dials this IP address or DNS name accepts the certificate's alternative names.
+    """Returns whether a client that dials this IP address or DNS name accepts the certificate's alternative names.
 
     Raises:
-        PkiError: What is not one certificate, or no host.
+        PkiError: The text is not a single certificate, or the host is none.
     """
     names = _extension(parse_certificate(certificate_pem), x509.SubjectAlternativeName)
     if names is None:
@@ -291,7 +297,7 @@ def covers_host(certificate_pem: str, host: str) -> bool:
 
 
 def valid_common_name(value: object) -> str:
-    """The name itself. Raises PkiError unless it is 1 to 64 printable characters."""
+    """Returns the name. Raises `PkiError` unless it is 1 to 64 printable characters."""
     if not isinstance(value, str) or not value.strip():
         raise PkiError(f"common_name is {shown(value)}; give a name, such as 'etcd'")
     if len(value) > _MAX_COMMON_NAME or not value.isprintable():
@@ -300,7 +306,7 @@ def valid_common_name(value: object) -> str:
 
 
 def valid_key_algorithm(value: object) -> KeyAlgorithm:
-    """The algorithm itself. Raises PkiError unless it is one of those known."""
+    """Returns the algorithm. Raises `PkiError` unless it is a known one."""
     for algorithm in _KEY_ALGORITHMS:
         if value == algorithm:
             return algorithm
@@ -308,7 +314,7 @@ def valid_key_algorithm(value: object) -> KeyAlgorithm:
 
 
 def valid_profile(value: object) -> Profile:
-    """The profile itself. Raises PkiError unless it is one of those known."""
+    """Returns the profile. Raises `PkiError` unless it is a known one."""
     for profile in _USAGES:
         if value == profile:
             return profile
@@ -316,22 +322,22 @@ def valid_profile(value: object) -> Profile:
 
 
 def valid_hours(value: object, maximum: int) -> int:
-    """A lifetime in whole hours, 24 to maximum, as an int. Raises PkiError."""
+    """Returns a lifetime in whole hours, 24 to maximum, as an int. Raises `PkiError` for anything else."""
     return _whole_number("validity_hours", value, "whole hours", MIN_VALIDITY_HOURS, maximum)
 
 
 def valid_overlap_hours(value: object) -> int:
-    """Whole hours for which two CAs are trusted, 0 to 8,760, as an int. Raises PkiError."""
+    """Returns whole hours for which two CAs are trusted, 0 to 8,760, as an int. Raises `PkiError` for all else."""
     return _whole_number("overlap_hours", value, "whole hours", 0, MAX_OVERLAP_HOURS)
 
 
 def valid_rotation(value: object) -> int:
-    """The number of a rotation, 0 or more, as an int. Raises PkiError."""
+    """Returns the number of a rotation, 0 or more, as an int. Raises `PkiError` for anything else."""
     return _whole_number("rotation", value, "a whole number", 0, MAX_ROTATION)
 
 
 def _whole_number(name: str, value: object, expected: str, minimum: int, maximum: int) -> int:
-    """As an int: Pulumi hands every number over as a float."""
+    """Returns a number as an int: Pulumi passes every number as a float."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         raise PkiError(f"{name} is {shown(value)}; give {expected}")
     if not minimum <= value <= maximum:
@@ -340,7 +346,11 @@ def _whole_number(name: str, value: object, expected: str, minimum: int, maximum
 
 
 def split_hosts(hosts: Iterable[object]) -> AlternativeNames:
-    """Hosts by kind, one spelling each. Raises PkiError for what is neither a DNS name nor an IP address."""
+    """Returns hosts by kind, one spelling each.
+
+    Raises:
+        PkiError: A text is neither a DNS name nor an IP address.
+    """
     dns_names: set[str] = set()
     addresses: set[IPv4Address | IPv6Address] = set()
     for host in hosts:
@@ -354,7 +364,7 @@ def split_hosts(hosts: Iterable[object]) -> AlternativeNames:
 
 
 def check_hosts_suit_profile(hosts: Iterable[str], profile: Profile) -> None:
-    """Raise PkiError for a client with hosts, or a server or peer without."""
+    """Raises `PkiError` for a client with hosts, and for a server or peer without."""
     hosts = list(hosts)
     if profile == "client" and hosts:
         raise PkiError(f"hosts is {shown(hosts)}; a client certificate has no hosts: leave them out")
@@ -430,7 +440,7 @@ def _key_usage(
 
 
 def _identifier_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """The issuer's own identifier where it has one: not every CA derives it the same way."""
+    """Returns the issuer's own identifier, if it has one: not every CA derives it the same way."""
     identifier = _extension(issuer, x509.SubjectKeyIdentifier)
     if identifier is None:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(_public_key(issuer))
@@ -489,6 +499,6 @@ def _name(certificate: x509.Certificate) -> str:
 
 
 def shown(value: object) -> str:
-    """A value for an error text, but no long one: it may be a key in the wrong place."""
+    """Returns a value for an error text, but not a long one: it may be a key in the wrong place."""
     text = repr(value)
     return f"a text of {len(text)} characters" if len(text) > _MAX_SHOWN else text
