@@ -1,1 +1,1 @@
-"""Where members run: a file or folder a platform, each yielding the same `Machine`."""
+"""Provides the machines of members: a file or folder for each platform, each yielding the same `Machine`."""

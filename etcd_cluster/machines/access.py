@@ -1,4 +1,4 @@
-"""Who may reach a cloud machine's ports: named groups and ranges of addresses, never the world."""
+"""Defines who may reach a cloud machine's ports: named groups and ranges of addresses, never the world."""
 
 from __future__ import annotations
 

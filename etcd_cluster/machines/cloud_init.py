@@ -1,4 +1,4 @@
-"""Pure: the user data of a cloud machine.
+"""Makes the user data of a cloud machine. Pure.
 
 It makes the machine reachable, and nothing more: disks, packages and etcd are the member scripts' business.
 
@@ -19,12 +19,14 @@ GUEST_AGENT = """\
 # cloud-init has put the host key in place that `pulumi up` expects.
 set_host_keys = false
 """
-"""Google's agent would make host keys of its own at first boot. Nothing else reads this file.
-https://cloud.google.com/compute/docs/images/manage-guest-agent"""
+"""Settings that stop Google's agent from making host keys of its own at first boot. Nothing else reads this file.
+
+https://cloud.google.com/compute/docs/images/manage-guest-agent
+"""
 
 
 def cloud_config(*, authorized_key: str, host_private_key: str, host_public_key: str) -> str:
-    """User data for cloud-init: one user with sudo, and a host key that is known before the machine boots.
+    """Returns user data for cloud-init: one user with sudo, and a host key that is known before the machine boots.
 
     Args:
         authorized_key: The public key to log in with, one line.

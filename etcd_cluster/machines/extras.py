@@ -1,4 +1,4 @@
-"""The cloud SDKs are optional: each platform's comes with an extra of this package."""
+"""Imports the cloud SDKs, which are optional: each platform's comes with an extra of this package."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SDKS = {"aws": "pulumi-aws>=7,<8", "gcp": "pulumi-gcp>=10,<11"}
 
 
 class MissingExtraError(EtcdClusterError):
-    """A platform is used whose SDK is not installed."""
+    """The SDK of the platform is not installed."""
 
 
 def require_extra(module: str, extra: str) -> ModuleType:
-    """The SDK's module; raises `MissingExtraError` naming what to install.
+    """Returns the SDK's module; raises `MissingExtraError` naming what to install.
 
-    The SDK, not this package's extra: no package index has this package, and another one could take its name.
+    That is the SDK, not this package's extra: no package index has this package, and another one could take its name.
     """
     try:
         return importlib.import_module(module)

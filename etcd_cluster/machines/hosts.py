@@ -1,4 +1,4 @@
-"""Hosts that you already own, reached over SSH."""
+"""Provides hosts that you already own, reached over SSH."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class HostMachines:
         )
 
     def _refuse_shared(self, what: str) -> None:
-        """Two members on one machine would lose quorum together."""
+        """Refuses two members on one machine: they would lose quorum together."""
         owners: dict[str, str] = {}
         for name, host in self.hosts.items():
             value = getattr(host, what)

@@ -1,4 +1,4 @@
-"""This machine: members as processes of the caller, for development. No root, no systemd, loopback only."""
+"""Provides this machine: members as processes of the caller, for development. No root, no systemd, loopback only."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LocalMachines:
         return numbered_names(members)
 
     def folder(self, cluster: str, project: str, stack: str) -> Path:
-        """What holds all of one cluster: a folder for each member."""
+        """Returns the folder that holds one cluster, with a folder for each member."""
         base = Path(self.directory) if self.directory else _share() / "etcd-cluster" / project / stack
         try:
             return base.expanduser().absolute() / cluster

@@ -1,4 +1,4 @@
-"""What a platform yields: machines that members can run on. Nothing here knows etcd's settings."""
+"""Defines machines that members can run on, and what a platform offers. Nothing here knows etcd's settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Ports:
 
     @staticmethod
     def parse(stored: Mapping[str, float]) -> Ports:
-        """Reads ports from state, where Pulumi keeps floats. One that is missing is the default; unknown is ignored."""
+        """Reads ports from state, where Pulumi keeps floats. A missing port has its default; unknown ones are ignored."""
         known = {field.name for field in fields(Ports)}
         return Ports(**{name: int(port) for name, port in stored.items() if name in known})
 
@@ -94,7 +94,7 @@ class Machines(Protocol):
 
 @runtime_checkable
 class ProvisionedMachines(Protocol):
-    """What a platform may offer besides, if it makes machines and disks: a check before anything is registered."""
+    """A platform that makes machines and disks, and checks them before anything is registered."""
 
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
         """Checks machines and disks before anything is registered.
@@ -108,17 +108,18 @@ class ProvisionedMachines(Protocol):
 
 
 class Guard(Protocol):
-    """Answers the resource that a machine depends on which is to be replaced: it is there once the machine may go.
-
-    replace_member: the member whose machine that is; None for nobody's. connections: member name -> how its machine is
-    reached.
-    is_dead: the machine is known to be dead, and goes also where nobody can be asked.
-    """
+    """Returns the resource that a machine to be replaced depends on: it exists once the machine may be replaced."""
 
     def __call__(
         self, replace_member: str | None, connections: Mapping[str, ConnectionArgs], *, is_dead: bool = False
     ) -> pulumi.Resource:
-        """Registers the guard."""
+        """Registers the guard.
+
+        Args:
+            replace_member: The member whose machine is to be replaced; None for none.
+            connections: Member name -> how its machine is reached.
+            is_dead: The machine is known to be dead, and is replaced even if nobody can be asked.
+        """
         ...
 
 
@@ -140,24 +141,27 @@ def require_one_to_replace(
 
 @runtime_checkable
 class ReplaceableMachines(Machines, Protocol):
-    """A platform that replaces a member's machine when it is told to by `replace_member`, and asks a guard first."""
+    """A platform that replaces the machine of the member in `replace_member`, and asks a guard first."""
 
     replace_member: str | None
 
     def provision(
         self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource, guard: Guard | None = None
     ) -> Sequence[Machine]:
-        """As `Machines.provision`. guard: None replaces a machine without asking."""
+        """Does as `Machines.provision`. Without a guard (None), a machine is replaced without asking."""
         ...
 
 
 def numbered_names(members: int | None) -> tuple[str, ...]:
-    """The names of members whose machines a platform makes: etcd-1, etcd-2 and so on."""
+    """Returns the names of members whose machines a platform makes: etcd-1, etcd-2 and so on."""
     return tuple(f"etcd-{number}" for number in range(1, (members or DEFAULT_MEMBERS) + 1))
 
 
 def checked_machines(machines: Sequence[Machine], names: Sequence[str]) -> list[Machine]:
-    """The machines that a platform yielded, one a name. What is known only later is checked as soon as it is known."""
+    """Returns the machines of a platform, one a name, once they are checked.
+
+    A value that is known only later is checked as soon as it is known.
+    """
     for machine in machines:
         require_types(machine, "machine.")
     found = [machine.name for machine in machines]

@@ -1,4 +1,4 @@
-"""Members on AWS: what is asked for, and its checks.
+"""Defines members on AWS: their arguments, and the checks of them.
 
 The resources are in provisioning, which alone imports `pulumi_aws`: it comes with the extra `etcd-cluster[aws]`.
 """
@@ -154,11 +154,11 @@ class AwsMachines:
         )
 
     def instance_type_for(self, size: Size) -> str:
-        """The given instance type, or the size's own."""
+        """Returns the given instance type, or the size's own."""
         return self.instance_type or size.aws.instance_type
 
     def volume_gib_for(self, size: Size) -> int:
-        """The data volume: room for the quota, and enough for gp3 to give the row's IOPS."""
+        """Returns the size of the data volume: room for the quota, and enough for gp3 to give the row's IOPS."""
         needed = max(size.minimum_disk_gib, math.ceil(size.aws.iops / GP3_IOPS_A_GIB))
         chosen = DEFAULT_VOLUME_GIB if self.volume_gib is None else self.volume_gib
         if chosen < needed:
@@ -184,7 +184,7 @@ def _require_large_enough(instance_type: str, size: Size) -> None:
 
 
 def _require_arn(key: str, value: pulumi.Input[str] | None) -> None:
-    """The provider takes nothing shorter."""
+    """Refuses anything but an ARN: the provider takes nothing shorter."""
     if isinstance(value, str) and not value.startswith("arn:"):
         raise ConfigurationError(key, value, "not an ARN", "write it like arn:aws:kms:REGION:ACCOUNT:key/ID")
 

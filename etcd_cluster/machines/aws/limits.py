@@ -1,4 +1,4 @@
-"""What AWS has and allows: the performance of volumes, the capacity of instance types, subnets."""
+"""Defines what AWS has and allows: the performance of volumes, the capacity of instance types, subnets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BURSTABLE = {
 
 
 def require_subnets(subnet_ids: object) -> None:
-    """Refuses an empty list, and one text in place of a list. What is known only later is checked then."""
+    """Refuses an empty list, and one text in place of a list. A value that is known only later is checked then."""
     if isinstance(subnet_ids, str) or subnet_ids in ([], ()):
         raise ConfigurationError(
             "aws.subnetIds", subnet_ids, "not a list of subnets", "list private subnets of one VPC, best in three zones"
@@ -34,13 +34,13 @@ def require_subnets(subnet_ids: object) -> None:
 
 
 def architecture(instance_type: str) -> str:
-    """`arm64` for Graviton (a `g` behind the generation, as in m7g, c6gn), else `amd64`."""
+    """Returns `arm64` for Graviton (a `g` behind the generation, as in m7g, c6gn), else `amd64`."""
     family = instance_type.partition(".")[0]
     return "arm64" if family == "a1" or re.fullmatch(r"[a-z]+\d+[a-z]*g[a-z]*", family) else "amd64"
 
 
 def capacity(instance_type: str) -> tuple[int, float] | None:
-    """The vCPUs and GiB of memory of a general, compute, memory or burstable type.
+    """Returns the vCPUs and GiB of memory of a general, compute, memory or burstable type.
 
     None for others, which only the preflight on the machine can check.
     """

@@ -1,4 +1,4 @@
-"""The AWS resources of one cluster's machines. Imports the AWS SDK, so only `provision` imports it."""
+"""Registers the AWS resources of one cluster's machines. Imports the AWS SDK, so only `provision` imports it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEBIAN = "136693071363"
 
 ATTACHED_AS = "/dev/sdf"
 XEN_DEVICE = "/dev/xvdf"
-"""What instances on Xen (m4) make of ATTACHED_AS; those on Nitro name the volume by its id."""
+"""The device that instances on Xen (m4) make of ATTACHED_AS; instances on Nitro name the volume by its id."""
 
 TAKEN_UP_BY_A_REPLACEMENT = ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId"]
 """Inputs of an instance whose change replaces, or stops and starts, the machine."""
@@ -36,7 +36,7 @@ Tags = dict[str, pulumi.Input[str]]
 
 
 class Provisioning:
-    """Registers what one cluster's machines need."""
+    """Registers the resources of one cluster's machines."""
 
     def __init__(self, given: AwsMachines, cluster: str, size: Size, parent: pulumi.Resource) -> None:
         self._given = given
@@ -99,7 +99,7 @@ class Provisioning:
         )
 
     def _interface(self, name: str, index: int, group: aws.ec2.SecurityGroup) -> aws.ec2.NetworkInterface:
-        """The member's address. It stays where it was made, whatever the list of subnets becomes."""
+        """Registers the member's address. It stays where it was made, even if the list of subnets changes."""
         return aws.ec2.NetworkInterface(
             f"{self._cluster}-{name}-interface",
             subnet_id=self._subnet_ids.apply(lambda ids: _in_turn(ids, index)),
@@ -110,7 +110,7 @@ class Provisioning:
         )
 
     def _volume(self, name: str, interface: aws.ec2.NetworkInterface) -> aws.ebs.Volume:
-        """The member's data. Nothing that may change later replaces it: size and performance change in place."""
+        """Registers the member's data volume. No later change replaces it: size and performance change in place."""
         hardware = self._size.aws
         subnet = aws.ec2.get_subnet_output(id=interface.subnet_id, opts=self._lookup())
         return aws.ebs.Volume(
@@ -137,7 +137,7 @@ class Provisioning:
         image_id: pulumi.Input[str],
         guarded: Sequence[pulumi.Resource],
     ) -> aws.ec2.Instance:
-        """The machine. Only the member to replace gets another, once the guard lets it.
+        """Registers the machine. Only the member to replace gets another, once the guard allows it.
 
         Any change of image, type or user data then replaces it, which works for a dead machine too, and the Commands
         that prepare it follow.
@@ -219,7 +219,7 @@ class Provisioning:
     def _allow(
         self, group: aws.ec2.SecurityGroup, purpose: str, port: int, by_name: Mapping[str, IngressSource]
     ) -> None:
-        """One rule for each source: that is what AWS counts, tags and shows."""
+        """Registers one rule for each source: that is what AWS counts, tags and shows."""
         for name, source in by_name.items():
             aws.vpc.SecurityGroupIngressRule(
                 f"{self._cluster}-{purpose}-{name}",
@@ -255,7 +255,7 @@ class Provisioning:
         }
 
     def _protect(self) -> bool | None:
-        """None leaves it to the component, whose own protection its children inherit."""
+        """Returns None to leave it to the component: children inherit the component's own protection."""
         return True if self._given.deletion_protection else None
 
     def _opts(self, **options: Any) -> pulumi.ResourceOptions:
@@ -274,7 +274,7 @@ class Login(TypedDict):
 
 @dataclass(frozen=True)
 class MemberResources:
-    """What outlives a member's machine, and what another one needs to take its place."""
+    """The resources that outlive a member's machine, and that a new machine needs to take its place."""
 
     interface: aws.ec2.NetworkInterface
     volume: aws.ebs.Volume
@@ -291,10 +291,10 @@ class IngressSource(TypedDict, total=False):
 
 
 def ingress_sources(ranges: Sequence[str], groups: Sequence[pulumi.Input[str]]) -> dict[str, IngressSource]:
-    """Sources by a name that stays when others come and go.
+    """Returns sources by a name that stays when others come and go.
 
-    A rule that took over its neighbour's source would clash with it. Groups that are known only later go by their place
-    in the list.
+    A rule that took over its neighbour's source would clash with it. Groups that are known only later are named by
+    their place in the list.
     """
     named: dict[str, IngressSource] = {}
     for text in ranges:
@@ -308,7 +308,7 @@ def ingress_sources(ranges: Sequence[str], groups: Sequence[pulumi.Input[str]]) 
 
 
 def device(volume_id: str) -> str:
-    """Where the volume appears: by its id on Nitro, by the attachment's name on Xen."""
+    """Returns where the volume appears: by its id on Nitro, by the attachment's name on Xen."""
     nitro = f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
     return f"{nitro},{XEN_DEVICE}"
 

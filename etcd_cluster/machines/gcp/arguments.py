@@ -1,4 +1,4 @@
-"""Members on Google Cloud: what is asked for, and its checks.
+"""Defines members on Google Cloud: their arguments, and the checks of them.
 
 The resources are in provisioning, which alone imports `pulumi_gcp`: it comes with the extra `etcd-cluster[gcp]`.
 """
@@ -33,7 +33,7 @@ PREDEFINED_TYPE = re.compile(r"([a-z]\d[a-z]*)-(standard|highmem|highcpu)-(\d+)(
 # From the fourth generation on they take Hyperdisk only, h3 has no SSD either, and arm64 no secure boot.
 UNUSABLE_TYPE = re.compile(r"([a-z][4-9][a-z]*|h3|t2a)-.*")
 HIGHCPU_GB_A_VCPU = {"n1": 0.9, "c3": 2.0, "c3d": 2.0}
-"""All others have 1; standard and highmem have at least what n1-standard has."""
+"""GB of memory a vCPU. All others have 1; standard and highmem have at least what n1-standard has."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +177,11 @@ class GcpMachines:
         )
 
     def machine_type_for(self, size: Size) -> str:
-        """The given machine type, or the size's own."""
+        """Returns the given machine type, or the size's own."""
         return self.machine_type or size.gce.machine_type
 
     def disk_gb_for(self, size: Size) -> int:
-        """The given size of the data disk in GB, or the size's own."""
+        """Returns the given size of the data disk in GB, or the size's own."""
         return size.gce.disk_gb if self.disk_gb is None else self.disk_gb
 
 
@@ -196,7 +196,7 @@ def _require_ssd_and_secure_boot(machine_type: str, size: Size) -> None:
 
 
 def _require_large_enough(machine_type: str, size: Size) -> None:
-    """Of predefined types; others are measured by the preflight on the machine."""
+    """Refuses a predefined type below the size; other types are measured by the preflight on the machine."""
     predefined = PREDEFINED_TYPE.fullmatch(machine_type)
     if predefined is None:
         return
@@ -231,7 +231,7 @@ def _check_zones(zones: Sequence[str]) -> None:
 
 
 def _check_version_4(key: str, ranges: Sequence[str]) -> None:
-    """Members have IPv4 addresses only, and no rule of Google's takes ranges of both kinds."""
+    """Refuses IPv6 ranges: members have IPv4 addresses only, and no rule of Google's takes ranges of both kinds."""
     for text in ranges:
         if ipaddress.ip_network(text).version != 4:
             raise ConfigurationError(key, text, "not a range of IPv4 addresses", "write it like 10.0.0.0/16")

@@ -1,4 +1,4 @@
-"""What Google Cloud has and allows: images, devices, names, labels, regions."""
+"""Defines what Google Cloud has and allows: images, devices, names, labels, regions."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ DEVICE = f"/dev/disk/by-id/google-{DISK_NAME}"
 NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 LONGEST_NAME = 63
 LONGEST_CLUSTER_NAME = 40
-"""Leaves room for the longest name of a resource (-etcd-7-host-key) and for what Pulumi adds to make it unique."""
+"""It leaves room for the longest name of a resource (-etcd-7-host-key) and for what Pulumi adds to make it unique."""
 
 
 def region_of(zone: str) -> str:
-    """The region that a zone is in."""
+    """Returns the region that a zone is in."""
     return zone.rpartition("-")[0]
 
 
 def network_tag(project: str, stack: str, cluster: str) -> str:
-    """The tag that the firewall's rules are for: no other cluster's on the same network."""
+    """Returns the tag that the firewall's rules are for: no other cluster on the same network has it."""
     identity = f"{project}/{stack}/{cluster}"
     unique = hashlib.sha256(identity.encode()).hexdigest()[:8]
     readable = re.sub("[^a-z0-9]+", "-", f"etcd-{stack}-{cluster}".lower())
@@ -33,5 +33,5 @@ def network_tag(project: str, stack: str, cluster: str) -> str:
 
 
 def label(text: str) -> str:
-    """`text` as the value of a label."""
+    """Returns `text` as the value of a label."""
     return re.sub("[^a-z0-9_-]", "-", text.lower())[:LONGEST_NAME]

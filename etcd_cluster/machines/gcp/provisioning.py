@@ -1,4 +1,7 @@
-"""The Google Cloud resources of one cluster's machines. Imports Google's SDK, so only `provision` imports it."""
+"""Registers the Google Cloud resources of one cluster's machines.
+
+It imports Google's SDK, so only `provision` imports this module.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ TAKEN_UP_BY_A_REPLACED_INSTANCE = ["machineType", "bootDisk", "metadata"]
 
 
 class Provisioning:
-    """Registers what one cluster's machines need."""
+    """Registers the resources of one cluster's machines."""
 
     def __init__(self, given: GcpMachines, cluster: str, size: Size, parent: pulumi.Resource) -> None:
         self._given = given
@@ -51,7 +54,7 @@ class Provisioning:
         return [self._machine(name, place, guarded) for name, place in places.items()]
 
     def _login(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
-        """The private and the public key to log in with."""
+        """Returns the private and the public key to log in with."""
         if self._given.private_key is not None:
             private_key = pulumi.Output.secret(self._given.private_key)
             return private_key, private_key.apply(public_half)
@@ -96,7 +99,10 @@ class Provisioning:
         )
 
     def _disk(self, name: str, zone: str) -> compute.Disk:
-        """A smaller size would replace the disk by an empty one, so the one that may change is protected meanwhile."""
+        """Registers the data disk.
+
+        A smaller size would replace it by an empty disk, so a disk whose size may change is protected during that `up`.
+        """
         given, is_replaced = self._given, self._given.replaced_member == name
         return compute.Disk(
             f"{self._cluster}-{name}-data",
@@ -115,7 +121,7 @@ class Provisioning:
         )
 
     def _instance(self, name: str, place: MemberResources, guarded: Sequence[pulumi.Resource]) -> compute.Instance:
-        """The machine. Only the member that is to be replaced gets another, once the guard lets it."""
+        """Registers the machine. Only the member to replace gets another, once the guard allows it."""
         given, is_replaced = self._given, self._given.replaced_member == name
         return compute.Instance(
             f"{self._cluster}-{name}",
@@ -193,7 +199,7 @@ class Provisioning:
         return {**self._given.labels, **{key: label(value) for key, value in own.items()}}
 
     def _protect(self) -> bool | None:
-        """None leaves it to the component, whose own protection its children inherit."""
+        """Returns None to leave it to the component: children inherit the component's own protection."""
         return True if self._given.deletion_protection else None
 
     def _opts(self, **options: Any) -> pulumi.ResourceOptions:
@@ -202,7 +208,7 @@ class Provisioning:
 
 @dataclass(frozen=True)
 class MemberResources:
-    """What outlives a member's machine, and what another one needs to take its place."""
+    """The resources that outlive a member's machine, and that a new machine needs to take its place."""
 
     zone: str
     address: compute.Address
