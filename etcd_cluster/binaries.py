@@ -15,7 +15,7 @@ from etcd_cluster.secrecy import as_input
 from etcd_cluster.settings import Settings
 
 Variables = Mapping[str, pulumi.Input[str]]
-"""What prepare.sh reads: `version` that is really installed, and where its programs come from."""
+"""Variables of prepare.sh: the installed `version`, and where its programs come from."""
 
 
 def provide_binaries(

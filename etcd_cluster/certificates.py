@@ -1,7 +1,7 @@
-"""Which certificates a cluster has.
+"""Issues the certificates of a cluster.
 
-For clients: a CA, a server certificate for every member, a client's. Among members: a CA of their own, which signs
-nothing else, and a peer certificate for every member.
+For clients: a CA, a server certificate for every member, and one client certificate. For members among themselves: a CA
+of their own, which signs nothing else, and a peer certificate for every member.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class ClusterCertificates:
-    """What secures one cluster. `servers` and `peers` are by member name; peer_authority signs the latter alone."""
+    """The certificates of one cluster.
+
+    Args:
+        authority: The CA of clients and servers.
+        peer_authority: The CA of members among themselves; it signs only `peers`.
+        servers: Member name -> server certificate.
+        peers: Member name -> peer certificate.
+        client: The client certificate that the stack exports.
+    """
 
     authority: Authority
     peer_authority: Authority
@@ -36,7 +44,7 @@ class ClusterCertificates:
 
     @property
     def trusted_pem(self) -> pulumi.Output[str]:
-        """What clients trust, and members of clients, newest first: in an overlap, two."""
+        """The CAs that clients trust, and that members trust for clients, newest first: two during an overlap."""
         return self.authority.trusted_pem
 
 
@@ -50,16 +58,16 @@ def issue_certificates(
 ) -> ClusterCertificates:
     """Registers the certificates of `cluster`.
 
-    The CA of members is always made here: who has a certificate by it writes to the cluster's log, whatever etcd's RBAC
-    says.
+    The CA of members is always made here: who has a certificate signed by it can write to the cluster's log, whatever
+    etcd's RBAC says.
 
     Args:
         cluster: The component's name.
         machines: Where members run.
         own_authority: The caller's own CA for clients; None makes one.
-        opts: Of every resource.
-        rotation: Of every CA that is made.
-        overlap_hours: Of every CA that is made.
+        opts: Pulumi's resource options of every resource.
+        rotation: Rotation number of every CA that is made.
+        overlap_hours: Overlap of every CA that is made, in hours.
     """
 
     def made(name: str, common_name: str) -> Authority:

@@ -1,4 +1,4 @@
-"""Whether the clocks of two machines agree: one comparison, one tolerance."""
+"""Compares the clocks of two machines: one comparison, one tolerance."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def are_apart(seconds: float) -> bool:
 
 
 def describe(name: str, seconds: float) -> str:
-    """Returns an offset, for people."""
+    """Returns the text of an offset, for people."""
     return f"the clock of {name} is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} this machine's"

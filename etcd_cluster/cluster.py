@@ -1,4 +1,4 @@
-"""EtcdCluster: wires machines, certificates and members together, and exports what clients need."""
+"""Defines EtcdCluster, which combines machines, certificates and members, and exports what clients need."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ from etcd_cluster.settings import EtcdClusterArgs, Settings, validate_arguments
 class EtcdCluster(pulumi.ComponentResource):
     """A production etcd cluster: healthy when `up` ends, and safe to change afterwards.
 
-    All of them resolve once every member is healthy. Raises `ConfigurationError` for arguments that cannot work, before
-    any resource is registered.
+    All attributes resolve once every member is healthy.
 
     Attributes:
         endpoints: Client URLs, one a member.
         members: Member name -> {"address", "clientUrl", "peerUrl"}.
         ca_certificate, client_certificate, client_key: PEM for clients, the key secret; empty texts without TLS.
-        version: Of etcd, as installed: a demo on this machine may have fallen back to another one.
+        version: Installed version of etcd: a demo on this machine may have fallen back to another one.
+
+    Raises:
+        ConfigurationError: Arguments cannot work. No resource is registered then.
     """
 
     endpoints: pulumi.Output[list[str]]
@@ -121,7 +123,7 @@ class EtcdCluster(pulumi.ComponentResource):
         )
 
     def _machines(self, name: str, machines: Machines, settings: Settings) -> Sequence[Machine]:
-        """One a member. Where one may be replaced, the others are asked first."""
+        """Provisions one machine a member. If one of them may be replaced, the other members are asked first."""
         if not isinstance(machines, ReplaceableMachines):
             return machines.provision(name, settings.names, settings.size, parent=self)
 
@@ -141,5 +143,8 @@ class EtcdCluster(pulumi.ComponentResource):
 
 
 def after_health(rollout: Rollout, value: pulumi.Input[Any]) -> pulumi.Output[Any]:
-    """`value`, but not before every member serves. The rollout's id stays known in previews of later changes."""
+    """Returns `value`, which resolves only once every member serves.
+
+    The rollout's id stays known in previews of later changes.
+    """
     return pulumi.Output.all(value, rollout.id).apply(lambda known: known[0])

@@ -1,4 +1,4 @@
-"""What this project raises. Everything a caller may want to catch is an `EtcdClusterError`."""
+"""Defines this project's errors. Everything that a caller may want to catch is an `EtcdClusterError`."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import cast
 
 LONGEST_SHOWN = 200
 PRIVATE_KEY = re.compile(r"PRIVATE KEY|SECRET-KEY-|b3BlbnNzaC1rZXktdjE")
-"""PEM of any kind, and what OpenSSH's begin with in base64."""
+"""Matches PEM keys of any kind, and what OpenSSH's keys begin with in base64."""
 HIDDEN = "(not shown)"
 
 
 class SecretText(str):
-    """Text that came from a secret of the stack's config. No error shows it, and what takes it up keeps it secret."""
+    """Text from a secret of the stack's config. No error shows it, and resources that take it keep it secret."""
 
     __slots__ = ()
 
 
 def is_private_key(text: str) -> bool:
-    """Whether a text looks like a private key, or holds one."""
+    """Returns whether a text looks like a private key, or holds one."""
     return PRIVATE_KEY.search(text) is not None
 
 
 def holds_secret(value: object) -> bool:
-    """Whether a value is, or a list or mapping holds, a `SecretText`."""
+    """Returns whether a value is a `SecretText`, or a list or mapping that holds one."""
     if isinstance(value, dict):
         items = cast("dict[object, object]", value)
         return any(map(holds_secret, (*items.keys(), *items.values())))
@@ -34,7 +34,7 @@ def holds_secret(value: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value as an error may print it: no secret, nothing that looks like a private key, and one short line."""
+    """Returns a value as an error may print it: no secret, nothing like a private key, and one short line."""
     text = (
         value if isinstance(value, str) else json.dumps(value, default=_unprintable, ensure_ascii=False, skipkeys=True)
     )
@@ -48,7 +48,7 @@ def _unprintable(value: object) -> str:
 
 
 class EtcdClusterError(Exception):
-    """Any failure this project explains itself."""
+    """Base of all failures that this project explains."""
 
 
 class ConfigurationError(EtcdClusterError):

@@ -1,4 +1,4 @@
-"""What every dynamic resource shares: how its state is versioned, read and written.
+"""Defines what every dynamic resource shares: how its state is versioned, read and written.
 
 The contract with existing stacks is docs/development/state-contract.md.
 """
@@ -17,13 +17,13 @@ from etcd_cluster.errors import EtcdClusterError
 Properties = dict[str, Any]
 
 SCHEMA_VERSION = 1
-"""Of all resources together: whichever is read first refuses a newer state, before any other is touched."""
+"""The schema number of all resources. Whichever resource is read first refuses a newer state, before any is touched."""
 SCHEMA = "schema"
 """The key that holds a state's schema number. A state without one is of schema 0, from before the first release."""
 
 
 class NewerStateError(EtcdClusterError):
-    """A newer release wrote this state; what it means is not known here."""
+    """A newer release wrote this state; its meaning is unknown here."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Schema:
 
 
 class Lifecycle:
-    """What becomes of one kind of resource: the methods of a dynamic provider, behind the classes in providers.py.
+    """The life of one kind of resource: the methods of a dynamic provider, behind the classes in providers.py.
 
     `olds` are always of the current `schema`; what the methods return is stored with its number.
     """

@@ -1,6 +1,6 @@
-"""What names, addresses and paths may be: checked once, before anything is touched.
+"""Defines which names, addresses and paths are allowed. They are checked once, before anything is touched.
 
-Whatever passes is quoted wherever it is used, so a rule here is only for what no quoting could make work.
+Every allowed text is quoted wherever it is used, so a rule here is only for texts that no quoting could make work.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ BREAKS = {"Cc", "Cs", "Zl", "Zp"}
 
 
 def is_one_line(text: str) -> bool:
-    """Whether the text can stand in a line of a file, whatever reads it."""
+    """Returns whether the text can stand in a line of a file, whatever reads the file."""
     return not any(unicodedata.category(character) in BREAKS for character in text)
 
 
 def require_cluster_name(name: str, project: str, stack: str) -> str:
-    """The cluster's identity, PROJECT/STACK/NAME. Raises `ConfigurationError` for a name that cannot be in one."""
+    """Returns the cluster's identity, PROJECT/STACK/NAME; raises `ConfigurationError` if the name cannot be in one."""
     for key, text in (("project", project), ("stack", stack), ("name", name)):
         if not text or text != text.strip() or not is_one_line(text) or len(text) > LONGEST_CLUSTER_NAME:
             raise ConfigurationError(
@@ -43,7 +43,10 @@ def require_cluster_name(name: str, project: str, stack: str) -> str:
 
 
 def require_member_names(names: Sequence[str]) -> None:
-    """Member names as etcd's `initial-cluster`, certificates and file names take them. Each is another."""
+    """Raises `ConfigurationError` for member names that are not unique, or not usable.
+
+    They have to fit etcd's `initial-cluster`, certificates and file names.
+    """
     for name in names:
         if not MEMBER_NAME.fullmatch(name):
             raise ConfigurationError(
@@ -57,7 +60,7 @@ def require_member_names(names: Sequence[str]) -> None:
 
 
 def require_directory(key: str, directory: str) -> str:
-    """A path that can stand in one line, short enough for a file system."""
+    """Returns the path; raises `ConfigurationError` if no line can hold it, or if it is too long for a file system."""
     parts = directory.split("/")
     if not is_one_line(directory):
         raise ConfigurationError(
@@ -71,14 +74,14 @@ def require_directory(key: str, directory: str) -> str:
 
 
 def require_address(key: str, address: str) -> str:
-    """An IP address or DNS name, without scheme and port. Raises `ConfigurationError`."""
+    """Returns an IP address or DNS name; raises `ConfigurationError` for anything else, such as one with a port."""
     if not ADDRESS.fullmatch(address):
         raise ConfigurationError(key, address, "neither an IP address nor a DNS name", "leave scheme and port out")
     return address
 
 
 def require_devices(key: str, devices: str) -> str:
-    """One path of a block device, or several with commas between."""
+    """Returns the path of a block device, or several separated by commas; raises `ConfigurationError` for anything else."""
     if not all(DEVICE.fullmatch(device) for device in devices.split(",")):
         raise ConfigurationError(key, devices, "not the path of a block device", "write it like /dev/nvme1n1")
     return devices

@@ -1,7 +1,7 @@
-"""Every dynamic provider that a stack's state names, by this module and its class: neither is ever renamed.
+"""Defines every dynamic provider that a stack's state names by this module and its class: neither is ever renamed.
 
-They are thin: what each does is in the module that it names, which is imported when the engine calls it. The contract
-with existing stacks is docs/development/state-contract.md.
+They are thin: the work is in the module that each of them names, which is imported when the engine calls it. The
+contract with existing stacks is docs/development/state-contract.md.
 """
 
 from __future__ import annotations

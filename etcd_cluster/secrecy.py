@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 def as_input(value: T) -> T:
-    """`value` as a resource takes it: every `SecretText` in it is a secret Output. Anything else is left as it is.
+    """Returns `value` as a resource takes it: every `SecretText` in it is a secret Output, all else is unchanged.
 
-    Its type is said to be the same, because every place that takes this takes an Output as well.
+    The declared type is the same, because every place that takes this type takes an Output as well.
     """
     return cast(T, _as_input(value))
 

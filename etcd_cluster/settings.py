@@ -1,4 +1,4 @@
-"""What a user may ask for: the typed arguments, and their validation. Stack config is read in stack_config."""
+"""Defines the typed arguments of a cluster, and validates them. Stack config is read in stack_config."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class EtcdClusterArgs:
 
 @dataclass(frozen=True)
 class Settings:
-    """Validated arguments, with every default filled in and every warning said."""
+    """Validated arguments, with every default filled in. All warnings have been shown."""
 
     names: Sequence[str]
     size: Size
@@ -108,7 +108,7 @@ class Settings:
 
 
 def validate_arguments(args: EtcdClusterArgs) -> Settings:
-    """Checks all that is plain, without touching anything; raises `ConfigurationError` naming key, value and fix."""
+    """Checks all plain values, without touching anything; raises `ConfigurationError` naming key, value and fix."""
     _require_types(args)
     size = size_named(args.size)
     if args.members is not None:
@@ -145,7 +145,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
 
 
 def _require_types(args: EtcdClusterArgs) -> None:
-    """Of all that is declared here. A platform of somebody else's has types of its own."""
+    """Checks the types of everything that is declared here. A platform of another package has types of its own."""
     require_types(args, inside=False)
     require_types(args.install, "install.", {"source": "install.from"})
     machines = args.machines
@@ -155,7 +155,7 @@ def _require_types(args: EtcdClusterArgs) -> None:
 
 
 def _require_names(names: object) -> None:
-    """Of a platform of somebody else's, too."""
+    """Checks the member names, also of a platform of another package."""
     kind = type(names).__name__
     listed = list(cast("Sequence[object]", names)) if isinstance(names, Sequence) else []
     if isinstance(names, str) or not listed or not all(isinstance(each, str) for each in listed):
@@ -214,7 +214,7 @@ def _install_source(install: Install, platform: str) -> InstallSource:
 
 
 def _validate_install(install: Install, version: str, platform: str) -> Install:
-    """With a mirror and a proxy that are Outputs where they are secret."""
+    """Checks `install`. Returns it with a mirror and a proxy that are Outputs if they are secret."""
     if install.source == "archive" and not install.archive:
         raise ConfigurationError(
             "install.archive", install.archive, "missing", "give the path of an etcd release tarball"

@@ -1,4 +1,4 @@
-"""From a stack's config to typed arguments. Every key that is misspelt, mistyped or missing is named with its path."""
+"""Turns a stack's config into typed arguments. Errors name every misspelt, mistyped or missing key with its path."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 NAMESPACE = "etcd-cluster"
 SHOWN = ("platform", "size", "version")
-"""What every preview shows, and state has in the clear: no secret can be kept in it."""
+"""Keys that every preview and the state show in the clear: they cannot be kept secret."""
 CONFIG_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 T = TypeVar("T")
 
 
 def args_from_stack_config() -> EtcdClusterArgs:
-    """The arguments that the current stack's config asks for; raises `ConfigurationError` naming key, value and fix."""
+    """Returns the arguments in the current stack's config; raises `ConfigurationError` naming key, value and fix."""
     prefix = f"{NAMESPACE}:"
     values = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
     # Pulumi tells of a top-level key that it, or something below it, is a secret.
@@ -167,7 +167,7 @@ def _ssh(keys: Keys) -> Ssh:
 
 
 def _private_key(keys: Keys) -> pulumi.Input[str] | None:
-    """The key's text, given or read from a file; None for the agent. A preview elsewhere may well lack the file."""
+    """Returns the key's text, given or read from a file; None for the agent. A preview elsewhere may lack the file."""
     text, path = keys.text("privateKey"), keys.text("privateKeyFile")
     if text is not None:
         return pulumi.Output.secret(text)
@@ -204,12 +204,13 @@ def _install(keys: Keys) -> Install:
 
 
 class Keys:
-    """One block of config, whose keys are taken one by one; `done` then refuses what nobody asked for.
+    """One block of config, whose keys are taken one by one; `done` then refuses keys that were not taken.
 
     Values come as `pulumi config set` and YAML give them: text for scalars at the top, JSON for blocks, and native
     types inside. Error texts show no value that could be a secret, nor names of keys that are no names.
 
-    secrets: the keys that are secret, or hold something that is. Their texts become `SecretText`.
+    Args:
+        secrets: The keys that are secret, or hold a secret. Their texts become `SecretText`.
     """
 
     def __init__(self, path: str, values: Mapping[str, Any], secrets: Collection[str] = ()) -> None:
@@ -219,7 +220,7 @@ class Keys:
         self._known: list[str] = []
 
     def refuse_secret(self, name: str) -> None:
-        """Of a key that cannot be kept secret."""
+        """Refuses a secret value of a key that cannot be kept secret."""
         if name in self._secrets and name in self._values:
             raise ConfigurationError(
                 self.full_name(name),
@@ -229,51 +230,51 @@ class Keys:
             )
 
     def kept_secret(self, name: str, value: Any) -> Any:
-        """`value` of a key, with every scalar in it a `SecretText` where the key is secret."""
+        """Returns `value` of a key; if the key is secret, every scalar in it is a `SecretText`."""
         return _secret(value) if name in self._secrets else value
 
     def full_name(self, name: str) -> str:
-        """The key with the path to it, as errors name it."""
+        """Returns the key with the path to it, as errors name it."""
         return f"{self._path}{name}"
 
     def names(self) -> list[str]:
-        """The keys that are left."""
+        """Returns the keys that are left."""
         return list(self._values)
 
     def text(self, name: str) -> str | None:
-        """One text; None if absent."""
+        """Takes one text; None if absent."""
         return self._take(name, _text, "text")
 
     def integer(self, name: str) -> int | None:
-        """One whole number; None if absent."""
+        """Takes one whole number; None if absent."""
         return self._take(name, _integer, "a whole number")
 
     def boolean(self, name: str, default: bool) -> bool:
-        """True or false; `default` if absent."""
+        """Takes True or False; `default` if absent."""
         value = self._take(name, _boolean, "true or false")
         return default if value is None else value
 
     def texts(self, name: str) -> list[str]:
-        """A list of texts; empty if absent."""
+        """Takes a list of texts; empty if absent."""
         return self._take(name, _texts, "a list of texts") or []
 
     def text_or_texts(self, name: str) -> Pins | None:
-        """One text, or a block of them by name."""
+        """Takes one text, or a block of them by name."""
         return self._take(name, _text_or_texts, "text, or a block of texts")
 
     def all_texts(self) -> dict[str, str]:
-        """Every key that is left, with its text."""
+        """Takes every key that is left, with its text."""
         return {name: self.text(name) or "" for name in self.names()}
 
     def require(self, name: str, meaning: str) -> str:
-        """One text. Raises `ConfigurationError`, which says what it means, if absent or empty."""
+        """Takes one text. Raises `ConfigurationError`, which explains it by `meaning`, if absent or empty."""
         value = self.text(name)
         if not value:
             raise ConfigurationError(self.full_name(name), value, "missing", f"give {meaning}")
         return value
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """A block as it stands; empty if absent."""
+        """Takes a block as it stands; empty if absent."""
         self._known.append(name)
         value = self._values.pop(name, None)
         if isinstance(value, str):
@@ -290,7 +291,7 @@ class Keys:
         return cast(dict[str, Any], value)
 
     def section(self, name: str) -> Keys:
-        """A block, whose keys are taken one by one; empty if absent."""
+        """Takes a block, whose keys are taken one by one; empty if absent."""
         values = self.mapping(name)
         return Keys(f"{self.full_name(name)}.", values, values if name in self._secrets else ())
 
@@ -347,7 +348,7 @@ def _text_or_texts(value: Any) -> Any:
 
 
 def _integer(value: Any) -> int | None:
-    """`pulumi config set` writes numbers as text, and some of Pulumi's ways make them floats."""
+    """Reads a number: `pulumi config set` writes numbers as text, and Pulumi makes some of them floats."""
     try:
         number = float(value)
     except (TypeError, ValueError):

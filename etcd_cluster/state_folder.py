@@ -1,4 +1,4 @@
-"""Where what belongs to a project is kept on this machine, by the command, the scripts and the embedded engine."""
+"""Finds the folder of a project's data on this machine, for the command, the scripts and the embedded engine."""
 
 from __future__ import annotations
 

@@ -54,11 +54,11 @@ def _hints(kind: type) -> Mapping[str, Any]:
 
 
 Misfit = tuple[str, object, Any]
-"""Key, value, and the type that was declared."""
+"""Key, value, and the declared type."""
 
 
 def _misfits(value: object, hint: Any, key: str) -> Iterator[Misfit]:
-    """What is wrong with a value; nothing where it fits."""
+    """Yields what is wrong with a value; nothing if it is of the declared type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if not any(next(_misfits(value, each, key), None) is None for each in arguments):
@@ -84,7 +84,7 @@ def _misfits(value: object, hint: Any, key: str) -> Iterator[Misfit]:
 
 
 def _closest(value: object, hints: Sequence[Any], key: str) -> Misfit | None:
-    """Of a list or mapping with something wrong inside: that."""
+    """Returns the misfit inside of a list or mapping; None if there is none inside."""
     for hint in hints:
         found = next(_misfits(value, hint, key), None)
         if found is not None and found[1] is not value:
@@ -113,7 +113,7 @@ def _is_instance(value: object, kind: Any) -> bool:
 
 
 def _inner(key: str, value: object) -> Iterator[tuple[str, Any]]:
-    """Dataclasses of this package in a value, each by its key."""
+    """Yields dataclasses of this package in a value, each with its key."""
     if isinstance(value, Mapping):
         for name, item in cast("Mapping[str, object]", value).items():
             yield from _inner(f"{key}.{name}", item)
@@ -190,6 +190,6 @@ def _is_awaitable(hint: Any) -> bool:
 
 
 def camel_case(name: str) -> str:
-    """A field's name as stack config writes it."""
+    """Returns a field's name as stack config writes it."""
     first, *others = name.split("_")
     return first + "".join(word.title() for word in others)
