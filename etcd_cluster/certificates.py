@@ -87,7 +87,7 @@ def issue_certificates(
         peer_authority,
         servers={machine.name: issued(machine, "server", authority) for machine in machines},
         peers={machine.name: issued(machine, "peer", peer_authority) for machine in machines},
-        # A client is signed by the CA's client pair: in an overlap, by the new one.
+        # A client is signed by the CA's client pair: during an overlap, by the new CA.
         client=Certificate(
             f"{cluster}-client", CertificateArgs(authority, common_name="client", profile="client"), opts
         ),

@@ -81,7 +81,7 @@ def require_address(key: str, address: str) -> str:
 
 
 def require_devices(key: str, devices: str) -> str:
-    """Returns the path of a block device, or several separated by commas; raises `ConfigurationError` for anything else."""
+    """Returns paths of block devices, one or several with commas between; raises `ConfigurationError` for all else."""
     if not all(DEVICE.fullmatch(device) for device in devices.split(",")):
         raise ConfigurationError(key, devices, "not the path of a block device", "write it like /dev/nvme1n1")
     return devices

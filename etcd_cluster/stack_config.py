@@ -39,7 +39,7 @@ def args_from_stack_config() -> EtcdClusterArgs:
     """Returns the arguments in the current stack's config; raises `ConfigurationError` naming key, value and fix."""
     prefix = f"{NAMESPACE}:"
     values = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
-    # Pulumi tells of a top-level key that it, or something below it, is a secret.
+    # Pulumi reports of a top-level key that it, or something below it, is a secret.
     keys = Keys("", values, {key for key in values if is_config_secret(f"{prefix}{key}")})
     for name in SHOWN:
         keys.refuse_secret(name)

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader went away (`| head`): nothing is left to say, nor to flush at the end.
+        # The reader has ended (`| head`): nothing is left to print, nor to flush at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.NO_ANSWER
     except Exception:
@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         for option in STACK_OPTIONS if command.takes_stack else ():
-            # What stood before the command's name stays, unless it is given again.
+            # An option before the command's name counts, unless it is given again after it.
             option.add_to(one, default=argparse.SUPPRESS)
         for option in command.options:
             option.add_to(one)

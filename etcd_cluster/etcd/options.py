@@ -304,13 +304,13 @@ DEFAULTS: Final = (
     Default("auto-compaction-mode", "periodic", ALL),
     Default("auto-compaction-retention", "1h", ALL),
     # 3.4 and 3.5 would wait for 100000 entries, and the next minor cannot start from what their log holds until
-    # then. 3.6 has 10000 by itself; before 3.6.8 it warns when told so.
+    # then. 3.6 has 10000 by default; before 3.6.8 it warns if that is set.
     Default("snapshot-count", 10_000, "3.4.9 3.5.0 3.6.8 3.7.0"),
     # The cheap checks. The third, corrupt-check-time, reads the whole database: the user's to choose.
     Default("experimental-initial-corrupt-check", True, "3.4.9 3.5.0"),
     Default("experimental-compact-hash-check-enabled", True, "3.5.5"),
     Default("feature-gates", "CompactHashCheck=true,InitialCorruptCheck=true", FROM_3_6),
-    # What later releases do by themselves. 3.4 has no gateway when it reads a file, but one when it reads flags.
+    # Later releases do this by default. 3.4 has no gateway when it reads a file, but one when it reads flags.
     Default("pre-vote", True, ALL),
     Default("strict-reconfig-check", True, ALL),
     Default("enable-grpc-gateway", True, ALL),

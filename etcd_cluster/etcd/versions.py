@@ -149,7 +149,7 @@ class Hazard:
         return _within(running, self.leaving) and _within(wanted, self.reaching)
 
 
-# Only what the release alone does not show: the findings of the wanted release are told besides.
+# Only what the release alone does not show: the findings of the wanted release are shown as well.
 HAZARDS: Final = (
     Hazard("3.4.0..3.5.0", "3.5.0..3.6.0",
            "etcd does not support this member by member with its own authentication on: a password that is set "

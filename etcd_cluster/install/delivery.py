@@ -62,7 +62,7 @@ class Destination:
     def has_tarball(self, version: str) -> bool:
         """Returns whether the host holds a tarball of that version, for its architecture or another one."""
         begin = shlex.quote(f"{REMOTE_DIRECTORY}/etcd-v{version}-linux-")
-        command = f"ls -d -- {begin}*.tar.gz"  # which anybody may
+        command = f"ls -d -- {begin}*.tar.gz"  # every user may run this
         return self._ssh.run(self._connection, command, timeout_seconds=INSPECT_TIMEOUT_SECONDS).returncode == 0
 
     def send(self, tarball: Path, name: str, sha256: str) -> str:

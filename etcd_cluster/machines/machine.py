@@ -33,7 +33,7 @@ class Ports:
 
     @staticmethod
     def parse(stored: Mapping[str, float]) -> Ports:
-        """Reads ports from state, where Pulumi keeps floats. A missing port has its default; unknown ones are ignored."""
+        """Reads ports from state, where Pulumi keeps floats. A missing port has its default; others are ignored."""
         known = {field.name for field in fields(Ports)}
         return Ports(**{name: int(port) for name, port in stored.items() if name in known})
 

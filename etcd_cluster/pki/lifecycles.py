@@ -20,15 +20,15 @@ from etcd_cluster.pki.resources import CLIENT_PAIR, OUTPUTS
 from etcd_cluster.pki.rotation import Schedule
 from etcd_cluster.pki.x509 import KeyPair
 
-# What a CA is made of, for good.
+# Inputs that a CA is made of; they never change.
 _CA_CONTENT = ("common_name", "key_algorithm", "validity_hours")
-# Where its rotation stands. In states from before there were rotations, none of it is there.
+# State of its rotation. It is missing in states from before there were rotations.
 _SCHEDULE = tuple(each.name for each in fields(Schedule))
 _CA_INPUTS = (*_CA_CONTENT, "overlap_hours", *_SCHEDULE)
 _NEVER_ROTATED: Properties = {"rotation": 0, "rotated_at": "", "drop_after": ""}
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 """Much less than the time by which a certificate is dated back."""
-# What a certificate is made of. Not the CA's key: that one cannot change without its certificate.
+# Inputs that a certificate is made of. Not the CA's key: that cannot change without the CA's certificate.
 _CERTIFICATE_CONTENT = ("authority_certificate_pem", "common_name", "profile", "hosts", "validity_hours")
 _CERTIFICATE_INPUTS = (*_CERTIFICATE_CONTENT, "authority_private_key_pem", "renew_after")
 
@@ -191,7 +191,7 @@ def _renew_after(olds: Properties, inputs: Properties, now: datetime) -> str:
     validity = x509.certificate_validity(authority_pem, inputs["validity_hours"], now)
     ends_with_ca = validity.not_after == x509.validity_of(authority_pem).not_after
     due = validity.not_after if ends_with_ca else validity.renewal
-    # Due later than one that is issued now: it was issued by a clock that was ahead, and may not be valid yet.
+    # Due later than a certificate issued now: its issuer's clock was ahead, so it may not be valid yet.
     latest = x509.rfc3339(due + _CLOCK_TOLERANCE)
     if x509.rfc3339(now) < before <= latest and not _differing(olds, inputs, _CERTIFICATE_CONTENT):
         return before

@@ -225,7 +225,7 @@ class Certificate(Resource, module="pki", name="Certificate"):
 
 def _trusted(certificate_pem: str, also_trusted_pem: str) -> str:
     """Returns the bundle of a user's own CA. Every Certificate checks whether it is one."""
-    from etcd_cluster.pki import x509  # lazily: only a user's own needs cryptography here
+    from etcd_cluster.pki import x509  # lazily: only a user's own CA needs cryptography here
 
     try:
         certificate_pem = x509.canonical_certificate(certificate_pem)

@@ -41,7 +41,7 @@ _DIRECTORY_PREFIX = "etcd-ssh-"
 _LONGEST_BASE = 60
 # What ssh's configuration can quote: it has no way to write ", $ or the end of a line.
 _AGENT_SOCKET = re.compile(r'[^"$\x00-\x1f\x7f]*')
-# A master whose owner was killed ends by itself this long after its last command.
+# If its owner was killed, a master ends this long after its last command.
 _MASTER_IDLE_SECONDS = 120
 _LONGEST_DIAL_SECONDS = 60
 _LOG_IN_SECONDS = 30
@@ -260,7 +260,7 @@ class _PrivateDirectory:
         unlocked = Path(tempfile.mkdtemp(prefix=".etcd-ssh-", dir=base))
         self._lock = _try_lock(unlocked)
         self.path = base / f"{_DIRECTORY_PREFIX}{os.getpid()}-{unlocked.name.rpartition('-')[2]}"
-        # It gets its name when it is locked, so that it is never seen without.
+        # It is renamed once it is locked, so that no other run ever sees it without a lock.
         unlocked.rename(self.path)
 
     def remove(self) -> None:

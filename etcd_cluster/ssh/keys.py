@@ -36,7 +36,7 @@ def public_half(private_key: str) -> str:
     """
     if not private_key and pulumi.runtime.is_dry_run():
         return ""
-    # Lazily: cryptography takes longer to import than all else that a preview needs.
+    # Lazily: cryptography takes longer to import than everything else that a preview needs.
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import (
         Encoding,

@@ -20,7 +20,7 @@ from etcd_cluster.errors import EtcdClusterError
 _LINE_BYTES = 2048
 _PIECE_BYTES = 65536
 _POLL_SECONDS = 0.25
-# Between a polite and a forced end.
+# Between SIGTERM and SIGKILL.
 _GRACE_SECONDS = 3.0
 
 
@@ -198,7 +198,7 @@ def _collect(
             if told_at is None and (stopped() or (deadline is not None and now > deadline)):
                 told_at = now
                 _end_group(process, signal.SIGTERM)
-            # Whoever else holds the streams once the process has gone (ssh's master does) is not waited for.
+            # Other holders of the streams, such as ssh's master, are not waited for once the process has ended.
             patience = _GRACE_SECONDS if process.poll() is None else _POLL_SECONDS
             if told_at is not None and now > told_at + patience:
                 _end_group(process, signal.SIGKILL)
@@ -217,7 +217,7 @@ def _write_some(descriptor: int, given: memoryview) -> memoryview:
     except BlockingIOError:
         return given
     except BrokenPipeError:
-        # A program need not read what it is given.
+        # A program may end without reading its input.
         return given[:0]
 
 

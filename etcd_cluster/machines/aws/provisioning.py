@@ -171,7 +171,7 @@ class Provisioning:
                 replace_on_changes=["instanceType", "userData"],
                 # Interface and volume belong to one instance at a time, so the old one goes first.
                 delete_before_replace=True,
-                # So that the volume, where it goes at all, goes after the machine that has it attached.
+                # So that the volume, if it is deleted at all, is deleted after the machine that it is attached to.
                 depends_on=[place.volume, *(guarded if is_replaced else ())],
                 protect=None if is_replaced else self._protect(),
             ),
@@ -185,7 +185,7 @@ class Provisioning:
             volume_id=volume.id,
             # A mounted file system holds on to its volume.
             stop_instance_before_detaching=True,
-            # An instance that ends lets go of its volume by itself; a dead one could not be stopped first.
+            # An instance that ends detaches its volume; a dead one could not be stopped first.
             opts=self._opts(delete_before_replace=True, deleted_with=instance),
         )
 

@@ -160,7 +160,7 @@ class Provisioning:
                 ignore_changes=PLACE_OF_INSTANCE
                 if is_replaced
                 else [*PLACE_OF_INSTANCE, *TAKEN_UP_BY_A_REPLACED_INSTANCE],
-                # A new machine, and not the old one stopped and started: cloud-init takes up user data on a new one
+                # A new machine, not the old one stopped and started: cloud-init reads user data on a new one
                 # only, and the Commands that make a member healthy again follow a new one.
                 replace_on_changes=["machineType", "metadata"],
                 additional_secret_outputs=["metadata"],
