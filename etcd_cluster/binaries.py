@@ -33,7 +33,7 @@ def provide_binaries(
         machines: Where members run.
         identities: Member name -> id of its machine, to which a tarball is sent once.
         settings: What to install, from where.
-        formation: Nothing is built or sent before it says that the preflight of all machines is passed.
+        formation: Nothing is built or sent before this resource exists: the preflight of all machines has passed then.
         parent: The component.
     """
     opts = pulumi.ResourceOptions(parent=parent, depends_on=[formation])

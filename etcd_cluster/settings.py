@@ -29,15 +29,15 @@ class Install:
 
     Args:
         source: `release` downloads on every host (default there); `archive` sends a tarball of yours, for hosts without
-            a way out; `build` compiles by Go modules where Pulumi runs, and sends that; `auto` (default on this
-            machine, and only there) takes the first that works of PATH, release, build, and for a demo a Python
+            internet access; `build` compiles Go modules where Pulumi runs, and sends the result; `auto` (default on
+            this machine, and only there) takes the first that works of PATH, release, build, and for a demo a Python
             package.
         mirror: Base URL of releases, default GitHub; files are at MIRROR/vVERSION/FILE. Over http it needs `sha256`. An
-            Output stays out of previews and state, and may carry a password or a query.
+            Output stays out of previews and state, and may contain a password or a query.
         sha256: Pins the tarball's sum, or the sums of several by their names, for more than one version or
             architecture; default: the mirror's SHA256SUMS.
         archive: Path of the tarball, laid out like an official release.
-        go_proxy: GOPROXY for `build`; default: what `go env` says. A secret stays one.
+        go_proxy: GOPROXY for `build`; default: the value of `go env`. A secret stays one.
     """
 
     source: InstallSource | None = None
@@ -49,25 +49,27 @@ class Install:
 
 @dataclass(frozen=True)
 class EtcdClusterArgs:
-    """Everything that describes a cluster. Only `machines` is required.
+    """The description of a cluster. Only `machines` is required.
 
     Args:
         machines: Where members run.
         size: Row of the hardware table, default small; sets the quota and what machines must have.
-        members: 1, 3, 5 or 7; default 3, or as many as hosts are listed.
-        version: Of etcd, default the newest 3.6 patch known here; 3.4.9 to 3.7.
+        members: 1, 3, 5 or 7; default 3, or the number of hosts that are listed.
+        version: Version of etcd, 3.4.9 to 3.7; default the newest 3.6 patch known here.
         tls: Mutual TLS for clients and peers, default True.
-        authority: What signs the certificates of clients and servers; default a CA made for this cluster, valid 10
-            years. Peer certificates are always signed by another CA, made for this cluster.
+        authority: The CA that signs the certificates of clients and servers; default a CA made for this cluster, valid
+            10 years. Peer certificates are always signed by another CA, made for this cluster.
         authority_rotation: Raise it to rotate, in the next `up`, the CAs made for this cluster; default 0. A CA is also
             rotated when a third of its validity is left.
-        authority_overlap_hours: How long the old CA stays trusted after a rotation; default 720. 0 drops it at once.
+        authority_overlap_hours: How long the old CA stays trusted after a rotation, in hours; default 720. 0 drops it
+            at once.
         install: Where etcd's programs come from.
         etcd: Settings of the server by their own names, such as {"heartbeat-interval": 200}.
-        allow_undersized: Accept machines below the size's row.
-        allow_unsafe_version: Accept a version that is known to corrupt data.
-        allow_plaintext: Let a cluster that speaks TLS give it up.
-        delete_data: On destroy, delete etcd's data as well; disks that a cloud platform makes go by its own argument.
+        allow_undersized: Accept machines below the size's row; default False.
+        allow_unsafe_version: Accept a version that is known to corrupt data; default False.
+        allow_plaintext: Allow a cluster with TLS to change to plaintext; default False.
+        delete_data: On destroy, delete etcd's data as well; default False. Disks that a cloud platform makes have their
+            own argument for that.
     """
 
     machines: Machines

@@ -465,7 +465,7 @@ def _check_names(settings: Mapping[str, object], _: Version) -> None:
     gates = str(settings.get("feature-gates", ""))
     for name, value in settings.items():
         now = KNOWN[name].now
-        if _is_gate(now) and now in gates:  # etcd looks for the name anywhere in the string, and so do we
+        if _is_gate(now) and now in gates:  # as etcd does, this looks for the name anywhere in the string
             problem = f"feature gate {now} took its place and is set as well"
             raise _error(name, value, problem, f"use feature-gates with {now}")
         if now in settings:

@@ -80,7 +80,7 @@ class Machines(Protocol):
         ...
 
     def member_names(self, members: int | None) -> Sequence[str]:
-        """Names for that many members (None: the platform's own number), known without asking any provider.
+        """Returns names for that many members (None: the platform's own number), known without asking any provider.
 
         Raises:
             ConfigurationError: A description that cannot work.

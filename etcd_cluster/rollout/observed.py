@@ -570,7 +570,7 @@ def with_answers(observation: Observation, text: str, heard: frozenset[str] | No
 
 
 def with_announced(hosts: Mapping[str, Host], members: Sequence[MemberEntry]) -> Mapping[str, Host]:
-    """Returns every machine with what the cluster's list says of its member."""
+    """Returns every machine with its member's security according to the cluster's member list."""
     announced = {member.name: member.security for member in members}
     return {name: replace(host, announced=announced.get(name)) for name, host in hosts.items()}
 

@@ -38,28 +38,28 @@ class AwsMachines:
     Args:
         subnet_ids: Private subnets of one VPC, best three in three zones. A member stays in the subnet where it was
             made.
-        client_cidrs, client_security_group_ids: Who may reach etcd (2379); default nobody but the members.
+        client_cidrs, client_security_group_ids: Who may reach etcd (2379); default only the members.
         ssh_cidrs, ssh_security_group_ids: Who may reach SSH (22): where Pulumi runs, or the bastion. At least one,
             unless a group of your own lets them in. The whole world is refused here and for clients.
-        security_group_ids: Groups of your own for every member, besides the one made for the cluster.
+        security_group_ids: Groups of your own for every member, in addition to the one made for the cluster.
         bastion: Host to jump through, with its own user and key; default None connects straight to the private
             addresses.
         instance_type: Default the size's row (m4). Types of arm64 (Graviton) get images and programs of arm64.
         image_id: Default the newest Debian 12 at the time when the machine is made.
         volume_gib: Data volume in GiB, default 32 for every size; at least what the quota and the row's IOPS need: 8
             for small, 12 for medium, 20 for large, 32 for xlarge. It only ever grows.
-        kms_key_id: ARN of a customer key for the volumes; default the account's own key for EBS. Only new volumes take
+        kms_key_id: ARN of a customer key for the volumes; default the account's own key for EBS. Only new volumes use
             it.
-        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. A machine learns
+        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. A machine gets
             its public half when it is made.
         deletion_protection: Neither AWS nor Pulumi deletes instances, interfaces and volumes; default False.
-        retain_volumes: A data volume stays when its member goes, by destroy or by fewer members; default True.
+        retain_volumes: A data volume stays when its member is removed, by destroy or by fewer members; default True.
         replace_member: The one member whose machine may be replaced now, by a new image, type or key, keeping its data
-            volume and address; default None. One that runs only goes while every other member is healthy. The others
-            keep what they have. Take it out afterwards.
-        replace_dead_member: As replace_member, and in its place, for a machine that is dead where nobody else can be
-            asked: it goes unasked.
-        tags: For every resource, besides Name and the project's, stack's, cluster's and member's names.
+            volume and address; default None. A running machine is replaced only while every other member is healthy.
+            The other members keep their machines. Remove the argument afterwards.
+        replace_dead_member: Used instead of replace_member for a dead machine, if no other member can be asked: it is
+            replaced without asking; default None.
+        tags: For every resource, in addition to Name and the project's, stack's, cluster's and member's names.
     """
 
     subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]

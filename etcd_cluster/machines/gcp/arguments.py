@@ -41,30 +41,32 @@ class GcpMachines:
     """Members on Compute Engine, named etcd-1, etcd-2 and so on, and spread over the zones in turn.
 
     Args:
-        network, subnetwork: Where members live, by name or link; they have no public addresses.
-        zones: Of the subnetwork's region, best three. A member stays in the zone where it was made.
+        network, subnetwork: Where members run, by name or link; they have no public addresses.
+        zones: Zones of the subnetwork's region, best three. A member stays in the zone where it was made.
         client_ranges, client_tags: Who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances;
-            default nobody but the members.
+            default only the members.
         ssh_ranges, ssh_tags: Who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world
             is refused here and for clients.
         bastion: Host to jump through; default None connects straight to the internal addresses.
-        machine_type: Default the size's row (n1). arm64, and what takes no pd-ssd (n4, c4 and later), is refused.
-        image: With cloud-init in it; default the newest Ubuntu 24.04 at the time when the machine is made.
+        machine_type: Default the size's row (n1). arm64 is refused, and so are types without pd-ssd (n4, c4 and later).
+        image: An image with cloud-init; default the newest Ubuntu 24.04 at the time when the machine is made.
         disk_gb: Data disk (pd-ssd) in GB, default the row's, since its performance follows from its size. It only ever
-            grows, and by `replace_member`: for a smaller size, give here what there is.
-        kms_key: Full name of a customer key for all disks; default Google's own. Only new disks take it. Compute
+            grows, and only by `replace_member`: before a change to a smaller size, set this to the present size of the
+            disks.
+        kms_key: Full name of a customer key for all disks; default Google's own. Only new disks use it. Compute
             Engine's service agent needs the role roles/cloudkms.cryptoKeyEncrypterDecrypter on it.
-        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. A machine learns
+        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. A machine gets
             its public half when it is made.
         deletion_protection: Neither Google nor Pulumi deletes instances, addresses and disks; default False. Nothing
             can be replaced meanwhile.
-        retain_disks: A data disk stays when its member goes, by destroy or by fewer members; default True.
+        retain_disks: A data disk stays when its member is removed, by destroy or by fewer members; default True.
         replace_member: The one member whose machine may be replaced now, by a new type, image, key or user data,
-            keeping its address and its data disk, which may grow; default None. One that runs only goes while every
-            other member is healthy. The others keep what they have. Take it out afterwards.
-        replace_dead_member: As replace_member, and in its place, for a machine that is dead where nobody else can be
-            asked: it goes unasked.
-        labels: For every resource that takes them, besides the names of project, stack, cluster and member; lower case.
+            keeping its address and its data disk, which may grow; default None. A running machine is replaced only
+            while every other member is healthy. The other members keep their machines. Remove the argument afterwards.
+        replace_dead_member: Used instead of replace_member for a dead machine, if no other member can be asked: it is
+            replaced without asking; default None.
+        labels: For every resource that takes labels, in addition to the names of project, stack, cluster and member;
+            lower case.
     """
 
     network: pulumi.Input[str]

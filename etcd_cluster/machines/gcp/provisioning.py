@@ -135,7 +135,7 @@ class Provisioning:
                 auto_delete=True,
             ),
             # Attached here, and not by a resource of its own: it is there at first boot, never detached from a machine
-            # that runs, and let go, not deleted, with the instance.
+            # that runs, and detached, not deleted, with the instance.
             attached_disks=[compute.InstanceAttachedDiskArgs(source=place.disk.id, device_name=DISK_NAME)],
             # No access_configs: no public address. No service account: no credentials on the machine.
             network_interfaces=[

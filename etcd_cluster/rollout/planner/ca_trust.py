@@ -143,8 +143,8 @@ def pair_that_all_trust(
 def leaves_now(view: ClusterView, name: str, others: Sequence[str] = ()) -> list[File]:
     """Returns the certificates and keys that a member may use from now on.
 
-    They are the ones that all members trust, or ones signed by the same CA as those in use. A transport has none if the
-    member has to keep the pair that it has.
+    All members trust them, or the CA that signed them also signed the certificates in use. For a transport without such
+    a pair there are none: the member keeps the pair that it has.
 
     Args:
         view: The cluster.

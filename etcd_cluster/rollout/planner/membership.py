@@ -233,7 +233,7 @@ def _require_own_machine(view: ClusterView, name: str) -> None:
 def _runs_on(view: ClusterView, name: str) -> bool:
     """Returns whether a member still runs although the cluster has removed it.
 
-    It was removed while no other member could tell it so, because its peers trust other CAs by now. It has no leader.
+    No other member could tell it about the removal, because its peers trust other CAs by now. It has no leader.
     """
     host, status_source = view.hosts[name], view.observation.hosts[quorum.known(view, view.observation.status_source)]
     is_of_this_cluster = bool(host.data_of) and host.data_of == status_source.data_of

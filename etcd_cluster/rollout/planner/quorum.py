@@ -52,7 +52,8 @@ def _members_noted(view: ClusterView, hosts: Iterable[Host]) -> list[int]:
 def await_one_cluster(view: ClusterView) -> WaitFor | None:
     """Returns a wait if a member of the stack serves in another cluster than the status source's; None otherwise.
 
-    A member that was just removed ends by itself. Only people can tell which of two clusters has what clients wrote.
+    The wait may pass: a member that was just removed ends on its own. If it does not, only people can decide which of
+    two clusters has what clients wrote.
     """
     listed = {member.id for member in view.observation.members}
     apart = [
@@ -97,8 +98,8 @@ def known(view: ClusterView, name: str | None) -> str:
 def successor(observation: Observation, names: Iterable[str], not_to: Iterable[str]) -> MemberEntry | None:
     """Returns the member that leads next; None if there is no candidate.
 
-    Of the healthy voters among `names`, it is the one that has applied most entries, within `CAUGHT_UP_ENTRIES`; of
-    several, the first.
+    Of the healthy voters among `names`, it is the first whose applied index is at most `CAUGHT_UP_ENTRIES` behind the
+    highest one.
 
     Args:
         observation: What the machines and the cluster report.
