@@ -8,7 +8,7 @@ prepare() {
   require_own_unit
   require_clear_volume
   refuse_data_of_others
-  if [[ -n $(service_pid) ]]; then give_way; fi
+  if [[ -n $(service_pid) ]]; then lower_priority; fi
   if [[ $supervisor == systemd ]]; then
     install_packages
     create_user
@@ -36,7 +36,7 @@ require_clear_volume() {
 }
 
 # Unpacking programs beside a member that serves must not hold up its writes.
-give_way() {
+lower_priority() {
   chrt --idle --pid 0 "$$" 2>/dev/null || renice -n 19 -p "$$" >/dev/null 2>&1 || true
   ionice -c 3 -p "$$" 2>/dev/null || true
 }
