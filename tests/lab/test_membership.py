@@ -84,7 +84,7 @@ def said(run: Run) -> list[str]:
     """Its steps on members, without whom it asked to change the membership, and without the check at the end."""
     asked = r"^[\w-]+: (?=adding|promoting|removing|handing)"
     found = [re.sub(asked, "TELLER: ", step) for step in steps(run)]
-    others = re.compile(r"members are healthy|: (ready|downloading|formatting|kept the data)")
+    others = re.compile(r"members are healthy|: (ready|downloading|formatting|archived the data)")
     return [step for step in found if not others.search(step)]
 
 
