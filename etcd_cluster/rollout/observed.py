@@ -519,13 +519,18 @@ def unanswered(observation: Observation) -> Sequence[MemberEntry]:
     return [member for member in observation.members if member.started and member.id not in observation.healthy | down]
 
 
-def counted_as_connected(observation: Observation) -> frozenset[str]:
-    """Returns ids of `unanswered` members without a report that the status source's member counts as connected.
+def to_listen_for(observation: Observation) -> frozenset[str]:
+    """Returns ids of members whose machines gave no report and that the status source's member counts as connected.
 
     etcd's count may stay too high for good: a connection that a member had before the cluster told it of the peer (as a
     new member, or by a snapshot) is never subtracted. The leader gets an answer from each running member at every
     heartbeat, so there the received bytes show who runs.
     """
+    reported = {member.id for member in observation.members if member.name in observation.hosts}
+    return _counted_as_connected(observation) - reported
+
+
+def _counted_as_connected(observation: Observation) -> frozenset[str]:
     live = observation.hosts[observation.status_source].live if observation.status_source else None
     return _unasked(observation) & (live.active_peers or frozenset()) if live else frozenset()
 
@@ -557,14 +562,14 @@ def with_answers(observation: Observation, text: str, heard: frozenset[str] | No
     Args:
         observation: The observation so far.
         text: The JSON of `etcdctl endpoint health`.
-        heard: Ids of the `counted_as_connected` members that something was received from; None if unknown.
+        heard: Ids of the members `to_listen_for` that something was received from; None if unknown.
     """
     live = observation.hosts[observation.status_source].live if observation.status_source else None
     healthy = parse_health(text, unanswered(observation))
     unasked = _unasked(observation) - healthy
-    connected = counted_as_connected(observation) - healthy
+    connected = _counted_as_connected(observation) - healthy
     if live and live.leads and heard is not None:
-        connected &= heard
+        connected -= to_listen_for(observation) - heard
     unknown = unasked if live is None or live.active_peers is None else connected
     return replace(observation, healthy=observation.healthy | healthy, connected=connected, unknown=unknown)
 

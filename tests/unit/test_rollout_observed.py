@@ -29,6 +29,7 @@ from etcd_cluster.rollout.observed import (
     parse_health,
     parse_host,
     parse_members,
+    to_listen_for,
     unanswered,
     with_answers,
 )
@@ -319,6 +320,15 @@ def test_no_answer_at_the_client_port_of_one_that_is_connected_means_that_nothin
     assert with_answers(connected, text, frozenset({"f6e15ffbb2d65526"})).connected == {"f6e15ffbb2d65526"}
     own = observe(a=FOLLOWER + SICK, b=f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n")
     assert with_answers(own, text).unknown == frozenset(), "its own machine has said how it is"
+
+
+def test_a_machine_that_reports_is_not_listened_for() -> None:
+    """Its etcd may be starting: that is a matter of a look or two, not of six seconds each."""
+    told = f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n"
+    assert to_listen_for(observe(b=told)) == {"f6e15ffbb2d65526"}
+    starting = observe(b=told, **{"host-2": "machine=m\npid=7\nclock=1\n"})
+    assert to_listen_for(starting) == frozenset()
+    assert with_answers(starting, "", frozenset()).connected == {"f6e15ffbb2d65526"}
 
 
 def test_nothing_that_came_at_a_follower_is_no_sign_that_another_follower_is_dead() -> None:
