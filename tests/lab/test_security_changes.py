@@ -102,7 +102,7 @@ def let_in(cluster: Cluster, access: Access, folder: Path) -> bool:
 
 
 KILLED_AT = (
-    "restarting (TLS certificates installed, peers still plaintext)",
+    r"restarting \(TLS certificates installed, peers still plaintext\)",
     "telling the cluster that .* is at https",
     "restarting with TLS among members",
     "restarting with TLS for clients",
