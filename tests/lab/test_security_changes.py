@@ -243,9 +243,9 @@ def test_an_authority_is_rotated_with_both_trusted_in_between(cluster: Cluster, 
 
 
 PHASES = (
-    "restarting to trust 2 authorities",
+    "restarting to trust 2 CAs",
     "renewing certificates",
-    "restarting to trust the new authority alone",
+    "restarting to trust the new CA alone",
 )
 
 
