@@ -45,9 +45,9 @@ REQUESTS = (
 SURE = ("TLS 1.2, HTTP/1.1", "TLS 1.2, HTTP/2", "TLS 1.3, HTTP/1.1")
 """Where it shows that somebody is let in. What is no call of gRPC, 3.4 and 3.5 leave without an answer in HTTP/2."""
 PHASES = (
-    "restarting to trust 2 authorities among members",
+    "restarting to trust 2 CAs among members",
     "renewing certificates, without a restart",
-    "restarting to trust the new authority alone among members",
+    "restarting to trust the new CA alone among members",
 )
 
 
