@@ -147,12 +147,12 @@ class Health(Line):
 
     Args:
         urls: Client URLs of these members, comma-separated.
-        others: Ids, comma-separated, of members whose received bytes are watched.
+        peers: Ids, comma-separated, of members of which it is measured whether they send anything.
     """
 
     step = "health"
     urls: str
-    others: str = ""
+    peers: str = ""
 
 
 class ApplyAction(Enum):

@@ -20,10 +20,10 @@ from etcd_cluster.rollout.observed import (
     Host,
     Observation,
     combine,
+    connected_without_report,
     is_whole,
     parse_answers,
     parse_host,
-    to_listen_for,
     unanswered,
     with_answers,
     without_member,
@@ -240,8 +240,8 @@ class MemberMachines:
         left = unanswered(observation)
         if observation.status_source is None or not left:
             return observation
-        others = ",".join(sorted(to_listen_for(observation)))
-        line = Health(",".join(member.client_url for member in left), others)
+        peers = ",".join(sorted(connected_without_report(observation)))
+        line = Health(",".join(member.client_url for member in left), peers)
         try:
             text = self.run(observation.status_source, line, timeout_seconds=OBSERVATION_SECONDS)
         except (SshError, StepFailedError, CommandTimeoutError):

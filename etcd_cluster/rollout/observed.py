@@ -519,7 +519,7 @@ def unanswered(observation: Observation) -> Sequence[MemberEntry]:
     return [member for member in observation.members if member.started and member.id not in observation.healthy | down]
 
 
-def to_listen_for(observation: Observation) -> frozenset[str]:
+def connected_without_report(observation: Observation) -> frozenset[str]:
     """Returns ids of members whose machines gave no report and that the status source's member counts as connected.
 
     etcd's count may stay too high for good: a connection that a member had before the cluster told it of the peer (as a
@@ -545,14 +545,16 @@ def parse_answers(text: str) -> tuple[str, frozenset[str] | None]:
 
     Returns:
         The JSON of `etcdctl endpoint health`, and the ids of the members that something was received from; None if
-        those are not reported.
+        those are not reported. An answer that is cut short reports nothing.
     """
+    if not is_whole(text):
+        return "", None
     facts = {name: value for name, _, value in (line.partition("=") for line in text.splitlines())}
-    heard = frozenset(facts["heard"].split(",")) - {""} if "heard" in facts else None
-    return _decoded(facts.get("health", "")), heard
+    sending = frozenset(facts["sending"].split(",")) - {""} if "sending" in facts else None
+    return _decoded(facts.get("health", "")), sending
 
 
-def with_answers(observation: Observation, text: str, heard: frozenset[str] | None = None) -> Observation:
+def with_answers(observation: Observation, text: str, sending: frozenset[str] | None = None) -> Observation:
     """Returns an observation with what the status source's machine learned about the `unanswered` members.
 
     No answer is not a "no": port 2379 may be open to clients only. A member runs if its machine gave no report and it
@@ -562,14 +564,14 @@ def with_answers(observation: Observation, text: str, heard: frozenset[str] | No
     Args:
         observation: The observation so far.
         text: The JSON of `etcdctl endpoint health`.
-        heard: Ids of the members `to_listen_for` that something was received from; None if unknown.
+        sending: Ids of the members `connected_without_report` that send bytes to it; None if unknown.
     """
     live = observation.hosts[observation.status_source].live if observation.status_source else None
     healthy = parse_health(text, unanswered(observation))
     unasked = _unasked(observation) - healthy
     connected = _counted_as_connected(observation) - healthy
-    if live and live.leads and heard is not None:
-        connected -= to_listen_for(observation) - heard
+    if live and live.leads and sending is not None:
+        connected -= connected_without_report(observation) - sending
     unknown = unasked if live is None or live.active_peers is None else connected
     return replace(observation, healthy=observation.healthy | healthy, connected=connected, unknown=unknown)
 

@@ -151,7 +151,7 @@ def test_a_machine_that_does_not_answer_is_not_waited_for_long(
     assert f"unreachable {host.name}: cannot reach {host.address}" in table.printed
 
 
-def test_the_leader_hears_of_members_that_run_and_of_no_other(cluster: Cluster) -> None:
+def test_running_members_send_bytes_to_the_leader_and_a_dead_one_does_not(cluster: Cluster) -> None:
     """etcd's own metric of active peers may name a dead member for good; what arrives from a member does not."""
     names = {host.name: host for host in cluster.hosts}
     ids = {
@@ -160,22 +160,22 @@ def test_the_leader_hears_of_members_that_run_and_of_no_other(cluster: Cluster) 
     }
     asked = leader(cluster)
     others = [host for host in cluster.hosts if host is not asked]
-    assert heard(asked, [*ids.values(), "f00"]) == {ids[host] for host in others}
+    assert sending(asked, [*ids.values(), "f00"]) == {ids[host] for host in others}
     dead, left = others
     dead.kill()
     try:
-        assert heard(asked, list(ids.values())) == {ids[left]}
+        assert sending(asked, list(ids.values())) == {ids[left]}
     finally:
         dead.start()
     cluster.await_health()
 
 
-def heard(host: Host, ids: Sequence[str]) -> set[str]:
+def sending(host: Host, ids: Sequence[str]) -> set[str]:
     script = render.script("health", Layout.system(), render.port_variables(Ports()))
-    line = render.command_line("health", {"urls": "https://127.0.0.1:2379", "others": ",".join(ids)})
+    line = render.command_line("health", {"urls": "https://127.0.0.1:2379", "peers": ",".join(ids)})
     done = host.run(line, stdin=script, timeout=600)
     facts = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    return set(facts["heard"].split(",")) - {""}
+    return set(facts["sending"].split(",")) - {""}
 
 
 def test_a_stack_that_is_down_cannot_be_told_of(cluster: Cluster) -> None:

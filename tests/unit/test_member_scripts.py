@@ -135,7 +135,7 @@ etcd_server_version{{server_version="3.6.16"}} 1
 """
 
 
-def heard(folder: Folder, *answers: str, configuration: str | None = "heartbeat-interval: 1000\n") -> list[str]:
+def sending(folder: Folder, *answers: str, configuration: str | None = "heartbeat-interval: 1000\n") -> list[str]:
     """What `health` says of b, c and d where etcd's metrics are these, one after the other."""
     if configuration is not None:
         (folder.path / "configuration").mkdir()
@@ -149,22 +149,23 @@ service_facts() {{ pid=1; }}
 find_sockets() {{ sockets='2381 127.0.0.1'; }}
 health_of() {{ echo "[$1]"; }}
 sleep() {{ :; }}
-health health others=b,c,d urls=http://b
+health health peers=b,c,d urls=http://b
 exit
 """
     script = render.script("health", folder.layout, render.remove_variables(CLUSTER, TOKEN))
     functions, call, _ = script.rpartition('\n"$1"')
     assert call
     done = subprocess.run(["bash"], input=f"{functions}\n{fake}", capture_output=True, text=True, check=True)
-    first, *lines = done.stdout.splitlines()
+    first, *lines, last = done.stdout.splitlines()
+    assert last.startswith("clock=")
     assert first == f"health={render.encode('[http://b]' + chr(10))}"
     return lines
 
 
-def test_whoever_runs_is_heard_of_at_the_leader(folder: Folder) -> None:
+def test_a_running_peer_sends_bytes_to_the_leader(folder: Folder) -> None:
     folder.path.mkdir()
     before, after = RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=8, b=11)
-    assert heard(folder, before, after) == ["heard=b"]
+    assert sending(folder, before, after) == ["sending=b"]
 
 
 @pytest.mark.parametrize(
@@ -181,20 +182,20 @@ def test_whoever_runs_is_heard_of_at_the_leader(folder: Folder) -> None:
 )
 def test_without_two_whole_looks_that_differ_nobody_is_called_silent(folder: Folder, answers: Sequence[str]) -> None:
     folder.path.mkdir()
-    assert heard(folder, *answers) == []
+    assert sending(folder, *answers) == []
 
 
 @pytest.mark.parametrize("configuration", ["heartbeat-interval: 2000\n", None], ids=["slow", "unknown"])
 def test_nobody_is_called_silent_where_heartbeats_may_be_rare(folder: Folder, configuration: str | None) -> None:
     folder.path.mkdir()
     looks = (RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=8, b=11))
-    assert heard(folder, *looks, configuration=configuration) == []
+    assert sending(folder, *looks, configuration=configuration) == []
 
 
 def test_nobody_is_called_silent_by_a_process_that_may_be_older_than_its_configuration(folder: Folder) -> None:
     (folder.path / "state").mkdir(parents=True)
     (folder.path / "state/pending").touch()
-    assert heard(folder, RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=8, b=11)) == []
+    assert sending(folder, RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=8, b=11)) == []
 
 
 # --- who it is ---

@@ -24,12 +24,12 @@ from etcd_cluster.rollout.observed import (
     ObservedFile,
     Question,
     combine,
+    connected_without_report,
     is_whole,
     parse_answers,
     parse_health,
     parse_host,
     parse_members,
-    to_listen_for,
     unanswered,
     with_answers,
 )
@@ -325,9 +325,9 @@ def test_no_answer_at_the_client_port_of_one_that_is_connected_means_that_nothin
 def test_a_machine_that_reports_is_not_listened_for() -> None:
     """Its etcd may be starting: that is a matter of a look or two, not of six seconds each."""
     told = f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n"
-    assert to_listen_for(observe(b=told)) == {"f6e15ffbb2d65526"}
+    assert connected_without_report(observe(b=told)) == {"f6e15ffbb2d65526"}
     starting = observe(b=told, **{"host-2": "machine=m\npid=7\nclock=1\n"})
-    assert to_listen_for(starting) == frozenset()
+    assert connected_without_report(starting) == frozenset()
     assert with_answers(starting, "", frozenset()).connected == {"f6e15ffbb2d65526"}
 
 
@@ -337,11 +337,16 @@ def test_nothing_that_came_at_a_follower_is_no_sign_that_another_follower_is_dea
     assert observation.connected == {"f6e15ffbb2d65526"}
 
 
-def test_the_answer_of_who_is_well_and_of_whom_something_came() -> None:
-    assert parse_answers("") == ("", None)
-    assert parse_answers(f"health={encoded(HEALTH)}\n") == (HEALTH, None)
-    assert parse_answers(f"health={encoded(HEALTH)}\nheard=\n") == (HEALTH, frozenset())
-    assert parse_answers("heard=a,b\n") == ("", {"a", "b"})
+def test_the_answer_of_who_is_healthy_and_who_sends_bytes() -> None:
+    end = "clock=1\n"
+    assert parse_answers(f"health={encoded(HEALTH)}\n{end}") == (HEALTH, None)
+    assert parse_answers(f"health={encoded(HEALTH)}\nsending=\n{end}") == (HEALTH, frozenset())
+    whole = f"health={encoded(HEALTH)}\nsending=a,b\n{end}"
+    assert parse_answers(whole) == (HEALTH, {"a", "b"})
+    for length in range(len(whole)):
+        assert parse_answers(whole[:length]) == ("", None), (
+            "of a cut answer, whoever is missing would be taken for dead"
+        )
 
 
 @pytest.mark.parametrize(

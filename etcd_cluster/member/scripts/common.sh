@@ -187,21 +187,26 @@ outward() {
 
 # metrics PORT...: what the member measures of itself, at the first of these ports that tells it, into `measured`: name,
 # without its "etcd_", -> value; a label's value where there is one; `active_peers`: ids of the members that it has a
-# connection with, comma-separated. Without TLS, on loopback, and without a write, which a look at /health is on 3.4.
+# connection with, comma-separated; `received`: ID BYTES lines, by peer. Without TLS, on loopback, and without a write, which a look at /health is on 3.4.
 # etcd sorts them by name: in an answer with the last one, the version, none is missing.
 metrics() {
   local port name value seconds=3
   for port in "$@"; do
-    declare -gA measured=([active_peers]='')
+    declare -gA measured=([active_peers]='' [received]='')
     while read -r name value; do
       if [[ $name =~ ^etcd_network_active_peers\{.*Remote=\"([0-9a-f]+)\" ]]; then
         [[ $value == 0 ]] || measured[active_peers]+="${measured[active_peers]:+,}${BASH_REMATCH[1]}"
         continue
       fi
+      if [[ $name =~ ^etcd_network_peer_received_bytes_total\{From=\"([0-9a-f]+)\" ]]; then
+        # From "0": a sign of life of the connection, which does not say whose it is.
+        [[ ${BASH_REMATCH[1]} == 0 ]] || measured[received]+="${BASH_REMATCH[1]} $value"$'\n'
+        continue
+      fi
       if [[ $name =~ ^([a-z_]+)\{[a-z_]+=\"(.*)\"\}$ ]]; then name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}; fi
       measured[${name#etcd_}]=$value
     done < <(http_get "$port" /metrics "$seconds" |
-      grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in_bytes|server_quota_backend_bytes|network_active_peers)[{ ]')
+      grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in_bytes|server_quota_backend_bytes|network_(active_peers|peer_received_bytes_total))[{ ]')
     [[ -z ${measured[server_version]:-} ]] || return 0
     seconds=1 # one that hangs does so on all of its ports
   done

@@ -199,25 +199,31 @@ describe_process() {
   [[ $state == [RS]* ]] || printf ', state %s' "$state"
 }
 
-# The health of members whose own machines cannot be asked, seen from here, at their client ports (urls=URL,...). And from which of
-# others=ID,... this machine's member receives anything within 5 seconds, after which etcd itself gives up a connection: where it
-# leads all the while, as every other member that runs answers its heartbeats, and these come in that time several times over.
+# The health of members whose own machines give no report, asked from this machine at their client ports (urls=URL,...). And which
+# of peers=ID,... send anything to this machine's member within 6 seconds; etcd itself gives up a silent connection after 5. Only a
+# member that leads all the while can tell: every other running member answers its heartbeats, which come several times in that time.
 health() {
-  local pid before after id heard='' started=$SECONDS
+  local pid before started=$SECONDS
   read_spec "$@"
   service_facts >/dev/null # sets $pid
   find_sockets "$pid"
-  before=$([[ -z ${spec[others]:-} ]] || ! has_quick_heartbeat || received)
+  before=$([[ -z ${spec[peers]:-} ]] || ! has_quick_heartbeat || received)
   fact health "$(health_of "${spec[urls]}" | base64 -w 0)"
-  [[ -n $before ]] || return 0
+  if [[ -n $before ]]; then measure_sending; fi
+  fact clock "$(date +%s)" # the end of the answer
+}
+
+# measure_sending: see health, whose $before, $started and spec[peers] it takes.
+measure_sending() {
+  local after id sending=''
   sleep $((started + 6 > SECONDS ? started + 6 - SECONDS : 0))
   after=$(received)
   # Nothing from anybody: no heartbeat fell into that time.
   [[ -n $after && $after != "$before" ]] || return 0
-  for id in ${spec[others]//,/ }; do
-    [[ $(count_of "$id" "$before") == "$(count_of "$id" "$after")" ]] || heard+=${heard:+,}$id
+  for id in ${spec[peers]//,/ }; do
+    [[ $(bytes_from "$id" "$before") == "$(bytes_from "$id" "$after")" ]] || sending+=${sending:+,}$id
   done
-  echo "heard=$heard"
+  echo "sending=$sending"
 }
 
 # has_quick_heartbeat: at most a second, etcd's default being a tenth, by the configuration with which the process runs.
@@ -226,18 +232,11 @@ has_quick_heartbeat() {
     awk '$1 == "heartbeat-interval:" && $2 > 1000 { slow = 1 } END { exit slow }' "$configuration_path/etcd.yaml"
 }
 
-# received: ID BYTES lines, how many bytes came from which member by now; nothing where its process does not tell, or does not lead.
+# received: ID BYTES lines, what the member has received from each peer so far; nothing if it gives no metrics, or does not lead.
 received() {
-  local port answer
-  for port in $(loopback_ports "$metrics_port"); do
-    answer=$(http_get "$port" /metrics 3) || continue
-    # etcd sorts them by name: with the last one, none is missing.
-    [[ $answer == *$'\netcd_server_is_leader 1'* && $answer == *etcd_server_version* ]] || continue
-    # From "0": a connection's own sign of life, which does not say whose it is.
-    awk -F '[" ]' '/^etcd_network_peer_received_bytes_total/ && $2 != "0" { print $2, $4 }' <<<"$answer"
-    return
-  done
+  # shellcheck disable=SC2046  # a list of ports
+  if metrics $(loopback_ports "$metrics_port") && [[ ${measured[server_is_leader]} == 1 ]]; then printf '%s' "${measured[received]}"; fi
 }
 
-# count_of ID RECEIVED: what `received` says of one member.
-count_of() { awk -v id="$1" '$1 == id { print $2 }' < <(printf '%s\n' "$2"); }
+# bytes_from ID RECEIVED: what `received` says of one peer.
+bytes_from() { awk -v id="$1" '$1 == id { print $2 }' < <(printf '%s\n' "$2"); }
