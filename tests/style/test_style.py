@@ -7,10 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[2]
 PYTHON_TOOLS = {
@@ -21,7 +24,7 @@ PYTHON_TOOLS = {
 }
 SH_SCRIPTS = [PROJECT / "scripts" / name for name in ("up", "down", "env", "status", "test", "lint", "lock", "lib.sh")]
 BASH_SCRIPTS = [PROJECT / ".ci" / "run", *sorted((PROJECT / "etcd_cluster" / "member" / "scripts").glob("*.sh"))]
-PINNED = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
+PINNED = re.compile(r"^([\w.-]+)(?:\[.*\])?==(\S+)", re.MULTILINE)
 TIMEOUT_SECONDS = 3000
 
 
@@ -64,6 +67,22 @@ def test_the_lock_holds_what_the_package_depends_on() -> None:
     assert block
     names = set(re.findall(r'"([\w-]+)', block[1]))
     assert names <= set(dict(PINNED.findall((PROJECT / "requirements.txt").read_text())))
+
+
+def test_the_lock_names_the_extras_that_its_distributions_ask_for() -> None:
+    """Without them, older releases of pip refuse the lock as soon as a newer version of such a distribution is out."""
+    lock = (PROJECT / "requirements-dev.txt").read_text()
+    locked = [Requirement(line) for line in re.findall(r"^[\w.-]+.*==[^\\\n]+", lock, re.MULTILINE)]
+    extras = {canonicalize_name(one.name): one.extras for one in locked}
+    here = [one for one in locked if one.marker is None or one.marker.evaluate()]
+    asked = [
+        needed
+        for one in here
+        for needed in map(Requirement, metadata.requires(one.name) or ())
+        if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in one.extras or {""})
+    ]
+    assert any(needed.extras for needed in asked)
+    assert [str(needed) for needed in asked if not needed.extras <= extras[canonicalize_name(needed.name)]] == []
 
 
 def test_hooks_check_the_scripts_that_are_checked_here() -> None:
