@@ -23,7 +23,7 @@ from tests.lab.writes import Access, Writes, writing
 
 MIRROR_VERSIONS = ["3.5.35", "3.6.16", "3.7.3"]
 MOST_RUNS = 60
-STEP = re.compile(r"(?:^|\s)(host-\d+: [^\n]+)")
+STEP = re.compile(r"(?:^|\s)(host-\d+: (?:snapshot checked|archived the data|[^\n]+))")
 """What a run says of a step, without what is different each time."""
 SECOND_ADDRESS = "10.77.0.72"
 
