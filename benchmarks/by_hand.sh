@@ -19,14 +19,14 @@ close_connections() {
   done
 }
 
-authority() {
-  openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=etcd authority' \
+create_ca() {
+  openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=etcd CA' \
     -addext 'basicConstraints=critical,CA:TRUE,pathlen:0' -addext 'keyUsage=critical,keyCertSign,cRLSign' \
     -keyout "$work/ca.key" -out "$work/ca.crt" 2>/dev/null
 }
 
-# leaf FILE NAME USAGES [ALTERNATIVE_NAMES]
-leaf() {
+# issue_certificate FILE NAME USAGES [ALTERNATIVE_NAMES]
+issue_certificate() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1825 -subj "/CN=$2" \
     -CA "$work/ca.crt" -CAkey "$work/ca.key" -addext 'basicConstraints=critical,CA:FALSE' \
     -addext 'keyUsage=critical,digitalSignature' -addext "extendedKeyUsage=$3" ${4:+-addext "subjectAltName=$4"} \
@@ -109,8 +109,8 @@ member() {
   local folder=$work/files-$1 names="DNS:$1,DNS:localhost,IP:$2,IP:127.0.0.1,IP:::1"
   mkdir "$folder"
   cp "$work/ca.crt" "$folder/"
-  leaf "$folder/server" "$1" serverAuth,clientAuth "$names"
-  leaf "$folder/peer" "$1" serverAuth,clientAuth "$names"
+  issue_certificate "$folder/server" "$1" serverAuth,clientAuth "$names"
+  issue_certificate "$folder/peer" "$1" serverAuth,clientAuth "$names"
   configuration "$1" "$2" >"$folder/etcd.yaml"
   unit >"$folder/etcd.service"
   mount_unit >"$folder/data-etcd.mount"
@@ -136,12 +136,12 @@ for host in "$@"; do
   endpoints+=${endpoints:+,}https://${host#*=}:2379
 done
 
-authority
+create_ca
 processes=()
 for host in "$@"; do
   member "${host%%=*}" "${host#*=}" &
   processes+=("$!")
 done
-leaf "$work/client" client clientAuth
+issue_certificate "$work/client" client clientAuth
 for process in "${processes[@]}"; do wait "$process"; done
 healthy "${1#*=}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from etcd_cluster.machines.local import LocalMachines
     from etcd_cluster.machines.machine import Machine, Machines, Ports
     from etcd_cluster.pki.resources import (
-        Authority,
+        CA,
         Certificate,
         CertificateArgs,
         CertificateAuthority,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from etcd_cluster.ssh.login import Bastion, Ssh
 
 __all__ = [
+    "CA",
     "SIZES",
-    "Authority",
     "AwsMachines",
     "Bastion",
     "Certificate",
@@ -61,7 +61,7 @@ _NAMES = {
     "machines.hosts": "Host HostMachines",
     "machines.local": "LocalMachines",
     "machines.machine": "Machine Machines Ports",
-    "pki.resources": "Authority Certificate CertificateArgs CertificateAuthority CertificateAuthorityArgs",
+    "pki.resources": "CA Certificate CertificateArgs CertificateAuthority CertificateAuthorityArgs",
     "settings": "EtcdClusterArgs Install",
     "ssh.login": "Bastion Ssh",
 }

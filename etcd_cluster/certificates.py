@@ -14,7 +14,7 @@ import pulumi
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, Profile
 from etcd_cluster.pki.resources import (
-    Authority,
+    CA,
     Certificate,
     CertificateArgs,
     CertificateAuthority,
@@ -29,15 +29,15 @@ class ClusterCertificates:
     """The certificates of one cluster.
 
     Args:
-        authority: The CA of clients and servers.
-        peer_authority: The CA of members among themselves; it signs only `peers`.
+        ca: The CA of clients and servers.
+        peer_ca: The CA of members among themselves; it signs only `peers`.
         servers: Member name -> server certificate.
         peers: Member name -> peer certificate.
         client: The client certificate that the stack exports.
     """
 
-    authority: Authority
-    peer_authority: Authority
+    ca: CA
+    peer_ca: CA
     servers: Mapping[str, Certificate]
     peers: Mapping[str, Certificate]
     client: Certificate
@@ -45,13 +45,13 @@ class ClusterCertificates:
     @property
     def trusted_pem(self) -> pulumi.Output[str]:
         """The CAs that clients trust, and that members trust for clients, newest first: two during an overlap."""
-        return self.authority.trusted_pem
+        return self.ca.trusted_pem
 
 
 def issue_certificates(
     cluster: str,
     machines: Sequence[Machine],
-    own_authority: Authority | None,
+    own_ca: CA | None,
     opts: pulumi.ResourceOptions,
     rotation: int = 0,
     overlap_hours: int = CA_OVERLAP_HOURS,
@@ -64,31 +64,29 @@ def issue_certificates(
     Args:
         cluster: The component's name.
         machines: Where members run.
-        own_authority: The caller's own CA for clients; None makes one.
+        own_ca: The caller's own CA for clients; None makes one.
         opts: Pulumi's resource options of every resource.
         rotation: Rotation number of every CA that is made.
         overlap_hours: Overlap of every CA that is made, in hours.
     """
 
-    def made(name: str, common_name: str) -> Authority:
+    def made(name: str, common_name: str) -> CA:
         args = CertificateAuthorityArgs(common_name=common_name, rotation=rotation, overlap_hours=overlap_hours)
-        return CertificateAuthority(f"{cluster}-{name}", args, opts).authority
+        return CertificateAuthority(f"{cluster}-{name}", args, opts).ca
 
-    authority = own_authority or made("authority", f"{cluster} etcd authority")
-    peer_authority = made("peer-authority", f"{cluster} etcd peers")
+    ca = own_ca or made("ca", f"{cluster} etcd CA")
+    peer_ca = made("peer-ca", f"{cluster} etcd peer CA")
 
-    def issued(machine: Machine, profile: Profile, signed_by: Authority) -> Certificate:
+    def issued(machine: Machine, profile: Profile, signed_by: CA) -> Certificate:
         hosts = [machine.name, machine.address, *LOOPBACK_NAMES]
         args = CertificateArgs(signed_by, common_name=machine.name, profile=profile, hosts=hosts)
         return Certificate(f"{cluster}-{machine.name}-{profile}", args, opts)
 
     return ClusterCertificates(
-        authority,
-        peer_authority,
-        servers={machine.name: issued(machine, "server", authority) for machine in machines},
-        peers={machine.name: issued(machine, "peer", peer_authority) for machine in machines},
+        ca,
+        peer_ca,
+        servers={machine.name: issued(machine, "server", ca) for machine in machines},
+        peers={machine.name: issued(machine, "peer", peer_ca) for machine in machines},
         # A client is signed by the CA's client pair: during an overlap, by the new CA.
-        client=Certificate(
-            f"{cluster}-client", CertificateArgs(authority, common_name="client", profile="client"), opts
-        ),
+        client=Certificate(f"{cluster}-client", CertificateArgs(ca, common_name="client", profile="client"), opts),
     )

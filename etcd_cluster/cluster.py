@@ -16,7 +16,7 @@ from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout import MachineReplacement, Rollout
 from etcd_cluster.rollout.host_record import record_hosts
-from etcd_cluster.rollout.inputs import authority_fingerprints, describe, places, wanted_inputs
+from etcd_cluster.rollout.inputs import ca_fingerprints, describe, places, wanted_inputs
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate_arguments
 
 
@@ -53,9 +53,7 @@ class EtcdCluster(pulumi.ComponentResource):
 
         machines = checked_machines(self._machines(name, args.machines, settings), settings.names)
         certificates = (
-            issue_certificates(
-                name, machines, args.authority, child, settings.authority_rotation, settings.authority_overlap_hours
-            )
+            issue_certificates(name, machines, args.ca, child, settings.ca_rotation, settings.ca_overlap_hours)
             if settings.tls
             else None
         )
@@ -86,10 +84,8 @@ class EtcdCluster(pulumi.ComponentResource):
             else dict(settings.user_options),
             members={machine.name: machine.address for machine in machines},
             places={machine.name: places(machine) for machine in machines},
-            authorities=certificates.trusted_pem.apply(authority_fingerprints) if certificates else [],
-            peer_authorities=(
-                certificates.peer_authority.trusted_pem.apply(authority_fingerprints) if certificates else []
-            ),
+            ca_fingerprints=certificates.trusted_pem.apply(ca_fingerprints) if certificates else [],
+            peer_ca_fingerprints=(certificates.peer_ca.trusted_pem.apply(ca_fingerprints) if certificates else []),
             allow_plaintext=settings.allow_plaintext,
             delete_data=settings.delete_data,
             wanted=wanted_inputs(identity, machines, settings, formation, certificates, prepared),

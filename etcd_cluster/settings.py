@@ -15,7 +15,7 @@ from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.machines.machine import Machines, ProvisionedMachines
 from etcd_cluster.names import is_one_line, require_member_names
 from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
-from etcd_cluster.pki.resources import Authority
+from etcd_cluster.pki.resources import CA
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.typed import require_types
 
@@ -57,11 +57,11 @@ class EtcdClusterArgs:
         members: 1, 3, 5 or 7; default 3, or the number of hosts that are listed.
         version: Version of etcd, 3.4.9 to 3.7; default the newest 3.6 patch known here.
         tls: Mutual TLS for clients and peers, default True.
-        authority: The CA that signs the certificates of clients and servers; default a CA made for this cluster, valid
+        ca: The CA that signs the certificates of clients and servers; default a CA made for this cluster, valid
             10 years. Peer certificates are always signed by another CA, made for this cluster.
-        authority_rotation: Raise it to rotate, in the next `up`, the CAs made for this cluster; default 0. A CA is also
+        ca_rotation: Raise it to rotate, in the next `up`, the CAs made for this cluster; default 0. A CA is also
             rotated when a third of its validity is left.
-        authority_overlap_hours: How long the old CA stays trusted after a rotation, in hours; default 720. 0 drops it
+        ca_overlap_hours: How long the old CA stays trusted after a rotation, in hours; default 720. 0 drops it
             at once.
         install: Where etcd's programs come from.
         etcd: Settings of the server by their own names, such as {"heartbeat-interval": 200}.
@@ -77,9 +77,9 @@ class EtcdClusterArgs:
     members: int | None = None
     version: str = versions.DEFAULT_VERSION
     tls: bool = True
-    authority: Authority | None = None
-    authority_rotation: int = 0
-    authority_overlap_hours: int = CA_OVERLAP_HOURS
+    ca: CA | None = None
+    ca_rotation: int = 0
+    ca_overlap_hours: int = CA_OVERLAP_HOURS
     install: Install = field(default_factory=Install)
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     allow_undersized: bool = False
@@ -101,8 +101,8 @@ class Settings:
     has_secret_options: bool
     install: Install
     install_source: InstallSource
-    authority_rotation: int
-    authority_overlap_hours: int
+    ca_rotation: int
+    ca_overlap_hours: int
     allow_undersized: bool
     allow_plaintext: bool
     delete_data: bool
@@ -137,8 +137,8 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         has_secret_options=holds_secret(dict(args.etcd)),
         install=_validate_install(args.install, version, args.machines.platform),
         install_source=_install_source(args.install, args.machines.platform),
-        authority_rotation=args.authority_rotation,
-        authority_overlap_hours=args.authority_overlap_hours,
+        ca_rotation=args.ca_rotation,
+        ca_overlap_hours=args.ca_overlap_hours,
         allow_undersized=args.allow_undersized,
         allow_plaintext=args.allow_plaintext,
         delete_data=args.delete_data,
@@ -201,8 +201,8 @@ def _require_quota_in_memory(quota_bytes: object, size: Size) -> None:
 
 def _validate_rotation(args: EtcdClusterArgs) -> None:
     for key, value, maximum in (
-        ("authorityRotation", args.authority_rotation, MAX_ROTATION),
-        ("authorityOverlapHours", args.authority_overlap_hours, MAX_OVERLAP_HOURS),
+        ("caRotation", args.ca_rotation, MAX_ROTATION),
+        ("caOverlapHours", args.ca_overlap_hours, MAX_OVERLAP_HOURS),
     ):
         if not 0 <= value <= maximum:
             raise ConfigurationError(key, value, "out of range", f"write a whole number from 0 to {maximum}")

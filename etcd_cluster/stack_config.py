@@ -43,15 +43,15 @@ def args_from_stack_config() -> EtcdClusterArgs:
     keys = Keys("", values, {key for key in values if is_config_secret(f"{prefix}{key}")})
     for name in SHOWN:
         keys.refuse_secret(name)
-    overlap_hours = keys.integer("authorityOverlapHours")
+    overlap_hours = keys.integer("caOverlapHours")
     arguments = EtcdClusterArgs(
         machines=_machines(keys),
         size=cast(Any, keys.text("size") or "small"),  # validated with the rest of the arguments
         members=keys.integer("members"),
         version=keys.text("version") or DEFAULT_VERSION,
         tls=keys.boolean("tls", True),
-        authority_rotation=keys.integer("authorityRotation") or 0,
-        authority_overlap_hours=CA_OVERLAP_HOURS if overlap_hours is None else overlap_hours,
+        ca_rotation=keys.integer("caRotation") or 0,
+        ca_overlap_hours=CA_OVERLAP_HOURS if overlap_hours is None else overlap_hours,
         install=_install(keys.section("install")),
         etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
         allow_undersized=keys.boolean("allowUndersized", False),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CLUSTER_TYPE = "etcd-cluster:index:EtcdCluster"
 ROLLOUT_TYPE = "pulumi-python:dynamic/cluster:Rollout"
-AUTHORITY_TYPE = "pulumi-python:dynamic/pki:CertificateAuthority"
+CA_TYPE = "pulumi-python:dynamic/pki:CertificateAuthority"
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Cluster:
         stack: The stack that it belongs to.
         outputs: Outputs of the component: endpoints, members, caCertificate, clientCertificate, clientKey, version.
         rollout: The inputs of its rollout.
-        authorities: Name -> inputs, of the CAs that Pulumi made and that belong to no other cluster.
+        cas: Name -> inputs, of the CAs that Pulumi made and that belong to no other cluster.
     """
 
     name: str
     stack: Stack = field(repr=False)
     outputs: Mapping[str, Any] = field(repr=False)
     rollout: Mapping[str, Any] = field(repr=False)
-    authorities: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    cas: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
     def wanted(self) -> DesiredCluster:
         """Returns the desired state. The stack must have been read with its secrets."""
@@ -109,7 +109,5 @@ def _cluster(stack: Stack, component: StackResource, components: Sequence[StackR
             "scripts/up, first"
         )
     others = {each.urn for each in components} - {component.urn}
-    authorities = {
-        each.name: each.inputs for each in stack.resources if each.type == AUTHORITY_TYPE and each.parent not in others
-    }
-    return Cluster(component.name, stack, component.outputs, rollout.inputs, authorities)
+    cas = {each.name: each.inputs for each in stack.resources if each.type == CA_TYPE and each.parent not in others}
+    return Cluster(component.name, stack, component.outputs, rollout.inputs, cas)

@@ -17,7 +17,7 @@ from etcd_cluster.cli.command import OUTPUT, Command, ExitCode, Option
 from etcd_cluster.errors import EtcdClusterError
 
 if TYPE_CHECKING:
-    from etcd_cluster.rollout.status import AuthoritySchedule, ClusterStatus, Schedules
+    from etcd_cluster.rollout.status import CASchedule, ClusterStatus, Schedules
 
 DIAL_ATTEMPTS = 2
 """Attempts to connect. An `up` makes more, but the user of `status` waits for the answer."""
@@ -139,22 +139,22 @@ def look(cluster: Cluster) -> ClusterStatus:
 def schedules(cluster: Cluster) -> Schedules:
     """Returns when the cluster's CAs are rotated. The CA of clients may be one that the program made elsewhere."""
     from etcd_cluster.member.render import Transport
-    from etcd_cluster.rollout.status import AuthoritySchedule
+    from etcd_cluster.rollout.status import CASchedule
 
-    nothing = AuthoritySchedule()
-    made = {name: _schedule(inputs) for name, inputs in cluster.authorities.items()}
-    of_clients = {name: schedule for name, schedule in made.items() if not name.endswith("-peer-authority")}
+    nothing = CASchedule()
+    made = {name: _schedule(inputs) for name, inputs in cluster.cas.items()}
+    of_clients = {name: schedule for name, schedule in made.items() if not name.endswith("-peer-ca")}
     first = next(iter(of_clients.values()), nothing)
     return {
-        Transport.CLIENT: of_clients.get(f"{cluster.name}-authority", first),
-        Transport.PEER: made.get(f"{cluster.name}-peer-authority", nothing),
+        Transport.CLIENT: of_clients.get(f"{cluster.name}-ca", first),
+        Transport.PEER: made.get(f"{cluster.name}-peer-ca", nothing),
     }
 
 
-def _schedule(authority: Mapping[str, Any]) -> AuthoritySchedule:
-    from etcd_cluster.rollout.status import AuthoritySchedule
+def _schedule(ca: Mapping[str, Any]) -> CASchedule:
+    from etcd_cluster.rollout.status import CASchedule
 
-    return AuthoritySchedule(authority.get("rotate_after") or "", authority.get("drop_after") or "")
+    return CASchedule(ca.get("rotate_after") or "", ca.get("drop_after") or "")
 
 
 def seconds(text: str) -> float:

@@ -173,10 +173,10 @@ def _word(value: pulumi.Input[str]) -> pulumi.Output[str]:
     return pulumi.Output.from_input(value).apply(word, run_with_unknowns=is_dry_run())
 
 
-def leaf(certificate: Certificate) -> pulumi.Output[render.Leaf]:
+def certificate_pair(certificate: Certificate) -> pulumi.Output[render.CertificatePair]:
     """Returns certificate and key of a Certificate resource."""
     return pulumi.Output.all(certificate.certificate_pem, certificate.private_key_pem).apply(
-        lambda pems: render.Leaf(certificate=pems[0], key=pems[1])
+        lambda pems: render.CertificatePair(certificate=pems[0], key=pems[1])
     )
 
 

@@ -58,7 +58,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Leaf:
+class CertificatePair:
     """A certificate and its private key, PEM."""
 
     certificate: str
@@ -364,10 +364,10 @@ def prepare_variables(cluster: str, member: str, token: str, layout: Layout) -> 
     }
 
 
-def client_variables(authority: str, client: Leaf | None) -> dict[str, str]:
+def client_variables(ca: str, client: CertificatePair | None) -> dict[str, str]:
     """Returns shell variables for probe.sh, which acts as a client."""
     return {
-        "file_authority": encode(authority),
+        "file_ca": encode(ca),
         "file_client_certificate": encode(client.certificate if client else ""),
         "file_client_key": encode(client.key if client else ""),
     }

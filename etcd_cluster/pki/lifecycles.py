@@ -29,8 +29,8 @@ _NEVER_ROTATED: Properties = {"rotation": 0, "rotated_at": "", "drop_after": ""}
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 """Much less than the time by which a certificate is dated back."""
 # Inputs that a certificate is made of. Not the CA's key: that cannot change without the CA's certificate.
-_CERTIFICATE_CONTENT = ("authority_certificate_pem", "common_name", "profile", "hosts", "validity_hours")
-_CERTIFICATE_INPUTS = (*_CERTIFICATE_CONTENT, "authority_private_key_pem", "renew_after")
+_CERTIFICATE_CONTENT = ("ca_certificate_pem", "common_name", "profile", "hosts", "validity_hours")
+_CERTIFICATE_INPUTS = (*_CERTIFICATE_CONTENT, "ca_private_key_pem", "renew_after")
 
 
 def current_time() -> datetime:
@@ -105,14 +105,14 @@ class CertificateLifecycle(Lifecycle):
         checked.normalise("profile", x509.valid_profile)
         checked.normalise("hosts", _valid_hosts)
         checked.normalise("validity_hours", _at_most(limits.MAX_CERTIFICATE_VALIDITY_HOURS))
-        checked.normalise("authority_certificate_pem", partial(_valid_ca, now))
-        checked.normalise("authority_private_key_pem", _text)
+        checked.normalise("ca_certificate_pem", partial(_valid_ca, now))
+        checked.normalise("ca_private_key_pem", _text)
         checked.verify("hosts", x509.check_hosts_suit_profile, "hosts", "profile")
         checked.verify(
-            "authority_private_key_pem",
+            "ca_private_key_pem",
             x509.verify_key,
-            "authority_certificate_pem",
-            "authority_private_key_pem",
+            "ca_certificate_pem",
+            "ca_private_key_pem",
         )
         if not checked.failures:
             checked.inputs["renew_after"] = _renew_after(olds, checked.inputs, now)
@@ -140,7 +140,7 @@ class _Checked:
     """Inputs under check. An unknown one passes: the engine checks again when all are known."""
 
     # The engine prints the value of the property that a failure names, even a secret one.
-    _NEVER_NAMED = frozenset({"authority_certificate_pem", "authority_private_key_pem"})
+    _NEVER_NAMED = frozenset({"ca_certificate_pem", "ca_private_key_pem"})
 
     def __init__(self, news: Properties) -> None:
         self.inputs = {name: _sentinel(value) for name, value in news.items()}
@@ -187,9 +187,9 @@ def _renew_after(olds: Properties, inputs: Properties, now: datetime) -> str:
     if any(_is_unknown(inputs[name]) for name in _CERTIFICATE_CONTENT):
         return UNKNOWN
     before: str = olds.get("renew_after", "")
-    authority_pem = inputs["authority_certificate_pem"]
-    validity = x509.certificate_validity(authority_pem, inputs["validity_hours"], now)
-    ends_with_ca = validity.not_after == x509.validity_of(authority_pem).not_after
+    ca_pem = inputs["ca_certificate_pem"]
+    validity = x509.certificate_validity(ca_pem, inputs["validity_hours"], now)
+    ends_with_ca = validity.not_after == x509.validity_of(ca_pem).not_after
     due = validity.not_after if ends_with_ca else validity.renewal
     # Due later than a certificate issued now: its issuer's clock was ahead, so it may not be valid yet.
     latest = x509.rfc3339(due + _CLOCK_TOLERANCE)
@@ -235,7 +235,7 @@ def _ca_outputs(signing: KeyPair, newest: KeyPair) -> Properties:
 
 def _issue(inputs: Properties) -> Properties:
     issued = x509.issue_certificate(
-        KeyPair(inputs["authority_certificate_pem"], inputs["authority_private_key_pem"]),
+        KeyPair(inputs["ca_certificate_pem"], inputs["ca_private_key_pem"]),
         common_name=inputs["common_name"],
         profile=inputs["profile"],
         hosts=inputs["hosts"],

@@ -24,7 +24,7 @@ def _unset() -> Any:
 
 
 @dataclass(frozen=True)
-class Authority:
+class CA:
     """A CA that signs certificates: a CertificateAuthority's, or the user's own.
 
     Args:
@@ -56,7 +56,7 @@ class Authority:
         certificate_pem: pulumi.Input[str],
         private_key_pem: pulumi.Input[str],
         also_trusted_pem: pulumi.Input[str] = "",
-    ) -> Authority:
+    ) -> CA:
         """Returns the user's own CA. Every Certificate checks it, already in the preview if it is known.
 
         To rotate, give the new CA with the old one as `also_trusted_pem`, and leave that out once every client has
@@ -69,12 +69,12 @@ class Authority:
         """
         certificate = pulumi.Output.from_input(certificate_pem)
         trusted = pulumi.Output.all(certificate, also_trusted_pem).apply(lambda pems: _trusted(*pems))
-        return Authority(certificate, pulumi.Output.secret(private_key_pem), trusted)
+        return CA(certificate, pulumi.Output.secret(private_key_pem), trusted)
 
     @property
-    def for_clients(self) -> Authority:
+    def for_clients(self) -> CA:
         """The same CA with the pair that signs clients in the first place."""
-        return Authority(self.client_certificate_pem, self.client_private_key_pem, self.trusted_pem)
+        return CA(self.client_certificate_pem, self.client_private_key_pem, self.trusted_pem)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class CertificateArgs:
     """Inputs of Certificate.
 
     Args:
-        authority: The CA that signs it: `CertificateAuthority.authority`, or `Authority.from_pem`. A client certificate
+        ca: The CA that signs it: `CertificateAuthority.ca`, or `CA.from_pem`. A client certificate
             is signed by its client pair.
         common_name: Subject of the certificate, 1 to 64 characters; for a client, its user name in etcd's RBAC.
         profile: `server` or `peer` (both serverAuth and clientAuth), or `client` (clientAuth).
@@ -111,7 +111,7 @@ class CertificateArgs:
         validity_hours: Lifetime in hours, 24 to 87,600; default 43,800 (5 years), cut to the CA's end.
     """
 
-    authority: Authority
+    ca: CA
     common_name: pulumi.Input[str]
     profile: pulumi.Input[Profile]
     hosts: pulumi.Input[Sequence[pulumi.Input[str]]] = ()
@@ -172,9 +172,9 @@ class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):
         self.drop_after = _else(self.drop_after, pulumi.Output.from_input(""))
 
     @property
-    def authority(self) -> Authority:
+    def ca(self) -> CA:
         """The CA, as a Certificate takes it."""
-        return Authority(
+        return CA(
             self.certificate_pem,
             self.private_key_pem,
             self.trusted_pem,
@@ -208,8 +208,8 @@ class Certificate(Resource, module="pki", name="Certificate"):
     def __init__(self, name: str, args: CertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         certificate_pem, private_key_pem = _signing_pair(args)
         inputs: dict[str, Any] = {
-            "authority_certificate_pem": certificate_pem,
-            "authority_private_key_pem": pulumi.Output.secret(private_key_pem),
+            "ca_certificate_pem": certificate_pem,
+            "ca_private_key_pem": pulumi.Output.secret(private_key_pem),
             "common_name": args.common_name,
             "profile": args.profile,
             "hosts": args.hosts,
@@ -219,7 +219,7 @@ class Certificate(Resource, module="pki", name="Certificate"):
             CertificateProvider(),
             name,
             {**inputs, **dict.fromkeys(("renew_after", *OUTPUTS))},
-            _with_secrets(opts, "private_key_pem", "authority_private_key_pem"),
+            _with_secrets(opts, "private_key_pem", "ca_private_key_pem"),
         )
 
 
@@ -241,15 +241,15 @@ def _trusted(certificate_pem: str, also_trusted_pem: str) -> str:
 
 def _signing_pair(args: CertificateArgs) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
     """Returns the pair that signs a certificate of this profile. The profile may be known only later."""
-    authority, clients = args.authority, args.authority.for_clients
+    ca, clients = args.ca, args.ca.for_clients
     profile: Any = args.profile
     if isinstance(profile, str):
-        chosen = clients if profile == "client" else authority
+        chosen = clients if profile == "client" else ca
         return chosen.certificate_pem, chosen.private_key_pem
     is_client = pulumi.Output.from_input(profile).apply(lambda profile: profile == "client")
     return (
-        is_client.apply(lambda client: clients.certificate_pem if client else authority.certificate_pem),
-        is_client.apply(lambda client: clients.private_key_pem if client else authority.private_key_pem),
+        is_client.apply(lambda client: clients.certificate_pem if client else ca.certificate_pem),
+        is_client.apply(lambda client: clients.private_key_pem if client else ca.private_key_pem),
     )
 
 

@@ -60,7 +60,7 @@ def following(before: Schedule, *, rotation: int, overlap_hours: int, validity_h
         return replace(before, drop_after="", previous_not_after="") if over else replace(before, drop_after=drop_after)
     if rotation < before.rotation:
         raise PkiError(
-            f"rotation (authorityRotation) is {rotation}, and was {before.rotation}: a CA that was dropped "
+            f"rotation (caRotation) is {rotation}, and was {before.rotation}: a CA that was dropped "
             f"does not come back; put {before.rotation} back, or raise it to rotate again"
         )
     if rotation == before.rotation and x509.rfc3339(now) < before.rotate_after:
@@ -94,7 +94,7 @@ def _end_of_overlap(started: str, overlap_hours: int, expires: str) -> str:
 
 def _under_way(before: Schedule, rotation: int) -> PkiError:
     return PkiError(
-        f"rotation (authorityRotation) is {rotation}, and was {before.rotation}: the last rotation is not over, and "
+        f"rotation (caRotation) is {rotation}, and was {before.rotation}: the last rotation is not over, and "
         f"the CA before it is trusted until the first `up` after {before.drop_after}; put {before.rotation} "
-        "back until then, or run `up` with it and overlap_hours (authorityOverlapHours) 0, which ends that at once"
+        "back until then, or run `up` with it and overlap_hours (caOverlapHours) 0, which ends that at once"
     )

@@ -112,7 +112,7 @@ def create_ca(
 
 
 def issue_certificate(
-    authority: KeyPair,
+    ca: KeyPair,
     *,
     common_name: str,
     profile: Profile,
@@ -123,7 +123,7 @@ def issue_certificate(
     """Returns a new ECDSA P-256 key and its certificate, signed by the CA.
 
     Args:
-        authority: The CA.
+        ca: The CA.
         common_name: Subject of the certificate, 1 to 64 characters.
         profile: `server` and `peer` carry serverAuth and clientAuth, and need hosts; `client` carries clientAuth and
             has no hosts.
@@ -137,10 +137,10 @@ def issue_certificate(
     usages = sorted(_USAGES[valid_profile(profile)], key=lambda usage: usage.dotted_string)
     names = split_hosts(hosts)
     check_hosts_suit_profile(names.as_text(), profile)
-    verify_ca(authority.certificate_pem, now)
-    verify_key(authority.certificate_pem, authority.private_key_pem)
-    issuer = parse_certificate(authority.certificate_pem)
-    validity = certificate_validity(authority.certificate_pem, validity_hours, now)
+    verify_ca(ca.certificate_pem, now)
+    verify_key(ca.certificate_pem, ca.private_key_pem)
+    issuer = parse_certificate(ca.certificate_pem)
+    validity = certificate_validity(ca.certificate_pem, validity_hours, now)
     key = _new_key("ECDSA-P256")
     builder = _builder(_subject(common_name), issuer.subject, key, validity)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -151,7 +151,7 @@ def issue_certificate(
     alternatives += [x509.IPAddress(address) for address in names.ip_addresses]
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    return _signed(builder, key, signed_by=_parse_private_key(authority.private_key_pem))
+    return _signed(builder, key, signed_by=_parse_private_key(ca.private_key_pem))
 
 
 def ca_validity(validity_hours: int, now: datetime) -> Validity:
@@ -160,12 +160,12 @@ def ca_validity(validity_hours: int, now: datetime) -> Validity:
     return Validity(not_before, not_before + timedelta(hours=valid_hours(validity_hours, MAX_CA_VALIDITY_HOURS)))
 
 
-def certificate_validity(authority_certificate_pem: str, validity_hours: int, now: datetime) -> Validity:
+def certificate_validity(ca_certificate_pem: str, validity_hours: int, now: datetime) -> Validity:
     """Returns when a certificate issued now is valid: never outside its CA's own time."""
     lifetime = timedelta(hours=valid_hours(validity_hours, MAX_CERTIFICATE_VALIDITY_HOURS))
-    authority = validity_of(authority_certificate_pem)
-    not_before = max(_backdated(now), authority.not_before)
-    return Validity(not_before, min(not_before + lifetime, authority.not_after))
+    ca = validity_of(ca_certificate_pem)
+    not_before = max(_backdated(now), ca.not_before)
+    return Validity(not_before, min(not_before + lifetime, ca.not_after))
 
 
 def parse_certificate(certificate_pem: str) -> x509.Certificate:
@@ -254,14 +254,14 @@ def verify_key(certificate_pem: str, private_key_pem: str) -> None:
         raise PkiError(f"the private key is not that of {_name(certificate)}; give the one it was made with")
 
 
-def verify_certificate(pair: KeyPair, authority_certificate_pem: str, now: datetime) -> None:
+def verify_certificate(pair: KeyPair, ca_certificate_pem: str, now: datetime) -> None:
     """Raises `PkiError` unless the certificate is valid now, has its own key, and was signed by the CA."""
-    verify_ca(authority_certificate_pem, now)
+    verify_ca(ca_certificate_pem, now)
     verify_key(pair.certificate_pem, pair.private_key_pem)
     certificate = parse_certificate(pair.certificate_pem)
-    if not signed_by(pair.certificate_pem, authority_certificate_pem):
-        authority = parse_certificate(authority_certificate_pem)
-        raise PkiError(f"{_name(certificate)} was not signed by the CA {_name(authority)}")
+    if not signed_by(pair.certificate_pem, ca_certificate_pem):
+        ca = parse_certificate(ca_certificate_pem)
+        raise PkiError(f"{_name(certificate)} was not signed by the CA {_name(ca)}")
     _check_time(_name(certificate), pair.certificate_pem, now)
 
 
@@ -271,9 +271,9 @@ def signed_by(certificate_pem: str, ca_pem: str) -> bool:
     Raises:
         PkiError: One of the texts is not a single certificate.
     """
-    authority = parse_certificate(ca_pem)
+    ca = parse_certificate(ca_pem)
     try:
-        parse_certificate(certificate_pem).verify_directly_issued_by(authority)
+        parse_certificate(certificate_pem).verify_directly_issued_by(ca)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True

@@ -18,7 +18,7 @@ from etcd_cluster.rollout.wanted import series
 
 Inputs = Mapping[str, Any]
 
-AUTHORITIES = ("authorities", "peer_authorities")
+CA_FINGERPRINTS = ("ca_fingerprints", "peer_ca_fingerprints")
 """Inputs with the CAs that members trust for clients, and for other members."""
 
 NOTHING_RESTARTS = "no member is restarted: what differs (certificates, how hosts are reached) is put in place as it is"
@@ -44,9 +44,9 @@ def refusals(olds: Inputs, news: Inputs) -> list[str]:
             f"tls: false: {_names([*moved, *(new - old)])} would need a certificate until no member speaks TLS; "
             "leave members and addresses as they are, run `pulumi up`, and change them then"
         )
-    if (moved or new - old) and olds["tls"] and news["tls"] and _is_another_authority(olds, news):
+    if (moved or new - old) and olds["tls"] and news["tls"] and _is_another_ca(olds, news):
         found.append(
-            f"{_names([*moved, *(new - old)])}: needs a certificate of the new authority, which no other member trusts "
+            f"{_names([*moved, *(new - old)])}: needs a certificate of the new CA, which no other member trusts "
             "yet; leave members and addresses as they are, run `pulumi up`, and change them then"
         )
     refusal = change_refusal(olds["version"], news["version"])
@@ -153,9 +153,9 @@ def _is_another(old: object, new: object) -> bool:
     return _known(old) and _known(new) and old != new
 
 
-def _is_another_authority(olds: Inputs, news: Inputs) -> bool:
+def _is_another_ca(olds: Inputs, news: Inputs) -> bool:
     """Returns whether a CA is replaced at once, without a time in which both are trusted."""
-    pairs = [(olds.get(which), news.get(which)) for which in AUTHORITIES]
+    pairs = [(olds.get(which), news.get(which)) for which in CA_FINGERPRINTS]
     known = [(before, after) for before, after in pairs if before and after and _known(before) and _known(after)]
     return any(not set(before) & set(after) for before, after in known)
 
@@ -169,7 +169,7 @@ def steps(olds: Inputs, news: Inputs) -> list[str]:
         *_addresses(old, new),
         *_moves(places(olds), places(news)),
         *_tls(olds, news),
-        *_peer_authority(olds, news),
+        *_peer_ca(olds, news),
         *_trust(olds, news),
         *_version(olds, news, staying),
         *_settings(olds, news, staying),
@@ -261,12 +261,12 @@ def _tls(olds: Inputs, news: Inputs) -> list[str]:
     return steps
 
 
-def _peer_authority(olds: Inputs, news: Inputs) -> list[str]:
+def _peer_ca(olds: Inputs, news: Inputs) -> list[str]:
     """Returns the steps that give the peer port its own CA.
 
     In a cluster of an earlier release, members let each other in by the CA of clients, too.
     """
-    if not (olds["tls"] and news["tls"]) or olds.get("peer_authorities") or not news.get("peer_authorities"):
+    if not (olds["tls"] and news["tls"]) or olds.get("peer_ca_fingerprints") or not news.get("peer_ca_fingerprints"):
         return []
     return [
         "the peer port gets a CA of its own, so that only members are let in there: every member trusts it beside the "
@@ -279,21 +279,21 @@ def _peer_authority(olds: Inputs, news: Inputs) -> list[str]:
 def _trust(olds: Inputs, news: Inputs) -> list[str]:
     if not (olds["tls"] and news["tls"]):
         return []
-    pairs = [(olds.get(which), news.get(which)) for which in AUTHORITIES]
+    pairs = [(olds.get(which), news.get(which)) for which in CA_FINGERPRINTS]
     pairs = [(before, after) for before, after in pairs if before and after and before != after]
     if any(not (_known(before) and _known(after)) for before, after in pairs):
         return [
-            "where the authority changes, every member comes to trust the new one before the old one is dropped, "
+            "where the CA changes, every member comes to trust the new one before the old one is dropped, "
             "and is restarted for each of these steps that is due (one at a time)"
         ]
     added = [each for before, after in pairs for each in after or () if each not in (before or ())]
     dropped = [each for before, after in pairs for each in before or () if each not in (after or ())]
     steps: list[str] = []
     if added:
-        steps.append("every member trusts the new authority as well as the old one, and is restarted (one at a time)")
+        steps.append("every member trusts the new CA as well as the old one, and is restarted (one at a time)")
     if dropped:
-        steps.append("every member shows a certificate by the new authority, without a restart")
-        steps.append("every member ceases to trust the old authority, and is restarted (one at a time)")
+        steps.append("every member shows a certificate by the new CA, without a restart")
+        steps.append("every member ceases to trust the old CA, and is restarted (one at a time)")
     return steps
 
 

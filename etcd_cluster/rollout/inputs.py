@@ -10,8 +10,8 @@ import pulumi
 from etcd_cluster.certificates import ClusterCertificates
 from etcd_cluster.formation import Formation
 from etcd_cluster.machines.machine import Machine
-from etcd_cluster.member.commands import Prepared, layout, leaf
-from etcd_cluster.member.render import Leaf, Member
+from etcd_cluster.member.commands import Prepared, certificate_pair, layout
+from etcd_cluster.member.render import CertificatePair, Member
 from etcd_cluster.settings import Settings
 
 
@@ -33,13 +33,13 @@ def wanted_inputs(
         "user_options": dict(settings.user_options),
         "quota_bytes": settings.size.quota_bytes,
         "trusted": certificates.trusted_pem if certificates else "",
-        **({"peer_trusted": certificates.peer_authority.trusted_pem} if certificates else {}),
+        **({"peer_trusted": certificates.peer_ca.trusted_pem} if certificates else {}),
         "order": [machine.name for machine in machines],
         "members": {
             machine.name: _member(machine, formation, certificates, prepared[machine.name]) for machine in machines
         },
         "delete_data": settings.delete_data,
-        "client": leaf(certificates.client).apply(_pems) if certificates else None,
+        "client": certificate_pair(certificates.client).apply(_pems) if certificates else None,
     }
     return pulumi.Output.json_dumps(everything, sort_keys=True)
 
@@ -61,8 +61,8 @@ def _member(
         "founder": formation.founders.apply(lambda founders: (founders or {}).get(name, "")),
         "prepare_line": prepared.command.create,
         "prepare_variables": prepared.variables,
-        "server": leaf(certificates.servers[name]).apply(_pems) if certificates else None,
-        "peer": leaf(certificates.peers[name]).apply(_pems) if certificates else None,
+        "server": certificate_pair(certificates.servers[name]).apply(_pems) if certificates else None,
+        "peer": certificate_pair(certificates.peers[name]).apply(_pems) if certificates else None,
         "outlives_destroy": machine.deleted_with is None,
     }
 
@@ -77,15 +77,15 @@ def places(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _pems(of: Leaf) -> dict[str, str]:
+def _pems(of: CertificatePair) -> dict[str, str]:
     return {"certificate": of.certificate, "key": of.key}
 
 
-def authority_fingerprints(trusted_pem: str) -> list[str]:
+def ca_fingerprints(trusted_pem: str) -> list[str]:
     """Returns the first 16 digits of each CA's fingerprint: enough to distinguish them."""
     from etcd_cluster.pki import x509  # lazily: cryptography, once there is a certificate to read
 
-    return [x509.fingerprint(authority)[:16] for authority in x509.split_bundle(trusted_pem)]
+    return [x509.fingerprint(ca)[:16] for ca in x509.split_bundle(trusted_pem)]
 
 
 def describe(machines: Sequence[Machine], tls: bool) -> pulumi.Output[dict[str, dict[str, str]]]:

@@ -47,8 +47,8 @@ SHOWN = (
     "etcd",
     "members",
     "places",
-    "authorities",
-    "peer_authorities",
+    "ca_fingerprints",
+    "peer_ca_fingerprints",
     "allow_plaintext",
     "delete_data",
 )

@@ -23,8 +23,8 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         etcd: etcd's settings, as the user set them.
         members: Member name -> address.
         places: Member name -> "device" and "directory", if it has them, and "ports" (client, peer, metrics).
-        authorities: Fingerprints of the CAs that sign clients.
-        peer_authorities: Fingerprints of the CAs that sign members.
+        ca_fingerprints: Fingerprints of the CAs that sign clients.
+        peer_ca_fingerprints: Fingerprints of the CAs that sign members.
         allow_plaintext: TLS may be given up.
         delete_data: `destroy` deletes etcd's data as well.
         wanted: The whole desired state with every file and key, the JSON text that `DesiredCluster.parse` reads
@@ -51,8 +51,8 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         etcd: pulumi.Input[dict[str, Any]],
         members: Mapping[str, pulumi.Input[str]],
         places: Mapping[str, Mapping[str, pulumi.Input[str]]],
-        authorities: pulumi.Input[list[str]],
-        peer_authorities: pulumi.Input[list[str]],
+        ca_fingerprints: pulumi.Input[list[str]],
+        peer_ca_fingerprints: pulumi.Input[list[str]],
         allow_plaintext: bool,
         delete_data: bool,
         wanted: pulumi.Input[str],
@@ -71,8 +71,8 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "etcd": etcd,
                 "members": members,
                 "places": places,
-                "authorities": authorities,
-                "peer_authorities": peer_authorities,
+                "ca_fingerprints": ca_fingerprints,
+                "peer_ca_fingerprints": peer_ca_fingerprints,
                 "allow_plaintext": allow_plaintext,
                 "delete_data": delete_data,
                 "wanted": pulumi.Output.secret(wanted),

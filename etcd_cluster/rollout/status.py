@@ -42,16 +42,16 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class AuthoritySchedule:
+class CASchedule:
     """When a CA that Pulumi made is rotated by age, and when the one before it is dropped: RFC 3339, "" for none."""
 
     rotate_after: str = ""
     drop_after: str = ""
 
 
-Schedules = Mapping[Transport, AuthoritySchedule]
+Schedules = Mapping[Transport, CASchedule]
 """Transport -> schedule of its CA, if Pulumi made it."""
-_NO_SCHEDULE = AuthoritySchedule()
+_NO_SCHEDULE = CASchedule()
 _LABELS = {Transport.CLIENT: "CA", Transport.PEER: "peer CA"}
 
 
@@ -106,7 +106,7 @@ class ClusterStatus:
         members: The status of each member.
         quota_bytes: Desired quota of the database.
         alarms: Standing alarms.
-        authorities_until: Transport -> ends of the trusted CAs, newest CA first.
+        cas_until: Transport -> ends of the trusted CAs, newest CA first.
         schedules: Transport -> schedule of its CA.
         next: What `up` would do first, with an unchanged stack; empty for nothing.
     """
@@ -120,7 +120,7 @@ class ClusterStatus:
     members: Sequence[MemberStatus]
     quota_bytes: int
     alarms: Sequence[str]
-    authorities_until: Mapping[Transport, Sequence[datetime]]
+    cas_until: Mapping[Transport, Sequence[datetime]]
     schedules: Schedules
     next: Sequence[str]
 
@@ -145,9 +145,8 @@ def cluster_status(
         members=members,
         quota_bytes=wanted.quota,
         alarms=_alarms(observation),
-        authorities_until={
-            transport: [x509.validity_of(authority).not_after for authority in trusted]
-            for transport, trusted in wanted.trust.items()
+        cas_until={
+            transport: [x509.validity_of(ca).not_after for ca in trusted] for transport, trusted in wanted.trust.items()
         },
         schedules=schedules,
         next=[*_next(wanted, observation), *_due(wanted, members, schedules, now)],
@@ -167,9 +166,7 @@ def _member(wanted: DesiredCluster, observation: Observation, name: str, now: da
         behind=max(0, observation.index - live.applied) if live else None,
         disk=(host.disk_bytes - host.disk_free_bytes, host.disk_bytes) if host and host.disk_bytes else None,
         certificates_until=min((each.not_after for each in ends), default=None),
-        certificates_due=any(
-            now >= each.renewal and each.not_after not in _ends_of_authorities(wanted) for each in ends
-        ),
+        certificates_due=any(now >= each.renewal and each.not_after not in _ends_of_cas(wanted) for each in ends),
         drift=_found_drift(wanted, observation, name) if host else [],
         unreachable=observation.unreachable.get(name, ""),
     )
@@ -206,12 +203,12 @@ def _certificates(wanted: DesiredCluster, host: Host, name: str) -> Iterator[str
             continue
 
 
-def _ends_of_authorities(wanted: DesiredCluster) -> set[datetime]:
+def _ends_of_cas(wanted: DesiredCluster) -> set[datetime]:
     """Returns the ends of the trusted CAs.
 
     A certificate that ends with its CA is not renewed: that would gain nothing.
     """
-    return {x509.validity_of(authority).not_after for trusted in wanted.trust.values() for authority in trusted}
+    return {x509.validity_of(ca).not_after for trusted in wanted.trust.values() for ca in trusted}
 
 
 def _alarms(observation: Observation) -> list[str]:
@@ -271,20 +268,18 @@ def as_json(status: ClusterStatus) -> dict[str, Any]:
         "members": {member.name: _member_as_json(member) for member in status.members},
         "quotaBytes": status.quota_bytes,
         "alarms": list(status.alarms),
-        **_authority_as_json(status, Transport.CLIENT, "authoritiesUntil", "authorityRotatesAfter", "overlapUntil"),
-        **_authority_as_json(
-            status, Transport.PEER, "peerAuthoritiesUntil", "peerAuthorityRotatesAfter", "peerOverlapUntil"
-        ),
+        **_ca_as_json(status, Transport.CLIENT, "casUntil", "caRotatesAfter", "caOverlapUntil"),
+        **_ca_as_json(status, Transport.PEER, "peerCasUntil", "peerCaRotatesAfter", "peerCaOverlapUntil"),
         "next": list(status.next),
     }
 
 
-def _authority_as_json(
+def _ca_as_json(
     status: ClusterStatus, transport: Transport, until: str, rotates_after: str, overlap_until: str
 ) -> dict[str, Any]:
     schedule = status.schedules.get(transport, _NO_SCHEDULE)
     return {
-        until: [x509.rfc3339(each) for each in status.authorities_until[transport]],
+        until: [x509.rfc3339(each) for each in status.cas_until[transport]],
         rotates_after: schedule.rotate_after or None,
         overlap_until: schedule.drop_after or None,
     }
@@ -386,17 +381,17 @@ def _notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
         "endpoints": ["  ".join(status.endpoints)],
         "quota": [f"{_bytes(status.quota_bytes)} for the database; once it is full, etcd takes no more writes"],
         "alarms": status.alarms or (["none"] if status.id else ["unknown"]),
-        **{label: _authority(status, transport) for transport, label in _LABELS.items()},
+        **{label: _ca(status, transport) for transport, label in _LABELS.items()},
         "next up": status.next or ["nothing to do"],
     }
     return {label: texts for label, texts in notes.items() if texts}
 
 
-def _authority(status: ClusterStatus, transport: Transport) -> list[str]:
+def _ca(status: ClusterStatus, transport: Transport) -> list[str]:
     schedule = status.schedules.get(transport, _NO_SCHEDULE)
-    if not status.authorities_until[transport]:
+    if not status.cas_until[transport]:
         return ["none: no TLS"] if transport is Transport.CLIENT else []
-    newest, *others = status.authorities_until[transport]
+    newest, *others = status.cas_until[transport]
     text = f"until {newest:%Y-%m-%d} ({(newest - status.now).days} days)"
     if schedule.drop_after:
         return [f"{text}; the one before it is trusted until the first `up` after {schedule.drop_after}"]

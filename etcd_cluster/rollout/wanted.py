@@ -14,7 +14,7 @@ from etcd_cluster.etcd.versions import Version
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.render import Leaf, Member, MemberSpec, Security, Transport
+from etcd_cluster.member.render import CertificatePair, Member, MemberSpec, Security, Transport
 from etcd_cluster.pki import x509
 
 UNIT_PATH = "/etc/systemd/system/etcd.service"
@@ -64,8 +64,8 @@ class DesiredMember:
     founder: str
     prepare_line: str
     prepare_variables: Mapping[str, str]
-    server: Leaf | None
-    peer: Leaf | None
+    server: CertificatePair | None
+    peer: CertificatePair | None
     outlives_destroy: bool
 
     @property
@@ -78,7 +78,7 @@ class DesiredMember:
         """The member as `render` takes it."""
         return Member(self.name, self.address, self.ports)
 
-    def leaf(self, transport: Transport) -> Leaf | None:
+    def pair(self, transport: Transport) -> CertificatePair | None:
         """Returns certificate and key for one transport; None without TLS."""
         return self.server if transport is Transport.CLIENT else self.peer
 
@@ -113,7 +113,7 @@ class DesiredCluster:
     peer_trusted: Sequence[str]
     members: Mapping[str, DesiredMember]
     delete_data: bool
-    client: Leaf | None = None
+    client: CertificatePair | None = None
 
     @staticmethod
     def parse(text: str) -> DesiredCluster:
@@ -142,7 +142,7 @@ class DesiredCluster:
             peer_trusted=x509.split_bundle(peer_trusted) if peer_trusted else (),
             members={name: _member(name, properties["members"][name]) for name in _order(properties)},
             delete_data=properties.get("delete_data") is True,
-            client=_leaf(properties.get("client")),
+            client=_pair(properties.get("client")),
         )
 
     @cached_property
@@ -161,9 +161,9 @@ class DesiredCluster:
         return {transport: self._issuers(transport) for transport in Transport}
 
     def _issuers(self, transport: Transport) -> Sequence[str]:
-        leaves = [leaf.certificate for member in self.members.values() if (leaf := member.leaf(transport))]
+        certificates = [pair.certificate for member in self.members.values() if (pair := member.pair(transport))]
         trusted = self.trust[transport]
-        return [authority for authority in trusted if any(x509.signed_by(leaf, authority) for leaf in leaves)]
+        return [ca for ca in trusted if any(x509.signed_by(each, ca) for each in certificates)]
 
     @property
     def quota(self) -> int:
@@ -205,7 +205,7 @@ class DesiredCluster:
             dedicated_disk=bool(member.device),
         )
 
-    def leaf_files(self, name: str) -> list[File]:
+    def certificate_files(self, name: str) -> list[File]:
         """Returns certificates and keys, which etcd reads again for every handshake."""
         return [file for transport in Transport for file in self.pair_files(name, transport)]
 
@@ -218,10 +218,10 @@ class DesiredCluster:
             certificate_of: The transport whose pair is used there; default `transport`.
         """
         member = self.members[name]
-        leaf, path = member.leaf(certificate_of or transport), f"{member.layout.pki}/{transport.certificate}"
-        if leaf is None:
+        pair, path = member.pair(certificate_of or transport), f"{member.layout.pki}/{transport.certificate}"
+        if pair is None:
             return []
-        return [File(f"{path}.key", "400", "member", leaf.key), File(f"{path}.crt", "444", "member", leaf.certificate)]
+        return [File(f"{path}.key", "400", "member", pair.key), File(f"{path}.crt", "444", "member", pair.certificate)]
 
     def start_files(self, name: str, spec: MemberSpec, trust: Mapping[Transport, Sequence[str]]) -> list[File]:
         """Returns the files that etcd or systemd reads at a start only. No file names another that comes after it."""
@@ -277,12 +277,12 @@ def _member(name: str, properties: Mapping[str, Any]) -> DesiredMember:
         founder=properties.get("founder") or "",
         prepare_line=properties.get("prepare_line") or "",
         prepare_variables=properties.get("prepare_variables") or {},
-        server=_leaf(properties.get("server")),
-        peer=_leaf(properties.get("peer")),
+        server=_pair(properties.get("server")),
+        peer=_pair(properties.get("peer")),
         # It was called "stays" before the first release.
         outlives_destroy=bool(properties.get("outlives_destroy", properties.get("stays", True))),
     )
 
 
-def _leaf(properties: Mapping[str, str] | None) -> Leaf | None:
-    return Leaf(properties["certificate"], properties["key"]) if properties else None
+def _pair(properties: Mapping[str, str] | None) -> CertificatePair | None:
+    return CertificatePair(properties["certificate"], properties["key"]) if properties else None

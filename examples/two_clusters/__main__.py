@@ -1,6 +1,6 @@
 """Two clusters in one program, as large Kubernetes clusters have them: one for everything, one for events alone.
 
-kube-apiserver has one authority and one client certificate for both, so both clusters are signed by the same authority.
+kube-apiserver has one CA and one client certificate for both, so both clusters are signed by the same CA.
 """
 
 from typing import Any
@@ -29,11 +29,11 @@ def machines(key: str) -> HostMachines:
     )
 
 
-authority = CertificateAuthority("kubernetes-etcd", CertificateAuthorityArgs("Kubernetes etcd")).authority
+ca = CertificateAuthority("kubernetes-etcd", CertificateAuthorityArgs("Kubernetes etcd")).ca
 
-main = EtcdCluster("main", EtcdClusterArgs(machines("mainHosts"), size="xlarge", authority=authority))
+main = EtcdCluster("main", EtcdClusterArgs(machines("mainHosts"), size="xlarge", ca=ca))
 # Events are many, small and soon forgotten: losing them hurts nobody, but their writes slow everything else down.
-events = EtcdCluster("events", EtcdClusterArgs(machines("eventsHosts"), size="medium", authority=authority))
+events = EtcdCluster("events", EtcdClusterArgs(machines("eventsHosts"), size="medium", ca=ca))
 
 flags = pulumi.Output.all(main=main.endpoints, events=events.endpoints).apply(
     lambda endpoints: [

@@ -65,7 +65,7 @@ def test_from_first_up_to_destroy(stack: Stack, hosts: list[Host]) -> None:
 def assert_no_secret(stack: Stack, hosts: Sequence[Host], runs: Sequence[Run]) -> None:
     """Nothing of any private key, as it is or in base64 as scripts carry it, in what was said or is stored."""
     keys = [stack.outputs()["clientKey"], hosts[0].private_key_file.read_text()]
-    keys += [host.read(f"/etc/etcd/pki/{leaf}.key") for host in hosts for leaf in ("server", "peer")]
+    keys += [host.read(f"/etc/etcd/pki/{side}.key") for host in hosts for side in ("server", "peer")]
     bodies = {line for key in keys for line in key.splitlines() if len(line) > 30 and "-----" not in line}
     bodies |= {base64.b64encode(key.encode()).decode()[60:120] for key in keys}
     assert len(bodies) > MEMBERS

@@ -170,11 +170,11 @@ def test_etcd_is_configured_as_asked(cluster: Cluster) -> None:
 # One GET, in plaintext or by TLS with the given certificate and key; prints the status line, or the error.
 PROBE = """
 import socket, ssl, sys
-address, port, authority, certificate, key = sys.argv[1:]
+address, port, ca, certificate, key = sys.argv[1:]
 connection = socket.create_connection((address, int(port)), 5)
 try:
-    if authority:
-        context = ssl.create_default_context(cafile=authority)
+    if ca:
+        context = ssl.create_default_context(cafile=ca)
         if certificate:
             context.load_cert_chain(certificate, key)
         connection = context.wrap_socket(connection, server_hostname=address)
@@ -197,7 +197,7 @@ class Caller:
 CALLERS = {
     "with the exported certificate": Caller("own", r"HTTP/1\.[01] 200"),
     "without a certificate": Caller("none", "CERTIFICATE_REQUIRED", "client didn't provide a certificate"),
-    "with a certificate of another authority": Caller(
+    "with a certificate of another CA": Caller(
         "foreign", "UNKNOWN_CA|BAD_CERTIFICATE", "certificate signed by unknown authority"
     ),
     "in plaintext": Caller("plaintext", r"closed|reset|400", "first record does not look like a TLS handshake"),
@@ -209,16 +209,16 @@ CALLERS = {
     [*((name, 2379) for name in CALLERS), ("in plaintext", 2380)],
     ids=[*(f"{name}-client port" for name in CALLERS), "in plaintext-peer port"],
 )
-def test_only_certificates_of_the_clusters_authority_are_let_in(
+def test_only_certificates_of_the_clusters_ca_are_let_in(
     cluster: Cluster, tmp_path: Path, caller: str, port: int
 ) -> None:
     """Certificates at the peer port: test_peer_port.py."""
     host, expected = cluster.hosts[0], CALLERS[caller]
-    authority = str(cluster.file("caCertificate"))
+    ca = str(cluster.file("caCertificate"))
     credentials = {
-        "own": [authority, str(cluster.file("clientCertificate")), str(cluster.file("clientKey"))],
-        "none": [authority, "", ""],
-        "foreign": [authority, *foreign_certificate(tmp_path)],
+        "own": [ca, str(cluster.file("clientCertificate")), str(cluster.file("clientKey"))],
+        "none": [ca, "", ""],
+        "foreign": [ca, *foreign_certificate(tmp_path)],
         "plaintext": ["", "", ""],
     }[expected.credentials]
     since = host.run("date '+%F %T'").stdout.strip()
@@ -229,12 +229,12 @@ def test_only_certificates_of_the_clusters_authority_are_let_in(
 
 
 def foreign_certificate(folder: Path) -> list[str]:
-    """The files of a client certificate and its key, in order, but of an authority that nobody here trusts."""
+    """The files of a client certificate and its key, in order, but of a CA that nobody here trusts."""
     now = datetime.now(timezone.utc)
-    authority = x509.create_ca("etcd etcd authority", now=now)
-    leaf = x509.issue_certificate(authority, common_name="client", profile="client", hosts=[], now=now)
+    ca = x509.create_ca("etcd etcd CA", now=now)
+    certificate = x509.issue_certificate(ca, common_name="client", profile="client", hosts=[], now=now)
     files = [folder / "foreign.crt", folder / "foreign.key"]
-    for file, text in zip(files, (leaf.certificate_pem, leaf.private_key_pem), strict=True):
+    for file, text in zip(files, (certificate.certificate_pem, certificate.private_key_pem), strict=True):
         file.write_text(text)
     return [str(file) for file in files]
 
@@ -245,9 +245,7 @@ def test_no_private_key_is_anywhere_but_in_its_file(formed: Formed, lab: Lab) ->
     own = {key for text in on_hosts.values() for key in private_keys(text)}
     login = lab.private_key_file.read_text()
     keys = cluster.private_keys_in_state() | own | {login, cluster.outputs["clientKey"]}
-    assert len(keys) == 3 * 2 + len(
-        ["authority", "peer authority", "client", "login"]
-    )  # those on the hosts are those of the state
+    assert len(keys) == 3 * 2 + len(["CA", "peer CA", "client", "login"])  # those on the hosts are those of the state
     needles = sorted({trace for key in keys for trace in traces(key)})
 
     said = {

@@ -104,7 +104,7 @@ def _to_tls(scene: Scene) -> None:
 
 
 def _new_ca(scene: Scene) -> None:
-    configure(scene.cluster, authorityRotation=1, authorityOverlapHours=0)
+    configure(scene.cluster, caRotation=1, caOverlapHours=0)
 
 
 def _five_members(scene: Scene) -> None:
@@ -147,7 +147,7 @@ CHANGES = {
     "5 to 3 members": Row(_other_three_members, 2),
     "data lost": Row(_lost_data, 4),
     "plaintext to TLS": Row(_to_tls, 12),
-    "another authority": Row(_new_ca, 6),
+    "another CA": Row(_new_ca, 6),
     "changed by hand": Row(_by_hand, 2),
     "another address": Row(_another_address, 2),
     "the minor after": Row(_to_3_7, 7),
@@ -178,7 +178,7 @@ def _any_way_in(scene: Scene) -> Access:
     schemes = ("https", "http") if known.key else ("http",)
     return Access(
         tuple(f"{scheme}://{address}:2379" for scheme in schemes for address in addresses),
-        known.authority,
+        known.ca,
         known.certificate,
         known.key,
     )

@@ -111,9 +111,7 @@ MENDED_BY_A_RESTART = {
         "systemctl show -P OOMScoreAdjust etcd",
         "-900",
     ),
-    "spoilt authority": Edit(
-        f"echo spoilt > {PKI}/ca.crt", f"{PKI}/ca.crt differs", f"grep -c BEGIN {PKI}/ca.crt", "1"
-    ),
+    "spoilt CA": Edit(f"echo spoilt > {PKI}/ca.crt", f"{PKI}/ca.crt differs", f"grep -c BEGIN {PKI}/ca.crt", "1"),
     "another program": Edit(
         "ln -sfn /usr/bin /opt/etcd/bin", "", "readlink /opt/etcd/bin", "/opt/etcd/versions/3.6.16"
     ),

@@ -1,6 +1,6 @@
 """The peer port lets in members alone: no certificate of clients, and none that anybody else signed, on any minor.
 
-A cluster that was formed before members had an authority of their own gets there in its next `up`, under writes.
+A cluster that was formed before members had a CA of their own gets there in its next `up`, under writes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.lab.stack import PROJECT, Stack, host_config
 
 VERSIONS = ("3.4.9", "3.5.35", "3.6.16", "3.7.3")
 MIRROR_VERSIONS = list(VERSIONS)
-PROGRAM = Path(__file__).with_name("without_peer_authority.py")
+PROGRAM = Path(__file__).with_name("without_peer_ca.py")
 CLIENT_PORT, PEER_PORT, METRICS_PORT = 2379, 2380, 2381
 
 READS = (("GET", "/members"), ("GET", "/raft/probing"), ("GET", "/version"), ("GET", "/hashkv"))
@@ -72,7 +72,7 @@ def clusters(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory
         config = host_config(members, mirror_url, version=version, allowUndersized=True)
         stack = Stack(lab, folder / version, config, program=PROGRAM)
         if len(members) > 1:
-            stack.environment["PEER_AUTHORITY"] = "none"
+            stack.environment["PEER_CA"] = "none"
         cluster = Cluster(lab, members, stack)
         cluster.up()
         return cluster
@@ -91,21 +91,21 @@ def foreign_pairs(cluster: Cluster) -> dict[str, KeyPair | None]:
     host = cluster.hosts[0]
     names = [host.name, host.address, "localhost", "127.0.0.1"]
     now = datetime.now(timezone.utc)
-    of_clients, foreign = pair(cluster, "etcd-authority"), x509.create_ca("etcd etcd peers", now=now)
+    of_clients, foreign = pair(cluster, "etcd-ca"), x509.create_ca("etcd etcd peer CA", now=now)
 
-    def issued(authority: KeyPair, name: str, profile: x509.Profile, hosts: Sequence[str] = ()) -> KeyPair:
-        return x509.issue_certificate(authority, common_name=name, profile=profile, hosts=hosts, now=now)
+    def issued(ca: KeyPair, name: str, profile: x509.Profile, hosts: Sequence[str] = ()) -> KeyPair:
+        return x509.issue_certificate(ca, common_name=name, profile=profile, hosts=hosts, now=now)
 
     return {
         "none": None,
         "the exported client's": pair(cluster, "etcd-client"),
         **{f"the server's of {each.name}": pair(cluster, f"etcd-{each.name}-server") for each in cluster.hosts},
-        "the authority of clients itself": of_clients,
-        "by the authority of clients, with a member's names": issued(of_clients, host.name, "peer", names),
-        "by the authority of clients, with a member's name, without addresses": issued(of_clients, host.name, "client"),
-        "by the authority of clients, for root": issued(of_clients, "root", "client"),
-        "by another authority of the same name, with a member's names": issued(foreign, host.name, "peer", names),
-        "by another authority, without addresses": issued(foreign, host.name, "client"),
+        "the CA of clients itself": of_clients,
+        "by the CA of clients, with a member's names": issued(of_clients, host.name, "peer", names),
+        "by the CA of clients, with a member's name, without addresses": issued(of_clients, host.name, "client"),
+        "by the CA of clients, for root": issued(of_clients, "root", "client"),
+        "by another CA of the same name, with a member's names": issued(foreign, host.name, "peer", names),
+        "by another CA, without addresses": issued(foreign, host.name, "client"),
         "signed by itself": x509.create_ca(host.name, key_algorithm="ECDSA-P256", now=now),
     }
 
@@ -134,7 +134,7 @@ def let_in(outcomes: Mapping[str, str]) -> dict[str, str]:
     return {who: outcome for who, outcome in outcomes.items() if not outcome.startswith("refused: ")}
 
 
-def test_before_a_peer_authority_the_exported_client_was_let_in(clusters: Clusters) -> None:
+def test_before_a_peer_ca_the_exported_client_was_let_in(clusters: Clusters) -> None:
     """Without what this file is about, its other tests would fail."""
     cluster = clusters.old
     told = knock(cluster, {"client": pair(cluster, "etcd-client")}, requests=[("GET", "/members")])
@@ -143,12 +143,12 @@ def test_before_a_peer_authority_the_exported_client_was_let_in(clusters: Cluste
     assert all(f"https://{host.address}:2380" in members for host in cluster.hosts)
 
 
-def test_a_cluster_gets_its_peer_authority_in_an_up_that_is_killed_at_every_step_and_loses_no_write(
+def test_a_cluster_gets_its_peer_ca_in_an_up_that_is_killed_at_every_step_and_loses_no_write(
     clusters: Clusters,
 ) -> None:
     cluster = clusters.old
     client = {each: cluster.outputs[each] for each in ("caCertificate", "clientCertificate", "clientKey")}
-    del cluster.stack.environment["PEER_AUTHORITY"]
+    del cluster.stack.environment["PEER_CA"]
     preview = cluster.stack.preview().output
     assert "the peer port gets a CA of its own, so that only members are let in there" in preview
     with changing(cluster):

@@ -1,7 +1,7 @@
-"""Certificates, authorities, TLS itself and the way in by SSH change under a running cluster, and no write is lost.
+"""Certificates, CAs, TLS itself and the way in by SSH change under a running cluster, and no write is lost.
 
 One cluster's story, each test goes on where the one before ended: formed in plaintext; to TLS, with certificates from
-long ago; other ways in; due certificates; two rotations of the authority; back to plaintext, and to TLS once more.
+long ago; other ways in; due certificates; two rotations of the CA; back to plaintext, and to TLS once more.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def both_ways(cluster: Cluster) -> tuple[str, ...]:
 
 def issued(cluster: Cluster) -> Access:
     """What clients need for TLS, as soon as it is in the state; plaintext is tried, too."""
-    authority, client = cluster.in_state("etcd-authority"), cluster.in_state("etcd-client")
-    certificates = (authority["trusted_pem"], client["certificate_pem"], client["private_key_pem"])
+    ca, client = cluster.in_state("etcd-ca"), cluster.in_state("etcd-client")
+    certificates = (ca["trusted_pem"], client["certificate_pem"], client["private_key_pem"])
     return Access(both_ways(cluster), *certificates)
 
 
@@ -85,7 +85,7 @@ def killed_at(stack: Stack, line: str) -> Run:
 def let_in(cluster: Cluster, access: Access, folder: Path) -> bool:
     """Whether a client can write through every endpoint. Raises AssertionError if through some only."""
     flags: list[str | Path] = []
-    for name, text in (("cacert", access.authority), ("cert", access.certificate), ("key", access.key)):
+    for name, text in (("cacert", access.ca), ("cert", access.certificate), ("key", access.key)):
         (folder / name).write_text(text)
         flags += [f"--{name}", folder / name]
 
@@ -216,12 +216,12 @@ def test_due_certificates_are_renewed_in_place_without_a_restart(cluster: Cluste
     assert not {each for pair in after.values() for each in pair} & {each for pair in before.values() for each in pair}
 
 
-# --- the authority ---
+# --- the CA ---
 
 
-def test_an_authority_is_rotated_with_both_trusted_in_between(cluster: Cluster, tmp_path: Path, heard: Heard) -> None:
+def test_a_ca_is_rotated_with_both_trusted_in_between(cluster: Cluster, tmp_path: Path, heard: Heard) -> None:
     old = Access.of(cluster.outputs)
-    configure(cluster, authorityRotation=1)
+    configure(cluster, caRotation=1)
     assert "comes to trust the new one before the old one is dropped" in cluster.stack.preview().output
     with changing(cluster) as judged:
         added = heard.note(cluster, cluster.up())
@@ -229,11 +229,11 @@ def test_an_authority_is_rotated_with_both_trusted_in_between(cluster: Cluster, 
         judged.writes.use(new)
         judged.writes.await_more()
     assert "renewing certificates" not in added.output
-    assert len(x509.split_bundle(new.authority)) == 2
+    assert len(x509.split_bundle(new.ca)) == 2
     assert let_in(cluster, old, tmp_path)
     assert let_in(cluster, new, tmp_path)
 
-    configure(cluster, authorityOverlapHours=0)
+    configure(cluster, caOverlapHours=0)
     with changing(cluster, access=new):
         heard.note(cluster, cluster.up())
     assert shown(cluster) == wanted(cluster)
@@ -250,9 +250,9 @@ PHASES = (
 
 
 def test_a_rotation_at_once_is_finished_wherever_it_was_killed(cluster: Cluster, tmp_path: Path, heard: Heard) -> None:
-    """Clients of the old authority are shut out when it is dropped, until they have what the last `up` exports."""
+    """Clients of the old CA are shut out when it is dropped, until they have what the last `up` exports."""
     old = Access.of(cluster.outputs)
-    configure(cluster, authorityRotation=2)
+    configure(cluster, caRotation=2)
     with changing(cluster, expect_downtime=True) as judged:
         for line in PHASES:
             heard.note(cluster, killed_at(cluster.stack, line))
@@ -283,7 +283,7 @@ def test_the_way_back_to_plaintext_is_refused_unless_allowed(cluster: Cluster, h
     assert "transport-security" not in cluster.hosts[0].read("/etc/etcd/etcd.yaml")
 
 
-def test_tls_comes_back_with_another_authority(cluster: Cluster, heard: Heard) -> None:
+def test_tls_comes_back_with_another_ca(cluster: Cluster, heard: Heard) -> None:
     """What the last one left on hosts is in nobody's way."""
     configure(cluster, tls=True, allowPlaintext=None)
     with watched_processes() as processes, changing(cluster, access=Access(both_ways(cluster))) as judged:

@@ -105,7 +105,7 @@ def on_all(run: Run, what: str) -> bool:
     return all(f"host-{number}: {what}, without a restart" in steps(run) for number in (1, 2, 3))
 
 
-def expired(certificate_pem: str, authority: dict[str, Any]) -> tuple[str, str]:
+def expired(certificate_pem: str, ca: dict[str, Any]) -> tuple[str, str]:
     """A certificate like that one whose time is over, and its key."""
     seen, now = x509.load_pem_x509_certificate(certificate_pem.encode()), datetime.now(timezone.utc)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -113,7 +113,7 @@ def expired(certificate_pem: str, authority: dict[str, Any]) -> tuple[str, str]:
     builder = builder.not_valid_before(now - timedelta(hours=2)).not_valid_after(now - timedelta(hours=1))
     for extension in seen.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
-    signer = serialization.load_pem_private_key(authority["private_key_pem"].encode(), None)
+    signer = serialization.load_pem_private_key(ca["private_key_pem"].encode(), None)
     assert isinstance(signer, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -122,11 +122,11 @@ def expired(certificate_pem: str, authority: dict[str, Any]) -> tuple[str, str]:
 
 def test_certificates_that_expired_on_all_hosts_are_put_in_place_without_a_restart(cluster: Cluster) -> None:
     """Each member was restarted with them, as after a power cut: nobody trusts anybody, and no member leads."""
-    authority = cluster.in_state("etcd-authority")
+    ca = cluster.in_state("etcd-ca")
     with changing(cluster, expect_downtime=True):
         for host in cluster.hosts:
             for side in ("server", "peer"):
-                certificate, key = expired(host.read(f"{PKI}/{side}.crt"), authority)
+                certificate, key = expired(host.read(f"{PKI}/{side}.crt"), ca)
                 host.run(f"cat > {PKI}/{side}.crt", stdin=certificate)
                 host.run(f"cat > {PKI}/{side}.key", stdin=key)
         cluster.each_host("systemctl restart --no-block etcd")
@@ -136,7 +136,7 @@ def test_certificates_that_expired_on_all_hosts_are_put_in_place_without_a_resta
     assert not [step for step in steps(run) if ": restarting" in step or ": starting" in step]
 
 
-def test_authorities_and_keys_that_are_gone_from_all_hosts_are_put_in_place_first(cluster: Cluster) -> None:
+def test_cas_and_keys_that_are_gone_from_all_hosts_are_put_in_place_first(cluster: Cluster) -> None:
     """Clients that come while the keys are gone are not served; nothing that was written is lost."""
     with changing(cluster, expect_downtime=True):
         cluster.each_host(f"rm {PKI}/ca.crt {PKI}/*.key")

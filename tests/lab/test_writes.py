@@ -97,13 +97,13 @@ class Members:
 
     def _make_certificates(self) -> list[str | Path]:
         now = datetime.now(timezone.utc)
-        authority = x509.create_ca("etcd", now=now)
-        (self._folder / "ca.crt").write_text(authority.certificate_pem)
+        ca = x509.create_ca("etcd", now=now)
+        (self._folder / "ca.crt").write_text(ca.certificate_pem)
         for name, hosts in (("server", [OPERATOR_ADDRESS]), ("client", [])):
             profile: x509.Profile = "peer" if hosts else "client"
-            leaf = x509.issue_certificate(authority, common_name=name, profile=profile, hosts=hosts, now=now)
-            (self._folder / f"{name}.crt").write_text(leaf.certificate_pem)
-            (self._folder / f"{name}.key").write_text(leaf.private_key_pem)
+            certificate = x509.issue_certificate(ca, common_name=name, profile=profile, hosts=hosts, now=now)
+            (self._folder / f"{name}.crt").write_text(certificate.certificate_pem)
+            (self._folder / f"{name}.key").write_text(certificate.private_key_pem)
         flags: list[str | Path] = []
         for prefix in ("", "peer-"):
             flags += [f"--{prefix}client-cert-auth", f"--{prefix}trusted-ca-file", self._folder / "ca.crt"]

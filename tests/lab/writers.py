@@ -77,10 +77,10 @@ class Connections:
             channel.close()
 
     def _credentials(self) -> grpc.ChannelCredentials:
-        authority, key, certificate = (
-            text.encode() or None for text in (self.access.authority, self.access.key, self.access.certificate)
+        ca, key, certificate = (
+            text.encode() or None for text in (self.access.ca, self.access.key, self.access.certificate)
         )
-        return grpc.ssl_channel_credentials(authority, key, certificate)
+        return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
 class Over:

@@ -43,7 +43,7 @@ class Access:
     """How clients reach a cluster: URLs, and PEM texts where those are https. One address may be there as both."""
 
     endpoints: tuple[str, ...]
-    authority: str = ""
+    ca: str = ""
     certificate: str = ""
     key: str = dataclasses.field(default="", repr=False)
 

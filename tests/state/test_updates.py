@@ -138,11 +138,11 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", PASSPHRASE)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
-    authorities = [recorded[name] for name in ("etcd-authority", "etcd-peer-authority")]
-    pairs = tuple(KeyPair(each["certificate_pem"], each["private_key_pem"]) for each in authorities)
+    cas = [recorded[name] for name in ("etcd-ca", "etcd-peer-ca")]
+    pairs = tuple(KeyPair(each["certificate_pem"], each["private_key_pem"]) for each in cas)
     for cached in (rollout_model.issuer, rollout_model._is_valid):
         cached.cache_clear()
-    monkeypatch.setattr(rollout_model, "AUTHORITIES", (*rollout_model.AUTHORITIES, *pairs))
+    monkeypatch.setattr(rollout_model, "CAS", (*rollout_model.CAS, *pairs))
     monkeypatch.setattr(rollout_model, "NOW", record.time)
     monkeypatch.setattr(pki_lifecycles, "current_time", lambda: record.time)
 

@@ -1,6 +1,6 @@
 """A cluster in memory, and machines that do what a planner's acts say. No etcd, no files, no clock.
 
-It keeps what a wrong order would break: who listens where and speaks what, which authorities a process has loaded,
+It keeps what a wrong order would break: who listens where and speaks what, which CAs a process has loaded,
 whose certificate covers which address, which log a version can start from, and where a quorum is. What would break a
 real cluster raises `BrokenError`, whoever asked for it.
 """
@@ -32,7 +32,7 @@ from etcd_cluster.member.lines import (
     Until,
     V2Store,
 )
-from etcd_cluster.member.render import Leaf, PeerSecurity, Security
+from etcd_cluster.member.render import CertificatePair, PeerSecurity, Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import (
@@ -56,8 +56,8 @@ from etcd_cluster.rollout.wanted import UNIT_PATH, DesiredCluster, DesiredMember
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 LONG_AGO = NOW - timedelta(days=30)
-AUTHORITIES = tuple(x509.create_ca(f"authority {n}", key_algorithm="ECDSA-P256", now=LONG_AGO) for n in range(6))
-OF_CLIENTS, OF_PEERS = AUTHORITIES[:3], AUTHORITIES[3:]
+CAS = tuple(x509.create_ca(f"CA {n}", key_algorithm="ECDSA-P256", now=LONG_AGO) for n in range(6))
+OF_CLIENTS, OF_PEERS = CAS[:3], CAS[3:]
 TOKEN = "the-token"
 LAYOUT = Layout.system()
 CONFIGURATION, BOOTSTRAP = f"{LAYOUT.configuration}/etcd.yaml", f"{LAYOUT.configuration}/bootstrap.yaml"
@@ -79,8 +79,8 @@ class BrokenError(Exception):
 
 @dataclass(frozen=True)
 class Goal:
-    """What a stack asks for. trusted, signer: authorities of clients by number, newest first. peer_trusted,
-    peer_signer: those of members; None where they have none of their own, as it was once. leaves: member -> how often
+    """What a stack asks for. trusted, signer: CAs of clients by number, newest first. peer_trusted,
+    peer_signer: those of members; None where they have none of their own, as it was once. renewals: member -> how often
     its certificates were renewed. founders: as recorded: members, or member -> its machine. token: etcd's."""
 
     names: tuple[str, ...] = ("a", "b", "c")
@@ -91,7 +91,7 @@ class Goal:
     peer_trusted: tuple[int, ...] | None = (0,)
     peer_signer: int = 0
     addresses: Mapping[str, str] = field(default_factory=dict[str, str])
-    leaves: Mapping[str, int] = field(default_factory=dict[str, int])
+    renewals: Mapping[str, int] = field(default_factory=dict[str, int])
     user_options: Mapping[str, object] = field(default_factory=dict[str, object])
     founders: tuple[str, ...] | Mapping[str, str] = ("a", "b", "c")
     token: str = TOKEN
@@ -122,7 +122,7 @@ class Goal:
 
     def _member(self, name: str) -> DesiredMember:
         address = self.address(name)
-        signed = (name, address, self.leaves.get(name, 0))
+        signed = (name, address, self.renewals.get(name, 0))
         of_clients = OF_CLIENTS[self.signer].certificate_pem
         of_peers = of_clients if self.peer_trusted is None else OF_PEERS[self.peer_signer].certificate_pem
         return DesiredMember(
@@ -134,8 +134,8 @@ class Goal:
             founder=self._founder(name),
             prepare_line=f"prepare member={name} version={self.version}",
             prepare_variables={},
-            server=leaf("server", of_clients, *signed) if self.tls else None,
-            peer=leaf("peer", of_peers, *signed) if self.tls else None,
+            server=certificate_pair("server", of_clients, *signed) if self.tls else None,
+            peer=certificate_pair("peer", of_peers, *signed) if self.tls else None,
             outlives_destroy=True,
         )
 
@@ -150,27 +150,27 @@ def usual_address(name: str) -> str:
 
 
 @cache
-def leaf(profile: x509.Profile, signer: str, name: str, address: str, _renewed: int) -> Leaf:
+def certificate_pair(profile: x509.Profile, signer: str, name: str, address: str, _renewed: int) -> CertificatePair:
     hosts = [name, address, "localhost", "127.0.0.1"]
-    authority = next(each for each in AUTHORITIES if each.certificate_pem == signer)
-    pair = x509.issue_certificate(authority, common_name=name, profile=profile, hosts=hosts, now=NOW)
-    return Leaf(pair.certificate_pem, pair.private_key_pem)
+    ca = next(each for each in CAS if each.certificate_pem == signer)
+    pair = x509.issue_certificate(ca, common_name=name, profile=profile, hosts=hosts, now=NOW)
+    return CertificatePair(pair.certificate_pem, pair.private_key_pem)
 
 
 @cache
-def expired_leaf(profile: x509.Profile, signer: int, name: str, address: str) -> Leaf:
-    """Of an authority's first day."""
+def expired_pair(profile: x509.Profile, signer: int, name: str, address: str) -> CertificatePair:
+    """Of a CA's first day."""
     hosts = [name, address, "localhost", "127.0.0.1"]
     pair = x509.issue_certificate(
-        AUTHORITIES[signer], common_name=name, profile=profile, hosts=hosts, now=LONG_AGO, validity_hours=24
+        CAS[signer], common_name=name, profile=profile, hosts=hosts, now=LONG_AGO, validity_hours=24
     )
-    return Leaf(pair.certificate_pem, pair.private_key_pem)
+    return CertificatePair(pair.certificate_pem, pair.private_key_pem)
 
 
 @cache
-def issuer(leaf_pem: str) -> str:
-    """The certificate of the authority that signed it."""
-    return next(each.certificate_pem for each in AUTHORITIES if x509.signed_by(leaf_pem, each.certificate_pem))
+def issuer(certificate_pem: str) -> str:
+    """The certificate of the CA that signed it."""
+    return next(each.certificate_pem for each in CAS if x509.signed_by(certificate_pem, each.certificate_pem))
 
 
 # --- what is there ---
@@ -421,7 +421,7 @@ class Model:
             bool(client)
             and _is_valid(client)
             and issuer(client) in process.trusted
-            and self._trusts(_authorities(status_source.content(CA)), machine.shown(SERVER), _host(url))
+            and self._trusts(_cas(status_source.content(CA)), machine.shown(SERVER), _host(url))
         )
 
     def _answers(self, status_source: Machine, listed: Listing) -> bool:
@@ -945,7 +945,7 @@ class Model:
 
     # --- what other versions of this package left ---
 
-    def without_peer_authority(self) -> Model:
+    def without_peer_ca(self) -> Model:
         """As clusters were formed once: one file for both says whom a member trusts."""
         for machine in self.machines.values():
             if CONFIGURATION in machine.files and "peer-transport-security" in machine.content(CONFIGURATION):
@@ -974,8 +974,8 @@ class Model:
             shown, key = machine.content(path), path.replace(".crt", ".key")
             if not _is_valid(shown) or key not in machine.files:
                 continue
-            signer = next(n for n, each in enumerate(AUTHORITIES) if each.certificate_pem == issuer(shown))
-            old = expired_leaf(profile, signer, name, machine.address)
+            signer = next(n for n, each in enumerate(CAS) if each.certificate_pem == issuer(shown))
+            old = expired_pair(profile, signer, name, machine.address)
             machine.files[path] = replace(machine.files[path], content=old.certificate)
             machine.files[key] = replace(machine.files[key], content=old.key)
 
@@ -1019,9 +1019,9 @@ class Model:
             self.start(machine)
 
     def _could_start(self, machine: Machine) -> bool:
-        """Without its configuration, or the authorities that it names, etcd ends at once."""
+        """Without its configuration, or the CAs that it names, etcd ends at once."""
         configuration = machine.content(CONFIGURATION)
-        return bool(configuration) and (CA not in configuration or bool(_authorities(machine.content(CA))))
+        return bool(configuration) and (CA not in configuration or bool(_cas(machine.content(CA))))
 
 
 def is_apart(machine: Machine) -> bool:
@@ -1046,7 +1046,7 @@ def _host(url: str) -> str:
 
 
 @cache
-def _authorities(bundle: str) -> Sequence[str]:
+def _cas(bundle: str) -> Sequence[str]:
     """None where the file is missing or spoilt."""
     try:
         return x509.split_bundle(bundle)

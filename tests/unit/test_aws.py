@@ -101,7 +101,7 @@ def test_children_are_exactly_these(three_members: Recording) -> None:
         **dict.fromkeys(each("-data"), "aws:ebs/volume:Volume"),
         **dict.fromkeys(each(), "aws:ec2/instance:Instance"),
         **dict.fromkeys(each("-attachment"), "aws:ec2/volumeAttachment:VolumeAttachment"),
-        **dict.fromkeys(["etcd-authority", "etcd-peer-authority"], "pulumi-python:dynamic/pki:CertificateAuthority"),
+        **dict.fromkeys(["etcd-ca", "etcd-peer-ca"], "pulumi-python:dynamic/pki:CertificateAuthority"),
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
         "etcd-machine-replacement": "pulumi-python:dynamic/cluster:MachineReplacement",
         "etcd-rollout": "pulumi-python:dynamic/cluster:Rollout",

@@ -40,7 +40,7 @@ MEMBERS = {
 OUTPUTS = {
     "endpoints": [member["clientUrl"] for member in MEMBERS.values()],
     "members": MEMBERS,
-    "caCertificate": "authority\n",
+    "caCertificate": "CA\n",
     "clientCertificate": "certificate\n",
     "clientKey": KEY,
     "version": "3.6.16",
@@ -69,8 +69,8 @@ def component(name: str) -> list[dict[str, Any]]:
             "outputs": {**OUTPUTS, "clientKey": secret(KEY)},
         },
         {
-            "type": clusters.AUTHORITY_TYPE,
-            "urn": urn(clusters.AUTHORITY_TYPE, f"{name}-authority"),
+            "type": clusters.CA_TYPE,
+            "urn": urn(clusters.CA_TYPE, f"{name}-ca"),
             "parent": above,
             "inputs": {"rotate_after": f"2036-09-01T00:00:00Z {name}", "drop_after": None},
         },
@@ -206,13 +206,13 @@ def test_watch_answers_again_until_a_signal_and_ends_with_the_last_answer(
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_schedules_are_of_the_clusters_own_authority() -> None:
+def test_schedules_are_of_the_clusters_own_ca() -> None:
     of_stock = clusters.select(stack(TWO), "stock")
     assert status.schedules(of_stock)[Transport.CLIENT].rotate_after == "2036-09-01T00:00:00Z stock"
-    without_own = [each for each in TWO if not each["urn"].endswith("stock-authority")]
+    without_own = [each for each in TWO if not each["urn"].endswith("stock-ca")]
     of_stock = clusters.select(stack(without_own), "stock")
     assert status.schedules(of_stock)[Transport.CLIENT].rotate_after == "", "of another cluster"
-    shared = {**ONE[2], "urn": urn(clusters.AUTHORITY_TYPE, "company"), "parent": STACK["urn"]}
+    shared = {**ONE[2], "urn": urn(clusters.CA_TYPE, "company"), "parent": STACK["urn"]}
     of_stock = clusters.select(stack([*without_own, shared]), "stock")
     assert status.schedules(of_stock)[Transport.CLIENT].rotate_after == "2036-09-01T00:00:00Z orders"
 
@@ -368,7 +368,7 @@ def stack(resources: Sequence[Mapping[str, Any]]) -> Stack:
 
 def test_a_program_registers_what_is_looked_for() -> None:
     registered = {resource.type for resource in build().resources.values()}
-    assert {clusters.CLUSTER_TYPE, clusters.ROLLOUT_TYPE, clusters.AUTHORITY_TYPE} <= registered
+    assert {clusters.CLUSTER_TYPE, clusters.ROLLOUT_TYPE, clusters.CA_TYPE} <= registered
 
 
 @pytest.mark.parametrize("command", ["status", "env", "members"])

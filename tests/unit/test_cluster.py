@@ -10,7 +10,7 @@ import pulumi
 import pytest
 
 from etcd_cluster import (
-    Authority,
+    CA,
     ConfigurationError,
     EtcdCluster,
     EtcdClusterArgs,
@@ -31,18 +31,18 @@ HOSTS = HostMachines(
     Ssh(user="admin", private_key=SSH_KEY),
 )
 MEMBERS = ("host-1", "host-2", "host-3")
-CA, PEER_CA = (
+CLIENT_CA, PEER_CA = (
     x509.create_ca(name, now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
-    for name in ("etcd authority", "etcd peers")
+    for name in ("etcd CA", "etcd peer CA")
 )
 
 
 def results(resource: Recorded) -> dict[str, Any]:
-    """What the real providers would answer, with markers instead of PEM, but for the authority's certificate."""
+    """What the real providers would answer, with markers instead of PEM, but for the CA's certificate."""
     name = resource.name
     if resource.type.endswith(":CertificateAuthority"):
-        authority = PEER_CA if name.endswith("-peer-authority") else CA
-        return {"certificate_pem": authority.certificate_pem, "private_key_pem": secret(f"{name}-key")}
+        ca = PEER_CA if name.endswith("-peer-ca") else CLIENT_CA
+        return {"certificate_pem": ca.certificate_pem, "private_key_pem": secret(f"{name}-key")}
     if resource.type.endswith(":Certificate"):
         return {"certificate_pem": f"{name}-pem", "private_key_pem": secret(f"{name}-key")}
     if resource.type.endswith(":Formation"):
@@ -81,7 +81,7 @@ def steps(name: str) -> list[str]:
 def test_children_are_exactly_these(three_hosts: Recording) -> None:
     assert {name: resource.type for name, resource in three_hosts.resources.items()} == {
         "etcd": "etcd-cluster:index:EtcdCluster",
-        **dict.fromkeys(["etcd-authority", "etcd-peer-authority"], "pulumi-python:dynamic/pki:CertificateAuthority"),
+        **dict.fromkeys(["etcd-ca", "etcd-peer-ca"], "pulumi-python:dynamic/pki:CertificateAuthority"),
         "etcd-client": "pulumi-python:dynamic/pki:Certificate",
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
         "etcd-hosts": "pulumi-python:dynamic/cluster:HostRecord",
@@ -142,8 +142,8 @@ def test_the_rollout_shows_all_that_a_reviewer_wants_to_see_and_hides_the_rest()
         "etcd": etcd,
         "members": {f"host-{number}": f"10.0.0.{number}" for number in (1, 2, 3)},
         "places": {f"host-{number}": {"device": "/dev/nvme1n1", "ports": "2379,2380,2381"} for number in (1, 2, 3)},
-        "authorities": [x509.fingerprint(CA.certificate_pem)[:16]],
-        "peer_authorities": [x509.fingerprint(PEER_CA.certificate_pem)[:16]],
+        "ca_fingerprints": [x509.fingerprint(CLIENT_CA.certificate_pem)[:16]],
+        "peer_ca_fingerprints": [x509.fingerprint(PEER_CA.certificate_pem)[:16]],
         "allow_plaintext": False,
         "delete_data": True,
         "record": "the-record",
@@ -165,7 +165,7 @@ def test_the_rollout_knows_all_that_a_member_is_made_of(three_hosts: Recording) 
     wanted = wanted_of(three_hosts)
     assert (wanted.cluster, wanted.token, wanted.version) == ("etcd-cluster/test/etcd", "the-token", "3.6.16")
     assert list(wanted.members) == list(MEMBERS)
-    assert list(wanted.trusted) == x509.split_bundle(CA.certificate_pem)
+    assert list(wanted.trusted) == x509.split_bundle(CLIENT_CA.certificate_pem)
     assert list(wanted.peer_trusted) == x509.split_bundle(PEER_CA.certificate_pem)
     member = wanted.members["host-2"]
     assert (member.address, member.device, member.outlives_destroy) == ("10.0.0.2", "/dev/nvme1n1", True)
@@ -232,7 +232,7 @@ def test_outputs_are_for_clients_and_the_key_is_secret(three_hosts: Recording) -
         "clientUrl": "https://10.0.0.3:2379",
         "peerUrl": "https://10.0.0.3:2380",
     }
-    assert outputs["caCertificate"] == CA.certificate_pem
+    assert outputs["caCertificate"] == CLIENT_CA.certificate_pem
     assert outputs["clientCertificate"] == "etcd-client-pem"
     assert pulumi.runtime.rpc.is_rpc_secret(outputs["clientKey"])
     assert outputs["version"] == "3.6.16"
@@ -247,24 +247,26 @@ def test_a_certificate_names_the_member_its_address_and_loopback(three_hosts: Re
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["made", "own"])
-def test_what_members_show_one_another_is_signed_by_an_authority_that_signs_nothing_else(own: bool) -> None:
-    """So that nothing a client has opens the peer port: neither made here, nor by a company's own authority."""
+def test_what_members_show_one_another_is_signed_by_a_ca_that_signs_nothing_else(own: bool) -> None:
+    """So that nothing a client has opens the peer port: neither made here, nor by a company's own CA."""
 
     def program() -> None:
-        authority = Authority.from_pem(CA.certificate_pem, "own-ca-key") if own else None
-        EtcdCluster("etcd", EtcdClusterArgs(machines=HOSTS, authority=authority, authority_rotation=1))
+        ca = CA.from_pem(CLIENT_CA.certificate_pem, "own-ca-key") if own else None
+        EtcdCluster("etcd", EtcdClusterArgs(machines=HOSTS, ca=ca, ca_rotation=1))
 
     resources = record(program, results=results).resources
     signed_by = {
-        name: resource.value("authority_certificate_pem")
+        name: resource.value("ca_certificate_pem")
         for name, resource in resources.items()
         if resource.type.endswith(":Certificate")
     }
-    by_peer_authority = {name for name, authority in signed_by.items() if authority == PEER_CA.certificate_pem}
-    assert by_peer_authority == set(steps("peer"))
-    assert {signed_by[name] for name in {*steps("server"), "etcd-client"}} == {CA.certificate_pem}
-    made = {name: each.value("rotation") for name, each in resources.items() if each.type.endswith("Authority")}
-    assert made == {"etcd-peer-authority": 1, **({} if own else {"etcd-authority": 1})}
+    by_peer_ca = {name for name, ca in signed_by.items() if ca == PEER_CA.certificate_pem}
+    assert by_peer_ca == set(steps("peer"))
+    assert {signed_by[name] for name in {*steps("server"), "etcd-client"}} == {CLIENT_CA.certificate_pem}
+    made = {
+        name: each.value("rotation") for name, each in resources.items() if each.type.endswith(":CertificateAuthority")
+    }
+    assert made == {"etcd-peer-ca": 1, **({} if own else {"etcd-ca": 1})}
 
 
 def test_preview_of_a_new_cluster_works_with_everything_unknown() -> None:
@@ -304,15 +306,15 @@ def test_plaintext_has_no_certificates_and_says_that_it_is_unsafe() -> None:
     assert any(warning.startswith("tls: false") for warning in recording.warnings)
 
 
-def test_an_own_authority_signs_instead_of_a_new_one() -> None:
+def test_an_own_ca_signs_instead_of_a_new_one() -> None:
     def program() -> None:
-        own = Authority.from_pem(CA.certificate_pem, "own-ca-key")
-        EtcdCluster("etcd", EtcdClusterArgs(machines=HOSTS, authority=own))
+        own = CA.from_pem(CLIENT_CA.certificate_pem, "own-ca-key")
+        EtcdCluster("etcd", EtcdClusterArgs(machines=HOSTS, ca=own))
 
     recording = record(program, results=results)
-    assert "etcd-authority" not in recording.resources
-    assert recording.resources["etcd-client"].value("authority_certificate_pem") == CA.certificate_pem
-    assert recording.outputs["etcd"]["caCertificate"] == CA.certificate_pem
+    assert "etcd-ca" not in recording.resources
+    assert recording.resources["etcd-client"].value("ca_certificate_pem") == CLIENT_CA.certificate_pem
+    assert recording.outputs["etcd"]["caCertificate"] == CLIENT_CA.certificate_pem
 
 
 @pytest.mark.parametrize("source", ["archive", "build"])

@@ -34,8 +34,8 @@ BEFORE: dict[str, Any] = {
     "tls": True,
     "size": "small",
     "etcd": {},
-    "authorities": ["a"],
-    "peer_authorities": ["p"],
+    "ca_fingerprints": ["a"],
+    "peer_ca_fingerprints": ["p"],
     "allow_plaintext": False,
     "wanted": changes.UNKNOWN,
 }
@@ -44,7 +44,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "change-settings.md": ({}, {"etcd": {"heartbeat-interval": 200, "election-timeout": 2000}}),
     "upgrade.md": ({"version": "3.5.35"}, {"version": "3.6.16"}),
     "scale.md": ({}, {"members": FIVE}),
-    "certificates.md": ({}, {"authorities": changes.UNKNOWN}),
+    "certificates.md": ({}, {"ca_fingerprints": changes.UNKNOWN}),
     "move-data-to-a-device.md": (
         {"members": {"host-2": "10.77.0.12"}, "places": {"host-2": {"ports": "2379,2380,2381"}}},
         {
@@ -52,8 +52,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "places": {"host-2": {"device": "/dev/nvme1n1", "ports": "2379,2380,2381"}},
         },
     ),
-    "certificates.md#who-is-let-in-where": ({"peer_authorities": None}, {}),
-    "plaintext-to-tls.md": ({"tls": False, "authorities": [], "peer_authorities": []}, {"tls": True}),
+    "certificates.md#who-is-let-in-where": ({"peer_ca_fingerprints": None}, {}),
+    "plaintext-to-tls.md": ({"tls": False, "ca_fingerprints": [], "peer_ca_fingerprints": []}, {"tls": True}),
     "change-an-address.md": ({"members": HOST_3}, {"members": {"host-3": "10.77.0.112"}}),
 }
 

@@ -40,7 +40,7 @@ def test_the_list_is_of_what_callers_write() -> None:
     names = {public.__name__ for public in DATACLASSES}
     assert names >= {
         "AwsMachines",
-        "Authority",
+        "CA",
         "Bastion",
         "EtcdClusterArgs",
         "GcpMachines",

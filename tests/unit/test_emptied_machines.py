@@ -75,7 +75,7 @@ def test_nothing_is_stopped_for_a_program_that_is_not_there_any_more(folder: Fol
 
 @pytest.mark.parametrize("lost", [[CA], [PEER_CA], [CA, PEER_CA]])
 @pytest.mark.parametrize("whose", ["a", "b", "abc"])
-def test_lost_authorities_come_back_before_anybody_has_to_be_asked(lost: list[str], whose: str) -> None:
+def test_lost_cas_come_back_before_anybody_has_to_be_asked(lost: list[str], whose: str) -> None:
     """One that leads could not hand over without them, and where they are gone everywhere, nobody could tell."""
     goal = Goal()
     model = Model.running(goal)
@@ -88,9 +88,9 @@ def test_lost_authorities_come_back_before_anybody_has_to_be_asked(lost: list[st
 
 
 @pytest.mark.parametrize("whose", ["a", "c", "abc"])
-def test_lost_authorities_bring_no_certificate_that_the_others_do_not_trust_yet(whose: str) -> None:
+def test_lost_cas_bring_no_certificate_that_the_others_do_not_trust_yet(whose: str) -> None:
     """On the way to a peer CA: its own certificate is good, whatever it trusts itself."""
-    model = Model.running(Goal(peer_trusted=None)).without_peer_authority()
+    model = Model.running(Goal(peer_trusted=None)).without_peer_ca()
     shown = {name: model.machines[name].shown(PEER) for name in whose}
     for name in whose:
         model.machines[name].files.pop(CA)

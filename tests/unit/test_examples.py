@@ -197,20 +197,20 @@ def test_certificates_are_really_written_by_what_a_control_plane_host_runs(tmp_p
         subprocess.run(["bash", "-s", "--", "put-etcd-certificates"], input=script, text=True, check=True)
     written = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*") if path.is_file()}
     assert {name: (path.read_text(), path.stat().st_mode & 0o777) for name, path in written.items()} == {
-        "pki/etcd/ca.crt": (test_cluster.CA.certificate_pem, 0o644),
+        "pki/etcd/ca.crt": (test_cluster.CLIENT_CA.certificate_pem, 0o644),
         "pki/apiserver-etcd-client.crt": ("etcd-client-pem\n", 0o644),
         "pki/apiserver-etcd-client.key": ("etcd-client-key\n", 0o600),
     }
 
 
-def test_events_have_a_cluster_of_their_own_under_the_same_authority() -> None:
+def test_events_have_a_cluster_of_their_own_under_the_same_ca() -> None:
     assert outputs("two_clusters")["kubeApiserverFlags"] == [
         "--etcd-servers=https://10.0.1.11:2379,https://10.0.2.11:2379,https://10.0.3.11:2379",
         "--etcd-servers-overrides=/events#https://10.0.1.12:2379;https://10.0.2.12:2379;https://10.0.3.12:2379",
     ]
     resources = run("two_clusters").resources.items()
     made = {name for name, resource in resources if resource.type == "pulumi-python:dynamic/pki:CertificateAuthority"}
-    assert made == {"kubernetes-etcd", "main-peer-authority", "events-peer-authority"}
+    assert made == {"kubernetes-etcd", "main-peer-ca", "events-peer-ca"}
 
 
 def test_another_stacks_outputs_arrive_and_its_key_stays_secret() -> None:

@@ -26,7 +26,7 @@ from etcd_cluster.pki import lifecycles, x509
 from etcd_cluster.pki.lifecycles import CertificateAuthorityLifecycle, CertificateLifecycle
 from etcd_cluster.pki.limits import PkiError
 from etcd_cluster.pki.resources import (
-    Authority,
+    CA,
     Certificate,
     CertificateArgs,
     CertificateAuthority,
@@ -40,19 +40,19 @@ YEAR = 8_760 * HOUR
 OWN = x509.create_ca("own", now=START, key_algorithm="ECDSA-P256")
 OTHER = x509.create_ca("other", now=START, key_algorithm="ECDSA-P256")
 
-AUTHORITY: dict[str, Any] = {
+CA_INPUTS: dict[str, Any] = {
     "common_name": "etcd",
     "key_algorithm": "ECDSA-P256",
     "validity_hours": 87_600,
     "rotation": 0,
     "overlap_hours": 720,
 }
-ROTATED = {**AUTHORITY, "rotation": 1}
-# The hours after which a third of an authority's life is left.
+ROTATED = {**CA_INPUTS, "rotation": 1}
+# The hours after which a third of a CA's life is left.
 DUE = 58_400
-LEAF: dict[str, Any] = {
-    "authority_certificate_pem": OWN.certificate_pem,
-    "authority_private_key_pem": OWN.private_key_pem,
+CERTIFICATE_INPUTS: dict[str, Any] = {
+    "ca_certificate_pem": OWN.certificate_pem,
+    "ca_private_key_pem": OWN.private_key_pem,
     "common_name": "m1",
     "profile": "server",
     "hosts": ["10.0.0.1", "m1.etcd.internal"],
@@ -124,12 +124,12 @@ def failures(provider: Lifecycle, news: dict[str, Any], olds: dict[str, Any] | N
     return [failure.reason for failure in provider.check(over_the_wire(olds or {}), over_the_wire(news)).failures]
 
 
-# The authority
+# The CA
 
 
-def test_an_authority_stays_the_same_for_two_thirds_of_its_life(clock: Clock) -> None:
+def test_a_ca_stays_the_same_for_two_thirds_of_its_life(clock: Clock) -> None:
     stack = Stack(CertificateAuthorityLifecycle())
-    assert stack.up(AUTHORITY) == "create"
+    assert stack.up(CA_INPUTS) == "create"
     made = dict(stack.outs)
     assert made["not_after"] == x509.rfc3339(START - x509.BACKDATE + 10 * YEAR)
     assert made["fingerprint"] == x509.fingerprint(made["certificate_pem"])
@@ -139,15 +139,15 @@ def test_an_authority_stays_the_same_for_two_thirds_of_its_life(clock: Clock) ->
     x509.verify_key(made["certificate_pem"], made["private_key_pem"])
     for hours in (1, 8_760, DUE - 1):
         clock.now = START + hours * HOUR
-        assert stack.up(AUTHORITY) == "same"
+        assert stack.up(CA_INPUTS) == "same"
     assert stack.outs == made
 
 
-def test_a_cluster_of_another_name_keeps_its_authority(clock: Clock) -> None:
+def test_a_cluster_of_another_name_keeps_its_ca(clock: Clock) -> None:
     stack = Stack(CertificateAuthorityLifecycle())
-    stack.up(AUTHORITY)
+    stack.up(CA_INPUTS)
     made = dict(stack.outs)
-    renamed = {**AUTHORITY, "common_name": "another name"}
+    renamed = {**CA_INPUTS, "common_name": "another name"}
     assert stack.up(renamed) == "same"
     clock.now = START + 24 * HOUR
     assert stack.up({**renamed, "rotation": 1}) == "update"
@@ -155,18 +155,18 @@ def test_a_cluster_of_another_name_keeps_its_authority(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("key_algorithm", "RSA-2048"), ("validity_hours", 8_760)])
-def test_a_changed_authority_is_refused_in_the_preview(name: str, value: object) -> None:
+def test_a_changed_ca_is_refused_in_the_preview(name: str, value: object) -> None:
     provider = CertificateAuthorityLifecycle()
-    (reason,) = failures(provider, {**AUTHORITY, name: value}, olds=AUTHORITY)
+    (reason,) = failures(provider, {**CA_INPUTS, name: value}, olds=CA_INPUTS)
     assert f"{name} of a CA cannot be changed in place" in reason
-    assert failures(provider, {**AUTHORITY, name: UNKNOWN}, olds=AUTHORITY) == []
-    assert failures(provider, AUTHORITY, olds=AUTHORITY) == []
+    assert failures(provider, {**CA_INPUTS, name: UNKNOWN}, olds=CA_INPUTS) == []
+    assert failures(provider, CA_INPUTS, olds=CA_INPUTS) == []
 
 
-def test_an_update_that_comes_anyway_keeps_the_authority() -> None:
+def test_an_update_that_comes_anyway_keeps_the_ca() -> None:
     stack = Stack(CertificateAuthorityLifecycle())
-    stack.up(AUTHORITY)
-    assert stack.provider.update("id", stack.outs, {**AUTHORITY, "common_name": "new"}).outs == stack.outs
+    stack.up(CA_INPUTS)
+    assert stack.provider.update("id", stack.outs, {**CA_INPUTS, "common_name": "new"}).outs == stack.outs
 
 
 @pytest.mark.parametrize(
@@ -186,17 +186,17 @@ def test_an_update_that_comes_anyway_keeps_the_authority() -> None:
         ({"overlap_hours": "a month"}, "overlap_hours is 'a month'; give whole hours"),
     ],
 )
-def test_a_bad_authority_input_is_refused_with_its_value_and_a_fix(change: dict[str, Any], words: str) -> None:
-    (reason,) = failures(CertificateAuthorityLifecycle(), {**AUTHORITY, **change})
+def test_a_bad_ca_input_is_refused_with_its_value_and_a_fix(change: dict[str, Any], words: str) -> None:
+    (reason,) = failures(CertificateAuthorityLifecycle(), {**CA_INPUTS, **change})
     assert words in reason
 
 
-# The authority: rotation
+# The CA: rotation
 
 
 @dataclass
 class Walk:
-    """An authority over the years. Each certificate gets a letter when it is first seen."""
+    """A CA over the years. Each certificate gets a letter when it is first seen."""
 
     clock: Clock
     stack: Stack = field(default_factory=lambda: Stack(CertificateAuthorityLifecycle()))
@@ -205,7 +205,7 @@ class Walk:
     def up(self, at_hours: float, program: dict[str, Any]) -> tuple[str, str]:
         """The operation, and what stands afterwards: "what signs servers and peers, clients: what is trusted"."""
         self.clock.now = START + at_hours * HOUR
-        return self.stack.up({**AUTHORITY, **program}), self.standing
+        return self.stack.up({**CA_INPUTS, **program}), self.standing
 
     @property
     def standing(self) -> str:
@@ -316,7 +316,7 @@ WALKS: dict[str, list[tuple[float, dict[str, Any], str, str]]] = {
 
 @pytest.mark.parametrize("steps", WALKS.values(), ids=list(WALKS))
 @pytest.mark.parametrize("refreshed", [False, True], ids=["", "refreshed"])
-def test_an_authority_is_rotated_when_asked_or_due_with_both_trusted_for_a_time(
+def test_a_ca_is_rotated_when_asked_or_due_with_both_trusted_for_a_time(
     steps: list[tuple[float, dict[str, Any], str, str]], refreshed: bool, clock: Clock
 ) -> None:
     walk = Walk(clock)
@@ -331,7 +331,7 @@ def test_a_preview_shows_the_rotation_and_its_end_as_dates(clock: Clock) -> None
         return {name: value for name, value in stack.checked.items() if value != stack.inputs[name]}
 
     stack = Stack(CertificateAuthorityLifecycle())
-    stack.up(AUTHORITY)
+    stack.up(CA_INPUTS)
     clock.now = START + 24 * HOUR
     assert stack.preview(ROTATED) == "update"
     assert changed() == {
@@ -349,9 +349,9 @@ def test_a_preview_shows_the_rotation_and_its_end_as_dates(clock: Clock) -> None
     assert changed() == {"drop_after": "", "previous_not_after": ""}
 
 
-def test_a_dropped_authoritys_key_leaves_the_state(clock: Clock) -> None:
+def test_a_dropped_cas_key_leaves_the_state(clock: Clock) -> None:
     stack = Stack(CertificateAuthorityLifecycle())
-    stack.up(AUTHORITY)
+    stack.up(CA_INPUTS)
     old = stack.outs["private_key_pem"]
     stack.up(ROTATED)
     assert stack.outs["private_key_pem"] == old
@@ -365,7 +365,7 @@ def test_a_dropped_authoritys_key_leaves_the_state(clock: Clock) -> None:
 def test_an_interrupted_step_is_decided_anew(at_hours: int, lost: str, clock: Clock) -> None:
     """The engine remembers inputs and outputs together, when the step is done: before that, nothing has happened."""
     stack = Stack(CertificateAuthorityLifecycle())
-    stack.up(AUTHORITY)
+    stack.up(CA_INPUTS)
     if at_hours > 24:
         clock.now = START + 24 * HOUR
         stack.up(ROTATED)
@@ -383,15 +383,15 @@ def test_an_interrupted_step_is_decided_anew(at_hours: int, lost: str, clock: Cl
 
 OVERLAP_WORDS = (
     "and was 1: the last rotation is not over, and the CA before it is trusted until the first `up` after "
-    "2030-01-31T00:00:00Z; put 1 back until then, or run `up` with it and overlap_hours (authorityOverlapHours) 0"
+    "2030-01-31T00:00:00Z; put 1 back until then, or run `up` with it and overlap_hours (caOverlapHours) 0"
 )
 
 
 @pytest.mark.parametrize(
     ("after_hours", "rotation", "words"),
     [
-        (0, 0, f"rotation (authorityRotation) is 0, {OVERLAP_WORDS}"),
-        (0, 2, f"rotation (authorityRotation) is 2, {OVERLAP_WORDS}"),
+        (0, 0, f"rotation (caRotation) is 0, {OVERLAP_WORDS}"),
+        (0, 2, f"rotation (caRotation) is 2, {OVERLAP_WORDS}"),
         (719, 2, OVERLAP_WORDS),
         # It is over, but no `up` has dropped the old one yet.
         (721, 2, OVERLAP_WORDS),
@@ -401,38 +401,38 @@ def test_another_rotation_during_an_overlap_is_refused_with_what_to_do(
     after_hours: int, rotation: int, words: str, clock: Clock
 ) -> None:
     stack = Stack(CertificateAuthorityLifecycle())
-    stack.up(AUTHORITY)
+    stack.up(CA_INPUTS)
     stack.up(ROTATED)
     clock.now += after_hours * HOUR
-    (reason,) = failures(stack.provider, {**AUTHORITY, "rotation": rotation}, stack.inputs)
+    (reason,) = failures(stack.provider, {**CA_INPUTS, "rotation": rotation}, stack.inputs)
     assert words in reason
     stack.up({**ROTATED, "overlap_hours": 0})
-    assert stack.up({**AUTHORITY, "rotation": 2}) == "update"
+    assert stack.up({**CA_INPUTS, "rotation": 2}) == "update"
 
 
 def test_a_lowered_rotation_is_refused_with_what_to_do() -> None:
     stack = Stack(CertificateAuthorityLifecycle())
-    stack.up(AUTHORITY)
-    stack.up({**AUTHORITY, "rotation": 2, "overlap_hours": 0})
+    stack.up(CA_INPUTS)
+    stack.up({**CA_INPUTS, "rotation": 2, "overlap_hours": 0})
     (reason,) = failures(stack.provider, ROTATED, stack.inputs)
-    assert "rotation (authorityRotation) is 1, and was 2: " in reason
+    assert "rotation (caRotation) is 1, and was 2: " in reason
     assert "put 2 back, or raise it" in reason
 
 
-@pytest.mark.parametrize("unknown", [["rotation"], ["overlap_hours"], ["validity_hours"], list(AUTHORITY)])
-def test_unknown_inputs_of_an_authority_pass_the_preview(unknown: list[str]) -> None:
-    program = {**AUTHORITY, **dict.fromkeys(unknown, UNKNOWN)}
+@pytest.mark.parametrize("unknown", [["rotation"], ["overlap_hours"], ["validity_hours"], list(CA_INPUTS)])
+def test_unknown_inputs_of_a_ca_pass_the_preview(unknown: list[str]) -> None:
+    program = {**CA_INPUTS, **dict.fromkeys(unknown, UNKNOWN)}
     new = Stack(CertificateAuthorityLifecycle())
     assert new.preview(program) == "create"
     assert new.checked["rotate_after"] == UNKNOWN
     live = Stack(CertificateAuthorityLifecycle())
-    live.up(AUTHORITY)
+    live.up(CA_INPUTS)
     # The lifetime of one that is there cannot change.
     assert live.preview(program) == ("same" if unknown == ["validity_hours"] else "update")
-    assert live.up(AUTHORITY) == "same"
+    assert live.up(CA_INPUTS) == "same"
 
 
-# The authority: states from before there were rotations
+# The CA: states from before there were rotations
 
 
 def old_stack() -> Stack:
@@ -459,8 +459,8 @@ def test_an_old_state_goes_on_without_a_change_and_rotates_when_asked(
         walk.stack.refresh()
     for hours in (0, 1, 1):
         clock.now = START + years * YEAR + hours * HOUR
-        assert walk.stack.preview(AUTHORITY) == "same"
-        assert walk.stack.up(AUTHORITY) == "same"
+        assert walk.stack.preview(CA_INPUTS) == "same"
+        assert walk.stack.up(CA_INPUTS) == "same"
     assert walk.stack.outs == before
     assert walk.up(years * 8_760 + 2, ASKED) == ("update", "AB:BA")
     assert walk.up(years * 8_760 + 3, ASKED) == ("same", "AB:BA")
@@ -476,7 +476,7 @@ def test_an_old_state_is_rotated_by_age_in_time_though_its_age_is_not_in_the_inp
     walk = Walk(clock, old_stack(), [OWN.certificate_pem])
     first_run = 20_000
     clock.now = START + first_run * HOUR
-    assert walk.stack.up(AUTHORITY) == "same"
+    assert walk.stack.up(CA_INPUTS) == "same"
     assert walk.up(first_run + 29_199, {}) == ("same", "as of old")
     assert walk.up(first_run + 29_200, {}) == ("update", "AB:BA")
 
@@ -494,13 +494,13 @@ def test_a_refresh_of_an_old_state_finds_its_age(clock: Clock) -> None:
 
 @dataclass
 class Site:
-    """What one party holds: its leaf, and what it trusts."""
+    """What one party holds: its certificate, and what it trusts."""
 
-    leaf: str
+    certificate: str
     trusted: str
 
     def accepts(self, other: "Site") -> bool:
-        return any(x509.signed_by(other.leaf, authority) for authority in x509.split_bundle(self.trusted))
+        return any(x509.signed_by(other.certificate, ca) for ca in x509.split_bundle(self.trusted))
 
     def talks_to(self, other: "Site") -> bool:
         return self.accepts(other) and other.accepts(self)
@@ -508,30 +508,30 @@ class Site:
 
 @dataclass
 class Cluster:
-    """An authority with the leaf of a member and that of a client, as `issue_certificates` ties them together."""
+    """A CA with the certificates of a member and of a client, as `issue_certificates` ties them together."""
 
     clock: Clock
-    authority: Stack = field(default_factory=lambda: Stack(CertificateAuthorityLifecycle()))
+    ca: Stack = field(default_factory=lambda: Stack(CertificateAuthorityLifecycle()))
     server: Stack = field(default_factory=lambda: Stack(CertificateLifecycle()))
     client: Stack = field(default_factory=lambda: Stack(CertificateLifecycle()))
 
     def up(self, at_hours: int, program: dict[str, Any]) -> tuple[Site, Site]:
         """A member and a client with what this `up` gives out."""
         self.clock.now = START + at_hours * HOUR
-        self.authority.up({**AUTHORITY, **program})
-        outs = self.authority.outs
-        self.server.up(self._leaf("", profile="server"))
-        self.client.up(self._leaf("client_", profile="client", hosts=[]))
+        self.ca.up({**CA_INPUTS, **program})
+        outs = self.ca.outs
+        self.server.up(self._inputs("", profile="server"))
+        self.client.up(self._inputs("client_", profile="client", hosts=[]))
         trusted = outs["trusted_pem"]
         return Site(self.server.outs["certificate_pem"], trusted), Site(self.client.outs["certificate_pem"], trusted)
 
-    def _leaf(self, pair: str, **changes: Any) -> dict[str, Any]:
-        outs = self.authority.outs
+    def _inputs(self, pair: str, **changes: Any) -> dict[str, Any]:
+        outs = self.ca.outs
         signed_by = {
-            "authority_certificate_pem": outs[f"{pair}certificate_pem"],
-            "authority_private_key_pem": outs[f"{pair}private_key_pem"],
+            "ca_certificate_pem": outs[f"{pair}certificate_pem"],
+            "ca_private_key_pem": outs[f"{pair}private_key_pem"],
         }
-        return {**LEAF, **signed_by, **changes}
+        return {**CERTIFICATE_INPUTS, **signed_by, **changes}
 
 
 def test_clients_with_either_certificate_work_in_an_overlap(clock: Clock) -> None:
@@ -544,14 +544,14 @@ def test_clients_with_either_certificate_work_in_an_overlap(clock: Clock) -> Non
     for client in (client_between, client_after):
         assert client.talks_to(member_after)
     assert not client_before.talks_to(member_after)
-    # The client's leaf changed once, the member's at the end: nobody who took up the new one has to do so again.
-    assert member_between.leaf == member_before.leaf
-    assert client_after.leaf == client_between.leaf
-    # While members change one after the other, they go on to talk: trust first, then the leaf, then the drop.
+    # The client's certificate changed once, the member's at the end: nobody who took up the new one has to do so again.
+    assert member_between.certificate == member_before.certificate
+    assert client_after.certificate == client_between.certificate
+    # While members change one after the other, they go on to talk: trust first, then the certificate, then the drop.
     assert member_between.talks_to(member_before)
-    with_new_leaf = Site(member_after.leaf, member_between.trusted)
-    assert with_new_leaf.talks_to(member_between)
-    assert member_after.talks_to(with_new_leaf)
+    with_new_certificate = Site(member_after.certificate, member_between.trusted)
+    assert with_new_certificate.talks_to(member_between)
+    assert member_after.talks_to(with_new_certificate)
 
 
 def test_without_an_overlap_clients_change_with_the_members(clock: Clock) -> None:
@@ -563,16 +563,16 @@ def test_without_an_overlap_clients_change_with_the_members(clock: Clock) -> Non
     assert not client_after.talks_to(member_before)
 
 
-# Leaves: what changes one
+# Certificates: what changes one
 
 
-def test_a_leaf_stays_the_same_while_nothing_changes(clock: Clock) -> None:
+def test_a_certificate_stays_the_same_while_nothing_changes(clock: Clock) -> None:
     stack = Stack(CertificateLifecycle())
-    assert stack.up(LEAF) == "create"
+    assert stack.up(CERTIFICATE_INPUTS) == "create"
     issued = dict(stack.outs)
     for hours in (0, 1, 24, 8_760, 29_190):
         clock.now = START + hours * HOUR
-        assert stack.up(LEAF) == "same"
+        assert stack.up(CERTIFICATE_INPUTS) == "same"
     assert stack.outs == issued
 
 
@@ -581,7 +581,7 @@ def test_a_leaf_stays_the_same_while_nothing_changes(clock: Clock) -> None:
     [
         ({"hosts": ["m1.etcd.internal", "10.0.0.1"]}, "same"),
         ({"hosts": ["M1.ETCD.internal", "10.0.0.1", "10.0.0.1"]}, "same"),
-        ({"authority_certificate_pem": f"# the authority\n{OWN.certificate_pem}\n"}, "same"),
+        ({"ca_certificate_pem": f"# the CA\n{OWN.certificate_pem}\n"}, "same"),
         ({"hosts": ["10.0.0.2", "m1.etcd.internal"]}, "update"),
         ({"hosts": ["10.0.0.1"]}, "update"),
         ({"common_name": "m2"}, "update"),
@@ -589,8 +589,8 @@ def test_a_leaf_stays_the_same_while_nothing_changes(clock: Clock) -> None:
         ({"validity_hours": 8_760}, "update"),
         (
             {
-                "authority_certificate_pem": OTHER.certificate_pem,
-                "authority_private_key_pem": OTHER.private_key_pem,
+                "ca_certificate_pem": OTHER.certificate_pem,
+                "ca_private_key_pem": OTHER.private_key_pem,
             },
             "update",
         ),
@@ -598,88 +598,88 @@ def test_a_leaf_stays_the_same_while_nothing_changes(clock: Clock) -> None:
 )
 def test_a_changed_input_updates_in_place_and_a_reordered_one_does_not(change: dict[str, Any], operation: str) -> None:
     stack = Stack(CertificateLifecycle())
-    stack.up(LEAF)
+    stack.up(CERTIFICATE_INPUTS)
     before = stack.outs["private_key_pem"]
-    program = {**LEAF, **change}
+    program = {**CERTIFICATE_INPUTS, **change}
     assert stack.up(program) == operation
     assert (stack.outs["private_key_pem"] != before) is (operation == "update")
     assert stack.up(program) == "same"
     pair = x509.KeyPair(stack.outs["certificate_pem"], stack.outs["private_key_pem"])
-    x509.verify_certificate(pair, program["authority_certificate_pem"], START)
+    x509.verify_certificate(pair, program["ca_certificate_pem"], START)
 
 
-# Leaves: renewal
+# Certificates: renewal
 
 
 def test_a_renewal_is_due_at_a_third_of_the_lifetime_and_the_preview_says_so(clock: Clock) -> None:
     stack = Stack(CertificateLifecycle())
-    stack.up(LEAF)
+    stack.up(CERTIFICATE_INPUTS)
     renew_after = stack.outs["renew_after"]
     assert renew_after == x509.rfc3339(START - x509.BACKDATE + 29_200 * HOUR)
 
     clock.now = START - x509.BACKDATE + 29_200 * HOUR
     assert x509.renewal_due(stack.outs["certificate_pem"], clock.now)
-    assert stack.preview(LEAF) == "update"
+    assert stack.preview(CERTIFICATE_INPUTS) == "update"
     assert {name for name in stack.checked if stack.checked[name] != stack.inputs[name]} == {"renew_after"}
     assert stack.checked["renew_after"] > renew_after
 
     serial = x509.parse_certificate(stack.outs["certificate_pem"]).serial_number
-    assert stack.up(LEAF) == "update"
+    assert stack.up(CERTIFICATE_INPUTS) == "update"
     assert x509.parse_certificate(stack.outs["certificate_pem"]).serial_number != serial
     assert stack.outs["not_after"] == x509.rfc3339(clock.now - x509.BACKDATE + 5 * YEAR)
-    assert stack.up(LEAF) == "same"
+    assert stack.up(CERTIFICATE_INPUTS) == "same"
 
 
 def test_the_renewal_date_is_the_issued_certificates_own(clock: Clock) -> None:
     stack = Stack(CertificateLifecycle())
     for years in (0, 4, 7):
         clock.now = START + years * YEAR
-        stack.up(LEAF)
+        stack.up(CERTIFICATE_INPUTS)
         validity = x509.validity_of(stack.outs["certificate_pem"])
-        authority_end = x509.validity_of(OWN.certificate_pem).not_after
-        expected = validity.not_after if validity.not_after == authority_end else validity.renewal
+        ca_end = x509.validity_of(OWN.certificate_pem).not_after
+        expected = validity.not_after if validity.not_after == ca_end else validity.renewal
         assert stack.outs["renew_after"] == x509.rfc3339(expected)
 
 
 def test_a_change_of_an_input_sets_the_renewal_date_anew(clock: Clock) -> None:
     stack = Stack(CertificateLifecycle())
-    stack.up(LEAF)
+    stack.up(CERTIFICATE_INPUTS)
     clock.now = START + YEAR
-    stack.up({**LEAF, "common_name": "m2"})
+    stack.up({**CERTIFICATE_INPUTS, "common_name": "m2"})
     assert stack.outs["renew_after"] == x509.rfc3339(START + YEAR - x509.BACKDATE + 29_200 * HOUR)
 
 
-def test_a_leaf_that_was_issued_by_a_clock_that_was_ahead_is_issued_again(clock: Clock) -> None:
+def test_a_certificate_that_was_issued_by_a_clock_that_was_ahead_is_issued_again(clock: Clock) -> None:
     stack = Stack(CertificateLifecycle())
-    stack.up(LEAF)
+    stack.up(CERTIFICATE_INPUTS)
     clock.now = START + 4 * YEAR
-    assert stack.up(LEAF) == "update"
+    assert stack.up(CERTIFICATE_INPUTS) == "update"
     clock.now = START + HOUR
-    assert stack.up(LEAF) == "update"
+    assert stack.up(CERTIFICATE_INPUTS) == "update"
     validity = x509.validity_of(stack.outs["certificate_pem"])
     assert validity.not_before <= clock.now < validity.not_after
-    assert stack.up(LEAF) == "same"
+    assert stack.up(CERTIFICATE_INPUTS) == "same"
 
 
-def test_an_expired_leaf_is_renewed(clock: Clock) -> None:
+def test_an_expired_certificate_is_renewed(clock: Clock) -> None:
     stack = Stack(CertificateLifecycle())
-    stack.up(LEAF)
+    stack.up(CERTIFICATE_INPUTS)
     clock.now = START + 6 * YEAR
-    assert stack.up(LEAF) == "update"
+    assert stack.up(CERTIFICATE_INPUTS) == "update"
     assert stack.outs["not_after"] > x509.rfc3339(clock.now)
 
 
-def test_a_leaf_that_ends_with_its_authority_is_not_renewed_again_and_again(clock: Clock) -> None:
+def test_a_certificate_that_ends_with_its_ca_is_not_renewed_again_and_again(clock: Clock) -> None:
     stack = Stack(CertificateLifecycle())
     clock.now = START + 6 * YEAR
-    stack.up(LEAF)
+    stack.up(CERTIFICATE_INPUTS)
     assert stack.outs["not_after"] == x509.rfc3339(x509.validity_of(OWN.certificate_pem).not_after)
     for hours in range(100, 4 * 8_760, 500):
         clock.now = START + 6 * YEAR + hours * HOUR
-        assert stack.up(LEAF) == "same"
+        assert stack.up(CERTIFICATE_INPUTS) == "same"
 
 
-# Leaves: refused inputs
+# Certificates: refused inputs
 
 
 @pytest.mark.parametrize(
@@ -696,41 +696,41 @@ def test_a_leaf_that_ends_with_its_authority_is_not_renewed_again_and_again(cloc
         ({"profile": "client"}, "a client certificate has no hosts"),
         ({"validity_hours": 87_601}, "validity_hours is 87601; give 24 to 87600"),
         ({"validity_hours": 0}, "validity_hours is 0; give 24 to 87600"),
-        ({"authority_certificate_pem": "x"}, "authority_certificate_pem: there is no PEM certificate"),
-        ({"authority_certificate_pem": None}, "authority_certificate_pem: it is missing"),
-        ({"authority_private_key_pem": None}, "authority_private_key_pem: it is missing"),
-        ({"authority_private_key_pem": "x"}, "authority_private_key_pem: there is no PEM private key"),
-        ({"authority_private_key_pem": OTHER.private_key_pem}, "the private key is not that of 'CN=own'"),
+        ({"ca_certificate_pem": "x"}, "ca_certificate_pem: there is no PEM certificate"),
+        ({"ca_certificate_pem": None}, "ca_certificate_pem: it is missing"),
+        ({"ca_private_key_pem": None}, "ca_private_key_pem: it is missing"),
+        ({"ca_private_key_pem": "x"}, "ca_private_key_pem: there is no PEM private key"),
+        ({"ca_private_key_pem": OTHER.private_key_pem}, "the private key is not that of 'CN=own'"),
     ],
 )
-def test_a_bad_leaf_input_is_refused_with_its_value_and_a_fix(change: dict[str, Any], words: str) -> None:
-    (reason,) = failures(CertificateLifecycle(), {**LEAF, **change})
+def test_a_bad_certificate_input_is_refused_with_its_value_and_a_fix(change: dict[str, Any], words: str) -> None:
+    (reason,) = failures(CertificateLifecycle(), {**CERTIFICATE_INPUTS, **change})
     assert words in reason
 
 
-def test_an_authority_that_cannot_sign_is_refused_in_the_preview(clock: Clock) -> None:
+def test_a_ca_that_cannot_sign_is_refused_in_the_preview(clock: Clock) -> None:
     provider = CertificateLifecycle()
-    leaf = x509.issue_certificate(OWN, common_name="a", profile="client", now=START)
-    no_authority = {
-        "authority_certificate_pem": leaf.certificate_pem,
-        "authority_private_key_pem": leaf.private_key_pem,
+    certificate = x509.issue_certificate(OWN, common_name="a", profile="client", now=START)
+    no_ca = {
+        "ca_certificate_pem": certificate.certificate_pem,
+        "ca_private_key_pem": certificate.private_key_pem,
     }
-    (reason,) = failures(provider, {**LEAF, **no_authority})
+    (reason,) = failures(provider, {**CERTIFICATE_INPUTS, **no_ca})
     assert "'CN=a' is not a CA" in reason
     clock.now = START + 10 * YEAR
-    (reason,) = failures(provider, LEAF)
+    (reason,) = failures(provider, CERTIFICATE_INPUTS)
     assert "the CA 'CN=own' expired at 2039-12-29T23:55:00Z" in reason
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"authority_private_key_pem": OTHER.private_key_pem},
-        {"authority_private_key_pem": OWN.private_key_pem[:-40]},
-        {"authority_certificate_pem": OWN.private_key_pem},
+        {"ca_private_key_pem": OTHER.private_key_pem},
+        {"ca_private_key_pem": OWN.private_key_pem[:-40]},
+        {"ca_certificate_pem": OWN.private_key_pem},
         {
-            "authority_certificate_pem": OWN.certificate_pem + OWN.private_key_pem,
-            "authority_private_key_pem": "x",
+            "ca_certificate_pem": OWN.certificate_pem + OWN.private_key_pem,
+            "ca_private_key_pem": "x",
         },
         {"common_name": OWN.private_key_pem},
         {"hosts": [OWN.private_key_pem]},
@@ -740,51 +740,54 @@ def test_an_authority_that_cannot_sign_is_refused_in_the_preview(clock: Clock) -
 def test_no_failure_shows_a_key_or_names_a_property_whose_value_the_engine_would_print(
     change: dict[str, Any],
 ) -> None:
-    result = CertificateLifecycle().check({}, {**LEAF, **change})
+    result = CertificateLifecycle().check({}, {**CERTIFICATE_INPUTS, **change})
     assert result.failures
     key_lines = {*OWN.private_key_pem.splitlines()[1:-1], *OTHER.private_key_pem.splitlines()[1:-1]}
     for failure in result.failures:
         assert not any(line in failure.reason for line in key_lines)
-        assert failure.property not in ("authority_certificate_pem", "authority_private_key_pem")
+        assert failure.property not in ("ca_certificate_pem", "ca_private_key_pem")
 
 
 def test_an_issue_that_fails_shows_no_key(clock: Clock) -> None:
     clock.now = START + 11 * YEAR
     with pytest.raises(PkiError, match="expired") as failed:
-        CertificateLifecycle().create({**LEAF, "renew_after": ""})
+        CertificateLifecycle().create({**CERTIFICATE_INPUTS, "renew_after": ""})
     assert "PRIVATE KEY" not in str(failed.value)
 
 
 # Unknown inputs
 
 
-@pytest.mark.parametrize("unknown", [*([name] for name in LEAF), list(LEAF)], ids=lambda names: "+".join(names))
-def test_unknown_inputs_pass_the_preview_of_a_new_and_of_a_live_leaf(unknown: list[str]) -> None:
-    program = {**LEAF, **dict.fromkeys(unknown, UNKNOWN)}
+@pytest.mark.parametrize(
+    "unknown", [*([name] for name in CERTIFICATE_INPUTS), list(CERTIFICATE_INPUTS)], ids=lambda names: "+".join(names)
+)
+def test_unknown_inputs_pass_the_preview_of_a_new_and_of_a_live_certificate(unknown: list[str]) -> None:
+    program = {**CERTIFICATE_INPUTS, **dict.fromkeys(unknown, UNKNOWN)}
     assert Stack(CertificateLifecycle()).preview(program) == "create"
     live = Stack(CertificateLifecycle())
-    live.up(LEAF)
-    only_the_key = unknown == ["authority_private_key_pem"]
+    live.up(CERTIFICATE_INPUTS)
+    only_the_key = unknown == ["ca_private_key_pem"]
     assert live.preview(program) == ("same" if only_the_key else "update")
     assert live.checked["renew_after"] == (live.inputs["renew_after"] if only_the_key else UNKNOWN)
-    assert live.up(LEAF) == "same"
+    assert live.up(CERTIFICATE_INPUTS) == "same"
 
 
 def test_an_unknown_host_among_known_ones_passes_the_preview() -> None:
     live = Stack(CertificateLifecycle())
-    live.up(LEAF)
-    assert live.preview({**LEAF, "hosts": [UNKNOWN, "m1.etcd.internal"]}) == "update"
+    live.up(CERTIFICATE_INPUTS)
+    assert live.preview({**CERTIFICATE_INPUTS, "hosts": [UNKNOWN, "m1.etcd.internal"]}) == "update"
     assert live.checked["hosts"] == ["m1.etcd.internal", UNKNOWN]
     assert live.checked["renew_after"] == UNKNOWN
-    assert failures(CertificateLifecycle(), {**LEAF, "hosts": [UNKNOWN, "a b"]})
-    assert failures(CertificateLifecycle(), {**LEAF, "hosts": [UNKNOWN], "profile": "client"})
+    assert failures(CertificateLifecycle(), {**CERTIFICATE_INPUTS, "hosts": [UNKNOWN, "a b"]})
+    assert failures(CertificateLifecycle(), {**CERTIFICATE_INPUTS, "hosts": [UNKNOWN], "profile": "client"})
 
 
 # State
 
 
 @pytest.mark.parametrize(
-    ("provider", "program"), [(CertificateAuthorityLifecycle(), AUTHORITY), (CertificateLifecycle(), LEAF)]
+    ("provider", "program"),
+    [(CertificateAuthorityLifecycle(), CA_INPUTS), (CertificateLifecycle(), CERTIFICATE_INPUTS)],
 )
 def test_a_refresh_changes_nothing(provider: Lifecycle, program: dict[str, Any]) -> None:
     stack = Stack(provider)
@@ -806,9 +809,9 @@ def test_deleting_touches_the_state_only(provider: Lifecycle) -> None:
 class Recorder(MockMonitor):
     """Keeps every registration; answers as the engine does: in preview, with the inputs alone."""
 
-    def __init__(self, preview: bool, authority: dict[str, Any] | None = None) -> None:
+    def __init__(self, preview: bool, ca: dict[str, Any] | None = None) -> None:
         self.requests: dict[str, Any] = {}
-        super().__init__(Answers(preview, authority))
+        super().__init__(Answers(preview, ca))
 
     def RegisterResource(self, request: Any) -> Any:
         self.requests[request.name] = request
@@ -818,17 +821,17 @@ class Recorder(MockMonitor):
 @dataclass
 class Answers(Mocks):
     preview: bool
-    # What the state holds of the authority, if it is there already and does not change.
-    authority: dict[str, Any] | None = None
+    # What the state holds of the CA, if it is there already and does not change.
+    ca: dict[str, Any] | None = None
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         inputs = {name: unwrapped(value) for name, value in args.inputs.items()}
-        is_authority = args.typ.endswith(":CertificateAuthority")
-        if is_authority and self.authority is not None:
-            return "id", self.authority
+        is_ca = args.typ.endswith(":CertificateAuthority")
+        if is_ca and self.ca is not None:
+            return "id", self.ca
         if self.preview:
             return None, inputs
-        provider = CertificateAuthorityLifecycle() if is_authority else CertificateLifecycle()
+        provider = CertificateAuthorityLifecycle() if is_ca else CertificateLifecycle()
         created = provider.create(provider.check({}, over_the_wire(inputs)).inputs)
         return created.id, created.outs or {}
 
@@ -841,19 +844,19 @@ def unwrapped(value: Any) -> Any:
 
 
 def registered(
-    program: Callable[[], object], *, preview: bool = False, authority: dict[str, Any] | None = None
+    program: Callable[[], object], *, preview: bool = False, ca: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    recorder = Recorder(preview, authority)
+    recorder = Recorder(preview, ca)
     set_mocks(recorder.mocks, project="p", stack="s", preview=preview, monitor=recorder)
     pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]
     return recorder.requests
 
 
 def resources_of_a_cluster() -> None:
-    authority = CertificateAuthority("ca", CertificateAuthorityArgs("etcd", key_algorithm="ECDSA-P256")).authority
-    args = CertificateArgs(authority, "m1", "server", hosts=["m1", pulumi.Output.from_input("10.0.0.1")])
+    ca = CertificateAuthority("ca", CertificateAuthorityArgs("etcd", key_algorithm="ECDSA-P256")).ca
+    args = CertificateArgs(ca, "m1", "server", hosts=["m1", pulumi.Output.from_input("10.0.0.1")])
     Certificate("server", args, pulumi.ResourceOptions(additional_secret_outputs=["not_after"], protect=True))
-    Certificate("client", CertificateArgs(authority, "root", "client"))
+    Certificate("client", CertificateArgs(ca, "root", "client"))
 
 
 @pytest.mark.parametrize("preview", [True, False])
@@ -872,9 +875,9 @@ def test_every_private_key_is_a_secret(preview: bool) -> None:
     assert list(requests["ca"].additionalSecretOutputs) == ["private_key_pem", "client_private_key_pem"]
     assert list(requests["client"].additionalSecretOutputs) == [
         "private_key_pem",
-        "authority_private_key_pem",
+        "ca_private_key_pem",
     ]
-    key = MessageToDict(requests["client"].object)["authority_private_key_pem"]
+    key = MessageToDict(requests["client"].object)["ca_private_key_pem"]
     assert SECRET_SIGNATURE.items() <= key.items()
     assert (UNKNOWN in key.values()) is preview
 
@@ -885,7 +888,7 @@ def test_the_callers_options_are_kept() -> None:
     assert set(request.additionalSecretOutputs) == {
         "not_after",
         "private_key_pem",
-        "authority_private_key_pem",
+        "ca_private_key_pem",
     }
 
 
@@ -893,45 +896,45 @@ def test_a_program_gets_certificates_that_fit_together(clock: Clock) -> None:
     seen: list[list[Any]] = []
 
     def program() -> pulumi.Output[None]:
-        authority = CertificateAuthority("ca", CertificateAuthorityArgs("etcd", "ECDSA-P256"))
-        leaf = Certificate("peer", CertificateArgs(authority.authority, "m1", "peer", hosts=["m1"]))
-        outputs = pulumi.Output.all(leaf.certificate_pem, leaf.private_key_pem, authority.certificate_pem)
+        ca = CertificateAuthority("ca", CertificateAuthorityArgs("etcd", "ECDSA-P256"))
+        certificate = Certificate("peer", CertificateArgs(ca.ca, "m1", "peer", hosts=["m1"]))
+        outputs = pulumi.Output.all(certificate.certificate_pem, certificate.private_key_pem, ca.certificate_pem)
         return outputs.apply(seen.append)
 
     registered(program)
-    ((certificate_pem, private_key_pem, authority_pem),) = seen
-    x509.verify_certificate(x509.KeyPair(certificate_pem, private_key_pem), authority_pem, clock.now)
+    ((certificate_pem, private_key_pem, ca_pem),) = seen
+    x509.verify_certificate(x509.KeyPair(certificate_pem, private_key_pem), ca_pem, clock.now)
 
 
-def test_a_users_own_authority_signs_and_its_key_is_a_secret_though_given_as_plain_text() -> None:
+def test_a_users_own_ca_signs_and_its_key_is_a_secret_though_given_as_plain_text() -> None:
     secret: list[bool] = []
 
     def program() -> pulumi.Output[None]:
-        own = Authority.from_pem(OWN.certificate_pem, OWN.private_key_pem)
+        own = CA.from_pem(OWN.certificate_pem, OWN.private_key_pem)
         Certificate("client", CertificateArgs(own, "root", "client"))
         is_secret: Any = own.private_key_pem.is_secret()
         return pulumi.Output.from_input(is_secret).apply(secret.append)
 
     inputs = MessageToDict(registered(program)["client"].object)
     assert secret == [True]
-    assert inputs["authority_certificate_pem"] == OWN.certificate_pem
-    assert inputs["authority_private_key_pem"] == {**SECRET_SIGNATURE, "value": OWN.private_key_pem}
+    assert inputs["ca_certificate_pem"] == OWN.certificate_pem
+    assert inputs["ca_private_key_pem"] == {**SECRET_SIGNATURE, "value": OWN.private_key_pem}
 
 
 def signers(requests: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """The certificate and the key that sign each leaf, by the leaf's name."""
+    """The certificate and the key that sign each certificate, by its name."""
     inputs = {name: MessageToDict(request.object) for name, request in requests.items()}
     return {
-        name: (each["authority_certificate_pem"], unwrapped(each["authority_private_key_pem"]))
+        name: (each["ca_certificate_pem"], unwrapped(each["ca_private_key_pem"]))
         for name, each in inputs.items()
-        if "authority_certificate_pem" in each
+        if "ca_certificate_pem" in each
     }
 
 
 @pytest.mark.parametrize("preview", [True, False])
-def test_in_an_overlap_the_new_authority_signs_clients_and_the_old_one_the_rest(preview: bool) -> None:
+def test_in_an_overlap_the_new_ca_signs_clients_and_the_old_one_the_rest(preview: bool) -> None:
     stack = Stack(CertificateAuthorityLifecycle())
-    stack.up(AUTHORITY)
+    stack.up(CA_INPUTS)
     stack.up(ROTATED)
     told: list[Any] = []
 
@@ -939,12 +942,12 @@ def test_in_an_overlap_the_new_authority_signs_clients_and_the_old_one_the_rest(
         ca = CertificateAuthority("ca", CertificateAuthorityArgs("etcd", rotation=1))
         for profile in ("server", "peer", "client"):
             hosts = [] if profile == "client" else ["m1"]
-            Certificate(profile, CertificateArgs(ca.authority, "m1", profile, hosts))  # type: ignore[arg-type]
+            Certificate(profile, CertificateArgs(ca.ca, "m1", profile, hosts))  # type: ignore[arg-type]
         later: Any = pulumi.Output.from_input("client")
-        Certificate("later", CertificateArgs(ca.authority, "m1", later))
-        return pulumi.Output.all(ca.authority.trusted_pem, ca.drop_after).apply(told.append)
+        Certificate("later", CertificateArgs(ca.ca, "m1", later))
+        return pulumi.Output.all(ca.ca.trusted_pem, ca.drop_after).apply(told.append)
 
-    signed = signers(registered(program, preview=preview, authority=stack.outs))
+    signed = signers(registered(program, preview=preview, ca=stack.outs))
     first = stack.outs["certificate_pem"], stack.outs["private_key_pem"]
     newest = stack.outs["client_certificate_pem"], stack.outs["client_private_key_pem"]
     assert first != newest
@@ -954,25 +957,25 @@ def test_in_an_overlap_the_new_authority_signs_clients_and_the_old_one_the_rest(
 
 @pytest.mark.parametrize("preview", [True, False])
 def test_a_program_over_an_old_state_knows_everything_already_in_the_preview(preview: bool) -> None:
-    """Else every leaf, and all that members trust, would seem to change in the first run of this release."""
+    """Else every certificate, and all that members trust, would seem to change in the first run of this release."""
     told: list[Any] = []
 
     def program() -> pulumi.Output[None]:
         ca = CertificateAuthority("ca", CertificateAuthorityArgs("etcd", "ECDSA-P256"))
-        Certificate("client", CertificateArgs(ca.authority, "root", "client"))
+        Certificate("client", CertificateArgs(ca.ca, "root", "client"))
         secret: Any = ca.client_private_key_pem.is_secret()
-        facts = (ca.authority.trusted_pem, ca.drop_after, ca.rotate_after, secret)
+        facts = (ca.ca.trusted_pem, ca.drop_after, ca.rotate_after, secret)
         return pulumi.Output.all(*facts).apply(told.append)
 
     outputs = {**old_stack().outs, "private_key_pem": {**SECRET_SIGNATURE, "value": OWN.private_key_pem}}
-    requests = registered(program, preview=preview, authority=outputs)
+    requests = registered(program, preview=preview, ca=outputs)
     assert signers(requests) == {"client": (OWN.certificate_pem, OWN.private_key_pem)}
     assert told == [[OWN.certificate_pem, "", "", True]]
 
 
 def test_a_clusters_certificates_follow_its_rotation() -> None:
     stack = Stack(CertificateAuthorityLifecycle())
-    stack.up(AUTHORITY)
+    stack.up(CA_INPUTS)
     stack.up(ROTATED)
     trusted: list[str] = []
 
@@ -981,8 +984,8 @@ def test_a_clusters_certificates_follow_its_rotation() -> None:
         issued = issue_certificates("etcd", [machine], None, pulumi.ResourceOptions(), 1, 48)
         return issued.trusted_pem.apply(trusted.append)
 
-    requests = registered(program, authority=stack.outs)
-    inputs = MessageToDict(requests["etcd-authority"].object)
+    requests = registered(program, ca=stack.outs)
+    inputs = MessageToDict(requests["etcd-ca"].object)
     assert (inputs["rotation"], inputs["overlap_hours"]) == (1, 48)
     signed = {name: certificate for name, (certificate, _) in signers(requests).items()}
     old, new = stack.outs["certificate_pem"], stack.outs["client_certificate_pem"]
@@ -990,14 +993,14 @@ def test_a_clusters_certificates_follow_its_rotation() -> None:
     assert trusted == [new + old]
 
 
-# An authority of the user's own
+# A CA of the user's own
 
 
 def own_trust(certificate_pem: Any, also_trusted_pem: Any = "", *, preview: bool = False) -> list[Any]:
     told: list[Any] = []
 
     def program() -> pulumi.Output[None]:
-        own = Authority.from_pem(certificate_pem, "key", also_trusted_pem)
+        own = CA.from_pem(certificate_pem, "key", also_trusted_pem)
         same = own.certificate_pem is own.client_certificate_pem and own.private_key_pem is own.client_private_key_pem
         return own.trusted_pem.apply(lambda trusted: told.append((trusted, same)))
 
@@ -1028,7 +1031,7 @@ def own_trust(certificate_pem: Any, also_trusted_pem: Any = "", *, preview: bool
         ("nonsense", OTHER.certificate_pem, "nonsense"),
     ],
 )
-def test_an_own_authority_is_rotated_by_trusting_the_old_one_besides(
+def test_an_own_ca_is_rotated_by_trusting_the_old_one_besides(
     certificate_pem: str, also_trusted_pem: str, trusted: str
 ) -> None:
     assert own_trust(certificate_pem, also_trusted_pem) == [(trusted, True)]
@@ -1045,9 +1048,9 @@ def test_what_is_to_be_trusted_besides_may_be_unknown_in_a_preview() -> None:
     known: list[bool] = []
 
     def program() -> pulumi.Output[None]:
-        mine = Authority.from_pem(OWN.certificate_pem, OWN.private_key_pem)
+        mine = CA.from_pem(OWN.certificate_pem, OWN.private_key_pem)
         unknown = Certificate("client", CertificateArgs(mine, "root", "client")).certificate_pem
-        trusted = Authority.from_pem(OWN.certificate_pem, OWN.private_key_pem, unknown).trusted_pem
+        trusted = CA.from_pem(OWN.certificate_pem, OWN.private_key_pem, unknown).trusted_pem
         is_known: Any = trusted.is_known()
         return pulumi.Output.from_input(is_known).apply(known.append)
 
@@ -1080,16 +1083,16 @@ def test_the_engines_calls_round_trip_through_the_provider_process(
     provider_process: provider_pb2_grpc.ResourceProviderStub,
 ) -> None:
     stub = provider_process
-    authority = x509.create_ca("own", now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
+    ca = x509.create_ca("own", now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
     program = struct(
         {
-            **LEAF,
-            "authority_certificate_pem": authority.certificate_pem,
-            "authority_private_key_pem": authority.private_key_pem,
+            **CERTIFICATE_INPUTS,
+            "ca_certificate_pem": ca.certificate_pem,
+            "ca_private_key_pem": ca.private_key_pem,
             "__provider": serialize_provider(CertificateProvider()),
         }
     )
-    in_preview = struct({**MessageToDict(program), "authority_certificate_pem": UNKNOWN})
+    in_preview = struct({**MessageToDict(program), "ca_certificate_pem": UNKNOWN})
     preview = stub.Check(provider_pb2.CheckRequest(news=in_preview), timeout=300)
     assert not preview.failures
     assert preview.inputs["renew_after"] == UNKNOWN
@@ -1111,7 +1114,7 @@ def test_the_engines_calls_round_trip_through_the_provider_process(
     update = provider_pb2.UpdateRequest(id=created.id, olds=created.properties, news=changed)
     updated = MessageToDict(stub.Update(update, timeout=300).properties)
     pair = x509.KeyPair(updated["certificate_pem"], updated["private_key_pem"])
-    x509.verify_certificate(pair, authority.certificate_pem, datetime.now(timezone.utc))
+    x509.verify_certificate(pair, ca.certificate_pem, datetime.now(timezone.utc))
     stub.Delete(provider_pb2.DeleteRequest(id=created.id, properties=created.properties), timeout=300)
 
 
@@ -1119,7 +1122,7 @@ def test_a_failure_in_the_provider_process_shows_no_key(
     provider_process: provider_pb2_grpc.ResourceProviderStub,
 ) -> None:
     provider = serialize_provider(CertificateProvider())
-    broken = struct({**LEAF, "authority_private_key_pem": OTHER.private_key_pem, "__provider": provider})
+    broken = struct({**CERTIFICATE_INPUTS, "ca_private_key_pem": OTHER.private_key_pem, "__provider": provider})
     with pytest.raises(grpc.RpcError) as failed:
         provider_process.Create(provider_pb2.CreateRequest(properties=broken), timeout=300)
     text = str(failed.value)

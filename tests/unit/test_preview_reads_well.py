@@ -163,7 +163,7 @@ def texts(inputs: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
     for key, value in inputs.items():
         # How Pulumi finds a dynamic resource's code, which it never shows; and a certificate, which is for all to see.
-        if key not in ("__provider", "authority_certificate_pem"):
+        if key not in ("__provider", "ca_certificate_pem"):
             for text in inside(value):
                 yield key, text
 

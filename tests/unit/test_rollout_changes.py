@@ -50,19 +50,19 @@ BASE: dict[str, Any] = {
     "etcd": {},
     "members": MEMBERS,
     "places": placed(),
-    "authorities": ["aaaa"],
-    "peer_authorities": ["pppp"],
+    "ca_fingerprints": ["aaaa"],
+    "peer_ca_fingerprints": ["pppp"],
     "allow_plaintext": False,
     "delete_data": False,
     "wanted": wanted(),
     "connections": {},
 }
-PLAINTEXT = {"tls": False, "authorities": [], "peer_authorities": [], "allow_plaintext": True}
-EARLIER = {"peer_authorities": None}
-"""A state from before members had an authority of their own."""
+PLAINTEXT = {"tls": False, "ca_fingerprints": [], "peer_ca_fingerprints": [], "allow_plaintext": True}
+EARLIER = {"peer_ca_fingerprints": None}
+"""A state from before members had a CA of their own."""
 BOTH = [
-    ("authorities", ["bbbb"], ["bbbb", "aaaa"]),
-    ("peer_authorities", ["qqqq"], ["qqqq", "pppp"]),
+    ("ca_fingerprints", ["bbbb"], ["bbbb", "aaaa"]),
+    ("peer_ca_fingerprints", ["qqqq"], ["qqqq", "pppp"]),
 ]
 
 
@@ -83,12 +83,16 @@ def without(*names: str) -> dict[str, str]:
         ({}, {**PLAINTEXT, "members": MEMBERS | {"host-2": "10.0.9.2"}}, ["tls: false: host-2 would need"]),
         (
             {},
-            {"authorities": ["bbbb"], "members": MEMBERS | FOUR},
-            ["host-4: needs a certificate of the new authority"],
+            {"ca_fingerprints": ["bbbb"], "members": MEMBERS | FOUR},
+            ["host-4: needs a certificate of the new CA"],
         ),
-        ({}, {"authorities": ["bbbb"], "members": MEMBERS | {"host-1": "::1"}}, ["host-1: needs a certificate of"]),
-        ({}, {"peer_authorities": ["qqqq"], "members": MEMBERS | FOUR}, ["host-4: needs a certificate of"]),
-        ({}, {"peer_authorities": ["qqqq"], "members": MEMBERS | {"host-1": "::1"}}, ["host-1: needs a certificate"]),
+        ({}, {"ca_fingerprints": ["bbbb"], "members": MEMBERS | {"host-1": "::1"}}, ["host-1: needs a certificate of"]),
+        ({}, {"peer_ca_fingerprints": ["qqqq"], "members": MEMBERS | FOUR}, ["host-4: needs a certificate of"]),
+        (
+            {},
+            {"peer_ca_fingerprints": ["qqqq"], "members": MEMBERS | {"host-1": "::1"}},
+            ["host-1: needs a certificate"],
+        ),
         ({}, {"version": "3.6.14"}, ["version: 3.6.14: this cluster runs 3.6.15, and an older patch is no way back"]),
         ({}, {"version": "3.5.35"}, ["version: 3.5.35: this cluster runs 3.6.15, and going back to 3.5 is refused"]),
         ({"version": "3.4.9"}, {"version": "3.6.16"}, ["set version to 3.5.35 first, then 3.6.16"]),
@@ -148,22 +152,25 @@ def test_what_cannot_be_done_safely_is_refused_and_says_what_to_do(
         ({}, {"members": without("host-1", "host-2")}),
         ({}, {"members": MEMBERS | {"host-2": "10.0.9.2"}}),
         ({}, PLAINTEXT),
-        (PLAINTEXT, {"tls": True, "authorities": ["aaaa"], "peer_authorities": ["p"], "members": MEMBERS | FIVE}),
+        (
+            PLAINTEXT,
+            {"tls": True, "ca_fingerprints": ["aaaa"], "peer_ca_fingerprints": ["p"], "members": MEMBERS | FIVE},
+        ),
         ({}, {**PLAINTEXT, "members": without("host-3")}),
-        ({}, {"authorities": ["bbbb", "aaaa"], "members": MEMBERS | FIVE}),
-        ({"authorities": ["bbbb", "aaaa"]}, {"authorities": ["bbbb"], "members": MEMBERS | FIVE}),
-        ({}, {"authorities": ["bbbb"]}),
+        ({}, {"ca_fingerprints": ["bbbb", "aaaa"], "members": MEMBERS | FIVE}),
+        ({"ca_fingerprints": ["bbbb", "aaaa"]}, {"ca_fingerprints": ["bbbb"], "members": MEMBERS | FIVE}),
+        ({}, {"ca_fingerprints": ["bbbb"]}),
         ({}, {"places": placed(host_2=DISK)}),
         ({"places": ALL_ON_DISKS}, {"places": placed(host_1=DISK, host_2=DISK)}),
         ({"places": ALL_ON_DISKS}, {"places": placed(**{f"host_{n}": {"device": "/dev/sdb"} for n in (1, 2, 3)})}),
         ({}, {"places": {**placed(), "host-4": {**DISK, "ports": "2379,2380,2381"}}, "members": MEMBERS | FOUR}),
         (local(2379), local(2479)),
         ({"members": LOCAL, "places": placed()}, local(2479)),
-        ({}, {"peer_authorities": ["qqqq", "pppp"], "members": MEMBERS | FIVE}),
-        ({}, {"peer_authorities": ["qqqq"]}),
-        (EARLIER, {"peer_authorities": ["pppp"], "members": MEMBERS | FIVE}),
-        (EARLIER, {"peer_authorities": ["pppp"], "members": MEMBERS | {"host-2": "10.0.9.2"}}),
-        (EARLIER, {"peer_authorities": UNKNOWN, "members": MEMBERS | {"host-2": "10.0.9.2"}}),
+        ({}, {"peer_ca_fingerprints": ["qqqq", "pppp"], "members": MEMBERS | FIVE}),
+        ({}, {"peer_ca_fingerprints": ["qqqq"]}),
+        (EARLIER, {"peer_ca_fingerprints": ["pppp"], "members": MEMBERS | FIVE}),
+        (EARLIER, {"peer_ca_fingerprints": ["pppp"], "members": MEMBERS | {"host-2": "10.0.9.2"}}),
+        (EARLIER, {"peer_ca_fingerprints": UNKNOWN, "members": MEMBERS | {"host-2": "10.0.9.2"}}),
     ],
 )
 def test_what_can_be_done_passes(before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -174,12 +181,12 @@ def test_what_can_be_done_passes(before: dict[str, Any], after: dict[str, Any]) 
 def test_what_is_not_known_yet_passes(unknown: object) -> None:
     later = {
         "members": {name: unknown for name in MEMBERS},
-        "authorities": unknown,
+        "ca_fingerprints": unknown,
         "wanted": unknown,
         "places": unknown,
     }
     assert changes.refusals(BASE, {**BASE, **later}) == []
-    assert changes.refusals(BASE, {**BASE, **later, **PLAINTEXT, "authorities": unknown}) == []
+    assert changes.refusals(BASE, {**BASE, **later, **PLAINTEXT, "ca_fingerprints": unknown}) == []
 
 
 @pytest.mark.parametrize("unknown", [Unknown(), UNKNOWN])
@@ -280,14 +287,14 @@ ROLL = "one at a time, followers first, the leader last"
                 (
                     {},
                     begun,
-                    ["every member trusts the new authority as well as the old one, and is restarted (one at a time)"],
+                    ["every member trusts the new CA as well as the old one, and is restarted (one at a time)"],
                 ),
                 (
                     begun,
                     over,
                     [
-                        "every member shows a certificate by the new authority, without a restart",
-                        "every member ceases to trust the old authority, and is restarted (one at a time)",
+                        "every member shows a certificate by the new CA, without a restart",
+                        "every member ceases to trust the old CA, and is restarted (one at a time)",
                     ],
                 ),
             )
@@ -310,17 +317,17 @@ def test_all_of_a_large_change_is_told_in_the_order_in_which_it_is_done() -> Non
     after = {
         "version": "3.7.3",
         "members": without("host-3") | FOUR | {"host-2": "10.0.9.2"},
-        "authorities": ["bbbb", "aaaa"],
+        "ca_fingerprints": ["bbbb", "aaaa"],
     }
     found = changes.steps(BASE, {**BASE, **after})
-    words = ["host-3 leaves", "host-4 joins", "host-2 moves", "trusts the new authority", "a snapshot", "-> 3.7.3"]
+    words = ["host-3 leaves", "host-4 joins", "host-2 moves", "trusts the new CA", "a snapshot", "-> 3.7.3"]
     positions = [next(number for number, step in enumerate(found) if word in step) for word in words]
     assert positions == sorted(positions)
 
 
 @pytest.mark.parametrize("known", [["pppp"], UNKNOWN, Unknown()], ids=["known", "unknown", "Unknown"])
 def test_a_cluster_of_an_earlier_release_is_told_how_its_peer_port_is_closed(known: object) -> None:
-    before, after = {**BASE, **EARLIER}, {**BASE, "peer_authorities": known}
+    before, after = {**BASE, **EARLIER}, {**BASE, "peer_ca_fingerprints": known}
     steps = changes.steps(before, after)
     assert steps[0].startswith(
         "the peer port gets a CA of its own, so that only members are let in there: every member"
@@ -343,9 +350,9 @@ def test_tls_says_when_clients_have_to_follow(tls: bool) -> None:
 
 @pytest.mark.parametrize("unknown", [Unknown(), UNKNOWN])
 def test_in_a_preview_of_things_that_are_not_known_yet_their_kind_is_told(unknown: object) -> None:
-    steps = changes.steps(BASE, {**BASE, "authorities": unknown, "members": MEMBERS | {"host-2": unknown}})
+    steps = changes.steps(BASE, {**BASE, "ca_fingerprints": unknown, "members": MEMBERS | {"host-2": unknown}})
     assert steps[0].startswith("host-2 moves to another address")
-    assert steps[1].startswith("where the authority changes, every member comes to trust the new one before the old")
+    assert steps[1].startswith("where the CA changes, every member comes to trust the new one before the old")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ history_id=95dcb2c5cb1427d6
 missing=mount-on-boot
 missing=user
 file:/etc/etcd/etcd.yaml=640 etcd {encoded(CONFIGURATION)}
-file:/etc/etcd/pki/ca.crt=444 etcd {encoded("authority")}
+file:/etc/etcd/pki/ca.crt=444 etcd {encoded("ca")}
 key:/etc/etcd/pki/server.key=400 etcd {KEY_SUM}
 id=95dcb2c5cb1427d6
 is_leader=1
@@ -115,7 +115,7 @@ def test_all_that_a_machine_tells_is_read() -> None:
     assert (host.owner, host.mounted_over) == ("host-1", "tmpfs at /data/etcd")
     assert host.history == History("3.5", 12, FOUNDING, 0, "95dcb2c5cb1427d6")
     assert host.missing == [Missing(MissingKind.MOUNT_ON_BOOT), Missing(MissingKind.USER)]
-    assert host.files["/etc/etcd/pki/ca.crt"] == ObservedFile("444", "etcd", "authority")
+    assert host.files["/etc/etcd/pki/ca.crt"] == ObservedFile("444", "etcd", "CA")
     assert host.files["/etc/etcd/pki/server.key"] == ObservedFile("400", "etcd", KEY_SUM)
     assert (host.clock, host.device_bytes, host.filesystem_bytes) == (1_900_000_000, 10 * 1024**3, 10 * 1024**3)
     assert host.live == Live(

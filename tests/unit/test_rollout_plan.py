@@ -46,8 +46,8 @@ from tests.unit.rollout_model import (
     SERVER_KEY,
     Goal,
     Model,
+    certificate_pair,
     issuer,
-    leaf,
     usual_address,
 )
 
@@ -900,7 +900,7 @@ def test_tls_that_was_cut_short_goes_on_where_it_was_and_turns_back_when_it_is_t
 
 
 def rotation(*transports: Transport, trusted: tuple[int, ...], signer: int) -> dict[str, Any]:
-    """Of a goal: what its stack asks for of these authorities."""
+    """Of a goal: what its stack asks for of these CAs."""
     names = {Transport.CLIENT: ("trusted", "signer"), Transport.PEER: ("peer_trusted", "peer_signer")}
     return {name: value for each in transports for name, value in zip(names[each], (trusted, signer), strict=True)}
 
@@ -927,7 +927,7 @@ def test_in_an_overlap_every_member_trusts_both_and_shows_what_it_showed(
 
 
 @SIDES
-def test_after_an_overlap_new_certificates_come_without_a_restart_and_then_the_old_authority_goes(
+def test_after_an_overlap_new_certificates_come_without_a_restart_and_then_the_old_ca_goes(
     transports: tuple[Transport, ...], where: str
 ) -> None:
     model = Model.running(replace(GOAL, **rotation(*transports, trusted=(1, 0), signer=0)))
@@ -949,13 +949,13 @@ def test_without_an_overlap_all_of_it_is_done_at_once_in_the_same_order(
     ]
 
 
-# --- clusters of earlier releases, whose members let in whoever has a certificate by the authority of clients ---
+# --- clusters of earlier releases, whose members let in whoever has a certificate by the CA of clients ---
 
 SHARED = replace(GOAL, peer_trusted=None)
 
 
-def formed_without_peer_authority(goal: Goal = SHARED) -> Model:
-    return Model.running(goal).without_peer_authority()
+def formed_without_peer_ca(goal: Goal = SHARED) -> Model:
+    return Model.running(goal).without_peer_ca()
 
 
 def is_let_in(model: Model, certificate: str) -> set[str]:
@@ -965,7 +965,10 @@ def is_let_in(model: Model, certificate: str) -> set[str]:
 
 
 def test_the_peer_port_is_closed_to_what_clients_have_in_three_steps_and_no_client_notices() -> None:
-    model, of_clients = formed_without_peer_authority(), leaf("server", OF_CLIENTS[0].certificate_pem, "x", "::1", 0)
+    model, of_clients = (
+        formed_without_peer_ca(),
+        certificate_pair("server", OF_CLIENTS[0].certificate_pem, "x", "::1", 0),
+    )
     shown = {name: machine.shown(SERVER) for name, machine in model.machines.items()}
     assert is_let_in(model, of_clients.certificate) == {"a", "b", "c"}
     assert log(model, GOAL) == [
@@ -992,12 +995,12 @@ def test_the_peer_port_is_closed_to_what_clients_have_in_three_steps_and_no_clie
     ],
     ids=str,
 )
-def test_the_way_to_a_peer_authority_goes_on_wherever_it_was_cut_short_beside_any_other_change(
+def test_the_way_to_a_peer_ca_goes_on_wherever_it_was_cut_short_beside_any_other_change(
     change: dict[str, Any], actions: int
 ) -> None:
     changed = replace(GOAL, **change)
     for first, then in ((GOAL, changed), (changed, changed if "addresses" in change else GOAL)):
-        model = formed_without_peer_authority()
+        model = formed_without_peer_ca()
         log(model, first, stop_after=actions, cut=lambda steps: steps // 2)
         log(model, then)
         if then.tls:
@@ -1005,10 +1008,10 @@ def test_the_way_to_a_peer_authority_goes_on_wherever_it_was_cut_short_beside_an
 
 
 @pytest.mark.parametrize("name", ["a", "c"])
-def test_until_all_trust_the_peer_authority_a_lost_member_joins_with_what_all_trust_and_no_quorum_is_risked(
+def test_until_all_trust_the_peer_ca_a_lost_member_joins_with_what_all_trust_and_no_quorum_is_risked(
     name: str,
 ) -> None:
-    model = formed_without_peer_authority()
+    model = formed_without_peer_ca()
     model.reinstall(name)
     other = min({"a", "b", "c"} - {name})
     assert log(model, GOAL)[:2] == [
@@ -1018,8 +1021,8 @@ def test_until_all_trust_the_peer_authority_a_lost_member_joins_with_what_all_tr
     assert {issuer(machine.shown(PEER)) for machine in model.machines.values()} == {OF_PEERS[0].certificate_pem}
 
 
-def test_until_all_trust_the_peer_authority_a_broken_certificate_is_replaced_by_what_all_trust() -> None:
-    model = formed_without_peer_authority()
+def test_until_all_trust_the_peer_ca_a_broken_certificate_is_replaced_by_what_all_trust() -> None:
+    model = formed_without_peer_ca()
     del model.machines["b"].files[PEER]
     mend = action(model, GOAL)
     assert describe(mend) == "b: repairing certificates, without a restart"
@@ -1029,8 +1032,8 @@ def test_until_all_trust_the_peer_authority_a_broken_certificate_is_replaced_by_
 
 
 def test_what_a_member_that_is_to_leave_cannot_trust_is_not_shown_by_one_that_joins() -> None:
-    """c was not restarted any more before it was taken out: it still trusts the authority of clients alone."""
-    model, names = formed_without_peer_authority(), ("a", "b", "d", "e", "f")
+    """c was not restarted any more before it was taken out: it still trusts the CA of clients alone."""
+    model, names = formed_without_peer_ca(), ("a", "b", "d", "e", "f")
     model.run(GOAL, stop_after=1)
     model.run(GOAL, stop_after=2)
     log(model, replace(GOAL, names=names))
@@ -1039,7 +1042,7 @@ def test_what_a_member_that_is_to_leave_cannot_trust_is_not_shown_by_one_that_jo
 
 def test_certificates_that_are_due_are_renewed_without_a_restart() -> None:
     model = Model.running()
-    assert log(model, replace(GOAL, leaves={"b": 1, "c": 1})) == ["b, c: renewing certificates, without a restart"]
+    assert log(model, replace(GOAL, renewals={"b": 1, "c": 1})) == ["b, c: renewing certificates, without a restart"]
     assert model.restarts == []
 
 
@@ -1468,7 +1471,7 @@ def test_what_a_member_needs_in_order_to_answer_is_restored_before_it_is_asked()
 def test_one_that_stays_shows_nothing_that_one_does_not_trust_which_is_yet_to_leave() -> None:
     """On the way to a peer CA, three become one; the run is killed when two are left, and the one that stays stops. The
     other one is needed until it has left, and is never told of the new CA."""
-    model = Model.running(replace(GOAL, peer_trusted=None)).without_peer_authority()
+    model = Model.running(replace(GOAL, peer_trusted=None)).without_peer_ca()
     one = replace(GOAL, names=("c",))
     model.stop("c")
     model.run(one, stop_after=4, cut=lambda _: 0)
@@ -1577,7 +1580,7 @@ def test_no_certificate_is_put_that_is_not_valid_yet_by_the_clock_of_its_machine
         "b": replace(observation.hosts["b"], clock=observation.hosts["b"].clock - 4 * 365 * 24 * 3600),
     }
     with pytest.raises(RefusedError, match="b: its new certificate is not valid before "):
-        next_action(replace(GOAL, leaves={"b": 1}).wanted, replace(observation, hosts=before), RunContext())
+        next_action(replace(GOAL, renewals={"b": 1}).wanted, replace(observation, hosts=before), RunContext())
 
 
 def test_a_member_does_not_join_on_a_clone_of_another_ones_machine() -> None:

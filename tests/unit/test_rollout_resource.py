@@ -52,8 +52,8 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
         "etcd": dict(goal.user_options),
         "members": {name: goal.address(name) for name in goal.names},
         "places": {name: {"device": "/dev/data", "ports": "2379,2380,2381"} for name in goal.names},
-        "authorities": [str(number) for number in goal.trusted] if goal.tls else [],
-        "peer_authorities": [f"of peers {number}" for number in goal.peer_trusted or ()] if goal.tls else [],
+        "ca_fingerprints": [str(number) for number in goal.trusted] if goal.tls else [],
+        "peer_ca_fingerprints": [f"of peers {number}" for number in goal.peer_trusted or ()] if goal.tls else [],
         "allow_plaintext": False,
         "delete_data": False,
         "wanted": wanted_text(goal.wanted),
@@ -210,7 +210,7 @@ def test_only_keys_hold_keys_and_nothing_that_is_printed_does() -> None:
     wanted = GOAL.wanted
     spec = wanted.spec("a", wanted.security, wanted.version)
     all_files = [
-        *wanted.leaf_files("a"),
+        *wanted.certificate_files("a"),
         *wanted.other_files("a", spec),
         *wanted.start_files("a", spec, wanted.trust),
         wanted.bootstrap_file("a", spec, "new", {"a": "https://10.0.0.1:2380"}),
@@ -253,15 +253,15 @@ def test_a_preview_asks_no_machine_and_tells_the_steps() -> None:
 def test_a_preview_works_with_everything_unknown(unknown: object) -> None:
     later = {
         "members": {name: unknown for name in GOAL.names},
-        "authorities": unknown,
-        "peer_authorities": unknown,
+        "ca_fingerprints": unknown,
+        "peer_ca_fingerprints": unknown,
         "wanted": unknown,
     }
     first = check({}, {**inputs(GOAL), **later}, looks=False)
     assert first["steps"] == ["a new cluster of etcd 3.6.16 is formed: a, b, c"]
     before = check({}, inputs(GOAL), looks=False)
     after = check(before, {**inputs(GOAL), **later}, looks=False)
-    assert len(after["steps"]) == 4, "each address, and the authority"
+    assert len(after["steps"]) == 4, "each address, and the CA"
     assert RolloutLifecycle().diff("id", before, after).changes
 
 
@@ -276,7 +276,7 @@ def test_what_is_refused_fails_the_preview_and_names_no_property() -> None:
 @pytest.mark.usefixtures("nobody_is_asked")
 def test_certificates_alone_restart_nobody_and_that_is_told() -> None:
     before = check({}, inputs(GOAL), looks=False)
-    renewed = inputs(replace(GOAL, leaves={"a": 1}))
+    renewed = inputs(replace(GOAL, renewals={"a": 1}))
     for news in (renewed, {**renewed, "wanted": UNKNOWN}, {**inputs(GOAL), "connections": {}}):
         assert check(before, news, looks=False)["steps"] == [changes.NOTHING_RESTARTS]
 
@@ -303,9 +303,9 @@ def test_inputs_are_those_that_are_kept_and_never_whether_this_is_a_preview(look
         ({"etcd": {"log-level": "debug"}}, True),
         ({"members": {"a": usual_address("a"), "b": usual_address("b"), "c": UNKNOWN}}, True),
         ({"members": {"a": usual_address("a"), "b": usual_address("b")}}, True),
-        ({"authorities": ["0", "1"]}, True),
-        ({"authorities": [UNKNOWN]}, True),
-        ({"peer_authorities": ["of peers 1"]}, True),
+        ({"ca_fingerprints": ["0", "1"]}, True),
+        ({"ca_fingerprints": [UNKNOWN]}, True),
+        ({"peer_ca_fingerprints": ["of peers 1"]}, True),
         ({"wanted": Unknown()}, True),
         ({"connections": {}}, True),
         ({"drift": ["b: found: does not run"]}, True),
@@ -546,7 +546,7 @@ def test_an_update_ends_with_a_write_at_every_member_as_clients_do_it(machines: 
     for name, line, variables in machines.probes:
         assert (line.tls, line.url) == (True, f"https://{usual_address(name)}:2379")
         assert base64.b64decode(variables["file_client_key"]).decode() == client.key  # type: ignore[union-attr]
-        assert base64.b64decode(variables["file_authority"]).decode() == "".join(GOAL.wanted.trusted)
+        assert base64.b64decode(variables["file_ca"]).decode() == "".join(GOAL.wanted.trusted)
     assert not any("PRIVATE KEY" in line for line in machines.lines)
 
 

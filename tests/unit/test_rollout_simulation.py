@@ -48,7 +48,7 @@ LETTERS = "abcdefg"
 TROUBLES = [
     *("stop", "reboot", "lose", "pending", "edit", "chmod", "chown", "delete", "boot", "missing", "disk", "v2"),
     *("hide", "hide and reboot"),
-    *("mute", "mute all", "purge", "purge all", "expire", "expire all", "no authorities", "no authorities at all"),
+    *("mute", "mute all", "purge", "purge all", "expire", "expire all", "no CAs", "no CAs at all"),
 ]
 """What may go wrong with one machine, by somebody's hand or by itself."""
 QUOTAS = [quota * GIB for quota in (1, 2, 4, 8)]
@@ -74,21 +74,21 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @cache
-def formed(names: tuple[str, ...], version: str, tls: bool, has_peer_authority: bool) -> tuple[Model, Goal]:
-    goal = Goal(names, version, tls, founders=names, peer_trusted=(0,) if has_peer_authority else None)
+def formed(names: tuple[str, ...], version: str, tls: bool, has_peer_ca: bool) -> tuple[Model, Goal]:
+    goal = Goal(names, version, tls, founders=names, peer_trusted=(0,) if has_peer_ca else None)
     return Model.running(goal), goal
 
 
 def inputs(goal: Goal) -> dict[str, Any]:
     """Of the resource, as far as changes are refused for them."""
     members = {name: goal.address(name) for name in goal.names}
-    authorities = list(goal.trusted) if goal.tls else []
+    cas = list(goal.trusted) if goal.tls else []
     return {
         "members": members,
         "tls": goal.tls,
         "version": goal.version,
-        "authorities": authorities,
-        "peer_authorities": list(goal.peer_trusted or ()) if goal.tls else [],
+        "ca_fingerprints": cas,
+        "peer_ca_fingerprints": list(goal.peer_trusted or ()) if goal.tls else [],
         "allow_plaintext": True,
     }
 
@@ -112,11 +112,11 @@ class Story:
             self.update_the_package()
 
     def update_the_package(self) -> None:
-        """The cluster was formed, and maybe a change begun, when members had no authority of their own."""
+        """The cluster was formed, and maybe a change begun, when members had no CA of their own."""
         if self.random.random() < 0.5:
             self.change()
             self.be_killed()
-        self.model.without_peer_authority()
+        self.model.without_peer_ca()
         self.goal = replace(self.goal, peer_trusted=(0,))
         self.say(f"the package is updated: {self.goal}")
 
@@ -125,7 +125,7 @@ class Story:
 
     def change(self) -> None:
         """The stack asks for something else."""
-        asked = [self.version, self.tls, self.authority, self.peer_authority, self.leaves]
+        asked = [self.version, self.tls, self.ca, self.peer_ca, self.renewals]
         asked += [self.members, self.address, self.settings]
         chosen = self.random.sample(asked, self.random.choice((0, 1, 1, 1, 2, 3)))
         if self.space.random() < 0.3:
@@ -148,11 +148,11 @@ class Story:
             peers = None if self.goal.peer_trusted is None else (self.goal.peer_signer,)
             self.goal = replace(self.goal, tls=not self.goal.tls, trusted=(self.goal.signer,), peer_trusted=peers)
 
-    def authority(self) -> None:
+    def ca(self) -> None:
         trusted, signer = self.rotated(self.goal.trusted, self.goal.signer, len(OF_CLIENTS))
         self.goal = replace(self.goal, trusted=trusted, signer=signer)
 
-    def peer_authority(self) -> None:
+    def peer_ca(self) -> None:
         if self.goal.peer_trusted is not None:
             trusted, signer = self.rotated(self.goal.peer_trusted, self.goal.peer_signer, len(OF_PEERS))
             self.goal = replace(self.goal, peer_trusted=trusted, peer_signer=signer)
@@ -166,9 +166,9 @@ class Story:
             return trusted[:1], trusted[0]  # the overlap ends
         return ((new, signer), signer) if self.random.random() < 0.7 else ((new,), new)
 
-    def leaves(self) -> None:
+    def renewals(self) -> None:
         name = self.random.choice(self.goal.names)
-        self.goal = replace(self.goal, leaves={**self.goal.leaves, name: self.goal.leaves.get(name, 0) + 1})
+        self.goal = replace(self.goal, renewals={**self.goal.renewals, name: self.goal.renewals.get(name, 0) + 1})
 
     def members(self) -> None:
         kept = self.random.sample(self.goal.names, self.random.randint(1, len(self.goal.names)))
@@ -239,7 +239,7 @@ class Story:
             return False  # a member that moves is cut off already
         if trouble in ("stop", "reboot", "hide and reboot") and machine.name not in self.goal.names:
             return False  # one that is to leave is not started again
-        if trouble in ("chown", "delete", "expire", "expire all", "no authorities", "no authorities at all"):
+        if trouble in ("chown", "delete", "expire", "expire all", "no CAs", "no CAs at all"):
             peers = self.done.peer_trusted
             is_trusted = self.goal.signer in self.done.trusted and (peers is None or self.goal.peer_signer in peers)
             return self.goal.tls and machine.name in self.goal.names and is_trusted
@@ -253,7 +253,7 @@ class Story:
 
     def happen(self, trouble: str, machine: Machine) -> None:
         name, pick = machine.name, self.random.choice
-        leaves = [path for path in machine.files if path.startswith(LAYOUT.pki) and path not in (CA, PEER_CA)]
+        certificates = [path for path in machine.files if path.startswith(LAYOUT.pki) and path not in (CA, PEER_CA)]
         others = [CONFIGURATION, UNIT_PATH, PROFILE_PATH]
         happenings: dict[str, Callable[[], object]] = {
             "stop": lambda: self.model.stop(name),
@@ -261,8 +261,8 @@ class Story:
             "lose": lambda: pick([self.model.lose_data, self.model.reinstall])(name),
             "edit": lambda: self.model.edit(name, pick(others)),
             "chmod": lambda: self.model.chmod(name, pick(others), "600"),
-            "chown": lambda: self.model.chmod(name, pick(leaves), "400", "root") if leaves else None,
-            "delete": lambda: machine.files.pop(pick(leaves)) if leaves else None,
+            "chown": lambda: self.model.chmod(name, pick(certificates), "400", "root") if certificates else None,
+            "delete": lambda: machine.files.pop(pick(certificates)) if certificates else None,
             "pending": lambda: setattr(machine, "pending", True),
             "boot": lambda: setattr(machine, "on_boot", False),
             "missing": lambda: machine.missing.append(Missing(MissingKind.USER)),
@@ -271,7 +271,7 @@ class Story:
             "mute": lambda: self.overload(machine),
             "purge": lambda: self.lose_files(machine, CONFIGURATION, UNIT_PATH),
             "expire": lambda: self.model.expire(name),
-            "no authorities": lambda: self.lose_files(machine, CA),
+            "no CAs": lambda: self.lose_files(machine, CA),
             "hide": lambda: self.model.mount_over(name),
             "hide and reboot": lambda: (self.model.mount_over(name), self.model.reboot(name)),
         }
@@ -279,7 +279,7 @@ class Story:
             "mute all": "mute",
             "purge all": "purge",
             "expire all": "expire",
-            "no authorities at all": "no authorities",
+            "no CAs at all": "no CAs",
         }
         if trouble in everywhere:
             for each in self.model.machines.values():

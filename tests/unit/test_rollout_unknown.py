@@ -16,7 +16,7 @@ from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, Limit, 
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.messages import describe
 from etcd_cluster.rollout.wanted import UNIT_PATH
-from tests.unit.rollout_model import AUTHORITIES, CA, CONFIGURATION, PEER, SERVER, SERVER_KEY, Goal, Model
+from tests.unit.rollout_model import CA, CAS, CONFIGURATION, PEER, SERVER, SERVER_KEY, Goal, Model
 
 GOAL = Goal()
 FIVE = Goal(names=("a", "b", "c", "d", "e"), founders=("a", "b", "c", "d", "e"))
@@ -290,16 +290,16 @@ WITHOUT_A_RESTART: dict[str, Callable[[Model], None]] = {
     "keys gone": lambda model: purge(model, SERVER_KEY),
 }
 BY_A_RESTART_IN_TURN: dict[str, Callable[[Model], None]] = {
-    "no authorities": lambda model: purge(model, CA),
-    "authorities spoilt": spoil(CA),
-    "authorities of somebody else": lambda model: spoil_with(model, AUTHORITIES[2].certificate_pem),
+    "no CAs": lambda model: purge(model, CA),
+    "CAs spoilt": spoil(CA),
+    "CAs of somebody else": lambda model: spoil_with(model, CAS[2].certificate_pem),
     "all of etcd's files gone": lambda model: purge(model, CA, CONFIGURATION, UNIT_PATH, SERVER, SERVER_KEY),
 }
 
 
-def spoil_with(model: Model, authority: str) -> None:
+def spoil_with(model: Model, ca: str) -> None:
     for machine in model.machines.values():
-        machine.files[CA] = replace(machine.files[CA], content=authority)
+        machine.files[CA] = replace(machine.files[CA], content=ca)
 
 
 @pytest.mark.parametrize("renewed", [False, True], ids=["as before", "renewed"])
@@ -309,7 +309,7 @@ def test_credentials_that_all_members_lost_are_put_in_place_without_a_restart(
 ) -> None:
     model = Model.running()
     broken(model)
-    model.run(replace(GOAL, leaves=dict.fromkeys("abc", 1)) if renewed else GOAL)
+    model.run(replace(GOAL, renewals=dict.fromkeys("abc", 1)) if renewed else GOAL)
     assert model.log[0] == "a, b, c: repairing certificates, without a restart"
     assert model.restarts == []
 
@@ -319,12 +319,12 @@ def test_certificates_that_expired_and_a_reboot_of_all_leave_nothing_that_is_not
     expire(model)
     restart_by_hand(model)
     assert not model.elect()
-    model.run(replace(GOAL, leaves=dict.fromkeys("abc", 1)))
+    model.run(replace(GOAL, renewals=dict.fromkeys("abc", 1)))
     assert model.restarts == []
 
 
 @pytest.mark.parametrize("broken", BY_A_RESTART_IN_TURN.values(), ids=BY_A_RESTART_IN_TURN)
-def test_authorities_that_all_members_lost_are_put_in_place_first_and_loaded_one_member_at_a_time(
+def test_cas_that_all_members_lost_are_put_in_place_first_and_loaded_one_member_at_a_time(
     broken: Callable[[Model], None],
 ) -> None:
     model = Model.running()
@@ -337,7 +337,7 @@ def test_authorities_that_all_members_lost_are_put_in_place_first_and_loaded_one
         assert list(machine.process.trusted) == GOAL.wanted.trusted
 
 
-def test_a_rotation_goes_its_way_though_all_authorities_files_are_gone() -> None:
+def test_a_rotation_goes_its_way_though_all_cas_files_are_gone() -> None:
     model = Model.running()
     purge(model, CA)
     model.run(replace(GOAL, trusted=(1, 0)))
@@ -345,7 +345,7 @@ def test_a_rotation_goes_its_way_though_all_authorities_files_are_gone() -> None
 
 
 def test_a_certificate_that_works_is_not_replaced_by_one_that_running_members_do_not_trust() -> None:
-    """Another authority, at once, and the file that says whom they trust is gone: that is found out by waiting."""
+    """Another CA, at once, and the file that says whom they trust is gone: that is found out by waiting."""
     model = Model.running()
     purge(model, CA)
     text = refusal(model, replace(GOAL, trusted=(1,), signer=1))
@@ -358,7 +358,7 @@ def test_what_expired_is_judged_by_the_machine_s_own_clock() -> None:
     model = Model.running()
     observation = model.observe(GOAL.names)
     later = {name: replace(host, clock=host.clock + 6 * 365 * 86400) for name, host in observation.hosts.items()}
-    renewed = replace(GOAL, leaves=dict.fromkeys("abc", 1))
+    renewed = replace(GOAL, renewals=dict.fromkeys("abc", 1))
     decided = next_action(
         renewed.wanted, replace(observation, hosts={**observation.hosts, "b": later["b"]}), RunContext()
     )

@@ -24,7 +24,7 @@ NASTY = '/home/o\'neil $HOME `id`/"a b"'
 OUTPUTS = {
     "endpoints": ["https://127.0.0.1:2379", "https://127.0.0.1:2389"],
     "members": {"etcd-2": {}, "etcd-1": {}},
-    "caCertificate": "authority\n",
+    "caCertificate": "CA\n",
     "clientCertificate": "certificate\n",
     "clientKey": "key\n",
     "version": "3.6.16",

@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from etcd_cluster import Authority, ConfigurationError, EtcdClusterArgs, Host, HostMachines, Install, LocalMachines
+from etcd_cluster import CA, ConfigurationError, EtcdClusterArgs, Host, HostMachines, Install, LocalMachines
 from etcd_cluster.etcd.sizes import GIB, MIB, SIZES, Size, size_named
 from etcd_cluster.machines.machine import Machines
 from etcd_cluster.settings import validate_arguments
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"
-OWN_AUTHORITY = Authority(cast(Any, "certificate"), cast(Any, "key"))
+OWN_CA = CA(cast(Any, "certificate"), cast(Any, "key"))
 
 
 def hosts(**changes: Any) -> HostMachines:
@@ -28,7 +28,7 @@ def test_defaults_are_three_small_members_with_tls_on_the_newest_known_patch() -
     settings = validate_arguments(arguments(LocalMachines()))
     assert (len(settings.names), settings.size.name, settings.tls) == (3, "small", True)
     assert settings.version == "3.6.16"
-    assert (settings.authority_rotation, settings.authority_overlap_hours) == (0, 720)
+    assert (settings.ca_rotation, settings.ca_overlap_hours) == (0, 720)
     assert settings.warnings == []
 
 
@@ -65,9 +65,9 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"install": Install("archive")}, "install.archive", "tarball"),
     ({"install": Install(mirror="ftp://mirror")}, "install.mirror", "http(s)"),
     ({"install": Install(sha256="abc")}, "install.sha256", "64 hexadecimal digits"),
-    ({"authority_rotation": -1}, "authorityRotation", "0 to 1000000"),
-    ({"authority_overlap_hours": -1}, "authorityOverlapHours", "0 to 8760"),
-    ({"authority_overlap_hours": 8_761}, "authorityOverlapHours", "0 to 8760"),
+    ({"ca_rotation": -1}, "caRotation", "0 to 1000000"),
+    ({"ca_overlap_hours": -1}, "caOverlapHours", "0 to 8760"),
+    ({"ca_overlap_hours": 8_761}, "caOverlapHours", "0 to 8760"),
     ({"etcd": {"heartbeat-intervall": 100}}, "etcd.heartbeat-intervall", "heartbeat-interval"),
     ({"etcd": {"data-dir": "/tmp"}}, "etcd.data-dir", ""),
     ({"etcd": {"quota-backend-bytes": 9 * GIB}}, "etcd.quota-backend-bytes", ""),
@@ -83,10 +83,10 @@ def test_a_bad_value_is_refused_by_key_and_fix(change: dict[str, Any], key: str,
     assert fix in refused.value.problem + refused.value.fix
 
 
-def test_an_authority_of_ones_own_is_taken_while_nothing_asks_for_its_rotation() -> None:
-    assert validate_arguments(arguments(authority=OWN_AUTHORITY)).authority_rotation == 0
-    settings = validate_arguments(arguments(authority_rotation=2, authority_overlap_hours=0))
-    assert (settings.authority_rotation, settings.authority_overlap_hours) == (2, 0)
+def test_a_ca_of_ones_own_is_taken_while_nothing_asks_for_its_rotation() -> None:
+    assert validate_arguments(arguments(ca=OWN_CA)).ca_rotation == 0
+    settings = validate_arguments(arguments(ca_rotation=2, ca_overlap_hours=0))
+    assert (settings.ca_rotation, settings.ca_overlap_hours) == (2, 0)
 
 
 def test_a_password_in_the_mirror_is_refused_without_showing_it() -> None:

@@ -37,8 +37,8 @@ def test_every_key_reaches_its_argument(tmp_path: Path) -> None:
         version="3.5.35",
         tls="false",
         members="1",
-        authorityRotation="2",
-        authorityOverlapHours="0",
+        caRotation="2",
+        caOverlapHours="0",
         install={"from": "archive", "archive": "etcd.tar.gz", "sha256": "ab", "mirror": "http://m", "goProxy": "p"},
         ssh={"user": "admin", "port": 2222, "privateKeyFile": str(key), "bastion": {"address": "b", "hostKey": "k"}},
         hosts={"host-1": {**HOST, "sshAddress": "192.0.2.1", "device": "/dev/vdb"}},
@@ -48,7 +48,7 @@ def test_every_key_reaches_its_argument(tmp_path: Path) -> None:
         deleteData="true",
     )
     assert (args.size, args.version, args.tls, args.members) == ("medium", "3.5.35", False, 1)
-    assert (args.authority_rotation, args.authority_overlap_hours) == (2, 0)
+    assert (args.ca_rotation, args.ca_overlap_hours) == (2, 0)
     assert args.allow_undersized
     assert args.allow_unsafe_version
     assert args.delete_data
@@ -121,8 +121,8 @@ def test_aws_needs_little() -> None:
         ({}, "platform"),
         ({"platform": "local", "sise": "small"}, "did you mean size?"),
         ({"platform": "local", "members": "three"}, 'members: "three": not a whole number'),
-        ({"platform": "local", "authorityRotation": "1.5"}, 'authorityRotation: "1.5": not a whole number'),
-        ({"platform": "local", "authorityOverlap": 1}, "did you mean authorityOverlapHours?"),
+        ({"platform": "local", "caRotation": "1.5"}, 'caRotation: "1.5": not a whole number'),
+        ({"platform": "local", "caOverlap": 1}, "did you mean caOverlapHours?"),
         ({"platform": "local", "tls": "maybe"}, 'tls: "maybe": not true or false'),
         ({"platform": "local", "local": {"baseport": 1}}, "did you mean basePort?"),
         ({"platform": "local", "install": "release"}, "install"),

@@ -31,7 +31,7 @@ from etcd_cluster.rollout.observed import (
 )
 from etcd_cluster.rollout.status import (
     WIDTH,
-    AuthoritySchedule,
+    CASchedule,
     Schedules,
     State,
     as_json,
@@ -45,24 +45,24 @@ VERSION = "3.6.16"
 NAMES = ("etcd-1", "etcd-2", "etcd-3")
 GIB = 1024**3
 SCHEDULES = {
-    Transport.CLIENT: AuthoritySchedule(rotate_after="2036-09-01T00:00:00Z"),
-    Transport.PEER: AuthoritySchedule(rotate_after="2036-09-02T00:00:00Z"),
+    Transport.CLIENT: CASchedule(rotate_after="2036-09-01T00:00:00Z"),
+    Transport.PEER: CASchedule(rotate_after="2036-09-02T00:00:00Z"),
 }
-AUTHORITY, PEER_AUTHORITY = (
+CA, PEER_CA = (
     x509.create_ca(name, key_algorithm="ECDSA-P256", validity_hours=hours, now=NOW)
-    for name, hours in (("etcd", 87_600), ("etcd peers", 87_624))
+    for name, hours in (("etcd", 87_600), ("etcd peer CA", 87_624))
 )
 
 
 def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any]:
     """What the Rollout resource keeps, as a stack's state has it."""
-    transports: list[tuple[x509.Profile, x509.KeyPair]] = [("server", AUTHORITY), ("peer", PEER_AUTHORITY)]
-    leaves = {
+    transports: list[tuple[x509.Profile, x509.KeyPair]] = [("server", CA), ("peer", PEER_CA)]
+    certificates = {
         (name, profile): x509.issue_certificate(
-            authority, common_name=name, profile=profile, hosts=["192.0.2.1"], validity_hours=43_800, now=NOW
+            ca, common_name=name, profile=profile, hosts=["192.0.2.1"], validity_hours=43_800, now=NOW
         )
         for name in names
-        for profile, authority in transports
+        for profile, ca in transports
     }
     members = {
         name: {
@@ -76,8 +76,8 @@ def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any
             "outlives_destroy": True,
             **{
                 profile: {
-                    "certificate": leaves[name, profile].certificate_pem,
-                    "key": leaves[name, profile].private_key_pem,
+                    "certificate": certificates[name, profile].certificate_pem,
+                    "key": certificates[name, profile].private_key_pem,
                 }
                 for profile in ("server", "peer")
             },
@@ -92,8 +92,8 @@ def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any
         "options": {**options.defaults(VERSION), "quota-backend-bytes": 2 * GIB},
         "user_options": {},
         "quota_bytes": 2 * GIB,
-        "trusted": AUTHORITY.certificate_pem,
-        "peer_trusted": PEER_AUTHORITY.certificate_pem,
+        "trusted": CA.certificate_pem,
+        "peer_trusted": PEER_CA.certificate_pem,
         "order": list(names),
         "members": members,
         "delete_data": False,
@@ -108,7 +108,11 @@ WANTED = DesiredCluster.parse(INPUTS)
 def host(name: str, number: int, **changes: Any) -> Host:
     """A machine that is as it should be."""
     spec = WANTED.spec(name, WANTED.security, VERSION)
-    files = [*WANTED.leaf_files(name), *WANTED.other_files(name, spec), *WANTED.start_files(name, spec, WANTED.trust)]
+    files = [
+        *WANTED.certificate_files(name),
+        *WANTED.other_files(name, spec),
+        *WANTED.start_files(name, spec, WANTED.trust),
+    ]
     observed = {
         file.path: ObservedFile(
             file.mode,
@@ -280,10 +284,10 @@ def test_certificates_that_are_due_are_what_the_next_up_renews(days: int, left: 
 
 
 @pytest.mark.parametrize(("transport", "which"), [(Transport.CLIENT, "CA"), (Transport.PEER, "peer CA")])
-def test_a_rotated_authority_says_until_when_the_old_one_is_trusted_and_when_it_is_over(
+def test_a_rotated_ca_says_until_when_the_old_one_is_trusted_and_when_it_is_over(
     transport: Transport, which: str
 ) -> None:
-    overlap = {**SCHEDULES, transport: AuthoritySchedule("2036-09-01T00:00:00Z", "2030-01-31T00:00:00Z")}
+    overlap = {**SCHEDULES, transport: CASchedule("2036-09-01T00:00:00Z", "2030-01-31T00:00:00Z")}
     (line,) = [each for each in text(observation(), schedules=overlap).splitlines() if each.startswith(which)]
     assert "the one before it is trusted until the first `up` after 2030-01-31T00:00:00Z" in line
     over = text(observation(), NOW + timedelta(days=31), overlap)
@@ -292,11 +296,11 @@ def test_a_rotated_authority_says_until_when_the_old_one_is_trusted_and_when_it_
     assert f"rotating the {which}: one third of its validity is left" in due
 
 
-def test_both_authorities_are_told_to_programs() -> None:
+def test_both_cas_are_told_to_programs() -> None:
     found = as_json(cluster_status(WANTED, observation(), {}, NOW))
-    assert found["authoritiesUntil"] == ["2039-12-29T23:55:00Z"]
-    assert found["peerAuthoritiesUntil"] == ["2039-12-30T23:55:00Z"]
-    assert found["peerAuthorityRotatesAfter"] is None
+    assert found["casUntil"] == ["2039-12-29T23:55:00Z"]
+    assert found["peerCasUntil"] == ["2039-12-30T23:55:00Z"]
+    assert found["peerCaRotatesAfter"] is None
 
 
 def test_a_state_of_an_earlier_release_is_read() -> None:
@@ -304,7 +308,7 @@ def test_a_state_of_an_earlier_release_is_read() -> None:
     old = wanted_inputs()
     del old["peer_trusted"]
     status = cluster_status(DesiredCluster.parse(json.dumps(old)), observation(), {}, NOW)
-    assert status.authorities_until[Transport.PEER] == status.authorities_until[Transport.CLIENT]
+    assert status.cas_until[Transport.PEER] == status.cas_until[Transport.CLIENT]
 
 
 def test_no_line_is_wider_than_a_page_whatever_is_wrong() -> None:

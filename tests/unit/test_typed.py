@@ -71,12 +71,12 @@ def fields() -> list[tuple[str, Any, Any]]:
     rows: list[tuple[str, Any, Any]] = []
     tables: list[tuple[list[Any], str, list[str]]] = [
         (BOOLEANS, "", ["tls", "allow_undersized", "allow_unsafe_version", "allow_plaintext", "delete_data"]),
-        ([*NUMBERS, None], "", ["authority_rotation", "authority_overlap_hours"]),
+        ([*NUMBERS, None], "", ["ca_rotation", "ca_overlap_hours"]),
         (NUMBERS, "", ["members"]),
         ([*TEXTS, None, LATER], "", ["size", "version"]),
         (["a", ["a"], 5, LATER, None], "", ["etcd"]),
         (["release", {}, None, LATER], "", ["install"]),
-        (["own", 5, LATER], "", ["authority"]),
+        (["own", 5, LATER], "", ["ca"]),
         (["local", 5, {}, None, LATER], "", ["machines"]),
     ]
     for values, _, names in tables:

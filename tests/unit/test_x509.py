@@ -23,23 +23,23 @@ NOW = datetime.now(timezone.utc).replace(microsecond=0)
 HOUR = timedelta(hours=1)
 HOSTS = ["127.0.0.1", "::1", "localhost", "m1.etcd.internal"]
 
-AUTHORITY = x509.create_ca("etcd", now=NOW, key_algorithm="ECDSA-P256")
-RSA_AUTHORITY = x509.create_ca("etcd rsa", now=NOW)
-OTHER_AUTHORITY = x509.create_ca("etcd", now=NOW, key_algorithm="ECDSA-P256")
+CA = x509.create_ca("etcd", now=NOW, key_algorithm="ECDSA-P256")
+RSA_CA = x509.create_ca("etcd rsa", now=NOW)
+OTHER_CA = x509.create_ca("etcd", now=NOW, key_algorithm="ECDSA-P256")
 
 
-def leaf(profile: Profile = "server", authority: KeyPair = AUTHORITY, now: datetime = NOW) -> KeyPair:
+def issued(profile: Profile = "server", ca: KeyPair = CA, now: datetime = NOW) -> KeyPair:
     hosts = [] if profile == "client" else HOSTS
-    return x509.issue_certificate(authority, common_name=f"etcd-{profile}", profile=profile, hosts=hosts, now=now)
+    return x509.issue_certificate(ca, common_name=f"etcd-{profile}", profile=profile, hosts=hosts, now=now)
 
 
-def own_authority(
+def own_ca(
     *extensions: tuple[crypto.ExtensionType, bool],
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | None = None,
     not_before: datetime = NOW - HOUR,
     not_after: datetime = NOW + 1000 * HOUR,
 ) -> KeyPair:
-    """An authority as a user may bring it, made without the code under test."""
+    """A CA as a user may bring it, made without the code under test."""
     key = key or ec.generate_private_key(ec.SECP384R1())
     name = crypto.Name([crypto.NameAttribute(NameOID.COMMON_NAME, "own")])
     builder = crypto.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
@@ -53,21 +53,21 @@ def own_authority(
     return KeyPair(certificate.public_bytes(serialization.Encoding.PEM).decode(), private_key.decode())
 
 
-IS_AUTHORITY = (crypto.BasicConstraints(ca=True, path_length=None), True)
+IS_CA = (crypto.BasicConstraints(ca=True, path_length=None), True)
 
 
 def key_usage(*, signs: bool) -> crypto.KeyUsage:
     return crypto.KeyUsage(True, False, False, False, False, signs, False, False, False)
 
 
-# The authority
+# The CA
 
 
 @pytest.mark.parametrize(
     ("algorithm", "kind", "bits"),
     [("RSA-2048", rsa.RSAPublicKey, 2048), ("ECDSA-P256", ec.EllipticCurvePublicKey, 256)],
 )
-def test_an_authority_signs_leaves_and_nothing_else(algorithm: KeyAlgorithm, kind: type, bits: int) -> None:
+def test_a_ca_signs_certificates_and_nothing_else(algorithm: KeyAlgorithm, kind: type, bits: int) -> None:
     pair = x509.create_ca("etcd", now=NOW, key_algorithm=algorithm)
     certificate = x509.parse_certificate(pair.certificate_pem)
     key = certificate.public_key()
@@ -87,21 +87,21 @@ def test_an_authority_signs_leaves_and_nothing_else(algorithm: KeyAlgorithm, kin
     assert identifier.key_identifier == subject_identifier.digest
 
 
-def test_an_authority_is_rsa_2048_for_ten_years_unless_told() -> None:
-    certificate = x509.parse_certificate(RSA_AUTHORITY.certificate_pem)
+def test_a_ca_is_rsa_2048_for_ten_years_unless_told() -> None:
+    certificate = x509.parse_certificate(RSA_CA.certificate_pem)
     assert isinstance(certificate.public_key(), rsa.RSAPublicKey)
     assert certificate.not_valid_after_utc - certificate.not_valid_before_utc == 87_600 * HOUR
 
 
-# Leaves
+# Certificates
 
 
 @pytest.mark.parametrize(
     ("profile", "server", "client"),
     [("server", True, True), ("peer", True, True), ("client", False, True)],
 )
-def test_a_leaf_has_its_profiles_usages(profile: Profile, server: bool, client: bool) -> None:
-    certificate = x509.parse_certificate(leaf(profile).certificate_pem)
+def test_a_certificate_has_its_profiles_usages(profile: Profile, server: bool, client: bool) -> None:
+    certificate = x509.parse_certificate(issued(profile).certificate_pem)
     usages = certificate.extensions.get_extension_for_class(crypto.ExtendedKeyUsage).value
     assert (ExtendedKeyUsageOID.SERVER_AUTH in usages) is server
     assert (ExtendedKeyUsageOID.CLIENT_AUTH in usages) is client
@@ -110,33 +110,33 @@ def test_a_leaf_has_its_profiles_usages(profile: Profile, server: bool, client: 
     assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
 
 
-def test_a_leaf_lasts_five_years_unless_told() -> None:
-    validity = x509.validity_of(leaf().certificate_pem)
+def test_a_certificate_lasts_five_years_unless_told() -> None:
+    validity = x509.validity_of(issued().certificate_pem)
     assert validity.not_after - validity.not_before == 43_800 * HOUR
 
 
-def test_a_leaf_carries_its_hosts_by_kind() -> None:
-    certificate = x509.parse_certificate(leaf().certificate_pem)
+def test_a_certificate_carries_its_hosts_by_kind() -> None:
+    certificate = x509.parse_certificate(issued().certificate_pem)
     names = certificate.extensions.get_extension_for_class(crypto.SubjectAlternativeName).value
     assert names.get_values_for_type(crypto.DNSName) == ["localhost", "m1.etcd.internal"]
     assert [str(ip) for ip in names.get_values_for_type(crypto.IPAddress)] == ["127.0.0.1", "::1"]
 
 
 def test_a_client_has_no_alternative_names() -> None:
-    certificate = x509.parse_certificate(leaf("client").certificate_pem)
+    certificate = x509.parse_certificate(issued("client").certificate_pem)
     with pytest.raises(crypto.ExtensionNotFound):
         certificate.extensions.get_extension_for_class(crypto.SubjectAlternativeName)
 
 
-def test_a_leaf_names_the_identifier_its_authority_carries() -> None:
-    authority = own_authority(IS_AUTHORITY, (crypto.SubjectKeyIdentifier(b"own way to derive it"), False))
-    certificate = x509.parse_certificate(leaf(authority=authority).certificate_pem)
+def test_a_certificate_names_the_identifier_its_ca_carries() -> None:
+    ca = own_ca(IS_CA, (crypto.SubjectKeyIdentifier(b"own way to derive it"), False))
+    certificate = x509.parse_certificate(issued(ca=ca).certificate_pem)
     identifier = certificate.extensions.get_extension_for_class(crypto.AuthorityKeyIdentifier).value
     assert identifier.key_identifier == b"own way to derive it"
 
 
-def test_every_leaf_has_a_key_and_a_serial_of_its_own() -> None:
-    first, second = leaf(), leaf()
+def test_every_certificate_has_a_key_and_a_serial_of_its_own() -> None:
+    first, second = issued(), issued()
     assert first.private_key_pem != second.private_key_pem
     serials = {x509.parse_certificate(pair.certificate_pem).serial_number for pair in (first, second)}
     assert len(serials) == 2
@@ -144,23 +144,23 @@ def test_every_leaf_has_a_key_and_a_serial_of_its_own() -> None:
 
 def test_a_clock_five_minutes_behind_accepts_a_fresh_certificate() -> None:
     later = NOW + HOUR
-    for pair, now in ((AUTHORITY, NOW), (leaf(now=later), later)):
+    for pair, now in ((CA, NOW), (issued(now=later), later)):
         assert x509.validity_of(pair.certificate_pem).not_before == now - timedelta(minutes=5)
 
 
-def test_a_leaf_is_never_valid_outside_its_authoritys_time() -> None:
-    authority = own_authority(IS_AUTHORITY, not_before=NOW - timedelta(minutes=1), not_after=NOW + 48 * HOUR)
-    validity = x509.validity_of(leaf(authority=authority).certificate_pem)
-    assert validity == x509.validity_of(authority.certificate_pem)
+def test_a_certificate_is_never_valid_outside_its_cas_time() -> None:
+    ca = own_ca(IS_CA, not_before=NOW - timedelta(minutes=1), not_after=NOW + 48 * HOUR)
+    validity = x509.validity_of(issued(ca=ca).certificate_pem)
+    assert validity == x509.validity_of(ca.certificate_pem)
 
 
 def test_keys_are_unencrypted_pkcs8() -> None:
-    for pair in (AUTHORITY, RSA_AUTHORITY, leaf("peer")):
+    for pair in (CA, RSA_CA, issued("peer")):
         assert pair.private_key_pem.startswith("-----BEGIN PRIVATE KEY-----\n")
 
 
 def test_a_key_pair_does_not_show_its_key() -> None:
-    assert "PRIVATE KEY" not in repr(AUTHORITY)
+    assert "PRIVATE KEY" not in repr(CA)
 
 
 # Renewal
@@ -169,7 +169,7 @@ def test_a_key_pair_does_not_show_its_key() -> None:
 @pytest.mark.parametrize(("left_hours", "due"), [(9_000, False), (8_001, False), (8_000, True), (1, True), (-1, True)])
 def test_renewal_is_due_when_a_third_of_the_lifetime_is_left(left_hours: int, due: bool) -> None:
     pair = x509.issue_certificate(
-        AUTHORITY, common_name="a", profile="peer", hosts=["a"], validity_hours=24_000, now=NOW + HOUR
+        CA, common_name="a", profile="peer", hosts=["a"], validity_hours=24_000, now=NOW + HOUR
     )
     now = x509.validity_of(pair.certificate_pem).not_after - left_hours * HOUR
     assert x509.renewal_due(pair.certificate_pem, now) is due
@@ -257,33 +257,33 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(value: object) -> Non
 @pytest.mark.parametrize(("profile", "hosts"), [("server", []), ("peer", []), ("client", ["a.example"])])
 def test_hosts_that_do_not_suit_the_profile_are_refused(profile: Profile, hosts: list[str]) -> None:
     with pytest.raises(PkiError, match="hosts is"):
-        x509.issue_certificate(AUTHORITY, common_name="a", profile=profile, hosts=hosts, now=NOW)
+        x509.issue_certificate(CA, common_name="a", profile=profile, hosts=hosts, now=NOW)
 
 
 # What fits together
 
 
-@pytest.mark.parametrize("authority", [AUTHORITY, RSA_AUTHORITY], ids=["ecdsa", "rsa"])
+@pytest.mark.parametrize("ca", [CA, RSA_CA], ids=["ecdsa", "rsa"])
 @pytest.mark.parametrize("profile", ["server", "peer", "client"])
-def test_a_leaf_fits_its_authority_and_no_other(profile: Profile, authority: KeyPair) -> None:
-    pair = leaf(profile, authority)
-    x509.verify_certificate(pair, authority.certificate_pem, NOW)
+def test_a_certificate_fits_its_ca_and_no_other(profile: Profile, ca: KeyPair) -> None:
+    pair = issued(profile, ca)
+    x509.verify_certificate(pair, ca.certificate_pem, NOW)
     with pytest.raises(PkiError, match="was not signed by"):
-        x509.verify_certificate(pair, OTHER_AUTHORITY.certificate_pem, NOW)
+        x509.verify_certificate(pair, OTHER_CA.certificate_pem, NOW)
     with pytest.raises(PkiError, match="the private key is not that of"):
-        x509.verify_certificate(KeyPair(pair.certificate_pem, leaf().private_key_pem), authority.certificate_pem, NOW)
+        x509.verify_certificate(KeyPair(pair.certificate_pem, issued().private_key_pem), ca.certificate_pem, NOW)
     with pytest.raises(PkiError, match="expired at"):
-        x509.verify_certificate(pair, authority.certificate_pem, NOW + 43_800 * HOUR)
+        x509.verify_certificate(pair, ca.certificate_pem, NOW + 43_800 * HOUR)
 
 
 @pytest.mark.parametrize(
     "extensions",
     [
-        [IS_AUTHORITY],
-        [IS_AUTHORITY, (key_usage(signs=True), True)],
-        [IS_AUTHORITY, (crypto.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]), False)],
+        [IS_CA],
+        [IS_CA, (key_usage(signs=True), True)],
+        [IS_CA, (crypto.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]), False)],
         [
-            IS_AUTHORITY,
+            IS_CA,
             (
                 crypto.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
                 False,
@@ -291,56 +291,56 @@ def test_a_leaf_fits_its_authority_and_no_other(profile: Profile, authority: Key
         ],
     ],
 )
-def test_a_users_own_authority_is_accepted(extensions: list[tuple[crypto.ExtensionType, bool]]) -> None:
-    authority = own_authority(*extensions)
-    x509.verify_certificate(leaf(authority=authority), authority.certificate_pem, NOW)
+def test_a_users_own_ca_is_accepted(extensions: list[tuple[crypto.ExtensionType, bool]]) -> None:
+    ca = own_ca(*extensions)
+    x509.verify_certificate(issued(ca=ca), ca.certificate_pem, NOW)
 
 
 @pytest.mark.parametrize(
-    ("authority", "problem"),
+    ("ca", "problem"),
     [
-        (own_authority(), "is not a CA"),
-        (own_authority((crypto.BasicConstraints(ca=False, path_length=None), True)), "is not a CA"),
-        (own_authority(IS_AUTHORITY, (key_usage(signs=False), True)), "lacks keyCertSign"),
+        (own_ca(), "is not a CA"),
+        (own_ca((crypto.BasicConstraints(ca=False, path_length=None), True)), "is not a CA"),
+        (own_ca(IS_CA, (key_usage(signs=False), True)), "lacks keyCertSign"),
         (
-            own_authority(IS_AUTHORITY, (crypto.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)),
+            own_ca(IS_CA, (crypto.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)),
             "may not sign both",
         ),
-        (own_authority(IS_AUTHORITY, not_after=NOW), "expired at"),
-        (own_authority(IS_AUTHORITY, not_before=NOW + HOUR), "is not valid before"),
-        (own_authority(IS_AUTHORITY, key=rsa.generate_private_key(65537, 1024)), "has 1024 bits"),
-        (own_authority(IS_AUTHORITY, key=ed25519.Ed25519PrivateKey.generate()), "Ed25519PublicKey"),
+        (own_ca(IS_CA, not_after=NOW), "expired at"),
+        (own_ca(IS_CA, not_before=NOW + HOUR), "is not valid before"),
+        (own_ca(IS_CA, key=rsa.generate_private_key(65537, 1024)), "has 1024 bits"),
+        (own_ca(IS_CA, key=ed25519.Ed25519PrivateKey.generate()), "Ed25519PublicKey"),
         (KeyPair("", ""), "no PEM certificate"),
         (KeyPair("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", ""), "no PEM certificate"),
-        (KeyPair(AUTHORITY.certificate_pem * 2, AUTHORITY.private_key_pem), "2 PEM certificates"),
-        (KeyPair(AUTHORITY.private_key_pem, AUTHORITY.private_key_pem), "no PEM certificate"),
-        (KeyPair(AUTHORITY.certificate_pem, OTHER_AUTHORITY.private_key_pem), "is not that of"),
-        (KeyPair(AUTHORITY.certificate_pem, "nonsense"), "no PEM private key"),
-        (KeyPair(AUTHORITY.certificate_pem, AUTHORITY.private_key_pem[:-60]), "no PEM private key"),
-        (leaf("server"), "is not a CA"),
+        (KeyPair(CA.certificate_pem * 2, CA.private_key_pem), "2 PEM certificates"),
+        (KeyPair(CA.private_key_pem, CA.private_key_pem), "no PEM certificate"),
+        (KeyPair(CA.certificate_pem, OTHER_CA.private_key_pem), "is not that of"),
+        (KeyPair(CA.certificate_pem, "nonsense"), "no PEM private key"),
+        (KeyPair(CA.certificate_pem, CA.private_key_pem[:-60]), "no PEM private key"),
+        (issued("server"), "is not a CA"),
     ],
 )
-def test_an_authority_that_cannot_sign_is_refused_without_showing_its_key(authority: KeyPair, problem: str) -> None:
+def test_a_ca_that_cannot_sign_is_refused_without_showing_its_key(ca: KeyPair, problem: str) -> None:
     with pytest.raises(PkiError, match=problem) as refused:
-        leaf(authority=authority)
-    key_lines = [line for line in authority.private_key_pem.splitlines() if len(line) > 20]
+        issued(ca=ca)
+    key_lines = [line for line in ca.private_key_pem.splitlines() if len(line) > 20]
     assert not any(line in str(refused.value) for line in key_lines)
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
 
 
 def test_an_encrypted_key_is_refused() -> None:
-    key = serialization.load_pem_private_key(AUTHORITY.private_key_pem.encode(), None)
+    key = serialization.load_pem_private_key(CA.private_key_pem.encode(), None)
     encrypted = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"x"),
     )
     with pytest.raises(PkiError, match="is encrypted"):
-        x509.verify_key(AUTHORITY.certificate_pem, encrypted.decode())
+        x509.verify_key(CA.certificate_pem, encrypted.decode())
 
 
 def test_a_key_in_the_wrong_place_is_not_shown() -> None:
-    for value in (AUTHORITY.private_key_pem, AUTHORITY.private_key_pem.splitlines()[1] * 2):
+    for value in (CA.private_key_pem, CA.private_key_pem.splitlines()[1] * 2):
         for validate in (x509.valid_common_name, x509.valid_profile, x509.valid_key_algorithm):
             with pytest.raises(PkiError, match="a text of") as refused:
                 validate(value)
@@ -348,101 +348,101 @@ def test_a_key_in_the_wrong_place_is_not_shown() -> None:
 
 
 def test_a_certificate_reads_the_same_with_comments_around_it() -> None:
-    commented = f"subject: etcd\n{AUTHORITY.certificate_pem}\n\n"
-    assert x509.canonical_certificate(commented) == AUTHORITY.certificate_pem
-    assert x509.fingerprint(commented) == x509.fingerprint(AUTHORITY.certificate_pem)
+    commented = f"subject: etcd\n{CA.certificate_pem}\n\n"
+    assert x509.canonical_certificate(commented) == CA.certificate_pem
+    assert x509.fingerprint(commented) == x509.fingerprint(CA.certificate_pem)
 
 
-# Bundles, and what a leaf is to others
+# Bundles, and what a certificate is to others
 
 
 @pytest.mark.parametrize(
     ("pem", "expected"),
     [
-        (AUTHORITY.certificate_pem, [AUTHORITY]),
-        (OTHER_AUTHORITY.certificate_pem + AUTHORITY.certificate_pem, [OTHER_AUTHORITY, AUTHORITY]),
+        (CA.certificate_pem, [CA]),
+        (OTHER_CA.certificate_pem + CA.certificate_pem, [OTHER_CA, CA]),
         (
-            f"new:\n{OTHER_AUTHORITY.certificate_pem}\n\n# old\n{RSA_AUTHORITY.certificate_pem}\n",
-            [OTHER_AUTHORITY, RSA_AUTHORITY],
+            f"new:\n{OTHER_CA.certificate_pem}\n\n# old\n{RSA_CA.certificate_pem}\n",
+            [OTHER_CA, RSA_CA],
         ),
-        (AUTHORITY.certificate_pem * 2, [AUTHORITY, AUTHORITY]),
-        (AUTHORITY.private_key_pem + AUTHORITY.certificate_pem, [AUTHORITY]),
-        (AUTHORITY.certificate_pem.replace("\n", "\r\n"), [AUTHORITY]),
+        (CA.certificate_pem * 2, [CA, CA]),
+        (CA.private_key_pem + CA.certificate_pem, [CA]),
+        (CA.certificate_pem.replace("\n", "\r\n"), [CA]),
     ],
 )
 def test_a_bundle_is_split_into_its_certificates_in_order(pem: str, expected: list[KeyPair]) -> None:
     assert x509.split_bundle(pem) == [pair.certificate_pem for pair in expected]
 
 
-@pytest.mark.parametrize("pem", ["", "nonsense", AUTHORITY.private_key_pem, AUTHORITY.certificate_pem[:-60]])
+@pytest.mark.parametrize("pem", ["", "nonsense", CA.private_key_pem, CA.certificate_pem[:-60]])
 def test_a_text_without_certificates_is_no_bundle(pem: str) -> None:
     with pytest.raises(PkiError, match="no PEM certificate"):
         x509.split_bundle(pem)
 
 
 def test_a_bundle_holds_each_certificate_once_in_the_order_given() -> None:
-    both = OTHER_AUTHORITY.certificate_pem + AUTHORITY.certificate_pem
-    assert x509.bundle(OTHER_AUTHORITY.certificate_pem, f"\n{AUTHORITY.certificate_pem}\n") == both
-    assert x509.bundle(OTHER_AUTHORITY.certificate_pem, both, AUTHORITY.certificate_pem) == both
+    both = OTHER_CA.certificate_pem + CA.certificate_pem
+    assert x509.bundle(OTHER_CA.certificate_pem, f"\n{CA.certificate_pem}\n") == both
+    assert x509.bundle(OTHER_CA.certificate_pem, both, CA.certificate_pem) == both
     assert "".join(x509.split_bundle(both)) == both
 
 
 @pytest.mark.parametrize(
-    ("signed", "authority", "expected"),
+    ("signed", "ca", "expected"),
     [
-        (leaf(), AUTHORITY, True),
-        (leaf(authority=RSA_AUTHORITY), RSA_AUTHORITY, True),
-        (AUTHORITY, AUTHORITY, True),
+        (issued(), CA, True),
+        (issued(ca=RSA_CA), RSA_CA, True),
+        (CA, CA, True),
         # The same name, but another key: what a rotation makes.
-        (leaf(), OTHER_AUTHORITY, False),
-        (leaf(), RSA_AUTHORITY, False),
-        (leaf(), leaf(), False),
-        # Neither the leaf's time nor the authority's counts.
-        (leaf(now=NOW + 40_000 * HOUR), AUTHORITY, True),
+        (issued(), OTHER_CA, False),
+        (issued(), RSA_CA, False),
+        (issued(), issued(), False),
+        # Neither the certificate's time nor the CA's counts.
+        (issued(now=NOW + 40_000 * HOUR), CA, True),
     ],
 )
-def test_a_leaf_is_signed_by_the_one_whose_key_signed_it(signed: KeyPair, authority: KeyPair, expected: bool) -> None:
-    assert x509.signed_by(signed.certificate_pem, authority.certificate_pem) is expected
+def test_a_certificate_is_signed_by_the_one_whose_key_signed_it(signed: KeyPair, ca: KeyPair, expected: bool) -> None:
+    assert x509.signed_by(signed.certificate_pem, ca.certificate_pem) is expected
 
 
-def test_an_expired_authority_has_signed_all_the_same() -> None:
+def test_an_expired_ca_has_signed_all_the_same() -> None:
     then = NOW - 90_000 * HOUR
-    authority = x509.create_ca("etcd", now=then, key_algorithm="ECDSA-P256")
-    assert x509.signed_by(leaf(authority=authority, now=then).certificate_pem, authority.certificate_pem)
+    ca = x509.create_ca("etcd", now=then, key_algorithm="ECDSA-P256")
+    assert x509.signed_by(issued(ca=ca, now=then).certificate_pem, ca.certificate_pem)
 
 
 @pytest.mark.parametrize(
-    ("signed", "authority"),
+    ("signed", "ca"),
     [
-        ("", AUTHORITY.certificate_pem),
-        (leaf().certificate_pem, ""),
-        (leaf().certificate_pem * 2, leaf().certificate_pem),
+        ("", CA.certificate_pem),
+        (issued().certificate_pem, ""),
+        (issued().certificate_pem * 2, issued().certificate_pem),
     ],
 )
-def test_what_cannot_be_read_is_not_merely_unsigned(signed: str, authority: str) -> None:
+def test_what_cannot_be_read_is_not_merely_unsigned(signed: str, ca: str) -> None:
     with pytest.raises(PkiError, match="PEM certificate"):
-        x509.signed_by(signed, authority)
+        x509.signed_by(signed, ca)
 
 
 WILDCARD = x509.issue_certificate(
-    AUTHORITY, common_name="w", profile="server", hosts=["*.etcd.internal", "10.0.0.1", "2001:db8::1"], now=NOW
+    CA, common_name="w", profile="server", hosts=["*.etcd.internal", "10.0.0.1", "2001:db8::1"], now=NOW
 )
 
 
 @pytest.mark.parametrize(
     ("pair", "host", "expected"),
     [
-        (leaf(), "127.0.0.1", True),
-        (leaf(), "::1", True),
-        (leaf(), "0:0:0:0:0:0:0:1", True),
-        (leaf(), "m1.etcd.internal", True),
-        (leaf(), "M1.ETCD.internal", True),
-        (leaf(), "127.0.0.2", False),
-        (leaf(), "m2.etcd.internal", False),
-        (leaf(), "etcd.internal", False),
-        (leaf(), "etcd-server", False),  # the common name is no alternative name
-        (leaf("client"), "localhost", False),
-        (AUTHORITY, "etcd", False),
+        (issued(), "127.0.0.1", True),
+        (issued(), "::1", True),
+        (issued(), "0:0:0:0:0:0:0:1", True),
+        (issued(), "m1.etcd.internal", True),
+        (issued(), "M1.ETCD.internal", True),
+        (issued(), "127.0.0.2", False),
+        (issued(), "m2.etcd.internal", False),
+        (issued(), "etcd.internal", False),
+        (issued(), "etcd-server", False),  # the common name is no alternative name
+        (issued("client"), "localhost", False),
+        (CA, "etcd", False),
         (WILDCARD, "10.0.0.1", True),
         (WILDCARD, "2001:DB8:0::1", True),
         (WILDCARD, "m7.etcd.internal", True),
@@ -458,7 +458,7 @@ def test_a_certificate_covers_its_alternative_names(pair: KeyPair, host: str, ex
 
 def test_what_is_no_host_is_not_merely_uncovered() -> None:
     with pytest.raises(PkiError, match=r"^host "):
-        x509.covers_host(leaf().certificate_pem, "https://m1.etcd.internal")
+        x509.covers_host(issued().certificate_pem, "https://m1.etcd.internal")
 
 
 @pytest.mark.parametrize("moment", [NOW, datetime(2030, 1, 31, 23, 59, 59, tzinfo=timezone.utc)])
@@ -470,7 +470,7 @@ def test_a_moment_survives_its_text(moment: datetime) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-@pytest.mark.parametrize("authority", [AUTHORITY, RSA_AUTHORITY], ids=["ecdsa", "rsa"])
+@pytest.mark.parametrize("ca", [CA, RSA_CA], ids=["ecdsa", "rsa"])
 @pytest.mark.parametrize(
     ("profile", "purpose"),
     [
@@ -481,24 +481,24 @@ def test_a_moment_survives_its_text(moment: datetime) -> None:
         ("client", "sslclient"),
     ],
 )
-def test_openssl_accepts_a_leaf_under_strict_rules(
-    profile: Profile, purpose: str, authority: KeyPair, tmp_path: Path
+def test_openssl_accepts_a_certificate_under_strict_rules(
+    profile: Profile, purpose: str, ca: KeyPair, tmp_path: Path
 ) -> None:
-    (tmp_path / "ca.pem").write_text(authority.certificate_pem)
-    (tmp_path / "leaf.pem").write_text(leaf(profile, authority).certificate_pem)
-    command = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", "ca.pem", "leaf.pem"]
+    (tmp_path / "ca.pem").write_text(ca.certificate_pem)
+    (tmp_path / "member.pem").write_text(issued(profile, ca).certificate_pem)
+    command = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", "ca.pem", "member.pem"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert (result.returncode, result.stdout) == (0, "leaf.pem: OK\n"), result.stderr
+    assert (result.returncode, result.stdout) == (0, "member.pem: OK\n"), result.stderr
 
 
-def context(protocol: int, pair: KeyPair, authority: KeyPair, folder: Path) -> ssl.SSLContext:
+def context(protocol: int, pair: KeyPair, ca: KeyPair, folder: Path) -> ssl.SSLContext:
     certificate, key = folder / f"{protocol}.pem", folder / f"{protocol}.key"
     certificate.write_text(pair.certificate_pem)
     key.write_text(pair.private_key_pem)
     result = ssl.SSLContext(protocol)
     result.verify_mode = ssl.CERT_REQUIRED
     result.verify_flags |= ssl.VERIFY_X509_STRICT
-    result.load_verify_locations(cadata=authority.certificate_pem)
+    result.load_verify_locations(cadata=ca.certificate_pem)
     result.load_cert_chain(certificate, key)
     return result
 
@@ -526,48 +526,48 @@ def greet(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> str:
         return name
 
 
-@pytest.mark.parametrize("authority", [AUTHORITY, RSA_AUTHORITY], ids=["ecdsa", "rsa"])
+@pytest.mark.parametrize("ca", [CA, RSA_CA], ids=["ecdsa", "rsa"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 @pytest.mark.parametrize(("server", "client"), [("server", "client"), ("peer", "peer"), ("server", "server")])
 def test_a_mutual_tls_handshake_succeeds(
-    server: Profile, client: Profile, host: str, authority: KeyPair, tmp_path: Path
+    server: Profile, client: Profile, host: str, ca: KeyPair, tmp_path: Path
 ) -> None:
     seen = greet(
-        context(ssl.PROTOCOL_TLS_SERVER, leaf(server, authority), authority, tmp_path),
-        context(ssl.PROTOCOL_TLS_CLIENT, leaf(client, authority), authority, tmp_path),
+        context(ssl.PROTOCOL_TLS_SERVER, issued(server, ca), ca, tmp_path),
+        context(ssl.PROTOCOL_TLS_CLIENT, issued(client, ca), ca, tmp_path),
         host,
     )
     assert seen == f"etcd-{client}"
 
 
-OVERLAP = x509.bundle(OTHER_AUTHORITY.certificate_pem, AUTHORITY.certificate_pem)
+OVERLAP = x509.bundle(OTHER_CA.certificate_pem, CA.certificate_pem)
 
 
 @pytest.mark.parametrize(
     ("client_signed_by", "client_trusts"),
-    [(AUTHORITY, AUTHORITY.certificate_pem), (AUTHORITY, OVERLAP), (OTHER_AUTHORITY, OVERLAP)],
+    [(CA, CA.certificate_pem), (CA, OVERLAP), (OTHER_CA, OVERLAP)],
     ids=["of before", "halfway", "of the overlap"],
 )
-def test_in_an_overlap_a_handshake_succeeds_though_both_authorities_have_one_name(
+def test_in_an_overlap_a_handshake_succeeds_though_both_cas_have_one_name(
     client_signed_by: KeyPair, client_trusts: str, tmp_path: Path
 ) -> None:
-    server = context(ssl.PROTOCOL_TLS_SERVER, leaf("server"), KeyPair(OVERLAP, ""), tmp_path)
-    client = leaf("client", client_signed_by)
+    server = context(ssl.PROTOCOL_TLS_SERVER, issued("server"), KeyPair(OVERLAP, ""), tmp_path)
+    client = issued("client", client_signed_by)
     assert greet(server, context(ssl.PROTOCOL_TLS_CLIENT, client, KeyPair(client_trusts, ""), tmp_path), "localhost")
 
 
-def test_a_client_of_another_authority_is_refused(tmp_path: Path) -> None:
-    server = context(ssl.PROTOCOL_TLS_SERVER, leaf("server"), AUTHORITY, tmp_path)
-    stranger = context(ssl.PROTOCOL_TLS_CLIENT, leaf("client", OTHER_AUTHORITY), AUTHORITY, tmp_path)
+def test_a_client_of_another_ca_is_refused(tmp_path: Path) -> None:
+    server = context(ssl.PROTOCOL_TLS_SERVER, issued("server"), CA, tmp_path)
+    stranger = context(ssl.PROTOCOL_TLS_CLIENT, issued("client", OTHER_CA), CA, tmp_path)
     with pytest.raises(ssl.SSLError):
         greet(server, stranger, "localhost")
 
 
 @pytest.mark.parametrize(("profile", "host"), [("server", "other.example"), ("client", "localhost")])
-def test_a_server_under_another_name_or_with_a_client_leaf_is_refused(
+def test_a_server_under_another_name_or_with_a_client_certificate_is_refused(
     profile: Profile, host: str, tmp_path: Path
 ) -> None:
-    server = context(ssl.PROTOCOL_TLS_SERVER, leaf(profile), AUTHORITY, tmp_path)
-    client = context(ssl.PROTOCOL_TLS_CLIENT, leaf("client"), AUTHORITY, tmp_path)
+    server = context(ssl.PROTOCOL_TLS_SERVER, issued(profile), CA, tmp_path)
+    client = context(ssl.PROTOCOL_TLS_CLIENT, issued("client"), CA, tmp_path)
     with pytest.raises(ssl.SSLError):
         greet(server, client, host)

@@ -11,7 +11,7 @@ probe() {
   client_folder=$(mktemp -d "$(memory_folder)/etcd-cluster-XXXXXX")
   trap 'rm -rf "$client_folder"' EXIT
   if [[ ${spec[tls]:-} == yes ]]; then
-    put_file 400 "$(id -un)" "$client_folder/ca.crt" "$file_authority"
+    put_file 400 "$(id -un)" "$client_folder/ca.crt" "$file_ca"
     put_file 400 "$(id -un)" "$client_folder/client.crt" "$file_client_certificate"
     put_file 400 "$(id -un)" "$client_folder/client.key" "$file_client_key"
     # shellcheck disable=SC2034  # for etcdctl_at

@@ -119,8 +119,8 @@ def _require_valid_certificates(view: ClusterView) -> None:
     """
     for name, host in view.hosts.items():
         for transport in Transport:
-            leaf = view.wanted.members[name].leaf(transport)
-            starts = x509.validity_of(leaf.certificate).not_before if leaf else None
+            pair = view.wanted.members[name].pair(transport)
+            starts = x509.validity_of(pair.certificate).not_before if pair else None
             if starts and starts.timestamp() > host.clock:
                 raise RefusedError(
                     f"{name}: its new certificate is not valid before {x509.rfc3339(starts)}, as the clock of the "

@@ -58,10 +58,10 @@ def next_security(view: ClusterView, name: str) -> Security:
 def active_trust(view: ClusterView, name: str, transport: Transport) -> list[str]:
     """Returns the CAs in the trust file of a member, PEM; none if the file is missing or unreadable."""
     bundle = view.observation.hosts[name].trusted_file(transport)
-    return authorities_in(bundle.content) if bundle else []
+    return cas_in(bundle.content) if bundle else []
 
 
-def authorities_in(bundle: str) -> list[str]:
+def cas_in(bundle: str) -> list[str]:
     """Returns the CAs in a bundle, PEM; none if the bundle is unreadable."""
     try:
         return x509.split_bundle(bundle)
@@ -88,7 +88,7 @@ def _partners(view: ClusterView) -> list[str]:
     ]
 
 
-def _all_trust(view: ClusterView, authorities: Sequence[str], transport: Transport, but: str = "") -> bool:
+def _all_trust(view: ClusterView, cas: Sequence[str], transport: Transport, but: str = "") -> bool:
     """Returns whether every member trusts the given CAs.
 
     The process of a member may be older than its files. Then its trust is unknown, unless the certificates of all
@@ -96,26 +96,26 @@ def _all_trust(view: ClusterView, authorities: Sequence[str], transport: Transpo
 
     Args:
         view: The cluster.
-        authorities: The CAs, PEM.
+        cas: The CAs, PEM.
         transport: Where they are trusted.
         but: A member that does not count; "" if all count.
     """
     return all(
-        set(authorities) <= set(active_trust(view, name, transport))
-        and (not view.observation.hosts[name].pending or set(_shown_authorities(view, transport)) <= set(authorities))
+        set(cas) <= set(active_trust(view, name, transport))
+        and (not view.observation.hosts[name].pending or set(_cas_in_use(view, transport)) <= set(cas))
         for name in _partners(view)
         if name != but
     )
 
 
-def all_trust_new_leaves(view: ClusterView, transport: Transport) -> bool:
+def all_trust_new_certificates(view: ClusterView, transport: Transport) -> bool:
     """Returns whether every member trusts the desired CA. Only then may a member use a certificate signed by it."""
     return _all_trust(view, view.wanted.issuers[transport], transport)
 
 
 def is_in_use(view: ClusterView) -> bool:
     """Returns whether all certificates in use are already signed by the desired CAs."""
-    return all(set(_shown_authorities(view, each)) <= set(view.wanted.issuers[each]) for each in Transport)
+    return all(set(_cas_in_use(view, each)) <= set(view.wanted.issuers[each]) for each in Transport)
 
 
 def pair_that_all_trust(
@@ -140,7 +140,7 @@ def pair_that_all_trust(
     return None
 
 
-def leaves_now(view: ClusterView, name: str, others: Sequence[str] = ()) -> list[File]:
+def certificates_now(view: ClusterView, name: str, others: Sequence[str] = ()) -> list[File]:
     """Returns the certificates and keys that a member may use from now on.
 
     All members trust them, or the CA that signed them also signed the certificates in use. For a transport without such
@@ -174,12 +174,12 @@ def _is_by_the_same(view: ClusterView, name: str, transport: Transport) -> bool:
     )
 
 
-def all_have_new_leaves(view: ClusterView, transport: Transport) -> bool:
+def all_have_new_certificates(view: ClusterView, transport: Transport) -> bool:
     """Returns whether every member that uses TLS has the desired certificates and keys."""
-    return all(not differing_leaves(view, name, transport) for name in view.hosts if speaks_tls(view, name))
+    return all(not differing_certificates(view, name, transport) for name in view.hosts if speaks_tls(view, name))
 
 
-def differing_leaves(view: ClusterView, name: str, transport: Transport) -> list[File]:
+def differing_certificates(view: ClusterView, name: str, transport: Transport) -> list[File]:
     """Returns the desired certificates and keys of one transport that are not on the machine of a member."""
     host = view.hosts[name]
     return [file for file in view.wanted.pair_files(name, transport) if view.content(host, file) != as_observed(file)]
@@ -194,9 +194,9 @@ def _trust_now(view: ClusterView, name: str, transport: Transport) -> Sequence[s
     wanted, active = view.wanted.trust[transport], active_trust(view, name, transport)
     if not wanted:
         return (active or joint_trust(view, transport)) if speaks_tls(view, name) else ()
-    if all_trust_new_leaves(view, transport) and all_have_new_leaves(view, transport):
+    if all_trust_new_certificates(view, transport) and all_have_new_certificates(view, transport):
         return wanted
-    in_use = {*view.wanted.issuers[transport], *_shown_authorities(view, transport)}
+    in_use = {*view.wanted.issuers[transport], *_cas_in_use(view, transport)}
     is_enough = speaks_tls(view, name) and in_use <= set(active)
     return active if is_enough else joint_trust(view, transport)
 
@@ -208,7 +208,7 @@ def changing_trust(view: ClusterView, name: str, trust: Mapping[Transport, Seque
     return [each for each in Transport if active_trust(view, name, each) != list(trust[each])]
 
 
-def _shown_authorities(view: ClusterView, transport: Transport) -> list[str]:
+def _cas_in_use(view: ClusterView, transport: Transport) -> list[str]:
     """Returns the CAs that signed the certificates which members use now."""
     shown = [
         file.content
@@ -216,14 +216,16 @@ def _shown_authorities(view: ClusterView, transport: Transport) -> list[str]:
         for path, file in view.observation.hosts[name].files.items()
         if view.wanted.tls and path.endswith(f"/{transport.certificate}.crt")
     ]
-    return [each for each in joint_trust(view, transport) if any(is_by_one_of(leaf, [each]) for leaf in shown)]
+    return [
+        each for each in joint_trust(view, transport) if any(is_by_one_of(certificate, [each]) for certificate in shown)
+    ]
 
 
 def joint_trust(view: ClusterView, transport: Transport) -> list[str]:
     """Returns the desired CAs, and all CAs that any member trusts now, including members that are to leave."""
     joint = list(view.wanted.trust[transport])
     for name in view.observation.hosts:
-        joint += [authority for authority in active_trust(view, name, transport) if authority not in joint]
+        joint += [ca for ca in active_trust(view, name, transport) if ca not in joint]
     return joint
 
 
@@ -232,10 +234,10 @@ def joint_trusts(view: ClusterView) -> Mapping[Transport, Sequence[str]]:
     return {transport: joint_trust(view, transport) for transport in Transport}
 
 
-def is_by_one_of(certificate: str, authorities: Iterable[str]) -> bool:
+def is_by_one_of(certificate: str, cas: Iterable[str]) -> bool:
     """Returns whether one of the CAs signed a certificate; False if any of them is unreadable."""
     try:
-        return any(x509.signed_by(certificate, authority) for authority in authorities)
+        return any(x509.signed_by(certificate, ca) for ca in cas)
     except x509.PkiError:
         return False
 

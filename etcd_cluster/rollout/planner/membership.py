@@ -184,7 +184,7 @@ def _join_step(view: ClusterView, name: str) -> HostStep:
             archive_old_data=True,
         ),
         [
-            *ca_trust.leaves_now(view, name, _leaving_with_tls(view)),
+            *ca_trust.certificates_now(view, name, _leaving_with_tls(view)),
             *wanted.other_files(name, spec),
             wanted.bootstrap_file(name, spec, "existing", {**peer_urls, name: spec.peer_url}),
             *wanted.start_files(name, spec, ca_trust.joint_trusts(view)),

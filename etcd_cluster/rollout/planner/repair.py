@@ -66,7 +66,7 @@ def _repair_certificates(view: ClusterView) -> Action | None:
     steps = [
         HostStep(name, Apply(ApplyAction.FILES), files)
         for name, host in view.hosts.items()
-        if host.data and _may_speak_tls(view, name) and (files := _broken_leaves(view, name))
+        if host.data and _may_speak_tls(view, name) and (files := _broken_certificates(view, name))
     ]
     return Action(ActionKind.REPAIR_CERTIFICATES, steps) if steps else None
 
@@ -108,9 +108,9 @@ def _lost_trust(view: ClusterView, name: str) -> list[File]:
             view.hosts[name].trusted_path(transport)
             or f"{view.wanted.members[name].layout.pki}/{transport.trusted_file}"
         )
-        authorities = ca_trust.trust_now(view, name)[transport]
-        if authorities and view.hosts[name].trusted_file(transport) is None:
-            found.setdefault(path, File(path, "444", "member", "".join(authorities)))
+        cas = ca_trust.trust_now(view, name)[transport]
+        if cas and view.hosts[name].trusted_file(transport) is None:
+            found.setdefault(path, File(path, "444", "member", "".join(cas)))
     return list(found.values())
 
 
@@ -122,7 +122,7 @@ def _lost_cas(view: ClusterView, name: str) -> File | None:
     """
     path = f"{view.wanted.members[name].layout.pki}/{Transport.CLIENT.trusted_file}"
     bundle, wanted = view.hosts[name].files.get(path), view.wanted.trusted
-    found = ca_trust.authorities_in(bundle.content) if bundle else []
+    found = ca_trust.cas_in(bundle.content) if bundle else []
     transports = _verified_by(view, name, path)
     known = [each for transport in transports for each in ca_trust.joint_trust(view, transport)]
     own = [each for each in _shown(view, name, transports) if ca_trust.is_by_one_of(each, known)]
@@ -148,7 +148,7 @@ def _shown(view: ClusterView, name: str, transports: Sequence[Transport]) -> lis
     return [view.content(view.hosts[name], file) or "" for file in files if file.path.endswith(".crt")]
 
 
-def _broken_leaves(view: ClusterView, name: str) -> list[File]:
+def _broken_certificates(view: ClusterView, name: str) -> list[File]:
     """Returns replacements for certificates and keys that etcd cannot use.
 
     They are signed by a CA that all members trust by now, or all other members: see `ca_trust.pair_that_all_trust`.
@@ -173,7 +173,7 @@ def _has_another_pair(view: ClusterView, name: str, transport: Transport) -> boo
     """
     host, trusted = view.hosts[name], ca_trust.active_trust(view, name, transport)
     if not trusted:  # its own trust file is lost, and maybe those of the others
-        trusted = [authority for each in Transport for authority in ca_trust.joint_trust(view, each)]
+        trusted = [ca for each in Transport for ca in ca_trust.joint_trust(view, each)]
     pairs = [view.wanted.pair_files(name, transport, pair) for pair in (transport, Transport.CLIENT)]
     matches = [[view.content(host, file) == ca_trust.as_observed(file) for file in pair] for pair in pairs]
     is_half = any(any(each) and not all(each) for each in matches)  # a run was killed between the two files
@@ -211,7 +211,7 @@ def _bootstrap_is_left(view: ClusterView, name: str) -> bool:
 def _all_files(view: ClusterView, name: str) -> list[File]:
     spec = view.spec(name, view.wanted.version, view.wanted.security)
     return [
-        *view.wanted.leaf_files(name),
+        *view.wanted.certificate_files(name),
         *view.wanted.other_files(name, spec),
         *view.wanted.start_files(name, spec, view.wanted.trust),
     ]

@@ -34,13 +34,13 @@ class Target:
         version: Version of etcd.
         security: How it speaks.
         trust: Transport -> the CAs that it trusts, PEM.
-        leaves: Certificates and keys that are written with the restart.
+        certificates: Certificates and keys that are written with the restart.
     """
 
     version: str
     security: Security
     trust: Mapping[Transport, Sequence[str]]
-    leaves: Sequence[File]
+    certificates: Sequence[File]
 
 
 def unhealthy_first(view: ClusterView) -> Action | WaitFor | None:
@@ -193,7 +193,11 @@ def files_for(view: ClusterView, name: str, target: Target, **overrides: object)
         **overrides: Server options for this restart only.
     """
     spec = view.spec(name, target.version, target.security, **overrides)
-    return [*target.leaves, *view.wanted.other_files(name, spec), *view.wanted.start_files(name, spec, target.trust)]
+    return [
+        *target.certificates,
+        *view.wanted.other_files(name, spec),
+        *view.wanted.start_files(name, spec, target.trust),
+    ]
 
 
 def update_peer_url(view: ClusterView, name: str, version: str, security: Security) -> Action | None:
@@ -243,7 +247,7 @@ def target_now(view: ClusterView, name: str) -> Target:
         _version_now(view, name),
         host.security or ca_trust.least_security(view),
         ca_trust.trust_now(view, name),
-        ca_trust.leaves_now(view, name),
+        ca_trust.certificates_now(view, name),
     )
 
 

@@ -34,7 +34,7 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     if moving:
         moving |= {name: target for name, target in targets.items() if view.hosts[name].pending}
         return rolling_restart.one_of(view, moving, Blocked.SECURITY, *_purpose(view, moving))
-    return _put_leaves(view)
+    return _put_certificates(view)
 
 
 def _purpose(view: ClusterView, moving: Mapping[str, rolling_restart.Target]) -> tuple[ActionKind, Details]:
@@ -59,15 +59,15 @@ def _purpose(view: ClusterView, moving: Mapping[str, rolling_restart.Target]) ->
     return ActionKind.RESTART_TO_TRUST_ONE_CA if count == 1 else ActionKind.RESTART_TO_TRUST_CAS, details
 
 
-def _put_leaves(view: ClusterView) -> Action | None:
+def _put_certificates(view: ClusterView) -> Action | None:
     """Renews certificates on all members at once, without a restart: etcd reads them for every handshake.
 
     A member whose address changes as well is left out: its new certificate comes with the restart.
     """
     steps: list[HostStep] = []
-    trusted = [transport for transport in Transport if ca_trust.all_trust_new_leaves(view, transport)]
+    trusted = [transport for transport in Transport if ca_trust.all_trust_new_certificates(view, transport)]
     for name in view.hosts:
-        due = [transport for transport in trusted if ca_trust.differing_leaves(view, name, transport)]
+        due = [transport for transport in trusted if ca_trust.differing_certificates(view, name, transport)]
         if due and ca_trust.speaks_tls(view, name) and _covers_its_address(view, name):
             files = [file for transport in due for file in view.wanted.pair_files(name, transport)]
             steps.append(HostStep(name, Apply(ApplyAction.FILES), files))

@@ -38,7 +38,7 @@ def _form_call(view: ClusterView, name: str) -> HostStep:
         name,
         rolling_restart.apply_line(view, name, ApplyAction.START, version, Until.LISTENING),
         [
-            *wanted.leaf_files(name),
+            *wanted.certificate_files(name),
             *wanted.other_files(name, spec),
             wanted.bootstrap_file(name, spec, "new", urls),
             *wanted.start_files(name, spec, wanted.trust),

@@ -1,5 +1,5 @@
-"""The program as it was before members had an authority of their own, for as long as PEER_AUTHORITY=none is in its
-environment: one authority signs all certificates, and one file, ca.crt, says whom a member trusts."""
+"""The program as it was before members had a CA of their own, for as long as PEER_CA=none is in its
+environment: one CA signs all certificates, and one file, ca.crt, says whom a member trusts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from etcd_cluster import certificates, cluster
 from etcd_cluster.member.render import Transport
 
 
-def share_the_authority_of_clients() -> None:
+def share_the_ca_of_clients() -> None:
     made: dict[str, Any] = {}
 
-    def authority(name: str, *arguments: Any, real: Any = certificates.CertificateAuthority) -> Any:
-        cluster_name = name.removesuffix("-peer-authority").removesuffix("-authority")
-        if name.endswith("-peer-authority"):
+    def ca(name: str, *arguments: Any, real: Any = certificates.CertificateAuthority) -> Any:
+        cluster_name = name.removesuffix("-peer-ca").removesuffix("-ca")
+        if name.endswith("-peer-ca"):
             return made[cluster_name]
         made[cluster_name] = real(name, *arguments)
         return made[cluster_name]
@@ -29,9 +29,9 @@ def share_the_authority_of_clients() -> None:
         return real(*arguments).apply(without_peer_trusted)
 
     def rollout(*arguments: Any, real: Any = cluster.Rollout, **options: Any) -> Any:
-        return real(*arguments, **{**options, "peer_authorities": []})
+        return real(*arguments, **{**options, "peer_ca_fingerprints": []})
 
-    certificates.CertificateAuthority = authority
+    certificates.CertificateAuthority = ca
     cluster.wanted_inputs = inputs
     cluster.Rollout = rollout
     setattr(Transport, "trusted_file", property(lambda _: "ca.crt"))  # noqa: B010  an enum's
@@ -41,6 +41,6 @@ def without_peer_trusted(wanted: str) -> str:
     return json.dumps({key: value for key, value in json.loads(wanted).items() if key != "peer_trusted"})
 
 
-if os.environ.get("PEER_AUTHORITY") == "none":
-    share_the_authority_of_clients()
+if os.environ.get("PEER_CA") == "none":
+    share_the_ca_of_clients()
 runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))
