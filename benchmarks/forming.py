@@ -2,7 +2,7 @@
 
     python -m benchmarks.forming [--rounds 5] [--engine embedded|pulumi ...] [--steps]
 
-Wanted: within 1.5 times the script without the Pulumi CLI, within 2.0 with it.
+Target: within 1.5 times the script without the Pulumi CLI, within 2.0 with it.
 """
 
 from __future__ import annotations

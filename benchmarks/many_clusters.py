@@ -3,7 +3,7 @@ nothing but the program and Pulumi's SDK is measured. Processor time, in turns.
 
     python -m benchmarks.many_clusters [--rounds 5] [--clusters 1 10 50]
 
-Wanted: a cluster among fifty costs at most 1.1 times what it costs alone. Beside it, as many bare resources as the
+Target: a cluster among fifty costs at most 1.1 times what it costs alone. Beside it, as many bare resources as the
 clusters have. Twice: with Python's garbage collector, whose full passes over all that lives weigh on whatever is many,
 bare resources as well; and without it, which shows what the component itself does.
 """
@@ -67,7 +67,7 @@ def measure(counts: Sequence[int], rounds: int, collector: bool) -> dict[tuple[s
 
 def table(seconds: dict[tuple[str, int], list[float]]) -> str:
     """Each ratio is to the first of the same kind in the same round, and of clusters to as many bare resources."""
-    rows = [["", "a cluster", "ratio to the first", "ratio to bare resources", "wanted"]]
+    rows = [["", "a cluster", "ratio to the first", "ratio to bare resources", "target"]]
     first: dict[str, int] = {}
     for (what, count), own in seconds.items():
         reference = seconds[what, first.setdefault(what, count)]

@@ -2,7 +2,7 @@
 
     python -m benchmarks.no_op [--rounds 10] [--engine embedded|pulumi ...]
 
-Wanted: within 1.25 times the program with one resource.
+Target: within 1.25 times the program with one resource.
 """
 
 from __future__ import annotations

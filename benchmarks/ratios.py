@@ -9,20 +9,20 @@ from statistics import median
 def table(
     seconds: Mapping[str, Sequence[float]],
     reference: str,
-    wanted: Mapping[str, float] | None = None,
+    targets: Mapping[str, float] | None = None,
     *,
     digits: int = 2,
 ) -> str:
     """One row a contestant. Every round's ratio is to the reference of the same round, so that a busy machine weighs
-    on both. wanted: the ratio that a contestant should stay within, printed beside its own. digits: of seconds."""
-    rows = [["", "median", "ratio", "min - max", "wanted"]]
+    on both. targets: the ratio that a contestant should stay within, printed beside its own. digits: of seconds."""
+    rows = [["", "median", "ratio", "min - max", "target"]]
     for name, own in seconds.items():
         row = [name, f"{median(own):.{digits}f} s"]
         if name == reference:
             row += ["1", "", ""]
         else:
             each = [mine / its for mine, its in zip(own, seconds[reference], strict=True)]
-            target = f"<= {wanted[name]}" if wanted and name in wanted else ""
+            target = f"<= {targets[name]}" if targets and name in targets else ""
             row += [f"{median(each):.2f}", f"{min(each):.2f} - {max(each):.2f}", target]
         rows.append(row)
     return aligned(rows)

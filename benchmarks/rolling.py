@@ -3,7 +3,7 @@ its own under continuous writes. How long the change takes, and how long no writ
 
     python -m benchmarks.rolling [--rounds 5] [--change setting|patch|minor ...] [--engine embedded|pulumi ...]
 
-Wanted: within 1.5 times the time of the hand-run roll, and no longer stalls than its own. Before another version, both
+Target: within 1.5 times the time of the hand-run roll, and no longer stalls than its own. Before another version, both
 take and check a snapshot. For the hand-run roll, its programs are on the hosts already; ours puts them there by itself,
 which weighs on members where all hosts share one machine. So that is measured by hand as well, in a row of its own.
 """
@@ -35,7 +35,7 @@ FIRST_VALUE, OTHER_VALUE = 256, 512
 BY_HAND = Path(__file__).with_name("roll_by_hand.sh")
 BY_HAND_NAME = "by hand"
 WITH_PROGRAMS_NAME = "by hand, programs too"
-WANTED_TOTAL, WANTED_STALL = 1.5, 1.0
+TARGET_TOTAL, TARGET_STALL = 1.5, 1.0
 SETTLED_WRITES = 50
 
 
@@ -164,10 +164,10 @@ def _by_hand(cluster: Cluster, *arguments: str) -> float:
 def report(change: Change, figures: Figures, rounds: int) -> str:
     contestants = [name for name in figures.total_seconds if name not in (BY_HAND_NAME, WITH_PROGRAMS_NAME)]
     lines = [f"{change.name}: {MEMBERS} members to {change.title} under writes, {rounds} rounds: whole change"]
-    lines += [table(_by_hand_first(figures.total_seconds), BY_HAND_NAME, dict.fromkeys(contestants, WANTED_TOTAL))]
+    lines += [table(_by_hand_first(figures.total_seconds), BY_HAND_NAME, dict.fromkeys(contestants, TARGET_TOTAL))]
     lines += ["Longest time without an acknowledged write"]
     stalls = _by_hand_first(figures.stall_seconds)
-    lines += [table(stalls, BY_HAND_NAME, dict.fromkeys(contestants, WANTED_STALL), digits=3)]
+    lines += [table(stalls, BY_HAND_NAME, dict.fromkeys(contestants, TARGET_STALL), digits=3)]
     for name, results in figures.results.items():
         acknowledged, lost, failed, retried = (
             sum(counts)

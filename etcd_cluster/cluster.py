@@ -16,7 +16,7 @@ from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout import MachineReplacement, Rollout
 from etcd_cluster.rollout.host_record import record_hosts
-from etcd_cluster.rollout.inputs import ca_fingerprints, describe, places, wanted_inputs
+from etcd_cluster.rollout.inputs import ca_fingerprints, describe, desired_json, places
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate_arguments
 
 
@@ -88,7 +88,7 @@ class EtcdCluster(pulumi.ComponentResource):
             peer_ca_fingerprints=(certificates.peer_ca.trusted_pem.apply(ca_fingerprints) if certificates else []),
             allow_plaintext=settings.allow_plaintext,
             delete_data=settings.delete_data,
-            wanted=wanted_inputs(identity, machines, settings, formation, certificates, prepared),
+            desired=desired_json(identity, machines, settings, formation, certificates, prepared),
             connections=connections,
             record=hosts.record if hosts else None,
             former=hosts.former if hosts else None,

@@ -11,7 +11,7 @@ from etcd_cluster.cli.command import CommandError
 from etcd_cluster.cli.stacks import Stack, StackResource, read_stack
 
 if TYPE_CHECKING:
-    from etcd_cluster.rollout.wanted import DesiredCluster
+    from etcd_cluster.rollout.desired import DesiredCluster
 
 CLUSTER_TYPE = "etcd-cluster:index:EtcdCluster"
 ROLLOUT_TYPE = "pulumi-python:dynamic/cluster:Rollout"
@@ -36,11 +36,11 @@ class Cluster:
     rollout: Mapping[str, Any] = field(repr=False)
     cas: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
-    def wanted(self) -> DesiredCluster:
+    def desired(self) -> DesiredCluster:
         """Returns the desired state. The stack must have been read with its secrets."""
-        from etcd_cluster.rollout.wanted import DesiredCluster
+        from etcd_cluster.rollout.desired import DesiredCluster
 
-        return DesiredCluster.parse(self._read()["wanted"])
+        return DesiredCluster.parse(self._read()["desired"])
 
     @property
     def connections(self) -> Mapping[str, Mapping[str, Any]]:
@@ -102,7 +102,7 @@ def every(stack: Stack) -> list[Cluster]:
 
 def _cluster(stack: Stack, component: StackResource, components: Sequence[StackResource]) -> Cluster:
     children = [each for each in stack.resources if each.parent == component.urn]
-    rollout = next((each for each in children if each.type == ROLLOUT_TYPE and each.inputs.get("wanted")), None)
+    rollout = next((each for each in children if each.type == ROLLOUT_TYPE and each.inputs.get("desired")), None)
     if rollout is None or "endpoints" not in component.outputs:
         raise CommandError(
             f"stack {stack.name}: cluster {component.name} is not up: no `up` has ended well yet. Run `pulumi up`, or "

@@ -113,7 +113,7 @@ def find_programs(cluster: Cluster) -> Path | None:
     """
     from etcd_cluster.install.cache import cache_directory
 
-    for name, member in cluster.wanted().members.items():
+    for name, member in cluster.desired().members.items():
         programs = Path(member.layout.binaries)
         # PATH cannot name a folder with a colon.
         if name not in cluster.connections and (programs / "etcdctl").exists() and ":" not in str(programs):

@@ -129,11 +129,11 @@ def look(cluster: Cluster) -> ClusterStatus:
     from etcd_cluster.rollout.machines import MemberMachines
     from etcd_cluster.rollout.status import cluster_status
 
-    wanted = cluster.wanted()
+    desired = cluster.desired()
     connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in cluster.connections.items()}
-    with MemberMachines(wanted.members, connections) as machines:
+    with MemberMachines(desired.members, connections) as machines:
         seen = machines.observe(disk=True)
-    return cluster_status(wanted, seen, schedules(cluster), datetime.now(timezone.utc))
+    return cluster_status(desired, seen, schedules(cluster), datetime.now(timezone.utc))
 
 
 def schedules(cluster: Cluster) -> Schedules:

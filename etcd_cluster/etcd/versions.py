@@ -144,12 +144,12 @@ class Hazard:
     source: str
     fix: str
 
-    def covers(self, running: Version, wanted: Version) -> bool:
+    def covers(self, running: Version, desired: Version) -> bool:
         """Returns whether the hazard applies to a change."""
-        return _within(running, self.leaving) and _within(wanted, self.reaching)
+        return _within(running, self.leaving) and _within(desired, self.reaching)
 
 
-# Only what the release alone does not show: the findings of the wanted release are shown as well.
+# Only what the release alone does not show: the findings of the desired release are shown as well.
 HAZARDS: Final = (
     Hazard("3.4.0..3.5.0", "3.5.0..3.6.0",
            "etcd does not support this member by member with its own authentication on: a password that is set "
@@ -185,17 +185,17 @@ def require_usable(version: str, *, allow_unsafe: bool) -> tuple[str, list[str]]
     return str(parsed), [f"etcd {parsed}: {finding.problem()}; {finding.fix(parsed)}" for finding in found]
 
 
-def change_refusal(running: str, wanted: str) -> str | None:
-    """Returns why a cluster cannot go from `running` to `wanted` in one change, and what to do; None if it can.
+def change_refusal(running: str, desired: str) -> str | None:
+    """Returns why a cluster cannot go from `running` to `desired` in one change, and what to do; None if it can.
 
-    `require_usable` decides whether `wanted` may run at all: both are in the form that it returns.
+    `require_usable` decides whether `desired` may run at all: both are in the form that it returns.
     """
-    before, after = Version.parse(running), Version.parse(wanted)
+    before, after = Version.parse(running), Version.parse(desired)
     if after < before:
         why = _no_way_back(before, after)
         fix = f"set version to {before}, or to a newer patch of {before.series}"
     else:
-        steps = upgrade_path(running, wanted)
+        steps = upgrade_path(running, desired)
         if len(steps) < 2:
             return None
         why = "etcd is upgraded one minor at a time"
@@ -218,29 +218,29 @@ def _no_way_back(before: Version, after: Version) -> str:
     )
 
 
-def change_warnings(running: str, wanted: str) -> list[str]:
+def change_warnings(running: str, desired: str) -> list[str]:
     """Returns the warnings for a change that `change_refusal` allows, besides the warnings of `require_usable`."""
-    before, after = Version.parse(running), Version.parse(wanted)
+    before, after = Version.parse(running), Version.parse(desired)
     return [
-        f"etcd {running} to {wanted}: {hazard.why} ({hazard.source}); {hazard.fix}"
+        f"etcd {running} to {desired}: {hazard.why} ({hazard.source}); {hazard.fix}"
         for hazard in HAZARDS
         if hazard.covers(before, after)
     ]
 
 
-def upgrade_path(running: str, wanted: str) -> list[str]:
+def upgrade_path(running: str, desired: str) -> list[str]:
     """Returns the versions to set one after the other, each allowed after the one before.
 
-    It is empty unless `wanted` is newer.
+    It is empty unless `desired` is newer.
     """
-    before, after = Version.parse(running), Version.parse(wanted)
+    before, after = Version.parse(running), Version.parse(desired)
     if after <= before:
         return []
     steps = [NEWEST_KNOWN[f"{before.major}.{minor}"] for minor in range(before.minor, after.minor)]
     floor = FLOORS.get(before.series)
     if steps and (floor is None or before >= Version.parse(floor.patch)):
         del steps[0]
-    return [*steps, wanted]
+    return [*steps, desired]
 
 
 def _within(version: Version, ranges: str) -> bool:

@@ -113,9 +113,9 @@ class _Go:
         )
         if done.returncode == 0:
             return done.stdout
-        wanted = re.search(r"requires go >= (\d+)\.(\d+)", done.stderr)
-        if wanted:
-            fix = _install_go((int(wanted[1]), int(wanted[2])))
+        required = re.search(r"requires go >= (\d+)\.(\d+)", done.stderr)
+        if required:
+            fix = _install_go((int(required[1]), int(required[2])))
             raise InstallError(f"{self._go} is too old; {fix}, or set GOTOOLCHAIN=auto")
         said = done.stderr
         for proxy in self._proxies:

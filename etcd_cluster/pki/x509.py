@@ -288,10 +288,10 @@ def covers_host(certificate_pem: str, host: str) -> bool:
     names = _extension(parse_certificate(certificate_pem), x509.SubjectAlternativeName)
     if names is None:
         return False
-    wanted = split_hosts([host])
-    if wanted.ip_addresses:
-        return wanted.ip_addresses[0] in names.get_values_for_type(x509.IPAddress)
-    (name,) = wanted.dns_names
+    desired = split_hosts([host])
+    if desired.ip_addresses:
+        return desired.ip_addresses[0] in names.get_values_for_type(x509.IPAddress)
+    (name,) = desired.dns_names
     present = {present.lower() for present in names.get_values_for_type(x509.DNSName)}
     return name in present or f"*.{name.partition('.')[2]}" in present
 

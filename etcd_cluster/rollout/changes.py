@@ -14,7 +14,7 @@ from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.etcd.versions import change_refusal, change_warnings
-from etcd_cluster.rollout.wanted import series
+from etcd_cluster.rollout.desired import series
 
 Inputs = Mapping[str, Any]
 
@@ -98,12 +98,12 @@ def _same_directory(old: str, new: str) -> str:
 def places(inputs: Inputs) -> Mapping[str, Place]:
     """Returns member name -> device, directory and ports.
 
-    A state of an earlier release, which has no `places`, has them in `wanted`.
+    A state of an earlier release, which has no `places`, has them in `desired`.
     """
     shown: Mapping[str, Place] | None = inputs.get("places")
-    if shown is not None or not isinstance(inputs.get("wanted"), str) or not _known(inputs["wanted"]):
+    if shown is not None or not isinstance(inputs.get("desired"), str) or not _known(inputs["desired"]):
         return shown if shown is not None and _known(shown) else {}
-    return {name: _place(member) for name, member in json.loads(inputs["wanted"])["members"].items()}
+    return {name: _place(member) for name, member in json.loads(inputs["desired"])["members"].items()}
 
 
 def _place(member: Mapping[str, Any]) -> Place:
@@ -181,18 +181,18 @@ def steps_of_the_rest(olds: Inputs, news: Inputs) -> list[str]:
 
     Such a change is one of ports, or of what this package makes of the same settings.
     """
-    if not _known(news["wanted"]):
+    if not _known(news["desired"]):
         return [NOTHING_RESTARTS]  # certificates that are about to be made
-    before, after = json.loads(olds["wanted"]), json.loads(news["wanted"])
+    before, after = json.loads(olds["desired"]), json.loads(news["desired"])
     staying = before["members"].keys() & after["members"].keys()
     changed = [name for name in staying if _started_from(before, name) != _started_from(after, name)]
     restarts = f"{_names(changed)}: restarted, one at a time, followers first, the leader last"
     return [restarts if changed else NOTHING_RESTARTS]
 
 
-def _started_from(wanted: Mapping[str, Any], name: str) -> list[Any]:
-    member = wanted["members"][name]
-    return [wanted.get("options"), *(member.get(key) for key in ("ports", "layout")), bool(member.get("device"))]
+def _started_from(desired: Mapping[str, Any], name: str) -> list[Any]:
+    member = desired["members"][name]
+    return [desired.get("options"), *(member.get(key) for key in ("ports", "layout")), bool(member.get("device"))]
 
 
 def first_steps(news: Inputs) -> list[str]:

@@ -15,7 +15,7 @@ from etcd_cluster.member.render import CertificatePair, Member
 from etcd_cluster.settings import Settings
 
 
-def wanted_inputs(
+def desired_json(
     cluster: str,
     machines: Sequence[Machine],
     settings: Settings,

@@ -24,6 +24,7 @@ from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
 from etcd_cluster.member.lines import Log, PrepareAgain, Probe, Remove
 from etcd_cluster.rollout import changes
+from etcd_cluster.rollout.desired import DesiredCluster, DesiredMember
 from etcd_cluster.rollout.machines import (
     OBSERVATION_SECONDS,
     STEP_SECONDS,
@@ -36,7 +37,6 @@ from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
-from etcd_cluster.rollout.wanted import DesiredCluster, DesiredMember
 from etcd_cluster.ssh.connection import SshError
 from etcd_cluster.ssh.processes import CommandTimeoutError
 
@@ -53,7 +53,7 @@ SHOWN = (
     "delete_data",
 )
 """The inputs whose changes a reviewer sees."""
-INPUTS = (*SHOWN, "wanted", "connections", "record", "former", "steps", "drift")
+INPUTS = (*SHOWN, "desired", "connections", "record", "former", "steps", "drift")
 LOOK_AGAIN_SECONDS = 0.3
 REMOVE_SECONDS = 120
 MOST_WAITING_SECONDS = 600
@@ -81,7 +81,7 @@ class RolloutLifecycle(Lifecycle):
     def create(self, props: Properties) -> CreateResult:
         """Brings the cluster to its desired state. It may have to be formed first."""
         _bring_about(props, {}, RunContext(forming=True))
-        return CreateResult(DesiredCluster.parse(props["wanted"]).token, _inputs(props))
+        return CreateResult(DesiredCluster.parse(props["desired"]).token, _inputs(props))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         """Shows the drift that was found, and brings the cluster to its new desired state."""
@@ -97,21 +97,21 @@ class RolloutLifecycle(Lifecycle):
         """
         if props.get("record"):
             return
-        wanted = DesiredCluster.parse(props["wanted"])
-        staying = [name for name, member in wanted.members.items() if member.outlives_destroy]
-        with MemberMachines(wanted.members, props["connections"]) as machines:
-            remove(staying, machines, _owner(wanted), len(wanted.members), delete_data=wanted.delete_data)
+        desired = DesiredCluster.parse(props["desired"])
+        staying = [name for name, member in desired.members.items() if member.outlives_destroy]
+        with MemberMachines(desired.members, props["connections"]) as machines:
+            remove(staying, machines, _owner(desired), len(desired.members), delete_data=desired.delete_data)
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         """Returns the recorded properties; no machine is asked."""
         return ReadResult(id_, props, _inputs(props))
 
 
-def roll_out(wanted: DesiredCluster, machines: MemberMachines, context: RunContext) -> Observation:
+def roll_out(desired: DesiredCluster, machines: MemberMachines, context: RunContext) -> Observation:
     """Observes, carries out the next action, and observes again, until nothing is left to do.
 
     Args:
-        wanted: The desired state.
+        desired: The desired state.
         machines: The machines of all members.
         context: What this run knows.
 
@@ -127,9 +127,9 @@ def roll_out(wanted: DesiredCluster, machines: MemberMachines, context: RunConte
     machines.observe(claim=context.run)
     # Observe again: another run may claim one machine while this one claims the others.
     observation = machines.observe(rights=True)
-    require_claimed(observation, context.run, wanted.token)
+    require_claimed(observation, context.run, desired.token)
     context.learn_rights(observation)
-    while (action := next_action(wanted, observation, context)) is not None:
+    while (action := next_action(desired, observation, context)) is not None:
         if isinstance(action, WaitFor):
             _wait(action, observation, machines, context, time.monotonic() - looked_at)
         else:
@@ -139,12 +139,12 @@ def roll_out(wanted: DesiredCluster, machines: MemberMachines, context: RunConte
                     f"{messages.describe(action)}: done {MOST_REPETITIONS} times, and nothing has changed. Find out "
                     "why on that machine (journalctl -u etcd), then run `pulumi up` again"
                 )
-            _carry_out(action, wanted, observation, machines, context)
+            _carry_out(action, desired, observation, machines, context)
         looked_at = time.monotonic()
         observation = machines.observe(rights=context.learn_rights(observation))
-        require_claimed(observation, context.run, wanted.token)
+        require_claimed(observation, context.run, desired.token)
         context.learn_rights(observation)
-    prove(wanted, observation, machines, context)
+    prove(desired, observation, machines, context)
     return observation
 
 
@@ -166,13 +166,13 @@ def require_claimed(observation: Observation, run: str, token: str = "") -> None
         )
 
 
-def prove(wanted: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext) -> None:
+def prove(desired: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext) -> None:
     """Checks that a write works at every member, as clients do it: with the exported certificate, at the exported URL.
 
     Each member is asked on its own machine, all at once.
 
     Args:
-        wanted: The desired state.
+        desired: The desired state.
         observation: The last observation.
         machines: The machines of all members.
         context: What this run knows.
@@ -183,11 +183,11 @@ def prove(wanted: DesiredCluster, observation: Observation, machines: MemberMach
     """
 
     def probe(name: str) -> str:
-        line = Probe(wanted.members[name].member.client_url(wanted.tls), HEALTH_SECONDS, tls=wanted.tls)
-        variables = render.client_variables("".join(wanted.trusted), wanted.client)
+        line = Probe(desired.members[name].member.client_url(desired.tls), HEALTH_SECONDS, tls=desired.tls)
+        variables = render.client_variables("".join(desired.trusted), desired.client)
         return machines.run(name, line, variables, run=context.run, say=say, timeout_seconds=STEP_SECONDS)
 
-    answers = machines.on_all(list(wanted.members), probe)
+    answers = machines.on_all(list(desired.members), probe)
     for name, answer in answers.items():
         if isinstance(answer, EtcdClusterError):
             raise answer
@@ -227,7 +227,7 @@ def _log_of(member: str | None, observation: Observation, machines: MemberMachin
 
 
 def _carry_out(
-    action: Action, wanted: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext
+    action: Action, desired: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext
 ) -> None:
     """Runs all steps of an action at once; then raises the first failure."""
     steps = {step.member: step for step in action.steps}
@@ -237,7 +237,7 @@ def _carry_out(
         return machines.run(
             name,
             step.line,
-            _variables(step, wanted),
+            _variables(step, desired),
             run=context.run,
             progress=messages.summary(action),
             say=say,
@@ -253,9 +253,9 @@ def _carry_out(
         context.note(steps[name], answer, index=observation.index)
 
 
-def _variables(step: HostStep, wanted: DesiredCluster) -> Mapping[str, str]:
+def _variables(step: HostStep, desired: DesiredCluster) -> Mapping[str, str]:
     if isinstance(step.line, PrepareAgain):
-        return wanted.members[step.member].prepare_variables
+        return desired.members[step.member].prepare_variables
     manifest = "\n".join(f"{file.mode} {file.owner} {render.encode(file.content)} {file.path}" for file in step.files)
     history = render.encode(step.history.text()) if step.history else ""
     return {"manifest": manifest, "history": history}
@@ -271,53 +271,53 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
         olds: The inputs of the last rollout that ended well; {} if none did.
         context: What this run knows.
     """
-    wanted, connections = DesiredCluster.parse(news["wanted"]), dict[str, Any](news["connections"])
+    desired, connections = DesiredCluster.parse(news["desired"]), dict[str, Any](news["connections"])
     leaving: dict[str, Place] = {}
-    count = len(wanted.members)
+    count = len(desired.members)
     handled: Mapping[str, Any] = olds.get("former") or {}
     former: Mapping[str, Any] = news.get("former") or {}
     for name, host in former.items():
         if host.get("moved") and not context.forming:
             continue  # the cluster was formed: its members know where each of them is
-        if name not in wanted.members and not same(handled.get(name), host):
+        if name not in desired.members and not same(handled.get(name), host):
             leaving[name] = FormerHost.parse(host)
             if host.get("connection"):
                 connections[name] = host["connection"]
     if olds:
-        before = DesiredCluster.parse(olds["wanted"])
+        before = DesiredCluster.parse(olds["desired"])
         count = len(before.members)
         for name, member in before.members.items():
-            if name not in wanted.members and name not in leaving:
+            if name not in desired.members and name not in leaving:
                 leaving[name] = member
                 if name in olds["connections"]:
                     connections[name] = olds["connections"][name]
-    with MemberMachines({**leaving, **wanted.members}, connections, leaving, token=wanted.token) as machines:
-        observation = roll_out(wanted, machines, context)
+    with MemberMachines({**leaving, **desired.members}, connections, leaving, token=desired.token) as machines:
+        observation = roll_out(desired, machines, context)
         staying = [
             name
             for name, place in leaving.items()
             if (not isinstance(place, DesiredMember) or place.outlives_destroy)
-            and not _is_a_members(name, wanted, observation)
+            and not _is_a_members(name, desired, observation)
         ]
-        remove(staying, machines, _owner(wanted), count, delete_data=False, record=news.get("record") or "")
+        remove(staying, machines, _owner(desired), count, delete_data=False, record=news.get("record") or "")
 
 
-def _is_a_members(name: str, wanted: DesiredCluster, observation: Observation) -> bool:
+def _is_a_members(name: str, desired: DesiredCluster, observation: Observation) -> bool:
     """Returns whether the machine of a leaving member is a current member's, under another name or address.
 
     Cloned machines have one id as well, but not the data of one member.
     """
     host, ours = (
         observation.hosts.get(name),
-        (observation.hosts[each] for each in wanted.members if each in observation.hosts),
+        (observation.hosts[each] for each in desired.members if each in observation.hosts),
     )
     return host is not None and any(
         host.machine == each.machine and len({host.owner, each.owner} - {""}) < 2 for each in ours
     )
 
 
-def _owner(wanted: DesiredCluster) -> Mapping[str, str]:
-    return render.remove_variables(wanted.cluster, wanted.token)
+def _owner(desired: DesiredCluster) -> Mapping[str, str]:
+    return render.remove_variables(desired.cluster, desired.token)
 
 
 def remove(
@@ -365,16 +365,16 @@ def drift(news: Properties) -> list[str]:
 
     A cluster that is just busy, or cannot be asked, counts as drift as well: the update then says why.
     """
-    wanted = DesiredCluster.parse(news["wanted"])
+    desired = DesiredCluster.parse(news["desired"])
     try:
-        with MemberMachines(wanted.members, news["connections"]) as machines:
+        with MemberMachines(desired.members, news["connections"]) as machines:
             observation = machines.observe()
-        action = next_action(wanted, observation, RunContext())
+        action = next_action(desired, observation, RunContext())
     except EtcdClusterError as error:
         return str(error).splitlines()
     if action is None:
         return []
-    found = {name: differences(wanted, observation, name) for name in wanted.members}
+    found = {name: differences(desired, observation, name) for name in desired.members}
     lines = [f"{name}: found: {', '.join(map(messages.describe, each))}" for name, each in found.items() if each]
     return lines or [messages.describe(action)]
 
@@ -396,7 +396,7 @@ def _steps(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
 
 
 def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
-    return any(not same(olds.get(name), news.get(name)) for name in (*SHOWN, "wanted", "connections", "former"))
+    return any(not same(olds.get(name), news.get(name)) for name in (*SHOWN, "desired", "connections", "former"))
 
 
 def same(old: Any, new: Any) -> bool:

@@ -27,7 +27,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         peer_ca_fingerprints: Fingerprints of the CAs that sign members.
         allow_plaintext: TLS may be given up.
         delete_data: `destroy` deletes etcd's data as well.
-        wanted: The whole desired state with every file and key, the JSON text that `DesiredCluster.parse` reads
+        desired: The whole desired state with every file and key, the JSON text that `DesiredCluster.parse` reads
             (secret).
         connections: Member name -> SSH connection (secret; none for members on this machine).
         record: Id of the HostRecord; None without one.
@@ -55,7 +55,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         peer_ca_fingerprints: pulumi.Input[list[str]],
         allow_plaintext: bool,
         delete_data: bool,
-        wanted: pulumi.Input[str],
+        desired: pulumi.Input[str],
         connections: Mapping[str, ConnectionArgs],
         record: pulumi.Input[str] | None,
         former: pulumi.Input[Mapping[str, Any]] | None,
@@ -75,7 +75,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "peer_ca_fingerprints": peer_ca_fingerprints,
                 "allow_plaintext": allow_plaintext,
                 "delete_data": delete_data,
-                "wanted": pulumi.Output.secret(wanted),
+                "desired": pulumi.Output.secret(desired),
                 "connections": pulumi.Output.secret(connections),
                 "record": record,
                 "former": None if former is None else pulumi.Output.secret(former),

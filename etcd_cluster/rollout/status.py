@@ -14,11 +14,11 @@ from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.limits import PkiError
+from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import Alarm, Host, Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, RunContext, WaitFor
 from etcd_cluster.rollout.planner.quorum import CAUGHT_UP_ENTRIES
-from etcd_cluster.rollout.wanted import DesiredCluster
 
 WIDTH = 120
 _LABEL_WIDTH = 12
@@ -131,49 +131,50 @@ class ClusterStatus:
 
 
 def cluster_status(
-    wanted: DesiredCluster, observation: Observation, schedules: Schedules, now: datetime
+    desired: DesiredCluster, observation: Observation, schedules: Schedules, now: datetime
 ) -> ClusterStatus:
     """Returns the status of the cluster."""
-    members = [_member(wanted, observation, name, now) for name in wanted.members]
+    members = [_member(desired, observation, name, now) for name in desired.members]
     return ClusterStatus(
-        cluster=wanted.cluster,
-        version=wanted.version,
-        tls=wanted.tls,
+        cluster=desired.cluster,
+        version=desired.version,
+        tls=desired.tls,
         id=observation.cluster_id,
         now=now,
-        endpoints=[member.member.client_url(wanted.tls) for member in wanted.members.values()],
+        endpoints=[member.member.client_url(desired.tls) for member in desired.members.values()],
         members=members,
-        quota_bytes=wanted.quota,
+        quota_bytes=desired.quota,
         alarms=_alarms(observation),
         cas_until={
-            transport: [x509.validity_of(ca).not_after for ca in trusted] for transport, trusted in wanted.trust.items()
+            transport: [x509.validity_of(ca).not_after for ca in trusted]
+            for transport, trusted in desired.trust.items()
         },
         schedules=schedules,
-        next=[*_next(wanted, observation), *_due(wanted, members, schedules, now)],
+        next=[*_next(desired, observation), *_due(desired, members, schedules, now)],
     )
 
 
-def _member(wanted: DesiredCluster, observation: Observation, name: str, now: datetime) -> MemberStatus:
+def _member(desired: DesiredCluster, observation: Observation, name: str, now: datetime) -> MemberStatus:
     host = observation.hosts.get(name)
     live = host.live if host else None
-    ends = [x509.validity_of(pem) for pem in _certificates(wanted, host, name)] if host else []
+    ends = [x509.validity_of(pem) for pem in _certificates(desired, host, name)] if host else []
     return MemberStatus(
         name=name,
         state=_state(observation, name),
         version=(host.running or None) if host else None,
         database_bytes=live.database_bytes if live else None,
-        share_of_quota=live.database_bytes / wanted.quota if live else None,
+        share_of_quota=live.database_bytes / desired.quota if live else None,
         behind=max(0, observation.index - live.applied) if live else None,
         disk=(host.disk_bytes - host.disk_free_bytes, host.disk_bytes) if host and host.disk_bytes else None,
         certificates_until=min((each.not_after for each in ends), default=None),
-        certificates_due=any(now >= each.renewal and each.not_after not in _ends_of_cas(wanted) for each in ends),
-        drift=_found_drift(wanted, observation, name) if host else [],
+        certificates_due=any(now >= each.renewal and each.not_after not in _ends_of_cas(desired) for each in ends),
+        drift=_found_drift(desired, observation, name) if host else [],
         unreachable=observation.unreachable.get(name, ""),
     )
 
 
-def _found_drift(wanted: DesiredCluster, observation: Observation, name: str) -> list[str]:
-    found = differences(wanted, observation, name)
+def _found_drift(desired: DesiredCluster, observation: Observation, name: str) -> list[str]:
+    found = differences(desired, observation, name)
     return [messages.describe(drift) for drift in found if drift.kind not in _SAID_BY_STATE]
 
 
@@ -192,9 +193,9 @@ def _state(observation: Observation, name: str) -> State:
     return State.LEADER if name == observation.leader else State.FOLLOWER
 
 
-def _certificates(wanted: DesiredCluster, host: Host, name: str) -> Iterator[str]:
+def _certificates(desired: DesiredCluster, host: Host, name: str) -> Iterator[str]:
     """Yields the readable certificates on the machine. A certificate that differs from the stack's shows as drift."""
-    pki = wanted.members[name].layout.pki
+    pki = desired.members[name].layout.pki
     for side in ("server", "peer"):
         found = host.files.get(f"{pki}/{side}.crt")
         try:
@@ -203,12 +204,12 @@ def _certificates(wanted: DesiredCluster, host: Host, name: str) -> Iterator[str
             continue
 
 
-def _ends_of_cas(wanted: DesiredCluster) -> set[datetime]:
+def _ends_of_cas(desired: DesiredCluster) -> set[datetime]:
     """Returns the ends of the trusted CAs.
 
     A certificate that ends with its CA is not renewed: that would gain nothing.
     """
-    return {x509.validity_of(ca).not_after for trusted in wanted.trust.values() for ca in trusted}
+    return {x509.validity_of(ca).not_after for trusted in desired.trust.values() for ca in trusted}
 
 
 def _alarms(observation: Observation) -> list[str]:
@@ -223,7 +224,7 @@ def _alarm(alarm: Alarm, observation: Observation) -> str:
     return f"{alarm.kind} on {name}" if name else alarm.kind
 
 
-def _next(wanted: DesiredCluster, observation: Observation) -> list[str]:
+def _next(desired: DesiredCluster, observation: Observation) -> list[str]:
     if observation.unreachable:
         gone = ", ".join(observation.unreachable)
         return [
@@ -231,7 +232,7 @@ def _next(wanted: DesiredCluster, observation: Observation) -> list[str]:
             "machine (docs/replace-a-member.md)"
         ]
     try:
-        action = next_action(wanted, observation, RunContext())
+        action = next_action(desired, observation, RunContext())
     except EtcdClusterError as error:
         return [f"refused: {error}"]
     if isinstance(action, WaitFor):
@@ -239,7 +240,9 @@ def _next(wanted: DesiredCluster, observation: Observation) -> list[str]:
     return [messages.describe(action)] if action else []
 
 
-def _due(wanted: DesiredCluster, members: Sequence[MemberStatus], schedules: Schedules, now: datetime) -> Iterator[str]:
+def _due(
+    desired: DesiredCluster, members: Sequence[MemberStatus], schedules: Schedules, now: datetime
+) -> Iterator[str]:
     due = [member.name for member in members if member.certificates_due]
     if due:
         yield f"{', '.join(due)}: {messages.text(ActionKind.RENEW_CERTIFICATES, {})}"
@@ -247,9 +250,9 @@ def _due(wanted: DesiredCluster, members: Sequence[MemberStatus], schedules: Sch
     for transport in Transport:
         schedule, which = schedules.get(transport, _NO_SCHEDULE), _LABELS[transport]
         if "" < schedule.drop_after <= moment:
-            yield f"{', '.join(wanted.members)}: dropping the old {which}, whose overlap with the new one has ended"
+            yield f"{', '.join(desired.members)}: dropping the old {which}, whose overlap with the new one has ended"
         elif not schedule.drop_after and "" < schedule.rotate_after <= moment:
-            yield f"{', '.join(wanted.members)}: rotating the {which}: one third of its validity is left"
+            yield f"{', '.join(desired.members)}: rotating the {which}: one third of its validity is left"
 
 
 # --- for programs ---

@@ -197,7 +197,7 @@ def shown(cluster: Cluster) -> dict[str, list[str]]:
     return {host.name: ask(host) for host in cluster.hosts}
 
 
-def wanted(cluster: Cluster) -> dict[str, list[str]]:
+def desired(cluster: Cluster) -> dict[str, list[str]]:
     """The same, as the state has them."""
     return {
         host.name: [cluster.in_state(f"etcd-{host.name}-{side}")["fingerprint"] for side in ("server", "peer")]
@@ -207,12 +207,12 @@ def wanted(cluster: Cluster) -> dict[str, list[str]]:
 
 def test_due_certificates_are_renewed_in_place_without_a_restart(cluster: Cluster, heard: Heard) -> None:
     before = shown(cluster)
-    assert before == wanted(cluster)
+    assert before == desired(cluster)
     del cluster.stack.environment["AGED_HOURS"]
     done = change(cluster, restarts=())
     heard.note(cluster, done.run)
     after = shown(cluster)
-    assert after == wanted(cluster)
+    assert after == desired(cluster)
     assert not {each for pair in after.values() for each in pair} & {each for pair in before.values() for each in pair}
 
 
@@ -236,7 +236,7 @@ def test_a_ca_is_rotated_with_both_trusted_in_between(cluster: Cluster, tmp_path
     configure(cluster, caOverlapHours=0)
     with changing(cluster, access=new):
         heard.note(cluster, cluster.up())
-    assert shown(cluster) == wanted(cluster)
+    assert shown(cluster) == desired(cluster)
     assert len(x509.split_bundle(cluster.outputs["caCertificate"])) == 1
     assert not let_in(cluster, old, tmp_path)
     assert let_in(cluster, Access.of(cluster.outputs), tmp_path)
@@ -259,7 +259,7 @@ def test_a_rotation_at_once_is_finished_wherever_it_was_killed(cluster: Cluster,
         heard.note(cluster, cluster.up())
         judged.writes.use(Access.of(cluster.outputs))
         judged.writes.await_more()
-    assert shown(cluster) == wanted(cluster)
+    assert shown(cluster) == desired(cluster)
     assert not let_in(cluster, old, tmp_path)
 
 
@@ -292,7 +292,7 @@ def test_tls_comes_back_with_another_ca(cluster: Cluster, heard: Heard) -> None:
         judged.writes.use(issued(cluster))
         assert heard.note(cluster, operator.wait()).returncode == 0
         cluster.read_outputs()
-    assert shown(cluster) == wanted(cluster)
+    assert shown(cluster) == desired(cluster)
     heard.said += [each.decode(errors="replace") for each in processes]
 
 

@@ -25,20 +25,20 @@ def share_the_ca_of_clients() -> None:
         made[cluster_name] = real(name, *arguments)
         return made[cluster_name]
 
-    def inputs(*arguments: Any, real: Any = cluster.wanted_inputs) -> pulumi.Output[str]:
+    def inputs(*arguments: Any, real: Any = cluster.desired_json) -> pulumi.Output[str]:
         return real(*arguments).apply(without_peer_trusted)
 
     def rollout(*arguments: Any, real: Any = cluster.Rollout, **options: Any) -> Any:
         return real(*arguments, **{**options, "peer_ca_fingerprints": []})
 
     certificates.CertificateAuthority = ca
-    cluster.wanted_inputs = inputs
+    cluster.desired_json = inputs
     cluster.Rollout = rollout
     setattr(Transport, "trusted_file", property(lambda _: "ca.crt"))  # noqa: B010  an enum's
 
 
-def without_peer_trusted(wanted: str) -> str:
-    return json.dumps({key: value for key, value in json.loads(wanted).items() if key != "peer_trusted"})
+def without_peer_trusted(desired: str) -> str:
+    return json.dumps({key: value for key, value in json.loads(desired).items() if key != "peer_trusted"})
 
 
 if os.environ.get("PEER_CA") == "none":

@@ -44,8 +44,8 @@ def test_record(engine: Engine, lab: Lab, mirror_url: str, tmp_path: Path) -> No
         shutil.copy(file, folder / recorded.STATE)
     else:
         (folder / recorded.STATE).write_text(stack.exported_text())
-    wanted = cluster.in_state("etcd-rollout")["wanted"] if engine is Engine.EMBEDDED else None
-    for path, content in recorded.started_files(wanted).items() if wanted else ():
+    desired = cluster.in_state("etcd-rollout")["desired"] if engine is Engine.EMBEDDED else None
+    for path, content in recorded.started_files(desired).items() if desired else ():
         (folder / recorded.FILES / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / recorded.FILES / path).write_text(content)
     for host in hosts:

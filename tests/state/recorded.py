@@ -18,7 +18,7 @@ from typing import Any
 from embedded_engine.passphrase import Crypter
 from embedded_engine.state import State, read_document
 from embedded_engine.values import Secret, Value, decode, encode, plain_values, secret
-from etcd_cluster.rollout.wanted import DesiredCluster
+from etcd_cluster.rollout.desired import DesiredCluster
 from tests.lab.stack import PASSPHRASE, PROGRAM_FILES, PROJECT, STACK
 
 FOLDER = Path(__file__).parent / "records"
@@ -101,9 +101,9 @@ def outputs(state: State) -> dict[str, dict[str, Any]]:
     return {each.name: {"type": each.type, **plain_values(each.outputs)} for each in state.current.values()}
 
 
-def started_files(wanted: str) -> dict[str, str]:
+def started_files(text: str) -> dict[str, str]:
     """MEMBER/FILE -> content, of what members start from and people use. Certificates and keys are not among it."""
-    desired = DesiredCluster.parse(wanted)
+    desired = DesiredCluster.parse(text)
     found: dict[str, str] = {}
     for name in desired.members:
         spec = desired.spec(name, desired.security, desired.version)

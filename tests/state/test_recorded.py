@@ -85,9 +85,9 @@ def test_a_release_alone_changes_nothing_that_a_member_starts_from(record: Recor
         for path in sorted((record.folder / FILES).rglob("*"))
         if path.is_file()
     }
-    wanted = outputs(embedded_state(record.folder / STATE))["etcd-rollout"]["wanted"]
+    desired = outputs(embedded_state(record.folder / STATE))["etcd-rollout"]["desired"]
     assert found
-    assert started_files(wanted) == found
+    assert started_files(desired) == found
 
 
 class Machines:

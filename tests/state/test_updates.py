@@ -27,8 +27,8 @@ from etcd_cluster.member.lines import Record as RecordLine
 from etcd_cluster.pki import lifecycles as pki_lifecycles
 from etcd_cluster.pki.x509 import KeyPair
 from etcd_cluster.rollout import host_record_lifecycle, lifecycle
+from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.planner.actions import RunContext
-from etcd_cluster.rollout.wanted import DesiredCluster
 from etcd_cluster.ssh.processes import Completed
 from tests.lab.stack import PASSPHRASE, STACK
 from tests.state.recorded import CONFIG, KEY_FILE, Record, embedded_state, outputs, records
@@ -61,7 +61,7 @@ class RecordedGoal(Goal):
     _recorded: DesiredCluster
 
     @property
-    def wanted(self) -> DesiredCluster:
+    def desired(self) -> DesiredCluster:
         return self._recorded
 
     def __init__(self, recorded: DesiredCluster) -> None:
@@ -146,7 +146,7 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(rollout_model, "NOW", record.time)
     monkeypatch.setattr(pki_lifecycles, "current_time", lambda: record.time)
 
-    goal = RecordedGoal(DesiredCluster.parse(recorded["etcd-rollout"]["wanted"]))
+    goal = RecordedGoal(DesiredCluster.parse(recorded["etcd-rollout"]["desired"]))
     model = Model.blank(goal)
     for name, founder in recorded["etcd-formation"]["founders"].items():
         model.machines[name].identity = founder
@@ -181,11 +181,11 @@ def without_keys_that_have_defaults(name: str, values: Values) -> None:
     defaults = LIFECYCLES[name].schema.defaults if name in LIFECYCLES else {}
     for key in defaults.keys() - {"hosts", "connections"}:  # which machines they are
         values.pop(key, None)
-    if isinstance(wanted := values.get("wanted"), Secret):
-        known = json.loads(str(wanted.value))
+    if isinstance(desired := values.get("desired"), Secret):
+        known = json.loads(str(desired.value))
         for key in ("tls", "user_options", "peer_trusted", "order", "delete_data", "client"):
             del known[key]
-        values["wanted"] = Secret(json.dumps(known))
+        values["desired"] = Secret(json.dumps(known))
 
 
 def of_a_newer_release(_name: str, values: Values) -> None:

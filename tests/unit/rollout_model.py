@@ -34,6 +34,7 @@ from etcd_cluster.member.lines import (
 )
 from etcd_cluster.member.render import CertificatePair, PeerSecurity, Security
 from etcd_cluster.pki import x509
+from etcd_cluster.rollout.desired import UNIT_PATH, DesiredCluster, DesiredMember, File, series
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import (
     Alarm,
@@ -52,7 +53,6 @@ from etcd_cluster.rollout.observed import (
 from etcd_cluster.rollout.planner import messages, next_action
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
-from etcd_cluster.rollout.wanted import UNIT_PATH, DesiredCluster, DesiredMember, File, series
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 LONG_AGO = NOW - timedelta(days=30)
@@ -74,7 +74,7 @@ class BrokenError(Exception):
     """What was done would have broken a real cluster, or a rule of safety."""
 
 
-# --- what is wanted ---
+# --- the desired state ---
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Goal:
         return self.addresses.get(name, usual_address(name))
 
     @property
-    def wanted(self) -> DesiredCluster:
+    def desired(self) -> DesiredCluster:
         user_options = options.validate_options(self.user_options, self.version)
         quota = 2 * GIB
         trusted = [OF_CLIENTS[number].certificate_pem for number in self.trusted]
@@ -555,13 +555,13 @@ class Model:
 
         stop_after: acts until the run is killed, in the middle of the last one: `cut` says after how many of its steps.
         """
-        wanted, context, repetitions = goal.wanted, context or RunContext(), Repetitions()
-        everywhere = [*wanted.members, *(name for name in self.machines if name not in wanted.members)]
+        desired, context, repetitions = goal.desired, context or RunContext(), Repetitions()
+        everywhere = [*desired.members, *(name for name in self.machines if name not in desired.members)]
         for done in range(stop_after):
             observation = self.observe(everywhere)
-            action = next_action(wanted, observation, context)
+            action = next_action(desired, observation, context)
             if action is None:
-                self._retire(wanted)
+                self._retire(desired)
                 return True
             if isinstance(action, WaitFor):
                 context.waited[action.limit] = context.waited.get(action.limit, 0.0) + action.seconds / 3
@@ -925,9 +925,9 @@ class Model:
         self._ids += 1
         return f"{self._ids:x}"
 
-    def _retire(self, wanted: DesiredCluster) -> None:
+    def _retire(self, desired: DesiredCluster) -> None:
         """What the rollout does at its end: members that left are taken off their machines."""
-        for name in self.machines.keys() - wanted.members.keys():
+        for name in self.machines.keys() - desired.members.keys():
             if self.member(name):
                 raise BrokenError(f"{name} is still a member")
             machine = self.machines[name]

@@ -124,7 +124,7 @@ def test_nothing_waits_for_a_machine_that_is_going_away(three_members: Recording
     for dependent in dependents:
         member = dependent.name[5:11]
         assert dependent.request.deletedWith.endswith(f"aws:ec2/instance:Instance::etcd-{member}"), dependent.name
-    assert not any(member.outlives_destroy for member in test_cluster.wanted_of(three_members).members.values())
+    assert not any(member.outlives_destroy for member in test_cluster.desired_of(three_members).members.values())
 
 
 @needs_sdk

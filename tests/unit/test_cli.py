@@ -28,7 +28,7 @@ from etcd_cluster.member.render import Transport
 from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.state_folder import state_folder
 from tests.unit.test_cluster import build
-from tests.unit.test_status import INPUTS, NAMES, observation, wanted_inputs
+from tests.unit.test_status import INPUTS, NAMES, desired_json, observation
 
 KEY = "-----BEGIN PRIVATE KEY-----\nno eye sees this\n-----END PRIVATE KEY-----\n"
 NASTY = '/home/o\'neil $HOME `id`/"a b"'
@@ -78,7 +78,7 @@ def component(name: str) -> list[dict[str, Any]]:
             "type": clusters.ROLLOUT_TYPE,
             "urn": urn(clusters.ROLLOUT_TYPE, f"{name}-rollout"),
             "parent": above,
-            "inputs": {"wanted": secret(INPUTS), "connections": secret(connections)},
+            "inputs": {"desired": secret(INPUTS), "connections": secret(connections)},
         },
     ]
 
@@ -324,9 +324,9 @@ def test_a_folder_that_others_could_read_is_closed(tmp_path: Path) -> None:
 
 
 def test_on_this_machine_etcdctl_is_that_of_a_member(tmp_path: Path) -> None:
-    inputs = wanted_inputs()
+    inputs = desired_json()
     inputs["members"]["etcd-1"]["layout"]["binaries"] = str(tmp_path)
-    here = [ONE[0], ONE[1], {**ONE[3], "inputs": {"wanted": json.dumps(inputs), "connections": {}}}]
+    here = [ONE[0], ONE[1], {**ONE[3], "inputs": {"desired": json.dumps(inputs), "connections": {}}}]
     (tmp_path / "etcdctl").touch(mode=0o755)
     assert env.find_programs(clusters.select(stack(here), None)) == tmp_path
 
@@ -472,10 +472,10 @@ def test_a_state_of_a_newer_release_is_refused(command: str, cli: Cli, capsys: p
 
 
 def test_a_state_of_before_the_first_release_is_read(cli: Cli) -> None:
-    older = {**ONE[3], "inputs": {"wanted": ONE[3]["inputs"]["wanted"]}}
+    older = {**ONE[3], "inputs": {"desired": ONE[3]["inputs"]["desired"]}}
     assert "schema" not in older["inputs"]
     cluster = clusters.select(stack([*ONE[:3], older]), None)
-    assert (list(cluster.wanted().members), dict(cluster.connections)) == (list(NAMES), {})
+    assert (list(cluster.desired().members), dict(cluster.connections)) == (list(NAMES), {})
 
 
 def test_an_old_cli_does_not_hide_a_stack_of_the_engine_in_process(

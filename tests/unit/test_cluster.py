@@ -21,7 +21,7 @@ from etcd_cluster import (
     Ssh,
 )
 from etcd_cluster.pki import x509
-from etcd_cluster.rollout.wanted import DesiredCluster
+from etcd_cluster.rollout.desired import DesiredCluster
 from tests.unit.recording import Recorded, Recording, record
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
@@ -149,7 +149,7 @@ def test_the_rollout_shows_all_that_a_reviewer_wants_to_see_and_hides_the_rest()
         "record": "the-record",
         "looks": True,
     }
-    assert {key for key in rollout.inputs if rollout.is_secret(key)} == {"wanted", "connections", "former"}
+    assert {key for key in rollout.inputs if rollout.is_secret(key)} == {"desired", "connections", "former"}
 
 
 def test_hosts_are_looked_at_in_an_up_only() -> None:
@@ -157,17 +157,17 @@ def test_hosts_are_looked_at_in_an_up_only() -> None:
     assert build(preview=True).resources["etcd-rollout"].value("looks") is False
 
 
-def wanted_of(recording: Recording) -> DesiredCluster:
-    return DesiredCluster.parse(recording.resources["etcd-rollout"].value("wanted"))
+def desired_of(recording: Recording) -> DesiredCluster:
+    return DesiredCluster.parse(recording.resources["etcd-rollout"].value("desired"))
 
 
 def test_the_rollout_knows_all_that_a_member_is_made_of(three_hosts: Recording) -> None:
-    wanted = wanted_of(three_hosts)
-    assert (wanted.cluster, wanted.token, wanted.version) == ("etcd-cluster/test/etcd", "the-token", "3.6.16")
-    assert list(wanted.members) == list(MEMBERS)
-    assert list(wanted.trusted) == x509.split_bundle(CLIENT_CA.certificate_pem)
-    assert list(wanted.peer_trusted) == x509.split_bundle(PEER_CA.certificate_pem)
-    member = wanted.members["host-2"]
+    desired = desired_of(three_hosts)
+    assert (desired.cluster, desired.token, desired.version) == ("etcd-cluster/test/etcd", "the-token", "3.6.16")
+    assert list(desired.members) == list(MEMBERS)
+    assert list(desired.trusted) == x509.split_bundle(CLIENT_CA.certificate_pem)
+    assert list(desired.peer_trusted) == x509.split_bundle(PEER_CA.certificate_pem)
+    member = desired.members["host-2"]
     assert (member.address, member.device, member.outlives_destroy) == ("10.0.0.2", "/dev/nvme1n1", True)
     assert member.founder == "machine-of-host-2"
     assert member.prepare_line == three_hosts.resources["etcd-host-2-prepare"].value("create")
@@ -332,7 +332,7 @@ def test_members_on_this_machine_use_local_commands_and_one_set_of_programs() ->
     assert [name for name in recording.resources if name.endswith("binaries")] == ["etcd-binaries"]
     assert recording.outputs["etcd"]["endpoints"] == [f"https://127.0.0.1:{port}" for port in (2379, 2389, 2399)]
     assert recording.resources["etcd-rollout"].value("connections") == {}
-    assert {member.layout.supervisor for member in wanted_of(recording).members.values()} == {"process"}
+    assert {member.layout.supervisor for member in desired_of(recording).members.values()} == {"process"}
 
 
 def test_two_clusters_live_in_one_program() -> None:

@@ -37,7 +37,7 @@ BEFORE: dict[str, Any] = {
     "ca_fingerprints": ["a"],
     "peer_ca_fingerprints": ["p"],
     "allow_plaintext": False,
-    "wanted": changes.UNKNOWN,
+    "desired": changes.UNKNOWN,
 }
 HOST_3 = {"host-3": "10.77.0.13"}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

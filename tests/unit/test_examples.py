@@ -229,7 +229,7 @@ def test_own_machines_are_made_first_pinned_and_never_dialled_once_gone() -> Non
         assert command.value("connection")["hostKey"] == "ssh-ed25519 told-by-incus"
         assert command.request.deletedWith.endswith("::etcd-etcd-2-machine")
         assert "etcd-etcd-2-machine" in {urn.split("::")[-1] for urn in command.request.dependencies}
-    assert not test_cluster.wanted_of(run("own_machines")).members["etcd-2"].outlives_destroy
+    assert not test_cluster.desired_of(run("own_machines")).members["etcd-2"].outlives_destroy
     assert "device=/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_etcd" in resources["etcd-etcd-2-check"].value(
         "create"
     )

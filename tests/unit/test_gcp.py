@@ -291,7 +291,7 @@ def test_nothing_is_run_on_a_machine_that_goes_away(three: Recording) -> None:
         instance = f"etcd-{command.name.removeprefix('etcd-')[: len('etcd-1')]}"
         assert command.request.deletedWith.split("::")[-1] == instance
         assert instance in test_cluster.dependencies(three, command.name)
-    assert not any(member.outlives_destroy for member in test_cluster.wanted_of(three).members.values())
+    assert not any(member.outlives_destroy for member in test_cluster.desired_of(three).members.values())
 
 
 # --- how machines are reached ---

@@ -18,8 +18,8 @@ from etcd_cluster.lifecycle import SCHEMA_VERSION, Lifecycle, NewerStateError, P
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.providers import _Provider
-from etcd_cluster.rollout.wanted import DesiredCluster
-from tests.unit.test_rollout_resource import GOAL, wanted_text
+from etcd_cluster.rollout.desired import DesiredCluster
+from tests.unit.test_rollout_resource import GOAL, desired_text
 
 IN_STATE = {
     "CertificateAuthorityProvider",
@@ -181,15 +181,15 @@ def test_resources_are_of_these_types() -> None:
 
 def test_what_an_earlier_release_did_not_write_has_a_default() -> None:
     stored = {"cluster": "p/s/etcd", "token": "t", "version": "3.6.16", "members": {"b": {"address": "10.0.0.2"}}}
-    wanted = DesiredCluster.parse(json.dumps(stored))
-    assert (wanted.tls, wanted.user_options, wanted.trusted, wanted.delete_data) == (True, {}, (), False)
-    assert wanted.options == options.defaults("3.6.16")
-    member = wanted.members["b"]
+    desired = DesiredCluster.parse(json.dumps(stored))
+    assert (desired.tls, desired.user_options, desired.trusted, desired.delete_data) == (True, {}, (), False)
+    assert desired.options == options.defaults("3.6.16")
+    member = desired.members["b"]
     assert (member.layout, member.ports, member.device, member.outlives_destroy) == (Layout.system(), Ports(), "", True)
 
 
 def test_every_key_of_the_desired_cluster_but_what_identifies_it_may_be_missing_or_unknown() -> None:
-    text = json.loads(wanted_text(GOAL.wanted))
+    text = json.loads(desired_text(GOAL.desired))
     for key in text.keys() - {"cluster", "token", "version", "members"}:
         DesiredCluster.parse(json.dumps({name: value for name, value in text.items() if name != key}))
     for key in text["members"]["a"].keys() - {"address"}:
@@ -201,7 +201,7 @@ def test_every_key_of_the_desired_cluster_but_what_identifies_it_may_be_missing_
         del changed["members"]["a"]["layout"][path]
         assert DesiredCluster.parse(json.dumps(changed)).members["a"].layout.data
     text["members"]["a"]["layout"]["later"] = text["members"]["a"]["later"] = text["later"] = "unknown"
-    assert DesiredCluster.parse(json.dumps(text)) == GOAL.wanted
+    assert DesiredCluster.parse(json.dumps(text)) == GOAL.desired
 
 
 def test_the_layout_of_a_folder_is_known_by_one_path_of_it() -> None:

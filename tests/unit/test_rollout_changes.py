@@ -16,7 +16,7 @@ FOUR, FIVE = {"host-4": "10.0.0.4"}, {"host-4": "10.0.0.4", "host-5": "10.0.0.5"
 ALL = "host-1, host-2, host-3"
 
 
-def wanted(**changes: Any) -> str:
+def desired(**changes: Any) -> str:
     """The part of it that is compared."""
     member = {"ports": {"client": 2379}, "layout": {"data": "/data"}, "device": "/dev/nvme1n1"}
     whole = {"options": {"snapshot-count": 10_000}, "members": {name: member for name in MEMBERS}}
@@ -54,7 +54,7 @@ BASE: dict[str, Any] = {
     "peer_ca_fingerprints": ["pppp"],
     "allow_plaintext": False,
     "delete_data": False,
-    "wanted": wanted(),
+    "desired": desired(),
     "connections": {},
 }
 PLAINTEXT = {"tls": False, "ca_fingerprints": [], "peer_ca_fingerprints": [], "allow_plaintext": True}
@@ -182,7 +182,7 @@ def test_what_is_not_known_yet_passes(unknown: object) -> None:
     later = {
         "members": {name: unknown for name in MEMBERS},
         "ca_fingerprints": unknown,
-        "wanted": unknown,
+        "desired": unknown,
         "places": unknown,
     }
     assert changes.refusals(BASE, {**BASE, **later}) == []
@@ -202,13 +202,13 @@ def test_a_state_that_does_not_show_places_is_compared_by_what_it_keeps() -> Non
     system = {"supervisor": "systemd", "binaries": "/opt/etcd/bin"}
     before = {name: {"ports": ports, "layout": system, "device": None} for name in MEMBERS}
     olds = {key: value for key, value in BASE.items() if key != "places"}
-    olds["wanted"] = wanted(members=before)
+    olds["desired"] = desired(members=before)
     assert changes.places(olds) == placed()
     assert changes.refusals(olds, BASE) == []
     (refusal,) = changes.refusals(olds, {**BASE, "places": ALL_ON_DISKS})
     assert refusal.startswith(f"device: {ALL}: given to")
     process = {"supervisor": "process", "binaries": "/srv/etcd/bin"}
-    olds["wanted"] = wanted(members={name: {"ports": ports, "layout": process} for name in MEMBERS})
+    olds["desired"] = desired(members={name: {"ports": ports, "layout": process} for name in MEMBERS})
     assert changes.places(olds)["host-1"] == {"directory": "/srv/etcd", "ports": "2379,2380,2381"}
 
 
@@ -358,15 +358,15 @@ def test_in_a_preview_of_things_that_are_not_known_yet_their_kind_is_told(unknow
 @pytest.mark.parametrize(
     ("after", "restarts"),
     [
-        (wanted(delete_data=True), []),
+        (desired(delete_data=True), []),
         (UNKNOWN, []),
-        (wanted(options={"snapshot-count": 50_000}), list(MEMBERS)),
+        (desired(options={"snapshot-count": 50_000}), list(MEMBERS)),
         (
-            wanted(members={name: json.loads(wanted())["members"][name] | {"ports": {}} for name in ["host-2"]}),
+            desired(members={name: json.loads(desired())["members"][name] | {"ports": {}} for name in ["host-2"]}),
             ["host-2"],
         ),
     ],
 )
 def test_of_what_no_input_shows_it_is_told_whether_anybody_restarts(after: str, restarts: list[str]) -> None:
-    (step,) = changes.steps_of_the_rest(BASE, {**BASE, "wanted": after})
+    (step,) = changes.steps_of_the_rest(BASE, {**BASE, "desired": after})
     assert step == (f"{', '.join(restarts)}: restarted, {ROLL}" if restarts else changes.NOTHING_RESTARTS)

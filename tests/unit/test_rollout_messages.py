@@ -59,12 +59,12 @@ def decisions(goal: Goal, happens: Callable[[Model], None]) -> list[object]:
     model, context, repetitions = Model.running(), RunContext(), Repetitions()
     happens(model)
     found: list[object] = [
-        [each.kind for each in differences(goal.wanted, model.observe("abc"), name)] for name in "ab"
+        [each.kind for each in differences(goal.desired, model.observe("abc"), name)] for name in "ab"
     ]
     try:
         for _ in range(100):
             observation = model.observe(list(model.machines))
-            decided = next_action(goal.wanted, observation, context)
+            decided = next_action(goal.desired, observation, context)
             if decided is None:
                 break
             if isinstance(decided, WaitFor):
@@ -100,7 +100,7 @@ def test_every_kind_has_a_text() -> None:
 def test_another_reason_for_no_answer_is_no_progress() -> None:
     """What a process says of itself, such as its id, differs from one observation to the next."""
     model, repetitions = Model.running(), Repetitions()
-    action = next_action(STORIES["settings"][0].wanted, model.observe("abc"), RunContext())
+    action = next_action(STORIES["settings"][0].desired, model.observe("abc"), RunContext())
     assert isinstance(action, Action)
     observation = model.observe("abc")
     for text in ("one", "two", "three"):

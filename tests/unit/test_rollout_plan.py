@@ -15,6 +15,7 @@ import yaml
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Snapshot, Until, V2Store
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
+from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH
 from etcd_cluster.rollout.observed import History, Missing, MissingKind
 from etcd_cluster.rollout.planner import data, differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import (
@@ -32,7 +33,6 @@ from etcd_cluster.rollout.planner.actions import (
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.messages import describe
-from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
 from tests.unit.rollout_model import (
     BOOTSTRAP,
     CA,
@@ -64,7 +64,7 @@ CLUSTERS = [
 
 
 def decide(model: Model, goal: Goal, context: RunContext | None = None) -> Action | WaitFor | None:
-    return next_action(goal.wanted, model.observe(list(model.machines)), context or RunContext())
+    return next_action(goal.desired, model.observe(list(model.machines)), context or RunContext())
 
 
 def action(model: Model, goal: Goal, context: RunContext | None = None) -> Action:
@@ -118,12 +118,12 @@ def configuration(step: HostStep, path: str = CONFIGURATION) -> dict[str, Any]:
 def test_nothing_is_done_to_a_cluster_that_is_as_it_should_be(goal: Goal) -> None:
     model = Model.running(goal)
     assert decide(model, goal) is None
-    assert all(differences(goal.wanted, model.observe(goal.names), name) == [] for name in goal.names)
+    assert all(differences(goal.desired, model.observe(goal.names), name) == [] for name in goal.names)
 
 
 def test_how_hosts_are_reached_and_what_the_next_destroy_does_change_nothing_on_them() -> None:
-    wanted = replace(GOAL.wanted, delete_data=True)
-    assert next_action(wanted, Model.running().observe(GOAL.names), RunContext()) is None
+    desired = replace(GOAL.desired, delete_data=True)
+    assert next_action(desired, Model.running().observe(GOAL.names), RunContext()) is None
 
 
 # --- one member at a time ---
@@ -161,7 +161,7 @@ def test_leadership_goes_to_the_member_that_has_applied_most_among_those_that_ar
     behind = observation.hosts["b"]
     assert behind.live
     slow = replace(behind, live=replace(behind.live, applied=observation.index - 500))
-    decided = next_action(SETTINGS.wanted, replace(observation, hosts={**observation.hosts, "b": slow}), RunContext())
+    decided = next_action(SETTINGS.desired, replace(observation, hosts={**observation.hosts, "b": slow}), RunContext())
     assert isinstance(decided, Action)
     assert messages.summary(decided) == "handing leadership over to c"
 
@@ -206,7 +206,7 @@ def test_nothing_is_done_while_two_members_are_unhealthy(change: dict[str, Any])
 def test_a_process_that_may_be_older_than_its_files_is_restarted() -> None:
     model = Model.running()
     model.machines["b"].pending = True
-    assert [*map(describe, differences(GOAL.wanted, model.observe(GOAL.names), "b"))] == [
+    assert [*map(describe, differences(GOAL.desired, model.observe(GOAL.names), "b"))] == [
         "its files may be newer than its process"
     ]
     assert log(model, GOAL) == ["b: restarting"]
@@ -379,7 +379,7 @@ def test_no_second_cluster_is_formed_on_other_machines_of_the_same_members(runni
         name: replace(host, machine=f"new-{name}") for name, host in Model.blank(GOAL).observe(GOAL.names).hosts.items()
     }
     with pytest.raises(RefusedError, match="a, b, c: another machine or folder by now, and the one before holds data"):
-        next_action(GOAL.wanted, replace(observation, hosts={**blank, **before}), RunContext(forming=True))
+        next_action(GOAL.desired, replace(observation, hosts={**blank, **before}), RunContext(forming=True))
 
 
 def test_what_was_noted_before_a_start_that_never_came_does_not_keep_machines_without_data_from_forming() -> None:
@@ -553,11 +553,11 @@ def test_a_quorum_that_cannot_be_asked_is_never_restarted() -> None:
     model = Model.running()
     blind = replace(model.observe(GOAL.names), status_source=None, members=(), healthy=frozenset())
     context = RunContext()
-    decided = next_action(SETTINGS.wanted, blind, context)
+    decided = next_action(SETTINGS.desired, blind, context)
     assert isinstance(decided, WaitFor)
     assert describe(decided).startswith("a, b, c have a leader, but `etcdctl member list`")
     context.waited[decided.limit] = 59
-    assert isinstance(next_action(SETTINGS.wanted, blind, context), WaitFor)
+    assert isinstance(next_action(SETTINGS.desired, blind, context), WaitFor)
 
 
 def test_a_removed_member_is_not_started_while_the_cluster_cannot_be_asked() -> None:
@@ -583,7 +583,7 @@ def test_a_member_that_runs_is_never_removed_because_something_hides_its_data() 
         "is never removed for that, and nothing more was changed"
     )
     assert "tmpfs at /data/etcd is mounted where its data belong" in map(
-        describe, differences(GOAL.wanted, model.observe("b"), "b")
+        describe, differences(GOAL.desired, model.observe("b"), "b")
     )
     model.unmount_all()
     assert log(model, GOAL) == []
@@ -604,7 +604,7 @@ def test_nor_because_its_data_were_deleted_below_it_until_it_has_been_stopped() 
         observation, hosts={**observation.hosts, "b": replace(observation.hosts["b"], data=False, token="", owner="")}
     )
     with pytest.raises(RefusedError, match="were deleted, or something hides them"):
-        next_action(GOAL.wanted, emptied, RunContext())
+        next_action(GOAL.desired, emptied, RunContext())
     model = Model.running()
     model.lose_data("b")
     assert log(model, GOAL) == lost("b")
@@ -613,7 +613,7 @@ def test_nor_because_its_data_were_deleted_below_it_until_it_has_been_stopped() 
 def test_a_process_that_does_not_answer_yet_may_be_about_to_make_its_data() -> None:
     observation = Model.running().observe(GOAL.names)
     starting = replace(observation.hosts["b"], data=False, live=None)
-    decided = next_action(GOAL.wanted, replace(observation, hosts={**observation.hosts, "b": starting}), RunContext())
+    decided = next_action(GOAL.desired, replace(observation, hosts={**observation.hosts, "b": starting}), RunContext())
     assert isinstance(decided, WaitFor)
     assert (decided.member, decided.seconds) == ("b", LEADER_SECONDS)
 
@@ -631,18 +631,18 @@ def test_a_disk_that_was_unmounted_below_a_member_that_runs_is_mounted_again() -
         observation.hosts["b"], data=False, token="", owner="", missing=[Missing(MissingKind.DISK, "/data/etcd")]
     )
     unmounted = replace(observation, hosts={**observation.hosts, "b": bare})
-    decided = next_action(GOAL.wanted, unmounted, RunContext())
+    decided = next_action(GOAL.desired, unmounted, RunContext())
     assert isinstance(decided, Action)
     assert describe(decided).startswith("b: preparing again, for the data disk at /data/etcd")
     with pytest.raises(RefusedError, match="b runs, but its data are not"):
-        next_action(GOAL.wanted, unmounted, RunContext(prepared={"b"}))
+        next_action(GOAL.desired, unmounted, RunContext(prepared={"b"}))
 
 
 def test_disks_that_changed_places_are_refused() -> None:
     observation = Model.running().observe(GOAL.names)
     swapped = replace(observation, hosts={**observation.hosts, "b": replace(observation.hosts["b"], owner="c")})
     with pytest.raises(RefusedError, match="b: its disk holds the data of member c"):
-        next_action(GOAL.wanted, swapped, RunContext())
+        next_action(GOAL.desired, swapped, RunContext())
 
 
 def test_a_process_that_does_not_say_who_it_is_is_not_taken_for_another_member() -> None:
@@ -653,7 +653,7 @@ def test_a_process_that_does_not_say_who_it_is_is_not_taken_for_another_member()
         observation, hosts={**observation.hosts, "b": mute}, healthy=observation.healthy - {model.machines["b"].data_id}
     )
     with pytest.raises(RefusedError, match="b runs, but what its machine shows is not the data of that member"):
-        next_action(GOAL.wanted, blind, RunContext())
+        next_action(GOAL.desired, blind, RunContext())
 
 
 def test_no_member_is_removed_without_which_no_majority_takes_part() -> None:
@@ -665,7 +665,7 @@ def test_no_member_is_removed_without_which_no_majority_takes_part() -> None:
     unreachable = replace(observation.hosts["b"], live=None)
     unsure = replace(observation, hosts={**observation.hosts, "b": unreachable}, healthy=observation.healthy - {b})
     goal = replace(GOAL, names=("a", "b"))
-    decided = next_action(goal.wanted, unsure, RunContext())
+    decided = next_action(goal.desired, unsure, RunContext())
     assert isinstance(decided, WaitFor)
     assert describe(decided).startswith("c is not removed: without it no majority would be left (b does not answer)")
     assert decided.seconds == HEALTH_SECONDS
@@ -757,11 +757,11 @@ def test_a_member_that_nobody_asked_is_down_only_if_nobody_is_connected_with_it(
     model, smaller = Model.running(FIVE), replace(FIVE, names=("a", "b", "c"))
     model.clients_only = clients_only
     model.stop("e")
-    decided = next_action(smaller.wanted, model.observe(smaller.names), RunContext())
+    decided = next_action(smaller.desired, model.observe(smaller.names), RunContext())
     assert isinstance(decided, Action)
     assert describe(decided) == "a: removing e, which does not answer"
     model.run(smaller, stop_after=1)
-    decided = next_action(smaller.wanted, model.observe(smaller.names), RunContext())
+    decided = next_action(smaller.desired, model.observe(smaller.names), RunContext())
     if not clients_only:
         assert isinstance(decided, Action)
         assert describe(decided) == "a: removing d"
@@ -769,7 +769,7 @@ def test_a_member_that_nobody_asked_is_down_only_if_nobody_is_connected_with_it(
     assert isinstance(decided, WaitFor)
     assert describe(decided).startswith("the membership is not changed while nothing is known of d but that it runs")
     model.stop("d")
-    decided = next_action(smaller.wanted, model.observe(smaller.names), RunContext())
+    decided = next_action(smaller.desired, model.observe(smaller.names), RunContext())
     assert isinstance(decided, Action)
     assert describe(decided) == "a: removing d, which does not answer"
 
@@ -827,7 +827,7 @@ def test_a_leader_that_moves_hands_over_first_where_it_can_be_asked() -> None:
     model = Model.running()
     moved = replace(GOAL, addresses={"a": "10.0.9.1"})
     names = [*GOAL.names]
-    decided = next_action(moved.wanted, model.observe(names), RunContext())
+    decided = next_action(moved.desired, model.observe(names), RunContext())
     assert isinstance(decided, Action)
     assert describe(decided) == "a: handing leadership over to b"
 
@@ -839,7 +839,7 @@ def test_a_member_that_came_back_where_it_was_after_the_cluster_was_told_of_anot
     lost = replace(
         observation, members=[observation.members[0], b, observation.members[2]], healthy=observation.healthy - {b.id}
     )
-    decided = next_action(GOAL.wanted, lost, RunContext())
+    decided = next_action(GOAL.desired, lost, RunContext())
     assert isinstance(decided, Action)
     assert describe(decided) == "a: telling the cluster that b is at https://10.0.0.2:2380"
 
@@ -1260,9 +1260,9 @@ def test_what_was_changed_by_hand_is_found_and_put_back(
 ) -> None:
     model = Model.running()
     tamper(model)
-    assert found in map(describe, differences(GOAL.wanted, model.observe(GOAL.names), "b"))
+    assert found in map(describe, differences(GOAL.desired, model.observe(GOAL.names), "b"))
     assert log(model, GOAL) == ([done] if isinstance(done, str) else done)
-    assert differences(GOAL.wanted, model.observe(GOAL.names), "b") == []
+    assert differences(GOAL.desired, model.observe(GOAL.names), "b") == []
 
 
 def test_a_private_key_is_compared_by_its_sum_alone() -> None:
@@ -1388,7 +1388,7 @@ def test_a_database_that_was_made_smaller_ends_the_alarm() -> None:
 
 def test_alarms_that_nobody_tells_are_waited_for() -> None:
     observation = replace(Model.running().observe(GOAL.names), alarms=None)
-    decided = next_action(GOAL.wanted, observation, RunContext())
+    decided = next_action(GOAL.desired, observation, RunContext())
     assert isinstance(decided, WaitFor)
     assert describe(decided).startswith("a: `etcdctl alarm list` gets no answer")
 
@@ -1441,7 +1441,7 @@ def test_a_member_that_is_to_join_needs_a_user_before_it_does() -> None:
         model.add_machine(name, larger.address(name), larger.version)
     observation = replace(model.observe(list(model.machines)), users=frozenset({"root", "a", "b", "c", "d"}))
     with pytest.raises(RefusedError, match="authentication is on, and e may not"):
-        next_action(larger.wanted, observation, RunContext())
+        next_action(larger.desired, observation, RunContext())
 
 
 def test_without_certificates_authentication_has_to_be_turned_off() -> None:
@@ -1487,10 +1487,10 @@ def test_restored_data_beside_those_from_before_start_on_no_machine() -> None:
         model.stop(name)
     observation = model.observe(list(GOAL.names))
     one = {name: replace(host, data_of="92ddb8") for name, host in observation.hosts.items()}
-    assert next_action(GOAL.wanted, replace(observation, hosts=one), RunContext()) is not None
+    assert next_action(GOAL.desired, replace(observation, hosts=one), RunContext()) is not None
     two = {**one, "a": replace(one["a"], data_of="ef87cc", history=History())}
     with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_action(GOAL.wanted, replace(observation, hosts=two), RunContext())
+        next_action(GOAL.desired, replace(observation, hosts=two), RunContext())
 
 
 def test_members_that_stopped_are_not_removed_by_the_list_of_another_cluster() -> None:
@@ -1502,7 +1502,7 @@ def test_members_that_stopped_are_not_removed_by_the_list_of_another_cluster() -
     observation = restored.observe(["a"])
     hosts["a"] = replace(observation.hosts["a"], data_of="ef87cc")
     with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_action(GOAL.wanted, replace(observation, hosts=hosts), RunContext())
+        next_action(GOAL.desired, replace(observation, hosts=hosts), RunContext())
 
 
 def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left_is_of_no_interest() -> None:
@@ -1514,9 +1514,9 @@ def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left
     with pytest.raises(
         RefusedError, match="c: the etcd that runs there is somebody else's, as its database is /var/lib"
     ):
-        next_action(GOAL.wanted, observation, RunContext())
+        next_action(GOAL.desired, observation, RunContext())
     two = replace(GOAL, names=("a", "b"))
-    action = next_action(two.wanted, observation, RunContext())
+    action = next_action(two.desired, observation, RunContext())
     assert isinstance(action, Action)
     assert describe(action) == "a: removing c, which does not answer"
 
@@ -1532,7 +1532,7 @@ def test_a_member_that_waits_in_another_cluster_for_a_leader_is_not_added_to_thi
     observation = restored.observe(["a"])
     hosts |= {"a": replace(observation.hosts["a"], data_of="ef87cc"), "c": replace(hosts["c"], data=False, data_of="")}
     with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_action(GOAL.wanted, replace(observation, hosts=hosts), RunContext())
+        next_action(GOAL.desired, replace(observation, hosts=hosts), RunContext())
 
 
 def test_a_member_that_is_connected_is_not_removed_for_what_the_machine_in_its_place_shows() -> None:
@@ -1540,12 +1540,12 @@ def test_a_member_that_is_connected_is_not_removed_for_what_the_machine_in_its_p
     model = Model.running()
     observation = model.observe(list(GOAL.names))
     (c,) = (member.id for member in observation.members if member.name == "c")
-    blank = replace(observation.hosts["c"], pid="", live=None, data=False, history=History(), token=GOAL.wanted.token)
+    blank = replace(observation.hosts["c"], pid="", live=None, data=False, history=History(), token=GOAL.desired.token)
     observation = replace(
         observation, hosts={**observation.hosts, "c": blank}, healthy=observation.healthy - {c}, unknown=frozenset({c})
     )
     with pytest.raises(RefusedError, match="c runs, but what its machine shows is not the data of that member"):
-        next_action(GOAL.wanted, observation, RunContext(permitted=set(GOAL.names)))
+        next_action(GOAL.desired, observation, RunContext(permitted=set(GOAL.names)))
 
 
 @pytest.mark.parametrize(("noted", "stops"), [("1,2,3", True), ("1", False)])
@@ -1563,12 +1563,12 @@ def test_a_member_that_runs_on_though_it_was_removed_is_stopped_before_it_joins_
     observation = replace(model.observe(["a", "b"]), hosts=hosts)
     context = RunContext(permitted=set(GOAL.names))
     if stops:
-        action = next_action(GOAL.wanted, observation, context)
+        action = next_action(GOAL.desired, observation, context)
         assert isinstance(action, Action)
         assert [(step.member, applied(step).action) for step in action.steps] == [("c", ApplyAction.STOP)]
     else:
         with pytest.raises(RefusedError, match="c run, and are no members by the list of a"):
-            next_action(GOAL.wanted, observation, context)
+            next_action(GOAL.desired, observation, context)
 
 
 def test_no_certificate_is_put_that_is_not_valid_yet_by_the_clock_of_its_machine() -> None:
@@ -1580,7 +1580,7 @@ def test_no_certificate_is_put_that_is_not_valid_yet_by_the_clock_of_its_machine
         "b": replace(observation.hosts["b"], clock=observation.hosts["b"].clock - 4 * 365 * 24 * 3600),
     }
     with pytest.raises(RefusedError, match="b: its new certificate is not valid before "):
-        next_action(replace(GOAL, renewals={"b": 1}).wanted, replace(observation, hosts=before), RunContext())
+        next_action(replace(GOAL, renewals={"b": 1}).desired, replace(observation, hosts=before), RunContext())
 
 
 def test_a_member_does_not_join_on_a_clone_of_another_ones_machine() -> None:
@@ -1600,10 +1600,10 @@ def test_a_removal_counts_only_members_that_are_known_to_take_part() -> None:
     a, b, c = observation.members
     hosts = {"a": observation.hosts["a"]}
     observation = replace(observation, hosts=hosts, healthy=frozenset({a.id}), unknown=frozenset({b.id, c.id}))
-    view = ClusterView(GOAL.wanted, observation, RunContext())
+    view = ClusterView(GOAL.desired, observation, RunContext())
     assert isinstance(data.await_majority_without(view, c), WaitFor)
     connected = replace(observation, connected=frozenset({b.id}))
-    assert data.await_majority_without(ClusterView(GOAL.wanted, connected, RunContext()), c) is None
+    assert data.await_majority_without(ClusterView(GOAL.desired, connected, RunContext()), c) is None
 
 
 def test_a_check_of_the_v2_api_that_prints_something_else_is_no_result() -> None:

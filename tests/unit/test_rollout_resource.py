@@ -17,11 +17,11 @@ from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.lines import Apply, ApplyAction, Line, Log, Probe, Remove
 from etcd_cluster.rollout import changes, lifecycle
+from etcd_cluster.rollout.desired import DesiredCluster, File
 from etcd_cluster.rollout.lifecycle import INPUTS, RolloutLifecycle
 from etcd_cluster.rollout.machines import Place, StepFailedError
 from etcd_cluster.rollout.observed import History, Observation, Question
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, RefusedError, RunContext, V2Data
-from etcd_cluster.rollout.wanted import DesiredCluster, File
 from etcd_cluster.ssh.connection import SshUnreachableError
 from etcd_cluster.ssh.processes import CommandTimeoutError
 from tests.unit.rollout_model import CONFIGURATION, LAYOUT, Goal, Model, usual_address
@@ -30,16 +30,16 @@ GOAL = Goal()
 SETTINGS = replace(GOAL, user_options={"heartbeat-interval": 200, "election-timeout": 2000})
 
 
-def wanted_text(wanted: DesiredCluster) -> str:
+def desired_text(desired: DesiredCluster) -> str:
     """As the resource keeps it: the inverse of `DesiredCluster.parse`."""
     properties = {
-        **{key: getattr(wanted, key) for key in ("cluster", "token", "version", "tls", "options", "delete_data")},
-        "user_options": wanted.user_options,
-        "quota_bytes": wanted.quota_bytes,
-        "trusted": "".join(wanted.trusted),
-        "peer_trusted": "".join(wanted.peer_trusted),
-        "order": list(wanted.members),
-        "members": {name: vars(member) for name, member in wanted.members.items()},
+        **{key: getattr(desired, key) for key in ("cluster", "token", "version", "tls", "options", "delete_data")},
+        "user_options": desired.user_options,
+        "quota_bytes": desired.quota_bytes,
+        "trusted": "".join(desired.trusted),
+        "peer_trusted": "".join(desired.peer_trusted),
+        "order": list(desired.members),
+        "members": {name: vars(member) for name, member in desired.members.items()},
     }
     return json.dumps(properties, default=vars, sort_keys=True)
 
@@ -56,7 +56,7 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
         "peer_ca_fingerprints": [f"of peers {number}" for number in goal.peer_trusted or ()] if goal.tls else [],
         "allow_plaintext": False,
         "delete_data": False,
-        "wanted": wanted_text(goal.wanted),
+        "desired": desired_text(goal.desired),
         "connections": {name: {"host": goal.address(name)} for name in goal.names},
         "record": "the-record",
         "former": {},
@@ -92,7 +92,7 @@ class Machines:
         before: Mapping[str, Any] | None = None,
         token: str = "",
     ) -> Machines:
-        assert token in ("", self.goal.wanted.token)
+        assert token in ("", self.goal.desired.token)
         self.before = dict(before or {})
         self.opened.append((set(members), set(connections), set(leaving)))
         self.passing = passing
@@ -202,30 +202,30 @@ def check(olds: dict[str, Any], news: dict[str, Any], *, looks: bool) -> dict[st
 
 
 @pytest.mark.parametrize("goal", [GOAL, replace(GOAL, tls=False), replace(SETTINGS, trusted=(1, 0))], ids=str)
-def test_what_is_wanted_survives_being_kept(goal: Goal) -> None:
-    assert DesiredCluster.parse(wanted_text(goal.wanted)) == goal.wanted
+def test_the_desired_state_survives_being_kept(goal: Goal) -> None:
+    assert DesiredCluster.parse(desired_text(goal.desired)) == goal.desired
 
 
 def test_only_keys_hold_keys_and_nothing_that_is_printed_does() -> None:
-    wanted = GOAL.wanted
-    spec = wanted.spec("a", wanted.security, wanted.version)
+    desired = GOAL.desired
+    spec = desired.spec("a", desired.security, desired.version)
     all_files = [
-        *wanted.certificate_files("a"),
-        *wanted.other_files("a", spec),
-        *wanted.start_files("a", spec, wanted.trust),
-        wanted.bootstrap_file("a", spec, "new", {"a": "https://10.0.0.1:2380"}),
+        *desired.certificate_files("a"),
+        *desired.other_files("a", spec),
+        *desired.start_files("a", spec, desired.trust),
+        desired.bootstrap_file("a", spec, "new", {"a": "https://10.0.0.1:2380"}),
     ]
     holders = {file.path: (file.mode, file.owner) for file in all_files if "PRIVATE KEY" in file.content}
     assert holders == {f"/etc/etcd/pki/{name}.key": ("400", "member") for name in ("server", "peer")}
-    assert "PRIVATE KEY" not in f"{wanted!r} {all_files!r} {HostStep('a', Apply(ApplyAction.FILES), all_files)!r}"
+    assert "PRIVATE KEY" not in f"{desired!r} {all_files!r} {HostStep('a', Apply(ApplyAction.FILES), all_files)!r}"
 
 
 def test_for_another_version_a_member_gets_those_of_the_users_settings_that_it_knows() -> None:
     goal = replace(GOAL, user_options={"corrupt-check-time": "1h", "heartbeat-interval": 200, "election-timeout": 2000})
-    known = goal.wanted.server_options("3.5.35")
+    known = goal.desired.server_options("3.5.35")
     assert known["heartbeat-interval"] == 200
     assert "corrupt-check-time" not in known
-    assert "corrupt-check-time" in goal.wanted.server_options("3.6.16")
+    assert "corrupt-check-time" in goal.desired.server_options("3.6.16")
 
 
 # --- in a preview ---
@@ -255,7 +255,7 @@ def test_a_preview_works_with_everything_unknown(unknown: object) -> None:
         "members": {name: unknown for name in GOAL.names},
         "ca_fingerprints": unknown,
         "peer_ca_fingerprints": unknown,
-        "wanted": unknown,
+        "desired": unknown,
     }
     first = check({}, {**inputs(GOAL), **later}, looks=False)
     assert first["steps"] == ["a new cluster of etcd 3.6.16 is formed: a, b, c"]
@@ -277,7 +277,7 @@ def test_what_is_refused_fails_the_preview_and_names_no_property() -> None:
 def test_certificates_alone_restart_nobody_and_that_is_told() -> None:
     before = check({}, inputs(GOAL), looks=False)
     renewed = inputs(replace(GOAL, renewals={"a": 1}))
-    for news in (renewed, {**renewed, "wanted": UNKNOWN}, {**inputs(GOAL), "connections": {}}):
+    for news in (renewed, {**renewed, "desired": UNKNOWN}, {**inputs(GOAL), "connections": {}}):
         assert check(before, news, looks=False)["steps"] == [changes.NOTHING_RESTARTS]
 
 
@@ -306,7 +306,7 @@ def test_inputs_are_those_that_are_kept_and_never_whether_this_is_a_preview(look
         ({"ca_fingerprints": ["0", "1"]}, True),
         ({"ca_fingerprints": [UNKNOWN]}, True),
         ({"peer_ca_fingerprints": ["of peers 1"]}, True),
-        ({"wanted": Unknown()}, True),
+        ({"desired": Unknown()}, True),
         ({"connections": {}}, True),
         ({"drift": ["b: found: does not run"]}, True),
     ],
@@ -357,7 +357,7 @@ def test_creating_forms_the_cluster_and_keeps_the_inputs(monkeypatch: pytest.Mon
     monkeypatch.setattr(lifecycle, "MemberMachines", machines)
     news = check({}, inputs(GOAL), looks=True)
     created = RolloutLifecycle().create(news)
-    assert created.id == GOAL.wanted.token
+    assert created.id == GOAL.desired.token
     assert created.outs == news
     assert machines.model.formed
     assert [member.name for member in machines.model.members] == ["a", "b", "c"]
@@ -539,19 +539,19 @@ def test_what_does_not_help_is_not_done_for_ever(machines: Machines, monkeypatch
 
 
 def test_an_update_ends_with_a_write_at_every_member_as_clients_do_it(machines: Machines) -> None:
-    client = GOAL.wanted.members["a"].server  # any pair will do
-    wanted = json.loads(wanted_text(GOAL.wanted)) | {"client": vars(client)}
-    RolloutLifecycle().update("id", inputs(GOAL), inputs(GOAL, wanted=json.dumps(wanted), drift=[]))
+    client = GOAL.desired.members["a"].server  # any pair will do
+    desired = json.loads(desired_text(GOAL.desired)) | {"client": vars(client)}
+    RolloutLifecycle().update("id", inputs(GOAL), inputs(GOAL, desired=json.dumps(desired), drift=[]))
     assert [name for name, _, _ in machines.probes] == ["a", "b", "c"]
     for name, line, variables in machines.probes:
         assert (line.tls, line.url) == (True, f"https://{usual_address(name)}:2379")
         assert base64.b64decode(variables["file_client_key"]).decode() == client.key  # type: ignore[union-attr]
-        assert base64.b64decode(variables["file_ca"]).decode() == "".join(GOAL.wanted.trusted)
+        assert base64.b64decode(variables["file_ca"]).decode() == "".join(GOAL.desired.trusted)
     assert not any("PRIVATE KEY" in line for line in machines.lines)
 
 
 def test_what_an_older_release_recorded_names_no_client() -> None:
-    assert DesiredCluster.parse(wanted_text(GOAL.wanted)).client is None
+    assert DesiredCluster.parse(desired_text(GOAL.desired)).client is None
 
 
 def test_a_member_at_which_no_write_works_fails_the_update_by_its_name(machines: Machines) -> None:
@@ -574,23 +574,25 @@ def test_client_urls_that_lead_to_another_cluster_are_named(machines: Machines) 
 
 @pytest.mark.usefixtures("nobody_is_asked")
 def test_a_rollout_that_is_deleted_or_replaced_touches_no_host_where_hosts_are_recorded() -> None:
-    wanted = replace(GOAL.wanted, delete_data=True)
-    RolloutLifecycle().delete("id", inputs(GOAL, wanted=wanted_text(wanted)))
+    desired = replace(GOAL.desired, delete_data=True)
+    RolloutLifecycle().delete("id", inputs(GOAL, desired=desired_text(desired)))
 
 
 @pytest.mark.parametrize("delete_data", [False, True])
 def test_destroying_stops_every_member_and_keeps_data_unless_it_was_given_up(
     delete_data: bool, machines: Machines
 ) -> None:
-    wanted = replace(GOAL.wanted, delete_data=delete_data)
-    RolloutLifecycle().delete("id", inputs(GOAL, record="", wanted=wanted_text(wanted)))
+    desired = replace(GOAL.desired, delete_data=delete_data)
+    RolloutLifecycle().delete("id", inputs(GOAL, record="", desired=desired_text(desired)))
     assert [machine.process for machine in machines.model.machines.values()] == [None, None, None]
     assert all(" members=3" in line and ("delete-data=yes" in line) is delete_data for line in machines.lines)
 
 
 def test_nothing_is_done_on_machines_that_go_away_with_their_members(machines: Machines) -> None:
-    members = {name: replace(member, outlives_destroy=False) for name, member in GOAL.wanted.members.items()}
-    RolloutLifecycle().delete("id", inputs(GOAL, record="", wanted=wanted_text(replace(GOAL.wanted, members=members))))
+    members = {name: replace(member, outlives_destroy=False) for name, member in GOAL.desired.members.items()}
+    RolloutLifecycle().delete(
+        "id", inputs(GOAL, record="", desired=desired_text(replace(GOAL.desired, members=members)))
+    )
     assert machines.lines == []
 
 

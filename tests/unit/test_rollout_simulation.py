@@ -1,4 +1,4 @@
-"""Whatever state a cluster is found in, acts lead to what is wanted and end there, and none of them breaks a rule.
+"""Whatever state a cluster is found in, acts lead to the desired state and end there, and none of them breaks a rule.
 
 Each seed is a story: a cluster is formed, changed, cut short in the middle of a step, tampered with, and changed again.
 The model (rollout_model.py) raises where a real cluster would break.
@@ -22,11 +22,11 @@ from etcd_cluster.member import render
 from etcd_cluster.member.render import Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout import changes, observed
+from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import Missing, MissingKind
 from etcd_cluster.rollout.planner import differences, next_action
 from etcd_cluster.rollout.planner.actions import RefusedError, RunContext
-from etcd_cluster.rollout.wanted import PROFILE_PATH, UNIT_PATH
 from tests.unit.rollout_model import (
     CA,
     CONFIGURATION,
@@ -367,23 +367,23 @@ class Story:
 
     def require_what_was_asked(self) -> None:
         goal, model = self.goal, self.model
-        wanted, observation = goal.wanted, model.observe(list(model.machines))
+        desired, observation = goal.desired, model.observe(list(model.machines))
         assert {each.name for each in model.members} == set(goal.names)
         assert not model.alarms
         assert not any(each.learner for each in model.members)
-        assert {name: differences(wanted, observation, name) for name in goal.names} == {
+        assert {name: differences(desired, observation, name) for name in goal.names} == {
             name: [] for name in goal.names
         }
         for name in goal.names:
             machine = model.machines[name]
             assert machine.process
             assert machine.process.version == goal.version
-            assert machine.process.security == wanted.security
-            assert list(machine.process.trusted) == list(wanted.trusted)
-            assert list(machine.process.peer_trusted) == list(wanted.peer_trusted)
+            assert machine.process.security == desired.security
+            assert list(machine.process.trusted) == list(desired.trusted)
+            assert list(machine.process.peer_trusted) == list(desired.peer_trusted)
             assert machine.process.configuration == machine.content(CONFIGURATION)
             assert machine.history.members == observation.member_ids
-        assert next_action(wanted, observation, RunContext()) is None
+        assert next_action(desired, observation, RunContext()) is None
 
 
 def tell(seed: int) -> None:

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from etcd_cluster.rollout.desired import UNIT_PATH
 from etcd_cluster.rollout.observed import MemberEntry, Observation, Question
 from etcd_cluster.rollout.planner import differences, next_action, quorum
 from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, Limit, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.messages import describe
-from etcd_cluster.rollout.wanted import UNIT_PATH
 from tests.unit.rollout_model import CA, CAS, CONFIGURATION, PEER, SERVER, SERVER_KEY, Goal, Model
 
 GOAL = Goal()
@@ -125,7 +125,7 @@ def test_a_leader_whose_list_cannot_be_read_still_hands_over_first() -> None:
 
 def evidence(model: Model, goal: Goal) -> bool:
     observation = model.observe(goal.names)
-    return quorum.may_be_held(ClusterView(goal.wanted, replace(observation, status_source=None), RunContext()))
+    return quorum.may_be_held(ClusterView(goal.desired, replace(observation, status_source=None), RunContext()))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_nothing_is_done_while_two_clusters_serve() -> None:
     assert host.live
     apart = replace(host, live=replace(host.live, id="ff", active_peers=frozenset()))
     two = replace(observation, hosts={**observation.hosts, "a": apart}, members=[alone], healthy=frozenset({"ff"}))
-    decided = next_action(GOAL.wanted, two, RunContext())
+    decided = next_action(GOAL.desired, two, RunContext())
     assert isinstance(decided, WaitFor)
     assert describe(decided).startswith("two clusters serve: b, c and a are not members of the same one")
 
@@ -244,7 +244,9 @@ def test_a_wait_has_an_end_though_what_is_found_differs_from_look_to_look() -> N
         why = {Question.METRICS: f"process {pid} does not tell its metrics"}
         hosts = {name: replace(host, live=None, unknown=why) for name, host in observation.hosts.items()}
         decided = next_action(
-            GOAL.wanted, replace(observation, hosts=hosts, status_source=None, members=(), healthy=frozenset()), context
+            GOAL.desired,
+            replace(observation, hosts=hosts, status_source=None, members=(), healthy=frozenset()),
+            context,
         )
         assert isinstance(decided, WaitFor)
         assert f"process {pid} " in describe(decided)
@@ -255,10 +257,10 @@ def test_a_wait_has_an_end_though_what_is_found_differs_from_look_to_look() -> N
 def decide_after(model: Model, goal: Goal, seconds: float) -> Action | WaitFor | None:
     """What is done once its problem has stood for so long."""
     context, observation = RunContext(), model.observe(list(model.machines))
-    decided = next_action(goal.wanted, observation, context)
+    decided = next_action(goal.desired, observation, context)
     assert isinstance(decided, WaitFor)
     context.waited[decided.limit] = seconds
-    return next_action(goal.wanted, observation, context)
+    return next_action(goal.desired, observation, context)
 
 
 # --- what members are looked at by ---
@@ -334,7 +336,7 @@ def test_cas_that_all_members_lost_are_put_in_place_first_and_loaded_one_member_
     assert sorted(model.restarts) == ["a", "b", "c"]
     for machine in model.machines.values():
         assert machine.process
-        assert list(machine.process.trusted) == GOAL.wanted.trusted
+        assert list(machine.process.trusted) == GOAL.desired.trusted
 
 
 def test_a_rotation_goes_its_way_though_all_cas_files_are_gone() -> None:
@@ -360,11 +362,11 @@ def test_what_expired_is_judged_by_the_machine_s_own_clock() -> None:
     later = {name: replace(host, clock=host.clock + 6 * 365 * 86400) for name, host in observation.hosts.items()}
     renewed = replace(GOAL, renewals=dict.fromkeys("abc", 1))
     decided = next_action(
-        renewed.wanted, replace(observation, hosts={**observation.hosts, "b": later["b"]}), RunContext()
+        renewed.desired, replace(observation, hosts={**observation.hosts, "b": later["b"]}), RunContext()
     )
     assert isinstance(decided, Action)
     assert describe(decided) == "b: repairing certificates, without a restart"
-    found = differences(renewed.wanted, replace(observation, hosts=later), "b")
+    found = differences(renewed.desired, replace(observation, hosts=later), "b")
     assert "/etc/etcd/pki/server.crt has expired" in map(describe, found)
 
 

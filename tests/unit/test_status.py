@@ -16,6 +16,7 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
+from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import (
     Alarm,
     History,
@@ -38,7 +39,6 @@ from etcd_cluster.rollout.status import (
     as_text,
     cluster_status,
 )
-from etcd_cluster.rollout.wanted import DesiredCluster
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 VERSION = "3.6.16"
@@ -54,7 +54,7 @@ CA, PEER_CA = (
 )
 
 
-def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any]:
+def desired_json(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any]:
     """What the Rollout resource keeps, as a stack's state has it."""
     transports: list[tuple[x509.Profile, x509.KeyPair]] = [("server", CA), ("peer", PEER_CA)]
     certificates = {
@@ -101,17 +101,17 @@ def wanted_inputs(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any
     }
 
 
-INPUTS = json.dumps(wanted_inputs())
-WANTED = DesiredCluster.parse(INPUTS)
+INPUTS = json.dumps(desired_json())
+DESIRED = DesiredCluster.parse(INPUTS)
 
 
 def host(name: str, number: int, **changes: Any) -> Host:
     """A machine that is as it should be."""
-    spec = WANTED.spec(name, WANTED.security, VERSION)
+    spec = DESIRED.spec(name, DESIRED.security, VERSION)
     files = [
-        *WANTED.certificate_files(name),
-        *WANTED.other_files(name, spec),
-        *WANTED.start_files(name, spec, WANTED.trust),
+        *DESIRED.certificate_files(name),
+        *DESIRED.other_files(name, spec),
+        *DESIRED.start_files(name, spec, DESIRED.trust),
     ]
     observed = {
         file.path: ObservedFile(
@@ -158,7 +158,7 @@ def observation(hosts: Mapping[str, Host] | None = None, **changes: Any) -> Obse
 
 
 def text(observed: Observation, now: datetime = NOW, schedules: Schedules = SCHEDULES) -> str:
-    return as_text(cluster_status(WANTED, observed, schedules, now))
+    return as_text(cluster_status(DESIRED, observed, schedules, now))
 
 
 def row(observed: Observation, name: str, now: datetime = NOW) -> list[str]:
@@ -188,7 +188,7 @@ CA          until 2039-12-29 (3649 days); rotated by the first `up` after 2036-0
 peer CA     until 2039-12-30 (3650 days); rotated by the first `up` after 2036-09-02
 next up     nothing to do"""
     )
-    assert cluster_status(WANTED, observation(), SCHEDULES, NOW).ok
+    assert cluster_status(DESIRED, observation(), SCHEDULES, NOW).ok
 
 
 def test_what_was_changed_by_hand_is_named_where_it_is() -> None:
@@ -202,7 +202,7 @@ def test_what_was_changed_by_hand_is_named_where_it_is() -> None:
         "peer.crt is missing",
         "etcd.yaml differs",
     ]
-    status = cluster_status(WANTED, observed, SCHEDULES, NOW)
+    status = cluster_status(DESIRED, observed, SCHEDULES, NOW)
     assert not status.ok
     assert "all healthy, drift on etcd-1\n" in as_text(status)
     assert "next up     etcd-1: repairing certificates, without a restart" in as_text(status)
@@ -224,7 +224,7 @@ STATES = {
 def test_a_member_that_is_not_well_says_how(case: str) -> None:
     changes, state = STATES[case]
     observed = observation({"etcd-3": host("etcd-3", 3, **changes)}, healthy=frozenset("12"))
-    status = cluster_status(WANTED, observed, SCHEDULES, NOW)
+    status = cluster_status(DESIRED, observed, SCHEDULES, NOW)
     assert not status.ok
     assert row(observed, "etcd-3")[1] == state.value
     assert "3 members, 2 of them healthy" in as_text(status)
@@ -235,7 +235,7 @@ def test_a_machine_that_does_not_answer_says_why_and_the_rest_is_shown() -> None
     why = "cannot reach 192.0.2.3:22 after 2 attempt(s): ssh: connect to host 192.0.2.3 port 22: No route to host. " * 2
     hosts = {name: host(name, number) for number, name in enumerate(NAMES[:2], 1)}
     observed = replace(observation(), hosts=hosts, unreachable={"etcd-3": why}, healthy=frozenset("12"))
-    status = cluster_status(WANTED, observed, SCHEDULES, NOW)
+    status = cluster_status(DESIRED, observed, SCHEDULES, NOW)
     assert row(observed, "etcd-3") == ["etcd-3", "unreachable", "-", "-", "-", "-", "-", "unknown"]
     assert "unreachable etcd-3: cannot reach 192.0.2.3:22" in as_text(status)
     assert row(observed, "etcd-2")[1] == "leader"
@@ -257,7 +257,7 @@ def test_without_a_majority_nothing_is_claimed_of_the_cluster() -> None:
 def test_an_alarm_is_named_with_its_member_and_is_not_well() -> None:
     observed = observation(alarms=[Alarm("NOSPACE", "3")])
     assert "alarms      NOSPACE on etcd-3" in text(observed)
-    assert not cluster_status(WANTED, observed, SCHEDULES, NOW).ok
+    assert not cluster_status(DESIRED, observed, SCHEDULES, NOW).ok
 
 
 def test_a_member_that_lags_says_by_how_many_entries_but_a_moment_is_no_lag() -> None:
@@ -278,7 +278,7 @@ def test_a_member_that_lags_says_by_how_many_entries_but_a_moment_is_no_lag() ->
 def test_certificates_that_are_due_are_what_the_next_up_renews(days: int, left: str, next_up: str) -> None:
     now = NOW + timedelta(days=days)
     assert row(observation(), "etcd-1", now)[6] == left
-    status = cluster_status(WANTED, observation(), SCHEDULES, now)
+    status = cluster_status(DESIRED, observation(), SCHEDULES, now)
     assert next_up in as_text(status)
     assert status.ok == (next_up == "nothing to do")
 
@@ -297,7 +297,7 @@ def test_a_rotated_ca_says_until_when_the_old_one_is_trusted_and_when_it_is_over
 
 
 def test_both_cas_are_told_to_programs() -> None:
-    found = as_json(cluster_status(WANTED, observation(), {}, NOW))
+    found = as_json(cluster_status(DESIRED, observation(), {}, NOW))
     assert found["casUntil"] == ["2039-12-29T23:55:00Z"]
     assert found["peerCasUntil"] == ["2039-12-30T23:55:00Z"]
     assert found["peerCaRotatesAfter"] is None
@@ -305,7 +305,7 @@ def test_both_cas_are_told_to_programs() -> None:
 
 def test_a_state_of_an_earlier_release_is_read() -> None:
     """There, what clients are trusted by let members in as well."""
-    old = wanted_inputs()
+    old = desired_json()
     del old["peer_trusted"]
     status = cluster_status(DesiredCluster.parse(json.dumps(old)), observation(), {}, NOW)
     assert status.cas_until[Transport.PEER] == status.cas_until[Transport.CLIENT]
@@ -319,19 +319,19 @@ def test_no_line_is_wider_than_a_page_whatever_is_wrong() -> None:
 
 
 def test_colours_are_for_what_is_wrong_alone() -> None:
-    healthy = cluster_status(WANTED, observation(), SCHEDULES, NOW)
+    healthy = cluster_status(DESIRED, observation(), SCHEDULES, NOW)
     assert "\x1b" not in as_text(healthy, colours=True)
     observed = observation(
         {"etcd-3": host("etcd-3", 3, pid="", live=None, missing=[Missing(MissingKind.USER)])}, healthy=frozenset("12")
     )
-    coloured = as_text(cluster_status(WANTED, observed, SCHEDULES, NOW), colours=True)
+    coloured = as_text(cluster_status(DESIRED, observed, SCHEDULES, NOW), colours=True)
     assert "\x1b[31mdown" in coloured
     assert "\x1b[33muser etcd is missing\x1b[0m" in coloured
 
 
 def test_no_key_is_shown_in_any_form() -> None:
     observed = observation({"etcd-3": host("etcd-3", 3, pid="", live=None)})
-    status = cluster_status(WANTED, observed, SCHEDULES, NOW)
+    status = cluster_status(DESIRED, observed, SCHEDULES, NOW)
     said = as_text(status) + json.dumps(as_json(status)) + repr(status)
     assert "PRIVATE" not in said
     assert "BEGIN" not in said

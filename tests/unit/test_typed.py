@@ -26,7 +26,7 @@ from etcd_cluster import (
 )
 from etcd_cluster.errors import SecretText, shown
 from etcd_cluster.machines.machine import checked_machines
-from etcd_cluster.rollout.wanted import DesiredCluster
+from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.settings import validate_arguments
 from etcd_cluster.typed import _hints
 

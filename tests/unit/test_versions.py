@@ -34,7 +34,7 @@ ALLOWED = {
     "3.7.0": "3.7.0 3.7.3",
     "3.7.3": "3.7.3",
 }
-PAIRS = [(running, wanted) for running in ALLOWED for wanted in ALLOWED]
+PAIRS = [(running, desired) for running in ALLOWED for desired in ALLOWED]
 
 
 @pytest.mark.parametrize("text", ["3.6.16", "v3.6.16"])
@@ -151,27 +151,27 @@ def test_every_finding_names_its_source() -> None:
     assert all(known.source and known.why for known in (*FINDINGS, *FLOORS.values(), *HAZARDS))
 
 
-@pytest.mark.parametrize(("running", "wanted"), PAIRS)
-def test_a_running_cluster_takes_only_what_etcd_supports(running: str, wanted: str) -> None:
-    refusal = change_refusal(running, wanted)
-    assert (refusal is None) == (wanted in ALLOWED[running].split()), refusal
+@pytest.mark.parametrize(("running", "desired"), PAIRS)
+def test_a_running_cluster_takes_only_what_etcd_supports(running: str, desired: str) -> None:
+    refusal = change_refusal(running, desired)
+    assert (refusal is None) == (desired in ALLOWED[running].split()), refusal
 
 
-@pytest.mark.parametrize(("running", "wanted"), PAIRS)
-def test_a_refused_upgrade_names_a_path_whose_every_step_is_allowed(running: str, wanted: str) -> None:
-    steps = upgrade_path(running, wanted)
-    if Version.parse(wanted) <= Version.parse(running):
+@pytest.mark.parametrize(("running", "desired"), PAIRS)
+def test_a_refused_upgrade_names_a_path_whose_every_step_is_allowed(running: str, desired: str) -> None:
+    steps = upgrade_path(running, desired)
+    if Version.parse(desired) <= Version.parse(running):
         assert steps == []
         return
-    assert steps[-1] == wanted
+    assert steps[-1] == desired
     assert all(change_refusal(*pair) is None for pair in zip([running, *steps], steps, strict=False))
     for step in steps[:-1]:
         require_usable(step, allow_unsafe=False)
-        assert step in (change_refusal(running, wanted) or "")
+        assert step in (change_refusal(running, desired) or "")
 
 
 @pytest.mark.parametrize(
-    ("running", "wanted", "steps"),
+    ("running", "desired", "steps"),
     [
         ("3.4.9", "3.7.3", "3.5.35 3.6.16 3.7.3"),
         ("3.4.9", "3.6.0", "3.5.35 3.6.0"),
@@ -185,13 +185,13 @@ def test_a_refused_upgrade_names_a_path_whose_every_step_is_allowed(running: str
     ],
 )
 def test_the_path_goes_by_the_newest_patch_of_each_minor_and_no_further_than_it_must(
-    running: str, wanted: str, steps: str
+    running: str, desired: str, steps: str
 ) -> None:
-    assert upgrade_path(running, wanted) == steps.split()
+    assert upgrade_path(running, desired) == steps.split()
 
 
 @pytest.mark.parametrize(
-    ("running", "wanted", "text"),
+    ("running", "desired", "text"),
     [
         (
             "3.4.9",
@@ -228,8 +228,8 @@ def test_the_path_goes_by_the_newest_patch_of_each_minor_and_no_further_than_it_
         ),
     ],
 )
-def test_a_refused_change_reads_as_one_sentence_with_its_way_out(running: str, wanted: str, text: str) -> None:
-    assert change_refusal(running, wanted) == text
+def test_a_refused_change_reads_as_one_sentence_with_its_way_out(running: str, desired: str, text: str) -> None:
+    assert change_refusal(running, desired) == text
 
 
 def test_every_floor_is_below_the_newest_patch_that_leads_past_it() -> None:
@@ -239,21 +239,21 @@ def test_every_floor_is_below_the_newest_patch_that_leads_past_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("running", "wanted", "source"),
+    ("running", "desired", "source"),
     [("3.4.9", "3.5.35", "#11943"), ("3.4.45", "3.5.9", "#11943"), ("3.5.32", "3.6.2", "#20351")],
 )
-def test_an_allowed_change_with_a_known_hazard_is_warned_of(running: str, wanted: str, source: str) -> None:
-    (warning,) = change_warnings(running, wanted)
-    assert warning.startswith(f"etcd {running} to {wanted}: ")
+def test_an_allowed_change_with_a_known_hazard_is_warned_of(running: str, desired: str, source: str) -> None:
+    (warning,) = change_warnings(running, desired)
+    assert warning.startswith(f"etcd {running} to {desired}: ")
     assert source in warning
 
 
 @pytest.mark.parametrize(
-    ("running", "wanted"),
+    ("running", "desired"),
     [("3.5.35", "3.6.16"), ("3.5.32", "3.6.3"), ("3.6.16", "3.7.3"), ("3.4.9", "3.4.45"), ("3.6.0", "3.6.2")],
 )
-def test_a_change_without_a_known_hazard_draws_no_warning(running: str, wanted: str) -> None:
-    assert change_warnings(running, wanted) == []
+def test_a_change_without_a_known_hazard_draws_no_warning(running: str, desired: str) -> None:
+    assert change_warnings(running, desired) == []
 
 
 def _source(warning: str) -> str:

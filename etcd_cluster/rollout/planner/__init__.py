@@ -14,6 +14,7 @@ from __future__ import annotations
 from etcd_cluster.clocks import are_apart, describe
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
+from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import History, Observation
 from etcd_cluster.rollout.planner import (
     alarms,
@@ -29,21 +30,20 @@ from etcd_cluster.rollout.planner import (
 )
 from etcd_cluster.rollout.planner.actions import Action, Drift, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
-from etcd_cluster.rollout.wanted import DesiredCluster
 
 
-def next_action(wanted: DesiredCluster, observation: Observation, context: RunContext) -> Action | WaitFor | None:
+def next_action(desired: DesiredCluster, observation: Observation, context: RunContext) -> Action | WaitFor | None:
     """Returns the next action or wait; None if the cluster is in the desired state.
 
     Args:
-        wanted: The desired state.
+        desired: The desired state.
         observation: What the machines and the cluster report now.
         context: What this run knows besides.
 
     Raises:
         RefusedError: The desired state cannot be reached safely from here. The text says what to do.
     """
-    view = ClusterView(wanted, observation, context)
+    view = ClusterView(desired, observation, context)
     _require_answers(view)
     data.require_in_place(view)
     data.require_one_cluster(view)
@@ -56,9 +56,9 @@ def next_action(wanted: DesiredCluster, observation: Observation, context: RunCo
     return None
 
 
-def differences(wanted: DesiredCluster, observation: Observation, name: str) -> list[Drift]:
+def differences(desired: DesiredCluster, observation: Observation, name: str) -> list[Drift]:
     """Returns how one member differs from the desired state."""
-    return repair.differences(ClusterView(wanted, observation, RunContext()), name)
+    return repair.differences(ClusterView(desired, observation, RunContext()), name)
 
 
 def _next(view: ClusterView) -> Action | WaitFor | None:
@@ -81,7 +81,7 @@ def _next(view: ClusterView) -> Action | WaitFor | None:
 
 
 def _require_answers(view: ClusterView) -> None:
-    unreachable = {name: why for name, why in view.observation.unreachable.items() if name in view.wanted.members}
+    unreachable = {name: why for name, why in view.observation.unreachable.items() if name in view.desired.members}
     if unreachable:
         raise RefusedError(
             "; ".join(f"{name}: {why}" for name, why in unreachable.items())
@@ -95,7 +95,7 @@ def _require_answers(view: ClusterView) -> None:
                 "this cluster's or none; nothing more was changed. Stop it (systemctl disable --now etcd), or give the "
                 "member another machine, then run again"
             )
-        if host.token not in ("", view.wanted.token) and (host.data or host.history != History()):
+        if host.token not in ("", view.desired.token) and (host.data or host.history != History()):
             raise RefusedError(f"{name}: its disk holds the data of another cluster (token {host.token})")
 
 
@@ -119,7 +119,7 @@ def _require_valid_certificates(view: ClusterView) -> None:
     """
     for name, host in view.hosts.items():
         for transport in Transport:
-            pair = view.wanted.members[name].pair(transport)
+            pair = view.desired.members[name].pair(transport)
             starts = x509.validity_of(pair.certificate).not_before if pair else None
             if starts and starts.timestamp() > host.clock:
                 raise RefusedError(

@@ -18,8 +18,8 @@ from etcd_cluster.member.lines import (
     Snapshot,
     V2Store,
 )
+from etcd_cluster.rollout.desired import File
 from etcd_cluster.rollout.observed import History, Observation
-from etcd_cluster.rollout.wanted import File
 
 MEMBER_SECONDS = 180
 """Limit for a member from its start until it serves and has caught up. A large database takes its time."""

@@ -43,7 +43,7 @@ def require_room(view: ClusterView) -> None:
     Each member that restarts with that quota would end the writes of the whole cluster. This is a precondition of every
     change.
     """
-    quota, is_full = view.wanted.quota, bool(of_kind(view, FULL))
+    quota, is_full = view.desired.quota, bool(of_kind(view, FULL))
     quotas = [host.quota_before for host in view.hosts.values() if host.quota_before]
     if not any(quota < before or (is_full and quota > before) for before in quotas):
         return
@@ -132,7 +132,7 @@ def _database(view: ClusterView, name: str) -> int:
 
 def _quota(view: ClusterView, name: str) -> int:
     """Returns the quota that a member runs with; the desired quota if the member does not report one."""
-    return view.hosts[name].quota_bytes or view.wanted.quota
+    return view.hosts[name].quota_bytes or view.desired.quota
 
 
 def _mib(number: float) -> str:

@@ -8,8 +8,8 @@ from hashlib import sha256
 
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
 from etcd_cluster.pki import x509
+from etcd_cluster.rollout.desired import File
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
-from etcd_cluster.rollout.wanted import File
 
 
 def _securities(view: ClusterView) -> list[Security]:
@@ -25,10 +25,10 @@ def least_security(view: ClusterView) -> Security:
     """Returns how the least advanced member speaks, on the way to the desired security."""
     found = _securities(view)
     if not found:
-        return view.wanted.security
-    order = list(PeerSecurity) if view.wanted.tls else list(reversed(PeerSecurity))
+        return view.desired.security
+    order = list(PeerSecurity) if view.desired.tls else list(reversed(PeerSecurity))
     peers = min((each.peers for each in found), key=order.index)
-    clients = (all if view.wanted.tls else any)(each.clients_tls for each in found)
+    clients = (all if view.desired.tls else any)(each.clients_tls for each in found)
     return Security(clients, peers)
 
 
@@ -41,18 +41,18 @@ def next_security(view: ClusterView, name: str) -> Security:
     speaks = view.hosts[name].security or least_security(view)
     found = _securities(view)
     peers = {each.peers for each in found}
-    if view.wanted.tls:
+    if view.desired.tls:
         if PeerSecurity.PLAINTEXT in peers:
             ready = PeerSecurity.READY if speaks.peers is PeerSecurity.PLAINTEXT else speaks.peers
             return Security(speaks.clients_tls, ready)
         if PeerSecurity.READY in peers:
             return Security(speaks.clients_tls, PeerSecurity.TLS)
-        return view.wanted.security
+        return view.desired.security
     if any(each.clients_tls for each in found):
         return Security(False, speaks.peers)
     if PeerSecurity.TLS in peers:
         return Security(False, PeerSecurity.READY)
-    return view.wanted.security
+    return view.desired.security
 
 
 def active_trust(view: ClusterView, name: str, transport: Transport) -> list[str]:
@@ -110,12 +110,12 @@ def _all_trust(view: ClusterView, cas: Sequence[str], transport: Transport, but:
 
 def all_trust_new_certificates(view: ClusterView, transport: Transport) -> bool:
     """Returns whether every member trusts the desired CA. Only then may a member use a certificate signed by it."""
-    return _all_trust(view, view.wanted.issuers[transport], transport)
+    return _all_trust(view, view.desired.issuers[transport], transport)
 
 
 def is_in_use(view: ClusterView) -> bool:
     """Returns whether all certificates in use are already signed by the desired CAs."""
-    return all(set(_cas_in_use(view, each)) <= set(view.wanted.issuers[each]) for each in Transport)
+    return all(set(_cas_in_use(view, each)) <= set(view.desired.issuers[each]) for each in Transport)
 
 
 def pair_that_all_trust(
@@ -133,7 +133,7 @@ def pair_that_all_trust(
         but: A member that does not count; "" if all count.
     """
     for pair in (transport, Transport.CLIENT):
-        issuers = view.wanted.issuers[pair]
+        issuers = view.desired.issuers[pair]
         trusted_by_others = (set(issuers) <= set(active_trust(view, other, transport)) for other in others)
         if _all_trust(view, issuers, transport, but) and all(trusted_by_others):
             return pair
@@ -157,18 +157,18 @@ def certificates_now(view: ClusterView, name: str, others: Sequence[str] = ()) -
         if pair is None and (not speaks_tls(view, name) or _is_by_the_same(view, name, transport)):
             pair = transport
         if pair is not None:
-            files += view.wanted.pair_files(name, transport, pair)
+            files += view.desired.pair_files(name, transport, pair)
     return files
 
 
 def _is_by_the_same(view: ClusterView, name: str, transport: Transport) -> bool:
     """Returns whether the desired certificate is signed by the same CA as the one in use."""
-    certificates = [file for file in view.wanted.pair_files(name, transport) if file.path.endswith(".crt")]
+    certificates = [file for file in view.desired.pair_files(name, transport) if file.path.endswith(".crt")]
     found = [(view.content(view.hosts[name], file) or "", file.content) for file in certificates]
     return all(
         any(
             is_by_one_of(before, [issuer]) and is_by_one_of(after, [issuer])
-            for issuer in view.wanted.issuers[transport]
+            for issuer in view.desired.issuers[transport]
         )
         for before, after in found
     )
@@ -182,7 +182,7 @@ def all_have_new_certificates(view: ClusterView, transport: Transport) -> bool:
 def differing_certificates(view: ClusterView, name: str, transport: Transport) -> list[File]:
     """Returns the desired certificates and keys of one transport that are not on the machine of a member."""
     host = view.hosts[name]
-    return [file for file in view.wanted.pair_files(name, transport) if view.content(host, file) != as_observed(file)]
+    return [file for file in view.desired.pair_files(name, transport) if view.content(host, file) != as_observed(file)]
 
 
 def trust_now(view: ClusterView, name: str) -> Mapping[Transport, Sequence[str]]:
@@ -191,12 +191,12 @@ def trust_now(view: ClusterView, name: str) -> Mapping[Transport, Sequence[str]]
 
 
 def _trust_now(view: ClusterView, name: str, transport: Transport) -> Sequence[str]:
-    wanted, active = view.wanted.trust[transport], active_trust(view, name, transport)
-    if not wanted:
+    desired, active = view.desired.trust[transport], active_trust(view, name, transport)
+    if not desired:
         return (active or joint_trust(view, transport)) if speaks_tls(view, name) else ()
     if all_trust_new_certificates(view, transport) and all_have_new_certificates(view, transport):
-        return wanted
-    in_use = {*view.wanted.issuers[transport], *_cas_in_use(view, transport)}
+        return desired
+    in_use = {*view.desired.issuers[transport], *_cas_in_use(view, transport)}
     is_enough = speaks_tls(view, name) and in_use <= set(active)
     return active if is_enough else joint_trust(view, transport)
 
@@ -214,7 +214,7 @@ def _cas_in_use(view: ClusterView, transport: Transport) -> list[str]:
         file.content
         for name in _partners(view)
         for path, file in view.observation.hosts[name].files.items()
-        if view.wanted.tls and path.endswith(f"/{transport.certificate}.crt")
+        if view.desired.tls and path.endswith(f"/{transport.certificate}.crt")
     ]
     return [
         each for each in joint_trust(view, transport) if any(is_by_one_of(certificate, [each]) for certificate in shown)
@@ -223,7 +223,7 @@ def _cas_in_use(view: ClusterView, transport: Transport) -> list[str]:
 
 def joint_trust(view: ClusterView, transport: Transport) -> list[str]:
     """Returns the desired CAs, and all CAs that any member trusts now, including members that are to leave."""
-    joint = list(view.wanted.trust[transport])
+    joint = list(view.desired.trust[transport])
     for name in view.observation.hosts:
         joint += [ca for ca in active_trust(view, name, transport) if ca not in joint]
     return joint

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.render import MemberSpec, Security
+from etcd_cluster.rollout.desired import DesiredCluster, File, series
 from etcd_cluster.rollout.observed import History, Host, MemberEntry, Observation
 from etcd_cluster.rollout.planner.actions import RunContext
-from etcd_cluster.rollout.wanted import DesiredCluster, File, series
 
 
 class ClusterView:
     """The cluster as one run sees it.
 
     Args:
-        wanted: The desired state.
+        desired: The desired state.
         observation: What the machines and the cluster report.
         context: What this run knows besides.
 
@@ -21,12 +21,12 @@ class ClusterView:
         hosts: Member name -> machine, of the desired members whose machines answered.
     """
 
-    def __init__(self, wanted: DesiredCluster, observation: Observation, context: RunContext) -> None:
-        self.wanted = wanted
+    def __init__(self, desired: DesiredCluster, observation: Observation, context: RunContext) -> None:
+        self.desired = desired
         self.observation = observation
         self.context = context
         self.hosts: dict[str, Host] = {
-            name: observation.hosts[name] for name in wanted.members if name in observation.hosts
+            name: observation.hosts[name] for name in desired.members if name in observation.hosts
         }
 
     def listed(self, name: str) -> MemberEntry | None:
@@ -47,11 +47,11 @@ class ClusterView:
 
     def address(self, name: str) -> str:
         """Returns HOST:PORT of a member's peer port, which is the same with and without TLS."""
-        return self.wanted.members[name].member.peer_url(tls=True).partition("://")[2]
+        return self.desired.members[name].member.peer_url(tls=True).partition("://")[2]
 
     def unlisted_members(self) -> list[MemberEntry]:
         """Returns the members of the cluster that are to leave, because the stack does not list them."""
-        ours = {listed.id for name in self.wanted.members if (listed := self.listed(name))}
+        ours = {listed.id for name in self.desired.members if (listed := self.listed(name))}
         return [member for member in self.observation.members if member.id not in ours]
 
     def was_removed(self, name: str) -> bool:
@@ -92,7 +92,7 @@ class ClusterView:
 
     def spec(self, name: str, version: str, security: Security, **overrides: object) -> MemberSpec:
         """Returns what a member's configuration is made of. See `DesiredCluster.spec`."""
-        return self.wanted.spec(name, security, version, **overrides)
+        return self.desired.spec(name, security, version, **overrides)
 
     @staticmethod
     def content(host: Host, file: File) -> str | None:

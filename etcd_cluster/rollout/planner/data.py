@@ -24,7 +24,7 @@ def require_visible(view: ClusterView) -> WaitFor | None:
         may_mount_again = host.missing and not host.mounted_over and name not in view.context.prepared
         if host.data or may_mount_again:
             continue
-        path = view.wanted.members[name].layout.data
+        path = view.desired.members[name].layout.data
         if host.pid:
             reason = WaitReason.DATA_HIDDEN if host.mounted_over else WaitReason.DATA_DELETED
             details = {"name": name, "path": path, "mounted_over": host.mounted_over}
@@ -35,7 +35,7 @@ def require_visible(view: ClusterView) -> WaitFor | None:
             raise RefusedError(
                 f"{name}: {host.mounted_over} is mounted where its data belong, and may hide them. Nothing more was "
                 "changed; unmount it, and take it out of /etc/fstab, then run again. If it is the new file system for "
-                f"them, take {view.wanted.members[name].layout.state}/mounted-at away there"
+                f"them, take {view.desired.members[name].layout.state}/mounted-at away there"
             )
     return None
 
@@ -45,7 +45,7 @@ def require_in_place(view: ClusterView) -> None:
     left = {
         host.owner: host
         for name, host in view.observation.hosts.items()
-        if name not in view.wanted.members and host.owner in view.hosts and host.data
+        if name not in view.desired.members and host.owner in view.hosts and host.data
     }
     empty = [name for name in left if not view.hosts[name].data and view.hosts[name].machine != left[name].machine]
     if view.context.forming and empty:

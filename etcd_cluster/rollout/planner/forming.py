@@ -29,7 +29,7 @@ def may_form(view: ClusterView, name: str) -> bool:
     if not any(was_used(view, each) for each in hosts):
         return True
     having = [each for each in hosts if each.data]
-    if host.machine != view.wanted.members[name].founder or host.forming or host.history != History():
+    if host.machine != view.desired.members[name].founder or host.forming or host.history != History():
         return False
     if was_used(view, host):
         return False
@@ -46,7 +46,7 @@ def _never_had_a_leader(view: ClusterView, host: Host) -> bool:
 
     Forming leaves one entry for each founder in the log, and every leader adds one.
     """
-    founders = sum(bool(member.founder) for member in view.wanted.members.values())
+    founders = sum(bool(member.founder) for member in view.desired.members.values())
     return host.live is not None and 0 < max(host.live.applied, host.live.committed) <= founders
 
 
@@ -56,7 +56,7 @@ def was_used(view: ClusterView, host: Host) -> bool:
     A history written before the first start is no sign of that: the start may never have happened.
     """
     has_history = host.history not in (History(), replace(host.history, members=FOUNDING))
-    return host.data or bool(host.pid) or has_history or host.formed == view.wanted.token
+    return host.data or bool(host.pid) or has_history or host.formed == view.desired.token
 
 
 def refusal(view: ClusterView) -> str | None:
@@ -86,4 +86,4 @@ def refusal(view: ClusterView) -> str | None:
 
 
 def _has_founders(view: ClusterView) -> bool:
-    return any(member.founder for member in view.wanted.members.values())
+    return any(member.founder for member in view.desired.members.values())

@@ -130,13 +130,13 @@ def _may_join(view: ClusterView) -> bool:
     Raises:
         RefusedError: A member that is to leave does not trust those certificates.
     """
-    if not view.wanted.tls:
+    if not view.desired.tls:
         return True
     leaving = _leaving_with_tls(view)
     if all(ca_trust.pair_that_all_trust(view, transport, leaving) for transport in Transport):
         return True
     for name in leaving:
-        trusts = (set(view.wanted.issuers[each]) <= set(ca_trust.active_trust(view, name, each)) for each in Transport)
+        trusts = (set(view.desired.issuers[each]) <= set(ca_trust.active_trust(view, name, each)) for each in Transport)
         if not all(trusts):
             raise RefusedError(
                 f"{name} is to leave, but does not trust the certificates of those that are to join; put it back "
@@ -161,19 +161,19 @@ def _join_security(view: ClusterView, name: str) -> Security:
     Raises:
         RefusedError: The member is to have no certificates, and the others still use TLS.
     """
-    if view.wanted.tls:
+    if view.desired.tls:
         return ca_trust.least_security(view)
     if any(member.peer_url.startswith("https:") for member in view.observation.voters):
         raise RefusedError(
             f"{name} cannot join: the others still speak TLS, and with tls: false it gets no certificates. Set tls "
             "back to true, run `pulumi up`, then set it to false"
         )
-    return view.wanted.security
+    return view.desired.security
 
 
 def _join_step(view: ClusterView, name: str) -> HostStep:
     """Returns the step that starts a learner, with the version that the others run."""
-    wanted, version = view.wanted, rolling_restart.version_of_others(view, name)
+    desired, version = view.desired, rolling_restart.version_of_others(view, name)
     security = _join_security(view, name)
     spec = view.spec(name, version, security)
     peer_urls = {member.name: member.peer_url for member in view.observation.members if member.name}
@@ -185,9 +185,9 @@ def _join_step(view: ClusterView, name: str) -> HostStep:
         ),
         [
             *ca_trust.certificates_now(view, name, _leaving_with_tls(view)),
-            *wanted.other_files(name, spec),
-            wanted.bootstrap_file(name, spec, "existing", {**peer_urls, name: spec.peer_url}),
-            *wanted.start_files(name, spec, ca_trust.joint_trusts(view)),
+            *desired.other_files(name, spec),
+            desired.bootstrap_file(name, spec, "existing", {**peer_urls, name: spec.peer_url}),
+            *desired.start_files(name, spec, ca_trust.joint_trusts(view)),
         ],
     )
 
@@ -198,13 +198,13 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     Preconditions: every voter is healthy, and no member is joining.
     """
     unlisted_members = view.unlisted_members()
-    missing = [name for name in view.wanted.members if view.listed(name) is None]
+    missing = [name for name in view.desired.members if view.listed(name) is None]
     if not unlisted_members and not missing:
         return None
     waiting = rolling_restart.await_voters(view, Blocked.MEMBERSHIP)
     if waiting:
         return waiting
-    is_full = len(view.observation.members) >= len(view.wanted.members) and bool(view.voting())
+    is_full = len(view.observation.members) >= len(view.desired.members) and bool(view.voting())
     if unlisted_members and (is_full or not missing):
         return _remove_unlisted_member(view, unlisted_members)
     if not _may_join(view):
@@ -220,7 +220,7 @@ def change(view: ClusterView) -> Action | WaitFor | None:
 
 def _require_own_machine(view: ClusterView, name: str) -> None:
     """Raises `RefusedError` where a member is to join on a machine that another member is on, or on a clone of it."""
-    for other in view.wanted.members:
+    for other in view.desired.members:
         if other != name and other in view.hosts and view.hosts[other].machine == view.hosts[name].machine:
             raise RefusedError(
                 f"{name} and {other} are on the same machine, or on clones of one (machine-id "

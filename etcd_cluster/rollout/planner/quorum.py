@@ -46,7 +46,7 @@ def _members_noted(view: ClusterView, hosts: Iterable[Host]) -> list[int]:
     A member that has joined and has no history yet does not count.
     """
     notes = [host.history.members for host in hosts if host.history.members]
-    return [len(view.wanted.members) if noted == FOUNDING else len(noted.split(",")) for noted in notes]
+    return [len(view.desired.members) if noted == FOUNDING else len(noted.split(",")) for noted in notes]
 
 
 def await_one_cluster(view: ClusterView) -> WaitFor | None:

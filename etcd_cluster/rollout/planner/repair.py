@@ -7,11 +7,11 @@ from typing import Any, cast
 
 from etcd_cluster.member.lines import Apply, ApplyAction, PrepareAgain
 from etcd_cluster.member.render import Transport
+from etcd_cluster.rollout.desired import File
 from etcd_cluster.rollout.observed import Missing, MissingKind
 from etcd_cluster.rollout.planner import ca_trust, messages
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, Drift, DriftKind, HostStep, RefusedError
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
-from etcd_cluster.rollout.wanted import File
 
 UNGROWN_BYTES = 64 * 1024**2
 """A file system that is smaller than its device by more than this can grow."""
@@ -36,18 +36,18 @@ def prepare(view: ClusterView) -> Action | None:
     if not missing:
         return None
     every = dict.fromkeys(each for found in missing.values() for each in found)
-    members = view.wanted.members
+    members = view.desired.members
     steps = [HostStep(name, PrepareAgain(members[name].prepare_line)) for name in missing]
     return Action(ActionKind.PREPARE_AGAIN, steps, {"missing": [*every]})
 
 
 def _missing(view: ClusterView, name: str) -> list[Missing]:
     host, missing = view.hosts[name], list(view.hosts[name].missing)
-    if view.wanted.version not in host.versions:
-        missing.append(Missing(MissingKind.PROGRAMS, view.wanted.version))
+    if view.desired.version not in host.versions:
+        missing.append(Missing(MissingKind.PROGRAMS, view.desired.version))
     if host.filesystem_bytes and host.device_bytes > host.filesystem_bytes + UNGROWN_BYTES:
         missing.append(Missing(MissingKind.DISK_SPACE))
-    if host.token != view.wanted.token or host.owner not in ("", name):
+    if host.token != view.desired.token or host.owner not in ("", name):
         missing.append(Missing(MissingKind.MARKER))
     return missing
 
@@ -87,7 +87,7 @@ def _restore_cas(view: ClusterView) -> Action | None:
 def _may_speak_tls(view: ClusterView, name: str) -> bool:
     """Returns whether a member may use TLS. That is unknown of a running member without a configuration file."""
     host = view.hosts[name]
-    return ca_trust.speaks_tls(view, name) or (view.wanted.tls and bool(host.pid) and host.security is None)
+    return ca_trust.speaks_tls(view, name) or (view.desired.tls and bool(host.pid) and host.security is None)
 
 
 def _lost_files(view: ClusterView, name: str) -> list[File]:
@@ -106,7 +106,7 @@ def _lost_trust(view: ClusterView, name: str) -> list[File]:
     for transport in Transport:
         path = (
             view.hosts[name].trusted_path(transport)
-            or f"{view.wanted.members[name].layout.pki}/{transport.trusted_file}"
+            or f"{view.desired.members[name].layout.pki}/{transport.trusted_file}"
         )
         cas = ca_trust.trust_now(view, name)[transport]
         if cas and view.hosts[name].trusted_file(transport) is None:
@@ -120,17 +120,17 @@ def _lost_cas(view: ClusterView, name: str) -> File | None:
     It is unusable if it holds no CA, or other CAs than the ones that signed the member's certificates. The new file
     holds the desired CAs, and the CAs that signed certificates in use.
     """
-    path = f"{view.wanted.members[name].layout.pki}/{Transport.CLIENT.trusted_file}"
-    bundle, wanted = view.hosts[name].files.get(path), view.wanted.trusted
+    path = f"{view.desired.members[name].layout.pki}/{Transport.CLIENT.trusted_file}"
+    bundle, desired = view.hosts[name].files.get(path), view.desired.trusted
     found = ca_trust.cas_in(bundle.content) if bundle else []
     transports = _verified_by(view, name, path)
     known = [each for transport in transports for each in ca_trust.joint_trust(view, transport)]
     own = [each for each in _shown(view, name, transports) if ca_trust.is_by_one_of(each, known)]
-    if not wanted or (found and all(ca_trust.is_by_one_of(each, found) for each in own)):
+    if not desired or (found and all(ca_trust.is_by_one_of(each, found) for each in own)):
         return None
     shown = [certificate for each in view.hosts for certificate in _shown(view, each, transports)]
     in_use = [each for each in known if any(ca_trust.is_by_one_of(certificate, [each]) for certificate in shown)]
-    return File(path, "444", "member", "".join(dict.fromkeys([*wanted, *in_use])))
+    return File(path, "444", "member", "".join(dict.fromkeys([*desired, *in_use])))
 
 
 def _verified_by(view: ClusterView, name: str, path: str) -> list[Transport]:
@@ -144,7 +144,7 @@ def _verified_by(view: ClusterView, name: str, path: str) -> list[Transport]:
 
 
 def _shown(view: ClusterView, name: str, transports: Sequence[Transport]) -> list[str]:
-    files = [file for transport in transports for file in view.wanted.pair_files(name, transport)]
+    files = [file for transport in transports for file in view.desired.pair_files(name, transport)]
     return [view.content(view.hosts[name], file) or "" for file in files if file.path.endswith(".crt")]
 
 
@@ -155,14 +155,14 @@ def _broken_certificates(view: ClusterView, name: str) -> list[File]:
     """
     broken: list[File] = []
     for transport in Transport:
-        wanted = view.wanted.pair_files(name, transport)
-        usable = _has_another_pair(view, name, transport) and not any(_wrong_mode(view, name, file) for file in wanted)
+        desired = view.desired.pair_files(name, transport)
+        usable = _has_another_pair(view, name, transport) and not any(_wrong_mode(view, name, file) for file in desired)
         if not usable:
             found = ca_trust.pair_that_all_trust(view, transport) or ca_trust.pair_that_all_trust(
                 view, transport, but=name
             )
             pair = found or transport
-            broken += [file for file in view.wanted.pair_files(name, transport, pair) if _differs(view, name, file)]
+            broken += [file for file in view.desired.pair_files(name, transport, pair) if _differs(view, name, file)]
     return broken
 
 
@@ -174,7 +174,7 @@ def _has_another_pair(view: ClusterView, name: str, transport: Transport) -> boo
     host, trusted = view.hosts[name], ca_trust.active_trust(view, name, transport)
     if not trusted:  # its own trust file is lost, and maybe those of the others
         trusted = [ca for each in Transport for ca in ca_trust.joint_trust(view, each)]
-    pairs = [view.wanted.pair_files(name, transport, pair) for pair in (transport, Transport.CLIENT)]
+    pairs = [view.desired.pair_files(name, transport, pair) for pair in (transport, Transport.CLIENT)]
     matches = [[view.content(host, file) == ca_trust.as_observed(file) for file in pair] for pair in pairs]
     is_half = any(any(each) and not all(each) for each in matches)  # a run was killed between the two files
     if is_half or all(matches[0]):
@@ -205,15 +205,15 @@ def write_pending_files(view: ClusterView) -> Action | None:
 
 
 def _bootstrap_is_left(view: ClusterView, name: str) -> bool:
-    return f"{view.wanted.members[name].layout.configuration}/bootstrap.yaml" in view.hosts[name].files
+    return f"{view.desired.members[name].layout.configuration}/bootstrap.yaml" in view.hosts[name].files
 
 
 def _all_files(view: ClusterView, name: str) -> list[File]:
-    spec = view.spec(name, view.wanted.version, view.wanted.security)
+    spec = view.spec(name, view.desired.version, view.desired.security)
     return [
-        *view.wanted.certificate_files(name),
-        *view.wanted.other_files(name, spec),
-        *view.wanted.start_files(name, spec, view.wanted.trust),
+        *view.desired.certificate_files(name),
+        *view.desired.other_files(name, spec),
+        *view.desired.start_files(name, spec, view.desired.trust),
     ]
 
 
@@ -245,7 +245,7 @@ def _wrong_mode(view: ClusterView, name: str, file: File) -> Drift | None:
     current = view.hosts[name].files.get(file.path)
     if current is None:
         return None
-    is_systemd = view.wanted.members[name].layout.supervisor == "systemd"
+    is_systemd = view.desired.members[name].layout.supervisor == "systemd"
     owner = {"member": "etcd"}.get(file.owner, file.owner) if is_systemd else current.owner
     if (current.mode, current.owner) == (file.mode, owner):
         return None
@@ -257,7 +257,7 @@ def differences(view: ClusterView, name: str) -> list[Drift]:
     """Returns how one member differs from the desired state."""
     if name not in view.hosts:
         return [Drift(DriftKind.UNREACHABLE, {"why": view.observation.unreachable.get(name, "not asked")})]
-    host, listed, version = view.hosts[name], view.observation.of(name), view.wanted.version
+    host, listed, version = view.hosts[name], view.observation.of(name), view.desired.version
     found = [Drift(DriftKind.MISSING, {"missing": each}) for each in _missing(view, name)]
     if host.mounted_over:
         found.append(Drift(DriftKind.MOUNTED_OVER, {"mounted_over": host.mounted_over}))

@@ -17,12 +17,12 @@ def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
     """
     denied = [name for name, host in view.observation.hosts.items() if host.may_administer is False]
     if view.observation.users is not None:
-        denied += [name for name in view.wanted.members if name not in {*view.observation.users, *denied}]
+        denied += [name for name in view.desired.members if name not in {*view.observation.users, *denied}]
     if denied:
         commands = "; ".join(
             f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in denied
         )
-        remedy = f"As root, run: {commands}" if view.wanted.tls else "Turn it off (etcdctl auth disable)"
+        remedy = f"As root, run: {commands}" if view.desired.tls else "Turn it off (etcdctl auth disable)"
         raise RefusedError(
             f"etcd's authentication is on, and {', '.join(denied)} may not change the cluster. Expected is a user of "
             "role root by the name of every member, as its certificate has it: handing leadership over, snapshots and "

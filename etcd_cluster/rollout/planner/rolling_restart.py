@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from etcd_cluster.etcd.versions import Version
 from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Until
 from etcd_cluster.member.render import Security, Transport
+from etcd_cluster.rollout.desired import File
 from etcd_cluster.rollout.planner import ca_trust, quorum
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
@@ -23,7 +24,6 @@ from etcd_cluster.rollout.planner.actions import (
     WaitReason,
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
-from etcd_cluster.rollout.wanted import File
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def unhealthy_first(view: ClusterView) -> Action | WaitFor | None:
 def roll(view: ClusterView) -> Action | WaitFor | None:
     """Returns the next restart for new settings, another unit or another version; None if no member needs one."""
     targets = {
-        name: replace(target_now(view, name), version=view.wanted.version, security=view.wanted.security)
+        name: replace(target_now(view, name), version=view.desired.version, security=view.desired.security)
         for name in view.voting()
     }
     stale = {name: target for name, target in targets.items() if is_stale(view, name, target)}
@@ -118,7 +118,7 @@ def await_voters(view: ClusterView, blocked: Blocked) -> WaitFor | None:
         return None
     connected = [member.name for member in view.observation.voters if member.id in view.observation.connected]
     reason = WaitReason.VOTERS_NOT_ASKED if connected == down else WaitReason.VOTERS_UNHEALTHY
-    source, version = view.observation.status_source, view.wanted.version
+    source, version = view.observation.status_source, view.desired.version
     details = {"blocked": blocked, "down": down, "source": source, "version": version}
     return WaitFor(reason, HEALTH_SECONDS, down[0] if down[0] in view.hosts else None, details)
 
@@ -179,7 +179,7 @@ def apply_line(view: ClusterView, name: str, action: ApplyAction, version: str, 
         until=until,
         timeout_seconds=MEMBER_SECONDS,
         index=view.observation.index,
-        peer_port=view.wanted.members[name].ports.peer,
+        peer_port=view.desired.members[name].ports.peer,
     )
 
 
@@ -195,8 +195,8 @@ def files_for(view: ClusterView, name: str, target: Target, **overrides: object)
     spec = view.spec(name, target.version, target.security, **overrides)
     return [
         *target.certificates,
-        *view.wanted.other_files(name, spec),
-        *view.wanted.start_files(name, spec, target.trust),
+        *view.desired.other_files(name, spec),
+        *view.desired.start_files(name, spec, target.trust),
     ]
 
 
@@ -231,7 +231,7 @@ def hand_over(view: ClusterView, not_to: Iterable[str]) -> Action:
         RefusedError: The leader is unknown, or no other member is healthy.
     """
     leader = quorum.known(view, view.observation.leader)
-    successor = quorum.successor(view.observation, view.wanted.members, not_to)
+    successor = quorum.successor(view.observation, view.desired.members, not_to)
     if successor is None:
         raise RefusedError(
             f"{leader} leads, and no other member is healthy to take over; fix one, then run `pulumi up` again"
@@ -256,10 +256,10 @@ def _version_now(view: ClusterView, name: str) -> str:
 
     It is the desired version if the member has no programs yet, or if an upgrade was given up.
     """
-    host, wanted = view.hosts[name], view.wanted.version
+    host, desired = view.hosts[name], view.desired.version
     current = host.running or host.programs
-    if not current or current not in host.versions or Version.parse(wanted) < Version.parse(current):
-        return wanted
+    if not current or current not in host.versions or Version.parse(desired) < Version.parse(current):
+        return desired
     return current
 
 
@@ -269,15 +269,15 @@ def version_of_others(view: ClusterView, name: str) -> str:
     It is the desired version if none runs, or if the machine of `name` has no programs of that version.
     """
     running = [host.running for other, host in view.observation.hosts.items() if other != name and host.running]
-    oldest = min(running, key=Version.parse, default=view.wanted.version)
-    return oldest if oldest in view.hosts[name].versions else view.wanted.version
+    oldest = min(running, key=Version.parse, default=view.desired.version)
+    return oldest if oldest in view.hosts[name].versions else view.desired.version
 
 
 def is_stale(view: ClusterView, name: str, target: Target) -> bool:
     """Returns whether a member differs from `target`: by its files, its program, or a process older than its files."""
     host = view.hosts[name]
     spec = view.spec(name, target.version, target.security)
-    files = view.wanted.start_files(name, spec, target.trust)
+    files = view.desired.start_files(name, spec, target.trust)
     return (
         host.pending
         or host.programs != target.version

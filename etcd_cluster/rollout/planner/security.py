@@ -20,7 +20,7 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     done: see `membership._may_join`.
     """
     targets = {name: rolling_restart.target_now(view, name) for name in view.voting()}
-    if len(targets) == len(view.wanted.members):
+    if len(targets) == len(view.desired.members):
         targets = {
             name: replace(target, security=ca_trust.next_security(view, name)) for name, target in targets.items()
         }
@@ -69,13 +69,13 @@ def _put_certificates(view: ClusterView) -> Action | None:
     for name in view.hosts:
         due = [transport for transport in trusted if ca_trust.differing_certificates(view, name, transport)]
         if due and ca_trust.speaks_tls(view, name) and _covers_its_address(view, name):
-            files = [file for transport in due for file in view.wanted.pair_files(name, transport)]
+            files = [file for transport in due for file in view.desired.pair_files(name, transport)]
             steps.append(HostStep(name, Apply(ApplyAction.FILES), files))
     return Action(ActionKind.RENEW_CERTIFICATES, steps) if steps else None
 
 
 def _covers_its_address(view: ClusterView, name: str) -> bool:
-    listed, server = view.observation.of(name), view.wanted.members[name].server
+    listed, server = view.observation.of(name), view.desired.members[name].server
     if listed is None or server is None:
         return True
     host = listed.client_url.partition("://")[2].rpartition(":")[0].strip("[]")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import ApplyAction, Until
+from etcd_cluster.rollout.desired import series
 from etcd_cluster.rollout.observed import History
 from etcd_cluster.rollout.planner import forming, quorum, rolling_restart
 from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, ActionKind, HostStep, RefusedError, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
-from etcd_cluster.rollout.wanted import series
 
 
 def start(view: ClusterView) -> Action | None:
@@ -31,17 +31,17 @@ def start(view: ClusterView) -> Action | None:
 
 
 def _form_call(view: ClusterView, name: str) -> HostStep:
-    wanted, version = view.wanted, view.wanted.version
-    spec = view.spec(name, version, wanted.security)
-    urls = {each: view.spec(each, version, wanted.security).peer_url for each in wanted.members}
+    desired, version = view.desired, view.desired.version
+    spec = view.spec(name, version, desired.security)
+    urls = {each: view.spec(each, version, desired.security).peer_url for each in desired.members}
     return HostStep(
         name,
         rolling_restart.apply_line(view, name, ApplyAction.START, version, Until.LISTENING),
         [
-            *wanted.certificate_files(name),
-            *wanted.other_files(name, spec),
-            wanted.bootstrap_file(name, spec, "new", urls),
-            *wanted.start_files(name, spec, wanted.trust),
+            *desired.certificate_files(name),
+            *desired.other_files(name, spec),
+            desired.bootstrap_file(name, spec, "new", urls),
+            *desired.start_files(name, spec, desired.trust),
         ],
         History(series(version), 0, FOUNDING, 0),
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from etcd_cluster.etcd.versions import Version, change_refusal
 from etcd_cluster.member.lines import Apply, ApplyAction, Snapshot, Until, V2Store
+from etcd_cluster.rollout.desired import series
 from etcd_cluster.rollout.planner import rolling_restart
 from etcd_cluster.rollout.planner.actions import (
     MEMBER_SECONDS,
@@ -20,7 +21,6 @@ from etcd_cluster.rollout.planner.actions import (
     WaitFor,
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
-from etcd_cluster.rollout.wanted import series
 
 FLUSHED_EVERY = 1
 """etcd's snapshot-count while its log is flushed: a snapshot as soon as anything is applied."""
@@ -32,8 +32,8 @@ def before_another_version(view: ClusterView) -> Action | WaitFor | None:
     Preconditions of an upgrade: every voter is healthy; etcd supports the pair of versions; a snapshot is taken and
     checked; and, for another minor version, every member has a log that the new version can start from.
     """
-    wanted = view.wanted.version
-    behind = [name for name, host in view.hosts.items() if host.running and host.running != wanted]
+    desired = view.desired.version
+    behind = [name for name, host in view.hosts.items() if host.running and host.running != desired]
     if not behind:
         return None
     _require_a_supported_step(view, behind)
@@ -44,13 +44,13 @@ def before_another_version(view: ClusterView) -> Action | WaitFor | None:
     none_moved = all(name in behind or not host.history.id for name, host in view.hosts.items())
     if none_moved and not view.context.snapshot_taken and _is_upgrade(view, behind):
         return _snapshot(view)
-    if not _is_upgrade(view, behind) or series(wanted) in {series(view.hosts[name].running) for name in behind}:
+    if not _is_upgrade(view, behind) or series(desired) in {series(view.hosts[name].running) for name in behind}:
         return None
     return _know_history(view, behind) or _flush(view, behind) or _check_v2store(view, behind)
 
 
 def _is_upgrade(view: ClusterView, behind: Sequence[str]) -> bool:
-    return all(Version.parse(view.hosts[name].running) < Version.parse(view.wanted.version) for name in behind)
+    return all(Version.parse(view.hosts[name].running) < Version.parse(view.desired.version) for name in behind)
 
 
 def _require_a_supported_step(view: ClusterView, behind: Sequence[str]) -> None:
@@ -59,20 +59,20 @@ def _require_a_supported_step(view: ClusterView, behind: Sequence[str]) -> None:
     Going back is for an upgrade that was given up before all members had moved: etcd refuses it later.
     """
     for name in behind:
-        host, wanted = view.hosts[name], view.wanted.version
-        if Version.parse(host.running) < Version.parse(wanted):
-            refusal = change_refusal(host.running, wanted)
+        host, desired = view.hosts[name], view.desired.version
+        if Version.parse(host.running) < Version.parse(desired):
+            refusal = change_refusal(host.running, desired)
             if refusal:
                 raise RefusedError(refusal)
         elif not (host.live and host.live.cluster_version):
             reasons = ", ".join(host.unknown.values()) or "no metrics"
             raise RefusedError(
-                f"{name} runs {host.running}, and it cannot be told whether it may go back to {wanted} ({reasons}); "
+                f"{name} runs {host.running}, and it cannot be told whether it may go back to {desired} ({reasons}); "
                 f"set version to {host.running}, or look at its log (journalctl -u etcd), then run `pulumi up` again"
             )
-        elif host.live.cluster_version > series(wanted) and series(host.running) != series(wanted):
+        elif host.live.cluster_version > series(desired) and series(host.running) != series(desired):
             raise RefusedError(
-                f"version: {wanted}: every member has moved to {host.running} already, and its data are "
+                f"version: {desired}: every member has moved to {host.running} already, and its data are "
                 f"{host.live.cluster_version}'s now; set version to {host.running}"
             )
 
@@ -82,8 +82,8 @@ def _snapshot(view: ClusterView) -> Action:
     names = [name for name in view.hosts if name != view.observation.leader] or list(view.hosts)
     live = view.hosts[names[0]].live
     line = Snapshot(
-        file=f"{view.hosts[names[0]].running}-to-{view.wanted.version}.db",
-        version=view.wanted.version,
+        file=f"{view.hosts[names[0]].running}-to-{view.desired.version}.db",
+        version=view.desired.version,
         database_mib=(live.database_bytes if live else 0) // 1024**2 + 1,
         timeout_seconds=SYNC_SECONDS,
     )
@@ -110,7 +110,7 @@ def _flush(view: ClusterView, behind: Sequence[str]) -> Action | WaitFor | None:
     }
     if not targets:
         return None
-    details = {"series": series(view.wanted.version)}
+    details = {"series": series(view.desired.version)}
     action = rolling_restart.one_of(
         view, targets, Blocked.UPGRADE, ActionKind.RESTART_TO_FLUSH_LOG, details, snapshot_count=FLUSHED_EVERY
     )

@@ -279,8 +279,7 @@ def _member(name: str, properties: Mapping[str, Any]) -> DesiredMember:
         prepare_variables=properties.get("prepare_variables") or {},
         server=_pair(properties.get("server")),
         peer=_pair(properties.get("peer")),
-        # It was called "stays" before the first release.
-        outlives_destroy=bool(properties.get("outlives_destroy", properties.get("stays", True))),
+        outlives_destroy=bool(properties.get("outlives_destroy", True)),
     )
 
 
