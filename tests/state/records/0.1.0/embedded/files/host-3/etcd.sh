@@ -1,4 +1,4 @@
-# etcd-cluster: de313a4659f893f6e9eed103140a7342
+# etcd-cluster: 4bb324231c47469539890ccea943989a
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
