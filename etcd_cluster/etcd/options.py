@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Final, cast
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.etcd.versions import Version
+from etcd_cluster.etcd.versions import Version, within
 
 Value = str | int | bool | list[str]  # as it stands in the configuration file
 
@@ -112,7 +112,7 @@ class Setting:
     """One key of etcd's configuration file.
 
     Attributes:
-        first: For each series that reads the key, its first release that does.
+        releases: The releases that read the key, as ranges that `versions.within` reads: "3.5.0.." is 3.5.0 and later.
         experimental: The same for "experimental-" and the key, its older name.
         now: For an older name: the setting or feature gate that replaced it in 3.6.
         choices: The values it may have, if etcd has a fixed set.
@@ -123,7 +123,7 @@ class Setting:
 
     name: str
     kind: Kind
-    first: str
+    releases: str
     experimental: str = ""
     now: str = ""
     choices: tuple[str, ...] = ()
@@ -137,15 +137,15 @@ class Gate:
     """One feature gate of 3.6 and later, and the setting that was its older form."""
 
     name: str
-    first: str
+    releases: str
     was: str = ""
-    was_first: str = ""
+    was_releases: str = ""
 
 
-ALL: Final = "3.4.9 3.5.0 3.6.0 3.7.0"
-TO_3_6: Final = "3.4.9 3.5.0 3.6.0"
-FROM_3_5: Final = "3.5.0 3.6.0 3.7.0"
-FROM_3_6: Final = "3.6.0 3.7.0"
+ALL: Final = "3.4.9.."
+TO_3_6: Final = "3.4.9..3.7.0"
+FROM_3_5: Final = "3.5.0.."
+FROM_3_6: Final = "3.6.0.."
 
 QUOTA_LIMIT_BYTES: Final = 8 * 1024**3  # the largest that etcd's maintenance guide suggests
 QUOTA_LEAST_BYTES: Final = 16 * 1024**2
@@ -172,33 +172,33 @@ SETTINGS: Final = (
     Setting("pre-vote", BOOLEAN, ALL),
     Setting("strict-reconfig-check", BOOLEAN, ALL),
     Setting("max-learners", INTEGER, FROM_3_6, least=1),
-    Setting("next-cluster-version-compatible", BOOLEAN, "3.4.31"),
+    Setting("next-cluster-version-compatible", BOOLEAN, "3.4.31..3.5.0"),
     Setting("snapshot-count", INTEGER, ALL, least=1),
     Setting("snapshot-catchup-entries", INTEGER, FROM_3_6, least=1),
-    Setting("experimental-snapshot-catch-up-entries", INTEGER, "3.5.14 3.6.0",
+    Setting("experimental-snapshot-catch-up-entries", INTEGER, "3.5.14..3.7.0",
             now="snapshot-catchup-entries", least=1),
     Setting("max-snapshots", INTEGER, ALL),
     Setting("max-wals", INTEGER, ALL),
-    Setting("downgrade-check-time", DURATION, FROM_3_6, experimental="3.5.0 3.6.0"),
+    Setting("downgrade-check-time", DURATION, FROM_3_6, experimental="3.5.0..3.7.0"),
 
     # Requests and connections
     Setting("max-request-bytes", INTEGER, ALL, least=1),
     Setting("max-txn-ops", INTEGER, ALL, least=1),
-    Setting("max-concurrent-streams", INTEGER, "3.4.20 3.5.5 3.6.0 3.7.0", least=1, most=2**32 - 1),
+    Setting("max-concurrent-streams", INTEGER, "3.4.20..3.5.0 3.5.5..", least=1, most=2**32 - 1),
     Setting("grpc-keepalive-min-time", DURATION, ALL),
     Setting("grpc-keepalive-interval", DURATION, ALL),
     Setting("grpc-keepalive-timeout", DURATION, ALL),
     Setting("enable-grpc-gateway", BOOLEAN, ALL),
-    Setting("watch-progress-notify-interval", DURATION, FROM_3_6, experimental="3.4.11 3.5.0 3.6.0"),
+    Setting("watch-progress-notify-interval", DURATION, FROM_3_6, experimental="3.4.11..3.7.0"),
     Setting("cors", COMMAS, ALL),
     Setting("host-whitelist", COMMAS, ALL),
-    Setting("tls-min-version", STRING, "3.4.25 3.5.8 3.6.0 3.7.0", choices=TLS_VERSIONS),
-    Setting("tls-max-version", STRING, "3.4.25 3.5.8 3.6.0 3.7.0", choices=TLS_VERSIONS),
+    Setting("tls-min-version", STRING, "3.4.25..3.5.0 3.5.8..", choices=TLS_VERSIONS),
+    Setting("tls-max-version", STRING, "3.4.25..3.5.0 3.5.8..", choices=TLS_VERSIONS),
     Setting("cipher-suites", STRINGS, ALL, choices=CIPHER_SUITES),
 
     # Users
     Setting("auth-token", STRING, ALL),
-    Setting("auth-token-ttl", INTEGER, "3.4.10 3.5.0 3.6.0 3.7.0", least=1),
+    Setting("auth-token-ttl", INTEGER, "3.4.10..", least=1),
     Setting("bcrypt-cost", INTEGER, ALL, least=4, most=31),
 
     # Storage and compaction
@@ -206,15 +206,15 @@ SETTINGS: Final = (
             too_small="etcd takes 0 as its own 2 GiB and less as no limit, and a quota this small is full at once"),
     Setting("backend-batch-interval", DURATION, ALL),
     Setting("backend-batch-limit", INTEGER, ALL),
-    Setting("backend-bbolt-freelist-type", STRING, FROM_3_5, experimental="3.4.9", choices=("array", "map")),
-    Setting("bootstrap-defrag-threshold-megabytes", INTEGER, FROM_3_6, experimental="3.5.0 3.6.0"),
-    Setting("memory-mlock", BOOLEAN, FROM_3_6, experimental="3.5.0 3.6.0"),
+    Setting("backend-bbolt-freelist-type", STRING, FROM_3_5, experimental="3.4.9..3.5.0", choices=("array", "map")),
+    Setting("bootstrap-defrag-threshold-megabytes", INTEGER, FROM_3_6, experimental="3.5.0..3.7.0"),
+    Setting("memory-mlock", BOOLEAN, FROM_3_6, experimental="3.5.0..3.7.0"),
     Setting("auto-compaction-mode", STRING, ALL, choices=("periodic", "revision")),
     Setting("auto-compaction-retention", RETENTION, ALL),
     Setting("compaction-batch-limit", INTEGER, FROM_3_6, experimental=TO_3_6, least=1),
-    Setting("compaction-sleep-interval", DURATION, FROM_3_6, experimental="3.5.16 3.6.0"),
+    Setting("compaction-sleep-interval", DURATION, FROM_3_6, experimental="3.5.16..3.7.0"),
     Setting("corrupt-check-time", DURATION, FROM_3_6, experimental=TO_3_6),
-    Setting("compact-hash-check-time", DURATION, FROM_3_6, experimental="3.5.5 3.6.0", least=1),
+    Setting("compact-hash-check-time", DURATION, FROM_3_6, experimental="3.5.5..3.7.0", least=1),
 
     # What is logged and measured
     Setting("logger", STRING, ALL, choices=("zap", "capnslog")),
@@ -223,43 +223,43 @@ SETTINGS: Final = (
     Setting("log-format", STRING, FROM_3_6, choices=("json", "console")),
     Setting("enable-log-rotation", BOOLEAN, FROM_3_5),
     Setting("log-rotation-config-json", STRING, FROM_3_5),
-    Setting("warning-apply-duration", DURATION, FROM_3_6, experimental="3.4.16 3.5.0 3.6.0"),
-    Setting("warning-unary-request-duration", DURATION, FROM_3_6, experimental="3.6.0"),
+    Setting("warning-apply-duration", DURATION, FROM_3_6, experimental="3.4.16..3.7.0"),
+    Setting("warning-unary-request-duration", DURATION, FROM_3_6, experimental="3.6.0..3.7.0"),
     Setting("metrics", STRING, ALL, choices=("basic", "extensive")),
-    Setting("enable-pprof", BOOLEAN, "3.4.34 3.5.0 3.6.0 3.7.0"),  # before, it panics when built with Go 1.22
-    Setting("enable-distributed-tracing", BOOLEAN, FROM_3_6, experimental="3.5.0 3.6.0"),
-    Setting("distributed-tracing-address", STRING, FROM_3_6, experimental="3.5.0 3.6.0"),
-    Setting("distributed-tracing-service-name", STRING, FROM_3_6, experimental="3.5.0 3.6.0"),
-    Setting("distributed-tracing-instance-id", STRING, FROM_3_6, experimental="3.5.0 3.6.0"),
-    Setting("distributed-tracing-sampling-rate", INTEGER, FROM_3_6, experimental="3.5.11 3.6.0", most=10**6),
+    Setting("enable-pprof", BOOLEAN, "3.4.34.."),  # before, it panics when built with Go 1.22
+    Setting("enable-distributed-tracing", BOOLEAN, FROM_3_6, experimental="3.5.0..3.7.0"),
+    Setting("distributed-tracing-address", STRING, FROM_3_6, experimental="3.5.0..3.7.0"),
+    Setting("distributed-tracing-service-name", STRING, FROM_3_6, experimental="3.5.0..3.7.0"),
+    Setting("distributed-tracing-instance-id", STRING, FROM_3_6, experimental="3.5.0..3.7.0"),
+    Setting("distributed-tracing-sampling-rate", INTEGER, FROM_3_6, experimental="3.5.11..3.7.0", most=10**6),
 
     Setting("feature-gates", GATES, FROM_3_6),
 )  # fmt: skip
 
 # From server/features/etcd_features.go.
 FEATURE_GATES: Final = (
-    Gate("CompactHashCheck", FROM_3_6, "experimental-compact-hash-check-enabled", "3.5.5 3.6.0"),
-    Gate("FastLeaseKeepAlive", "3.7.0"),
+    Gate("CompactHashCheck", FROM_3_6, "experimental-compact-hash-check-enabled", "3.5.5..3.7.0"),
+    Gate("FastLeaseKeepAlive", "3.7.0.."),
     Gate("InitialCorruptCheck", FROM_3_6, "experimental-initial-corrupt-check", TO_3_6),
     Gate("LeaseCheckpoint", FROM_3_6, "experimental-enable-lease-checkpoint", TO_3_6),
     Gate("LeaseCheckpointPersist", FROM_3_6,
-         "experimental-enable-lease-checkpoint-persist", "3.4.20 3.5.2 3.6.0"),
-    Gate("PriorityRequest", "3.7.0"),
+         "experimental-enable-lease-checkpoint-persist", "3.4.20..3.5.0 3.5.2..3.7.0"),
+    Gate("PriorityRequest", "3.7.0.."),
     Gate("SetMemberLocalAddr", FROM_3_6),
-    Gate("StopGRPCServiceOnDefrag", FROM_3_6, "experimental-stop-grpc-service-on-defrag", "3.5.14 3.6.0"),
+    Gate("StopGRPCServiceOnDefrag", FROM_3_6, "experimental-stop-grpc-service-on-defrag", "3.5.14..3.7.0"),
     Gate("TxnModeWriteWithSharedBuffer", FROM_3_6,
-         "experimental-txn-mode-write-with-shared-buffer", "3.5.0 3.6.0"),
+         "experimental-txn-mode-write-with-shared-buffer", "3.5.0..3.7.0"),
 )  # fmt: skip
 
 # Every key of the two tables by its name, older names included.
 KNOWN: Final = {
     **{setting.name: setting for setting in SETTINGS},
     **{
-        f"experimental-{setting.name}": replace(setting, first=setting.experimental, now=setting.name)
+        f"experimental-{setting.name}": replace(setting, releases=setting.experimental, now=setting.name)
         for setting in SETTINGS
         if setting.experimental
     },
-    **{gate.was: Setting(gate.was, BOOLEAN, gate.was_first, now=gate.name) for gate in FEATURE_GATES if gate.was},
+    **{gate.was: Setting(gate.was, BOOLEAN, gate.was_releases, now=gate.name) for gate in FEATURE_GATES if gate.was},
 }
 
 
@@ -296,7 +296,7 @@ class Default:
 
     name: str
     value: str | int | bool | tuple[str, ...]
-    first: str
+    releases: str
 
 
 DEFAULTS: Final = (
@@ -305,10 +305,10 @@ DEFAULTS: Final = (
     Default("auto-compaction-retention", "1h", ALL),
     # 3.4 and 3.5 would wait for 100000 entries, and the next minor cannot start from what their log holds until
     # then. 3.6 has 10000 by default; before 3.6.8 it warns if that is set.
-    Default("snapshot-count", 10_000, "3.4.9 3.5.0 3.6.8 3.7.0"),
+    Default("snapshot-count", 10_000, "3.4.9..3.6.0 3.6.8.."),
     # The cheap checks. The third, corrupt-check-time, reads the whole database: the user's to choose.
-    Default("experimental-initial-corrupt-check", True, "3.4.9 3.5.0"),
-    Default("experimental-compact-hash-check-enabled", True, "3.5.5"),
+    Default("experimental-initial-corrupt-check", True, "3.4.9..3.6.0"),
+    Default("experimental-compact-hash-check-enabled", True, "3.5.5..3.6.0"),
     Default("feature-gates", "CompactHashCheck=true,InitialCorruptCheck=true", FROM_3_6),
     # Later releases do this by default. 3.4 has no gateway when it reads a file, but one when it reads flags.
     Default("pre-vote", True, ALL),
@@ -326,7 +326,7 @@ def defaults(version: str) -> dict[str, object]:
     return {
         default.name: list(default.value) if isinstance(default.value, tuple) else default.value
         for default in DEFAULTS
-        if _reads(default.first, release)
+        if within(release, default.releases)
     }
 
 
@@ -365,25 +365,16 @@ def validate_options(options: Mapping[str, object], version: str) -> dict[str, o
     return chosen
 
 
-def _reads(first: str, release: Version) -> bool:
-    """Returns whether `release` reads a setting.
-
-    `first` lists the first release that does, for each series.
-    """
-    begins = [Version.parse(text) for text in first.split()]
-    return any(begin.series == release.series and begin <= release for begin in begins)
-
-
 def _find(name: str, value: object, release: Version) -> Setting:
     """Returns the setting of that name, if this release reads it and a user may set it."""
-    if name in KNOWN and _reads(KNOWN[name].first, release):
+    if name in KNOWN and within(release, KNOWN[name].releases):
         return KNOWN[name]
     if name in KNOWN:
         raise _error(name, value, f"etcd {release} does not read it", _replacement(name, release))
     for reserved in RESERVED:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in reserved.names.split()):
             raise _error(name, value, reserved.why, reserved.fix)
-    names = [known for known, setting in KNOWN.items() if _reads(setting.first, release)]
+    names = [known for known, setting in KNOWN.items() if within(release, setting.releases)]
     near = difflib.get_close_matches(name.lstrip("-").replace("_", "-").lower(), names, n=1, cutoff=0.7)
     raise _error(name, value, f"etcd {release} has no such setting", f"use {near[0]}" if near else "leave it out")
 
@@ -397,9 +388,10 @@ def _replacement(name: str, release: Version) -> str:
         return "use settings such as experimental-initial-corrupt-check"
     others = [setting.now, *(older for older, row in KNOWN.items() if row.now == name)]
     for other in others:
-        if other in KNOWN and _reads(KNOWN[other].first, release):
+        if other in KNOWN and within(release, KNOWN[other].releases):
             return f"use {other}"
-    later = [first for first in setting.first.split() if Version.parse(first).series == release.series]
+    since = [part.split("..")[0] for part in setting.releases.split()]
+    later = [first for first in since if Version.parse(first).series == release.series]
     return f"use etcd {later[0]} or later, or leave it out" if later else "leave it out"
 
 
@@ -418,7 +410,7 @@ def _read(name: str, value: object, setting: Setting, release: Version) -> Value
     if isinstance(read, int) and setting.most is not None and read > setting.most:
         raise _error(name, value, "this is too large", f"write at most {setting.most}")
     if setting.kind is GATES:
-        known = [gate.name for gate in FEATURE_GATES if _reads(gate.first, release)]
+        known = [gate.name for gate in FEATURE_GATES if within(release, gate.releases)]
         for gate in _states({name: read}):
             if gate not in known:
                 near = difflib.get_close_matches(gate, known, n=1) or known

@@ -45,6 +45,9 @@ class Version:
         return f"{self.major}.{self.minor}"
 
 
+_NEWEST: Final = max(Version.parse(newest) for newest in NEWEST_KNOWN.values())
+
+
 class Verdict(Enum):
     """The consequence of a finding."""
 
@@ -55,7 +58,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A known problem of some releases. `affected` holds ranges "A..B": from A on, B the first without it."""
+    """A known problem of some releases. `affected`: ranges, as `within` reads them."""
 
     verdict: Verdict
     affected: str
@@ -65,7 +68,7 @@ class Finding:
 
     def covers(self, version: Version) -> bool:
         """Returns whether a version has the problem."""
-        return _within(version, self.affected)
+        return within(version, self.affected)
 
     def problem(self) -> str:
         """The problem with its source, as an error shows it."""
@@ -82,8 +85,8 @@ class Finding:
 FINDINGS: Final = (
     Finding(Verdict.UNSUPPORTED, "0.0.0..3.4.9", "etcd-cluster supports 3.4.9 and later",
             "3.4.8 cannot restart once its log was purged: #11918", "3.6.16"),
-    Finding(Verdict.UNSUPPORTED, "3.8.0..9999.0.0", "etcd-cluster does not know its settings",
-            "3.7 is the newest supported series", "3.6.16 or 3.7.3"),
+    Finding(Verdict.UNSUPPORTED, f"{_NEWEST.major}.{_NEWEST.minor + 1}.0..", "etcd-cluster does not know its settings",
+            f"{_NEWEST.series} is the newest supported series", f"{DEFAULT_VERSION} or {_NEWEST}"),
 
     Finding(Verdict.CORRUPTS, "3.5.0..3.5.3",
             "a member killed under load loses transactions that the others keep", "#13766, CHANGELOG/README"),
@@ -136,7 +139,7 @@ FLOORS: Final = {
 
 @dataclass(frozen=True)
 class Hazard:
-    """What users should know of an allowed change. `leaving`, `reaching`: ranges as in `Finding`."""
+    """What users should know of an allowed change. `leaving`, `reaching`: ranges, as `within` reads them."""
 
     leaving: str
     reaching: str
@@ -146,7 +149,7 @@ class Hazard:
 
     def covers(self, running: Version, desired: Version) -> bool:
         """Returns whether the hazard applies to a change."""
-        return _within(running, self.leaving) and _within(desired, self.reaching)
+        return within(running, self.leaving) and within(desired, self.reaching)
 
 
 # Only what the release alone does not show: the findings of the desired release are shown as well.
@@ -243,6 +246,14 @@ def upgrade_path(running: str, desired: str) -> list[str]:
     return [*steps, desired]
 
 
-def _within(version: Version, ranges: str) -> bool:
+def within(version: Version, ranges: str) -> bool:
+    """Returns whether a release is in one of several ranges.
+
+    Args:
+        version: The release.
+        ranges: Separated by spaces: "A..B" from A on, and B is the first outside; "A.." from A on.
+    """
     parts = (part.split("..") for part in ranges.split())
-    return any(Version.parse(since) <= version < Version.parse(until) for since, until in parts)
+    return any(
+        Version.parse(since) <= version and (not until or version < Version.parse(until)) for since, until in parts
+    )

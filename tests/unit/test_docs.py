@@ -12,6 +12,7 @@ import yaml
 from etcd_cluster.cli import main
 from etcd_cluster.cli.command import STACK_OPTIONS
 from etcd_cluster.etcd import options
+from etcd_cluster.etcd.versions import NEWEST_KNOWN
 from etcd_cluster.rollout import changes
 
 PROJECT = Path(__file__).parents[2]
@@ -101,6 +102,14 @@ def test_refusals_on_pages_are_what_the_program_says() -> None:
     (skipped,) = changes.refusals({**BEFORE, "version": "3.4.9"}, {**BEFORE, "version": "3.7.3"})
     for page, text in (("plaintext-to-tls.md", plaintext), ("upgrade.md", skipped)):
         assert text in " ".join((PROJECT / "docs" / page).read_text().split())
+
+
+@pytest.mark.parametrize(
+    "file", ["Pulumi.yaml", "docs/configuration.md", "docs/changes.md", "etcd_cluster/settings.py"]
+)
+def test_the_newest_minor_is_named_where_versions_are(file: str) -> None:
+    named = re.findall(r"3\.4\.9 to (\d+\.\d+)\b(?!\.\d)", (PROJECT / file).read_text())
+    assert named == [list(NEWEST_KNOWN)[-1]]
 
 
 EVERY_PAGE = [*ROOT_PAGES, *PAGES, *sorted((PROJECT / "examples").rglob("requirements.txt"))]

@@ -9,8 +9,9 @@ import pytest
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.options import FEATURE_GATES, KNOWN, RESERVED, defaults, validate_options
+from etcd_cluster.etcd.versions import NEWEST_KNOWN, Version, within
 
-EVERY_MINOR = ["3.4.9", "3.5.35", "3.6.16", "3.7.3"]
+EVERY_MINOR = list({**NEWEST_KNOWN, "3.4": "3.4.9"}.values())
 SECOND = 10**9
 
 
@@ -210,7 +211,8 @@ def test_every_older_name_leads_to_one_that_exists() -> None:
 
 
 def test_nothing_experimental_is_left_in_3_7() -> None:
-    assert [name for name, row in KNOWN.items() if name.startswith("experimental-") and "3.7" in row.first] == []
+    read = [name for name, row in KNOWN.items() if within(Version(3, 7, 0), row.releases)]
+    assert [name for name in read if name.startswith("experimental-")] == []
 
 
 # Settings together
@@ -302,18 +304,6 @@ def test_a_feature_gate_that_etcd_would_refuse_is_refused(gates: str, version: s
 @pytest.mark.parametrize("version", [*EVERY_MINOR, "3.4.45", "3.5.6", "3.6.0", "3.7.0"])
 def test_every_default_is_a_setting_that_this_release_reads(version: str) -> None:
     assert validate_options(defaults(version), version) == defaults(version)
-
-
-@pytest.mark.parametrize("version", EVERY_MINOR)
-def test_every_member_compacts_hourly_snapshots_early_and_logs_to_the_journal(version: str) -> None:
-    given = defaults(version)
-    assert given["auto-compaction-mode"] == "periodic"
-    assert given["auto-compaction-retention"] == "1h"
-    assert given["snapshot-count"] == 10_000
-    assert given["pre-vote"] is True
-    assert given["strict-reconfig-check"] is True
-    assert given["enable-grpc-gateway"] is True
-    assert (given["logger"], given["log-outputs"], given["log-level"]) == ("zap", ["stderr"], "info")
 
 
 @pytest.mark.parametrize(

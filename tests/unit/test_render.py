@@ -13,6 +13,7 @@ import yaml
 
 from etcd_cluster.etcd import options
 from etcd_cluster.etcd.sizes import SIZES
+from etcd_cluster.etcd.versions import NEWEST_KNOWN
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
@@ -52,8 +53,8 @@ FORMING = {
     ("name", "text"),
     [
         *(
-            (f"etcd-{version}.yaml", render.etcd_configuration(spec(version)))
-            for version in ("3.4.9", "3.5.35", "3.6.16", "3.7.3")
+            (f"etcd-{series}.yaml", render.etcd_configuration(spec(version)))
+            for series, version in {**NEWEST_KNOWN, "3.4": "3.4.9"}.items()
         ),
         ("etcd-plaintext.yaml", render.etcd_configuration(PLAINTEXT)),
         ("etcd-ready.yaml", render.etcd_configuration(READY)),

@@ -34,6 +34,8 @@ ALLOWED = {
     "3.7.0": "3.7.0 3.7.3",
     "3.7.3": "3.7.3",
 }
+NEWEST = max(Version.parse(newest) for newest in NEWEST_KNOWN.values())
+AFTER_THE_NEWEST = str(Version(NEWEST.major, NEWEST.minor + 1, 0))
 PAIRS = [(running, desired) for running in ALLOWED for desired in ALLOWED]
 
 
@@ -122,7 +124,9 @@ def test_the_neighbours_of_a_corrupting_release_are_not_refused(version: str) ->
     require_usable(version, allow_unsafe=False)
 
 
-@pytest.mark.parametrize("version", ["2.3.8", "3.3.27", "3.4.8", "3.8.0", "4.0.0", "3.6.0-rc.1", "3.6", "latest"])
+@pytest.mark.parametrize(
+    "version", ["2.3.8", "3.3.27", "3.4.8", AFTER_THE_NEWEST, "4.0.0", "3.6.0-rc.1", "3.6", "latest"]
+)
 @pytest.mark.parametrize("allow_unsafe", [False, True])
 def test_nothing_makes_an_unsupported_release_acceptable(version: str, allow_unsafe: bool) -> None:
     with pytest.raises(ConfigurationError) as refusal:

@@ -6,6 +6,7 @@ import re
 
 from etcd_cluster.errors import ConfigurationError
 
+VOLUME_TYPE = "gp3"
 # gp3's own limits: https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html
 GP3_BASE_IOPS = 3_000
 GP3_BASE_MIB_PER_SECOND = 125

@@ -13,7 +13,13 @@ import pulumi_aws as aws
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.aws.limits import GP3_BASE_IOPS, GP3_BASE_MIB_PER_SECOND, architecture, require_subnets
+from etcd_cluster.machines.aws.limits import (
+    GP3_BASE_IOPS,
+    GP3_BASE_MIB_PER_SECOND,
+    VOLUME_TYPE,
+    architecture,
+    require_subnets,
+)
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
@@ -116,7 +122,7 @@ class Provisioning:
         return aws.ebs.Volume(
             f"{self._cluster}-{name}-data",
             availability_zone=subnet.availability_zone,
-            type="gp3",
+            type=VOLUME_TYPE,
             size=self._volume_gib,
             iops=max(hardware.iops, GP3_BASE_IOPS),
             throughput=max(math.ceil(hardware.mb_per_second), GP3_BASE_MIB_PER_SECOND),
@@ -151,7 +157,7 @@ class Provisioning:
                 network_interface_id=place.interface.id
             ),
             root_block_device=aws.ec2.InstanceRootBlockDeviceArgs(
-                volume_type="gp3",
+                volume_type=VOLUME_TYPE,
                 encrypted=True,
                 kms_key_id=self._given.kms_key_id,
                 delete_on_termination=True,

@@ -8,6 +8,7 @@ import re
 UBUNTU = "ubuntu-os-cloud/ubuntu-2404-lts-amd64"
 """An image family that has cloud-init, which Google's own Debian images lack."""
 
+DISK_TYPE = "pd-ssd"
 DISK_NAME = "etcd-data"
 DEVICE = f"/dev/disk/by-id/google-{DISK_NAME}"
 """Where Google's udev rules show a disk that is attached under DISK_NAME, over SCSI and over NVMe."""

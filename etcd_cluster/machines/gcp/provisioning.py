@@ -15,7 +15,7 @@ from pulumi_gcp import compute
 
 from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
-from etcd_cluster.machines.gcp.limits import DEVICE, DISK_NAME, UBUNTU, label, network_tag, region_of
+from etcd_cluster.machines.gcp.limits import DEVICE, DISK_NAME, DISK_TYPE, UBUNTU, label, network_tag, region_of
 from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
@@ -107,7 +107,7 @@ class Provisioning:
         return compute.Disk(
             f"{self._cluster}-{name}-data",
             zone=zone,
-            type="pd-ssd",
+            type=DISK_TYPE,
             size=self._disk_gb,
             disk_encryption_key=compute.DiskDiskEncryptionKeyArgs(kms_key_self_link=given.kms_key)
             if given.kms_key is not None
@@ -129,7 +129,7 @@ class Provisioning:
             machine_type=self._machine_type,
             boot_disk=compute.InstanceBootDiskArgs(
                 initialize_params=compute.InstanceBootDiskInitializeParamsArgs(
-                    image=given.image if given.image is not None else UBUNTU, type="pd-ssd", labels=self._labels(name)
+                    image=given.image if given.image is not None else UBUNTU, type=DISK_TYPE, labels=self._labels(name)
                 ),
                 kms_key_self_link=given.kms_key,
                 auto_delete=True,
