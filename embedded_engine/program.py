@@ -170,8 +170,8 @@ class _StackFiles:
         state = State(self.path, crypter, writable)
         state.load(document)
         own = f"urn:pulumi:{self.name}::{self.project.name}::"
-        if stranger := next((each for each in state.resources() if not each.urn.startswith(own)), None):
-            stack, project = stranger.urn.split(":")[2], stranger.urn.split("::")[1]
+        if other := next((each for each in state.resources() if not each.urn.startswith(own)), None):
+            stack, project = other.urn.split(":")[2], other.urn.split("::")[1]
             raise StateError(
                 f"{self.path} is the state of stack {stack} of project {project}, and not of stack {self.name} of "
                 f"{self.project.name}. Only the Pulumi CLI renames stacks. Give the file its name again: {stack}.json"

@@ -93,11 +93,11 @@ def _watch(options: argparse.Namespace, stopped: threading.Event) -> ExitCode:
         if stopped.wait(options.watch):
             break
         try:
-            seen = _answer(options)
+            answer = _answer(options)
         except EtcdClusterError as error:
-            seen = ExitCode.NO_ANSWER, _problem(options, error)
+            answer = ExitCode.NO_ANSWER, _problem(options, error)
         if not stopped.is_set():
-            code, text = seen
+            code, text = answer
     return code
 
 
@@ -132,8 +132,8 @@ def look(cluster: Cluster) -> ClusterStatus:
     desired = cluster.desired()
     connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in cluster.connections.items()}
     with MemberMachines(desired.members, connections) as machines:
-        seen = machines.observe(disk=True)
-    return cluster_status(desired, seen, schedules(cluster), datetime.now(timezone.utc))
+        observation = machines.observe(disk=True)
+    return cluster_status(desired, observation, schedules(cluster), datetime.now(timezone.utc))
 
 
 def schedules(cluster: Cluster) -> Schedules:

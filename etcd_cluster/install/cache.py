@@ -19,7 +19,7 @@ LOCK_SECONDS = 1800
 Say = Callable[[str], None]
 
 
-def silent(line: str) -> None:
+def discard(line: str) -> None:
     """Discards a line of progress."""
 
 
@@ -40,7 +40,7 @@ def cache_directory() -> Path:
     return directory
 
 
-def make_once(target: Path, make: Callable[[Path], None], say: Say = silent) -> Path:
+def make_once(target: Path, make: Callable[[Path], None], say: Say = discard) -> Path:
     """Returns `target`, a file or directory, after calling `make(partial)` if it does not exist yet.
 
     Parallel callers, in this process or another, wait for the first. `target` is complete or absent: `partial` is in a

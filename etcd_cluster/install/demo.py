@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etcd_cluster.etcd.releases import binary_names
 from etcd_cluster.install.archives import reported_version
-from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
+from etcd_cluster.install.cache import Say, cache_directory, discard, make_once
 from etcd_cluster.install.errors import InstallError, excerpt
 from etcd_cluster.install.programs import run
 
@@ -18,7 +18,7 @@ DEMO_VERSION = "3.5.1"
 PIP_TIMEOUT_SECONDS = 300
 
 
-def install_demo(version: str, say: Say = silent) -> Path:
+def install_demo(version: str, say: Say = discard) -> Path:
     """Returns a directory with etcd, etcdctl and etcdutl 3.5.1, for an unavailable `version`, and warns.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import IO
 
 from etcd_cluster.etcd.releases import DEFAULT_MIRROR, Architecture, file_url, is_sha256, release_name, shown_url
 from etcd_cluster.install.archives import require_sha256
-from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
+from etcd_cluster.install.cache import Say, cache_directory, discard, make_once
 from etcd_cluster.install.errors import InstallError
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -26,7 +26,7 @@ def download_release(
     architecture: Architecture,
     mirror: str = DEFAULT_MIRROR,
     sha256: str | None = None,
-    say: Say = silent,
+    say: Say = discard,
 ) -> Path:
     """Returns the release's tarball, kept in the cache once its sum is right.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etcd_cluster.etcd.releases import OLDEST_WITH_ETCDUTL, Architecture, binary_names, parse_release, release_name
 from etcd_cluster.install.archives import pack, require_binary
-from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
+from etcd_cluster.install.cache import Say, cache_directory, discard, make_once
 from etcd_cluster.install.errors import InstallError, excerpt
 from etcd_cluster.install.programs import run
 
@@ -24,7 +24,7 @@ STANDARD_GO = Path("/usr/local/go/bin/go")
 GO_TIMEOUT_SECONDS = 1800
 
 
-def build(version: str, architecture: Architecture, go_proxy: str | None = None, say: Say = silent) -> Path:
+def build(version: str, architecture: Architecture, go_proxy: str | None = None, say: Say = discard) -> Path:
     """Returns a tarball of static binaries, built once and kept in the cache.
 
     Args:

@@ -114,8 +114,8 @@ class DeliveredBinariesLifecycle(_BinariesLifecycle):
         """
         looks = news.pop("looks", False)
         result = super().check(olds, news)
-        is_settled = bool(olds) and not result.failures and _same(olds, news, self.compared)
-        news["gone"] = looks and is_settled and not _has_tarball(news)
+        is_unchanged = bool(olds) and not result.failures and _same(olds, news, self.compared)
+        news["gone"] = looks and is_unchanged and not _has_tarball(news)
         return result
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:

@@ -24,7 +24,7 @@ from etcd_cluster.etcd.releases import (
     release_name,
 )
 from etcd_cluster.install.archives import reported_version, require_sha256, sha256_of, unpack, verify_archive
-from etcd_cluster.install.cache import Say, cache_directory, make_once, silent
+from etcd_cluster.install.cache import Say, cache_directory, discard, make_once
 from etcd_cluster.install.demo import DEMO_VERSION, install_demo
 from etcd_cluster.install.download import download_release
 from etcd_cluster.install.errors import ChecksumMismatch, InstallError
@@ -48,7 +48,7 @@ def local_binaries(
     sha256: Pins | None = None,
     archive: str | None = None,
     go_proxy: str | None = None,
-    say: Say = silent,
+    say: Say = discard,
     demo_fallback: bool = True,
 ) -> Binaries:
     """Returns binaries for this machine, in the cache: no package manager can change them under a running member.

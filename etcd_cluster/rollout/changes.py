@@ -68,8 +68,8 @@ def _misplaced(olds: Inputs, news: Inputs) -> list[str]:
     if len(moving) > 1:
         found.append(
             f"device: {_names(moving)}: given to, or taken from, more than one running member at once. Nothing is ever "
-            "mounted over data, and no data are left behind; change one member per `pulumi up`, once its data were put "
-            f"aside there ({MOVE})"
+            "mounted over data, and no data are left behind; change one member per `pulumi up`, once its data were "
+            f"moved away there ({MOVE})"
         )
     elsewhere = [name for name in staying if _differ(before[name].get("directory"), after[name].get("directory"))]
     if elsewhere:
@@ -214,7 +214,7 @@ def _membership(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _addresses(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
         # Without the addresses, which may be secrets.
-        f"{name} moves to another address: the cluster is told first, then it is restarted"
+        f"{name} moves to another address: its peer URL is updated in the cluster first, then it is restarted"
         for name in sorted(new)
         if name in old and old[name] != new[name]
     ]
@@ -229,13 +229,13 @@ def _moves(before: Mapping[str, Place], after: Mapping[str, Place]) -> list[str]
             # Without its path, which may be a secret.
             where = "to its device" if new.get("device") else "off its device"
             steps.append(
-                f"{name}: its data move {where}: it joins anew as a learner, once its old data were put aside there by "
-                f"hand ({MOVE}); before that, nothing is done"
+                f"{name}: its data move {where}: it joins anew as a learner, once its old data were moved away there "
+                f"by hand ({MOVE}); before that, nothing is done"
             )
         if _differ(old.get("ports"), new.get("ports")):
             steps.append(
-                f"{name} moves from ports {old['ports']} to {new['ports']}: the cluster is told first, then it is "
-                "restarted, one at a time; clients change their endpoints"
+                f"{name} moves from ports {old['ports']} to {new['ports']}: its peer URL is updated in the "
+                "cluster first, then it is restarted, one at a time; clients change their endpoints"
             )
     return steps
 

@@ -90,7 +90,7 @@ def changing(
     assert cluster.healthy()
     assert cluster.cluster_ids() == ids
     assert len(ids) == 1
-    assert_settled(cluster)
+    assert_converged(cluster)
 
 
 def change(
@@ -109,7 +109,7 @@ def configure(cluster: Cluster, **config: Any) -> None:
     cluster.stack.config = {key: value for key, value in edited.items() if value is not None}
 
 
-def assert_settled(cluster: Cluster) -> None:
+def assert_converged(cluster: Cluster) -> None:
     """Another `up` changes nothing: not in the stack, and not on hosts."""
     before = started(cluster)
     run = cluster.stack.up()

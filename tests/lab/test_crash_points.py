@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.changes import assert_settled, configure
+from tests.lab.changes import assert_converged, configure
 from tests.lab.clusters import Cluster
 from tests.lab.hosts import Host, Lab
 from tests.lab.operator import Operator
@@ -167,7 +167,7 @@ def test_killed_at_every_step(scene: Scene, row: Row) -> None:
     assert cluster.healthy()
     assert cluster.cluster_ids() == identity
     assert len(killed) >= row.steps, killed
-    assert_settled(cluster)
+    assert_converged(cluster)
 
 
 def _any_way_in(scene: Scene) -> Access:

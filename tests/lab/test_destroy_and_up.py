@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab.changes import assert_settled, changing, configure
+from tests.lab.changes import assert_converged, changing, configure
 from tests.lab.clusters import Cluster
 from tests.lab.hosts import Host, Lab
 from tests.lab.observed import on_all
@@ -64,7 +64,7 @@ def test_with_two_of_three_data_folders_lost_up_refuses_and_with_them_back_all_i
         writes.use(Access.of(cluster.outputs))
     writes.assert_nothing_lost(expect_downtime=True)
     assert cluster.cluster_ids() == ids
-    assert_settled(cluster)
+    assert_converged(cluster)
 
 
 def test_with_one_of_three_lost_and_another_slow_to_start_nothing_is_lost(cluster: Cluster) -> None:
@@ -77,7 +77,7 @@ def test_with_one_of_three_lost_and_another_slow_to_start_nothing_is_lost(cluste
         writes.use(Access.of(cluster.outputs))
     writes.assert_nothing_lost(expect_downtime=True)
     assert cluster.cluster_ids() == ids
-    assert_settled(cluster)
+    assert_converged(cluster)
 
 
 def test_a_restored_snapshot_after_destroy_becomes_one_cluster(cluster: Cluster) -> None:
@@ -94,4 +94,4 @@ def test_a_restored_snapshot_after_destroy_becomes_one_cluster(cluster: Cluster)
         assert f"{host.name}: joining as a learner with etcd {VERSION}" in run.output
     assert len(cluster.cluster_ids()) == 1
     assert cluster.etcdctl("get", "greeting", "--print-value-only") == "hello\n"
-    assert_settled(cluster)
+    assert_converged(cluster)

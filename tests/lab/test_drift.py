@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.changes import assert_settled, changing, configure, started, steps
+from tests.lab.changes import assert_converged, changing, configure, started, steps
 from tests.lab.clusters import Cluster, changes_nothing, eventually
 from tests.lab.faults import followers, leader
 from tests.lab.hosts import NETWORK, Host, Lab
@@ -129,7 +129,7 @@ MENDED_BY_A_START = {
 
 
 def edit_and_mend(cluster: Cluster, edits: Sequence[tuple[Host, Edit]], restarts: Sequence[str]) -> Run:
-    """A preview sees nothing of it, since it asks no host; the next `up` finds it all, says so, and mends it."""
+    """A preview sees nothing of it, since it asks no host; the next `up` finds it all, says so, and repairs it."""
     with changing(cluster, restarts=restarts):
         for host, edit in edits:
             host.run(edit.command)
@@ -211,7 +211,7 @@ def peer_urls(cluster: Cluster) -> dict[str, str]:
 
 
 def test_a_member_moves_to_another_address_of_its_machine(cluster: Cluster) -> None:
-    """The cluster is told first; only that member is restarted."""
+    """Its peer URL is updated in the cluster first; only that member is restarted."""
     host, address = followers(cluster)[0], "10.77.0.112"
     staying = Access.of(cluster.outputs)
     host.run(f"ip address add {address}/24 dev host0 && echo Address={address}/24 >> {NETWORK}")
@@ -242,7 +242,7 @@ def test_after_a_reboot_of_all_machines_there_is_nothing_to_do(cluster: Cluster)
     with ThreadPoolExecutor(len(cluster.hosts)) as pool:
         list(pool.map(Host.reboot, cluster.hosts))
     cluster.await_health()
-    assert_settled(cluster)
+    assert_converged(cluster)
     assert cluster.cluster_ids() == before
     assert cluster.etcdctl("get", "--print-value-only", "before") == "the reboot\n"
 
@@ -272,7 +272,7 @@ def test_destroy_ends_soon_though_a_host_is_dead_and_up_brings_the_cluster_back(
     cluster.up()
     assert cluster.cluster_ids() == ids
     assert cluster.etcdctl("get", "--print-value-only", "before") == "destroy\n"
-    assert_settled(cluster)
+    assert_converged(cluster)
 
 
 def test_destroy_deletes_data_when_asked_by_name(cluster: Cluster) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab.changes import assert_settled, configure
+from tests.lab.changes import assert_converged, configure
 from tests.lab.clusters import Cluster, eventually
 from tests.lab.hosts import Host, Lab
 from tests.lab.observed import on_all
@@ -69,7 +69,7 @@ def test_members_that_were_founding_go_on_with_their_data(cluster: Cluster) -> N
         host.restore_traffic()
     cluster.up()
     assert len(cluster.cluster_ids()) == 1
-    assert_settled(cluster)
+    assert_converged(cluster)
 
 
 def test_a_host_that_is_unlisted_after_its_joining_was_cut_short_keeps_no_keys(cluster: Cluster) -> None:
@@ -86,4 +86,4 @@ def test_a_host_that_is_unlisted_after_its_joining_was_cut_short_keeps_no_keys(c
     cluster.up()
     assert on_all(cluster.hosts[1:], left) == ["", ""]
     cluster.hosts = cluster.hosts[:1]
-    assert_settled(cluster)
+    assert_converged(cluster)

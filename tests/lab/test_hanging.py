@@ -1,4 +1,4 @@
-"""A machine that takes log-ins and then hangs is told by its name, while a cluster is formed and when it is changed."""
+"""A machine that takes log-ins and then hangs is named, while a cluster is formed and when it is changed."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.changes import Change, assert_settled, changing, configure, started, steps
+from tests.lab.changes import Change, assert_converged, changing, configure, started, steps
 from tests.lab.clusters import Cluster
 from tests.lab.faults import followers, leader
 from tests.lab.hosts import Host, Lab
@@ -68,14 +68,14 @@ def all_voters(hosts: Sequence[Host]) -> list[str]:
 
 
 def joining(*names: str) -> list[str]:
-    """What an `up` says of members that join, one after the other; "TELLER" for who was asked."""
+    """What an `up` says of members that join, one after the other; "STATUS SOURCE" for who was asked."""
     return [
         step
         for name in names
         for step in (
-            f"TELLER: adding {name} as a learner",
+            f"STATUS SOURCE: adding {name} as a learner",
             f"{name}: joining as a learner with etcd 3.6.16",
-            f"TELLER: promoting {name}, once it has all data",
+            f"STATUS SOURCE: promoting {name}, once it has all data",
         )
     ]
 
@@ -83,7 +83,7 @@ def joining(*names: str) -> list[str]:
 def said(run: Run) -> list[str]:
     """Its steps on members, without whom it asked to change the membership, and without the check at the end."""
     asked = r"^[\w-]+: (?=adding|promoting|removing|handing)"
-    found = [re.sub(asked, "TELLER: ", step) for step in steps(run)]
+    found = [re.sub(asked, "STATUS SOURCE: ", step) for step in steps(run)]
     others = re.compile(r"members are healthy|: (ready|downloading|formatting|archived the data)")
     return [step for step in found if not others.search(step)]
 
@@ -123,9 +123,9 @@ def test_unlisted_hosts_leave_the_leader_last_and_keep_their_data(cluster: Clust
         run = up_with(cluster, staying, judged)
     found = said(run)
     assert found[:3] == [
-        f"TELLER: removing {follower.name}",
-        f"TELLER: handing leadership over to {staying[0].name}",
-        f"TELLER: removing {led.name}",
+        f"STATUS SOURCE: removing {follower.name}",
+        f"STATUS SOURCE: handing leadership over to {staying[0].name}",
+        f"STATUS SOURCE: removing {led.name}",
     ]
     assert set(found[3:]) == {f"{host.name}: stopped; the data stays in /data/etcd" for host in leaving}
     assert listed(cluster) == all_voters(staying)
@@ -137,7 +137,7 @@ def test_of_three_members_one_can_stay(cluster: Cluster, hosts: list[Host]) -> N
     staying = followers(cluster)[:1]
     with changing(cluster, restarts=()) as judged:
         run = up_with(cluster, staying, judged)
-    assert f"TELLER: handing leadership over to {staying[0].name}" in said(run)
+    assert f"STATUS SOURCE: handing leadership over to {staying[0].name}" in said(run)
     assert listed(cluster) == all_voters(staying)
 
 
@@ -162,7 +162,9 @@ def test_a_host_is_swapped_for_another_which_comes_when_the_old_one_has_gone(
     with changing(cluster, restarts=()) as judged:
         run = up_with(cluster, together, judged)
     found = said(run)
-    assert found.index(f"TELLER: removing {old.name}") < found.index(f"TELLER: adding {new.name} as a learner")
+    assert found.index(f"STATUS SOURCE: removing {old.name}") < found.index(
+        f"STATUS SOURCE: adding {new.name} as a learner"
+    )
     assert f"{old.name}: stopped; the data stays in /data/etcd" in found
     assert sorted(listed(cluster)) == sorted(all_voters(together))
 
@@ -179,7 +181,7 @@ def follower(cluster: Cluster) -> Host:
 
 
 def rejoins(name: str) -> list[str]:
-    return [f"TELLER: removing the old membership of {name}, whose data are gone", *joining(name)]
+    return [f"STATUS SOURCE: removing the old membership of {name}, whose data are gone", *joining(name)]
 
 
 @pytest.mark.parametrize("lost", [follower, first, leader], ids=["follower", "first", "leader"])
@@ -213,7 +215,7 @@ def test_a_member_whose_data_is_gone_joins_anew(cluster: Cluster, lose: str, who
     with changing(cluster, restarts=[host.name]):
         host.run(lose)
         run = cluster.up()
-    assert f"TELLER: removing the old membership of {host.name}, whose data are gone" in said(run)
+    assert f"STATUS SOURCE: removing the old membership of {host.name}, whose data are gone" in said(run)
     assert said(run)[-3:] == joining(host.name)
     assert sorted(listed(cluster)) == sorted(all_voters(cluster.hosts))
 
@@ -227,14 +229,14 @@ def test_a_dead_host_that_is_no_longer_listed_is_not_waited_for(cluster: Cluster
         run = up_with(cluster, together, judged)
     assert run.seconds < UNREACHABLE_SECONDS, run.output
     found = said(run)
-    assert found[0] == f"TELLER: removing {dead.name}, which does not answer"
+    assert found[0] == f"STATUS SOURCE: removing {dead.name}, which does not answer"
     assert found[1:4] == joining(new.name)
     assert re.search(rf"warning: {dead.name}: not stopped there.*systemctl disable --now etcd", run.output)
     assert sorted(listed(cluster)) == sorted(all_voters(together))
     # Should it come back, it is no member, and no cluster of its own.
     dead.start()
     dead.run("until systemctl show -P ActiveState etcd | grep -qE 'failed|inactive'; do sleep 0.2; done", timeout=600)
-    assert_settled(cluster)
+    assert_converged(cluster)
 
 
 def test_two_lost_of_three_are_refused_with_the_way_out(cluster: Cluster, lab: Lab, hosts: list[Host]) -> None:

@@ -137,9 +137,9 @@ def let_in(outcomes: Mapping[str, str]) -> dict[str, str]:
 def test_before_a_peer_ca_the_exported_client_was_let_in(clusters: Clusters) -> None:
     """Without what this file is about, its other tests would fail."""
     cluster = clusters.old
-    told = knock(cluster, {"client": pair(cluster, "etcd-client")}, requests=[("GET", "/members")])
-    assert set(let_in(told)) >= {f"client | {protocol} | GET | /members" for protocol in SURE}
-    members = told["client | TLS 1.3, HTTP/1.1 | GET | /members"]
+    outcomes = knock(cluster, {"client": pair(cluster, "etcd-client")}, requests=[("GET", "/members")])
+    assert set(let_in(outcomes)) >= {f"client | {protocol} | GET | /members" for protocol in SURE}
+    members = outcomes["client | TLS 1.3, HTTP/1.1 | GET | /members"]
     assert all(f"https://{host.address}:2380" in members for host in cluster.hosts)
 
 
@@ -169,9 +169,9 @@ def test_nothing_but_a_members_own_peer_certificate_is_let_in(clusters: Clusters
     in_handshake = [outcome for who, outcome in outcomes.items() if " | TLS 1.2, " in who]
     assert all("ALERT" in outcome for outcome in in_handshake), set(in_handshake)
     host = cluster.hosts[0]
-    told = knock(cluster, {"own": pair(cluster, f"etcd-{host.name}-peer")}, requests=READS)
-    assert set(let_in(told)) >= {f"own | {protocol} | GET | /members" for protocol in SURE}
-    assert f"https://{host.address}:2380" in told["own | TLS 1.3, HTTP/1.1 | GET | /members"]
+    outcomes = knock(cluster, {"own": pair(cluster, f"etcd-{host.name}-peer")}, requests=READS)
+    assert set(let_in(outcomes)) >= {f"own | {protocol} | GET | /members" for protocol in SURE}
+    assert f"https://{host.address}:2380" in outcomes["own | TLS 1.3, HTTP/1.1 | GET | /members"]
     assert (cluster.pids(), cluster.healthy()) == (pids, True)
 
 
@@ -182,8 +182,8 @@ def test_what_members_ask_of_one_another_is_served_on_the_peer_port_alone(cluste
     cluster = clusters.by_version[version]
     host = cluster.hosts[0]
     raft = [each for each in REQUESTS if each[1] not in ("/version", "/etcdserverpb.KV/Range")]
-    told = knock(cluster, {"client": pair(cluster, "etcd-client")}, CLIENT_PORT, raft)
-    answers = {outcome.partition("\r\n")[0] for who, outcome in told.items() if "HTTP/1.1" in who}
+    outcomes = knock(cluster, {"client": pair(cluster, "etcd-client")}, CLIENT_PORT, raft)
+    answers = {outcome.partition("\r\n")[0] for who, outcome in outcomes.items() if "HTTP/1.1" in who}
     assert answers == {"let in: HTTP/1.1 404 Not Found"}
     peer = {"peer": pair(cluster, f"etcd-{host.name}-peer")}
     assert let_in(knock(cluster, peer, CLIENT_PORT, [("GET", "/version")])) == {}

@@ -163,11 +163,11 @@ WIPE = "dd if=/dev/zero of=/dev/xvdf bs=1M count=80 conv=notrunc status=none"
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a host and how it is mended (as root), what the config is, and what has to be said."""
+    """What is wrong with a host and how it is repaired (as root), what the config is, and what has to be said."""
 
     texts: list[str]
     spoil: str = "true"
-    mend: str = "true"
+    repair: str = "true"
     config: Callable[[Config], Config] = dict
 
 
@@ -274,7 +274,7 @@ def test_a_problem_of_a_host_is_named_and_nothing_is_changed(
     try:
         run = refused_up(lab, tmp_path, config, host)
     finally:
-        host.run(row.mend)
+        host.run(row.repair)
     says(run, *row.texts)
 
 
@@ -301,16 +301,16 @@ def test_hosts_that_do_not_answer_are_named_within_seconds(lab: Lab, hosts: list
     """One that nobody has the address of, and one that loses every packet."""
     config = host_config(hosts, "http://10.77.0.1:1")
     config["hosts"]["nobody"] = {"address": NOBODY, "hostKey": HOST_KEY}
-    silent = hosts[1]
+    unreachable = hosts[1]
     with unchanged(*hosts):
-        silent.drop_traffic()
+        unreachable.drop_traffic()
         try:
             run = Stack(lab, tmp_path, config).up(check=False)
         finally:
-            silent.restore_traffic()
+            unreachable.restore_traffic()
     assert run.returncode != 0
     assert run.seconds < UNREACHABLE_SECONDS
-    for name, address in {"nobody": NOBODY, silent.name: silent.address}.items():
+    for name, address in {"nobody": NOBODY, unreachable.name: unreachable.address}.items():
         says(run, f"etcd-{name}-check: .*failed", address)
 
 
@@ -332,6 +332,6 @@ def test_a_mended_host_forms_on_the_next_up(lab: Lab, mirror_url: str, host: Hos
     spoiled = PROBLEMS["clocks apart"]
     host.run(spoiled.spoil)
     assert stack.up(check=False).returncode != 0
-    host.run(spoiled.mend)
+    host.run(spoiled.repair)
     stack.up()
     assert host.run("systemctl is-active etcd").stdout == "active\n"

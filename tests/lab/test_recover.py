@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.lab.changes import assert_settled, steps
+from tests.lab.changes import assert_converged, steps
 from tests.lab.clusters import Cluster
 from tests.lab.faults import followers, leader
 from tests.lab.hosts import Host, Lab
@@ -42,7 +42,7 @@ def assert_recovered(cluster: Cluster, alone: Host, joined: Sequence[Host], said
         assert f"{alone.name}: promoting {host.name}, once it has all data" in said
     assert len(cluster.cluster_ids()) == 1
     assert cluster.etcdctl("get", "--prefix", "key-", "--keys-only").split() == sorted(f"key-{n}" for n in range(KEYS))
-    assert_settled(cluster)
+    assert_converged(cluster)
 
 
 def test_without_most_members_up_refuses_and_names_the_page(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong during a roll. The run mends it, or stops there and names the cause; the next `up` finishes.
+"""What goes wrong during a roll. The run repairs it, or stops there and names the cause; the next `up` finishes.
 
 Whatever it is: in the end there is one cluster, the same as before, all members are healthy, and nothing was lost.
 """
@@ -51,7 +51,7 @@ def ask_for_a_roll(cluster: Cluster) -> None:
     configure(cluster, etcd={"max-txn-ops": next(_settings)})
 
 
-def turns(run: Run) -> list[str]:
+def restarts(run: Run) -> list[str]:
     """Members in the order in which the run restarted them."""
     return [step.partition(":")[0] for step in steps(run) if ": restarting" in step]
 
@@ -90,7 +90,7 @@ def test_a_follower_that_hangs_has_its_turn_first(three: Cluster) -> None:
     ask_for_a_roll(three)
     with changing(three), faults.frozen(host):
         run = three.up()
-    assert turns(run)[0] == host.name
+    assert restarts(run)[0] == host.name
 
 
 def test_a_clock_that_is_off_stops_the_roll_before_anybody_restarts(three: Cluster) -> None:
@@ -158,7 +158,7 @@ def test_a_member_that_is_cut_off_from_the_others_is_waited_for(three: Cluster) 
 
 
 def turns_of(operator: Operator) -> list[str]:
-    return turns(Run(0, operator.output, 0.0))
+    return restarts(Run(0, operator.output, 0.0))
 
 
 def test_sshd_is_restarted_in_the_middle_of_a_turn(three: Cluster) -> None:
@@ -171,7 +171,7 @@ def test_sshd_is_restarted_in_the_middle_of_a_turn(three: Cluster) -> None:
         run = operator.wait(LOST_CONNECTION_SECONDS)
         assert run.returncode != 0
         assert f"the connection to {host.address}:22 was lost" in run.output
-        assert len(turns(run)) == 1
+        assert len(restarts(run)) == 1
         three.up()
 
 
@@ -206,5 +206,5 @@ def test_a_machine_hangs_or_cannot_be_reached_in_the_middle_of_its_turn(
             run = operator.wait(LOST_CONNECTION_SECONDS)
         assert run.returncode != 0
         assert f"the connection to {host.address}:22 was lost" in run.output
-        assert turns(run) == [host.name]
+        assert restarts(run) == [host.name]
         three.up()

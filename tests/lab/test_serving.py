@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import faults
-from tests.lab.changes import assert_settled, change, changing, configure, started
+from tests.lab.changes import assert_converged, change, changing, configure, started
 from tests.lab.clusters import Cluster, changes_nothing
 from tests.lab.faults import followers, leader
 from tests.lab.hosts import Host, Lab
@@ -39,7 +39,7 @@ def cluster(
 def test_members_never_ask_one_another_at_the_client_port(cluster: Cluster, hosts: list[Host]) -> None:
     reach = "timeout 1 bash -c ': > /dev/tcp/{}/2379'"
     assert hosts[0].run(reach.format(hosts[1].address), check=False).returncode
-    assert_settled(cluster)
+    assert_converged(cluster)
     change(cluster, etcd={"max-txn-ops": 200})
 
 
@@ -106,7 +106,7 @@ def test_a_database_that_is_full_fails_every_up_until_a_larger_quota_ends_the_al
     assert cluster.etcdctl("alarm", "list") == ""
     cluster.etcdctl("put", "again", "writable")
     assert cluster.etcdctl("lease", "list").split() == ["found", "0", "leases"], "the probe leaves nothing behind"
-    assert_settled(cluster)
+    assert_converged(cluster)
 
 
 # --- etcd's own authentication ---

@@ -66,7 +66,9 @@ def test_settings_and_the_number_of_members_change_one_member_at_a_time(checkout
     checkout.stack_file.write_text(checkout.stack_file.read_text().replace("members: 1\n", "members: 3\n"))
     checkout.script("up")
     require_well(checkout, 3)
-    assert list((checkout.members / "etcd-3" / "volume").glob("data.removed-*")), "and is put aside when they come back"
+    assert list((checkout.members / "etcd-3" / "volume").glob("data.removed-*")), (
+        "and is moved away when they come back"
+    )
 
 
 def test_after_down_with_most_members_lost_up_refuses_until_they_are_back(checkout: Checkout, tmp_path: Path) -> None:

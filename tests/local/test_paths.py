@@ -53,8 +53,8 @@ def test_members_move_to_other_ports_one_at_a_time_and_to_none_that_another_one_
     checkout.configure_local({"basePort": new})
     up = checkout.script("up")
     said = re.findall(r"telling the cluster that (etcd-\d) is at|(etcd-\d): restarting", up.stdout + up.stderr)
-    names = [told or restarted for told, restarted in said]
-    assert names[::2] == names[1::2], "each is told of, then restarted"
+    names = [announced or restarted for announced, restarted in said]
+    assert names[::2] == names[1::2], "each is announced, then restarted"
     assert len(names) == 6
     assert cluster_ids(checkout) == ids
     assert checkout.shell("etcdctl get greeting --print-value-only").stdout == "hello\n"

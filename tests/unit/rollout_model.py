@@ -1,4 +1,4 @@
-"""A cluster in memory, and machines that do what a planner's acts say. No etcd, no files, no clock.
+"""A cluster in memory, and machines that do what a planner's actions say. No etcd, no files, no clock.
 
 It keeps what a wrong order would break: who listens where and speaks what, which CAs a process has loaded,
 whose certificate covers which address, which log a version can start from, and where a quorum is. What would break a
@@ -248,7 +248,7 @@ class Machine:
     ran_since: int = 0
     v2_until: int = 0
     v2_keys: bool = False
-    aside: int = 0
+    archived: int = 0
     reachable: bool = True
     cut_off: bool = False
     mute: int = 0
@@ -541,7 +541,7 @@ class Model:
             active_peers=self._peers_of(machine) | machine.process.counted_for_good,
         )
 
-    # --- what acts do ---
+    # --- what actions do ---
 
     def run(
         self,
@@ -553,7 +553,7 @@ class Model:
     ) -> bool:
         """As a rollout does: looks, does the next thing, looks again. False if it was cut short.
 
-        stop_after: acts until the run is killed, in the middle of the last one: `cut` says after how many of its steps.
+        stop_after: actions until the run is killed, in the middle of the last one: `cut` says after how many steps.
         """
         desired, context, repetitions = goal.desired, context or RunContext(), Repetitions()
         everywhere = [*desired.members, *(name for name in self.machines if name not in desired.members)]
@@ -710,8 +710,8 @@ class Model:
     def _set_aside(self, machine: Machine) -> None:
         listed = self.member(machine.name)
         if machine.data and listed:
-            raise BrokenError(f"the data of {machine.name}, which is a member, set aside")
-        machine.aside += machine.data
+            raise BrokenError(f"the data of {machine.name}, which is a member, archived")
+        machine.archived += machine.data
         machine.data, machine.data_id, machine.history = False, "", History()
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = ""
@@ -790,7 +790,7 @@ class Model:
         raise BrokenError(f"{machine.name} does not start: {why}")
 
     def _bootstrap(self, machine: Machine, settings: Mapping[str, Any]) -> None:
-        told = {url for _, _, url in (each.partition("=") for each in settings["initial-cluster"].split(","))}
+        listed = {url for _, _, url in (each.partition("=") for each in settings["initial-cluster"].split(","))}
         if settings["initial-cluster-state"] == "new" and self._is_new(settings["initial-cluster"]):
             self.formed = True
             self.members.clear()
@@ -801,7 +801,7 @@ class Model:
         own = next((each for each in self.members if each.peer_url == settings["initial-advertise-peer-urls"]), None)
         if own is None or own.client_url:
             return self._fail(machine, "it would form a second cluster, or take another's place")
-        if {each.peer_url for each in self.members} != told:
+        if {each.peer_url for each in self.members} != listed:
             return self._fail(machine, "it was told of other members than there are")
         if own.has_run:
             return self._fail(machine, "raft would panic: the log is lost that it has acknowledged")

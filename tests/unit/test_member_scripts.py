@@ -180,19 +180,21 @@ def test_a_running_peer_sends_bytes_to_the_leader(folder: Folder) -> None:
         (RECEIVED.format(nobody=7, b=10).replace("leader 1", "leader 0"), RECEIVED.format(nobody=7, b=11)),
     ],
 )
-def test_without_two_whole_looks_that_differ_nobody_is_called_silent(folder: Folder, answers: Sequence[str]) -> None:
+def test_without_two_whole_looks_that_differ_no_peer_is_called_unreachable(
+    folder: Folder, answers: Sequence[str]
+) -> None:
     folder.path.mkdir()
     assert sending(folder, *answers) == []
 
 
 @pytest.mark.parametrize("configuration", ["heartbeat-interval: 2000\n", None], ids=["slow", "unknown"])
-def test_nobody_is_called_silent_where_heartbeats_may_be_rare(folder: Folder, configuration: str | None) -> None:
+def test_no_peer_is_called_unreachable_where_heartbeats_may_be_rare(folder: Folder, configuration: str | None) -> None:
     folder.path.mkdir()
     looks = (RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=8, b=11))
     assert sending(folder, *looks, configuration=configuration) == []
 
 
-def test_nobody_is_called_silent_by_a_process_that_may_be_older_than_its_configuration(folder: Folder) -> None:
+def test_no_peer_is_called_unreachable_by_a_process_that_may_be_older_than_its_configuration(folder: Folder) -> None:
     (folder.path / "state").mkdir(parents=True)
     (folder.path / "state/pending").touch()
     assert sending(folder, RECEIVED.format(nobody=7, b=10), RECEIVED.format(nobody=8, b=11)) == []

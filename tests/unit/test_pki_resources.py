@@ -936,7 +936,7 @@ def test_in_an_overlap_the_new_ca_signs_clients_and_the_old_one_the_rest(preview
     stack = Stack(CertificateAuthorityLifecycle())
     stack.up(CA_INPUTS)
     stack.up(ROTATED)
-    told: list[Any] = []
+    resolved: list[Any] = []
 
     def program() -> pulumi.Output[None]:
         ca = CertificateAuthority("ca", CertificateAuthorityArgs("etcd", rotation=1))
@@ -945,32 +945,32 @@ def test_in_an_overlap_the_new_ca_signs_clients_and_the_old_one_the_rest(preview
             Certificate(profile, CertificateArgs(ca.ca, "m1", profile, hosts))  # type: ignore[arg-type]
         later: Any = pulumi.Output.from_input("client")
         Certificate("later", CertificateArgs(ca.ca, "m1", later))
-        return pulumi.Output.all(ca.ca.trusted_pem, ca.drop_after).apply(told.append)
+        return pulumi.Output.all(ca.ca.trusted_pem, ca.drop_after).apply(resolved.append)
 
     signed = signers(registered(program, preview=preview, ca=stack.outs))
     first = stack.outs["certificate_pem"], stack.outs["private_key_pem"]
     newest = stack.outs["client_certificate_pem"], stack.outs["client_private_key_pem"]
     assert first != newest
     assert signed == {"server": first, "peer": first, "client": newest, "later": newest}
-    assert told == [[stack.outs["trusted_pem"], stack.outs["drop_after"]]]
+    assert resolved == [[stack.outs["trusted_pem"], stack.outs["drop_after"]]]
 
 
 @pytest.mark.parametrize("preview", [True, False])
 def test_a_program_over_an_old_state_knows_everything_already_in_the_preview(preview: bool) -> None:
     """Else every certificate, and all that members trust, would seem to change in the first run of this release."""
-    told: list[Any] = []
+    resolved: list[Any] = []
 
     def program() -> pulumi.Output[None]:
         ca = CertificateAuthority("ca", CertificateAuthorityArgs("etcd", "ECDSA-P256"))
         Certificate("client", CertificateArgs(ca.ca, "root", "client"))
         secret: Any = ca.client_private_key_pem.is_secret()
         facts = (ca.ca.trusted_pem, ca.drop_after, ca.rotate_after, secret)
-        return pulumi.Output.all(*facts).apply(told.append)
+        return pulumi.Output.all(*facts).apply(resolved.append)
 
     outputs = {**old_stack().outs, "private_key_pem": {**SECRET_SIGNATURE, "value": OWN.private_key_pem}}
     requests = registered(program, preview=preview, ca=outputs)
     assert signers(requests) == {"client": (OWN.certificate_pem, OWN.private_key_pem)}
-    assert told == [[OWN.certificate_pem, "", "", True]]
+    assert resolved == [[OWN.certificate_pem, "", "", True]]
 
 
 def test_a_clusters_certificates_follow_its_rotation() -> None:
@@ -997,15 +997,15 @@ def test_a_clusters_certificates_follow_its_rotation() -> None:
 
 
 def own_trust(certificate_pem: Any, also_trusted_pem: Any = "", *, preview: bool = False) -> list[Any]:
-    told: list[Any] = []
+    resolved: list[Any] = []
 
     def program() -> pulumi.Output[None]:
         own = CA.from_pem(certificate_pem, "key", also_trusted_pem)
         same = own.certificate_pem is own.client_certificate_pem and own.private_key_pem is own.client_private_key_pem
-        return own.trusted_pem.apply(lambda trusted: told.append((trusted, same)))
+        return own.trusted_pem.apply(lambda trusted: resolved.append((trusted, same)))
 
     registered(program, preview=preview)
-    return told
+    return resolved
 
 
 @pytest.mark.parametrize(

@@ -142,14 +142,14 @@ def test_state_of_a_newer_release_is_refused_before_anything_is_touched(lamp: _P
     said = "made by a newer etcd-cluster: its state has schema 4; expected is 3 at most"
     assert said in failure.reason
     assert "Install that release" in failure.reason
-    for act in (
+    for call in (
         lambda: lamp.diff("id", stored, {}),
         lambda: lamp.update("id", stored, {}),
         lambda: lamp.delete("id", stored),
         lambda: lamp.read("id", stored),
     ):
         with pytest.raises(NewerStateError, match=said):
-            act()
+            call()
     assert Lamp.seen == []
 
 

@@ -259,13 +259,13 @@ ROLL = "one at a time, followers first, the leader last"
         (
             {},
             {"members": MEMBERS | {"host-2": "10.0.9.2"}},
-            ["host-2 moves to another address: the cluster is told first, then it is restarted"],
+            ["host-2 moves to another address: its peer URL is updated in the cluster first, then it is restarted"],
         ),
         (
             {},
             {"places": placed(host_2=DISK)},
             [
-                "host-2: its data move to its device: it joins anew as a learner, once its old data were put aside "
+                "host-2: its data move to its device: it joins anew as a learner, once its old data were moved away "
                 "there by hand (docs/move-data-to-a-device.md); before that, nothing is done"
             ],
         ),
@@ -273,8 +273,8 @@ ROLL = "one at a time, followers first, the leader last"
             {},
             {"places": placed(host_2={"ports": "3379,3380,3381"})},
             [
-                "host-2 moves from ports 2379,2380,2381 to 3379,3380,3381: the cluster is told first, then it is "
-                "restarted, one at a time; clients change their endpoints"
+                "host-2 moves from ports 2379,2380,2381 to 3379,3380,3381: its peer URL is updated in "
+                "the cluster first, then it is restarted, one at a time; clients change their endpoints"
             ],
         ),
         *(

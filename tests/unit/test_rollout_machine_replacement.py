@@ -217,7 +217,7 @@ def test_no_machine_is_replaced_where_the_resource_that_asks_the_others_is_only_
     assert machines.opened == []
 
 
-def test_what_was_let_go_is_asked_about_again_as_the_run_may_have_been_killed_before(machines: Machines) -> None:
+def test_a_prepared_replacement_is_checked_again_as_the_run_may_have_been_killed_before(machines: Machines) -> None:
     first, second = [name for name in GOAL.names if name != machines.model.leader]
     update(inputs(first))
     machines.model.stop(second)

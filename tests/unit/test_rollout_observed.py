@@ -107,7 +107,7 @@ def without(*names: str, text: str = LEADER) -> str:
 
 
 def test_all_that_a_machine_tells_is_read() -> None:
-    host, told = parse_host(LEADER)
+    host, report = parse_host(LEADER)
     assert (host.machine, host.token, host.data) == ("0a1b2c", "ea8cfe2b", True)
     assert (host.versions, host.programs, host.running) == (["3.5.35", "3.6.16"], "3.6.16", "3.5.35")
     assert (host.pid, host.failed, host.on_boot, host.pending) == ("812", False, True, True)
@@ -130,8 +130,8 @@ def test_all_that_a_machine_tells_is_read() -> None:
         database_bytes=2 * 1024**3,
         active_peers=frozenset(),
     )
-    assert told["members"] == MEMBERS
-    assert told["health"] == HEALTH
+    assert report["members"] == MEMBERS
+    assert report["health"] == HEALTH
 
 
 CUT = ["", "\n", BLANK[:-1], BLANK[:-12], LEADER[: LEADER.index("clock=")], f"{BLANK}data=yes\n"]
@@ -149,8 +149,8 @@ def test_an_answer_that_is_cut_short_is_no_answer(text: str, monkeypatch: pytest
 
 
 def test_a_blank_machine_tells_of_nothing() -> None:
-    host, told = parse_host(BLANK)
-    assert not told
+    host, report = parse_host(BLANK)
+    assert not report
     assert (host.data, host.pid, host.running, host.programs, host.token) == (False, "", "", "", "")
     assert host.live is None
     assert host.security is None
@@ -232,10 +232,10 @@ def test_health_is_by_member_and_alarms_are_told_of_by_themselves(text: str, hea
 
 
 def observe(**texts: str) -> Any:
-    hosts, told = {}, {}
+    hosts, reports = {}, {}
     for name, text in texts.items():
-        hosts[name], told[name] = parse_host(text)
-    return combine(hosts, told, {"host-9": "no route"})
+        hosts[name], reports[name] = parse_host(text)
+    return combine(hosts, reports, {"host-9": "no route"})
 
 
 def health(answer: str) -> str:
@@ -293,8 +293,8 @@ def test_of_two_that_lead_the_one_is_believed_that_can_answer() -> None:
     assert observe(a=stale, b=LEADER).status_source == "b"
 
 
-def test_who_was_not_well_by_its_own_machine_is_asked_for_on_the_tellers() -> None:
-    """A machine that said nothing, one whose own look failed; not one where no etcd runs."""
+def test_who_was_not_well_by_its_own_machine_is_asked_for_on_the_status_sources() -> None:
+    """A machine without a report, one whose own look failed; not one where no etcd runs."""
     observation = observe(b=LEADER)
     assert [member.name for member in unanswered(observation)] == ["host-2"]
     assert [member.name for member in unanswered(observe(a=FOLLOWER + SICK, b=LEADER))] == ["host-2"]
@@ -324,16 +324,16 @@ def test_no_answer_at_the_client_port_of_one_that_is_connected_means_that_nothin
 
 def test_a_machine_that_reports_is_not_listened_for() -> None:
     """Its etcd may be starting: that is a matter of a look or two, not of six seconds each."""
-    told = f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n"
-    assert connected_without_report(observe(b=told)) == {"f6e15ffbb2d65526"}
-    starting = observe(b=told, **{"host-2": "machine=m\npid=7\nclock=1\n"})
+    report = f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n"
+    assert connected_without_report(observe(b=report)) == {"f6e15ffbb2d65526"}
+    starting = observe(b=report, **{"host-2": "machine=m\npid=7\nclock=1\n"})
     assert connected_without_report(starting) == frozenset()
     assert with_answers(starting, "", frozenset()).connected == {"f6e15ffbb2d65526"}
 
 
 def test_nothing_that_came_at_a_follower_is_no_sign_that_another_follower_is_dead() -> None:
-    told = f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n".replace("is_leader=1", "is_leader=0")
-    observation = with_answers(observe(b=told), "", frozenset())
+    report = f"{LEADER}\nactive_peers=f6e15ffbb2d65526\n".replace("is_leader=1", "is_leader=0")
+    observation = with_answers(observe(b=report), "", frozenset())
     assert observation.connected == {"f6e15ffbb2d65526"}
 
 
@@ -350,7 +350,7 @@ def test_the_answer_of_who_is_healthy_and_who_sends_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "alarms"),
+    ("report", "alarms"),
     [
         ("", ()),  # since 3.5, a healthy member has asked for them by itself
         ("alarms=\n", None),
@@ -361,8 +361,8 @@ def test_the_answer_of_who_is_healthy_and_who_sends_bytes() -> None:
         (f"alarms={encoded('memberID:0 alarm:CORRUPT ' + chr(10) + 'asked')}\n", [Alarm("CORRUPT", "")]),
     ],
 )
-def test_alarms_are_read_of_every_release_and_no_answer_is_not_none(told: str, alarms: Any) -> None:
-    assert observe(b=LEADER + told).alarms == alarms
+def test_alarms_are_read_of_every_release_and_no_answer_is_not_none(report: str, alarms: Any) -> None:
+    assert observe(b=LEADER + report).alarms == alarms
 
 
 # `etcdctl endpoint status --write-out json`, of 3.6.16.
@@ -387,8 +387,8 @@ def test_what_a_process_could_not_tell_is_known_as_such_with_the_reason() -> Non
 
 @pytest.mark.parametrize("folder", ["3.6.16-hotfix", "bin", "mine", "3.6"])
 def test_programs_of_somebody_else_s_are_none_of_ours_and_what_runs_tells_its_version(folder: str) -> None:
-    told = LEADER.replace("running=3.5.35", f"running={folder}").replace("programs=3.6.16", f"programs={folder}")
-    host, _ = parse_host(told.replace("versions=", f"versions={folder} "))
+    report = LEADER.replace("running=3.5.35", f"running={folder}").replace("programs=3.6.16", f"programs={folder}")
+    host, _ = parse_host(report.replace("versions=", f"versions={folder} "))
     assert (host.running, host.programs, host.versions) == ("3.5.35", "", ["3.5.35", "3.6.16"])
 
 
@@ -406,9 +406,9 @@ def test_only_a_member_s_own_word_says_that_it_does_not_serve(change: dict[str, 
 
 
 def test_its_status_tells_what_its_metrics_do_not() -> None:
-    host, told = parse_host(f"{MUTE}status={encoded(STATUS)}\nscheme=https\n")
+    host, report = parse_host(f"{MUTE}status={encoded(STATUS)}\nscheme=https\n")
     assert host.live == Live("95dcb2c5cb1427d6", True, False, True, "3.6.16", "", 43, 44, 20480)
-    assert told["scheme"] == "https"
+    assert report["scheme"] == "https"
     leaderless = STATUS.replace('"leader":10798702569113003990,', "")
     live = parse_host(f"{MUTE}status={encoded(leaderless)}\n")[0].live
     assert live

@@ -522,7 +522,7 @@ def test_a_member_that_was_removed_behind_our_back_joins_anew_and_its_data_are_k
     model = Model.running()
     model._remove_member(Membership(MembershipChange.REMOVE, CHANGE_SECONDS, id="3"))
     assert log(model, GOAL)[:2] == ["a: adding c as a learner", "c: joining as a learner"]
-    assert model.machines["c"].aside == 1
+    assert model.machines["c"].archived == 1
 
 
 def test_two_lost_of_three_are_refused_with_the_way_to_recover() -> None:
@@ -695,22 +695,22 @@ def joins(name: str) -> list[str]:
     ]
 
 
-def settled(*names: str) -> str:
+def files_in_place(*names: str) -> str:
     return f"{', '.join(names)}: putting files in place, without a restart"
 
 
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        ("a", "abc", [*joins("b"), *joins("c"), settled(*"abc")]),
-        ("abc", "abcde", [*joins("d"), *joins("e"), settled(*"abcde")]),
-        ("abcde", "abc", ["a: removing d", "a: removing e", settled(*"abc")]),
-        ("abc", "a", ["a: removing b", "a: removing c", settled("a")]),
+        ("a", "abc", [*joins("b"), *joins("c"), files_in_place(*"abc")]),
+        ("abc", "abcde", [*joins("d"), *joins("e"), files_in_place(*"abcde")]),
+        ("abcde", "abc", ["a: removing d", "a: removing e", files_in_place(*"abc")]),
+        ("abc", "a", ["a: removing b", "a: removing c", files_in_place("a")]),
         # The leader goes last, and hands over to one that stays.
-        ("abc", "c", ["a: removing b", "a: handing leadership over to c", "c: removing a", settled("c")]),
+        ("abc", "c", ["a: removing b", "a: handing leadership over to c", "c: removing a", files_in_place("c")]),
         # One leaves before one joins.
-        ("abc", "abd", ["a: removing c", *joins("d"), settled(*"abd")]),
-        ("abc", "ade", ["a: removing b", *joins("d"), "a: removing c", *joins("e"), settled(*"ade")]),
+        ("abc", "abd", ["a: removing c", *joins("d"), files_in_place(*"abd")]),
+        ("abc", "ade", ["a: removing b", *joins("d"), "a: removing c", *joins("e"), files_in_place(*"ade")]),
     ],
 )
 def test_members_come_one_by_one_and_leave_one_by_one(before: str, after: str, expected: list[str]) -> None:
@@ -852,7 +852,7 @@ def security(model: Model) -> set[tuple[bool, PeerSecurity]]:
     return {(each.clients_tls, each.peers) for each in found}
 
 
-def a_pass(what: str, leader: str, *, told: str = "") -> list[str]:
+def a_pass(what: str, leader: str, *, scheme: str = "") -> list[str]:
     """Through all three: followers first."""
     helper = "b" if leader == "a" else "a"
     followers = [name for name in "abc" if name != leader]
@@ -861,8 +861,8 @@ def a_pass(what: str, leader: str, *, told: str = "") -> list[str]:
         status_source = leader if name != leader else helper
         found += [f"{leader}: handing leadership over to {helper}"] if name == leader else []
         found += (
-            [f"{status_source}: telling the cluster that {name} is at {told}://{usual_address(name)}:2380"]
-            if told
+            [f"{status_source}: telling the cluster that {name} is at {scheme}://{usual_address(name)}:2380"]
+            if scheme
             else []
         )
         found += [f"{name}: restarting {what}"]
@@ -873,7 +873,7 @@ def test_tls_comes_in_three_passes_and_plaintext_and_tls_never_fail_to_meet() ->
     model = Model.running(replace(GOAL, tls=False))
     assert log(model, GOAL) == [
         *a_pass("(TLS certificates installed, peers still plaintext)", "a"),
-        *a_pass("with TLS among members", "b", told="https"),
+        *a_pass("with TLS among members", "b", scheme="https"),
         *a_pass("with TLS for clients", "a"),
     ]
     assert security(model) == {(True, PeerSecurity.TLS)}
@@ -883,7 +883,7 @@ def test_tls_goes_in_the_reverse_order() -> None:
     model = Model.running()
     assert log(model, replace(GOAL, tls=False)) == [
         *a_pass("without TLS for clients", "a"),
-        *a_pass("(TLS certificates installed, peers still plaintext)", "b", told="http"),
+        *a_pass("(TLS certificates installed, peers still plaintext)", "b", scheme="http"),
         *a_pass("without certificates", "a"),
     ]
     assert security(model) == {(False, PeerSecurity.PLAINTEXT)}
@@ -1024,9 +1024,9 @@ def test_until_all_trust_the_peer_ca_a_lost_member_joins_with_what_all_trust_and
 def test_until_all_trust_the_peer_ca_a_broken_certificate_is_replaced_by_what_all_trust() -> None:
     model = formed_without_peer_ca()
     del model.machines["b"].files[PEER]
-    mend = action(model, GOAL)
-    assert describe(mend) == "b: repairing certificates, without a restart"
-    model.carry_out(mend, GOAL, RunContext())
+    repair = action(model, GOAL)
+    assert describe(repair) == "b: repairing certificates, without a restart"
+    model.carry_out(repair, GOAL, RunContext())
     assert model.machines["b"].shown(PEER) == model.machines["b"].shown(SERVER)
     assert action(model, GOAL).kind is not ActionKind.REPAIR_CERTIFICATES
 

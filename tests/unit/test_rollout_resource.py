@@ -1,4 +1,4 @@
-"""The Rollout resource: what a preview decides without looking, what an `up` looks for, and how it carries acts out."""
+"""The Rollout resource: what a preview decides without looking, what an `up` looks for, and how actions are run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Machines:
-    """In place of MemberMachines: what it is told, a model does. gone: members whose machines raise instead."""
+    """In place of MemberMachines: a model does what it is asked. gone: members whose machines raise instead."""
 
     model: Model
     goal: Goal
@@ -423,7 +423,7 @@ def test_a_host_that_is_listed_again_is_not_cleaned(machines: Machines) -> None:
 
 
 def test_the_machine_of_a_member_is_not_cleaned_under_the_name_it_had(machines: Machines) -> None:
-    """Renamed after a first `up` that was cut short, or once its data were put aside."""
+    """Renamed after a first `up` that was cut short, or once its data were moved away."""
     machine = machines.model.add_machine("d", usual_address("d"), GOAL.version)
     machine.identity, machine.token = "machine-of-b", ""  # the marker of a model's machine always names that one
     RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL, former={"d": left("d")}), "drift": []})
@@ -497,11 +497,11 @@ def test_what_passes_by_itself_ends_the_waiting(machines: Machines, clock: list[
     machines.model.machines["c"].cut_off = True
     observe = machines.observe
 
-    def mended(*, claim: str = "", rights: bool = False) -> Observation:
+    def repaired(*, claim: str = "", rights: bool = False) -> Observation:
         machines.model.machines["c"].cut_off = clock[0] < 5
         return observe(claim=claim, rights=rights)
 
-    machines.observe = mended  # type: ignore[method-assign]
+    machines.observe = repaired  # type: ignore[method-assign]
     RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": []})
     assert clock[0] < 6
 

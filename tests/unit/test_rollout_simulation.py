@@ -1,4 +1,4 @@
-"""Whatever state a cluster is found in, acts lead to the desired state and end there, and none of them breaks a rule.
+"""Whatever state a cluster is found in, actions lead to the desired state and end there, and none breaks a rule.
 
 Each seed is a story: a cluster is formed, changed, cut short in the middle of a step, tampered with, and changed again.
 The model (rollout_model.py) raises where a real cluster would break.
@@ -187,7 +187,7 @@ class Story:
         return machine.process is None or (speaks_tls and "" in (machine.shown(PEER), machine.shown(SERVER)))
 
     def address(self) -> None:
-        """One at a time: the old one is gone at once, and two members that are cut off are for people to mend."""
+        """One at a time: the old one is gone at once, and two members that are cut off are for people to repair."""
         voters = [self.model.machine_of(each) for each in self.model.voters()]
         if self.goal.addresses != self.done.addresses or self.is_under_way or None in voters:
             return
@@ -310,7 +310,7 @@ class Story:
         """A run that ends in the middle of a step."""
         self.is_under_way = True
         actions, share = self.random.randint(1, 12), self.random.random()
-        self.say(f"a run that is killed after {actions} acts")
+        self.say(f"a run that is killed after {actions} actions")
         self.run(stop_after=actions, cut=lambda steps: round(steps * share))
 
     def run(self, **cut_short: Any) -> None:
@@ -347,7 +347,7 @@ class Story:
                 self.goal = replace(asked, names=self.done.names)
                 self.run()
             elif isinstance(error, RefusedError) and not asked.tls:
-                # Without TLS, there are no certificates to mend a member with, or for one that joins.
+                # Without TLS, there are no certificates to repair a member with, or for one that joins.
                 self.goal = replace(asked, tls=True, trusted=self.done.trusted, signer=self.done.signer)
                 if self.done.peer_trusted is not None:
                     peers = {"peer_trusted": self.done.peer_trusted, "peer_signer": self.done.peer_signer}
@@ -521,8 +521,8 @@ class FirstUps:
 
     def end(self) -> None:
         """`up` ends well, else it does with what was lost brought back; else nothing but to start empty is left."""
-        for mend in (lambda: None, self.bring_back):
-            mend()
+        for repair in (lambda: None, self.bring_back):
+            repair()
             try:
                 self.up()
             except (RefusedError, FormationError, StepFailedError) as error:

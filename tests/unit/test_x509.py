@@ -558,9 +558,9 @@ def test_in_an_overlap_a_handshake_succeeds_though_both_cas_have_one_name(
 
 def test_a_client_of_another_ca_is_refused(tmp_path: Path) -> None:
     server = context(ssl.PROTOCOL_TLS_SERVER, issued("server"), CA, tmp_path)
-    stranger = context(ssl.PROTOCOL_TLS_CLIENT, issued("client", OTHER_CA), CA, tmp_path)
+    foreign = context(ssl.PROTOCOL_TLS_CLIENT, issued("client", OTHER_CA), CA, tmp_path)
     with pytest.raises(ssl.SSLError):
-        greet(server, stranger, "localhost")
+        greet(server, foreign, "localhost")
 
 
 @pytest.mark.parametrize(("profile", "host"), [("server", "other.example"), ("client", "localhost")])
