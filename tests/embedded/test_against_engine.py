@@ -283,8 +283,8 @@ def follow(project: Project, tmp_path: Path, story: str, programs: list[str | No
             each.write(LOCAL, PREPARED, text or "", things=RECORDER, vault=VAULT)
         if text is not None:
             expected = engine.preview()
-            seen = project.preview()
-            assert (seen.ok, _embedded_steps(seen.operations)) == expected, f"{where}: preview\n{seen.text}"
+            preview = project.preview()
+            assert (preview.ok, _embedded_steps(preview.operations)) == expected, f"{where}: preview\n{preview.text}"
             for each in (project, other):
                 journal(each)
         expected = engine.up() if text is not None else engine.destroy()

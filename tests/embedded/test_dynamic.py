@@ -171,9 +171,9 @@ def test_a_preview_checks_and_compares_with_unknowns_and_does_no_more(thing: Pro
     calls(thing)
     text = (thing.folder / "__main__.py").read_text().replace('Thing("first", 1)', 'Thing("first", 5)')
     (thing.folder / "__main__.py").write_text(text)
-    seen = thing.preview()
-    assert seen.steps() == ["update first", "update second"]
-    assert 'size: 2 -> "[unknown]"' in seen.text
+    preview = thing.preview()
+    assert preview.steps() == ["update first", "update second"]
+    assert 'size: 2 -> "[unknown]"' in preview.text
     assert [call["method"] for call in calls(thing)] == ["check", "diff", "check", "diff"]
 
 

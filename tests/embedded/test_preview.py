@@ -20,12 +20,12 @@ def test_a_preview_of_nothing_yet_leaves_no_trace(project: Project, tmp_path: Pa
     pulumi.export("known", 1)
     """,
     )
-    seen = project.preview()
-    assert seen.ok
-    assert seen.steps() == ["create a", "create b"]
-    assert "  + command:local:Command a: create" in seen.text
-    assert "+ 3 to create" in seen.text
-    assert 'out    "[unknown]"' in seen.text
+    preview = project.preview()
+    assert preview.ok
+    assert preview.steps() == ["create a", "create b"]
+    assert "  + command:local:Command a: create" in preview.text
+    assert "+ 3 to create" in preview.text
+    assert 'out    "[unknown]"' in preview.text
     assert journal(project) == []
     assert not (tmp_path / "state").exists()
 
@@ -44,8 +44,8 @@ def test_a_preview_of_changes_shows_them_with_their_values(project: Project) -> 
     journal(project)
     state = project.state_file.read_bytes()
     project.write(LOCAL, program.format("two"))
-    seen = project.preview()
-    assert sorted(seen.steps()) == ["create e", "delete d", "replace c", "update a", "update b"]
+    preview = project.preview()
+    assert sorted(preview.steps()) == ["create e", "delete d", "replace c", "update a", "update b"]
     for line in (
         "  ~ command:local:Command a: update [create, delete]",
         "  ~ command:local:Command b: update [environment, stdin]",
@@ -57,11 +57,11 @@ def test_a_preview_of_changes_shows_them_with_their_values(project: Project) -> 
         "  - command:local:Command d: delete",
         "+ 1 to create, ~ 2 to update, +- 1 to replace, - 1 to delete",
     ):
-        assert line in seen.text
+        assert line in preview.text
     assert journal(project) == []
     assert project.state_file.read_bytes() == state
     done = project.up()
-    assert sorted(done.steps()) == sorted(seen.steps()), "up does what the preview said"
+    assert sorted(done.steps()) == sorted(preview.steps()), "up does what the preview said"
 
 
 def test_a_long_list_or_mapping_shows_what_changes_an_item_a_line(project: Project) -> None:
@@ -93,9 +93,9 @@ def test_a_long_list_or_mapping_shows_what_changes_an_item_a_line(project: Proje
 def test_a_preview_without_changes_says_so(project: Project) -> None:
     project.write(LOCAL, 'pulumi.export("out", command("a").stdout)')
     project.up()
-    seen = project.preview()
-    assert "no changes, 2 unchanged" in seen.text
-    assert seen.outputs == {"out": "out-a"}
+    preview = project.preview()
+    assert "no changes, 2 unchanged" in preview.text
+    assert preview.outputs == {"out": "out-a"}
 
 
 def test_a_preview_touches_no_network(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,15 +116,15 @@ def test_a_preview_touches_no_network(project: Project, monkeypatch: pytest.Monk
     """,
     )
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    seen = project.preview()
-    assert seen.ok, seen.text
-    assert sorted(seen.steps()) == ["create a", "create r0", "create r1", "create unknown"]
+    preview = project.preview()
+    assert preview.ok, preview.text
+    assert sorted(preview.steps()) == ["create a", "create r0", "create r1", "create unknown"]
 
 
 def test_a_protected_resource_shows_in_the_preview_already(project: Project) -> None:
     project.write(LOCAL, 'command("a", opts=Options(protect=True))')
     project.up()
     project.write(LOCAL)
-    seen = project.preview()
-    assert not seen.ok
-    assert "is protected: nothing is deleted" in seen.text
+    preview = project.preview()
+    assert not preview.ok
+    assert "is protected: nothing is deleted" in preview.text

@@ -135,8 +135,8 @@ def test_triggers_replace_and_the_new_one_is_there_before_the_old_one_goes(proje
     project.up()
     journal(project)
     project.write(LOCAL, program.format("two"))
-    seen = project.preview()
-    assert "+- command:local:Command a: replace [triggers]" in seen.text
+    preview = project.preview()
+    assert "+- command:local:Command a: replace [triggers]" in preview.text
     assert journal(project) == []
     ran = project.up()
     assert ran.steps() == ["replace a"]

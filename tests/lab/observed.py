@@ -14,7 +14,7 @@ from tests.lab.stack import Run, Stack
 
 KEY, VALUE = "written-before", "the-change"
 
-Seen = TypeVar("Seen")
+Result = TypeVar("Result")
 
 LOOK = """
 state=/var/lib/etcd-cluster
@@ -41,7 +41,7 @@ class Member:
     left_over: str
 
 
-def on_all(hosts: Sequence[Host], do: Callable[[Host], Seen]) -> list[Seen]:
+def on_all(hosts: Sequence[Host], do: Callable[[Host], Result]) -> list[Result]:
     """What `do` returns, host by host; all at once."""
     with ThreadPoolExecutor(len(hosts)) as threads:
         return list(threads.map(do, hosts))

@@ -75,13 +75,13 @@ def status(cluster: Cluster, *options: str) -> Status:
 def test_a_healthy_cluster_is_well_and_looking_at_it_changes_nothing(cluster: Cluster) -> None:
     pids, files = cluster.pids(), written(cluster)
     leads = leader(cluster).name
-    seen = status(cluster, "--output", "json")
-    assert (seen.returncode, seen.errors) == (0, "")
-    document = seen.document
+    shown = status(cluster, "--output", "json")
+    assert (shown.returncode, shown.errors) == (0, "")
+    document = shown.document
     assert (document["ok"], document["leader"], document["next"], document["alarms"]) == (True, leads, [], [])
     assert document["id"] == f"{int(cluster.cluster_ids().pop()):x}"
     for host in cluster.hosts:
-        member = seen.member(host)
+        member = shown.member(host)
         assert (member["well"], member["version"], member["drift"]) == (True, "3.6.16", [])
         assert member["databaseBytes"] > 0
         assert 0 < member["diskUsedBytes"] < member["diskBytes"]
@@ -103,8 +103,8 @@ def written(cluster: Cluster) -> dict[str, str]:
 def test_no_key_is_shown_or_handed_to_a_process(cluster: Cluster) -> None:
     keys = {*cluster.private_keys_in_state(), *private_keys(cluster.hosts[0].private_key_file.read_text())}
     with watched_processes() as processes:
-        seen, table = status(cluster, "--output", "json"), status(cluster)
-    said = [text.encode() for text in (seen.printed, seen.errors, table.printed, table.errors)]
+        shown, table = status(cluster, "--output", "json"), status(cluster)
+    said = [text.encode() for text in (shown.printed, shown.errors, table.printed, table.errors)]
     for trace in (trace.encode() for key in keys for trace in traces(key)):
         assert not any(trace in text for text in (*said, *processes))
 
@@ -114,14 +114,14 @@ def test_what_was_changed_by_hand_is_named_and_the_next_up_puts_it_back(cluster:
     edited.run("echo '# by hand' >>/etc/etcd/etcd.yaml")
     stopped.run("systemctl disable --now etcd")
     opened.run("chmod 644 /etc/etcd/pki/server.key")
-    seen = status(cluster, "--output", "json")
-    assert seen.returncode == 1
-    assert seen.member(edited)["drift"] == ["/etc/etcd/etcd.yaml differs"]
-    assert seen.member(stopped)["state"] == "down"
-    assert seen.member(stopped)["drift"] == ["it does not start on boot"]
-    assert seen.member(opened)["drift"] == ["/etc/etcd/pki/server.key is 644 etcd, not 400 etcd"]
+    shown = status(cluster, "--output", "json")
+    assert shown.returncode == 1
+    assert shown.member(edited)["drift"] == ["/etc/etcd/etcd.yaml differs"]
+    assert shown.member(stopped)["state"] == "down"
+    assert shown.member(stopped)["drift"] == ["it does not start on boot"]
+    assert shown.member(opened)["drift"] == ["/etc/etcd/pki/server.key is 644 etcd, not 400 etcd"]
     repaired = f"{opened.name}: repairing certificates, without a restart"
-    assert seen.document["next"] == [repaired], "the first of several"
+    assert shown.document["next"] == [repaired], "the first of several"
     table = status(cluster).printed
     assert f"2 of them healthy, drift on {edited.name}, {stopped.name}, {opened.name}" in table
 
@@ -137,17 +137,17 @@ def test_a_machine_that_does_not_answer_is_not_waited_for_long(
     gone(host)
     try:
         table = status(cluster)
-        seen = status(cluster, "--output", "json")
+        shown = status(cluster, "--output", "json")
     finally:
         back(host)
     cluster.await_health()
-    assert (seen.returncode, table.returncode) == (1, 1)
-    assert max(seen.seconds, table.seconds) < UNREACHABLE_SECONDS
-    member = seen.member(host)
+    assert (shown.returncode, table.returncode) == (1, 1)
+    assert max(shown.seconds, table.seconds) < UNREACHABLE_SECONDS
+    member = shown.member(host)
     assert member["state"] == "unreachable"
     assert host.address in member["unreachable"]
     others = [each for each in cluster.hosts if each is not host]
-    assert {seen.member(each)["state"] for each in others} == {"leader", "follower"}
+    assert {shown.member(each)["state"] for each in others} == {"leader", "follower"}
     assert f"unreachable {host.name}: cannot reach {host.address}" in table.printed
 
 
@@ -181,6 +181,6 @@ def sending(host: Host, ids: Sequence[str]) -> set[str]:
 def test_a_stack_that_is_down_cannot_be_told_of(cluster: Cluster) -> None:
     """Last: it takes the cluster down."""
     cluster.stack.destroy()
-    seen = status(cluster)
-    assert (seen.returncode, seen.printed) == (2, "")
-    assert f"stack {STACK} is not up" in seen.errors
+    shown = status(cluster)
+    assert (shown.returncode, shown.printed) == (2, "")
+    assert f"stack {STACK} is not up" in shown.errors

@@ -107,11 +107,11 @@ def on_all(run: Run, what: str) -> bool:
 
 def expired(certificate_pem: str, ca: dict[str, Any]) -> tuple[str, str]:
     """A certificate like that one whose time is over, and its key."""
-    seen, now = x509.load_pem_x509_certificate(certificate_pem.encode()), datetime.now(timezone.utc)
+    parsed, now = x509.load_pem_x509_certificate(certificate_pem.encode()), datetime.now(timezone.utc)
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = x509.CertificateBuilder(seen.issuer, seen.subject, key.public_key(), x509.random_serial_number())
+    builder = x509.CertificateBuilder(parsed.issuer, parsed.subject, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(hours=2)).not_valid_after(now - timedelta(hours=1))
-    for extension in seen.extensions:
+    for extension in parsed.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
     signer = serialization.load_pem_private_key(ca["private_key_pem"].encode(), None)
     assert isinstance(signer, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
