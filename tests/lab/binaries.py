@@ -15,7 +15,6 @@ import functools
 import gzip
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -24,10 +23,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.install.go_build import go_packages
+
 from .hosts import cache_dir, locked
 
-# 3.4 predates semantic import versioning, so its releases are known to Go by commit only.
-PSEUDO_VERSIONS_3_4 = {"3.4.9": "v0.5.0-alpha.5.0.20200520232829-54ba9589114f"}
 # What the official tarballs carry: a tar run by root keeps it unless told otherwise.
 RELEASE_UID, RELEASE_GID = 528287, 89939
 BUILD_TIMEOUT_SECONDS = 1800
@@ -53,7 +53,10 @@ def ensure(version: str) -> Path:
     It holds `etcd`, `etcdctl` and, from 3.5 on, `etcdutl`. Parallel callers build once.
     Raises BuildError.
     """
-    packages = _packages(version)
+    try:
+        packages = go_packages(version)
+    except EtcdClusterError as error:
+        raise BuildError(str(error)) from None
     target = cache_dir() / "etcd" / f"v{version}-{architecture()}"
     if target.is_dir():
         return target
@@ -99,23 +102,6 @@ def release_sums() -> dict[str, str]:
     """Name of a tarball -> its SHA-256 sum, for all that the lab has so far. Over http, they have to be pinned."""
     files = sorted((cache_dir() / "release").glob("etcd-v*.tar.gz"))
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def _packages(version: str) -> dict[str, tuple[str, str]]:
-    """Binary name -> (main package, module version)."""
-    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        raise BuildError(f"etcd version {version!r}: expected X.Y.Z, without a v")
-    if version.startswith("3.4."):
-        if version not in PSEUDO_VERSIONS_3_4:
-            known = ", ".join(PSEUDO_VERSIONS_3_4)
-            raise BuildError(f"etcd {version}: of 3.4 the lab knows {known}; add its commit to PSEUDO_VERSIONS_3_4")
-        pseudo = PSEUDO_VERSIONS_3_4[version]
-        return {"etcd": ("go.etcd.io/etcd", pseudo), "etcdctl": ("go.etcd.io/etcd/etcdctl", pseudo)}
-    return {
-        "etcd": ("go.etcd.io/etcd/server/v3", f"v{version}"),
-        "etcdctl": ("go.etcd.io/etcd/etcdctl/v3", f"v{version}"),
-        "etcdutl": ("go.etcd.io/etcd/etcdutl/v3", f"v{version}"),
-    }
 
 
 def _build(version: str, packages: dict[str, tuple[str, str]], target: Path) -> None:
