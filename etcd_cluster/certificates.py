@@ -47,6 +47,11 @@ class ClusterCertificates:
         """The CAs that clients trust, and that members trust for clients, newest first: two during an overlap."""
         return self.ca.trusted_pem
 
+    @property
+    def all(self) -> Sequence[Certificate]:
+        """Every certificate; their CAs come before them."""
+        return [*self.servers.values(), *self.peers.values(), self.client]
+
 
 def issue_certificates(
     cluster: str,

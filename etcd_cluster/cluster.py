@@ -72,7 +72,15 @@ class EtcdCluster(pulumi.ComponentResource):
         )
         identities = {member: report.apply(machine_identity) for member, report in reports.items()}
         binaries = provide_binaries(name, machines, identities, settings, formation, parent=self)
-        hosts = record_hosts(name, identity, {each.name: each for each in machines}, formation, settings, parent=self)
+        hosts = record_hosts(
+            name,
+            identity,
+            {each.name: each for each in machines},
+            formation,
+            settings,
+            before=certificates.all if certificates else [],
+            parent=self,
+        )
         prepared = commands.prepare(formation.token, binaries)
         rollout = Rollout(
             f"{name}-rollout",

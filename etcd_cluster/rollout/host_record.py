@@ -6,7 +6,7 @@ or a host was unlisted in between.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -73,11 +73,13 @@ def record_hosts(
     machines: Mapping[str, Machine],
     formation: Formation,
     settings: Settings,
+    before: Sequence[pulumi.Resource],
     parent: pulumi.Resource,
 ) -> HostRecord | None:
     """Returns the record of the hosts; None if every machine is deleted with its member.
 
-    It is made once the preflight of all machines has passed, as `formation` says.
+    It is made once the preflight of all machines has passed, as `formation` says, and after `before`: these stay in the
+    stack for as long as a member may run on a host.
     """
     staying = {name: machine for name, machine in machines.items() if machine.deleted_with is None}
     if not staying:
@@ -92,5 +94,5 @@ def record_hosts(
         },
         connections={name: machine.connection for name, machine in staying.items() if machine.connection},
         delete_data=settings.delete_data,
-        opts=pulumi.ResourceOptions(parent=parent, depends_on=[formation]),
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[formation, *before]),
     )

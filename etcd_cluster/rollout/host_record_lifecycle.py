@@ -13,7 +13,7 @@ from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Record
-from etcd_cluster.rollout.lifecycle import remove, same, say
+from etcd_cluster.rollout.lifecycle import NotRemovedError, remove, same, say
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines
 
 INPUTS = ("cluster", "token", "hosts", "connections", "delete_data")
@@ -53,11 +53,20 @@ class HostRecordLifecycle(Lifecycle):
     def delete(self, id_: str, props: Properties) -> None:
         """Removes all members at once; their data too, if deleteData is set. On unlisted hosts, data always stay."""
         members = {name: _host(props, name) for name in props["hosts"]}
+        owner = render.remove_variables(props["cluster"], props["token"])
+        not_removed: list[str] = []
         for hosts, data in ((members, props["delete_data"] is True), (props["former"], False)):
+            left_out = hosts is not members
             if hosts:
-                with _machines(hosts, leaving=hosts is not members) as machines:
-                    owner = render.remove_variables(props["cluster"], props["token"])
-                    remove(list(hosts), machines, owner, len(members), delete_data=data, record=id_)
+                with _machines(hosts, leaving=left_out) as machines:
+                    try:
+                        remove(
+                            list(hosts), machines, owner, len(members), delete_data=data, left_out=left_out, record=id_
+                        )
+                    except NotRemovedError as error:
+                        not_removed.append(str(error))
+        if not_removed:
+            raise NotRemovedError("\n".join(not_removed))
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         """Returns the recorded properties; no host is asked."""

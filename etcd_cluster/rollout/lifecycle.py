@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, RefusedError, RunContext, WaitFor
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
-from etcd_cluster.ssh.connection import SshError
+from etcd_cluster.ssh.connection import SshError, SshUnreachableError
 from etcd_cluster.ssh.processes import CommandTimeoutError
 
 SHOWN = (
@@ -56,8 +57,14 @@ SHOWN = (
 INPUTS = (*SHOWN, "desired", "connections", "record", "former", "steps", "drift")
 LOOK_AGAIN_SECONDS = 0.3
 REMOVE_SECONDS = 120
+FORGET = "ETCD_CLUSTER_FORGET"
+"""Environment variable: names of members whose machines are gone for good, separated by commas or spaces."""
 MOST_WAITING_SECONDS = 600
 """Limit for all waiting between two actions: more than several waits one after the other."""
+
+
+class NotRemovedError(EtcdClusterError):
+    """Members that were to be removed from their machines may still run there. The text names each, and why."""
 
 
 class RolloutLifecycle(Lifecycle):
@@ -100,7 +107,14 @@ class RolloutLifecycle(Lifecycle):
         desired = DesiredCluster.parse(props["desired"])
         staying = [name for name, member in desired.members.items() if member.outlives_destroy]
         with MemberMachines(desired.members, props["connections"]) as machines:
-            remove(staying, machines, _owner(desired), len(desired.members), delete_data=desired.delete_data)
+            remove(
+                staying,
+                machines,
+                _owner(desired),
+                len(desired.members),
+                delete_data=desired.delete_data,
+                left_out=False,
+            )
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         """Returns the recorded properties; no machine is asked."""
@@ -299,7 +313,15 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
             if (not isinstance(place, DesiredMember) or place.outlives_destroy)
             and not _is_a_members(name, desired, observation)
         ]
-        remove(staying, machines, _owner(desired), count, delete_data=False, record=news.get("record") or "")
+        remove(
+            staying,
+            machines,
+            _owner(desired),
+            count,
+            delete_data=False,
+            left_out=True,
+            record=news.get("record") or "",
+        )
 
 
 def _is_a_members(name: str, desired: DesiredCluster, observation: Observation) -> bool:
@@ -327,12 +349,14 @@ def remove(
     count: int,
     *,
     delete_data: bool,
+    left_out: bool,
     record: str = "",
 ) -> None:
     """Stops members and removes programs and keys from their machines, all at once.
 
-    Their data stay, unless `delete_data` is set. A machine that gives no answer is reported, and not waited for: it may
-    be gone for good.
+    Their data stay, unless `delete_data` is set. What cannot be stopped is an error: the resource then stays in the
+    stack, and the next run tries again. A machine that nothing answers on may be gone for good, and is passed over with
+    a warning if a person said so by name: by taking the host out of the stack, or in the environment (`FORGET`).
 
     Args:
         names: Names of the members.
@@ -340,8 +364,13 @@ def remove(
         owner: `render.remove_variables` of the cluster.
         count: Number of the cluster's members.
         delete_data: Deletes their data as well.
+        left_out: The hosts were taken out of the stack. One that refuses the log-in may be forgotten, too: its member
+            does not belong to the cluster any more.
         record: Id of the HostRecord; "" for none. A machine that holds another id is left alone, as is one that runs
             another cluster's etcd by now.
+
+    Raises:
+        EtcdClusterError: A member was not stopped. All others were.
     """
     run, line = RunContext().run, Remove(count, delete_data=delete_data is True, record=record)
 
@@ -349,15 +378,28 @@ def remove(
         return machines.run(name, line, owner, run=run, say=say, timeout_seconds=REMOVE_SECONDS)
 
     answers = machines.on_all(names, do)
-    for name, answer in answers.items():
-        if isinstance(answer, SshError | CommandTimeoutError):
+    failed = {name: answer for name, answer in answers.items() if isinstance(answer, EtcdClusterError)}
+    forgotten = os.environ.get(FORGET, "").replace(",", " ").split()
+    for name, error in list(failed.items()):
+        is_gone = isinstance(error, SshUnreachableError) and (left_out or name in forgotten)
+        if is_gone or (left_out and name in forgotten and isinstance(error, SshError)):
             say(
-                f"warning: {name}: not stopped there, and nothing removed: {answer}. If the machine comes back, stop "
+                f"warning: {name}: not stopped there, and nothing removed: {error}. If the machine comes back, stop "
                 "etcd on it (systemctl disable --now etcd); its data is still there"
             )
-    for answer in answers.values():
-        if isinstance(answer, EtcdClusterError) and not isinstance(answer, SshError | CommandTimeoutError):
-            raise answer
+            del failed[name]
+    if failed:
+        raise NotRemovedError("\n".join(_not_removed(name, each, left_out) for name, each in failed.items()))
+
+
+def _not_removed(name: str, error: EtcdClusterError, left_out: bool) -> str:
+    if not isinstance(error, SshError | CommandTimeoutError):
+        return str(error)
+    text = f"{name}: not stopped, and nothing removed there: {error}. Expected is that its etcd is stopped first. "
+    if isinstance(error, SshUnreachableError) or (left_out and isinstance(error, SshError)):
+        gone = "is gone for good" if isinstance(error, SshUnreachableError) else "is no longer yours"
+        return f"{text}Run this again once it answers; if the machine {gone}, name it: {FORGET}={name}"
+    return f"{text}Run this again once that is fixed; {FORGET} is for machines that nothing answers on"
 
 
 def drift(news: Properties) -> list[str]:

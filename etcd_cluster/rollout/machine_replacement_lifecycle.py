@@ -95,7 +95,8 @@ def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool 
     """Returns once the machine of `member` may be replaced, and that member does not lead.
 
     Precondition of a replacement: every other voter is healthy; or the member is down already, as its own machine
-    reports or, if that is unreachable, a majority of the others; or, if nobody can tell, it was named as dead.
+    reports or, if that is unreachable, a majority of the others; or, if nobody can tell, it was named as dead and its
+    machine does not answer.
 
     Args:
         member: Name of the member.
@@ -135,6 +136,8 @@ def obstacle(member: str, observation: Observation, *, is_dead: bool = False) ->
             why = ", ".join(host.unknown.values()) or "it has a leader, but its list of members cannot be read"
             return f"it runs, and it cannot be told whether a majority serves ({why}); {UNTOUCHED}"
         unreachable = "; ".join(f"{name}: {why}" for name, why in observation.unreachable.items())
+        if is_dead and member in observation.refusing:
+            return f"it answers, and so is not dead ({observation.unreachable[member]}); it was not touched"
         return None if is_dead else f"nobody can tell whether it serves ({unreachable}). {UNANSWERED}"
     listed = observation.of(member)
     if listed is None or listed.learner:

@@ -327,6 +327,7 @@ class Observation:
         users: etcd's users, if its authentication is known to be on; else None.
         cluster_id: Hexadecimal.
         clocks: Member name -> seconds by which its machine's clock is surely ahead of this machine's.
+        refusing: Those of `unreachable` whose machine answers, and refuses the log-in: it is not down.
     """
 
     hosts: Mapping[str, Host]
@@ -340,6 +341,7 @@ class Observation:
     users: frozenset[str] | None = None
     cluster_id: str = ""
     clocks: Mapping[str, float] = field(default_factory=dict[str, float])
+    refusing: frozenset[str] = frozenset()
 
     @property
     def leader(self) -> str | None:

@@ -5,6 +5,10 @@ One cluster goes through all of it. No acknowledged write is lost, and there is 
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
+
 import pytest
 
 from tests.lab.changes import assert_converged, changing, configure
@@ -18,6 +22,19 @@ from tests.lab.writes import Access, writing
 VERSION = "3.6.16"
 # For a while after its start, a member does nothing.
 SLOW_START = "until pgrep -x etcd; do sleep 0.02; done; pkill -STOP -x etcd; sleep 15; pkill -CONT -x etcd"
+
+
+MEMBERS_ENDS_SECONDS = 300
+
+
+@contextlib.contextmanager
+def refused(*hosts: Host) -> Iterator[None]:
+    """The log-in to these hosts is refused, as without the agent that holds the key."""
+    for host in hosts:
+        host.run("mv ~admin/.ssh/authorized_keys ~admin/.ssh/kept")
+    yield
+    for host in hosts:
+        host.run("mv ~admin/.ssh/kept ~admin/.ssh/authorized_keys")
 
 
 def runs(host: Host) -> bool:
@@ -47,6 +64,55 @@ def test_a_resource_that_is_replaced_stops_nothing_and_deletes_nothing(cluster: 
     cluster.stack.environment |= {"REPLACES": ""}
     configure(cluster, deleteData=None)
     cluster.up()
+
+
+@pytest.mark.parametrize("forgotten", ["", "host-1,host-2,host-3"])
+def test_a_destroy_that_may_not_log_in_stops_nothing_and_keeps_the_stack(cluster: Cluster, forgotten: str) -> None:
+    ids = cluster.cluster_ids()
+    authority = cluster.stack.outputs()["caCertificate"]
+    cluster.stack.environment |= {"ETCD_CLUSTER_FORGET": forgotten}
+    with changing(cluster, restarts=()):
+        with refused(*cluster.hosts):
+            run = cluster.stack.destroy(check=False)
+        cluster.stack.environment |= {"ETCD_CLUSTER_FORGET": ""}
+        assert run.returncode != 0
+        for host in cluster.hosts:
+            assert re.search(rf"{host.name}: not stopped, and nothing removed there: \S+ refused the key", run.output)
+        cluster.up()
+    assert cluster.cluster_ids() == ids
+    assert cluster.stack.outputs()["caCertificate"] == authority
+    assert_converged(cluster)
+
+
+def test_a_destroy_passes_over_a_dead_host_once_it_is_named(cluster: Cluster) -> None:
+    ids = cluster.cluster_ids()
+    cluster.etcdctl("put", "before", "destroy")
+    dead, *others = cluster.hosts
+    dead.kill()
+    run = cluster.stack.destroy(check=False)
+    assert run.returncode != 0
+    assert run.seconds < MEMBERS_ENDS_SECONDS, run.output
+    assert f"if the machine is gone for good, name it: ETCD_CLUSTER_FORGET={dead.name}" in run.output
+    for host in others:
+        assert f"{host.name}: stopped; the data stays in /data/etcd" in run.output
+        assert host.run("pgrep -x etcd; ls -d /data/etcd/data/member", check=False).stdout == "/data/etcd/data/member\n"
+
+    cluster.stack.environment |= {"ETCD_CLUSTER_FORGET": dead.name}
+    run = cluster.stack.destroy()
+    cluster.stack.environment |= {"ETCD_CLUSTER_FORGET": ""}
+    assert re.search(rf"warning: {dead.name}: not stopped there.*systemctl disable --now etcd", run.output)
+
+    dead.start()
+    again = cluster.stack.up(check=False)
+    assert again.returncode != 0
+    assert re.search(rf"{dead.name}: a member of this cluster runs there already", again.output)
+    dead.run("systemctl disable --quiet --now etcd")
+    assert not runs(dead)
+
+    cluster.up()
+    assert cluster.cluster_ids() == ids
+    assert cluster.etcdctl("get", "--print-value-only", "before") == "destroy\n"
+    assert_converged(cluster)
 
 
 def test_with_two_of_three_data_folders_lost_up_refuses_and_with_them_back_all_is_there(cluster: Cluster) -> None:

@@ -15,11 +15,14 @@ from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Line
 from etcd_cluster.rollout import host_record_lifecycle
 from etcd_cluster.rollout.host_record_lifecycle import HostRecordLifecycle
+from etcd_cluster.rollout.lifecycle import NotRemovedError
 from etcd_cluster.rollout.machines import Place
-from etcd_cluster.ssh.connection import SshUnreachableError
+from etcd_cluster.ssh.connection import SshAuthenticationError, SshUnreachableError
+from etcd_cluster.ssh.processes import CommandTimeoutError
 
 PORTS = {"client": 2379.0, "peer": 2380.0, "metrics": 2381.0}
 NAMES = ("host-1", "host-2", "host-3")
+UNREACHABLE, REFUSED = SshUnreachableError("no route to host"), SshAuthenticationError("refused the key")
 
 
 def props(*names: str, **changes: Any) -> dict[str, Any]:
@@ -39,7 +42,7 @@ class Machines:
 
     said: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     tried_once: set[str] = field(default_factory=set)
-    gone: Collection[str] = ()
+    gone: dict[str, EtcdClusterError] = field(default_factory=dict)
 
     def __call__(
         self, members: Mapping[str, Place], connections: Mapping[str, Any], leaving: Collection[str] = ()
@@ -65,7 +68,7 @@ class Machines:
 
     def run(self, name: str, line: Line, variables: Mapping[str, str] | None = None, **how: Any) -> str:
         if name in self.gone:
-            raise SshUnreachableError(f"{name}: no route to host")
+            raise self.gone[name]
         assert how["timeout_seconds"]
         words = line.words(name)
         assert words.pop("member") == name
@@ -99,8 +102,8 @@ def test_each_has_an_id_of_its_own_and_writes_it_on_every_host(machines: Machine
 
 
 def test_a_host_that_cannot_be_written_to_fails_after_the_others_were(machines: Machines) -> None:
-    machines.gone = ["host-1"]
-    with pytest.raises(SshUnreachableError, match="host-1"):
+    machines.gone = {"host-1": UNREACHABLE}
+    with pytest.raises(SshUnreachableError, match="no route to host"):
         HostRecordLifecycle().create(props())
     assert machines.steps() == ["record host-2", "record host-3"]
 
@@ -181,14 +184,49 @@ def test_a_delete_acts_for_its_own_id_and_never_deletes_data_of_hosts_that_left(
     assert machines.tried_once == {"host-2", "host-3"}
 
 
-def test_hosts_that_are_gone_are_named_and_the_others_cleaned(
-    machines: Machines, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("member", "error", "forgotten", "is_passed_over"),
+    [
+        (True, UNREACHABLE, "", False),
+        (True, UNREACHABLE, "host-2", True),
+        (True, REFUSED, "host-2", False),
+        (False, UNREACHABLE, "", True),
+        (False, REFUSED, "", False),
+        (False, REFUSED, "host-2", True),
+        (False, CommandTimeoutError("hung"), "host-2", False),
+    ],
+)
+def test_only_a_host_that_nothing_answers_on_or_that_left_may_be_named_as_gone(
+    member: bool,
+    error: EtcdClusterError,
+    forgotten: str,
+    is_passed_over: bool,
+    machines: Machines,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("ETCD_CLUSTER_FORGET", forgotten)
     record = created(machines)
-    machines.gone = ["host-2"]
-    HostRecordLifecycle().delete("id", record)
+    if not member:
+        record = dict(HostRecordLifecycle().update("id", record, props("host-1", "host-3")).outs or {})
+    machines.said.clear()
+    machines.gone = {"host-2": error}
+    if is_passed_over:
+        HostRecordLifecycle().delete("id", record)
+        assert f"warning: host-2: not stopped there, and nothing removed: {error}" in capfd.readouterr().err
+    else:
+        with pytest.raises(NotRemovedError, match=f"host-2: not stopped, and nothing removed there: {error}"):
+            HostRecordLifecycle().delete("id", record)
     assert machines.steps() == ["remove host-1", "remove host-3"]
-    assert "warning: host-2: not stopped there, and nothing removed" in capfd.readouterr().err
+
+
+def test_hosts_that_left_are_cleaned_though_a_member_is_not(machines: Machines) -> None:
+    record = dict(HostRecordLifecycle().update("id", created(machines), props("host-1", "host-2")).outs or {})
+    machines.said.clear()
+    machines.gone = {"host-1": UNREACHABLE, "host-3": REFUSED}
+    with pytest.raises(NotRemovedError, match=r"(?s)host-1: not stopped.*host-3: not stopped"):
+        HostRecordLifecycle().delete("id", record)
+    assert machines.steps() == ["remove host-2"]
 
 
 def test_members_on_this_machine_have_no_connection(machines: Machines) -> None:

@@ -127,6 +127,18 @@ def test_one_that_is_named_as_dead_goes_unasked(machines: Machines) -> None:
     update(inputs("b", is_dead=True))
 
 
+def test_one_whose_machine_answers_is_not_dead_whoever_says_so(machines: Machines) -> None:
+    """Refused is not gone: it may run and serve."""
+    out_of_reach(machines)
+    machines.refusing = frozenset("b")
+    with pytest.raises(
+        RefusedError, match=r"b is not replaced while it answers, and so is not dead \(cannot be reached"
+    ):
+        update(inputs("b", is_dead=True))
+    machines.refusing = frozenset("ac")
+    update(inputs("b", is_dead=True))
+
+
 @pytest.mark.parametrize("reachable", [True, False])
 def test_one_that_is_named_as_dead_and_serves_is_held_to_the_rules_of_one_that_runs(
     machines: Machines, reachable: bool

@@ -93,6 +93,23 @@ def test_where_neither_lets_in_it_is_the_new_one_that_is_told_of(ssh: Ssh) -> No
         assert found.observe().unreachable == {"a": "not by the new"}
 
 
+@pytest.mark.parametrize(
+    ("failure", "refuses"),
+    [
+        (SshAuthenticationError, True),
+        (SshHostKeyError, True),
+        (SshUnreachableError, False),
+        (SshConnectionLostError, False),
+    ],
+)
+def test_a_machine_that_refuses_is_told_from_one_that_does_not_answer(
+    ssh: Ssh, failure: Callable[[str], SshError], refuses: bool
+) -> None:
+    ssh.failing["new"] = failure("no")
+    with looking("new") as found:
+        assert found.observe().refusing == (frozenset("a") if refuses else frozenset())
+
+
 def test_a_connection_that_did_not_change_is_tried_once_and_a_step_that_began_is_not_repeated(ssh: Ssh) -> None:
     ssh.failing["new"] = SshUnreachableError("no")
     with looking("new") as found:

@@ -18,11 +18,17 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.lines import Apply, ApplyAction, Line, Log, Probe, Remove
 from etcd_cluster.rollout import changes, lifecycle
 from etcd_cluster.rollout.desired import DesiredCluster, File
-from etcd_cluster.rollout.lifecycle import INPUTS, RolloutLifecycle
+from etcd_cluster.rollout.lifecycle import INPUTS, NotRemovedError, RolloutLifecycle
 from etcd_cluster.rollout.machines import Place, StepFailedError
 from etcd_cluster.rollout.observed import History, Observation, Question
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, RefusedError, RunContext, V2Data
-from etcd_cluster.ssh.connection import SshUnreachableError
+from etcd_cluster.ssh.connection import (
+    SshAuthenticationError,
+    SshConfigurationError,
+    SshConnectionLostError,
+    SshHostKeyError,
+    SshUnreachableError,
+)
 from etcd_cluster.ssh.processes import CommandTimeoutError
 from tests.unit.rollout_model import CONFIGURATION, LAYOUT, Goal, Model, usual_address
 
@@ -81,6 +87,7 @@ class Machines:
     answers: dict[str, str] = field(default_factory=dict)
     passing: bool = False
     before: dict[str, Any] = field(default_factory=dict)
+    refusing: frozenset[str] = frozenset()
 
     def __call__(
         self,
@@ -111,7 +118,7 @@ class Machines:
         # A machine that is being claimed tells that very claim; another run's comes right after.
         taken = self.taken if not claim else {}
         claimed = {name: replace(host, claim=taken.get(name, run)) for name, host in observation.hosts.items()}
-        return replace(observation, hosts=claimed)
+        return replace(observation, hosts=claimed, refusing=self.refusing)
 
     def on_all(self, names: list[str], do: Callable[[str], str]) -> dict[str, Any]:
         answers: dict[str, Any] = {}
@@ -596,22 +603,56 @@ def test_nothing_is_done_on_machines_that_go_away_with_their_members(machines: M
     assert machines.lines == []
 
 
-@pytest.mark.parametrize("error", [SshUnreachableError("no route to host"), CommandTimeoutError("hung")], ids=str)
-def test_a_machine_that_is_gone_does_not_keep_the_others_from_being_stopped(
-    error: EtcdClusterError, machines: Machines, capfd: pytest.CaptureFixture[str]
+NOT_GONE: list[EtcdClusterError] = [
+    SshAuthenticationError("refused the key"),
+    SshHostKeyError("another host key"),
+    SshConfigurationError("no host key is pinned"),
+    SshConnectionLostError("lost"),
+    CommandTimeoutError("hung"),
+    StepFailedError("a: etcd did not stop within 30 seconds"),
+]
+
+
+@pytest.mark.parametrize("forgotten", ["", "a"])
+@pytest.mark.parametrize("error", NOT_GONE, ids=lambda error: type(error).__name__)
+def test_a_member_whose_machine_answers_fails_the_destroy_whoever_calls_it_gone(
+    error: EtcdClusterError, forgotten: str, machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("ETCD_CLUSTER_FORGET", forgotten)
     machines.gone["a"] = error
-    RolloutLifecycle().delete("id", inputs(GOAL, record=""))
+    with pytest.raises(NotRemovedError, match=str(error)) as raised:
+        RolloutLifecycle().delete("id", inputs(GOAL, record=""))
+    assert "ETCD_CLUSTER_FORGET=a" not in str(raised.value)
     assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
-    warning = capfd.readouterr().err
-    assert warning.startswith(f"warning: a: not stopped there, and nothing removed: {error}. If the machine comes back")
 
 
-def test_a_member_that_cannot_be_stopped_fails_the_destroy_after_the_others_were(machines: Machines) -> None:
-    machines.gone["a"] = StepFailedError("a: etcd did not stop within 30 seconds")
-    with pytest.raises(StepFailedError, match="did not stop"):
+@pytest.mark.parametrize("forgotten", ["", "b", "aa"])
+def test_a_machine_that_nothing_answers_on_fails_the_destroy_until_it_is_named(
+    forgotten: str, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETCD_CLUSTER_FORGET", forgotten)
+    machines.gone["a"] = SshUnreachableError("no route to host")
+    with pytest.raises(NotRemovedError, match=r"a: not stopped.*no route to host.*name it: ETCD_CLUSTER_FORGET=a$"):
         RolloutLifecycle().delete("id", inputs(GOAL, record=""))
     assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
+
+
+@pytest.mark.parametrize("forgotten", ["a", "b,a", "b a"])
+def test_a_machine_that_is_named_as_gone_is_a_warning(
+    forgotten: str, machines: Machines, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ETCD_CLUSTER_FORGET", forgotten)
+    machines.gone["a"] = SshUnreachableError("no route to host")
+    RolloutLifecycle().delete("id", inputs(GOAL, record=""))
+    assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
+    assert capfd.readouterr().err.startswith("warning: a: not stopped there, and nothing removed: no route to host.")
+
+
+def test_every_member_that_was_not_stopped_is_named(machines: Machines) -> None:
+    machines.gone = {"a": SshUnreachableError("no route to host"), "c": SshAuthenticationError("refused the key")}
+    with pytest.raises(NotRemovedError) as raised:
+        RolloutLifecycle().delete("id", inputs(GOAL, record=""))
+    assert [line.partition(":")[0] for line in str(raised.value).splitlines()] == ["a", "c"]
 
 
 # --- what is said ---
