@@ -424,6 +424,31 @@ def test_hosts_that_left_while_runs_were_cut_short_are_cleaned_once(
     assert all(line.endswith(" record=the-record") for line in said)
 
 
+@pytest.mark.parametrize(
+    ("error", "forgotten", "fails"),
+    [
+        (SshUnreachableError("no route to host"), "", False),
+        (SshAuthenticationError("refused the key"), "", True),
+        (SshAuthenticationError("refused the key"), "d", False),
+        (SshHostKeyError("another host key"), "d", False),
+        (CommandTimeoutError("hung"), "d", True),
+    ],
+)
+def test_a_host_that_left_is_taken_for_gone_if_nothing_answers_or_once_it_is_named(
+    error: EtcdClusterError, forgotten: str, fails: bool, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETCD_CLUSTER_FORGET", forgotten)
+    machines.model.add_machine("d", usual_address("d"), GOAL.version)
+    machines.gone["d"] = error
+    news = {**inputs(GOAL, former={"d": left("d")}), "drift": []}
+    if fails:
+        with pytest.raises(NotRemovedError, match=f"d: not stopped, and nothing removed there: {error}"):
+            RolloutLifecycle().update("id", inputs(GOAL), news)
+    else:
+        RolloutLifecycle().update("id", inputs(GOAL), news)
+    assert len(machines.probes) == len(GOAL.names), "the cluster comes first"
+
+
 def test_a_host_that_is_listed_again_is_not_cleaned(machines: Machines) -> None:
     RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL, former={"a": left("a")}), "drift": []})
     assert not any(" remove " in line for line in machines.lines)

@@ -61,6 +61,13 @@ def test_an_unknown_option_is_named(script: str, checkout: Checkout) -> None:
     assert "option --force: unknown; usage: scripts/" in done.stderr
 
 
+@pytest.mark.parametrize("words", [["--forget"], ["--forget", "--yes"], ["prod", "--forget", ""]])
+def test_down_asks_for_the_name_of_whom_to_forget(words: list[str], checkout: Checkout) -> None:
+    done = checkout.script("down", *words, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "option --forget: expected is the name of a member after it, such as: --forget host-1" in done.stderr
+
+
 def test_env_fails_inside_eval_as_well(checkout: Checkout) -> None:
     checkout.stack_file.unlink()
     done = checkout.shell("echo went on", check=False)
