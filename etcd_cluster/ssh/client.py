@@ -407,7 +407,7 @@ def _final_failure(connection: Connection, said: str) -> SshError | None:
         held = "the key" if connection.private_key is not None else "every key of the ssh-agent"
         return SshAuthenticationError(
             f"{connection.host} refused {held} for user {connection.user}: add the public key to that user's "
-            "authorized_keys, or give another key or user"
+            f"authorized_keys, or give another key or user. ssh said: {_last_line(said)}"
         )
     return None
 

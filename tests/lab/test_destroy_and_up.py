@@ -69,7 +69,7 @@ def test_a_resource_that_is_replaced_stops_nothing_and_deletes_nothing(cluster: 
 @pytest.mark.parametrize("forgotten", ["", "host-1,host-2,host-3"])
 def test_a_destroy_that_may_not_log_in_stops_nothing_and_keeps_the_stack(cluster: Cluster, forgotten: str) -> None:
     ids = cluster.cluster_ids()
-    authority = cluster.stack.outputs()["caCertificate"]
+    ca = cluster.stack.outputs()["caCertificate"]
     cluster.stack.environment |= {"ETCD_CLUSTER_FORGET": forgotten}
     with changing(cluster, restarts=()):
         with refused(*cluster.hosts):
@@ -80,7 +80,7 @@ def test_a_destroy_that_may_not_log_in_stops_nothing_and_keeps_the_stack(cluster
             assert re.search(rf"{host.name}: not stopped, and nothing removed there: \S+ refused the key", run.output)
         cluster.up()
     assert cluster.cluster_ids() == ids
-    assert cluster.stack.outputs()["caCertificate"] == authority
+    assert cluster.stack.outputs()["caCertificate"] == ca
     assert_converged(cluster)
 
 
