@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import cast
 
 LONGEST_SHOWN = 200
@@ -45,6 +46,24 @@ def shown(value: object) -> str:
 
 def _unprintable(value: object) -> str:
     return f"({type(value).__name__})"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What people read of an error: three sentences, in this order, each without its period.
+
+    Args:
+        problem: What is wrong, with the value.
+        expected: What was expected in its place.
+        fix: What to do, as an instruction that names the commands. It is printed with a capital.
+    """
+
+    problem: str
+    expected: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.problem}. Expected: {self.expected}. {self.fix[:1].upper()}{self.fix[1:]}."
 
 
 class EtcdClusterError(Exception):

@@ -6,8 +6,9 @@ The settings a release takes are in `options`; the steps that bring a running cl
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 from typing import Final
 
 from etcd_cluster.errors import ConfigurationError
@@ -119,6 +120,15 @@ FINDINGS: Final = (
 )  # fmt: skip
 
 
+class UnsupportedChange(Enum):
+    """Why etcd does not support the change from one version to another."""
+
+    OLDER_PATCH = auto()
+    OLDER_MINOR = auto()
+    MINOR_SKIPPED = auto()
+    PATCH_TOO_OLD = auto()
+
+
 @dataclass(frozen=True)
 class Floor:
     """The oldest patch of a series that the next series may follow."""
@@ -188,41 +198,31 @@ def require_usable(version: str, *, allow_unsafe: bool) -> tuple[str, list[str]]
     return str(parsed), [f"etcd {parsed}: {finding.problem()}; {finding.fix(parsed)}" for finding in found]
 
 
-def change_refusal(running: str, desired: str) -> str | None:
-    """Returns why a cluster cannot go from `running` to `desired` in one change, and what to do; None if it can.
+def unsupported_change(running: str, desired: str) -> tuple[UnsupportedChange, Mapping[str, str]] | None:
+    """Returns why a cluster cannot go from `running` to `desired` in one change; None if it can.
 
     `require_usable` decides whether `desired` may run at all: both are in the form that it returns.
+
+    Returns:
+        The kind, and name -> value in its text.
     """
     before, after = Version.parse(running), Version.parse(desired)
+    details = {"running": running, "desired": desired, "series": before.series, "desired_series": after.series}
     if after < before:
-        why = _no_way_back(before, after)
-        fix = f"set version to {before}, or to a newer patch of {before.series}"
-    else:
-        steps = upgrade_path(running, desired)
-        if len(steps) < 2:
-            return None
-        why = "etcd is upgraded one minor at a time"
-        if after.minor - before.minor == 1:
-            floor = FLOORS[before.series]
-            why = f"{after.series} may follow {floor.patch} or later only, because {floor.why} ({floor.source})"
-        fix = f"set version to {steps[0]} first, then {', then '.join(steps[1:])}"
-    return f"version: {after}: this cluster runs {before}, and {why}; {fix}"
-
-
-def _no_way_back(before: Version, after: Version) -> str:
-    if after.series == before.series:
-        return (
-            "an older patch is no way back: etcd supports newer patches and the next minor only, and "
-            f"{after} lacks what {before} fixed"
-        )
-    return (
-        f"going back to {after.series} is refused: its data may be in the form of {before.series} already, and once "
-        f"every member has run {before.series}, etcd {after.series} refuses to start"
-    )
+        is_patch = after.series == before.series
+        return UnsupportedChange.OLDER_PATCH if is_patch else UnsupportedChange.OLDER_MINOR, details
+    steps = upgrade_path(running, desired)
+    if len(steps) < 2:
+        return None
+    details |= {"first": steps[0], "later": ", then ".join(steps[1:])}
+    if after.minor - before.minor > 1:
+        return UnsupportedChange.MINOR_SKIPPED, details
+    floor = FLOORS[before.series]
+    return UnsupportedChange.PATCH_TOO_OLD, {**details, "floor": floor.patch, "why": floor.why, "source": floor.source}
 
 
 def change_warnings(running: str, desired: str) -> list[str]:
-    """Returns the warnings for a change that `change_refusal` allows, besides the warnings of `require_usable`."""
+    """Returns the warnings for a change that `unsupported_change` allows, besides the warnings of `require_usable`."""
     before, after = Version.parse(running), Version.parse(desired)
     return [
         f"etcd {running} to {desired}: {hazard.why} ({hazard.source}); {hazard.fix}"

@@ -13,8 +13,10 @@ from typing import Any
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
-from etcd_cluster.etcd.versions import change_refusal, change_warnings
+from etcd_cluster.etcd.versions import change_warnings, unsupported_change
 from etcd_cluster.rollout.desired import series
+from etcd_cluster.rollout.planner.actions import Details, Refusal
+from etcd_cluster.rollout.planner.refusals import RefusedError
 
 Inputs = Mapping[str, Any]
 
@@ -24,33 +26,23 @@ CA_FINGERPRINTS = ("ca_fingerprints", "peer_ca_fingerprints")
 NOTHING_RESTARTS = "no member is restarted: what differs (certificates, how hosts are reached) is put in place as it is"
 
 
-def refusals(olds: Inputs, news: Inputs) -> list[str]:
-    """Returns the reasons to refuse a change, one text each, with what to do. A value that is unknown yet passes."""
-    found: list[str] = []
+def refusals(olds: Inputs, news: Inputs) -> list[RefusedError]:
+    """Returns the reasons to refuse a change. A value that is unknown yet passes."""
+    found: list[RefusedError] = []
     old, new = set(olds["members"]), set(news["members"])
     if not old & new:
-        found.append(
-            f"members: {_names(new)}: none of {_names(old)} would be left, so this would be another cluster; keep at "
-            "least one member, or make a new stack"
-        )
+        found.append(RefusedError(Refusal.NO_MEMBER_STAYS, {"old": sorted(old), "new": sorted(new)}))
     if olds["tls"] and not news["tls"] and not news.get("allow_plaintext"):
-        found.append(
-            "tls: false: this cluster speaks TLS, and without it anyone who reaches its ports can read and change "
-            "everything; put it back to true, or set allowPlaintext: true as well"
-        )
+        found.append(RefusedError(Refusal.TLS_TURNED_OFF))
     moved = [name for name in old & new if _is_another(olds["members"][name], news["members"][name])]
-    if olds["tls"] and not news["tls"] and (moved or new - old):
-        found.append(
-            f"tls: false: {_names([*moved, *(new - old)])} would need a certificate until no member speaks TLS; "
-            "leave members and addresses as they are, run `pulumi up`, and change them then"
-        )
-    if (moved or new - old) and olds["tls"] and news["tls"] and _is_another_ca(olds, news):
-        found.append(
-            f"{_names([*moved, *(new - old)])}: needs a certificate of the new CA, which no other member trusts "
-            "yet; leave members and addresses as they are, run `pulumi up`, and change them then"
-        )
-    refusal = change_refusal(olds["version"], news["version"])
-    return [*found, *_misplaced(olds, news), *([refusal] if refusal else [])]
+    if (moved or new - old) and olds["tls"]:
+        members = {"members": sorted([*moved, *(new - old)])}
+        if not news["tls"]:
+            found.append(RefusedError(Refusal.TLS_TURNED_OFF_AND_MEMBERS_CHANGED, members))
+        elif _is_another_ca(olds, news):
+            found.append(RefusedError(Refusal.CA_REPLACED_AND_MEMBERS_CHANGED, members))
+    unsupported = unsupported_change(olds["version"], news["version"])
+    return [*found, *_misplaced(olds, news), *([RefusedError(*unsupported)] if unsupported else [])]
 
 
 Place = Mapping[str, Any]
@@ -59,40 +51,36 @@ MOVE = "docs/move-data-to-a-device.md"
 SYSTEM_PATHS = "the system's own directories"
 
 
-def _misplaced(olds: Inputs, news: Inputs) -> list[str]:
+def _misplaced(olds: Inputs, news: Inputs) -> list[RefusedError]:
     """Returns refusals for data that would be left behind or mounted over, and for ports that another member has."""
     before, after = places(olds), places(news)
     staying = sorted(before.keys() & after.keys())
-    found: list[str] = []
+    found: list[RefusedError] = []
     moving = [name for name in staying if _gains_or_loses_a_device(before[name], after[name])]
     if len(moving) > 1:
-        found.append(
-            f"device: {_names(moving)}: given to, or taken from, more than one running member at once. Nothing is ever "
-            "mounted over data, and no data are left behind; change one member per `pulumi up`, once its data were "
-            f"moved away there ({MOVE})"
-        )
+        found.append(RefusedError(Refusal.SEVERAL_DEVICES_CHANGED, {"members": moving}))
     elsewhere = [name for name in staying if _differ(before[name].get("directory"), after[name].get("directory"))]
     if elsewhere:
         old, new = (str(each[elsewhere[0]].get("directory") or "") for each in (before, after))
-        found.append(
-            f"directory: {_names(elsewhere)}: etcd's data is in {old or SYSTEM_PATHS}; {new or SYSTEM_PATHS} is empty. "
-            f"Data is never left behind. {_same_directory(old, new)}, or move it while the cluster is down ({MOVE})"
-        )
+        found.append(_directory_changed(elsewhere, old, new))
     return [*found, *_taken_ports(olds, news, before, after)]
 
 
-def _same_directory(old: str, new: str) -> str:
-    """Returns what to set so that members stay in DIRECTORY/CLUSTER/MEMBER.
+def _directory_changed(members: Sequence[str], old: str, new: str) -> RefusedError:
+    """Returns the refusal of another DIRECTORY/CLUSTER/MEMBER, whose parts tell what was renamed.
 
     The default DIRECTORY contains the names of project and stack.
     """
+    details: Details = {"members": members, "old": old or SYSTEM_PATHS, "new": new or SYSTEM_PATHS}
     parts, other_parts = PurePath(old).parts, PurePath(new).parts
     if min(len(parts), len(other_parts)) < 4 or parts[-1] != other_parts[-1]:
-        return "Undo the change"
-    cluster, another = parts[-2], other_parts[-2]
-    if cluster != another:
-        return f"Name the component {cluster} again, instead of {another}: on this machine its name is part of the path"
-    return f"Set `etcd-cluster:local: {{directory: {PurePath(old).parents[1]}}}`, as after a rename of the stack"
+        return RefusedError(Refusal.DIRECTORY_CHANGED, details)
+    cluster, renamed = parts[-2], other_parts[-2]
+    if cluster != renamed:
+        details = {**details, "cluster": cluster, "renamed": renamed}
+        return RefusedError(Refusal.DIRECTORY_CHANGED_WITH_CLUSTER, details)
+    details = {**details, "directory": PurePath(old).parents[1]}
+    return RefusedError(Refusal.DIRECTORY_CHANGED_WITH_STACK, details)
 
 
 def places(inputs: Inputs) -> Mapping[str, Place]:
@@ -124,12 +112,14 @@ def _differ(old: object, new: object) -> bool:
     return _known(old) and _known(new) and (old or None) != (new or None)
 
 
-def _taken_ports(olds: Inputs, news: Inputs, before: Mapping[str, Place], after: Mapping[str, Place]) -> list[str]:
+def _taken_ports(
+    olds: Inputs, news: Inputs, before: Mapping[str, Place], after: Mapping[str, Place]
+) -> list[RefusedError]:
     """Returns a refusal if a member's new port is still another member's on the same machine.
 
     Members take new ports one after the other, while the others still have their old ones.
     """
-    found: list[str] = []
+    found: list[RefusedError] = []
     for name in sorted(after):
         if name not in before or not _differ(before[name].get("ports"), after[name].get("ports")):
             continue
@@ -137,10 +127,8 @@ def _taken_ports(olds: Inputs, news: Inputs, before: Mapping[str, Place], after:
             address, others = news["members"].get(name), olds["members"].get(other)
             taken = set(_ports(after[name])) & set(_ports(before[other]))
             if taken and _known(address) and address == others:
-                found.append(
-                    f"ports: {name}: {', '.join(sorted(taken))} at {address} is {other}'s until that one has changed "
-                    "too. Members change one at a time; choose ports that no member has now (local.basePort: 100 more)"
-                )
+                details = {"member": name, "ports": sorted(taken), "address": address, "other": other}
+                found.append(RefusedError(Refusal.PORT_OF_ANOTHER_MEMBER, details))
     return found[:1]
 
 

@@ -36,7 +36,9 @@ from etcd_cluster.rollout.machines import (
 )
 from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action
-from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, Refusal, WaitFor
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
 from etcd_cluster.ssh.connection import SshError, SshUnreachableError
 from etcd_cluster.ssh.processes import CommandTimeoutError
@@ -76,7 +78,7 @@ class RolloutLifecycle(Lifecycle):
         """Refuses unsafe changes, describes the steps of a change, and looks for drift in an `up` without changes."""
         news = dict(news)
         looks = news.pop("looks")
-        failures = [CheckFailure("", text) for text in changes.refusals(olds, news)] if olds else []
+        failures = [CheckFailure("", str(each.explanation)) for each in changes.refusals(olds, news)] if olds else []
         news["steps"] = _steps(olds, news)
         news["drift"] = drift(news) if olds and looks and not failures and not _changed(olds, news) else []
         return CheckResult(news, failures)
@@ -149,10 +151,7 @@ def roll_out(desired: DesiredCluster, machines: MemberMachines, context: RunCont
         else:
             context.waited.clear()
             if repetitions.is_futile(action, observation):
-                raise RefusedError(
-                    f"{messages.describe(action)}: done {MOST_REPETITIONS} times, and nothing has changed. Find out "
-                    "why on that machine (journalctl -u etcd), then run `pulumi up` again"
-                )
+                raise RefusedError(Refusal.FUTILE, {"action": action, "times": MOST_REPETITIONS})
             _carry_out(action, desired, observation, machines, context)
         looked_at = time.monotonic()
         observation = machines.observe(rights=context.learn_rights(observation))
@@ -174,10 +173,7 @@ def require_claimed(observation: Observation, run: str, token: str = "") -> None
     ours = {name: host for name, host in observation.hosts.items() if not token or host.token in ("", token)}
     lost = [name for name, host in ours.items() if host.claim not in ("", run)]
     if lost:
-        raise RefusedError(
-            f"{', '.join(lost)}: another run has taken this cluster over; this one ends here. Wait until that run has "
-            "ended, then run `pulumi up` again"
-        )
+        raise RefusedError(Refusal.TAKEN_OVER, {"members": lost})
 
 
 def prove(desired: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext) -> None:
@@ -209,11 +205,8 @@ def prove(desired: DesiredCluster, observation: Observation, machines: MemberMac
             raise StepFailedError(f"{name}: a write works there, but the answer names no cluster; run again")
     ids = {name: f"{int(answer):x}" for name, answer in answers.items()}
     if set(ids.values()) != {observation.cluster_id}:
-        found = ", ".join(f"{name}: {id_}" for name, id_ in ids.items())
-        raise RefusedError(
-            f"the members' client URLs lead to different clusters ({found}; the members form "
-            f"{observation.cluster_id}). Find out what answers at these addresses before you go on"
-        )
+        details = {"found": ids, "cluster": observation.cluster_id}
+        raise RefusedError(Refusal.ENDPOINTS_OF_DIFFERENT_CLUSTERS, details)
     say(f"all {len(ids)} members are healthy and take writes")
 
 
@@ -226,9 +219,8 @@ def _wait(
     all_waits = sum(context.waited.values())
     if waited > wait.seconds or all_waits > MOST_WAITING_SECONDS:
         seconds = min(wait.seconds if waited > wait.seconds else all_waits, MOST_WAITING_SECONDS)
-        raise RefusedError(
-            f"{messages.describe(wait)} (after {seconds:.0f} seconds){_log_of(wait.member, observation, machines)}"
-        )
+        log = _log_of(wait.member, observation, machines)
+        raise RefusedError(wait.reason, wait.details, f"This run waited {seconds:.0f} seconds.{log}")
     time.sleep(LOOK_AGAIN_SECONDS)
 
 

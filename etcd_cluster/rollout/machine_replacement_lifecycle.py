@@ -20,20 +20,14 @@ from etcd_cluster.rollout.lifecycle import LOOK_AGAIN_SECONDS, require_claimed, 
 from etcd_cluster.rollout.machines import STEP_SECONDS, MemberMachines
 from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.planner import messages, quorum
-from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, ActionKind, RefusedError, RunContext
+from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, ActionKind, Refusal
 from etcd_cluster.rollout.planner.alarms import CORRUPT
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext
 
 INPUTS = ("replace_member", "is_dead", "connections")
 PATIENCE_SECONDS = 20
 """Limit for the others to become healthy: a member that has just come back takes some seconds."""
-UNTOUCHED = (
-    "it was not touched. Take `replaceMember` out and run `pulumi up`, which fixes what can be fixed; one whose "
-    "machine is dead is the one to replace first"
-)
-UNANSWERED = (
-    "It was not touched. Restore the way to the machines (SSH key, bastion, VPN), then run again; if its machine is "
-    "dead, name it as such: `replaceDeadMember` in the place of `replaceMember`"
-)
 
 
 @dataclass(frozen=True)
@@ -56,12 +50,12 @@ class MachineReplacementLifecycle(Lifecycle):
     def check(self, olds: Properties, news: Properties) -> CheckResult:
         """Refuses a member to replace in the first `up`."""
         refused = _refused_at_first(news) if not olds else None
-        return CheckResult(news, [] if refused is None else [CheckFailure("", refused)])
+        return CheckResult(news, [] if refused is None else [CheckFailure("", str(refused.explanation))])
 
     def create(self, props: Properties) -> CreateResult:
         """Creates the resource; refuses a member to replace, as `pulumi up --replace` may bring one."""
-        if (refused := _refused_at_first(props)) is not None:  # as by `pulumi up --replace`
-            raise RefusedError(refused)
+        if (refused := _refused_at_first(props)) is not None:
+            raise refused
         return CreateResult("machine-replacement", props)
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
@@ -81,14 +75,9 @@ class MachineReplacementLifecycle(Lifecycle):
         return UpdateResult(news)
 
 
-def _refused_at_first(news: Properties) -> str | None:
+def _refused_at_first(news: Properties) -> RefusedError | None:
     member = news.get("replace_member")
-    if not member:
-        return None
-    return (
-        f"replaceMember: {member}: the resource that asks the other members before a replacement is only being "
-        "created. Expected is no member to replace. Take it out, run `pulumi up`, then put it in again"
-    )
+    return RefusedError(Refusal.REPLACEMENT_IN_FIRST_UP, {"member": member}) if member else None
 
 
 def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool = False) -> None:
@@ -111,9 +100,9 @@ def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool 
     observation = machines.observe()  # another run may have claimed one while this one claimed the others
     began = time.monotonic()
     require_claimed(observation, run)
-    while (what := obstacle(member, observation, is_dead=is_dead)) is not None:
+    while (refused := refusal(member, observation, is_dead=is_dead)) is not None:
         if time.monotonic() - began > PATIENCE_SECONDS:
-            raise RefusedError(f"the machine of {member} is not replaced while {what}")
+            raise refused
         time.sleep(LOOK_AGAIN_SECONDS)
         observation = machines.observe()
         require_claimed(observation, run)
@@ -126,26 +115,27 @@ def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool 
         machines.run(member, line, run=run, progress=progress, say=say, timeout_seconds=STEP_SECONDS)
 
 
-def obstacle(member: str, observation: Observation, *, is_dead: bool = False) -> str | None:
-    """Returns why the machine of `member` may not be replaced now, and what to do; None if it may."""
-    host = observation.hosts.get(member)
+def refusal(member: str, observation: Observation, *, is_dead: bool = False) -> RefusedError | None:
+    """Returns why the machine of `member` may not be replaced now; None if it may."""
+    host, details = observation.hosts.get(member), {"member": member}
     if host and not host.may_serve:
-        return None if observation.status_source or not host.pid else f"it runs, but no member leads; {UNTOUCHED}"
+        is_allowed = observation.status_source or not host.pid
+        return None if is_allowed else RefusedError(Refusal.REPLACEMENT_WITHOUT_LEADER, details)
     if observation.status_source is None:
         if host:
-            why = ", ".join(host.unknown.values()) or "it has a leader, but its list of members cannot be read"
-            return f"it runs, and it cannot be told whether a majority serves ({why}); {UNTOUCHED}"
-        unreachable = "; ".join(f"{name}: {why}" for name, why in observation.unreachable.items())
+            unknown = [*host.unknown.values()] or "it has a leader, but its list of members is unreadable"
+            return RefusedError(Refusal.REPLACEMENT_MAJORITY_UNKNOWN, {**details, "unknown": unknown})
+        unreachable = {**details, "unreachable": observation.unreachable}
         if is_dead and member in observation.refusing:
-            return f"it answers, and so is not dead ({observation.unreachable[member]}); it was not touched"
-        return None if is_dead else f"nobody can tell whether it serves ({unreachable}). {UNANSWERED}"
+            return RefusedError(Refusal.REPLACEMENT_OF_ANSWERING_MACHINE, unreachable)
+        return None if is_dead else RefusedError(Refusal.REPLACEMENT_UNREACHABLE, unreachable)
     listed = observation.of(member)
     if listed is None or listed.learner:
         return None
     if any(alarm.kind == CORRUPT and alarm.id != listed.id for alarm in observation.alarms or ()):
-        return f"etcd's alarm CORRUPT stands; {UNTOUCHED}"
+        return RefusedError(Refusal.REPLACEMENT_UNDER_ALARM, details)
     serves = host is not None or listed.id in observation.healthy | observation.unknown
     down = [
         each.name or each.peer_url for each in observation.voters if each.id not in observation.healthy | {listed.id}
     ]
-    return f"{', '.join(down)} is not healthy; {UNTOUCHED}" if serves and down else None
+    return RefusedError(Refusal.REPLACEMENT_OTHERS_UNHEALTHY, {**details, "down": down}) if serves and down else None

@@ -17,8 +17,10 @@ from etcd_cluster.pki.limits import PkiError
 from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import Alarm, Host, Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action
-from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, RunContext, WaitFor
+from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, Refusal, WaitFor
 from etcd_cluster.rollout.planner.quorum import CAUGHT_UP_ENTRIES
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext
 
 WIDTH = 120
 _LABEL_WIDTH = 12
@@ -226,15 +228,12 @@ def _alarm(alarm: Alarm, observation: Observation) -> str:
 
 def _next(desired: DesiredCluster, observation: Observation) -> list[str]:
     if observation.unreachable:
-        gone = ", ".join(observation.unreachable)
-        return [
-            f"refused while {gone} cannot be reached: bring it back, or, if it is gone for good, give it another "
-            "machine (docs/replace-a-member.md)"
-        ]
+        names = [*observation.unreachable]  # the reasons have lines of their own
+        return [f"refused: {messages.explain(Refusal.UNREACHABLE, {'unreachable': names})}"]
     try:
         action = next_action(desired, observation, RunContext())
     except EtcdClusterError as error:
-        return [f"refused: {error}"]
+        return [f"refused: {error.explanation if isinstance(error, RefusedError) else error}"]
     if isinstance(action, WaitFor):
         return [f"waits for {action.seconds} s at most, then ends: {messages.describe(action)}"]
     return [messages.describe(action)] if action else []

@@ -68,8 +68,8 @@ def test_an_upgrade_that_is_killed_half_way(cluster: Cluster, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("config", "refusal"),
     [
-        ({"version": "3.5.35"}, "going back to 3.5 is refused"),
-        ({"tls": False}, "this cluster speaks TLS"),
+        ({"version": "3.5.35"}, "going back to 3.5 is not supported"),
+        ({"tls": False}, "this cluster uses TLS"),
     ],
     ids=["an older minor", "no TLS"],
 )

@@ -252,8 +252,8 @@ def test_no_machine_is_replaced_while_nobody_can_be_asked(road: Road) -> None:
             road.bastion.start()
         writes.await_more()
     assert not writes.result.lost
-    assert f"the machine of {leading.name} is not replaced while nobody can tell whether it serves" in run.output
-    assert "`replaceDeadMember` in the place of `replaceMember`" in run.output
+    assert f"the machine of {leading.name} is not replaced while it is unknown whether it serves" in run.output
+    assert "`replaceDeadMember` instead of `replaceMember`" in run.output
     assert road.cloud.instances[leading.name] is leading
     assert cluster.pids() == pids
 

@@ -87,9 +87,13 @@ def test_a_device_for_all_members_that_run_is_refused_in_the_preview_and_by_ever
     everybody = "host-1, host-2, host-3"
     with untouched(cluster):
         with devices(cluster, cluster.hosts):
-            refused(cluster.stack.preview(check=False), f"device: {everybody}: given to, or taken from, more than one")
+            refused(
+                cluster.stack.preview(check=False), f"device: {everybody}: added to, or removed from, more than one"
+            )
             forget_places(cluster)
-            refused(cluster.stack.preview(check=False), f"device: {everybody}: given to, or taken from, more than one")
+            refused(
+                cluster.stack.preview(check=False), f"device: {everybody}: added to, or removed from, more than one"
+            )
             run = cluster.stack.up(check=False)
         for host in cluster.hosts:
             refused(run, rf"{host.name}: /data/etcd holds etcd's files \(data history\), and device /dev/xvdf would be")
@@ -167,7 +171,7 @@ def test_a_disk_that_holds_the_data_is_not_left_out_and_not_another_one(cluster:
     on_disks = [host for host in cluster.hosts if "device" in cluster.stack.config["hosts"][host.name]]
     assert len(on_disks) == 2
     with untouched(cluster), devices(cluster, []):
-        refused(cluster.stack.preview(check=False), f"device: {on_disks[0].name}, {on_disks[1].name}: given to, or")
+        refused(cluster.stack.preview(check=False), f"device: {on_disks[0].name}, {on_disks[1].name}: added to, or")
     with untouched(cluster), devices(cluster, on_disks[:1]):
         run = cluster.stack.up(check=False)
         refused(run, rf"{on_disks[1].name}: no device is given, but the data of this member are on a disk .*/dev/xvdf")

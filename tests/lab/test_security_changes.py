@@ -270,7 +270,7 @@ def test_the_way_back_to_plaintext_is_refused_unless_allowed(cluster: Cluster, h
     configure(cluster, tls=False)
     refused = cluster.stack.preview(check=False)
     assert refused.returncode != 0
-    assert "tls: false: this cluster speaks TLS" in refused.output
+    assert "tls: false: this cluster uses TLS" in refused.output
     assert "allowPlaintext: true" in refused.output
 
     database = cluster.each_host(DATABASE)

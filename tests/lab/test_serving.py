@@ -85,7 +85,7 @@ def test_a_quota_that_the_database_has_passed_is_refused_before_anybody_restarts
             "quota-backend-bytes: 16777216",
             "the database of host-",
             "quota of at least",
-            "nothing more was changed",
+            "Nothing more was changed",
         )
         configure(cluster, etcd={"max-txn-ops": 200})
 
@@ -95,7 +95,7 @@ def test_a_database_that_is_full_fails_every_up_until_a_larger_quota_ends_the_al
     cluster.up()
     cluster.hosts[0].run(FILL.format(count=100), timeout=120)
     assert "NOSPACE" in cluster.etcdctl("alarm", "list")
-    refused(cluster, "alarm NOSPACE stands", "of a quota of 64 MiB", "compact, then defragment")
+    refused(cluster, "alarm NOSPACE stands", "of a quota of 64 MiB", "compact, and defragment")
     configure(cluster, etcd={"quota-backend-bytes": 64 * MIB, "max-txn-ops": 300})
     run = cluster.stack.up(check=False)
     assert run.returncode != 0, run.output

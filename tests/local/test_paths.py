@@ -48,7 +48,7 @@ def refused(checkout: Checkout, text: str) -> None:
 def test_members_move_to_other_ports_one_at_a_time_and_to_none_that_another_one_has(checkout: Checkout) -> None:
     ids, old = cluster_ids(checkout), base_port(checkout)
     checkout.configure_local({"basePort": old + 10})
-    refused(checkout, f"ports: etcd-1: {old + 10}, {old + 11}, {old + 12} at 127.0.0.1 is etcd-2's until")
+    refused(checkout, f"ports: etcd-1: {old + 10}, {old + 11}, {old + 12} at 127.0.0.1 is in use by etcd-2")
     new = next(base for base in range(old + 100, old + 900, 100) if all(_is_free(base + each) for each in range(PORTS)))
     checkout.configure_local({"basePort": new})
     up = checkout.script("up")

@@ -105,7 +105,8 @@ def test_what_is_refused_is_refused_before_anything_is_touched(checkout: Checkou
     refused = checkout.script("up", check=False)
     assert refused.returncode != 0
     assert (
-        "version: 3.4.9: this cluster runs 3.6.16, and going back to 3.4 is refused" in refused.stdout + refused.stderr
+        "version: 3.4.9: this cluster runs 3.6.16, and going back to 3.4 is not supported"
+        in refused.stdout + refused.stderr
     )
     assert sorted(checkout.members.glob("*/versions/*")) == programs
     assert checkout.processes() == processes

@@ -28,7 +28,7 @@ from etcd_cluster.pki import lifecycles as pki_lifecycles
 from etcd_cluster.pki.x509 import KeyPair
 from etcd_cluster.rollout import host_record_lifecycle, lifecycle
 from etcd_cluster.rollout.desired import DesiredCluster
-from etcd_cluster.rollout.planner.actions import RunContext
+from etcd_cluster.rollout.planner.run_context import RunContext
 from etcd_cluster.ssh.processes import Completed
 from tests.lab.stack import PASSPHRASE, STACK
 from tests.state.recorded import CONFIG, KEY_FILE, Record, embedded_state, outputs, records

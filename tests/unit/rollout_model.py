@@ -51,7 +51,9 @@ from etcd_cluster.rollout.observed import (
     with_answers,
 )
 from etcd_cluster.rollout.planner import messages, next_action
-from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, WaitFor
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -566,7 +568,7 @@ class Model:
             if isinstance(action, WaitFor):
                 context.waited[action.limit] = context.waited.get(action.limit, 0.0) + action.seconds / 3
                 if context.waited[action.limit] > action.seconds:
-                    raise RefusedError(messages.describe(action))
+                    raise RefusedError(action.reason, action.details)
                 continue
             context.waited.clear()
             if repetitions.is_futile(action, observation):

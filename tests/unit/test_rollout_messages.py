@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from pathlib import Path
 
 import pytest
 
+from etcd_cluster import clocks
+from etcd_cluster.errors import Explanation
+from etcd_cluster.etcd.versions import UnsupportedChange, unsupported_change
+from etcd_cluster.member.lines import Apply, ApplyAction
 from etcd_cluster.rollout.observed import Missing, MissingKind, Question
 from etcd_cluster.rollout.planner import actions, differences, messages, next_action
-from etcd_cluster.rollout.planner.actions import Action, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.planner.actions import Action, WaitFor
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext
 from etcd_cluster.rollout.repetitions import Repetitions
 from tests.unit.rollout_model import CONFIGURATION, Goal, Model
 
 GOAL = Goal()
 KINDS: list[type[Enum]] = [
     actions.ActionKind,
-    actions.WaitReason,
     actions.DriftKind,
     actions.Blocked,
     actions.TrustScope,
@@ -80,8 +87,8 @@ def decisions(goal: Goal, happens: Callable[[Model], None]) -> list[object]:
             if futile:
                 break
             model.carry_out(decided, goal, context)
-    except RefusedError:
-        found.append(RefusedError)
+    except RefusedError as error:
+        found.append(error.kind)
     return found
 
 
@@ -90,11 +97,100 @@ def test_without_texts_everything_is_decided_as_with_them(story: str, monkeypatc
     expected = decisions(*STORIES[story])
     assert len(expected) > 2
     monkeypatch.setattr(messages, "TEXTS", dict.fromkeys(messages.TEXTS, ""))
+    monkeypatch.setattr(messages, "EXPLANATIONS", dict.fromkeys(messages.EXPLANATIONS, Explanation("", "", "")))
     assert decisions(*STORIES[story]) == expected
 
 
 def test_every_kind_has_a_text() -> None:
     assert messages.TEXTS.keys() == {each for kind in KINDS for each in kind}
+    assert messages.EXPLANATIONS.keys() == {*actions.Refusal, *actions.WaitReason, *UnsupportedChange}
+
+
+DETAILS: dict[str, object] = {
+    "action": Action(actions.ActionKind.RESTART, [actions.HostStep("etcd-2", Apply(ApplyAction.RESTART))]),
+    "address": "127.0.0.1",
+    "alarms": ["OTHER"],
+    "all": 3,
+    "apart": ["etcd-2"],
+    "blocked": actions.Blocked.ANY_RESTART,
+    "clock": clocks.describe("etcd-2", 61.0),
+    "cluster": "c1",
+    "cluster_version": "3.6",
+    "commands": "etcdctl user add etcd-2 --no-password; etcdctl user grant-role etcd-2 root",
+    "count": 2,
+    "database": "/var/lib/etcd/default",
+    "directory": "/srv/dev",
+    "down": ["etcd-3"],
+    "found": {"etcd-1": "cdf8", "etcd-2": "ef87"},
+    "following": ["etcd-1", "etcd-2"],
+    "leader": "etcd-1",
+    "least": "2139 MiB",
+    "leaving": ["etcd-3"],
+    "lost": ["etcd-2", "etcd-3"],
+    "machine": "8a1b",
+    "member": "etcd-2",
+    "members": ["etcd-2", "etcd-3"],
+    "missing": [Missing(MissingKind.USER), Missing(MissingKind.DISK, "/data/etcd")],
+    "mounted_over": "tmpfs at /data/etcd",
+    "name": "etcd-2",
+    "names": ["etcd-2"],
+    "new": "/srv/production/etcd/etcd-1",
+    "old": "/srv/dev/etcd/etcd-1",
+    "other": "etcd-3",
+    "own": "11aa",
+    "owner": "etcd-3",
+    "path": "/data/etcd/data",
+    "ports": ["2389", "2390"],
+    "printed": "hello",
+    "quota": "2048 MiB",
+    "quota_bytes": 2048 * 1024**2,
+    "renamed": "database",
+    "running": "3.6.16",
+    "series": "3.5",
+    "source": "etcd-1",
+    "starts": "2026-11-26T12:00:00Z",
+    "state": "/var/lib/etcd-cluster",
+    "times": 2,
+    "token": "22bb",
+    "tolerance": clocks.CLOCK_TOLERANCE_SECONDS,
+    "unknown": {"etcd-2": "no answer"},
+    "unreachable": {"etcd-3": "cannot reach 10.0.0.3:22 after 3 attempt(s): No route to host"},
+    "version": "3.6.16",
+    "desired": "3.5.35",
+}
+OF_ONE_REASON: dict[messages.Reason, dict[str, object]] = {
+    actions.Refusal.QUOTA_TOO_SMALL: {"database": "1925 MiB"},
+    actions.Refusal.ALARM_NOSPACE: {"database": "1925 MiB"},
+    actions.WaitReason.LEADER_UNKNOWN: {"blocked": actions.Blocked.RESTART, "unknown": ["no answer"]},
+    actions.Refusal.CLUSTER_VERSION_UNKNOWN: {"unknown": ["no answer"]},
+    actions.Refusal.ALARM_CORRUPT: {"members": ["etcd-2"]},
+    actions.Refusal.NO_MEMBER_STAYS: {"old": ["etcd-1"], "new": ["etcd-4"]},
+    actions.Refusal.DIRECTORY_CHANGED_WITH_CLUSTER: {"cluster": "etcd"},
+    **{
+        unsupported[0]: {**unsupported[1]}
+        for pair in (("3.4.9", "3.7.3"), ("3.5.9", "3.6.16"), ("3.6.16", "3.5.35"), ("3.6.16", "3.6.11"))
+        if (unsupported := unsupported_change(*pair))
+    },
+}
+
+
+def test_every_explanation_reads_as_reviewed() -> None:
+    """`UPDATE_GOLDEN=1 scripts/test tests/unit` writes the golden copy, which is what users see."""
+    found = {
+        reason: RefusedError(reason, {**DETAILS, **OF_ONE_REASON.get(reason, {})}) for reason in messages.EXPLANATIONS
+    }
+    text = "\n\n".join(f"{type(reason).__name__}.{reason.name}\n{error}" for reason, error in found.items()) + "\n"
+    golden = Path(__file__).with_name("golden") / "explanations.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+@pytest.mark.parametrize("reason", messages.EXPLANATIONS, ids=lambda reason: reason.name)
+def test_every_explanation_is_one_sentence_each(reason: messages.Reason) -> None:
+    parts = vars(messages.EXPLANATIONS[reason]).values()
+    assert all(part and not part.endswith(".") and ". " not in part for part in parts)
+    assert "run again" not in messages.EXPLANATIONS[reason].fix, "the end of every text says it"
 
 
 def test_another_reason_for_no_answer_is_no_progress() -> None:

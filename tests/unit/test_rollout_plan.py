@@ -5,18 +5,19 @@ Clusters are those of rollout_model.py: members a, b and c run, and a leads, unl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
 
+from etcd_cluster.etcd.versions import UnsupportedChange
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Snapshot, Until, V2Store
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
-from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH
-from etcd_cluster.rollout.observed import History, Missing, MissingKind
+from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH, DesiredCluster
+from etcd_cluster.rollout.observed import History, Missing, MissingKind, Observation
 from etcd_cluster.rollout.planner import data, differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
@@ -26,13 +27,14 @@ from etcd_cluster.rollout.planner.actions import (
     Action,
     ActionKind,
     HostStep,
-    RefusedError,
-    RunContext,
-    V2Data,
+    Refusal,
     WaitFor,
+    WaitReason,
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.messages import describe
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext, V2Data
 from tests.unit.rollout_model import (
     BOOTSTRAP,
     CA,
@@ -79,10 +81,16 @@ def wait(model: Model, goal: Goal, context: RunContext | None = None) -> WaitFor
     return decided
 
 
-def refused(model: Model, goal: Goal, context: RunContext | None = None) -> str:
+def refused(model: Model, goal: Goal, context: RunContext | None = None) -> RefusedError:
     with pytest.raises(RefusedError) as error:
         decide(model, goal, context)
-    return str(error.value)
+    return error.value
+
+
+def is_refused(reason: messages.Reason, desired: DesiredCluster, observation: Observation, **context: Any) -> None:
+    with pytest.raises(RefusedError) as error:
+        next_action(desired, observation, RunContext(**context))
+    assert error.value.kind is reason
 
 
 def log(model: Model, goal: Goal, **run: Any) -> list[str]:
@@ -178,8 +186,7 @@ def test_an_unhealthy_member_that_is_as_it_should_be_is_waited_for_and_nothing_e
     model.machines["c"].cut_off = True
     decided = wait(model, GOAL)
     assert (decided.member, decided.seconds) == ("c", HEALTH_SECONDS)
-    problem = "c is not healthy, and nothing else is changed until it is; fix it, then run `pulumi up` again"
-    assert describe(decided) == problem
+    assert decided.reason is WaitReason.MEMBER_UNHEALTHY
 
 
 @pytest.mark.parametrize(
@@ -218,10 +225,8 @@ def test_a_process_that_may_be_older_than_its_files_is_restarted() -> None:
 def test_machines_that_cannot_be_asked_stop_everything_and_are_named_with_the_reason() -> None:
     model = Model.running()
     model.machines["b"].reachable = False
-    text = refused(model, SETTINGS)
-    assert text.startswith(
-        "b: cannot be reached. Nothing more was changed. Bring the machine back; if it is gone for good"
-    )
+    refusal = refused(model, SETTINGS)
+    assert (refusal.kind, refusal.details) == (Refusal.UNREACHABLE, {"unreachable": {"b": "cannot be reached"}})
 
 
 def test_a_member_that_is_to_leave_may_be_out_of_reach() -> None:
@@ -235,14 +240,18 @@ def test_a_member_that_is_to_leave_may_be_out_of_reach() -> None:
 def test_a_disk_of_another_cluster_is_refused() -> None:
     model = Model.running()
     model.machines["b"].token = "of another"
-    assert refused(model, GOAL) == "b: its disk holds the data of another cluster (token of another)"
+    refusal = refused(model, GOAL)
+    assert refusal.kind is Refusal.DATA_OF_ANOTHER_CLUSTER
+    assert refusal.details == {"member": "b", "token": "of another", "own": GOAL.token}
 
 
 @pytest.mark.parametrize(("ahead", "text"), [(5.5, "the clock of b is 6 s ahead of"), (-300.0, "300 s behind")])
 def test_clocks_apart_stop_a_change_but_are_no_change_by_themselves(ahead: float, text: str) -> None:
     model = Model.running()
     model.machines["b"].clock_ahead = ahead
-    assert text in refused(model, SETTINGS)
+    refusal = refused(model, SETTINGS)
+    assert refusal.kind is Refusal.CLOCKS_APART
+    assert text in str(refusal)
     assert decide(model, GOAL) is None
 
 
@@ -286,7 +295,8 @@ def test_a_machine_that_lost_what_preparing_brings_is_prepared_again_without_a_r
 def test_preparing_that_does_not_help_is_not_tried_twice() -> None:
     model = Model.running()
     misses_a_user(model)
-    assert refused(model, GOAL, RunContext(prepared={"b"})).startswith("b: user etcd is missing, also after")
+    refusal = refused(model, GOAL, RunContext(prepared={"b"}))
+    assert (refusal.kind, refusal.details["member"]) == (Refusal.STILL_MISSING, "b")
 
 
 # --- forming ---
@@ -355,18 +365,21 @@ def leave_used(model: Model) -> Goal:
 
 
 @pytest.mark.parametrize(
-    ("change", "text"),
+    ("change", "refusal", "details"),
     [
-        (lose_a_note, "the data of b are gone: members of this cluster had data there"),
-        (lose_history, "the data of b are gone"),
-        (leave_used, "the data of d are gone"),
-        (leave_unreachable, "not formed while a machine that was listed before cannot be asked"),
-        (forget_the_founders, "no machine holds the data that this stack was to go on with"),
+        (lose_a_note, Refusal.FORMING_WITH_LOST_DATA, {"lost": ["b"]}),
+        (lose_history, Refusal.FORMING_WITH_LOST_DATA, {"lost": ["b"]}),
+        (leave_used, Refusal.FORMING_WITH_LOST_DATA, {"lost": ["d"]}),
+        (leave_unreachable, Refusal.FORMING_UNREACHABLE, {"unreachable": {"d": "cannot be reached"}}),
+        (forget_the_founders, Refusal.FORMING_WITHOUT_FOUNDERS, {}),
     ],
 )
-def test_a_cluster_is_not_formed_where_data_may_have_been(change: Callable[[Model], Goal], text: str) -> None:
+def test_a_cluster_is_not_formed_where_data_may_have_been(
+    change: Callable[[Model], Goal], refusal: Refusal, details: Mapping[str, Any]
+) -> None:
     model = Model.blank(GOAL)
-    assert text in refused(model, change(model), RunContext(forming=True))
+    found = refused(model, change(model), RunContext(forming=True))
+    assert (found.kind, found.details) == (refusal, details)
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -378,8 +391,8 @@ def test_no_second_cluster_is_formed_on_other_machines_of_the_same_members(runni
     blank = {
         name: replace(host, machine=f"new-{name}") for name, host in Model.blank(GOAL).observe(GOAL.names).hosts.items()
     }
-    with pytest.raises(RefusedError, match="a, b, c: another machine or folder by now, and the one before holds data"):
-        next_action(GOAL.desired, replace(observation, hosts={**blank, **before}), RunContext(forming=True))
+    moved = replace(observation, hosts={**blank, **before})
+    is_refused(Refusal.DATA_ON_FORMER_MACHINE, GOAL.desired, moved, forming=True)
 
 
 def test_what_was_noted_before_a_start_that_never_came_does_not_keep_machines_without_data_from_forming() -> None:
@@ -468,7 +481,7 @@ def test_data_of_an_older_minor_version_without_its_program_is_not_started() -> 
     for machine in model.machines.values():
         machine.process, machine.programs, machine.versions = None, "", {"3.6.16"}
         machine.files.clear()
-    assert "holds the data of etcd 3.5, and a stopped cluster cannot be taken to 3.6.16" in refused(model, GOAL)
+    assert refused(model, GOAL).kind is Refusal.STOPPED_AT_ANOTHER_MINOR
 
 
 # --- lost members ---
@@ -531,10 +544,8 @@ def test_two_lost_of_three_are_refused_with_the_way_to_recover() -> None:
     model.lose_data("c")
     with pytest.raises(RefusedError) as error:
         log(model, GOAL)
-    text = str(error.value)
-    assert text.startswith("quorum is lost: the data of b, c are gone (2 of 3 members)")
-    assert "Nothing was changed" in text
-    assert "docs/recover.md" in text
+    assert error.value.kind is WaitReason.QUORUM_LOST
+    assert error.value.details == {"lost": ["b", "c"], "count": 2, "all": 3}
     assert model.log == []
 
 
@@ -555,7 +566,7 @@ def test_a_quorum_that_cannot_be_asked_is_never_restarted() -> None:
     context = RunContext()
     decided = next_action(SETTINGS.desired, blind, context)
     assert isinstance(decided, WaitFor)
-    assert describe(decided).startswith("a, b, c have a leader, but `etcdctl member list`")
+    assert decided.reason is WaitReason.NO_ANSWER_FROM_FOLLOWERS
     context.waited[decided.limit] = 59
     assert isinstance(next_action(SETTINGS.desired, blind, context), WaitFor)
 
@@ -577,11 +588,9 @@ def test_a_removed_member_is_not_started_while_the_cluster_cannot_be_asked() -> 
 def test_a_member_that_runs_is_never_removed_because_something_hides_its_data() -> None:
     model = Model.running()
     model.mount_over("b")
-    text = refused(model, SETTINGS)
-    assert text.startswith(
-        "b runs, but its data are not at /data/etcd/data: tmpfs at /data/etcd is mounted over them. A member that runs "
-        "is never removed for that, and nothing more was changed"
-    )
+    refusal = refused(model, SETTINGS)
+    details = {"name": "b", "path": "/data/etcd/data", "mounted_over": "tmpfs at /data/etcd"}
+    assert (refusal.kind, refusal.details) == (WaitReason.DATA_HIDDEN, details)
     assert "tmpfs at /data/etcd is mounted where its data belong" in map(
         describe, differences(GOAL.desired, model.observe("b"), "b")
     )
@@ -594,7 +603,7 @@ def test_nor_are_all_of_them() -> None:
     model = Model.running()
     for name in GOAL.names:
         model.mount_over(name)
-    assert "is mounted over them" in refused(model, GOAL)
+    assert refused(model, GOAL).kind is WaitReason.DATA_HIDDEN
     assert len(model.members) == 3
 
 
@@ -603,8 +612,7 @@ def test_nor_because_its_data_were_deleted_below_it_until_it_has_been_stopped() 
     emptied = replace(
         observation, hosts={**observation.hosts, "b": replace(observation.hosts["b"], data=False, token="", owner="")}
     )
-    with pytest.raises(RefusedError, match="were deleted, or something hides them"):
-        next_action(GOAL.desired, emptied, RunContext())
+    is_refused(WaitReason.DATA_DELETED, GOAL.desired, emptied)
     model = Model.running()
     model.lose_data("b")
     assert log(model, GOAL) == lost("b")
@@ -622,7 +630,9 @@ def test_a_member_that_does_not_run_is_not_removed_while_something_is_mounted_wh
     model = Model.running()
     model.mount_over("c")
     model.reboot("c")
-    assert refused(model, GOAL).startswith("c: tmpfs at /data/etcd is mounted where its data belong, and may hide them")
+    refusal = refused(model, GOAL)
+    assert refusal.kind is Refusal.MOUNTED_OVER
+    assert (refusal.details["member"], refusal.details["mounted_over"]) == ("c", "tmpfs at /data/etcd")
 
 
 def test_a_disk_that_was_unmounted_below_a_member_that_runs_is_mounted_again() -> None:
@@ -634,15 +644,13 @@ def test_a_disk_that_was_unmounted_below_a_member_that_runs_is_mounted_again() -
     decided = next_action(GOAL.desired, unmounted, RunContext())
     assert isinstance(decided, Action)
     assert describe(decided).startswith("b: preparing again, for the data disk at /data/etcd")
-    with pytest.raises(RefusedError, match="b runs, but its data are not"):
-        next_action(GOAL.desired, unmounted, RunContext(prepared={"b"}))
+    is_refused(WaitReason.DATA_DELETED, GOAL.desired, unmounted, prepared={"b"})
 
 
 def test_disks_that_changed_places_are_refused() -> None:
     observation = Model.running().observe(GOAL.names)
     swapped = replace(observation, hosts={**observation.hosts, "b": replace(observation.hosts["b"], owner="c")})
-    with pytest.raises(RefusedError, match="b: its disk holds the data of member c"):
-        next_action(GOAL.desired, swapped, RunContext())
+    is_refused(Refusal.DATA_OF_ANOTHER_MEMBER, GOAL.desired, swapped)
 
 
 def test_a_process_that_does_not_say_who_it_is_is_not_taken_for_another_member() -> None:
@@ -652,8 +660,7 @@ def test_a_process_that_does_not_say_who_it_is_is_not_taken_for_another_member()
     blind = replace(
         observation, hosts={**observation.hosts, "b": mute}, healthy=observation.healthy - {model.machines["b"].data_id}
     )
-    with pytest.raises(RefusedError, match="b runs, but what its machine shows is not the data of that member"):
-        next_action(GOAL.desired, blind, RunContext())
+    is_refused(Refusal.RUNS_WITH_OTHER_DATA, GOAL.desired, blind)
 
 
 def test_no_member_is_removed_without_which_no_majority_takes_part() -> None:
@@ -667,7 +674,7 @@ def test_no_member_is_removed_without_which_no_majority_takes_part() -> None:
     goal = replace(GOAL, names=("a", "b"))
     decided = next_action(goal.desired, unsure, RunContext())
     assert isinstance(decided, WaitFor)
-    assert describe(decided).startswith("c is not removed: without it no majority would be left (b does not answer)")
+    assert (decided.reason, decided.details) == (WaitReason.NO_MAJORITY_WITHOUT, {"name": "c", "down": ["b"]})
     assert decided.seconds == HEALTH_SECONDS
 
 
@@ -767,7 +774,7 @@ def test_a_member_that_nobody_asked_is_down_only_if_nobody_is_connected_with_it(
         assert describe(decided) == "a: removing d"
         return
     assert isinstance(decided, WaitFor)
-    assert describe(decided).startswith("the membership is not changed while nothing is known of d but that it runs")
+    assert (decided.reason, decided.details["down"]) == (WaitReason.VOTERS_NOT_ASKED, ["d"])
     model.stop("d")
     decided = next_action(smaller.desired, model.observe(smaller.names), RunContext())
     assert isinstance(decided, Action)
@@ -795,8 +802,8 @@ def test_a_quorum_that_lacks_a_stopped_member_that_is_to_leave_says_so() -> None
     model.stop("b")
     model.lose_data("a")
     model.prepare(model.machines["a"], GOAL.version)
-    text = describe(wait(model, replace(GOAL, names=("a", "c", "d"))))
-    assert text.startswith("no quorum: b is to leave, and does not run")
+    waiting = wait(model, replace(GOAL, names=("a", "c", "d")))
+    assert (waiting.reason, waiting.details) == (WaitReason.LEAVING_MEMBER_DOWN, {"leaving": ["b"]})
 
 
 def test_changes_of_the_membership_are_bounded_in_time() -> None:
@@ -1064,8 +1071,9 @@ def test_a_member_joins_only_once_the_others_trust_its_certificate(
 def test_a_member_without_certificates_cannot_join_those_that_speak_tls() -> None:
     model = Model.running()
     model.lose_data("c")
-    with pytest.raises(RefusedError, match="c cannot join: the others still speak TLS"):
+    with pytest.raises(RefusedError) as error:
         log(model, replace(GOAL, tls=False))
+    assert error.value.kind is Refusal.JOINING_WITHOUT_CERTIFICATES
 
 
 # --- versions ---
@@ -1146,24 +1154,25 @@ def test_the_v2_api_holds_an_upgrade_to_3_6_up_until_it_is_flushed_out_of_the_lo
 def test_keys_of_the_v2_api_refuse_an_upgrade_to_3_6() -> None:
     model, goal = upgrade("3.5.35", "3.6.16")
     model.machines["c"].v2_keys = True
-    with pytest.raises(RefusedError, match=r"c: version 3\.6 does not start with keys of etcd's old v2 API"):
+    with pytest.raises(RefusedError) as error:
         log(model, goal)
+    assert (error.value.kind, error.value.details) == (Refusal.V2_KEYS, {"member": "c"})
     assert model.restarts == []
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "text"),
+    ("before", "after", "reason"),
     [
-        ("3.4.9", "3.6.16", "one minor at a time"),
-        ("3.5.31", "3.6.16", "3.6 may follow 3.5.32 or later only"),
-        ("3.6.16", "3.5.35", "every member has moved to 3.6.16 already"),
+        ("3.4.9", "3.6.16", UnsupportedChange.MINOR_SKIPPED),
+        ("3.5.31", "3.6.16", UnsupportedChange.PATCH_TOO_OLD),
+        ("3.6.16", "3.5.35", Refusal.CLUSTER_VERSION_RAISED),
     ],
 )
 def test_a_pair_of_versions_that_etcd_does_not_support_is_refused_whatever_the_stack_was_before(
-    before: str, after: str, text: str
+    before: str, after: str, reason: messages.Reason
 ) -> None:
     model, goal = upgrade(before, after)
-    assert text in refused(model, goal)
+    assert refused(model, goal).kind is reason
 
 
 @pytest.mark.parametrize("moved", [1, 2])
@@ -1319,11 +1328,10 @@ def test_a_quota_that_a_database_has_passed_is_refused_before_the_first_step(sto
     model.database_bytes = GIB + 1
     if stopped:
         model.stop("b")
-    said = refused(model, quota(1))
-    assert "quota-backend-bytes: 1073741824 (1024 MiB): the database of" in said
-    assert "has 1025 MiB" in said
-    assert "a quota of at least 1138 MiB" in said
-    assert "compact, then defragment" in said
+    refusal = refused(model, quota(1))
+    assert refusal.kind is Refusal.QUOTA_TOO_SMALL
+    sizes = {"database": "1025 MiB", "quota_bytes": GIB, "quota": "1024 MiB", "least": "1138 MiB"}
+    assert {**refusal.details, **sizes} == refusal.details
 
 
 def test_the_database_of_a_member_that_does_not_run_counts_as_well() -> None:
@@ -1331,13 +1339,13 @@ def test_the_database_of_a_member_that_does_not_run_counts_as_well() -> None:
     model.database_bytes = GIB + 1
     for name in GOAL.names:
         model.stop(name)
-    assert "quota-backend-bytes: 1073741824" in refused(model, quota(1))
+    assert refused(model, quota(1)).kind is Refusal.QUOTA_TOO_SMALL
 
 
 def test_a_quota_without_room_is_refused_as_well_but_only_where_it_is_made_smaller() -> None:
     model = Model.running()
     model.database_bytes = GIB - 1
-    assert "quota of at least" in refused(model, quota(1))
+    assert refused(model, quota(1)).kind is Refusal.QUOTA_TOO_SMALL
     model.database_bytes = 2 * GIB - 1
     assert isinstance(decide(model, SETTINGS), Action), "the quota stays as it is"
     assert isinstance(decide(model, quota(4)), Action)
@@ -1347,8 +1355,9 @@ def test_a_full_database_is_told_whatever_else_is_as_it_should_be() -> None:
     model = Model.running()
     model.database_bytes = 2 * GIB + 1
     model.raise_alarms()
-    said = refused(model, GOAL)
-    assert "alarm NOSPACE stands: the database of a has 2049 MiB of a quota of 2048 MiB" in said
+    refusal = refused(model, GOAL)
+    assert refusal.kind is Refusal.ALARM_NOSPACE
+    assert {**refusal.details, "member": "a", "database": "2049 MiB", "quota": "2048 MiB"} == refusal.details
     assert log_until_refused(model, SETTINGS) == ["b: restarting", "c: restarting", *LEADER_LAST]
 
 
@@ -1356,8 +1365,9 @@ LEADER_LAST = ["a: handing leadership over to b", "a: restarting"]
 
 
 def log_until_refused(model: Model, goal: Goal) -> list[str]:
-    with pytest.raises(RefusedError, match="NOSPACE"):
+    with pytest.raises(RefusedError) as error:
         model.run(goal)
+    assert error.value.kind is Refusal.ALARM_NOSPACE
     return model.log
 
 
@@ -1375,7 +1385,7 @@ def test_a_larger_quota_that_gives_no_room_is_refused_before_anybody_restarts() 
     model = Model.running()
     model.database_bytes = 4 * GIB
     model.raise_alarms()
-    assert "quota of at least" in refused(model, quota(4))
+    assert refused(model, quota(4)).kind is Refusal.QUOTA_TOO_SMALL
 
 
 def test_a_database_that_was_made_smaller_ends_the_alarm() -> None:
@@ -1390,14 +1400,15 @@ def test_alarms_that_nobody_tells_are_waited_for() -> None:
     observation = replace(Model.running().observe(GOAL.names), alarms=None)
     decided = next_action(GOAL.desired, observation, RunContext())
     assert isinstance(decided, WaitFor)
-    assert describe(decided).startswith("a: `etcdctl alarm list` gets no answer")
+    assert (decided.reason, decided.member) == (WaitReason.ALARMS_UNKNOWN, "a")
 
 
 def test_a_corrupt_member_is_named_and_nothing_moves_until_its_data_has_gone() -> None:
     model = Model.running()
     model.alarms.add(("CORRUPT", model.machines["c"].data_id))
     for goal in (GOAL, SETTINGS, replace(GOAL, names=("a", "b", "d"))):
-        assert "alarm CORRUPT stands: the data of c differ from the others'" in refused(model, goal)
+        refusal = refused(model, goal)
+        assert (refusal.kind, refusal.details) == (Refusal.ALARM_CORRUPT, {"members": ["c"]})
     model.lose_data("c")
     done = log(model, GOAL)
     assert done[:2] == [
@@ -1411,13 +1422,14 @@ def test_where_etcd_names_no_corrupt_member_it_is_said_how_to_find_it() -> None:
     """As 3.4 and 3.5 do."""
     model = Model.running()
     model.alarms.add(("CORRUPT", ""))
-    assert "etcdctl endpoint hashkv --cluster" in refused(model, GOAL)
+    assert refused(model, GOAL).kind is Refusal.ALARM_CORRUPT_OF_UNKNOWN_MEMBER
 
 
 def test_an_alarm_of_another_kind_is_not_passed_over() -> None:
     model = Model.running()
     model.alarms.add(("OTHER", model.machines["c"].data_id))
-    assert "alarm OTHER stands" in refused(model, GOAL)
+    refusal = refused(model, GOAL)
+    assert (refusal.kind, refusal.details) == (Refusal.ALARM_OTHER, {"alarms": ["OTHER"]})
 
 
 # --- etcd's authentication ---
@@ -1428,9 +1440,9 @@ def test_authentication_is_found_before_the_first_step_with_the_commands_that_he
     model.root = {"a"}
     assert decide(model, GOAL) is None
     for goal in (SETTINGS, replace(GOAL, names=("a", "b", "d"))):
-        said = refused(model, goal)
-        assert "authentication is on, and b, c may not change the cluster" in said
-        assert "etcdctl user add b --no-password; etcdctl user grant-role b root; etcdctl user add c" in said
+        refusal = refused(model, goal)
+        assert (refusal.kind, refusal.details["members"]) == (Refusal.NO_ROOT_USER, ["b", "c"])
+        assert "etcdctl user add b --no-password; etcdctl user grant-role b root; etcdctl user add c" in str(refusal)
     model.root = {"a", "b", "c"}
     assert log(model, SETTINGS) == ["b: restarting", "c: restarting", *LEADER_LAST]
 
@@ -1440,20 +1452,23 @@ def test_a_member_that_is_to_join_needs_a_user_before_it_does() -> None:
     for name in "de":
         model.add_machine(name, larger.address(name), larger.version)
     observation = replace(model.observe(list(model.machines)), users=frozenset({"root", "a", "b", "c", "d"}))
-    with pytest.raises(RefusedError, match="authentication is on, and e may not"):
+    with pytest.raises(RefusedError) as error:
         next_action(larger.desired, observation, RunContext())
+    assert (error.value.kind, error.value.details["members"]) == (Refusal.NO_ROOT_USER, ["e"])
 
 
 def test_without_certificates_authentication_has_to_be_turned_off() -> None:
     goal = replace(GOAL, tls=False)
     model = Model.running(goal)
     model.root = set()
-    assert "Turn it off (etcdctl auth disable)" in refused(model, replace(goal, user_options=SETTINGS.user_options))
+    refusal = refused(model, replace(goal, user_options=SETTINGS.user_options))
+    assert refusal.kind is Refusal.AUTHENTICATION_WITHOUT_TLS
 
 
 def test_no_answer_whether_a_member_may_change_the_cluster_is_not_a_yes() -> None:
     model, context = Model.running(), RunContext(permitted={"a", "b"})
-    assert "c: no answer whether its certificate may" in describe(wait(model, SETTINGS, context))
+    waiting = wait(model, SETTINGS, context)
+    assert (waiting.reason, waiting.details) == (WaitReason.RIGHTS_UNKNOWN, {"names": ["c"]})
     assert context.learn_rights(model.observe(GOAL.names)) is False
     assert context.permitted == {"a", "b", "c"}
     assert isinstance(decide(model, SETTINGS, context), Action)
@@ -1489,8 +1504,7 @@ def test_restored_data_beside_those_from_before_start_on_no_machine() -> None:
     one = {name: replace(host, data_of="92ddb8") for name, host in observation.hosts.items()}
     assert next_action(GOAL.desired, replace(observation, hosts=one), RunContext()) is not None
     two = {**one, "a": replace(one["a"], data_of="ef87cc", history=History())}
-    with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_action(GOAL.desired, replace(observation, hosts=two), RunContext())
+    is_refused(Refusal.DATA_OF_DIFFERENT_CLUSTERS, GOAL.desired, replace(observation, hosts=two))
 
 
 def test_members_that_stopped_are_not_removed_by_the_list_of_another_cluster() -> None:
@@ -1501,8 +1515,7 @@ def test_members_that_stopped_are_not_removed_by_the_list_of_another_cluster() -
     hosts = {name: replace(host, data_of="92ddb8") for name, host in stopped.observe(list(GOAL.names)).hosts.items()}
     observation = restored.observe(["a"])
     hosts["a"] = replace(observation.hosts["a"], data_of="ef87cc")
-    with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_action(GOAL.desired, replace(observation, hosts=hosts), RunContext())
+    is_refused(Refusal.DATA_OF_DIFFERENT_CLUSTERS, GOAL.desired, replace(observation, hosts=hosts))
 
 
 def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left_is_of_no_interest() -> None:
@@ -1511,10 +1524,7 @@ def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left
     observation = model.observe(list(GOAL.names))
     foreign = replace(observation.hosts["c"], foreign="/var/lib/etcd/default")
     observation = replace(observation, hosts={**observation.hosts, "c": foreign})
-    with pytest.raises(
-        RefusedError, match="c: the etcd that runs there is somebody else's, as its database is /var/lib"
-    ):
-        next_action(GOAL.desired, observation, RunContext())
+    is_refused(Refusal.FOREIGN_ETCD, GOAL.desired, observation)
     two = replace(GOAL, names=("a", "b"))
     action = next_action(two.desired, observation, RunContext())
     assert isinstance(action, Action)
@@ -1531,8 +1541,7 @@ def test_a_member_that_waits_in_another_cluster_for_a_leader_is_not_added_to_thi
     assert not hosts["b"].live.has_leader
     observation = restored.observe(["a"])
     hosts |= {"a": replace(observation.hosts["a"], data_of="ef87cc"), "c": replace(hosts["c"], data=False, data_of="")}
-    with pytest.raises(RefusedError, match="of different clusters, by etcd's own logs"):
-        next_action(GOAL.desired, replace(observation, hosts=hosts), RunContext())
+    is_refused(Refusal.DATA_OF_DIFFERENT_CLUSTERS, GOAL.desired, replace(observation, hosts=hosts))
 
 
 def test_a_member_that_is_connected_is_not_removed_for_what_the_machine_in_its_place_shows() -> None:
@@ -1544,8 +1553,7 @@ def test_a_member_that_is_connected_is_not_removed_for_what_the_machine_in_its_p
     observation = replace(
         observation, hosts={**observation.hosts, "c": blank}, healthy=observation.healthy - {c}, unknown=frozenset({c})
     )
-    with pytest.raises(RefusedError, match="c runs, but what its machine shows is not the data of that member"):
-        next_action(GOAL.desired, observation, RunContext(permitted=set(GOAL.names)))
+    is_refused(Refusal.RUNS_WITH_OTHER_DATA, GOAL.desired, observation, permitted=set(GOAL.names))
 
 
 @pytest.mark.parametrize(("noted", "stops"), [("1,2,3", True), ("1", False)])
@@ -1567,8 +1575,10 @@ def test_a_member_that_runs_on_though_it_was_removed_is_stopped_before_it_joins_
         assert isinstance(action, Action)
         assert [(step.member, applied(step).action) for step in action.steps] == [("c", ApplyAction.STOP)]
     else:
-        with pytest.raises(RefusedError, match="c run, and are no members by the list of a"):
+        with pytest.raises(RefusedError) as error:
             next_action(GOAL.desired, observation, context)
+        assert error.value.kind is Refusal.REMOVED_MAJORITY_RUNS
+        assert error.value.details == {"members": ["c"], "source": "a"}
 
 
 def test_no_certificate_is_put_that_is_not_valid_yet_by_the_clock_of_its_machine() -> None:
@@ -1579,8 +1589,8 @@ def test_no_certificate_is_put_that_is_not_valid_yet_by_the_clock_of_its_machine
         **observation.hosts,
         "b": replace(observation.hosts["b"], clock=observation.hosts["b"].clock - 4 * 365 * 24 * 3600),
     }
-    with pytest.raises(RefusedError, match="b: its new certificate is not valid before "):
-        next_action(replace(GOAL, renewals={"b": 1}).desired, replace(observation, hosts=before), RunContext())
+    desired = replace(GOAL, renewals={"b": 1}).desired
+    is_refused(Refusal.CERTIFICATE_NOT_VALID_YET, desired, replace(observation, hosts=before))
 
 
 def test_a_member_does_not_join_on_a_clone_of_another_ones_machine() -> None:
@@ -1588,7 +1598,9 @@ def test_a_member_does_not_join_on_a_clone_of_another_ones_machine() -> None:
     for name in "de":
         model.add_machine(name, larger.address(name), larger.version)
     model.machines["d"].identity = model.machines["b"].identity
-    assert "d and b are on the same machine, or on clones of one (machine-id machine-of-b)" in refused(model, larger)
+    refusal = refused(model, larger)
+    assert refusal.kind is Refusal.SAME_MACHINE
+    assert refusal.details == {"member": "d", "other": "b", "machine": "machine-of-b"}
     assert [member.name for member in model.members] == ["a", "b", "c"]
     model.machines["d"].identity = "another"
     assert describe(action(model, larger)).endswith(": adding d as a learner")
@@ -1610,5 +1622,6 @@ def test_a_check_of_the_v2_api_that_prints_something_else_is_no_result() -> None
     context, step = RunContext(), HostStep("b", V2Store(60))
     context.note(step, "hello from a login file\nlog\n", index=5)
     assert context.v2store == {"b": (V2Data.LOG, 5)}
-    with pytest.raises(RefusedError, match="b: the check for data of the v2 API printed 'hello' instead of its result"):
+    with pytest.raises(RefusedError) as error:
         context.note(step, "hello\n", index=5)
+    assert error.value.details == {"member": "b", "printed": "hello"}

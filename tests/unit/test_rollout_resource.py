@@ -21,7 +21,9 @@ from etcd_cluster.rollout.desired import DesiredCluster, File
 from etcd_cluster.rollout.lifecycle import INPUTS, NotRemovedError, RolloutLifecycle
 from etcd_cluster.rollout.machines import Place, StepFailedError
 from etcd_cluster.rollout.observed import History, Observation, Question
-from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, RefusedError, RunContext, V2Data
+from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, Refusal, WaitReason
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext, V2Data
 from etcd_cluster.ssh.connection import (
     SshAuthenticationError,
     SshConfigurationError,
@@ -277,7 +279,7 @@ def test_what_is_refused_fails_the_preview_and_names_no_property() -> None:
     """The engine would print the property's value."""
     result = RolloutLifecycle().check(inputs(GOAL), {**inputs(replace(GOAL, version="3.5.35")), "looks": True})
     assert [failure.property for failure in result.failures] == [""]
-    assert "going back to 3.5 is refused" in result.failures[0].reason
+    assert "going back to 3.5 is not supported" in result.failures[0].reason
 
 
 @pytest.mark.usefixtures("nobody_is_asked")
@@ -353,7 +355,9 @@ def test_a_change_of_the_stack_is_not_looked_for_twice(machines: Machines) -> No
 def test_a_machine_that_cannot_be_asked_is_drift_too_and_the_update_says_why(machines: Machines) -> None:
     machines.model.machines["b"].reachable = False
     before = check({}, inputs(GOAL), looks=True)
-    assert check(before, inputs(GOAL), looks=True)["drift"][0].startswith("b: cannot be reached")
+    assert check(before, inputs(GOAL), looks=True)["drift"][0].startswith(
+        "no answer from the machines of these members: b: cannot be"
+    )
 
 
 # --- carrying it out ---
@@ -385,8 +389,9 @@ def test_an_update_takes_the_cluster_there_claims_it_once_and_says_what_was_foun
 def test_a_run_that_does_not_hold_all_machines_does_nothing(machines: Machines) -> None:
     """Another one began at the same time, and claimed the others last. Each would go on with its own part."""
     machines.taken["b"] = "another-run"
-    with pytest.raises(RefusedError, match="b: another run has taken this cluster over; this one ends here"):
+    with pytest.raises(RefusedError) as refused:
         RolloutLifecycle().update("id", inputs(GOAL), {**inputs(SETTINGS), "steps": [], "drift": []})
+    assert (refused.value.kind, refused.value.details) == (Refusal.TAKEN_OVER, {"members": ["b"]})
     assert machines.model.restarts == []
 
 
@@ -488,8 +493,9 @@ def test_creating_looks_at_former_hosts_as_well(monkeypatch: pytest.MonkeyPatch)
     machines = Machines(Model.blank(GOAL), GOAL)
     machines.model.add_machine("d", usual_address("d"), GOAL.version).reachable = False
     monkeypatch.setattr(lifecycle, "MemberMachines", machines)
-    with pytest.raises(RefusedError, match="not formed while a machine that was listed before cannot be asked"):
+    with pytest.raises(RefusedError) as refused:
         RolloutLifecycle().create(inputs(GOAL, former={"d": left("d")}))
+    assert refused.value.kind is Refusal.FORMING_UNREACHABLE
     assert not machines.model.formed
 
 
@@ -519,9 +525,8 @@ def test_what_does_not_pass_ends_the_run_after_its_time_with_the_members_log(
     machines.model.machines["c"].cut_off = True
     with pytest.raises(RefusedError) as refused:
         RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": []})
-    what, log = str(refused.value).splitlines()
-    assert what.startswith("c is not healthy, and nothing else is changed until it is")
-    assert (what.endswith("(after 120 seconds)"), log) == (True, "its log")
+    assert (refused.value.kind, refused.value.details) == (WaitReason.MEMBER_UNHEALTHY, {"name": "c"})
+    assert str(refused.value).splitlines()[1:] == ["This run waited 120 seconds.", "its log"]
     assert 60 <= clock[0] <= 121
 
 
@@ -555,15 +560,18 @@ def test_a_problem_whose_words_change_at_every_look_is_not_waited_for_for_ever(
         return replace(observation, hosts=hosts)
 
     machines.observe = crash_looping  # type: ignore[method-assign]
-    with pytest.raises(RefusedError, match="it is unknown whether a majority"):
+    with pytest.raises(RefusedError) as refused:
         RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": []})
+    assert refused.value.kind is WaitReason.MAJORITY_UNKNOWN
     assert clock[0] <= 61
 
 
 def test_what_does_not_help_is_not_done_for_ever(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines.model, "carry_out", lambda *_: None)
-    with pytest.raises(RefusedError, match=r"b: restarting: done 2 times, and nothing has changed\."):
+    with pytest.raises(RefusedError) as refused:
         RolloutLifecycle().update("id", inputs(GOAL), {**inputs(SETTINGS), "drift": []})
+    assert refused.value.kind is Refusal.FUTILE
+    assert str(refused.value).startswith("b: restarting: done 2 times")
     assert len(machines.lines) == 2
 
 
@@ -594,8 +602,10 @@ def test_a_member_at_which_no_write_works_fails_the_update_by_its_name(machines:
 
 def test_client_urls_that_lead_to_another_cluster_are_named(machines: Machines) -> None:
     machines.answers["b"] = f"{int('beef', 16)}\n"
-    with pytest.raises(RefusedError, match=r"different clusters \(a: c1, b: beef, c: c1; the members form c1\)"):
+    with pytest.raises(RefusedError) as refused:
         RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": []})
+    assert refused.value.kind is Refusal.ENDPOINTS_OF_DIFFERENT_CLUSTERS
+    assert refused.value.details == {"found": {"a": "c1", "b": "beef", "c": "c1"}, "cluster": "c1"}
     machines.answers["b"] = ""
     with pytest.raises(StepFailedError, match=r"b: .*no cluster"):
         RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": []})

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from etcd_cluster.etcd.versions import change_refusal
+from etcd_cluster.etcd.versions import unsupported_change
 from etcd_cluster.formation_lifecycle import FormationError, agree_on_token, founders
 from etcd_cluster.member import render
 from etcd_cluster.member.render import Security
@@ -26,7 +26,9 @@ from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import Missing, MissingKind
 from etcd_cluster.rollout.planner import differences, next_action
-from etcd_cluster.rollout.planner.actions import RefusedError, RunContext
+from etcd_cluster.rollout.planner.actions import Refusal, WaitReason
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext
 from tests.unit.rollout_model import (
     CA,
     CONFIGURATION,
@@ -52,6 +54,7 @@ TROUBLES = [
 ]
 """What may go wrong with one machine, by somebody's hand or by itself."""
 QUOTAS = [quota * GIB for quota in (1, 2, 4, 8)]
+HIDDEN = (WaitReason.DATA_HIDDEN, WaitReason.DATA_DELETED, Refusal.MOUNTED_OVER)
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +142,9 @@ class Story:
                 self.say(f"{change.__name__}: {self.goal}")
 
     def version(self) -> None:
-        newer = [each for each in VERSIONS if each > self.goal.version and not change_refusal(self.goal.version, each)]
+        newer = [
+            each for each in VERSIONS if each > self.goal.version and not unsupported_change(self.goal.version, each)
+        ]
         if newer:
             self.goal = replace(self.goal, version=self.random.choice(newer))
 
@@ -320,13 +325,14 @@ class Story:
         try:
             self.model.run(self.goal, **cut_short)
         except (RefusedError, StepFailedError) as error:
-            if "is mounted " in str(error):
+            reason = error.kind if isinstance(error, RefusedError) else None
+            if reason in HIDDEN:
                 assert len(self.model.log) == done, "something was done to a cluster whose data are hidden"
                 self.say(f"{error}: unmounted")
                 self.model.unmount_all()
                 self.run(**cut_short)
                 return
-            if "Expected is a quota" in str(error):
+            if reason in (Refusal.QUOTA_TOO_SMALL, Refusal.ALARM_NOSPACE):
                 self.say(str(error))
                 self.ask_for_quota(QUOTAS[-1])
                 self.run(**cut_short)
@@ -343,17 +349,17 @@ class Story:
             self.is_second_try = True
             self.say(f"{type(error).__name__}: {error}")
             asked = self.goal
-            if "put it back into the stack" in str(error):
+            if reason in (Refusal.LEAVING_MEMBER_DISTRUSTS, WaitReason.LEAVING_MEMBER_DOWN):
                 self.goal = replace(asked, names=self.done.names)
                 self.run()
-            elif isinstance(error, RefusedError) and not asked.tls:
+            elif reason and not asked.tls:
                 # Without TLS, there are no certificates to repair a member with, or for one that joins.
                 self.goal = replace(asked, tls=True, trusted=self.done.trusted, signer=self.done.signer)
                 if self.done.peer_trusted is not None:
                     peers = {"peer_trusted": self.done.peer_trusted, "peer_signer": self.done.peer_signer}
                     self.goal = replace(self.goal, **peers)
                 self.run()
-            elif isinstance(error, RefusedError):
+            elif reason:
                 raise
             self.goal = asked
             self.run(**cut_short)

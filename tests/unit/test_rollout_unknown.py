@@ -13,9 +13,11 @@ import pytest
 from etcd_cluster.rollout.desired import UNIT_PATH
 from etcd_cluster.rollout.observed import MemberEntry, Observation, Question
 from etcd_cluster.rollout.planner import differences, next_action, quorum
-from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, Limit, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, Blocked, Limit, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.messages import describe
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext
 from tests.unit.rollout_model import CA, CAS, CONFIGURATION, PEER, SERVER, SERVER_KEY, Goal, Model
 
 GOAL = Goal()
@@ -24,10 +26,10 @@ SETTINGS = replace(GOAL, user_options={"heartbeat-interval": 200, "election-time
 FOR_EVER = 1000
 
 
-def refusal(model: Model, goal: Goal) -> str:
+def refusal(model: Model, goal: Goal) -> RefusedError:
     with pytest.raises(RefusedError) as error:
         model.run(goal)
-    return str(error.value)
+    return error.value
 
 
 def purge(model: Model, *paths: str) -> None:
@@ -66,9 +68,9 @@ def test_nothing_moves_while_no_member_can_tell_and_all_are_named(change: Callab
     change(model)
     for machine in model.machines.values():
         machine.mute = FOR_EVER
-    text = refusal(model, GOAL)
-    assert text.startswith("it is unknown whether a majority of the members serves, so none is restarted: ")
-    assert "a: no answer; b: no answer; c: no answer. Wait until they answer" in text
+    found = refusal(model, GOAL)
+    unknown = {"a": "no answer", "b": "no answer", "c": "no answer"}
+    assert (found.kind, found.details) == (WaitReason.MAJORITY_UNKNOWN, {"unknown": unknown})
     assert (model.log, model.restarts) == ([], [])
 
 
@@ -91,16 +93,16 @@ def test_a_member_that_may_lead_is_not_restarted() -> None:
     """Nobody else is known to; so it would not hand over first."""
     model = Model.running()
     model.machines["a"].mute = FOR_EVER
-    text = refusal(model, SETTINGS)
-    assert text.startswith("it is unknown whether a leads, so it is not restarted (no answer)")
+    found = refusal(model, SETTINGS)
+    assert (found.kind, found.details["blocked"]) == (WaitReason.LEADER_UNKNOWN, Blocked.RESTART)
     assert model.restarts == ["b", "c"]
 
 
 def test_a_member_that_is_to_leave_and_may_lead_is_not_removed() -> None:
     model = Model.running()
     model.machines["a"].mute = FOR_EVER
-    text = refusal(model, replace(GOAL, names=("b",)))
-    assert text.startswith("it is unknown whether a leads, so it is not removed (no answer)")
+    found = refusal(model, replace(GOAL, names=("b",)))
+    assert (found.kind, found.details["blocked"]) == (WaitReason.LEADER_UNKNOWN, Blocked.REMOVAL)
     assert model.log == ["b: removing c"]
 
 
@@ -110,7 +112,8 @@ def test_of_two_members_the_one_that_serves_unseen_is_not_restarted() -> None:
     model.clients_only = True
     model.machines["b"].mute = FOR_EVER
     model.edit("b", CONFIGURATION)
-    assert "b is not healthy, and nothing else is changed" in refusal(model, replace(GOAL, names=("a", "b")))
+    found = refusal(model, replace(GOAL, names=("a", "b")))
+    assert (found.kind, found.details) == (WaitReason.MEMBER_UNHEALTHY, {"name": "b"})
     assert model.restarts == []
 
 
@@ -207,7 +210,7 @@ def test_nothing_is_done_while_two_clusters_serve() -> None:
     two = replace(observation, hosts={**observation.hosts, "a": apart}, members=[alone], healthy=frozenset({"ff"}))
     decided = next_action(GOAL.desired, two, RunContext())
     assert isinstance(decided, WaitFor)
-    assert describe(decided).startswith("two clusters serve: b, c and a are not members of the same one")
+    assert (decided.reason, decided.details) == (WaitReason.TWO_CLUSTERS, {"apart": ["b", "c"], "source": "a"})
 
 
 def test_after_all_have_said_that_they_have_no_leader_what_is_stale_is_restarted_together() -> None:
@@ -225,9 +228,9 @@ def test_members_that_hang_are_never_restarted_together_and_it_is_said_how_they_
     for name in ("a", "b"):
         model.machines[name].frozen = True
     reformat(model)
-    text = refusal(model, GOAL)
-    assert "a: no answer; b: no answer" in text
-    assert "systemctl kill -s KILL etcd" in text
+    found = refusal(model, GOAL)
+    unknown = {"a": "no answer", "b": "no answer"}
+    assert (found.kind, found.details) == (WaitReason.MAJORITY_UNKNOWN, {"unknown": unknown})
     assert model.restarts == []
     for name in ("a", "b"):
         model.stop(name)
@@ -350,8 +353,8 @@ def test_a_certificate_that_works_is_not_replaced_by_one_that_running_members_do
     """Another CA, at once, and the file that says whom they trust is gone: that is found out by waiting."""
     model = Model.running()
     purge(model, CA)
-    text = refusal(model, replace(GOAL, trusted=(1,), signer=1))
-    assert "get no answer" in text
+    found = refusal(model, replace(GOAL, trusted=(1,), signer=1))
+    assert found.kind is WaitReason.NO_ANSWER_FROM_FOLLOWERS
     assert model.restarts == []
     assert model.elect()
 

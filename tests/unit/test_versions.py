@@ -11,11 +11,12 @@ from etcd_cluster.etcd.versions import (
     FLOORS,
     HAZARDS,
     NEWEST_KNOWN,
+    UnsupportedChange,
     Verdict,
     Version,
-    change_refusal,
     change_warnings,
     require_usable,
+    unsupported_change,
     upgrade_path,
 )
 
@@ -157,7 +158,7 @@ def test_every_finding_names_its_source() -> None:
 
 @pytest.mark.parametrize(("running", "desired"), PAIRS)
 def test_a_running_cluster_takes_only_what_etcd_supports(running: str, desired: str) -> None:
-    refusal = change_refusal(running, desired)
+    refusal = unsupported_change(running, desired)
     assert (refusal is None) == (desired in ALLOWED[running].split()), refusal
 
 
@@ -168,10 +169,12 @@ def test_a_refused_upgrade_names_a_path_whose_every_step_is_allowed(running: str
         assert steps == []
         return
     assert steps[-1] == desired
-    assert all(change_refusal(*pair) is None for pair in zip([running, *steps], steps, strict=False))
+    assert all(unsupported_change(*pair) is None for pair in zip([running, *steps], steps, strict=False))
     for step in steps[:-1]:
         require_usable(step, allow_unsafe=False)
-        assert step in (change_refusal(running, desired) or "")
+        unsupported = unsupported_change(running, desired)
+        assert unsupported is not None
+        assert step in (unsupported[1]["first"], *unsupported[1]["later"].split(", then "))
 
 
 @pytest.mark.parametrize(
@@ -195,45 +198,19 @@ def test_the_path_goes_by_the_newest_patch_of_each_minor_and_no_further_than_it_
 
 
 @pytest.mark.parametrize(
-    ("running", "desired", "text"),
+    ("running", "desired", "kind"),
     [
-        (
-            "3.4.9",
-            "3.7.3",
-            "version: 3.7.3: this cluster runs 3.4.9, and etcd is upgraded one minor at a time; "
-            "set version to 3.5.35 first, then 3.6.16, then 3.7.3",
-        ),
-        (
-            "3.5.9",
-            "3.6.16",
-            "version: 3.6.16: this cluster runs 3.5.9, and 3.6 may follow 3.5.32 or later only, because an older one "
-            "can carry removed members and demoted voters into 3.6, and cannot tell whether its log stops 3.6 "
-            "(#19557, #20793, #20995, #21889, upgrade_3_6); set version to 3.5.35 first, then 3.6.16",
-        ),
-        (
-            "3.6.0",
-            "3.7.3",
-            "version: 3.7.3: this cluster runs 3.6.0, and 3.7 may follow 3.6.11 or later only, because an older one "
-            "may not work beside 3.7 (upgrade_3_7); set version to 3.6.16 first, then 3.7.3",
-        ),
-        (
-            "3.6.16",
-            "3.5.35",
-            "version: 3.5.35: this cluster runs 3.6.16, and going back to 3.5 is refused: its data may be in the form "
-            "of 3.6 already, and once every member has run 3.6, etcd 3.5 refuses to start; "
-            "set version to 3.6.16, or to a newer patch of 3.6",
-        ),
-        (
-            "3.6.16",
-            "3.6.11",
-            "version: 3.6.11: this cluster runs 3.6.16, and an older patch is no way back: etcd supports newer patches "
-            "and the next minor only, and 3.6.11 lacks what 3.6.16 fixed; "
-            "set version to 3.6.16, or to a newer patch of 3.6",
-        ),
+        ("3.4.9", "3.7.3", UnsupportedChange.MINOR_SKIPPED),
+        ("3.5.9", "3.6.16", UnsupportedChange.PATCH_TOO_OLD),
+        ("3.6.0", "3.7.3", UnsupportedChange.PATCH_TOO_OLD),
+        ("3.6.16", "3.5.35", UnsupportedChange.OLDER_MINOR),
+        ("3.6.16", "3.6.11", UnsupportedChange.OLDER_PATCH),
     ],
 )
-def test_a_refused_change_reads_as_one_sentence_with_its_way_out(running: str, desired: str, text: str) -> None:
-    assert change_refusal(running, desired) == text
+def test_an_unsupported_change_says_why(running: str, desired: str, kind: UnsupportedChange) -> None:
+    found = unsupported_change(running, desired)
+    assert found is not None
+    assert (found[0], found[1]["running"], found[1]["desired"]) == (kind, running, desired)
 
 
 def test_every_floor_is_below_the_newest_patch_that_leads_past_it() -> None:

@@ -11,7 +11,7 @@ Rules that every decision keeps (each function names its own preconditions):
 
 from __future__ import annotations
 
-from etcd_cluster.clocks import are_apart, describe
+from etcd_cluster.clocks import CLOCK_TOLERANCE_SECONDS, are_apart, describe
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.desired import DesiredCluster
@@ -28,8 +28,10 @@ from etcd_cluster.rollout.planner import (
     start,
     upgrade,
 )
-from etcd_cluster.rollout.planner.actions import Action, Drift, RefusedError, RunContext, WaitFor
+from etcd_cluster.rollout.planner.actions import Action, Drift, Refusal, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext
 
 
 def next_action(desired: DesiredCluster, observation: Observation, context: RunContext) -> Action | WaitFor | None:
@@ -41,7 +43,7 @@ def next_action(desired: DesiredCluster, observation: Observation, context: RunC
         context: What this run knows besides.
 
     Raises:
-        RefusedError: The desired state cannot be reached safely from here. The text says what to do.
+        RefusedError: The desired state cannot be reached safely from here.
     """
     view = ClusterView(desired, observation, context)
     _require_answers(view)
@@ -83,20 +85,13 @@ def _next(view: ClusterView) -> Action | WaitFor | None:
 def _require_answers(view: ClusterView) -> None:
     unreachable = {name: why for name, why in view.observation.unreachable.items() if name in view.desired.members}
     if unreachable:
-        raise RefusedError(
-            "; ".join(f"{name}: {why}" for name, why in unreachable.items())
-            + ". Nothing more was changed. Bring the machine back; if it is gone for good, give the member another "
-            "one: its old membership is then removed, and it joins anew"
-        )
+        raise RefusedError(Refusal.UNREACHABLE, {"unreachable": unreachable})
     for name, host in view.hosts.items():
         if host.foreign:
-            raise RefusedError(
-                f"{name}: the etcd that runs there is somebody else's, as its database is {host.foreign}. Expected is "
-                "this cluster's or none; nothing more was changed. Stop it (systemctl disable --now etcd), or give the "
-                "member another machine, then run again"
-            )
+            raise RefusedError(Refusal.FOREIGN_ETCD, {"member": name, "database": host.foreign})
         if host.token not in ("", view.desired.token) and (host.data or host.history != History()):
-            raise RefusedError(f"{name}: its disk holds the data of another cluster (token {host.token})")
+            details = {"member": name, "token": host.token, "own": view.desired.token}
+            raise RefusedError(Refusal.DATA_OF_ANOTHER_CLUSTER, details)
 
 
 def _require_clocks_together(view: ClusterView) -> None:
@@ -106,10 +101,8 @@ def _require_clocks_together(view: ClusterView) -> None:
     """
     for name, ahead in view.observation.clocks.items():
         if name in view.hosts and are_apart(ahead):
-            raise RefusedError(
-                f"{describe(name, ahead)}. Nothing more was changed; set it right (chronyc makestep), here or there, "
-                "then run `pulumi up` again"
-            )
+            details = {"member": name, "clock": describe(name, ahead), "tolerance": CLOCK_TOLERANCE_SECONDS}
+            raise RefusedError(Refusal.CLOCKS_APART, details)
 
 
 def _require_valid_certificates(view: ClusterView) -> None:
@@ -122,7 +115,5 @@ def _require_valid_certificates(view: ClusterView) -> None:
             pair = view.desired.members[name].pair(transport)
             starts = x509.validity_of(pair.certificate).not_before if pair else None
             if starts and starts.timestamp() > host.clock:
-                raise RefusedError(
-                    f"{name}: its new certificate is not valid before {x509.rfc3339(starts)}, as the clock of the "
-                    "machine that issued it was ahead. Nothing more was changed; set that clock right, then run again"
-                )
+                details = {"member": name, "starts": x509.rfc3339(starts)}
+                raise RefusedError(Refusal.CERTIFICATE_NOT_VALID_YET, details)

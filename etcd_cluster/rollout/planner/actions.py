@@ -1,25 +1,14 @@
-"""Defines the planner's answers (actions, waits, refusals) and what a run remembers. Their texts are in messages.py."""
+"""Defines the planner's answers: the kinds of actions, waits, refusals and drift. Their texts are in messages.py."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.member.lines import (
-    Apply,
-    ApplyAction,
-    Line,
-    Membership,
-    MembershipChange,
-    PrepareAgain,
-    Snapshot,
-    V2Store,
-)
+from etcd_cluster.member.lines import Apply, ApplyAction, Line, PrepareAgain
 from etcd_cluster.rollout.desired import File
-from etcd_cluster.rollout.observed import History, Observation
+from etcd_cluster.rollout.observed import History
 
 MEMBER_SECONDS = 180
 """Limit for a member from its start until it serves and has caught up. A large database takes its time."""
@@ -32,10 +21,6 @@ HEALTH_SECONDS = 120
 
 Details = Mapping[str, object]
 """Name -> value that the text of a record contains: members, versions, reasons."""
-
-
-class RefusedError(EtcdClusterError):
-    """The cluster cannot be brought to the desired state from here. The text says why, and what to do."""
 
 
 class ActionKind(Enum):
@@ -99,8 +84,72 @@ class WaitReason(Enum):
     DATA_HIDDEN = auto()
     DATA_DELETED = auto()
     NO_MAJORITY_WITHOUT = auto()
+    LAST_VOTER = auto()
     ALARMS_UNKNOWN = auto()
     RIGHTS_UNKNOWN = auto()
+
+
+class Refusal(Enum):
+    """Why a change or a run is refused: a condition that does not pass by itself."""
+
+    # Found in the preview.
+    NO_MEMBER_STAYS = auto()
+    TLS_TURNED_OFF = auto()
+    TLS_TURNED_OFF_AND_MEMBERS_CHANGED = auto()
+    CA_REPLACED_AND_MEMBERS_CHANGED = auto()
+    SEVERAL_DEVICES_CHANGED = auto()
+    DIRECTORY_CHANGED = auto()
+    DIRECTORY_CHANGED_WITH_STACK = auto()
+    DIRECTORY_CHANGED_WITH_CLUSTER = auto()
+    PORT_OF_ANOTHER_MEMBER = auto()
+    # Found on the machines.
+    UNREACHABLE = auto()
+    TAKEN_OVER = auto()
+    FOREIGN_ETCD = auto()
+    DATA_OF_ANOTHER_CLUSTER = auto()
+    DATA_OF_ANOTHER_MEMBER = auto()
+    DATA_OF_DIFFERENT_CLUSTERS = auto()
+    DATA_ON_FORMER_MACHINE = auto()
+    MOUNTED_OVER = auto()
+    STILL_MISSING = auto()
+    SAME_MACHINE = auto()
+    CLOCKS_APART = auto()
+    CERTIFICATE_NOT_VALID_YET = auto()
+    # Of forming and starting.
+    FORMING_UNREACHABLE = auto()
+    FORMING_WITH_LOST_DATA = auto()
+    FORMING_WITHOUT_FOUNDERS = auto()
+    STOPPED_AT_ANOTHER_MINOR = auto()
+    # Of the membership and the leadership.
+    RUNS_WITH_OTHER_DATA = auto()
+    LEAVING_MEMBER_DISTRUSTS = auto()
+    JOINING_WITHOUT_CERTIFICATES = auto()
+    REMOVED_MAJORITY_RUNS = auto()
+    NO_SUCCESSOR = auto()
+    # Of upgrades.
+    CLUSTER_VERSION_UNKNOWN = auto()
+    CLUSTER_VERSION_RAISED = auto()
+    V2_KEYS = auto()
+    V2_CHECK_UNREADABLE = auto()
+    # Of alarms, the quota and authentication.
+    QUOTA_TOO_SMALL = auto()
+    ALARM_CORRUPT = auto()
+    ALARM_CORRUPT_OF_UNKNOWN_MEMBER = auto()
+    ALARM_NOSPACE = auto()
+    ALARM_OTHER = auto()
+    NO_ROOT_USER = auto()
+    AUTHENTICATION_WITHOUT_TLS = auto()
+    # Of a run.
+    FUTILE = auto()
+    ENDPOINTS_OF_DIFFERENT_CLUSTERS = auto()
+    # Of the replacement of a machine.
+    REPLACEMENT_IN_FIRST_UP = auto()
+    REPLACEMENT_WITHOUT_LEADER = auto()
+    REPLACEMENT_MAJORITY_UNKNOWN = auto()
+    REPLACEMENT_UNREACHABLE = auto()
+    REPLACEMENT_OF_ANSWERING_MACHINE = auto()
+    REPLACEMENT_UNDER_ALARM = auto()
+    REPLACEMENT_OTHERS_UNHEALTHY = auto()
 
 
 NO_LEADER_REASONS = frozenset(
@@ -219,73 +268,3 @@ class WaitFor:
     def limit(self) -> Limit:
         """The key in `RunContext.waited`."""
         return (WaitReason.NO_LEADER, None) if self.reason in NO_LEADER_REASONS else (self.reason, self.member)
-
-
-class V2Data(Enum):
-    """What data of etcd's v2 API a member holds."""
-
-    CLEAN = "clean"
-    LOG = "log"
-    STORE = "store"
-
-
-@dataclass
-class RunContext:
-    """What one run knows that machines do not report.
-
-    Args:
-        forming: The stack's state has no rollout that ended well, so the cluster may still have to be formed.
-        run: Id of the run.
-        waited: Limit -> seconds that the run has waited so far.
-        prepared: Members whose machines the run has prepared again.
-        added: Members that the run has added to the member list.
-        snapshot_taken: The run has taken a snapshot.
-        v2store: Member -> what data of the v2 API it holds, and the index of raft's log at that time.
-        permitted: Members whose certificates may change the cluster; None if that is not checked.
-    """
-
-    forming: bool = False
-    run: str = field(default_factory=lambda: secrets.token_hex(8))
-    waited: dict[Limit, float] = field(default_factory=dict[Limit, float])
-    prepared: set[str] = field(default_factory=set[str])
-    added: set[str] = field(default_factory=set[str])
-    snapshot_taken: bool = False
-    v2store: dict[str, tuple[V2Data, int]] = field(default_factory=dict[str, tuple[V2Data, int]])
-    permitted: set[str] | None = None
-
-    def learn_rights(self, observation: Observation) -> bool:
-        """Notes which members may change the cluster; returns True while that is unknown of a running member."""
-        permitted = self.permitted if self.permitted is not None else set[str]()
-        permitted |= {name for name, host in observation.hosts.items() if host.may_administer}
-        return any(host.pid and name not in permitted for name, host in observation.hosts.items())
-
-    def note(self, step: HostStep, printed: str, *, index: int) -> None:
-        """Notes what a step did.
-
-        Args:
-            step: The step, which has succeeded.
-            printed: Its output.
-            index: The end of raft's log when the step began.
-        """
-        match step.line:
-            case PrepareAgain():
-                self.prepared.add(step.member)
-            case Membership(change=MembershipChange.ADD, name=name):
-                self.added.add(name)
-            case Snapshot():
-                self.snapshot_taken = True
-            case V2Store():
-                self.v2store[step.member] = _v2_data(step.member, printed), index
-            case _:
-                pass
-
-
-def _v2_data(member: str, printed: str) -> V2Data:
-    answer = (printed.split() or [""])[-1]
-    found = next((each for each in V2Data if each.value == answer), None)
-    if found is None:
-        raise RefusedError(
-            f"{member}: the check for data of the v2 API printed {printed.strip()[-200:]!r} instead of its result. See "
-            "what else prints there, such as a login file of root, then run `pulumi up` again"
-        )
-    return found

@@ -13,11 +13,12 @@ from etcd_cluster.rollout.planner.actions import (
     Action,
     ActionKind,
     HostStep,
-    RefusedError,
+    Refusal,
     WaitFor,
     WaitReason,
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
 
 ROOM = 0.9
 """Share of the quota that a database may fill before a smaller quota is set or an alarm is ended.
@@ -26,10 +27,6 @@ The rest is for what is written next.
 """
 MIB = 1024**2
 FULL, CORRUPT = "NOSPACE", "CORRUPT"
-
-SMALLER = (
-    "or make the database smaller: compact, then defragment each member (docs/change-settings.md has the commands)"
-)
 
 
 def of_kind(view: ClusterView, kind: str) -> list[Alarm]:
@@ -49,12 +46,14 @@ def require_room(view: ClusterView) -> None:
         return
     largest, name = max(((_database(view, name), name) for name in view.hosts), default=(0, ""))
     if largest > ROOM * quota:
-        raise RefusedError(
-            f"quota-backend-bytes: {quota} ({_mib(quota)}): the database of {name} has {_mib(largest)}, and once a "
-            "database has passed its quota, etcd takes no more writes. Expected is a quota of at least "
-            f"{_mib(largest / ROOM)}; nothing more was changed. Ask for that (`etcd`, or a larger `size`), {SMALLER}; "
-            "then run again"
-        )
+        details = {
+            "member": name,
+            "database": _mib(largest),
+            "quota_bytes": quota,
+            "quota": _mib(quota),
+            "least": _mib(largest / ROOM),
+        }
+        raise RefusedError(Refusal.QUOTA_TOO_SMALL, details)
 
 
 def corruption(view: ClusterView) -> Action | None:
@@ -70,15 +69,9 @@ def corruption(view: ClusterView) -> Action | None:
         return None
     if all(alarm.id and not _name(view, alarm) for alarm in found):
         return _disarm(view, ActionKind.DISARM_CORRUPT)
-    names = ", ".join(sorted({_name(view, alarm) for alarm in found} - {""}))
-    which = names or "a member (`etcdctl endpoint hashkv --cluster` shows which: the hash that only one has)"
-    raise RefusedError(
-        f"etcd's alarm CORRUPT stands: the data of {which} differ from the others', and every write is refused. "
-        "Expected is the same data on all; nothing more was changed. Stop etcd there (systemctl stop etcd), move its "
-        "data folder away (mv /data/etcd/data /data/etcd/data.corrupt), and run again: it then joins anew with the "
-        "data of the others"
-        + ("" if names else ". After its old membership was removed, end the alarm by hand (etcdctl alarm disarm)")
-    )
+    names = sorted({_name(view, alarm) for alarm in found} - {""})
+    refusal = Refusal.ALARM_CORRUPT if names else Refusal.ALARM_CORRUPT_OF_UNKNOWN_MEMBER
+    raise RefusedError(refusal, {"members": names})
 
 
 def standing(view: ClusterView) -> Action | WaitFor | None:
@@ -103,16 +96,15 @@ def standing(view: ClusterView) -> Action | WaitFor | None:
         return _disarm(view, ActionKind.DISARM_NOSPACE)
     if kinds == [FULL]:
         name = max(crowded, key=lambda name: _database(view, name))
-        raise RefusedError(
-            f"etcd's alarm NOSPACE stands: the database of {name} has {_mib(_database(view, name))} of a quota of "
-            f"{_mib(_quota(view, name))}, and etcd refuses every write. Expected is a quota of at least "
-            f"{_mib(_database(view, name) / ROOM)}. Ask for that (`etcd`, or a larger `size`), {SMALLER}; then run "
-            "again, which ends the alarm"
-        )
-    raise RefusedError(
-        f"etcd's alarm {', '.join(kinds)} stands, and etcd refuses every write. Expected is no alarm. Find its cause "
-        "(journalctl -u etcd), end it (etcdctl alarm disarm), then run again"
-    )
+        database = _database(view, name)
+        details = {
+            "member": name,
+            "database": _mib(database),
+            "quota": _mib(_quota(view, name)),
+            "least": _mib(database / ROOM),
+        }
+        raise RefusedError(Refusal.ALARM_NOSPACE, details)
+    raise RefusedError(Refusal.ALARM_OTHER, {"alarms": kinds})
 
 
 def _disarm(view: ClusterView, kind: ActionKind) -> Action:

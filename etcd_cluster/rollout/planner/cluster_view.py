@@ -6,7 +6,7 @@ from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.render import MemberSpec, Security
 from etcd_cluster.rollout.desired import DesiredCluster, File, series
 from etcd_cluster.rollout.observed import History, Host, MemberEntry, Observation
-from etcd_cluster.rollout.planner.actions import RunContext
+from etcd_cluster.rollout.planner.run_context import RunContext
 
 
 class ClusterView:

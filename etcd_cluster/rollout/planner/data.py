@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from etcd_cluster.rollout.observed import History, MemberEntry
-from etcd_cluster.rollout.planner import messages
-from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, LEADER_SECONDS, RefusedError, WaitFor, WaitReason
+from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, LEADER_SECONDS, Refusal, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
 
 
 def require_visible(view: ClusterView) -> WaitFor | None:
@@ -17,10 +17,7 @@ def require_visible(view: ClusterView) -> WaitFor | None:
     """
     for name, host in view.hosts.items():
         if host.owner not in ("", name) and (host.data or host.history != History()):
-            raise RefusedError(
-                f"{name}: its disk holds the data of member {host.owner}. Nothing more was changed; give each member "
-                "its own disk back, then run again"
-            )
+            raise RefusedError(Refusal.DATA_OF_ANOTHER_MEMBER, {"member": name, "owner": host.owner})
         may_mount_again = host.missing and not host.mounted_over and name not in view.context.prepared
         if host.data or may_mount_again:
             continue
@@ -29,14 +26,12 @@ def require_visible(view: ClusterView) -> WaitFor | None:
             reason = WaitReason.DATA_HIDDEN if host.mounted_over else WaitReason.DATA_DELETED
             details = {"name": name, "path": path, "mounted_over": host.mounted_over}
             if host.live:
-                raise RefusedError(messages.text(reason, details))
+                raise RefusedError(reason, details)
             return WaitFor(reason, LEADER_SECONDS, name, details)
         if host.mounted_over:
-            raise RefusedError(
-                f"{name}: {host.mounted_over} is mounted where its data belong, and may hide them. Nothing more was "
-                "changed; unmount it, and take it out of /etc/fstab, then run again. If it is the new file system for "
-                f"them, take {view.desired.members[name].layout.state}/mounted-at away there"
-            )
+            state = view.desired.members[name].layout.state
+            details = {"member": name, "mounted_over": host.mounted_over, "state": state}
+            raise RefusedError(Refusal.MOUNTED_OVER, details)
     return None
 
 
@@ -49,11 +44,7 @@ def require_in_place(view: ClusterView) -> None:
     }
     empty = [name for name in left if not view.hosts[name].data and view.hosts[name].machine != left[name].machine]
     if view.context.forming and empty:
-        raise RefusedError(
-            f"{', '.join(sorted(empty))}: another machine or folder by now, and the one before holds data of this "
-            "cluster, whose first `up` did not end well. A second cluster is never formed beside them, and nothing "
-            "more was changed. Put it back and run `pulumi up`; or run `pulumi destroy`, then `pulumi up`"
-        )
+        raise RefusedError(Refusal.DATA_ON_FORMER_MACHINE, {"members": sorted(empty)})
 
 
 def require_one_cluster(view: ClusterView) -> None:
@@ -68,12 +59,7 @@ def require_one_cluster(view: ClusterView) -> None:
     waiting = [name for name in having if name in view.hosts and having[name].live and not having[name].may_serve]
     counted = {name: host.data_of for name, host in having.items() if host.pid or name in stopped}
     if (stopped or waiting) and len(set(counted.values())) > 1:
-        found = "; ".join(f"{name}: {of}" for name, of in counted.items())
-        raise RefusedError(
-            f"the data of these members are of different clusters, by etcd's own logs ({found}), as if one were "
-            "restored beside older ones. Put those of all but one out of the way (docs/recover.md), then run "
-            "again. Nothing more was changed"
-        )
+        raise RefusedError(Refusal.DATA_OF_DIFFERENT_CLUSTERS, {"found": counted})
 
 
 def runs(view: ClusterView, listed: MemberEntry) -> bool:
@@ -103,5 +89,6 @@ def await_majority_without(view: ClusterView, listed: MemberEntry) -> WaitFor | 
     if len(taking_part) > len(left) // 2:
         return None
     down = [voter.name or voter.peer_url for voter in left if voter not in taking_part]
-    details = {"name": listed.name or listed.peer_url, "down": down or "nobody else"}
-    return WaitFor(WaitReason.NO_MAJORITY_WITHOUT, HEALTH_SECONDS, details=details)
+    reason = WaitReason.NO_MAJORITY_WITHOUT if down else WaitReason.LAST_VOTER
+    details = {"name": listed.name or listed.peer_url, "down": down}
+    return WaitFor(reason, HEALTH_SECONDS, details=details)

@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.rollout.observed import History, Host
+from etcd_cluster.rollout.planner.actions import Refusal
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
 
 
 def may_form(view: ClusterView, name: str) -> bool:
@@ -59,30 +61,18 @@ def was_used(view: ClusterView, host: Host) -> bool:
     return host.data or bool(host.pid) or has_history or host.formed == view.desired.token
 
 
-def refusal(view: ClusterView) -> str | None:
-    """Returns why the cluster is not formed, and what to do; None if forming is not refused."""
+def require_possible(view: ClusterView) -> None:
+    """Raises `RefusedError` if the cluster is still to be formed, and must not be."""
     hosts = view.observation.hosts
     if not view.context.forming or any(host.data or host.pid for host in hosts.values()):
-        return None
+        return
     if view.observation.unreachable:
-        unreachable = "; ".join(f"{name}: {why}" for name, why in view.observation.unreachable.items())
-        return (
-            "the cluster is not formed while a machine that was listed before cannot be asked whether it holds data "
-            f"({unreachable}). Bring it back; if it is gone for good, run `pulumi destroy`, then `pulumi up`"
-        )
+        raise RefusedError(Refusal.FORMING_UNREACHABLE, {"unreachable": view.observation.unreachable})
     lost = [name for name, host in hosts.items() if was_used(view, host)]
     if lost:
-        return (
-            f"the data of {', '.join(lost)} are gone: members of this cluster had data there, so it is not formed "
-            "anew. Bring the missing data back, or restore a snapshot (docs/recover.md). To start empty, run `pulumi "
-            'destroy`, remove what was noted of the data (docs/destroy.md, "Start empty"), then run `pulumi up`'
-        )
+        raise RefusedError(Refusal.FORMING_WITH_LOST_DATA, {"lost": lost})
     if not _has_founders(view):
-        return (
-            "no machine holds the data that this stack was to go on with. Bring them back; or, to start empty, run "
-            "`pulumi destroy`, then `pulumi up`"
-        )
-    return None
+        raise RefusedError(Refusal.FORMING_WITHOUT_FOUNDERS)
 
 
 def _has_founders(view: ClusterView) -> bool:

@@ -16,10 +16,11 @@ from etcd_cluster.rollout.planner.actions import (
     ActionKind,
     Blocked,
     HostStep,
-    RefusedError,
+    Refusal,
     WaitFor,
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
 
 
 def go_on(view: ClusterView) -> Action | WaitFor | None:
@@ -57,10 +58,7 @@ def _remove(
         RefusedError: The member runs, and its removal was not asked for.
     """
     if not asked and data.runs(view, listed):
-        raise RefusedError(
-            f"{listed.name or listed.peer_url} runs, but what its machine shows is not the data of that member. It is "
-            "not removed for that, and nothing more was changed; if its data are to go, stop etcd there, then run again"
-        )
+        raise RefusedError(Refusal.RUNS_WITH_OTHER_DATA, {"member": listed.name or listed.peer_url})
     line = Membership(MembershipChange.REMOVE, CHANGE_SECONDS, id=listed.id)
     return data.await_majority_without(view, listed) or rolling_restart.change_members(
         view, kind, line, {"member": name}
@@ -138,10 +136,7 @@ def _may_join(view: ClusterView) -> bool:
     for name in leaving:
         trusts = (set(view.desired.issuers[each]) <= set(ca_trust.active_trust(view, name, each)) for each in Transport)
         if not all(trusts):
-            raise RefusedError(
-                f"{name} is to leave, but does not trust the certificates of those that are to join; put it back "
-                "into the stack, run `pulumi up`, then take it out"
-            )
+            raise RefusedError(Refusal.LEAVING_MEMBER_DISTRUSTS, {"member": name})
     return False
 
 
@@ -164,10 +159,7 @@ def _join_security(view: ClusterView, name: str) -> Security:
     if view.desired.tls:
         return ca_trust.least_security(view)
     if any(member.peer_url.startswith("https:") for member in view.observation.voters):
-        raise RefusedError(
-            f"{name} cannot join: the others still speak TLS, and with tls: false it gets no certificates. Set tls "
-            "back to true, run `pulumi up`, then set it to false"
-        )
+        raise RefusedError(Refusal.JOINING_WITHOUT_CERTIFICATES, {"member": name})
     return view.desired.security
 
 
@@ -222,12 +214,8 @@ def _require_own_machine(view: ClusterView, name: str) -> None:
     """Raises `RefusedError` where a member is to join on a machine that another member is on, or on a clone of it."""
     for other in view.desired.members:
         if other != name and other in view.hosts and view.hosts[other].machine == view.hosts[name].machine:
-            raise RefusedError(
-                f"{name} and {other} are on the same machine, or on clones of one (machine-id "
-                f"{view.hosts[name].machine}). Expected is a machine of its own for each member; nothing more was "
-                f"changed. Give {name} another host, or give the clone an id of its own (rm /etc/machine-id; "
-                "systemd-machine-id-setup), then run `pulumi up` again"
-            )
+            details = {"member": name, "other": other, "machine": view.hosts[name].machine}
+            raise RefusedError(Refusal.SAME_MACHINE, details)
 
 
 def _runs_on(view: ClusterView, name: str) -> bool:
@@ -250,12 +238,8 @@ def _stop(view: ClusterView, name: str) -> Action:
     left = [each for each in view.hosts if _runs_on(view, each)]
     noted = min(len(view.hosts[each].history.members.split(",")) for each in left)
     if len(left) > noted // 2:
-        raise RefusedError(
-            f"{', '.join(left)} run, and are no members by the list of {view.observation.status_source}; but they are "
-            "a majority of the members that they know of. Nothing more was changed. Find out which of them have what "
-            "clients wrote, stop etcd on the others and move their data away (docs/recover.md), then run `pulumi up` "
-            "again"
-        )
+        details = {"members": left, "source": view.observation.status_source}
+        raise RefusedError(Refusal.REMOVED_MAJORITY_RUNS, details)
     return Action(ActionKind.STOP_REMOVED, [HostStep(name, Apply(ApplyAction.STOP))])
 
 

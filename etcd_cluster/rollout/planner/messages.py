@@ -1,11 +1,14 @@
-"""Makes the texts of actions, waits and drift from their types, last. No decision depends on a text."""
+"""Makes the texts of actions, waits, refusals and drift from their kinds, last. No decision depends on a text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import cast
 
+from etcd_cluster.errors import Explanation
+from etcd_cluster.etcd.versions import UnsupportedChange
 from etcd_cluster.rollout.observed import Missing, MissingKind
 from etcd_cluster.rollout.planner.actions import (
     Action,
@@ -14,6 +17,7 @@ from etcd_cluster.rollout.planner.actions import (
     Details,
     Drift,
     DriftKind,
+    Refusal,
     TrustScope,
     WaitFor,
     WaitReason,
@@ -60,71 +64,6 @@ TEXTS: dict[Enum, str] = {
     Blocked.MEMBERSHIP: "the membership is not changed",
     Blocked.SECURITY: "the security of members is not changed",
     Blocked.UPGRADE: "etcd is not taken to {version}",
-    WaitReason.NO_LEADER: (
-        "no member leads: a majority of them cannot reach one another. Look at their logs (journalctl -u etcd) and at "
-        "the network between their peer ports, then run `pulumi up` again"
-    ),
-    WaitReason.NO_ANSWER_FROM_FOLLOWERS: (
-        "{following} have a leader, but `etcdctl member list` and `etcdctl endpoint health` get no answer on their "
-        "machines. Look at their logs (journalctl -u etcd), then run `pulumi up` again"
-    ),
-    WaitReason.FOLLOWERS_UNKNOWN: (
-        "{following} have a leader, but `etcdctl member list` and `etcdctl endpoint health` get no answer on their "
-        "machines ({unknown}). Look at their logs (journalctl -u etcd), then run `pulumi up` again"
-    ),
-    WaitReason.MAJORITY_UNKNOWN: (
-        "it is unknown whether a majority of the members serves, so none is restarted: {unknown}. Wait until they "
-        "answer, then run `pulumi up` again; stop etcd where it hangs (systemctl kill -s KILL etcd), and the next "
-        "`up` starts it"
-    ),
-    WaitReason.LEAVING_MEMBER_DOWN: (
-        "no quorum: {leaving} is to leave, and does not run. Start it (systemctl start etcd), or put it back into the "
-        "stack, and run `pulumi up` again"
-    ),
-    WaitReason.QUORUM_LOST: (
-        "quorum is lost: the data of {lost} are gone ({count} of {all} members), so the others cannot agree on "
-        "anything. Nothing was changed. Bring a lost disk back, and run `pulumi up` again; or restore a snapshot into "
-        "a new cluster: docs/recover.md has the steps"
-    ),
-    WaitReason.TWO_CLUSTERS: (
-        "two clusters serve: {apart} and {source} are not members of the same one. Nothing more was changed. Find out "
-        "which of them clients write to, stop etcd on the others (systemctl stop etcd) and move their data away, then "
-        "run `pulumi up` again"
-    ),
-    WaitReason.MEMBER_UNHEALTHY: (
-        "{name} is not healthy, and nothing else is changed until it is; fix it, then run `pulumi up` again"
-    ),
-    WaitReason.VOTERS_UNHEALTHY: "{blocked} while {down} is not healthy; fix it, then run `pulumi up` again",
-    WaitReason.VOTERS_NOT_ASKED: (
-        "{blocked} while nothing is known of {down} but that it runs: its machine is not asked or does not answer, and "
-        "{source}'s machine gets no answer at its client port. Stop etcd on it if it is to leave; else bring its "
-        "machine back, then run `pulumi up` again"
-    ),
-    WaitReason.LEADER_UNKNOWN: (
-        "it is unknown whether {name} leads, so it is not {blocked} ({unknown}); look at its log (journalctl -u etcd), "
-        "then run `pulumi up` again"
-    ),
-    WaitReason.DATA_HIDDEN: (
-        "{name} runs, but its data are not at {path}: {mounted_over} is mounted over them. A member that runs is never "
-        "removed for that, and nothing more was changed. Unmount it, then run `pulumi up` again"
-    ),
-    WaitReason.DATA_DELETED: (
-        "{name} runs, but its data are not at {path}: they were deleted, or something hides them. A member that runs "
-        "is never removed for that, and nothing more was changed. If something is mounted over the data, unmount it; "
-        "if they were deleted, stop etcd there, and the next `pulumi up` lets the member join anew"
-    ),
-    WaitReason.NO_MAJORITY_WITHOUT: (
-        "{name} is not removed: without it no majority would be left ({down} does not answer); fix that first, then "
-        "run `pulumi up` again"
-    ),
-    WaitReason.ALARMS_UNKNOWN: (
-        "{source}: `etcdctl alarm list` gets no answer, so it is unknown whether writes work. Look at its log "
-        "(journalctl -u etcd), then run `pulumi up` again"
-    ),
-    WaitReason.RIGHTS_UNKNOWN: (
-        "{names}: no answer whether its certificate may change the cluster, nothing was changed. Look at its log "
-        "(journalctl -u etcd), then run `pulumi up` again"
-    ),
     DriftKind.UNREACHABLE: "{why}",
     DriftKind.MISSING: "{missing} is missing",
     DriftKind.MOUNTED_OVER: "{mounted_over} is mounted where its data belong",
@@ -152,22 +91,444 @@ TEXTS: dict[Enum, str] = {
 }
 """Kind -> text. A name in braces stands for a value of the record's details."""
 
+Reason = Refusal | WaitReason | UnsupportedChange
+"""Why a change or a run is refused, or why a run waits."""
+
+LOG = "journalctl -u etcd"
+EXPLANATIONS: dict[Reason, Explanation] = {
+    # --- what a run waits for ---
+    WaitReason.NO_LEADER: Explanation(
+        "no member leads: a majority of the members cannot reach one another",
+        "a leader, elected by a majority of the members",
+        f"find the cause in the members' logs ({LOG}) and in the network between their peer ports, and fix it",
+    ),
+    WaitReason.NO_ANSWER_FROM_FOLLOWERS: Explanation(
+        "{following}: has a leader, but `etcdctl member list` and `etcdctl endpoint health` get no answer there",
+        "an answer to both commands on the machine of a member that has a leader",
+        f"find the cause in etcd's log on that machine ({LOG}), and fix it",
+    ),
+    WaitReason.FOLLOWERS_UNKNOWN: Explanation(
+        "{following}: has a leader, but `etcdctl member list` and `etcdctl endpoint health` get no answer there "
+        "({unknown})",
+        "an answer to both commands on the machine of a member that has a leader",
+        f"find the cause in etcd's log on that machine ({LOG}), and fix it",
+    ),
+    WaitReason.MAJORITY_UNKNOWN: Explanation(
+        "it is unknown whether a majority of the members serves, so none is restarted: {unknown}",
+        "an answer from a majority of the members",
+        "wait until these members answer, or stop etcd where it hangs (systemctl kill -s KILL etcd; the next run "
+        "starts it)",
+    ),
+    WaitReason.LEAVING_MEMBER_DOWN: Explanation(
+        "no quorum: {leaving} is to leave the cluster, and does not run",
+        "a running majority until each leaving member is removed",
+        "start etcd on the machine of that member (systemctl start etcd), or put the member back into the stack",
+    ),
+    WaitReason.QUORUM_LOST: Explanation(
+        "quorum is lost: the data of {lost} are gone ({count} of {all} members)",
+        "the data of a majority of the members",
+        "bring a lost disk back, or restore a snapshot into a new cluster as docs/recover.md describes",
+    ),
+    WaitReason.TWO_CLUSTERS: Explanation(
+        "two clusters serve: {apart} and {source} are not members of the same one",
+        "one cluster of all members",
+        "find out to which of the two clients write, stop etcd on the members of the other one (systemctl stop etcd), "
+        "and move their data away as docs/recover.md describes",
+    ),
+    WaitReason.MEMBER_UNHEALTHY: Explanation(
+        "{name} is not healthy, and nothing else is changed until it is",
+        "all voting members healthy",
+        f"find the cause in its log ({LOG}), and fix it",
+    ),
+    WaitReason.VOTERS_UNHEALTHY: Explanation(
+        "{blocked} while {down} is not healthy",
+        "all voting members healthy",
+        f"find the cause in the log of that member ({LOG}), and fix it",
+    ),
+    WaitReason.VOTERS_NOT_ASKED: Explanation(
+        "{blocked} while it is unknown whether {down} is healthy: its machine is not in the stack or gives no answer, "
+        "and its client port gives no answer to the machine of {source}",
+        "an answer from every voting member",
+        "stop etcd on its machine if the member is to leave (systemctl stop etcd), or bring the machine back",
+    ),
+    WaitReason.LEADER_UNKNOWN: Explanation(
+        "it is unknown whether {name} leads, so it is not {blocked} ({unknown})",
+        "an answer from {name} whether it leads, because a leader hands over first",
+        f"find the cause in its log ({LOG}), and fix it",
+    ),
+    WaitReason.DATA_HIDDEN: Explanation(
+        "{name} runs, but its data are not at {path}: {mounted_over} is mounted over them",
+        "its data at {path} (a member that runs is never removed)",
+        "unmount what is mounted over the data (umount)",
+    ),
+    WaitReason.DATA_DELETED: Explanation(
+        "{name} runs, but its data are not at {path}: they were deleted, or something is mounted over them",
+        "its data at {path} (a member that runs is never removed)",
+        "unmount what is mounted over the data (umount), or, if they were deleted, stop etcd on that machine "
+        "(systemctl stop etcd; the member then joins anew)",
+    ),
+    WaitReason.NO_MAJORITY_WITHOUT: Explanation(
+        "{name} is not removed: without it no majority would be left ({down} does not answer)",
+        "a majority of the remaining voting members before one is removed",
+        f"find the cause in the log of the members that do not answer ({LOG}), and fix it",
+    ),
+    WaitReason.LAST_VOTER: Explanation(
+        "{name} is not removed: it is the only voting member",
+        "another voting member before this one is removed",
+        "keep {name} and its data in the stack until another member has joined",
+    ),
+    WaitReason.ALARMS_UNKNOWN: Explanation(
+        "{source}: `etcdctl alarm list` gets no answer, so it is unknown whether the cluster takes writes",
+        "an answer to that command",
+        f"find the cause in the log of {{source}} ({LOG}), and fix it",
+    ),
+    WaitReason.RIGHTS_UNKNOWN: Explanation(
+        "{names}: it is unknown whether the certificate of this member may change the cluster",
+        "an answer from every healthy member",
+        f"find the cause in the log of that member ({LOG}), and fix it",
+    ),
+    # --- what a preview refuses ---
+    Refusal.NO_MEMBER_STAYS: Explanation(
+        "members: {new}: none of {old} would be left, so this would be another cluster",
+        "at least one member that stays",
+        "keep at least one member, or make a new stack",
+    ),
+    Refusal.TLS_TURNED_OFF: Explanation(
+        "tls: false: this cluster uses TLS, and without it anyone who reaches its ports can read and change everything",
+        "tls: true",
+        "set tls back to true, or set allowPlaintext: true as well",
+    ),
+    Refusal.TLS_TURNED_OFF_AND_MEMBERS_CHANGED: Explanation(
+        "tls: false: {members} would need a certificate until no member uses TLS",
+        "unchanged members and addresses while TLS is turned off",
+        "undo the change of members and addresses, run `pulumi up`, make the change again",
+    ),
+    Refusal.CA_REPLACED_AND_MEMBERS_CHANGED: Explanation(
+        "{members}: needs a certificate of the new CA, which no other member trusts yet",
+        "unchanged members and addresses while the CA is replaced",
+        "undo the change of members and addresses, run `pulumi up`, make the change again",
+    ),
+    Refusal.SEVERAL_DEVICES_CHANGED: Explanation(
+        "device: {members}: added to, or removed from, more than one running member at once",
+        "one such member in each `pulumi up`, because its data have to be moved by hand first",
+        "change the device of one member, and move its data as docs/move-data-to-a-device.md describes",
+    ),
+    Refusal.DIRECTORY_CHANGED: Explanation(
+        "directory: {members}: etcd's data is in {old}, and {new} is empty",
+        "the directory that holds the data",
+        "undo the change, or move the data while the cluster is down as docs/move-data-to-a-device.md describes",
+    ),
+    Refusal.DIRECTORY_CHANGED_WITH_STACK: Explanation(
+        "directory: {members}: etcd's data is in {old}, and {new} is empty",
+        "the directory that holds the data; its default has the name of the stack, so a renamed stack changes it",
+        "set `etcd-cluster:local: {{directory: {directory}}}`, or move the data while the cluster is down as "
+        "docs/move-data-to-a-device.md describes",
+    ),
+    Refusal.DIRECTORY_CHANGED_WITH_CLUSTER: Explanation(
+        "directory: {members}: etcd's data is in {old}, and {new} is empty",
+        "the directory that holds the data; the name of the component is part of it on this machine",
+        "name the component {cluster} again instead of {renamed}, or move the data while the cluster is down as "
+        "docs/move-data-to-a-device.md describes",
+    ),
+    Refusal.PORT_OF_ANOTHER_MEMBER: Explanation(
+        "ports: {member}: {ports} at {address} is in use by {other}, which gets its new ports later",
+        "ports that no member has now, because members change one at a time",
+        "choose other ports (local.basePort: 100 more)",
+    ),
+    # --- versions ---
+    UnsupportedChange.OLDER_PATCH: Explanation(
+        "version: {desired}: this cluster runs {running}, and etcd supports no way back to an older patch, which lacks "
+        "what {running} fixed",
+        "the same or a newer version",
+        "set version to {running}, or to a newer patch of {series}",
+    ),
+    UnsupportedChange.OLDER_MINOR: Explanation(
+        "version: {desired}: this cluster runs {running}, and going back to {desired_series} is not supported: its data "
+        "may be in the format of {series} already, which etcd {desired_series} does not start with",
+        "the same or a newer version",
+        "set version to {running}, or to a newer patch of {series}",
+    ),
+    UnsupportedChange.MINOR_SKIPPED: Explanation(
+        "version: {desired}: this cluster runs {running}, and etcd is upgraded one minor at a time",
+        "a version that may follow {running}",
+        "set version to {first} (in later runs: {later})",
+    ),
+    UnsupportedChange.PATCH_TOO_OLD: Explanation(
+        "version: {desired}: this cluster runs {running}, and {desired_series} may follow {floor} or later only, because "
+        "{why} ({source})",
+        "a version that may follow {running}",
+        "set version to {first} (in later runs: {later})",
+    ),
+    Refusal.CLUSTER_VERSION_UNKNOWN: Explanation(
+        "{member} runs {running}, and it is unknown whether it may go back to {desired} ({unknown})",
+        "an answer from {member} about the version of the cluster",
+        f"set version to {{running}}, or find the cause in its log ({LOG}) and fix it",
+    ),
+    Refusal.CLUSTER_VERSION_RAISED: Explanation(
+        "version: {desired}: every member runs {running} already, and the data are in the format of {cluster_version}",
+        "the same or a newer version",
+        "set version to {running}",
+    ),
+    Refusal.V2_KEYS: Explanation(
+        "{member} holds keys of etcd's old v2 API, and etcd 3.6 does not start with them",
+        "no keys of the v2 API before the upgrade to 3.6",
+        "on one machine, add `enable-v2: true` to etcd.yaml (the next run removes that line), restart etcd, and delete "
+        "the keys (ETCDCTL_API=2 etcdctl ls, then ETCDCTL_API=2 etcdctl rm)",
+    ),
+    Refusal.V2_CHECK_UNREADABLE: Explanation(
+        "{member}: the check for data of the v2 API printed {printed!r} instead of its result",
+        "clean, log or store",
+        "find what else prints on that machine, such as a login file of root, and remove it",
+    ),
+    # --- what is on the machines ---
+    Refusal.UNREACHABLE: Explanation(
+        "no answer from the machines of these members: {unreachable}",
+        "an answer from the machines of all members",
+        "bring the machine back, or, if it is gone for good, give the member another one (docs/replace-a-member.md)",
+    ),
+    Refusal.TAKEN_OVER: Explanation(
+        "{members}: another run has taken this cluster over, so this one ends here",
+        "one run at a time",
+        "wait until the other run has ended",
+    ),
+    Refusal.FOREIGN_ETCD: Explanation(
+        "{member}: the etcd that runs on its machine does not belong to this cluster: its database is {database}",
+        "etcd of this cluster, or none",
+        "stop that etcd (systemctl disable --now etcd), or give the member another machine",
+    ),
+    Refusal.DATA_OF_ANOTHER_CLUSTER: Explanation(
+        "{member}: its disk holds the data of another cluster (token {token})",
+        "a blank disk, or the data of this cluster (token {own})",
+        "give the member its own disk back, or another disk or machine",
+    ),
+    Refusal.DATA_OF_ANOTHER_MEMBER: Explanation(
+        "{member}: its disk holds the data of member {owner}",
+        "the data of {member}, or none",
+        "give each member its own disk back",
+    ),
+    Refusal.DATA_OF_DIFFERENT_CLUSTERS: Explanation(
+        "the data of these members are of different clusters, by etcd's own logs ({found}), as after a snapshot was "
+        "restored beside older data",
+        "the data of one cluster",
+        "move the data of all clusters but one away as docs/recover.md describes",
+    ),
+    Refusal.DATA_ON_FORMER_MACHINE: Explanation(
+        "{members}: has another machine or folder now, and the former one holds data of this cluster, whose first `up` "
+        "failed",
+        "the machines of the first `up`, because a second cluster beside these data is never formed",
+        "put the former machine or folder back, or run `pulumi destroy`",
+    ),
+    Refusal.MOUNTED_OVER: Explanation(
+        "{member}: {mounted_over} is mounted where its data belong, and may hide them",
+        "the member's own file system, or none",
+        "unmount it (umount) and remove it from /etc/fstab, or, if it is the member's new file system, delete "
+        "{state}/mounted-at on that machine",
+    ),
+    Refusal.STILL_MISSING: Explanation(
+        "{member}: still missing after its machine was prepared again: {missing}",
+        "a machine that keeps what was installed on it",
+        "find out on that machine what removes it, and stop that",
+    ),
+    Refusal.SAME_MACHINE: Explanation(
+        "{member} and {other} are on the same machine, or on clones of one (machine-id {machine})",
+        "a machine of its own for each member",
+        "give {member} another machine, or give the clone an id of its own (rm /etc/machine-id; "
+        "systemd-machine-id-setup)",
+    ),
+    Refusal.CLOCKS_APART: Explanation(
+        "{clock}",
+        "clocks that are at most {tolerance:.0f} s apart",
+        "set the wrong clock (chronyc makestep), on that machine or on this one",
+    ),
+    Refusal.CERTIFICATE_NOT_VALID_YET: Explanation(
+        "{member}: its new certificate is not valid before {starts}, because the clock of the machine that issued it "
+        "was ahead",
+        "a certificate that is valid by the clock of its machine",
+        "set the clock of the machine that ran `pulumi up` (chronyc makestep), and wait until {starts}",
+    ),
+    # --- forming and starting ---
+    Refusal.FORMING_UNREACHABLE: Explanation(
+        "the cluster is not formed while a machine that was listed before gives no answer and may hold data: "
+        "{unreachable}",
+        "an answer from every machine that was ever listed",
+        "bring the machine back, or, if it is gone for good, run `pulumi destroy`",
+    ),
+    Refusal.FORMING_WITH_LOST_DATA: Explanation(
+        "the data of {lost} are gone: members of this cluster had data there, so it is not formed anew",
+        "the data that these members had",
+        "bring the data back, or restore a snapshot (docs/recover.md), or, to start empty, run `pulumi destroy` and "
+        'remove the notes about the data (docs/destroy.md, "Start empty")',
+    ),
+    Refusal.FORMING_WITHOUT_FOUNDERS: Explanation(
+        "no machine holds the data that this cluster was to start with",
+        "the data that the machines held in the first `up`",
+        "bring the data back, or, to start empty, run `pulumi destroy`",
+    ),
+    Refusal.STOPPED_AT_ANOTHER_MINOR: Explanation(
+        "{member} holds the data of etcd {series}, and a stopped cluster cannot be upgraded to {version}",
+        "a version of {series}",
+        "set version to a release of {series}, run `pulumi up`, set version to {version}",
+    ),
+    # --- membership and leadership ---
+    Refusal.RUNS_WITH_OTHER_DATA: Explanation(
+        "{member} runs, but its machine does not show the data of that member",
+        "its own data (a member that runs is never removed)",
+        "unmount what hides the data (umount), or, if they are to go, stop etcd on that machine (systemctl stop etcd)",
+    ),
+    Refusal.LEAVING_MEMBER_DISTRUSTS: Explanation(
+        "{member} is to leave, but does not trust the certificates of the members that are to join",
+        "members that trust one another until the change is over",
+        "put {member} back into the stack, run `pulumi up`, remove {member} from the stack",
+    ),
+    Refusal.JOINING_WITHOUT_CERTIFICATES: Explanation(
+        "{member} cannot join: the other members use TLS, and with tls: false it gets no certificates",
+        "no new member until the others use plaintext",
+        "set tls to true, run `pulumi up`, set tls to false",
+    ),
+    Refusal.REMOVED_MAJORITY_RUNS: Explanation(
+        "{members}: not in the member list of {source}, but running, and a majority of the members in their own list",
+        "one member list",
+        "find out which of the two groups clients write to, stop etcd on the other one (systemctl stop etcd), and move "
+        "its data away as docs/recover.md describes",
+    ),
+    Refusal.NO_SUCCESSOR: Explanation(
+        "{leader} leads, and no other member is healthy to take over the leadership",
+        "another healthy voting member",
+        f"find the cause in the logs of the other members ({LOG}), and fix it",
+    ),
+    # --- alarms, quota, authentication ---
+    Refusal.QUOTA_TOO_SMALL: Explanation(
+        "quota-backend-bytes: {quota_bytes} ({quota}): the database of {member} has {database}, and etcd takes no "
+        "writes once a database has reached its quota",
+        "a quota of at least {least}",
+        "set a larger etcd.quota-backend-bytes or size, or make the database smaller: compact, and defragment each "
+        "member (docs/change-settings.md has the commands)",
+    ),
+    Refusal.ALARM_CORRUPT: Explanation(
+        "etcd's alarm CORRUPT stands: the data of {members} differ from the others', and etcd refuses every write",
+        "the same data on every member",
+        "on that machine, stop etcd (systemctl stop etcd) and move the data away (mv /data/etcd/data "
+        "/data/etcd/data.corrupt), so that the member joins anew",
+    ),
+    Refusal.ALARM_CORRUPT_OF_UNKNOWN_MEMBER: Explanation(
+        "etcd's alarm CORRUPT stands: the data of one member differ from the others', and etcd refuses every write",
+        "the same data on every member",
+        "find that member by its hash (etcdctl endpoint hashkv --cluster), stop etcd on its machine (systemctl stop "
+        "etcd), move the data away (mv /data/etcd/data /data/etcd/data.corrupt), run `pulumi up`, which removes the "
+        "member, end the alarm (etcdctl alarm disarm)",
+    ),
+    Refusal.ALARM_NOSPACE: Explanation(
+        "etcd's alarm NOSPACE stands: the database of {member} has {database} of a quota of {quota}, and etcd refuses "
+        "every write",
+        "a quota of at least {least}",
+        "set a larger etcd.quota-backend-bytes or size, or make the database smaller: compact, and defragment each "
+        "member (docs/change-settings.md has the commands; the next run ends the alarm)",
+    ),
+    Refusal.ALARM_OTHER: Explanation(
+        "etcd's alarm {alarms} stands, and etcd refuses every write",
+        "no alarm",
+        f"find the cause in the members' logs ({LOG}), fix it, end the alarm (etcdctl alarm disarm)",
+    ),
+    Refusal.NO_ROOT_USER: Explanation(
+        "etcd's authentication is on, and {members} may not change the cluster",
+        "a user of role root by the name of every member, as in its certificate",
+        "as root on a member's machine, run `{commands}`",
+    ),
+    Refusal.AUTHENTICATION_WITHOUT_TLS: Explanation(
+        "etcd's authentication is on, and {members} may not change the cluster: without TLS, members have no "
+        "certificates",
+        "no authentication without TLS",
+        "turn the authentication off (etcdctl auth disable)",
+    ),
+    # --- a run ---
+    Refusal.FUTILE: Explanation(
+        "{action}: done {times} times, and nothing has changed",
+        "a change on that machine",
+        f"find the cause on that machine ({LOG}), and fix it",
+    ),
+    Refusal.ENDPOINTS_OF_DIFFERENT_CLUSTERS: Explanation(
+        "the members' client URLs lead to different clusters ({found}; the members form {cluster})",
+        "the members' own cluster at each client URL",
+        "find out what answers at these addresses, and correct the addresses",
+    ),
+    # --- the replacement of a machine ---
+    Refusal.REPLACEMENT_IN_FIRST_UP: Explanation(
+        "replaceMember: {member}: this run creates the resource that asks the other members before a replacement",
+        "no replaceMember in the run that creates this resource",
+        "remove replaceMember, run `pulumi up`, set replaceMember again",
+    ),
+    Refusal.REPLACEMENT_WITHOUT_LEADER: Explanation(
+        "the machine of {member} is not replaced while it runs, but no member leads",
+        "a leader, elected by a majority of the members",
+        "remove replaceMember, or, if the machine of another member is dead, set replaceMember to that member",
+    ),
+    Refusal.REPLACEMENT_MAJORITY_UNKNOWN: Explanation(
+        "the machine of {member} is not replaced while it runs and it is unknown whether a majority serves ({unknown})",
+        "an answer from a majority of the members",
+        f"remove replaceMember, and fix what the members' logs name ({LOG})",
+    ),
+    Refusal.REPLACEMENT_UNREACHABLE: Explanation(
+        "the machine of {member} is not replaced while it is unknown whether it serves: {unreachable}",
+        "an answer from the machine of a member that runs",
+        "restore the connection to the machines (SSH key, bastion, VPN), or, if the machine is dead, set "
+        "`replaceDeadMember` instead of `replaceMember`",
+    ),
+    Refusal.REPLACEMENT_OF_ANSWERING_MACHINE: Explanation(
+        "the machine of {member} is not dead: it answers, and refuses the log-in ({unreachable})",
+        "a machine that nothing answers on",
+        "restore the log-in (SSH key, bastion), and set `replaceMember` instead of `replaceDeadMember`",
+    ),
+    Refusal.REPLACEMENT_UNDER_ALARM: Explanation(
+        "the machine of {member} is not replaced while etcd's alarm CORRUPT stands",
+        "the same data on every member",
+        "remove replaceMember, and end the alarm as that `pulumi up` describes",
+    ),
+    Refusal.REPLACEMENT_OTHERS_UNHEALTHY: Explanation(
+        "the machine of {member} is not replaced while {down} is not healthy",
+        "all other voting members healthy",
+        "remove replaceMember (the run repairs what it can), or, if the other machine is dead, replace that one first",
+    ),
+}
+"""Reason -> what is wrong, what was expected, and what to do before `pulumi up` is run again."""
+
 
 def text(kind: Enum, details: Details) -> str:
     """Returns the text of one kind, with its details filled in."""
-    return TEXTS[kind].format(**{name: _plain(value, details) for name, value in details.items()})
+    return _filled(TEXTS[kind], details)
 
 
-def _plain(value: object, details: Details) -> str:
+def explain(reason: Reason, details: Details) -> Explanation:
+    """Returns the three sentences of a refusal or a wait, with the details filled in."""
+    found = EXPLANATIONS[reason]
+    return Explanation(
+        _filled(found.problem, details),
+        _filled(found.expected, details),
+        f"{_filled(found.fix, details)}, then run `pulumi up` again",
+    )
+
+
+def refused(explanation: Explanation) -> str:
+    """Returns the text of a run that ends with a refusal, which may have changed something before."""
+    return str(replace(explanation, expected=f"{explanation.expected}. Nothing more was changed"))
+
+
+def _filled(template: str, details: Details) -> str:
+    return template.format(**{name: _plain(value, details) for name, value in details.items()})
+
+
+def _plain(value: object, details: Details) -> object:
     if isinstance(value, Missing):
         return text(value.kind, {"detail": value.detail})
+    if isinstance(value, Action):
+        return describe(value)
     if isinstance(value, Enum):
         return text(value, {name: each for name, each in details.items() if each is not value})
     if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {each}" for name, each in cast("Mapping[str, object]", value).items())
+        reasons = cast("Mapping[str, object]", value)
+        return "; ".join(f"{name}: {str(each).rstrip('.')}" for name, each in reasons.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_plain(each, details) for each in cast("Sequence[object]", value))
-    return str(value)
+        return ", ".join(str(_plain(each, details)) for each in cast("Sequence[object]", value))
+    return value
 
 
 def summary(action: Action) -> str:
@@ -179,4 +540,6 @@ def describe(record: Action | WaitFor | Drift) -> str:
     """Returns the text of a record, for people."""
     if isinstance(record, Action):
         return f"{', '.join(step.member for step in record.steps)}: {summary(record)}"
-    return text(record.kind if isinstance(record, Drift) else record.reason, record.details)
+    if isinstance(record, WaitFor):
+        return str(explain(record.reason, record.details))
+    return text(record.kind, record.details)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.rollout.observed import Host, MemberEntry, Observation
-from etcd_cluster.rollout.planner import messages
-from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Details, RefusedError, WaitFor, WaitReason
+from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Details, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
 
 CAUGHT_UP_ENTRIES = 100
 """Entries of raft's log. A member at most this far behind the newest one counts as caught up."""
@@ -91,7 +91,7 @@ def known(view: ClusterView, name: str | None) -> str:
         RefusedError: It is None: no member can answer for the cluster.
     """
     if name is None:
-        raise RefusedError(messages.text(*why_no_leader(view)))
+        raise RefusedError(*why_no_leader(view))
     return name
 
 

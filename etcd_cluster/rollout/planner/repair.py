@@ -9,9 +9,10 @@ from etcd_cluster.member.lines import Apply, ApplyAction, PrepareAgain
 from etcd_cluster.member.render import Transport
 from etcd_cluster.rollout.desired import File
 from etcd_cluster.rollout.observed import Missing, MissingKind
-from etcd_cluster.rollout.planner import ca_trust, messages
-from etcd_cluster.rollout.planner.actions import Action, ActionKind, Drift, DriftKind, HostStep, RefusedError
+from etcd_cluster.rollout.planner import ca_trust
+from etcd_cluster.rollout.planner.actions import Action, ActionKind, Drift, DriftKind, HostStep, Refusal
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
 
 UNGROWN_BYTES = 64 * 1024**2
 """A file system that is smaller than its device by more than this can grow."""
@@ -28,11 +29,7 @@ def prepare(view: ClusterView) -> Action | None:
     missing = {name: found for name in view.hosts if (found := _missing(view, name))}
     again = sorted(missing.keys() & view.context.prepared)
     if again:
-        text = messages.describe(Drift(DriftKind.MISSING, {"missing": missing[again[0]]}))
-        raise RefusedError(
-            f"{again[0]}: {text}, also after its machine was prepared again. Find out why on that machine, then run "
-            "`pulumi up` again"
-        )
+        raise RefusedError(Refusal.STILL_MISSING, {"member": again[0], "missing": missing[again[0]]})
     if not missing:
         return None
     every = dict.fromkeys(each for found in missing.values() for each in found)

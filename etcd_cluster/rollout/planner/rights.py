@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, RefusedError, WaitFor, WaitReason
+from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, Refusal, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
 
 
 def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
@@ -22,12 +23,8 @@ def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
         commands = "; ".join(
             f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in denied
         )
-        remedy = f"As root, run: {commands}" if view.desired.tls else "Turn it off (etcdctl auth disable)"
-        raise RefusedError(
-            f"etcd's authentication is on, and {', '.join(denied)} may not change the cluster. Expected is a user of "
-            "role root by the name of every member, as its certificate has it: handing leadership over, snapshots and "
-            f"changes of the membership need that. Nothing more was changed. {remedy}; then run `pulumi up` again"
-        )
+        refusal = Refusal.NO_ROOT_USER if view.desired.tls else Refusal.AUTHENTICATION_WITHOUT_TLS
+        raise RefusedError(refusal, {"members": denied, "commands": commands})
     if view.context.permitted is None or (isinstance(action, Action) and action.only_restores):
         return None
     unknown = [name for name in view.hosts if view.observation.is_healthy(name) and name not in view.context.permitted]

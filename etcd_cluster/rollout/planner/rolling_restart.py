@@ -19,11 +19,12 @@ from etcd_cluster.rollout.planner.actions import (
     Blocked,
     Details,
     HostStep,
-    RefusedError,
+    Refusal,
     WaitFor,
     WaitReason,
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
 
 
 @dataclass(frozen=True)
@@ -233,9 +234,7 @@ def hand_over(view: ClusterView, not_to: Iterable[str]) -> Action:
     leader = quorum.known(view, view.observation.leader)
     successor = quorum.successor(view.observation, view.desired.members, not_to)
     if successor is None:
-        raise RefusedError(
-            f"{leader} leads, and no other member is healthy to take over; fix one, then run `pulumi up` again"
-        )
+        raise RefusedError(Refusal.NO_SUCCESSOR, {"leader": leader})
     line = Membership(MembershipChange.MOVE_LEADER, CHANGE_SECONDS, id=successor.id)
     return Action(ActionKind.MOVE_LEADER, [HostStep(leader, line)], {"successor": successor.name})
 

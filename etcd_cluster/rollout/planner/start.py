@@ -7,8 +7,9 @@ from etcd_cluster.member.lines import ApplyAction, Until
 from etcd_cluster.rollout.desired import series
 from etcd_cluster.rollout.observed import History
 from etcd_cluster.rollout.planner import forming, quorum, rolling_restart
-from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, ActionKind, HostStep, RefusedError, WaitFor
+from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, ActionKind, HostStep, Refusal, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
 
 
 def start(view: ClusterView) -> Action | None:
@@ -62,10 +63,8 @@ def _require_own_series(view: ClusterView, name: str, version: str) -> None:
     host = view.hosts[name]
     before = host.history.series
     if before and series(version) != before and not host.programs:
-        raise RefusedError(
-            f"{name} holds the data of etcd {before}, and a stopped cluster cannot be taken to {version}: set "
-            f"version to a {before} release, run `pulumi up`, then upgrade"
-        )
+        details = {"member": name, "series": before, "version": version}
+        raise RefusedError(Refusal.STOPPED_AT_ANOTHER_MINOR, details)
 
 
 def await_leader(view: ClusterView) -> Action | WaitFor | None:
@@ -80,8 +79,7 @@ def await_leader(view: ClusterView) -> Action | WaitFor | None:
     """
     if view.observation.status_source is not None:
         return None
-    if (refusal := forming.refusal(view)) is not None:
-        raise RefusedError(refusal)
+    forming.require_possible(view)
     reason, details = quorum.why_no_leader(view)
     if quorum.is_gone(view):
         return WaitFor(reason, LEADER_SECONDS, details=details)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from etcd_cluster.etcd.versions import Version, change_refusal
+from etcd_cluster.etcd.versions import Version, unsupported_change
 from etcd_cluster.member.lines import Apply, ApplyAction, Snapshot, Until, V2Store
 from etcd_cluster.rollout.desired import series
 from etcd_cluster.rollout.planner import rolling_restart
@@ -15,12 +15,14 @@ from etcd_cluster.rollout.planner.actions import (
     Action,
     ActionKind,
     Blocked,
+    Details,
     HostStep,
-    RefusedError,
-    V2Data,
+    Refusal,
     WaitFor,
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import V2Data
 
 FLUSHED_EVERY = 1
 """etcd's snapshot-count while its log is flushed: a snapshot as soon as anything is applied."""
@@ -60,21 +62,16 @@ def _require_a_supported_step(view: ClusterView, behind: Sequence[str]) -> None:
     """
     for name in behind:
         host, desired = view.hosts[name], view.desired.version
+        details: Details = {"member": name, "running": host.running, "desired": desired}
         if Version.parse(host.running) < Version.parse(desired):
-            refusal = change_refusal(host.running, desired)
-            if refusal:
-                raise RefusedError(refusal)
+            if (unsupported := unsupported_change(host.running, desired)) is not None:
+                raise RefusedError(*unsupported)
         elif not (host.live and host.live.cluster_version):
-            reasons = ", ".join(host.unknown.values()) or "no metrics"
-            raise RefusedError(
-                f"{name} runs {host.running}, and it cannot be told whether it may go back to {desired} ({reasons}); "
-                f"set version to {host.running}, or look at its log (journalctl -u etcd), then run `pulumi up` again"
-            )
+            unknown = [*host.unknown.values()] or "no metrics"
+            raise RefusedError(Refusal.CLUSTER_VERSION_UNKNOWN, {**details, "unknown": unknown})
         elif host.live.cluster_version > series(desired) and series(host.running) != series(desired):
-            raise RefusedError(
-                f"version: {desired}: every member has moved to {host.running} already, and its data are "
-                f"{host.live.cluster_version}'s now; set version to {host.running}"
-            )
+            version = host.live.cluster_version
+            raise RefusedError(Refusal.CLUSTER_VERSION_RAISED, {**details, "cluster_version": version})
 
 
 def _snapshot(view: ClusterView) -> Action:
@@ -139,10 +136,6 @@ def _check_v2store(view: ClusterView, behind: Sequence[str]) -> Action | None:
     found = {name: answer for name, (answer, _) in view.context.v2store.items()}
     for name in behind:
         if found.get(name) is V2Data.STORE:
-            raise RefusedError(
-                f"{name}: version 3.6 does not start with keys of etcd's old v2 API, and this cluster holds some. "
-                "Nothing was upgraded. On one host, add `enable-v2: true` to etcd.yaml, restart etcd, delete them "
-                "(ETCDCTL_API=2 etcdctl ls, rm); then run again, which also puts that file back"
-            )
+            raise RefusedError(Refusal.V2_KEYS, {"member": name})
     steps = [HostStep(name, V2Store(MEMBER_SECONDS)) for name in behind if found.get(name) is not V2Data.CLEAN]
     return Action(ActionKind.CHECK_V2STORE, steps) if steps else None
