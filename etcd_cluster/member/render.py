@@ -426,7 +426,9 @@ def script(step: str, layout: Layout, variables: Mapping[str, str] | None = None
 
 @cache
 def _source(name: str) -> str:
-    return (files("etcd_cluster.member") / "scripts" / f"{name}.sh").read_text()
+    """Returns a file of functions without its comment lines: another comment is no change of a machine."""
+    text = (files("etcd_cluster.member") / "scripts" / f"{name}.sh").read_text()
+    return "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#"))
 
 
 def encode(content: str) -> str:

@@ -22,7 +22,7 @@ apply() {
       say "stopped; its data stays in $volume_path"
       ;;
   esac
-  # Beside the data alone: a history on the file system below would count as data there.
+  # Only beside data: a history on the file system below the mount point would count as data there.
   if has_data; then
     if [[ -n ${history:-} ]]; then put_history; fi
     note_data
@@ -30,7 +30,7 @@ apply() {
   fi
 }
 
-# The mark says that the process may be older than the files: whoever starts it next takes the mark away.
+# The mark says that the process may be older than the files. The next start removes the mark.
 mark_pending() {
   touch "$state_path/pending"
   sync "$state_path"
@@ -54,8 +54,8 @@ put_files() {
   done < <(printf '%s\n' "$manifest") # a here-string of this size would be a file in /tmp, and it holds keys
 }
 
-# Preconditions, asserted by whoever calls: every other member is healthy, this one does not lead (or is alone), and it
-# runs a version that its data allows.
+# Preconditions, which the caller checks: every other member is healthy, this one does not lead (or is the only member),
+# and its data allow the version.
 restart_member() {
   require_startable
   say "${spec[say]} with etcd ${spec[version]}"
@@ -66,15 +66,15 @@ restart_member() {
   await_member
 }
 
-# Nothing is stopped that could not start again. Without room, one that runs goes on for a while, but none starts: etcd
-# makes the next segment of its log then.
+# Stops no member that could not start again. On a full disk a running member goes on for a while, but no member starts:
+# at its start, etcd creates the next segment of its log.
 require_startable() {
   require_space "$LOG_SEGMENT_MIB" "$volume_path"
   require_space 1 "$configuration_path" "$pki_path" "$state_path"
   [[ -x $versions_path/${spec[version]}/etcd ]] || fail "etcd ${spec[version]} is not there any more; nothing was stopped. Run again, which brings it back"
 }
 
-# Not running: starting it takes nothing from a quorum.
+# The member does not run, so its start takes no vote from a quorum.
 start_member() {
   require_startable
   if [[ ${spec[archive-old-data]:-} == yes ]]; then archive_old_data; fi
@@ -91,8 +91,8 @@ start_member() {
   await_member
 }
 
-# However a start without data ends: nothing is left by which etcd could start from nothing once more. Where etcd is stopped
-# and has written nothing, nothing can be lost either, and the machine is as new.
+# After a start without data, whether it succeeded or not: removes the file with which etcd could form or join once more. If
+# etcd is stopped and has written nothing, no data can be lost, and the machine counts as unused.
 conclude_first_start() {
   local status=$?
   if has_data; then
@@ -110,7 +110,7 @@ conclude_first_start() {
   rm -f "$configuration_path/bootstrap.yaml"
 }
 
-# What an earlier membership left is kept, and out of etcd's way.
+# Keeps the data of an earlier membership, under another name.
 archive_old_data() {
   local kept
   kept=$data_path.removed-$(date -u +%Y%m%dT%H%M%SZ)
@@ -137,7 +137,8 @@ listens_or_fail() {
   { has_data && listening "${spec[peer-port]}"; } || { service_failed && fail_with_log "etcd does not start"; }
 }
 
-# It follows or leads, and has applied all that the cluster had when this step began. The port is its own, too.
+# The member has a leader or leads, has applied everything that the cluster had when this step began, and listens on its
+# own peer port.
 serves_or_fail() {
   if metrics "$metrics_port" && [[ ${measured[server_has_leader]} == 1 ]] &&
     awk -v applied="${measured[server_proposals_applied_total]}" -v asked="${spec[index]:-0}" 'BEGIN { exit !(applied + 0 >= asked + 0) }' &&
@@ -149,7 +150,7 @@ serves_or_fail() {
 
 flushed() { [[ $(newest_snapshot) -ge ${spec[index]} ]]; }
 
-# What snapshots have to be newer than, before the next minor: see upgrade.sh.
+# The index that etcd's snapshot has to reach before the next minor version: see upgrade.sh.
 put_history() {
   put_file 644 "$(id -un)" "$volume_path/history" "$history" || true
   sync "$volume_path"

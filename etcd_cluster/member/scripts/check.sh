@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Preflight: reads, changes nothing, and names every problem at once. Prints a report for the record of forming.
+# Preflight: reads only, and prints all problems at once. Prints a report for the record of forming.
 # shellcheck disable=SC2154
 problems=()
 problem() { problems+=("$1"); }
@@ -26,7 +26,7 @@ check() {
   report
 }
 
-# A machine that is being made: cloud-init ends, and the data disk is attached, some time after SSH answers.
+# On a new machine, cloud-init ends and the data disk is attached some time after SSH answers.
 await_first_boot() {
   local status=0
   if command -v cloud-init >/dev/null; then
@@ -45,7 +45,7 @@ check_system() {
   esac
 }
 
-# at_least WHAT ACTUAL NEEDED UNIT
+# at_least WHAT ACTUAL NEEDED UNIT: notes a problem if ACTUAL is less than NEEDED.
 at_least() {
   (($2 >= $3)) || [[ ${spec[undersized]} == allow ]] ||
     problem "$1: $2$4, but size ${spec[size]} needs $3$4; choose a larger machine or a smaller size, or set allowUndersized: true"
@@ -89,13 +89,13 @@ check_device() {
   esac
 }
 
-# Data stay where they are seen: nothing is mounted over them, and their disk is not left out.
+# Data stay visible: nothing is mounted over them, and a disk that holds data has to be named in the stack.
 check_mount() {
   local obstacle what=''
   obstacle=$(volume_obstacle)
   [[ -z $obstacle ]] || problem "$obstacle"
   [[ -z ${spec[device]:-} && -f $MOUNT_UNIT ]] || return 0
-  # A unit without this line was written when the device had been left out before that was refused.
+  # A unit without this line is from a release that did not refuse a missing `device`.
   [[ ! -f $unit_path ]] || grep -q ^AssertPathIsMountPoint= "$unit_path" || return 0
   what=$(sed -n 's/^What=//p' "$MOUNT_UNIT")
   problem "no device is given, but the data of this member are on a disk of their own ($what, by data-etcd.mount); give it as \`device\`, or move the data first ($MOVE)"
@@ -126,7 +126,7 @@ check_ports() {
   done
 }
 
-# A disk of ours that is not mounted (the machine is new, or was reinstalled) is looked at read-only, for this run alone.
+# Mounts our disk read-only for this check if it is not mounted (the machine is new, or was reinstalled).
 place=$volume_path
 look_at_disk() {
   local device
@@ -141,17 +141,17 @@ look_at_disk() {
   fi
 }
 
-# Data that carries no marker is never touched. Whether a marker is this cluster's is not known before it has a token: the
-# forming, and prepare.sh, judge that.
+# Data without a marker are never touched. Whether a marker is this cluster's is unknown before the cluster has a token: the
+# Formation resource and prepare.sh check that.
 check_data() {
   if holds_data && [[ -z $(data_token) ]] && ! is_noted_as_ours "$(marker_field token "$state_path/formed")"; then
     problem "$place holds etcd data that this cluster did not make; move it away, or use another machine"
   fi
 }
 
-# cluster, member: the readable names that the marker beside the data has. of: of which cluster the data are, by etcd's own log.
-# history: ids of its members, as noted beside the data. formed: token of the note that this machine had data, and formedBy the
-# name of that cluster. unit: whose etcd.service is.
+# Fields. cluster, member: the readable names in the marker beside the data. of: id of the data's cluster, from etcd's own log.
+# history: ids of its members, from the history beside the data. formed: token in the note that this machine had data; formedBy:
+# the name of that cluster. unit: the cluster that etcd.service names.
 report() {
   local running=false data=false history=null unit='' marker=$volume_path/etcd-cluster.json formed=$state_path/formed
   [[ $supervisor == systemd ]] || keep_machine_identity

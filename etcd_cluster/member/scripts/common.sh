@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# What every step shares: arguments, messages, locking, atomic files, asking etcd. Variables that are not assigned
-# here come from render.py.
+# Functions of all steps: arguments, messages, locking, atomic files, requests to etcd. Variables that are not assigned here
+# come from render.py.
 # shellcheck disable=SC2154
 set -euo pipefail
 umask 022
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
-# A user's shell may be set up for etcdctl (scripts/env), which refuses a flag beside the variable of the same name.
+# A user's shell may have variables for etcdctl (scripts/env). etcdctl refuses a flag beside the variable of the same name.
 unset "${!ETCDCTL_@}"
 
-# The line that ran this script: KEY=VALUE pairs that a reviewer can read.
+# Reads the KEY=VALUE pairs of the line that runs this script into `spec`.
 declare -A spec=()
 read_spec() {
   shift # the step's name
@@ -16,24 +16,24 @@ read_spec() {
   for pair in "$@"; do spec[${pair%%=*}]=${pair#*=}; done
 }
 
-# say TEXT: one short line of progress.
+# say TEXT: prints one short line of progress.
 say() { printf '%s: %s\n' "${spec[member]:-cluster}" "$*" >&2; }
 
-# fail TEXT: ends the step. What is wrong, with the value, and what to do.
+# fail TEXT: ends the step. TEXT says what is wrong, with the value, and what to do.
 fail() {
   printf 'error: %s: %s\n' "${spec[member]:-cluster}" "$*" >&2
   exit 1
 }
 
-# One step at a time on a machine: an earlier run that lost its connection may still be at work here.
+# One step at a time on a machine: a step of an earlier run that lost its connection may still run here.
 lock() {
   mkdir -p "$state_path"
   exec 9>"$state_path/lock"
   flock --wait 300 9 || fail "another run has been at work on this machine for 5 minutes; wait for it and run again"
 }
 
-# Of several runs at work on one cluster, the last one that began goes on: an earlier one, whose operator was killed or
-# whose connection was lost, ends at its next step. A claim waits for the step that is under way here.
+# If several runs overlap, the newest one takes over, and an older one (whose process was killed or whose connection was lost)
+# stops at its next step. A claim waits for a step that is running here.
 claim() {
   lock
   put_file 644 "$(id -un)" "$state_path/run" "$(printf '%s' "$1" | base64 -w 0)" || true
@@ -42,7 +42,7 @@ require_claim() {
   [[ $(cat "$state_path/run" 2>/dev/null) == "${spec[run]}" ]] || fail "a later run has taken this cluster over; this one ends here"
 }
 
-# wait_until SECONDS COMMAND...: 0 once the command succeeds, 1 when the time is over.
+# wait_until SECONDS COMMAND...: returns 0 once the command succeeds, 1 after that time.
 wait_until() {
   local deadline=$((SECONDS + $1))
   shift
@@ -52,13 +52,13 @@ wait_until() {
   done
 }
 
-# file_differs PATH CONTENT(base64)
+# file_differs PATH CONTENT(base64): true also if the file does not exist.
 file_differs() {
   [[ ! -f $1 ]] || ! printf '%s' "$2" | base64 -d | cmp -s - "$1"
 }
 
-# put_file MODE OWNER(member: whoever etcd runs as) PATH CONTENT(base64): writes atomically, and only what differs. 0 when it wrote, 1 when it need not.
-# It ends the step where it cannot: callers look at the status, and so `set -e` does not hold in here.
+# put_file MODE OWNER(member: the user that etcd runs as) PATH CONTENT(base64): writes a file atomically if it differs. Returns 0 if
+# it wrote, 1 if not. Calls `fail` if it cannot write: callers test the status, which turns `set -e` off in here.
 put_file() {
   local mode=$1 user=$2 path=$3 content=$4 new
   [[ $user != member ]] || user=$owner
@@ -73,7 +73,7 @@ put_file() {
   fi
 }
 
-# Of keys and configuration. Whoever empties a machine by hand, or a run that was killed, may have taken them away.
+# Makes the folders of keys and configuration, which may have been deleted by hand.
 make_file_folders() {
   mkdir -p "$configuration_path" "$pki_path"
   [[ $supervisor != systemd ]] || chown etcd: "$pki_path"
@@ -81,7 +81,7 @@ make_file_folders() {
   [[ $supervisor == systemd ]] || chmod 700 "$pki_path"
 }
 
-# require_space MIB FOLDER...: room for what is about to be written.
+# require_space MIB FOLDER...: fails unless there is room for what is about to be written.
 require_space() {
   local folder free
   for folder in "${@:2}"; do
@@ -90,9 +90,9 @@ require_space() {
   done
 }
 
-# etcdctl_at URLS(comma-separated) ARGUMENTS...: as the member itself, whose certificate serves clients and is one.
+# etcdctl_at URLS(comma-separated) ARGUMENTS...: runs etcdctl with the member's certificate, which is a client certificate, too.
 credentials_path=$pki_path credentials=server
-# Where the link to the programs was lost, those of any version that is there will do.
+# Without the link to the programs, uses those of any installed version.
 etcdctl_at() {
   local tls=() program
   for program in "$binaries_path/etcdctl" "$versions_path"/*/etcdctl; do
@@ -104,8 +104,8 @@ etcdctl_at() {
   timeout "${patience:-15}" "$program" --endpoints "$1" --dial-timeout 2s --command-timeout "${answer_within:-5s}" "${tls[@]}" "${@:2}"
 }
 
-# find_sockets PID: where this very process listens, into `sockets`: PORT ADDRESS lines, "any" for all addresses. They are
-# looked up, as files may have been edited, lost, or written for the next start.
+# find_sockets PID: sets `sockets` to PORT ADDRESS lines of where the process listens, "any" for all addresses. It asks the
+# kernel, because files may be edited, lost, or written for the next start.
 find_sockets() {
   sockets=''
   [[ -n $1 ]] || return 0
@@ -135,7 +135,7 @@ find_sockets() {
     }' source=process - source=kernel /proc/net/tcp /proc/net/tcp6 2>/dev/null) || true
 }
 
-# loopback_ports WANTED: those of `sockets` that loopback reaches; WANTED first, if it is among them.
+# loopback_ports WANTED: prints the ports of `sockets` that are reachable on loopback; WANTED first, if it is one of them.
 loopback_ports() {
   local port address found=''
   while read -r port address; do
@@ -146,22 +146,21 @@ loopback_ports() {
   echo "$found"
 }
 
-# http_get PORT PATH SECONDS: what this machine answers there on loopback without TLS, headers and all. Nothing waits any
-# longer, not for the connection either.
+# http_get PORT PATH SECONDS: prints the answer on loopback without TLS, with headers. The limit includes the connection.
 http_get() {
   # shellcheck disable=SC2016  # that shell's own
   timeout "$3" bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && printf "GET %s HTTP/1.0\r\n\r\n" "$1" >&3 && exec cat <&3' "$1" "$2" 2>/dev/null
 }
 
-# own_client_url [SCHEME]: by which of `sockets` the member answers clients on loopback, which every member listens on.
-# SCHEME is believed; without one, it is TLS unless plain HTTP is answered: that look leaves a line in etcd's log.
+# own_client_url [SCHEME]: prints the URL of `sockets` at which the member answers clients on loopback; every member listens there.
+# Without SCHEME, it is https unless the member answers plain HTTP. That test leaves a line in etcd's log.
 own_client_url() {
   local port url scheme
   for port in $(loopback_ports "$client_port"); do
     scheme=${1:-https}
     if [[ -z ${1:-} && $(http_get "$port" /version 2 | head -n 1) == HTTP/*' 200 '* ]]; then scheme=http; fi
     url=$scheme://127.0.0.1:$port
-    # Not at the port that is wanted: then one of its others is for clients.
+    # The member does not listen on the desired port: then another one of its ports is for clients.
     if [[ $port == "$client_port" ]] || patience=8 answer_within=2s etcdctl_at "$url" endpoint status >/dev/null 2>&1; then
       echo "$url"
       return
@@ -170,7 +169,7 @@ own_client_url() {
   return 1
 }
 
-# outward URL: as others reach that port of this machine: by the address of its own that is listened on there, if there is one.
+# outward URL: prints the URL by which other machines reach that port: with the address that is listened on, if there is one.
 outward() {
   local port address
   while read -r port address; do
@@ -185,10 +184,10 @@ outward() {
   echo "$1"
 }
 
-# metrics PORT...: what the member measures of itself, at the first of these ports that tells it, into `measured`: name,
-# without its "etcd_", -> value; a label's value where there is one; `active_peers`: ids of the members that it has a
-# connection with, comma-separated; `received`: ID BYTES lines, by peer. Without TLS, on loopback, and without a write, which a look at /health is on 3.4.
-# etcd sorts them by name: in an answer with the last one, the version, none is missing.
+# metrics PORT...: sets `measured` to the member's metrics, from the first of these ports that has them: name without "etcd_" ->
+# value, or the value of its label; `active_peers`: ids of the members that it has a connection with, comma-separated;
+# `received`: ID BYTES lines, one a peer. Asks without TLS, on loopback. /health would not do: on 3.4, it writes to the log.
+# etcd sorts metrics by name: an answer with the last one, the version, is complete.
 metrics() {
   local port name value seconds=3
   for port in "$@"; do
@@ -199,7 +198,7 @@ metrics() {
         continue
       fi
       if [[ $name =~ ^etcd_network_peer_received_bytes_total\{From=\"([0-9a-f]+)\" ]]; then
-        # From "0": a sign of life of the connection, which does not say whose it is.
+        # From "0": the connection is tested, and the peer is not identified.
         [[ ${BASH_REMATCH[1]} == 0 ]] || measured[received]+="${BASH_REMATCH[1]} $value"$'\n'
         continue
       fi
@@ -214,30 +213,30 @@ metrics() {
   return 1
 }
 
-# owner_of FILE: whose it is, by the first line of a file that etcd-cluster wrote: the token of a cluster.
+# owner_of FILE: prints the token of the cluster that a file belongs to, from the first line of files by etcd-cluster.
 owner_of() {
   local line=''
   [[ ! -f $1 ]] || read -r line <"$1" || true
   [[ $line != '# etcd-cluster: '* ]] || printf '%s' "${line#'# etcd-cluster: '}"
 }
 
-# marker_field NAME [FILE]: from the marker beside the data, or a copy of it; nothing where there is no such file.
+# marker_field NAME [FILE]: prints a field of the marker beside the data, or of a copy of it; nothing without that file.
 data_token() { marker_field token; }
-# It is JSON: what json_text makes of a text.
+# The file is JSON, and the field was written by json_text.
 marker_field() {
   local file=${2:-$volume_path/etcd-cluster.json} marker='' pattern="\"$1\": \"(([^\"\\\\]|\\\\.)*)\""
   [[ ! -f $file ]] || marker=$(<"$file")
   [[ ! $marker =~ $pattern ]] || printf '%s' "${BASH_REMATCH[1]}"
 }
 
-# json_text TEXT: as it stands between the quotes of JSON. Nothing here holds control characters.
+# json_text TEXT: prints a text as between the quotes of JSON. No text here has control characters.
 json_text() {
   local text=${1//\\/\\\\}
   printf '%s' "${text//\"/\\\"}"
 }
 
-# Copies of the marker on the machine's own disk, apart from the data: "forming" is written before etcd starts without data
-# for the first time, "formed" once it has data. A machine with the latter and without data has lost its data.
+# Copies of the marker are on the machine's own disk, apart from the data: "forming" is written before etcd first starts without
+# data, "formed" once it has data. A machine with "formed" and without data has lost its data.
 note() {
   if put_file 644 "$(id -un)" "$state_path/$1" "$(base64 -w 0 "$volume_path/etcd-cluster.json")"; then sync "$state_path"; fi
 }
@@ -247,8 +246,8 @@ note_data() {
   rm -f "$state_path/forming"
 }
 
-# is_noted_as_ours TOKEN: this machine had data of this member, formed under that token, and their history is there. Then it is
-# their marker that was lost.
+# is_noted_as_ours TOKEN: true if this machine had data of this member, formed under that token, and their history exists: then
+# only the marker was lost.
 is_noted_as_ours() {
   [[ -f $volume_path/history && $(marker_field token "$state_path/formed") == "$1" && $(marker_field member "$state_path/formed") == "${spec[member]}" ]]
 }
@@ -259,18 +258,18 @@ make_data_folder() {
   [[ $supervisor != systemd ]] || chown etcd: "$data_path"
 }
 
-# As etcd judges it: without a log, it starts from nothing.
+# True if there is a log, as etcd itself tests it: without a log, it starts as a new member.
 has_data() { [[ -d $data_path/member/wal ]]; }
-# Anything of etcd's, also what it would not start from.
+# True if there is any file of etcd's, also one that it could not start from.
 holds_data() { [[ -e $data_path/member ]]; }
 
-# Whose data these are, as etcd's own log begins: the id of the cluster, as it is written there. Nothing where that cannot
-# be read. Restored data are of another cluster than those from before, whatever the marker beside them says.
+# Prints the id of the cluster that the data belong to, from the begin of etcd's own log; nothing if it is unreadable. Restored
+# data belong to another cluster than the data before, whatever the marker beside them says.
 data_cluster() {
   local file newest=''
   for file in "$data_path"/member/wal/*.wal; do newest=$file; done
   [[ -f $newest ]] || return 0
-  # A frame is 8 bytes with its length and padding, then a record: its type, a sum, content. The first type is a sum's.
+  # A frame is 8 bytes with length and padding, then a record: type, sum, content. The first record holds only a sum.
   od -An -v -tu1 -N 256 "$newest" | awk '
     function number(  text) {
       while (place < count) {
@@ -298,26 +297,26 @@ data_cluster() {
     }'
 }
 
-# fail_with_log TEXT: as `fail`, with what etcd itself said last.
+# fail_with_log TEXT: like `fail`, with the last lines of etcd's log.
 fail_with_log() { fail "$1; the last lines of its log:"$'\n'"$(log)"; }
 
 log() { service_log 20 | cut -c1-400; }
 
-# listening PORT: some program of this machine does, on any address.
+# listening PORT: true if a program of this machine listens on that port, on any address.
 listening() {
   awk -v port="$(printf ':%04X' "$1")" '$4 == "0A" && substr($2, length($2) - 4) == port { found = 1 } END { exit !found }' \
     /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }
 
-# running_programs [PID]: the folder of the program that runs, which may not be the one that would be started.
+# running_programs [PID]: prints the folder of the running program, which may differ from the one that would be started.
 running_programs() {
   local pid=${1-$(service_pid)} program
   [[ -n $pid ]] && program=$(readlink "/proc/$pid/exe") || return 0
   echo "${program%/*}"
 }
 
-# foreign_data PID: where that process keeps its database, if that is not on the volume of this member: then it is somebody
-# else's etcd, whatever its service is called. Nothing for a member of ours, and for one that has opened none yet.
+# foreign_data PID: prints the folder of the process's database, if that is not on the volume of this member: then the etcd is not
+# this member's, whatever its service is called. Prints nothing for our member, and for one that has opened no database yet.
 foreign_data() {
   local file volume data found=''
   [[ -n $1 ]] || return 0
@@ -329,7 +328,7 @@ foreign_data() {
   printf '%s' "$found"
 }
 
-# The index of the newest snapshot that etcd made of its log, in decimal; files are called TERM-INDEX.snap.
+# Prints the index of etcd's newest snapshot of its log, in decimal; the files are named TERM-INDEX.snap.
 newest_snapshot() {
   local file newest=''
   for file in "$data_path"/member/snap/*-*.snap; do newest=${file##*-}; done

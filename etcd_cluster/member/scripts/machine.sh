@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# The machine below etcd: what its data device holds, and which packages it lacks. Reads only.
+# Examines the machine: what its data device holds, and which packages are missing. Reads only.
 # shellcheck disable=SC2154
 LABEL=etcd-data
 MOUNT_UNIT=/etc/systemd/system/data-etcd.mount
 MOVE="docs/move-data-to-a-device.md"
 
-# The names that the data's device may have here, into `candidates`.
+# Sets `candidates` to the names that the data's device may have on this machine.
 read_candidates() { IFS=, read -ra candidates < <(printf '%s\n' "${spec[device]:-}"); }
 
-# The block device for the data: of the names that it may have here, the first that exists. Nothing if none does.
+# Prints the block device for the data: the first candidate that exists; nothing if none does.
 data_device() {
   local candidate candidates
   read_candidates
@@ -21,19 +21,19 @@ data_device() {
   return 1
 }
 
-# The device that carries our file system where the data belongs. Fails if none does.
+# Prints the device whose file system etcd-cluster made and mounted at the volume path. Fails if there is none.
 mounted_device() {
   local device
   device=$(mounted_at "$volume_path") && is_data_disk "$device" && echo "$device"
 }
 
-# mounted_at PATH: what is mounted there, the topmost if there are several. Fails if it is no mount point.
+# mounted_at PATH: prints what is mounted there, the topmost of several. Fails if it is no mount point.
 mounted_at() {
   local sources
   sources=$(findmnt -rno SOURCE --mountpoint "$1" 2>/dev/null) && echo "${sources##*$'\n'}"
 }
 
-# is_data_disk SOURCE: it is what our mount unit mounts (which takes no process to find out), or carries our file system.
+# is_data_disk SOURCE: true if our mount unit mounts it (found without a process), or if etcd-cluster made its file system.
 is_data_disk() {
   local unit=''
   [[ ! -f $MOUNT_UNIT ]] || unit=$(<"$MOUNT_UNIT")
@@ -41,7 +41,7 @@ is_data_disk() {
   [[ $unit =~ What=([^$'\n']+) && ${BASH_REMATCH[1]} -ef $1 ]] || [[ $(device_content "$1") == ours ]]
 }
 
-# is_listed SOURCE: it is one of the devices that the stack gives for the data.
+# is_listed SOURCE: true if it is one of the devices that the stack names for the data.
 is_listed() {
   local candidate candidates
   read_candidates
@@ -51,8 +51,8 @@ is_listed() {
   return 1
 }
 
-# What stands in the way of keeping the data at the volume path; nothing where nothing does. Nothing is ever mounted over
-# data: etcd would go on in files that nobody else sees, and its member would look emptied.
+# Prints why data cannot be kept at the volume path; nothing if they can. Never mount over data: etcd would go on in files that
+# are hidden from everybody else, and its member would seem to have no data.
 volume_obstacle() {
   local over gone held
   over=$(mounted_over)
@@ -81,7 +81,7 @@ volume_obstacle() {
   fi
 }
 
-# Names of what etcd, or this package for it, keeps at the volume path. A marker or an empty folder is nothing to lose.
+# Prints the names of what etcd and etcd-cluster keep at the volume path. A marker or an empty folder holds no data.
 held_files() {
   local entry found=()
   for entry in "$data_path" "$data_path".* "$volume_path"/{snapshots,history}; do
@@ -90,8 +90,8 @@ held_files() {
   ((${#found[@]} == 0)) || printf '%s' "$(IFS=' ' && echo "${found[*]}")"
 }
 
-# What is mounted where the data belong and is not their file system: SOURCE at PATH; nothing where nothing is. Without a
-# device, data may be on whatever people mount: what matters is whether that has changed since data were put there.
+# Prints SOURCE at PATH if something is mounted in place of the data's file system. Without a `device`, data may be on any
+# mounted file system: then the check is whether it has changed since data were written there.
 mounted_over() {
   local source target noted=''
   if ! has_data && source=$(mounted_at "$data_path"); then
@@ -109,7 +109,7 @@ mounted_over() {
   fi
 }
 
-# Where the data, without a device, were on a file system that is not mounted now: at which path; nothing else.
+# Without a `device`: prints the path of the file system that held the data and is not mounted now; else nothing.
 unmounted_from() {
   local source target noted
   if [[ -z ${spec[device]:-} && -f $state_path/mounted-at ]] && ! has_data; then
@@ -119,20 +119,20 @@ unmounted_from() {
   fi
 }
 
-# "SOURCE PATH" of the file system that the data are on, or would be.
+# Prints "SOURCE PATH" of the file system that the data are on, or would be on.
 file_system() {
   local folder=$data_path
   until [[ -d $folder ]]; do folder=$(dirname "$folder"); done
   findmnt -rno SOURCE,TARGET --target "$folder" | tail -n 1
 }
 
-# An empty file system, and not one in memory.
+# True for an empty file system that is not in memory.
 is_free_for_data() {
   [[ ! $(findmnt -rno FSTYPE --mountpoint "$volume_path" | tail -n 1) =~ ^(tmpfs|ramfs)$ ]] &&
     [[ -z $(find "$volume_path" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name data -print -quit) ]]
 }
 
-# device_content DEVICE: blank, ours, unfinished (our own formatting was cut short), or what else is on it, in words.
+# device_content DEVICE: prints blank, ours, unfinished (our formatting was interrupted), or a description of its content.
 device_content() {
   local device signature
   device=$(readlink -f "$1")
@@ -160,8 +160,8 @@ device_content() {
   fi
 }
 
-# The device carries what our own formatting wrote: its UUID, or the mark that was written before. By content alone: a
-# disk's place, size and serial number, which it may not have, prove nothing.
+# True if the device carries what our formatting wrote: its UUID, or the mark that is written first. Only the content counts: a
+# disk's name and size can change owners, and not every disk has a serial number.
 formatting_was_cut_short() {
   local uuid=''
   [[ -e $state_path/formatting ]] || return 1
@@ -174,18 +174,18 @@ formatting_was_cut_short() {
   esac
 }
 
-# At the end of the first MiB, which is empty on a blank device, and which mkfs.xfs leaves alone.
+# The mark is at the end of the first MiB: that place is empty on a blank device, and mkfs.xfs does not write to it.
 MARK_BYTES=4096 MARK_BLOCK=255
 formatting_mark() { printf 'etcd-cluster: formatting %s' "$1"; }
 
-# One name a line, as the distributions call them.
+# Prints the missing packages, one a line, by their names in the distribution.
 missing_packages() {
   command -v curl >/dev/null || [[ ${spec[install]:-} != release ]] || echo curl
   command -v mkfs.xfs >/dev/null || [[ -z ${spec[device]:-} ]] || echo xfsprogs
   clock_kept || echo chrony
 }
 
-# Something keeps this machine's clock: any NTP client that runs, or a clock that is in sync.
+# True if an NTP client runs, or if the clock is synchronised.
 clock_kept() {
   systemctl is-active --quiet chrony.service chronyd.service systemd-timesyncd.service ntpd.service ntp.service ||
     [[ $(timedatectl show --property NTPSynchronized --value 2>/dev/null) == yes ]]

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Changes the membership of the cluster, asked from the leader's machine. Each call is safe to repeat.
+# Changes the membership of the cluster, from the leader's machine. Each change is safe to repeat.
 # shellcheck disable=SC2154
 membership() {
   local error url pid
@@ -9,24 +9,24 @@ membership() {
   find_sockets "$pid"
   url=$(own_client_url) || fail "etcd (process ${pid:-none}) listens on no port for clients here; look at its log (journalctl -u etcd), then run again"
   case ${spec[change]} in
-    # Preconditions: no other learner; every voter healthy. Right after a change etcd counts a member as unhealthy for 5 s.
+    # Preconditions: no other learner; every voter healthy. After a change, etcd counts a member as unhealthy for 5 s.
     add) change=(member add "${spec[name]}" --learner --peer-urls "${spec[url]}") ;;
-    # Precondition: in sync with the leader, which etcd itself judges; a large database takes a while to get there.
+    # Precondition: in sync with the leader, which etcd itself checks; a large database takes a while.
     promote) change=(member promote "${spec[id]}") ;;
     # Preconditions: it does not lead; a majority of the others is healthy.
     remove) change=(member remove "${spec[id]}") ;;
-    # Precondition: every other voter is healthy, so that the change is agreed on.
+    # Precondition: every other voter is healthy, so that a majority agrees to the change.
     update) change=(member update "${spec[id]}" --peer-urls "${spec[url]}") ;;
-    # Precondition: the other one is a voter, healthy and caught up.
+    # Precondition: the next leader is a voter, healthy and caught up.
     move-leader) change=(move-leader "${spec[id]}") ;;
-    # Preconditions: what raised them is over; see planner/alarms.py.
+    # Precondition: the cause of the alarm is gone; see planner/alarms.py.
     disarm) change=(alarm disarm) ;;
   esac
   say "${spec[say]}"
   wait_until "${spec[timeout-seconds]}" changed "$url" || fail "etcdctl ${change[*]}: not accepted within ${spec[timeout-seconds]} seconds: $(tail -n 1 <<<"$error" | cut -c1-400)"
 }
 
-# A lost answer is not a refusal: what is done already is well.
+# The answer to an earlier attempt may be lost: a change that is done already counts as a success.
 changed() {
   error=$(etcdctl_at "$1" "${change[@]}" 2>&1 >/dev/null) || is_done "$1"
 }
@@ -47,7 +47,7 @@ is_done() {
   esac
 }
 
-# listed ID PEER_URLS LEARNER: whether such a row is in `member list`; an empty one stands for any.
+# listed ID PEER_URLS LEARNER: true if `member list` has such a row; an empty argument matches any value.
 listed() {
   id=$1 peers=$2 learner=$3 awk -F ', ' '
     function is(name, value) { return ENVIRON[name] == "" || ENVIRON[name] == value "" }

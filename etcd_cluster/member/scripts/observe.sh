@@ -1,7 +1,9 @@
 # shellcheck shell=bash
-# What this machine and its member are, right now: reads only (claim=RUN first takes the member over, unless its data are
-# another cluster's than that of token=TOKEN). Prints NAME=VALUE lines, contents in base64; of private keys only a sum. The leader's machine tells of the cluster, too (as-status-source=yes: any does). Each tells of
-# its own member's health: 2379 may be open to clients only. scheme: http or https, as clients are expected to be served.
+# Reports the state of this machine and its member. Reads only, but claim=RUN first claims the member for a run, unless its
+# data belong to another cluster than that of token=TOKEN. Prints NAME=VALUE lines with contents in base64, and only the sum
+# of private keys. The leader's machine also reports the member list and alarms (as-status-source=yes: every machine does).
+# Each machine reports its own member's health, because port 2379 may be open to clients only. scheme: http or https, as
+# clients are expected to connect.
 # shellcheck disable=SC2154
 observe() {
   local programs foreign token
@@ -34,7 +36,7 @@ observe() {
 
 fact() { [[ -z $2 ]] || printf '%s=%s\n' "$1" "$2"; }
 
-# version_of FOLDER: of the programs in it; nothing where they are not whole.
+# version_of FOLDER: prints the version of the programs in it; nothing if a program is missing.
 version_of() { [[ ! -x $1/etcd || ! -x $1/etcdctl ]] || echo "${1##*/}"; }
 
 installed_versions() {
@@ -64,17 +66,17 @@ observe_file_system() {
   [[ -z $over ]] || fact missing "file-system $over"
 }
 
-# Line by line, as it was written: what somebody spoilt by hand is not noted, and runs into nothing else.
+# Reads line by line. A line that was damaged by hand is left out, and does not change the other lines.
 observe_history() {
   awk '/^(series=[0-9.]*|(series|members)_index=[0-9]+|members=[a-z0-9,]*|id=[0-9a-f]*)$/ { print "history_" $0 }' "$volume_path/history"
 }
 
-# Where the data are, or will be.
+# Reports the file system that the data are on, or will be on.
 observe_disk() {
   [[ ! -d $volume_path ]] || df --output=size,avail -k "$volume_path" | awk 'END { printf "disk_bytes=%.0f\ndisk_free_bytes=%.0f\n", $1 * 1024, $2 * 1024 }'
 }
 
-# Those that etcd-cluster writes, where they are: mode, owner, content; of a private key, its sum.
+# Reports the files that etcd-cluster writes, if they exist: mode, owner, content (of a private key: its sum).
 observe_files() {
   local mode user path found=()
   for path in "$configuration_path"/{etcd,bootstrap}.yaml "$pki_path"/{ca,peer-ca,server,peer}.crt "$pki_path"/{server,peer}.key ${unit_path:+"$unit_path" /etc/profile.d/etcd.sh}; do
@@ -89,8 +91,8 @@ observe_files() {
   done < <(stat -c '%a %U %n' "${found[@]}")
 }
 
-# What a running member tells of itself. What it cannot be asked is a fact as well, with the reason, in which nothing changes by
-# itself: waiting ends once one and the same reason has stood for long enough.
+# Reports what a running member answers. A question without an answer is reported with the reason. The reason has no part that
+# changes by itself, such as a time: a run stops waiting once the same reason has lasted for long enough.
 observe_etcd() {
   local name url='' answer='' health=''
   if [[ -z $pid ]]; then
@@ -125,11 +127,11 @@ observe_etcd() {
   fi
   fact members "$(base64 -w 0 <<<"$answer")"
   [[ ${spec[rights]:-} != yes ]] || observe_users
-  # Since 3.5, one that is healthy has asked for the alarms by itself.
+  # Since 3.5, etcd's health check includes the alarms.
   [[ $health == *'"health":true'* && ${measured[server_version]:-3.4.} != 3.4.* ]] || observe_alarms
 }
 
-# A consistent read, where others reach it.
+# A linearizable read, at the URL where other machines reach the member.
 observe_health() {
   local found
   choose_url || return 0
@@ -142,8 +144,8 @@ observe_health() {
   fact health "$(printf '%s' "$health" | base64 -w 0)"
 }
 
-# Once etcd's authentication is on, only a user of role root may change the cluster. This member's certificate is tried with what needs that
-# role and changes nothing: the hash at a revision that no database reaches.
+# With etcd's authentication on, only a user of role root may change the cluster. Tests this member's certificate with a request
+# that needs that role and changes nothing: the hash at a revision that no database reaches.
 observe_rights() {
   local said
   choose_url || return 0
@@ -154,29 +156,29 @@ observe_rights() {
   esac
 }
 
-# Who is a user, where authentication is on. 3.4 does not say whether it is.
+# Reports the users if authentication is on. etcd 3.4 does not report whether it is.
 observe_users() {
   [[ $(etcdctl_at "$url" auth status 2>/dev/null) == *"Status: true"* ]] || return 0
   fact users "$(etcdctl_at "$url" user list 2>/dev/null | paste -sd ,)"
 }
 
-# health_of URLS(comma-separated): JSON, also of those that are not.
+# health_of URLS(comma-separated): prints JSON, also for unhealthy members.
 health_of() { patience=8 answer_within=2s etcdctl_at "$1" endpoint health --write-out json 2>/dev/null || true; }
 
-# The last line tells that there was an answer: no alarm prints nothing.
+# The last line shows that there was an answer: without an alarm, etcdctl prints nothing.
 observe_alarms() {
   printf 'alarms=%s\n' "$({ etcdctl_at "$url" alarm list 2>/dev/null && echo asked; } | base64 -w 0)"
 }
 
-# choose_url: `url`, in the scheme that is expected, unless another one was found to be right.
+# choose_url: sets `url`, with the expected scheme, unless it is set already. Fails if no port is for clients.
 choose_url() {
   [[ -z $url ]] || return 0
   url=$(own_client_url "${spec[scheme]:-https}") || true
   [[ -n $url ]] || { answer="its process listens on no port for clients" && return 1; }
 }
 
-# ask ARGUMENTS...: etcdctl, at the member's own port; the last line of what it says, be it an error, is `answer`. In
-# TLS or not as was expected, else as was found.
+# ask ARGUMENTS...: runs etcdctl at the member's own port, and sets `answer` to the last line of its output or error. Tries the
+# expected scheme first, then the other one.
 ask() {
   local found
   choose_url || return 1
@@ -191,7 +193,7 @@ ask() {
   answer=${answer##*$'\n'}
 }
 
-# describe_process PID: where it listens, and its state where that is not the usual one, as of a process that was stopped.
+# describe_process PID: prints where it listens, and its state if that is unusual, such as stopped.
 describe_process() {
   local state=''
   state=$(awk '$1 == "State:" { print $2 $3 }' "/proc/$1/status" 2>/dev/null) || true
@@ -199,9 +201,10 @@ describe_process() {
   [[ $state == [RS]* ]] || printf ', state %s' "$state"
 }
 
-# The health of members whose own machines give no report, asked from this machine at their client ports (urls=URL,...). And which
-# of peers=ID,... send anything to this machine's member within 6 seconds; etcd itself gives up a silent connection after 5. Only a
-# member that leads all the while can tell: every other running member answers its heartbeats, which come several times in that time.
+# Reports the health of members whose machines give no report: asks at their client ports from this machine (urls=URL,...). Also
+# reports which of peers=ID,... send anything to this machine's member within 6 seconds; etcd closes a silent connection after 5.
+# Only a member that leads all that time can report that: every running member answers the leader's heartbeats, which come
+# several times in it.
 health() {
   local pid before started=$SECONDS
   read_spec "$@"
@@ -213,12 +216,12 @@ health() {
   fact clock "$(date +%s)" # the end of the answer
 }
 
-# measure_sending: see health, whose $before, $started and spec[peers] it takes.
+# measure_sending: see `health`, which sets $before, $started and spec[peers].
 measure_sending() {
   local after id sending=''
   sleep $((started + 6 > SECONDS ? started + 6 - SECONDS : 0))
   after=$(received)
-  # Nothing from anybody: no heartbeat fell into that time.
+  # No peer sent anything: no heartbeat was due in that time.
   [[ -n $after && $after != "$before" ]] || return 0
   for id in ${spec[peers]//,/ }; do
     [[ $(bytes_from "$id" "$before") == "$(bytes_from "$id" "$after")" ]] || sending+=${sending:+,}$id
@@ -226,17 +229,18 @@ measure_sending() {
   echo "sending=$sending"
 }
 
-# has_quick_heartbeat: at most a second, etcd's default being a tenth, by the configuration with which the process runs.
+# has_quick_heartbeat: true if the heartbeat interval of the running configuration is at most 1 s (etcd's default: 0.1 s).
 has_quick_heartbeat() {
   [[ ! -e $state_path/pending && -f $configuration_path/etcd.yaml ]] &&
     awk '$1 == "heartbeat-interval:" && $2 > 1000 { slow = 1 } END { exit slow }' "$configuration_path/etcd.yaml"
 }
 
-# received: ID BYTES lines, what the member has received from each peer so far; nothing if it gives no metrics, or does not lead.
+# received: prints ID BYTES lines: what the member has received from each peer so far. Prints nothing if the member gives no
+# metrics, or does not lead.
 received() {
   # shellcheck disable=SC2046  # a list of ports
   if metrics $(loopback_ports "$metrics_port") && [[ ${measured[server_is_leader]} == 1 ]]; then printf '%s' "${measured[received]}"; fi
 }
 
-# bytes_from ID RECEIVED: what `received` says of one peer.
+# bytes_from ID RECEIVED: prints the bytes of one peer from the output of `received`.
 bytes_from() { awk -v id="$1" '$1 == id { print $2 }' < <(printf '%s\n' "$2"); }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Makes a machine ready: packages, user, folders, programs beside those that run, data disk. A member that runs goes on
-# undisturbed, and none is started. Safe to run again from any point.
+# Prepares a machine: packages, user, folders, programs beside the running ones, data disk. A running member is not disturbed,
+# and none is started. Safe to run again after an interruption at any point.
 # shellcheck disable=SC2154
 prepare() {
   read_spec "$@"
@@ -21,7 +21,7 @@ prepare() {
   say ready
 }
 
-# Before anything is changed, whatever preflight saw. Before the first release, a unit named its cluster by the readable name.
+# Checks before anything is changed, also if preflight passed. Before the first release, a unit had its cluster's readable name.
 require_own_unit() {
   [[ $supervisor == systemd && -f $unit_path ]] || return 0
   case $(owner_of "$unit_path") in
@@ -35,7 +35,7 @@ require_clear_volume() {
   [[ -z $obstacle ]] || fail "$obstacle; nothing was changed on this machine"
 }
 
-# Unpacking programs beside a member that serves must not hold up its writes.
+# Lowers the priority: unpacking must not delay the writes of a member that serves.
 lower_priority() {
   chrt --idle --pid 0 "$$" 2>/dev/null || renice -n 19 -p "$$" >/dev/null 2>&1 || true
   ionice -c 3 -p "$$" 2>/dev/null || true
@@ -63,13 +63,13 @@ create_user() {
 make_folders() {
   mkdir -p "$versions_path" "$state_path" "$volume_path"
   make_file_folders
-  # What an interrupted write left behind may hold a key.
+  # A temporary file of an interrupted write may hold a key.
   find "$pki_path" "$configuration_path" "$state_path" -name '.new-*' -delete
   rm -rf "$versions_path"/.new-*
   require_space 10 "$configuration_path" "$state_path"
 }
 
-# Binaries of the asked version, in a folder of their own: complete and checked before it gets its name.
+# Installs the binaries of a version into their own folder, which gets its name once it is complete and checked.
 install_version() {
   local target=$versions_path/$version new
   if [[ -x $target/etcdctl ]] && version_is "$target/etcd" "$version"; then return 0; fi
@@ -90,7 +90,7 @@ install_version() {
   sync "$versions_path"
 }
 
-# All but the one that was just asked for and the one that runs, which an upgrade may go back to.
+# Removes all versions but the desired one and the running one, which an upgrade may go back to.
 remove_old_versions() {
   local folder
   for folder in "$versions_path"/*; do
@@ -101,11 +101,11 @@ remove_old_versions() {
 
 version_is() { [[ $(first_line "$1") == "etcd Version: $2" ]]; }
 
-# What a program says of its version, asked without root's rights: as whoever etcd runs as, with nothing to gain any back.
+# Prints the version that a program reports. Runs it without root's rights: as the user of etcd, who cannot regain them.
 first_line() {
   local as=()
   [[ $supervisor != systemd ]] || as=(setpriv --reuid "$(id -u etcd)" --regid "$(id -g etcd)" --clear-groups --no-new-privs)
-  # `env` would take a path with "=" in it for a variable.
+  # `env` would read a path with "=" in it as a variable.
   # shellcheck disable=SC2016  # for that shell to expand
   (cd / && timeout 30 "${as[@]}" env -i /bin/sh -c 'exec "$1" --version' sh "$1" </dev/null 2>&1 | head -n 1 | cut -c1-200) || true
 }
@@ -119,7 +119,7 @@ download_release() {
   expected=${!pinned:-}
   if [[ -z $expected ]]; then
     [[ -z ${pinned_amd64:-}${pinned_arm64:-} ]] || fail "install.sha256 has no sum for $name; add it"
-    # Whoever can change the one on its way can change the other as well.
+    # An attacker who can change the file on its way can change its sum as well.
     [[ $(mirror_url) == https://* ]] || fail "install.mirror is over http, so $name needs a pinned sum; set install.sha256, or use https"
     sums=$1/SHA256SUMS
     fetch SHA256SUMS "$sums"
@@ -131,11 +131,12 @@ download_release() {
   rm -f "$1/$name"
 }
 
-# On the line that ran this, or, where it is a secret, in a variable.
+# From the line that runs this script, or, if it is a secret, from a variable.
 mirror_url() { printf '%s' "${spec[mirror]:-${mirror:-}}"; }
 shown_mirror() { printf '%s' "${spec[mirror]:-install.mirror}"; }
 
-# fetch NAME FILE: from the mirror. The URL is no argument, for all to see. What begins over https goes on over https.
+# fetch NAME FILE: downloads from the mirror. The URL is not an argument, because all users see arguments. A download that begins
+# with https is not redirected to http.
 fetch() {
   local base query url protocols=https said
   base=$(mirror_url)
@@ -152,8 +153,8 @@ fetch() {
 
 architecture() { case $(uname -m) in x86_64) echo amd64 ;; aarch64) echo arm64 ;; esac; }
 
-# unpack ARCHIVE SHA256 FOLDER: etcd's programs, and nothing else of it, once its sum is right. Into files of our own: no
-# link, owner or mode of the archive's comes to be.
+# unpack ARCHIVE SHA256 FOLDER: checks the sum, and unpacks etcd's programs only. Writes new files: no link, owner or mode of the
+# archive is kept.
 unpack() {
   local actual listed top program entry
   [[ -f $1 ]] || fail "$1 is missing on this machine; run \`pulumi up\` again, which sends it"
@@ -168,7 +169,7 @@ unpack() {
   done
 }
 
-# regular_entry PATH: its name in `listed`, with or without "./", if it is there once and is a file. Before 3.5 there is no etcdutl.
+# regular_entry PATH: prints its name in `listed`, with or without "./", if it exists once and is a file. 3.4 has no etcdutl.
 regular_entry() {
   local found
   found=$(printf '%s\n' "$listed" | path=$1 awk '
@@ -182,8 +183,7 @@ regular_entry() {
   esac
 }
 
-# A file system is made once, and on a blank device only. One that is mounted already stays, whatever its device is called
-# by now.
+# Makes a file system once, and on a blank device only. A mounted one stays, also if its device has another name now.
 mount_device() {
   local device content what unit
   device=$(mounted_device) || device=$(data_device) || fail "device ${spec[device]} is not there; bring the disk back, or correct its name"
@@ -206,8 +206,8 @@ mount_device() {
   xfs_growfs "$volume_path" >/dev/null || fail "cannot grow the file system at $volume_path to the size of $device" # if that has grown
 }
 
-# The mark goes onto the device first, so that a formatting that is cut short is known by it. Without a discard, which
-# would take the mark away: fstrim does that later.
+# Writes the mark onto the device first, so that an interrupted formatting is recognised. Formats without a discard, which would
+# erase the mark: fstrim discards later.
 format() {
   local uuid
   say "formatting $1 (blank) with XFS"
@@ -221,7 +221,7 @@ format() {
   sync "$state_path" # a mark that came back after a power cut would condemn what is written from here on
 }
 
-# Disks change their names. An empty one under the name of the data disk is no reason to begin anew beside the data.
+# Disks change their names. An empty disk under the name of the data disk must not lead to a new start beside the data.
 require_no_other_data_disk() {
   local other
   for other in $(blkid -c /dev/null -t "LABEL=$LABEL" -o device); do
@@ -230,7 +230,7 @@ require_no_other_data_disk() {
   done
 }
 
-# Whose data is this? Nobody's, or ours, by the token: go on. Else: stop. A marker alone, beside no data, is nobody's.
+# Goes on without data, or with data of this cluster, by the token; else fails. A marker without data beside it does not count.
 refuse_data_of_others() {
   if [[ -z $(data_token) ]]; then
     ! holds_data || is_noted_as_ours "$token" || fail "$data_path holds etcd data that this cluster did not make; move it away, or use another machine"
@@ -240,7 +240,7 @@ refuse_data_of_others() {
   fi
 }
 
-# The marker is ours from now on, with the readable names of today.
+# Writes the marker, with the present readable names.
 own_data() {
   refuse_data_of_others
   if put_file 644 "$(id -un)" "$volume_path/etcd-cluster.json" "$file_identity"; then sync "$volume_path"; fi
@@ -249,7 +249,8 @@ own_data() {
   note_file_system
 }
 
-# What is mounted over this path later is not the data's file system. A data disk of our own is known without that.
+# Notes the data's file system, so that another one that is mounted over this path later is recognised. Our own data disk needs
+# no note.
 note_file_system() {
   local target=''
   if [[ -z ${spec[device]:-} ]]; then read -r _ target < <(file_system) || true; fi

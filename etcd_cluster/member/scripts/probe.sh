@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# One member as a client sees it: with the exported certificate, at the URL that clients are told. A write has to work, and leaves no key
-# behind. Asked on the member's own machine: a firewall may let clients in only. Prints the cluster's id.
+# Tests one member as a client: with the exported certificate, at the exported URL. A write has to work; it leaves no key behind.
+# Runs on the member's own machine, because a firewall may admit clients only. Prints the cluster's id.
 # shellcheck disable=SC2154
 LEASE_SECONDS=60
 
@@ -22,7 +22,7 @@ probe() {
   sed -n 's/.*"cluster_id":\([0-9]*\).*/\1/p' <<<"$granted"
 }
 
-# Keys only ever go to memory here.
+# Prints the first writable folder, those in memory first: the client's key is written there.
 memory_folder() {
   local folder
   for folder in "${XDG_RUNTIME_DIR:-}" /run /dev/shm /tmp; do
@@ -33,8 +33,8 @@ memory_folder() {
   done
 }
 
-# A lease is granted and revoked: a majority agrees to both, any certificate may, and etcd refuses it while an alarm stands. One that
-# cannot be revoked ends by itself.
+# Grants and revokes a lease: a majority has to agree to both, every certificate may do it, and etcd refuses it while an alarm
+# stands. A lease that cannot be revoked expires.
 writes() {
   granted=$(etcdctl_at "${spec[url]}" lease grant "$LEASE_SECONDS" --write-out json 2>&1) &&
     [[ $granted =~ \"ID\":([0-9]+) ]] &&

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# etcd as a process of the caller, on this machine.
+# etcd as a process of the calling user, on this machine.
 # shellcheck disable=SC2154
 # shellcheck disable=SC2034  # whose the files are, for the steps
 owner=$(id -un)
 pid_path=$state_path/etcd.pid
 log_path=$logs_path/etcd.log
 
-# Every member has a folder of its own on the one machine. One that was deleted and made again is another.
+# Each member has its own folder on this machine. The id changes if the folder is deleted and made again.
 machine_identity() {
   printf '%s:%s' "$(cat /etc/machine-id 2>/dev/null || uname -n)" "$state_path"
   [[ ! -s $state_path/machine ]] || printf ':%s' "$(cat "$state_path/machine")"
@@ -20,7 +20,7 @@ keep_machine_identity() {
 service_pid() {
   local pid
   pid=$(cat "$pid_path" 2>/dev/null) || return 0
-  # The process of that id may be another one by now.
+  # Another process may have that id now.
   if tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -e "$configuration_path/etcd.yaml" -e "$configuration_path/bootstrap.yaml"; then printf '%s' "$pid"; fi
 }
 
@@ -30,10 +30,10 @@ service_start() {
   has_data || file=bootstrap
   [[ -f $configuration_path/$file.yaml ]] || fail "$data_path is empty: its data is lost, and it must not start as a new member"
   mkdir -p "$logs_path"
-  # In a session of its own, so that it outlives this one; not holding this run's lock.
+  # In its own session, so that it outlives this one, and without this run's lock.
   setsid "$binaries_path/etcd" --config-file "$configuration_path/$file.yaml" >>"$log_path" 2>&1 </dev/null 9>&- &
   printf '%s\n' "$!" >"$pid_path"
-  # Until it has become etcd it is a copy of this shell, which looks like a failure.
+  # Before it executes etcd, it is a copy of this shell, which would look like a failed start.
   wait_until 10 started_or_ended "$!" || true
 }
 
@@ -53,7 +53,7 @@ service_failed() { [[ -z $(service_pid) ]]; }
 
 service_log() { tail -n "$1" "$log_path" 2>/dev/null || true; }
 
-# What observation tells of the process, and $pid: empty where none runs. Nothing starts it on boot.
+# Reports the process, and sets $pid: empty if it does not run. Nothing starts it on boot.
 service_facts() {
   pid=$(service_pid)
   if [[ -n $pid ]]; then fact pid "$pid"; else fact failed yes; fi

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154
-# Writes down which record of hosts this machine belongs to. Only that record takes the member off it again.
+# Writes the id of the host record that this machine belongs to. Only that record removes the member again.
 record() {
   read_spec "$@"
   lock
@@ -8,9 +8,9 @@ record() {
   sync "$state_path"
 }
 
-# Takes a member off its machine when it is destroyed: stopped, its programs and keys removed, its data kept unless
-# that was given up by name (deleteData). Precondition: something on the machine says that it is this cluster's, and nothing
-# that it is another's. A host that was unlisted long ago may run somebody else's etcd by now.
+# Removes a member from its machine on `destroy`: stops etcd, and removes programs and keys. The data stay, unless deleteData
+# is set. Precondition: a file on the machine names this cluster, and none names another one. A host that was unlisted long
+# ago may run the etcd of another cluster now.
 remove() {
   local owners other pid
   read_spec "$@"
@@ -41,8 +41,8 @@ remove() {
     return
   fi
   claim "${spec[run]}"
-  # A leader that stops waits 7 seconds for a successor. Where all go at once there is none, but a leader that has lost
-  # its quorum leads no longer, and then stops at once.
+  # A leader that stops waits 7 seconds for a successor. If all members stop at once, there is no successor. A leader that
+  # has lost its quorum does not lead any more, and stops at once.
   [[ ${spec[members]} == 1 ]] || wait_until 3 follows || true
   service_stop
   if [[ $supervisor == systemd ]]; then
@@ -63,12 +63,12 @@ remove() {
   rm -f "$state_path/record" # last: without it, nothing here is this cluster's
 }
 
-# Whether the data are this cluster's: by its token, or, for a state from before the first release, by its readable name.
+# True if the data are this cluster's: by its token, or, for a state from before the first release, by its readable name.
 is_ours() {
   if [[ -n $token ]]; then [[ $(data_token) == "$token" ]]; else [[ -n $(data_token) && $(marker_field cluster) == "$(json_text "$cluster")" ]]; fi
 }
 
-# Whose the configuration and the unit are. Before the first release, files named a cluster by its readable name.
+# Prints the clusters that the configuration and the unit name. Before the first release, that was the readable name.
 owners() {
   local file owner
   for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path"}; do
@@ -77,7 +77,7 @@ owners() {
   done
 }
 
-# A configuration or unit that is there and does not say whose it is: nobody but somebody else writes one.
+# Prints a configuration or unit that names no cluster: etcd-cluster did not write it.
 unowned_file() {
   local file
   for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path"}; do
@@ -88,7 +88,7 @@ unowned_file() {
   done
 }
 
-# No answer is yes, and so is a cluster of one: there is nothing to wait for.
+# True also without an answer and for a cluster of one member: there is nothing to wait for.
 follows() {
   find_sockets "$(service_pid)"
   # shellcheck disable=SC2046  # a list of ports

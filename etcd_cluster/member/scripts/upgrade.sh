@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What comes before a member runs another version of etcd.
+# Steps before a member runs another version of etcd.
 # shellcheck disable=SC2154
 KEPT_SNAPSHOTS=3
 
-# A copy of all data beside the data, whole and checked before it gets its name. The newest three are kept.
+# Takes a snapshot of the data into a folder beside them. It gets its name once it is complete and checked. Keeps the newest three.
 snapshot() {
   local folder=$volume_path/snapshots target checked url
   read_spec "$@"
@@ -28,7 +28,7 @@ snapshot() {
   find "$folder" -name '*.db' -printf '%T@ %p\n' | sort -rn | tail -n "+$((KEPT_SNAPSHOTS + 1))" | cut -d ' ' -f 2- | xargs -r -d '\n' rm -f
 }
 
-# By the tool of the newer version; before 3.5, etcdctl has it.
+# With the newer version's tool: etcdutl, or etcdctl before 3.5.
 snapshot_status() {
   local tool=$versions_path/${spec[version]}/etcdutl status
   [[ -x $tool ]] || tool=$binaries_path/etcdctl
@@ -36,11 +36,11 @@ snapshot_status() {
     tail -n 1 <<<"$status" | cut -c1-300
     return 1
   }
-  # An old etcdctl prints its help and calls that a success.
+  # An old etcdctl prints its help and exits with 0.
   sed -n 's/^{"hash":\([0-9]*\),"revision":\([0-9]*\),"totalKey":\([0-9]*\),.*/hash \1, revision \2, \3 keys/p' <<<"$status" | grep .
 }
 
-# Does 3.6 take what 3.5 has in its log and its old store? Prints "clean", "log" or "store".
+# Checks whether 3.6 can start from the log and the v2 store of 3.5. Prints "clean", "log" or "store".
 v2store() {
   local said programs=$binaries_path
   read_spec "$@"
