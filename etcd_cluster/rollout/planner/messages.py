@@ -243,8 +243,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "set version to {running}, or to a newer patch of {series}",
     ),
     UnsupportedChange.OLDER_MINOR: Explanation(
-        "version: {desired}: this cluster runs {running}, and going back to {desired_series} is not supported: its data "
-        "may be in the format of {series} already, which etcd {desired_series} does not start with",
+        "version: {desired}: this cluster runs {running}, and going back to {desired_series} is not supported: its "
+        "data may be in the format of {series} already, which etcd {desired_series} does not start with",
         "the same or a newer version",
         "set version to {running}, or to a newer patch of {series}",
     ),
@@ -254,8 +254,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "set version to {first} (in later runs: {later})",
     ),
     UnsupportedChange.PATCH_TOO_OLD: Explanation(
-        "version: {desired}: this cluster runs {running}, and {desired_series} may follow {floor} or later only, because "
-        "{why} ({source})",
+        "version: {desired}: this cluster runs {running}, and {desired_series} may follow {floor} or later only, "
+        "because {why} ({source})",
         "a version that may follow {running}",
         "set version to {first} (in later runs: {later})",
     ),
