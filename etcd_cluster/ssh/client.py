@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
@@ -138,8 +139,9 @@ class OpenSsh:
             targets, self._targets = list(self._targets.values()), {}
             directory, self._directory = self._directory, None
         # The machines behind a bastion first: their connections run through the bastion's.
-        for target in sorted(targets, key=lambda each: each.connection.proxy is None):
-            target.close()
+        with ThreadPoolExecutor() as pool:
+            for is_behind in (True, False):
+                list(pool.map(_Target.close, [each for each in targets if (each.proxy is not None) is is_behind]))
         if directory is not None:
             directory.remove()
 
