@@ -6,11 +6,12 @@ import json
 import os
 import secrets
 import signal
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, TypedDict, cast
+from typing import Any, ClassVar, cast
 
 from embedded_engine.diff import Difference, difference_of_inputs
-from embedded_engine.provider import INSTALL, CheckFailure, Log, Step, StepError
+from embedded_engine.provider import INSTALL, CheckFailure, Step, StepError
 from embedded_engine.state import Resource
 from embedded_engine.values import UNKNOWN, Secret, Value, Values, plain, plain_values
 from etcd_cluster.ssh.client import OpenSsh
@@ -27,15 +28,6 @@ _UNSUPPORTED_OF_CONNECTION = {
     "password": "privateKey",
     "privateKeyPassword": "an unencrypted privateKey, or the ssh-agent",
 }
-
-
-class _RunOptions(TypedDict):
-    """What running a command takes, wherever it runs."""
-
-    stdin: str | None
-    on_stdout_line: Log | None
-    on_stderr_line: Log | None
-    timeout_seconds: float | None
 
 
 class _Command:
@@ -81,8 +73,8 @@ class _Command:
             hidden = resource.additional_secret_outputs
             shows_stdout = logging in ("stdout", "stdoutAndStderr") and "stdout" not in hidden
             shows_stderr = logging not in ("stdout", "none") and "stderr" not in hidden
-            options: _RunOptions = {
-                "stdin": cast("str | None", plain(inputs.get("stdin"))),
+            options = {
+                "stdin": plain(inputs.get("stdin")),
                 "on_stdout_line": step.log if shows_stdout else None,
                 "on_stderr_line": step.log if shows_stderr else None,
                 "timeout_seconds": step.timeout_seconds,
@@ -99,8 +91,15 @@ class _Command:
             streams = {"stdout": completed.stdout.removesuffix("\n"), "stderr": completed.stderr.removesuffix("\n")}
         return {**{key: value for key, value in inputs.items() if key not in streams}, **streams}
 
-    def _execute(self, command: str, inputs: Values, previous: Values, options: _RunOptions) -> Completed:
-        """Runs a command. inputs: without secrecy. previous: stdout and stderr of the last command of the resource."""
+    def _execute(self, command: str, inputs: Values, previous: Values, options: Mapping[str, Any]) -> Completed:
+        """Runs a command.
+
+        Args:
+            command: The command.
+            inputs: Those of the resource, without secrecy.
+            previous: `stdout` and `stderr` of the last command of the resource.
+            options: For `ChildProcesses.run` or `OpenSsh.run`.
+        """
         raise NotImplementedError
 
 
@@ -121,7 +120,7 @@ class LocalCommand(_Command):
                 failures.append(CheckFailure(key, f"not supported without the Pulumi CLI. {INSTALL}"))
         return inputs, failures
 
-    def _execute(self, command: str, inputs: Values, previous: Values, options: _RunOptions) -> Completed:
+    def _execute(self, command: str, inputs: Values, previous: Values, options: Mapping[str, Any]) -> Completed:
         environment = {**os.environ, **cast("dict[str, str]", inputs.get("environment") or {})}
         if inputs.get("addPreviousOutputInEnv") is not False:
             for key, output in previous.items():
@@ -164,7 +163,7 @@ class RemoteCommand(_Command):
             failures.append(CheckFailure("connection", "missing: say which machine to run on"))
         return inputs, failures
 
-    def _execute(self, command: str, inputs: Values, previous: Values, options: _RunOptions) -> Completed:
+    def _execute(self, command: str, inputs: Values, previous: Values, options: Mapping[str, Any]) -> Completed:
         return self._ssh.run(parse_connection(cast(Values, inputs["connection"])), command, **options)
 
 

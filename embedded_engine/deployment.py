@@ -87,10 +87,6 @@ class Deployment:
 
     # What the program asks for
 
-    def was_there(self, urn: str) -> bool:
-        """Whether the stack had the resource before this run."""
-        return urn in self._olds
-
     def register(self, goal: Resource) -> Resource:
         """Brings one resource to its goal.
 

@@ -31,7 +31,12 @@ _FEATURES = [
     resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS,
 ]
 # Field of a registration -> the option that sets it.
-_UNSUPPORTED_OPTIONS = {"importId": "import_", "replace_with": "replace_with", "transforms": "transforms"}
+_UNSUPPORTED_OPTIONS = {
+    "aliases": "aliases",
+    "importId": "import_",
+    "replace_with": "replace_with",
+    "transforms": "transforms",
+}
 # Field of a registration -> the option that sets it, and the paths that it may hold.
 _PATHS = {
     "ignoreChanges": ("ignore_changes", re.compile(r'[^"\[\]*]+')),
@@ -81,23 +86,10 @@ class Monitor:
                     raise UnsupportedFeatureError(f"`{option}` of {request.name} with the path {path}")
         if request.remote:
             raise UnsupportedFeatureError(f"{request.type}, a component of another package")
-        if not self._deployment.was_there(urn) and any(map(self._deployment.was_there, self._alias_urns(request))):
-            raise UnsupportedFeatureError(f"`aliases` of {request.name}, by which it takes over an existing resource")
         resource = self._deployment.register(_goal(request, urn))
         # As in the engine: what a component exports may name resources that are not registered yet.
         outputs = resource.outputs if resource.custom else {}
         return resource_pb2.RegisterResourceResponse(urn=urn, id=resource.id, object=to_struct(outputs))
-
-    def _alias_urns(self, request: Any) -> list[str]:
-        return [
-            alias.urn
-            or self._urn(
-                "" if alias.spec.noParent else alias.spec.parentUrn or request.parent,
-                alias.spec.type or request.type,
-                alias.spec.name or request.name,
-            )
-            for alias in request.aliases
-        ]
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
         """Takes the outputs of a component or of the stack."""

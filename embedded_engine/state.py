@@ -120,18 +120,12 @@ class State:
         self._path = path
         self._crypter = crypter
         self._writable = writable
-        # The text of each resource, by its id(), so that a step costs the encoding of one.
-        self._records: dict[int, str] = {}
         self._lock = threading.Lock()
-        self._saving = threading.Lock()
-        self._changes = 0
-        self._saved_changes = 0
 
     def load(self, document: Mapping[str, Any]) -> None:
         """Takes the resources of what `read_document` read."""
         for record in document["resources"]:
             resource = _from_json(record, self._crypter.decrypt)
-            self._records[id(resource)] = json.dumps(record, separators=(",", ":"))
             if resource.pending_deletion:
                 self.replaced.append(resource)
             else:
@@ -156,18 +150,12 @@ class State:
         with self._lock:
             old = self.current.get(resource.urn)
             self.current[resource.urn] = resource
-            record = self._records.pop(id(old), None)
-            if record is not None and old == resource and replaces is None:
-                # Nothing to write: the record on disk says the same.
-                self._records[id(resource)] = record
-                return
-            self._encode(resource)
             if replaces is not None:
                 replaces.pending_deletion = True
                 self.replaced.append(replaces)
-                self._encode(replaces)
-            self._changes += 1
-        self._save()
+            elif old == resource:
+                return
+            self._save()
 
     def remove(self, resource: Resource) -> None:
         """Records that a resource is gone."""
@@ -175,34 +163,20 @@ class State:
             if self.current.get(resource.urn) is resource:
                 del self.current[resource.urn]
             self.replaced = [other for other in self.replaced if other is not resource]
-            self._records.pop(id(resource), None)
-            self._changes += 1
-        self._save()
-
-    def _encode(self, resource: Resource) -> None:
-        if self._writable:
-            record = _to_json(resource, self._crypter.encrypt)
-            self._records[id(resource)] = json.dumps(record, separators=(",", ":"))
+            self._save()
 
     def _save(self) -> None:
         if not self._writable:
             return
-        wanted = self._changes
-        with self._saving:
-            # Steps that end together are saved together.
-            if self._saved_changes >= wanted:
-                return
-            with self._lock:
-                saved = self._changes
-                kept = [*self.current.values(), *self.replaced]
-                records = [self._records[id(resource)] for resource in kept if id(resource) in self._records]
-            salt = json.dumps(self._crypter.state)
-            text = f'{{"version":{_VERSION},"encryptionsalt":{salt},"resources":[\n' + ",\n".join(records) + "\n]}\n"
-            try:
-                write_atomically(self._path, text)
-            except OSError as error:
-                raise StateError(f"cannot write the state file {self._path}: {error.strerror}") from None
-            self._saved_changes = saved
+        kept = [*self.current.values(), *self.replaced]
+        # One a line. Before the salt, which the first secret makes.
+        records = [json.dumps(_to_json(each, self._crypter.encrypt), separators=(",", ":")) for each in kept]
+        salt = json.dumps(self._crypter.state)
+        text = f'{{"version":{_VERSION},"encryptionsalt":{salt},"resources":[\n' + ",\n".join(records) + "\n]}\n"
+        try:
+            write_atomically(self._path, text)
+        except OSError as error:
+            raise StateError(f"cannot write the state file {self._path}: {error.strerror}") from None
 
 
 def read_document(path: Path) -> dict[str, Any]:

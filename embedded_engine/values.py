@@ -62,31 +62,13 @@ def to_struct(values: Mapping[str, Value]) -> struct_pb2.Struct:
     """The values as a message for the SDK."""
     from google.protobuf import struct_pb2
 
+    def marked(part: Value) -> Value:
+        return {_SIGNATURE: _SECRET_MARK, "value": part.value} if isinstance(part, Secret) else part
+
+    fields: dict[str, Any] = {key: _each(value, marked) for key, value in values.items()}
     struct = struct_pb2.Struct()
-    for key, value in values.items():
-        _to_protobuf(value, struct.fields[key])
+    struct.update(fields)
     return struct
-
-
-def _to_protobuf(value: Value, target: struct_pb2.Value) -> None:
-    if isinstance(value, Secret):
-        value = {_SIGNATURE: _SECRET_MARK, "value": value.value}
-    if value is None:
-        target.null_value = 0  # type: ignore[assignment]
-    elif isinstance(value, bool):
-        target.bool_value = value
-    elif isinstance(value, (int, float)):
-        target.number_value = value
-    elif isinstance(value, str):
-        target.string_value = value
-    elif isinstance(value, list):
-        target.list_value.SetInParent()
-        for item in value:
-            _to_protobuf(item, target.list_value.values.add())
-    else:
-        target.struct_value.SetInParent()
-        for key, item in value.items():
-            _to_protobuf(item, target.struct_value.fields[key])
 
 
 def encode(value: Value, encrypt: Callable[[str], str]) -> object:

@@ -423,6 +423,7 @@ def test_the_operations_of_a_run_need_no_more_than_the_program(
         ),
         ("pulumi.runtime.invoke('aws:index:ami', {})", "function aws:index:ami"),
         ('command("a", opts=Options(import_="x"))', "`import_` of a"),
+        ('command("a", opts=Options(aliases=[pulumi.Alias(name="b")]))', "`aliases` of a"),
         ('command("a", archive_paths=["*"])', "archivePaths"),
         ("pulumi.runtime.register_resource_transform(lambda args: None)", "register_resource_transform"),
         ('command("a", opts=Options(transforms=[lambda args: None]))', "`transforms` of a"),
@@ -491,19 +492,6 @@ def test_what_a_program_logs_is_shown(project: Project) -> None:
     text = project.up().text
     assert "warning: take care" in text
     assert "info: so it is" in text
-
-
-def test_an_alias_of_an_existing_resource_is_refused(project: Project) -> None:
-    renamed = 'command("b", opts=Options(aliases=[pulumi.Alias(name="a")]))'
-    project.write(LOCAL, renamed)
-    assert project.preview().ok, "there is no resource that the alias could name"
-    project.write(LOCAL, 'command("a")')
-    project.up()
-    project.write(LOCAL, renamed)
-    for ran in (project.preview(), project.up()):
-        assert not ran.ok
-        assert "`aliases` of b, by which it takes over an existing resource: not supported" in ran.text
-    assert journal(project) == ["create a"], "nothing is deleted"
 
 
 @pytest.mark.parametrize("stack", ["../other", ".hidden", "a/b", ""])
