@@ -284,7 +284,7 @@ def _older_patch(config: dict[str, Any]) -> dict[str, Any]:
 
 
 REFUSED_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
-    "none of its members": (_other_hosts, r"members: other: none of host-1, host-2, host-3 .*keep at least one"),
+    "none of its members": (_other_hosts, r"members: other: none of host-1, host-2, host-3 .*Keep at least one"),
     "no TLS": (lambda _: {"tls": False}, r"tls: false: .*Set tls back to true, or set allowPlaintext"),
     "an older patch": (_older_patch, r"version: 3\.6\.15: .*no way back.* Set version to 3\.6\.16"),
     "an older minor": (lambda _: {"version": "3.5.35"}, r"version: 3\.5\.35: .*going back to 3\.5 is not supported"),
