@@ -20,7 +20,7 @@ from pulumi.dynamic import (
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
-from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
 from etcd_cluster.member.lines import Log, PrepareAgain, Probe, Remove
@@ -40,7 +40,7 @@ from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostSte
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
-from etcd_cluster.ssh.connection import SshError, SshUnreachableError
+from etcd_cluster.ssh.connection import SshConnectionLostError, SshNoAnswerError
 from etcd_cluster.ssh.processes import CommandTimeoutError
 
 SHOWN = (
@@ -65,6 +65,13 @@ MOST_WAITING_SECONDS = 600
 """Limit for all waiting between two actions: more than several waits one after the other."""
 
 
+OF_A_DEVELOPMENT_VERSION = Explanation(
+    "this stack was made by a development version of etcd-cluster, whose state had other names",
+    "a stack of this version",
+    "destroy it with the version that made it, which keeps the data, then run `pulumi up` with this one (CHANGELOG.md)",
+)
+
+
 class NotRemovedError(EtcdClusterError):
     """Members that were to be removed from their machines may still run there. The text names each, and why."""
 
@@ -78,6 +85,8 @@ class RolloutLifecycle(Lifecycle):
         """Refuses unsafe changes, describes the steps of a change, and looks for drift in an `up` without changes."""
         news = dict(news)
         looks = news.pop("looks")
+        if olds and "desired" not in olds:
+            return CheckResult(news, [CheckFailure("", str(OF_A_DEVELOPMENT_VERSION))])
         failures = [CheckFailure("", str(each.explanation)) for each in changes.refusals(olds, news)] if olds else []
         news["steps"] = _steps(olds, news)
         news["drift"] = drift(news) if olds and looks and not failures and not _changed(olds, news) else []
@@ -348,7 +357,8 @@ def remove(
 
     Their data stay, unless `delete_data` is set. What cannot be stopped is an error: the resource then stays in the
     stack, and the next run tries again. A machine that nothing answers on may be gone for good, and is passed over with
-    a warning if a person said so by name: by taking the host out of the stack, or in the environment (`FORGET`).
+    a warning if a person said so by name: by taking the host out of the stack, or in the environment (`FORGET`). One
+    that was taken out and is named, too, is passed over in any case: its member does not belong to the cluster.
 
     Args:
         names: Names of the members.
@@ -356,8 +366,7 @@ def remove(
         owner: `render.remove_variables` of the cluster.
         count: Number of the cluster's members.
         delete_data: Deletes their data as well.
-        left_out: The hosts were taken out of the stack. One that refuses the log-in may be forgotten, too: its member
-            does not belong to the cluster any more.
+        left_out: The hosts were taken out of the stack.
         record: Id of the HostRecord; "" for none. A machine that holds another id is left alone, as is one that runs
             another cluster's etcd by now.
 
@@ -373,25 +382,27 @@ def remove(
     failed = {name: answer for name, answer in answers.items() if isinstance(answer, EtcdClusterError)}
     forgotten = os.environ.get(FORGET, "").replace(",", " ").split()
     for name, error in list(failed.items()):
-        is_gone = isinstance(error, SshUnreachableError) and (left_out or name in forgotten)
-        if is_gone or (left_out and name in forgotten and isinstance(error, SshError)):
+        is_named, is_silent = name in forgotten, isinstance(error, SshNoAnswerError)
+        if (left_out and (is_named or is_silent)) or (is_named and is_silent):
             say(
                 f"warning: {name}: not stopped there, and nothing removed: {error}. If the machine comes back, stop "
-                "etcd on it (systemctl disable --now etcd); its data is still there"
+                "etcd on it (systemctl disable --now etcd)"
             )
             del failed[name]
     if failed:
-        raise NotRemovedError("\n".join(_not_removed(name, each, left_out) for name, each in failed.items()))
+        raise NotRemovedError("\n".join(str(_not_removed(name, each, left_out)) for name, each in failed.items()))
 
 
-def _not_removed(name: str, error: EtcdClusterError, left_out: bool) -> str:
-    if not isinstance(error, SshError | CommandTimeoutError):
-        return str(error)
-    text = f"{name}: not stopped, and nothing removed there: {error}. Expected is that its etcd is stopped first. "
-    if isinstance(error, SshUnreachableError) or (left_out and isinstance(error, SshError)):
-        gone = "is gone for good" if isinstance(error, SshUnreachableError) else "is no longer yours"
-        return f"{text}Run this again once it answers; if the machine {gone}, name it: {FORGET}={name}"
-    return f"{text}Run this again once that is fixed; {FORGET} is for machines that nothing answers on"
+def _not_removed(name: str, error: EtcdClusterError, left_out: bool) -> Explanation:
+    is_unknown = isinstance(error, SshConnectionLostError | CommandTimeoutError)
+    state = "it is unknown whether its etcd was stopped" if is_unknown else "its etcd was not stopped"
+    if left_out:
+        fix = f"fix that, and run this again, or, if the host is no longer yours, name it: {FORGET}={name}"
+    elif isinstance(error, SshNoAnswerError):
+        fix = f"run this again once the machine answers, or, if it is gone for good, name it: {FORGET}={name}"
+    else:
+        fix = f"fix that, and run this again ({FORGET} is for machines that nothing answers on)"
+    return Explanation(f"{name}: {state}: {str(error).rstrip('.')}", "a member that is stopped first", fix)
 
 
 def drift(news: Properties) -> list[str]:
@@ -404,6 +415,8 @@ def drift(news: Properties) -> list[str]:
         with MemberMachines(desired.members, news["connections"]) as machines:
             observation = machines.observe()
         action = next_action(desired, observation, RunContext())
+    except RefusedError as error:
+        return [error.explanation.problem]  # the update says what to do
     except EtcdClusterError as error:
         return str(error).splitlines()
     if action is None:

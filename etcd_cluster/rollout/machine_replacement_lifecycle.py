@@ -125,9 +125,10 @@ def refusal(member: str, observation: Observation, *, is_dead: bool = False) -> 
         if host:
             unknown = [*host.unknown.values()] or "it has a leader, but its list of members is unreadable"
             return RefusedError(Refusal.REPLACEMENT_MAJORITY_UNKNOWN, {**details, "unknown": unknown})
+        if is_dead and member in observation.answering:
+            why = {"why": observation.unreachable[member].rstrip(".")}
+            return RefusedError(Refusal.REPLACEMENT_OF_ANSWERING_MACHINE, {**details, **why})
         unreachable = {**details, "unreachable": observation.unreachable}
-        if is_dead and member in observation.refusing:
-            return RefusedError(Refusal.REPLACEMENT_OF_ANSWERING_MACHINE, unreachable)
         return None if is_dead else RefusedError(Refusal.REPLACEMENT_UNREACHABLE, unreachable)
     listed = observation.of(member)
     if listed is None or listed.learner:

@@ -28,7 +28,7 @@ from etcd_cluster.rollout.observed import (
     with_answers,
     without_member,
 )
-from etcd_cluster.ssh.connection import SshAuthenticationError, SshError, SshHostKeyError, SshUnreachableError
+from etcd_cluster.ssh.connection import SshError, SshNoAnswerError, SshUnreachableError
 from etcd_cluster.ssh.processes import CommandTimeoutError
 
 OBSERVATION_SECONDS = 60
@@ -204,7 +204,7 @@ class MemberMachines:
         hosts: dict[str, Host] = {}
         reports: dict[str, Mapping[str, str]] = {}
         unreachable: dict[str, str] = {}
-        refusing: set[str] = set()
+        answering: set[str] = set()
         clocks: dict[str, float] = {}
         began = time.time()
 
@@ -212,8 +212,8 @@ class MemberMachines:
             for name, answer in answers.items():
                 if isinstance(answer, SshError | StepFailedError | CommandTimeoutError):
                     unreachable[name] = str(answer)
-                    if isinstance(answer, SshAuthenticationError | SshHostKeyError):
-                        refusing.add(name)
+                    if not isinstance(answer, SshNoAnswerError):
+                        answering.add(name)
                 elif isinstance(answer, EtcdClusterError):
                     raise answer
                 else:
@@ -233,7 +233,7 @@ class MemberMachines:
             # The leader's machine is not one of `hosts`, is unreachable, or gets no answer itself.
             note(self.on_all(others, lambda name: self._observe(name, replace(asked, as_status_source=True))))
             observation = combine(hosts, reports, unreachable)
-        return replace(self._ask_for_others(observation), clocks=clocks, refusing=frozenset(refusing))
+        return replace(self._ask_for_others(observation), clocks=clocks, answering=frozenset(answering))
 
     def _is_anothers(self, host: Host) -> bool:
         return bool(self._token) and host.token not in ("", self._token)

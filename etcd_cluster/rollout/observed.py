@@ -327,7 +327,8 @@ class Observation:
         users: etcd's users, if its authentication is known to be on; else None.
         cluster_id: Hexadecimal.
         clocks: Member name -> seconds by which its machine's clock is surely ahead of this machine's.
-        refusing: Those of `unreachable` whose machine answers, and refuses the log-in: it is not down.
+        answering: Those of `unreachable` that are not taken for dead: something answers at their address (a log-in is
+            refused, a step hangs), or nothing is known of them (bastion down).
     """
 
     hosts: Mapping[str, Host]
@@ -341,7 +342,7 @@ class Observation:
     users: frozenset[str] | None = None
     cluster_id: str = ""
     clocks: Mapping[str, float] = field(default_factory=dict[str, float])
-    refusing: frozenset[str] = frozenset()
+    answering: frozenset[str] = frozenset()
 
     @property
     def leader(self) -> str | None:

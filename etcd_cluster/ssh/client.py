@@ -30,6 +30,7 @@ from etcd_cluster.ssh.connection import (
     SshConnectionLostError,
     SshError,
     SshHostKeyError,
+    SshNoAnswerError,
     SshUnreachableError,
 )
 from etcd_cluster.ssh.processes import ChildProcesses, CommandTimeoutError, Completed, InterruptedRunError
@@ -193,7 +194,10 @@ class _Target:
     def ensure_master(self, deadline: float | None) -> None:
         """Dials until the connection stands, the limit of attempts is reached, or a failure is final."""
         if self.proxy is not None:
-            self.proxy.ensure_master(deadline)
+            try:
+                self.proxy.ensure_master(deadline)
+            except SshNoAnswerError as error:  # from the bastion: of the machine behind it, nothing is known
+                raise SshUnreachableError(str(error)) from None
         with self._dialling:
             attempt, pause = 0, _FIRST_PAUSE_SECONDS
             while not self._socket.exists():
@@ -210,7 +214,8 @@ class _Target:
                 late = deadline is not None and time.monotonic() + pause > deadline
                 if late or 0 <= limit <= attempt:
                     through = f" through {self.connection.proxy.address}" if self.connection.proxy is not None else ""
-                    raise SshUnreachableError(
+                    error = SshNoAnswerError if is_silence(said) else SshUnreachableError
+                    raise error(
                         f"cannot reach {self.connection.address}{through} after {attempt} attempt(s): {said}. "
                         "Check that the machine is up, that its address and port are right, and that no firewall "
                         "is between"
@@ -412,6 +417,12 @@ def _final_failure(connection: Connection, said: str) -> SshError | None:
             f"authorized_keys, or give another key or user. ssh said: {_last_line(said)}"
         )
     return None
+
+
+def is_silence(said: str) -> bool:
+    """Returns whether nothing answered at the address, by what ssh said: no refusal, and no log-in that hangs."""
+    pattern = r"timed out(?! during)|No route to host|Host is down|Could not resolve hostname"
+    return re.search(pattern, said) is not None
 
 
 def _last_line(text: str) -> str:

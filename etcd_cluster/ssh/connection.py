@@ -27,7 +27,11 @@ class SshAuthenticationError(SshError):
 
 
 class SshUnreachableError(SshError):
-    """Nothing answered as an SSH server, after all attempts."""
+    """Nothing answered as an SSH server, after all attempts. The machine may be up all the same."""
+
+
+class SshNoAnswerError(SshUnreachableError):
+    """Nothing at all answered at the machine's address: it may be gone."""
 
 
 class SshConnectionLostError(SshError):

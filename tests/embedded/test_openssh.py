@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from etcd_cluster.ssh import client
-from etcd_cluster.ssh.client import OpenSsh
+from etcd_cluster.ssh.client import OpenSsh, is_silence
 from etcd_cluster.ssh.connection import (
     Connection,
     SshAuthenticationError,
@@ -387,3 +387,23 @@ def test_after_a_stop_what_runs_ends_and_nothing_starts(node: Connection) -> Non
         assert len(codes) == 1
         with pytest.raises(InterruptedRunError):
             ssh.run(node, "true")
+
+
+SILENCE = {
+    "ssh: connect to host 10.0.0.1 port 22: Connection timed out": True,
+    "ssh: connect to host 10.0.0.1 port 22: No route to host": True,
+    "ssh: Could not resolve hostname etcd-1: Name or service not known": True,
+    "channel 0: open failed: connect failed: No route to host\nstdio forwarding failed": True,
+    "channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed": False,
+    "ssh: connect to host 10.0.0.1 port 22: Connection refused": False,
+    "ssh: connect to host 10.0.0.1 port 22: Network is unreachable": False,
+    "Connection timed out during banner exchange": False,
+    "Connection closed by 10.0.0.1 port 22": False,
+    "Unable to negotiate with 10.0.0.1 port 22: no matching key exchange method found": False,
+    "no log-in within 30 s": False,
+}
+
+
+@pytest.mark.parametrize("said", SILENCE)
+def test_only_where_nothing_answers_a_machine_may_be_gone(said: str) -> None:
+    assert is_silence(said) == SILENCE[said]

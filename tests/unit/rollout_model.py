@@ -562,6 +562,7 @@ class Model:
         for done in range(stop_after):
             observation = self.observe(everywhere)
             action = next_action(desired, observation, context)
+            assert action is None or messages.describe(action), "every text has its details"
             if action is None:
                 self._retire(desired)
                 return True

@@ -133,9 +133,9 @@ def test_one_that_is_named_as_dead_goes_unasked(machines: Machines) -> None:
 def test_one_whose_machine_answers_is_not_dead_whoever_says_so(machines: Machines) -> None:
     """Refused is not gone: it may run and serve."""
     out_of_reach(machines)
-    machines.refusing = frozenset("b")
+    machines.answering = frozenset("b")
     is_refused(Refusal.REPLACEMENT_OF_ANSWERING_MACHINE, inputs("b", is_dead=True), member="b")
-    machines.refusing = frozenset("ac")
+    machines.answering = frozenset("ac")
     update(inputs("b", is_dead=True))
 
 

@@ -19,6 +19,7 @@ from etcd_cluster.ssh.connection import (
     SshConnectionLostError,
     SshError,
     SshHostKeyError,
+    SshNoAnswerError,
     SshUnreachableError,
 )
 from etcd_cluster.ssh.processes import Completed
@@ -94,20 +95,21 @@ def test_where_neither_lets_in_it_is_the_new_one_that_is_told_of(ssh: Ssh) -> No
 
 
 @pytest.mark.parametrize(
-    ("failure", "refuses"),
+    ("failure", "is_answering"),
     [
         (SshAuthenticationError, True),
         (SshHostKeyError, True),
-        (SshUnreachableError, False),
-        (SshConnectionLostError, False),
+        (SshUnreachableError, True),
+        (SshConnectionLostError, True),
+        (SshNoAnswerError, False),
     ],
 )
-def test_a_machine_that_refuses_is_told_from_one_that_does_not_answer(
-    ssh: Ssh, failure: Callable[[str], SshError], refuses: bool
+def test_only_silence_at_its_address_may_mean_that_a_machine_is_gone(
+    ssh: Ssh, failure: Callable[[str], SshError], is_answering: bool
 ) -> None:
     ssh.failing["new"] = failure("no")
     with looking("new") as found:
-        assert found.observe().refusing == (frozenset("a") if refuses else frozenset())
+        assert found.observe().answering == (frozenset("a") if is_answering else frozenset())
 
 
 def test_a_connection_that_did_not_change_is_tried_once_and_a_step_that_began_is_not_repeated(ssh: Ssh) -> None:

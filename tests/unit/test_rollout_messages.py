@@ -159,6 +159,7 @@ DETAILS: dict[str, object] = {
     "desired": "3.5.35",
 }
 OF_ONE_REASON: dict[messages.Reason, dict[str, object]] = {
+    actions.Refusal.REPLACEMENT_OF_ANSWERING_MACHINE: {"why": "10.0.0.2 refused the key for user admin"},
     actions.Refusal.QUOTA_TOO_SMALL: {"database": "1925 MiB"},
     actions.Refusal.ALARM_NOSPACE: {"database": "1925 MiB"},
     actions.WaitReason.LEADER_UNKNOWN: {"blocked": actions.Blocked.RESTART, "unknown": ["no answer"]},

@@ -474,9 +474,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "`replaceDeadMember` instead of `replaceMember`",
     ),
     Refusal.REPLACEMENT_OF_ANSWERING_MACHINE: Explanation(
-        "the machine of {member} is not dead: it answers, and refuses the log-in ({unreachable})",
-        "a machine that nothing answers on",
-        "restore the log-in (SSH key, bastion), and set `replaceMember` instead of `replaceDeadMember`",
+        "the machine of {member} is not known to be dead: {why}",
+        "no answer at the address of a dead machine",
+        "restore the log-in (SSH key, bastion) and set `replaceMember` instead, or power the machine off",
     ),
     Refusal.REPLACEMENT_UNDER_ALARM: Explanation(
         "the machine of {member} is not replaced while etcd's alarm CORRUPT stands",
