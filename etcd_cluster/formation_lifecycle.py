@@ -150,8 +150,8 @@ def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
         )
     if not tokens:
         raise FormationError(
-            f"{', '.join(having)}: data without a readable marker (etcd-cluster.json beside them), so it cannot be "
-            "told whose they are. Put the marker back, or move the data away (docs/destroy.md)" + _UNCHANGED
+            f"{', '.join(having)}: data without a readable marker (etcd-cluster.json beside them), so it is "
+            "unknown whose they are. Put the marker back, or move the data away (docs/destroy.md)" + _UNCHANGED
         )
     return str(tokens.pop())
 
