@@ -214,8 +214,8 @@ class _Target:
                 late = deadline is not None and time.monotonic() + pause > deadline
                 if late or 0 <= limit <= attempt:
                     through = f" through {self.connection.proxy.address}" if self.connection.proxy is not None else ""
-                    error = SshNoAnswerError if is_silence(said) else SshUnreachableError
-                    raise error(
+                    kind = SshNoAnswerError if is_silence(said) else SshUnreachableError
+                    raise kind(
                         f"cannot reach {self.connection.address}{through} after {attempt} attempt(s): {said}. "
                         "Check that the machine is up, that its address and port are right, and that no firewall "
                         "is between"
