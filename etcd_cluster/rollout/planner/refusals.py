@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.rollout.planner import messages
 from etcd_cluster.rollout.planner.actions import Details
 
@@ -19,5 +19,5 @@ class RefusedError(EtcdClusterError):
     def __init__(self, kind: messages.Reason, details: Details | None = None, appendix: str = "") -> None:
         self.kind = kind
         self.details: Details = details or {}
-        self.explanation = messages.explain(kind, self.details)
+        self.explanation: Explanation = messages.explain(kind, self.details)
         super().__init__("\n".join(filter(None, (messages.refused(self.explanation), appendix))))
