@@ -15,7 +15,9 @@ from tests.lab.stack import Stack, host_config
 # What no longer is as it was on a machine that was installed anew, with a new disk.
 REINSTALL = """
 pkill -9 -f '^bash -s -- ' # what the run that was killed had begun
+while pgrep 'mkfs|mount|systemctl' > /dev/null; do sleep 0.1; done # and what that had
 systemctl stop etcd data-etcd.mount
+while mountpoint --quiet /data/etcd; do umount /data/etcd; sleep 0.1; done
 dd if=/dev/zero of=/dev/xvdf bs=1M count=64 conv=fsync status=none
 rm -rf /etc/etcd /opt/etcd /var/lib/etcd-cluster /data /etc/systemd/system/*etcd* /etc/machine-id
 rm -f /etc/systemd/system/multi-user.target.wants/*etcd*
