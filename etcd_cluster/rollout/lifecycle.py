@@ -63,8 +63,6 @@ FORGET = "ETCD_CLUSTER_FORGET"
 """Environment variable: names of members whose machines are gone for good, separated by commas or spaces."""
 MOST_WAITING_SECONDS = 600
 """Limit for all waiting between two actions: more than several waits one after the other."""
-
-
 OF_A_DEVELOPMENT_VERSION = Explanation(
     "this stack was made by a development version of etcd-cluster, whose state had other names",
     "a stack of this version",
@@ -371,7 +369,7 @@ def remove(
             another cluster's etcd by now.
 
     Raises:
-        EtcdClusterError: A member was not stopped. All others were.
+        NotRemovedError: A member was not stopped. All others were.
     """
     run, line = RunContext().run, Remove(count, delete_data=delete_data is True, record=record)
 
@@ -382,8 +380,8 @@ def remove(
     failed = {name: answer for name, answer in answers.items() if isinstance(answer, EtcdClusterError)}
     forgotten = os.environ.get(FORGET, "").replace(",", " ").split()
     for name, error in list(failed.items()):
-        is_named, is_silent = name in forgotten, isinstance(error, SshNoAnswerError)
-        if (left_out and (is_named or is_silent)) or (is_named and is_silent):
+        is_silent = isinstance(error, SshNoAnswerError)
+        if sum((left_out, name in forgotten, is_silent)) >= 2:  # silence alone, or a person's word alone, is not enough
             say(
                 f"warning: {name}: not stopped there, and nothing removed: {error}. If the machine comes back, stop "
                 "etcd on it (systemctl disable --now etcd)"

@@ -644,6 +644,14 @@ def test_nothing_is_done_on_machines_that_go_away_with_their_members(machines: M
     assert machines.lines == []
 
 
+@pytest.mark.usefixtures("nobody_is_asked")
+def test_the_state_of_a_development_version_is_refused_in_the_preview_with_the_way_out() -> None:
+    olds = {**inputs(GOAL), "wanted": "{}"}
+    del olds["desired"]
+    (failure,) = RolloutLifecycle().check(olds, {**inputs(GOAL), "looks": True}).failures
+    assert "destroy it with the version that made it, which keeps the data" in failure.reason.lower()
+
+
 NOT_GONE: list[EtcdClusterError] = [
     SshAuthenticationError("refused the key"),
     SshHostKeyError("another host key"),
