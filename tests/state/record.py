@@ -43,7 +43,7 @@ def test_record(engine: Engine, lab: Lab, mirror_url: str, tmp_path: Path) -> No
         (file,) = stack.state.glob(f"*/{stack.name}.json")
         shutil.copy(file, folder / recorded.STATE)
     else:
-        (folder / recorded.STATE).write_text(stack.exported_text())
+        (folder / recorded.STATE).write_text(recorded.without_positions(stack.exported_text()))
     desired = cluster.in_state("etcd-rollout")["desired"] if engine is Engine.EMBEDDED else None
     for path, content in recorded.started_files(desired).items() if desired else ():
         (folder / recorded.FILES / path).parent.mkdir(parents=True, exist_ok=True)

@@ -63,6 +63,15 @@ class Record:
         return project
 
 
+def without_positions(state: str) -> str:
+    """A state of the Pulumi CLI without the places in source files, which are paths of the machine that recorded it."""
+    exported: dict[str, Any] = json.loads(state)
+    for resource in exported["deployment"]["resources"]:
+        for key in ("sourcePosition", "stackTrace"):
+            resource.pop(key, None)
+    return f"{json.dumps(exported, indent=4)}\n"
+
+
 def records(engine: str) -> list[Record]:
     """Those of one engine, "embedded" or "pulumi", the oldest release first."""
     return [Record(path) for path in sorted(FOLDER.glob(f"*/{engine}"))]
