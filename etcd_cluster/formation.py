@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +9,16 @@ import pulumi
 from pulumi.dynamic import Resource
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.member.answers import NoAnswerError, preflight_report
 from etcd_cluster.providers import FormationProvider
 
 
 def machine_identity(report: str) -> str:
-    """Returns the id of the machine in a preflight's report."""
-    return str(json.loads(report)["machine"])
+    """Returns the id of the machine in a preflight's output; "" if that holds no report, which forming then refuses."""
+    try:
+        return str(preflight_report(report, "check")["machine"])
+    except NoAnswerError:
+        return ""
 
 
 class Formation(Resource, module="cluster", name="Formation"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from pulumi.dynamic import (
 from etcd_cluster.clocks import are_apart, describe, offset
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.member.answers import NoAnswerError, preflight_report
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.runner import NoSshClientError, Runner
 from etcd_cluster.ssh.connection import SshError
@@ -43,8 +44,9 @@ class FormationLifecycle(Lifecycle):
     def create(self, props: Properties) -> CreateResult:
         """Checks that the machines may form the cluster, and chooses its token. Changes nothing on them."""
         cluster = props["cluster"]
-        reports = {name: json.loads(report) for name, report in props["reports"].items()}
-        if not just_made(reports, time.time()) or not can_form(cluster, reports):
+        reports = readable_reports(props["reports"])
+        is_whole = reports.keys() == props["reports"].keys()
+        if not is_whole or not just_made(reports, time.time()) or not can_form(cluster, reports):
             current = current_reports(props.get("preflights") or {}, props["connections"])
             require_clocks_together({name: report["clock_offset"] for name, report in current.items()})
             reports |= current
@@ -60,6 +62,15 @@ class FormationLifecycle(Lifecycle):
     def read(self, id_: str, props: Properties) -> ReadResult:
         """Returns the recorded properties; no machine is asked."""
         return ReadResult(id_, props, _inputs(props))
+
+
+def readable_reports(outputs: Mapping[str, str]) -> dict[str, Mapping[str, Any]]:
+    """Returns member name -> report of the preflight, without those whose output holds none: these are asked again."""
+    reports: dict[str, Mapping[str, Any]] = {}
+    for name, output in outputs.items():
+        with contextlib.suppress(NoAnswerError):
+            reports[name] = preflight_report(output, f"{name}: check")
+    return reports
 
 
 def own_reports(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -240,7 +251,10 @@ def current_reports(
                 raise FormationError(f"{name}: {error}{_UNCHANGED}") from None
             if answer.returncode != 0:
                 raise FormationError(answer.stderr.strip())
-            found: dict[str, Any] = json.loads(answer.stdout)
+            try:
+                found = preflight_report(answer.stdout, f"{name}: check")
+            except NoAnswerError as error:
+                raise FormationError(f"{error}{_UNCHANGED}") from None
             return {**found, "clock_offset": offset(found["clock"], before, time.time())}
 
         return dict(zip(preflights, threads.map(report, preflights), strict=True))

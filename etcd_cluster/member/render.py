@@ -418,7 +418,7 @@ def script(step: str, layout: Layout, variables: Mapping[str, str] | None = None
             *map(_source, elevate),
             *(f"{name}={shlex.quote(value)}" for name, value in assignments.items()),
             *map(_source, ("common", layout.supervisor, *STEPS[step])),
-            '"$1" "$@" </dev/null; exit',
+            'answer "$@"; exit',
             "",
         ]
     )

@@ -13,6 +13,7 @@ from etcd_cluster.clocks import offset
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
+from etcd_cluster.member.answers import NoAnswerError, framed_answer
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Health, Line, Observe
 from etcd_cluster.member.runner import Runner, Say
@@ -21,7 +22,6 @@ from etcd_cluster.rollout.observed import (
     Observation,
     combine,
     connected_without_report,
-    is_whole,
     parse_answers,
     parse_host,
     unanswered,
@@ -178,7 +178,10 @@ class MemberMachines:
             raise
         if done.returncode != 0:
             raise StepFailedError(_error(done.stderr) or f"{name}: {line.step} ended with {done.returncode}")
-        return done.stdout
+        try:
+            return framed_answer(done.stdout, f"{name}: {line.step}")
+        except NoAnswerError as error:
+            raise StepFailedError(str(error)) from None
 
     def on_all(self, names: Sequence[str], do: Callable[[str], Any]) -> dict[str, Any]:
         """Calls `do` for every name, at once; returns name -> answer, or the error that it raised."""
@@ -256,10 +259,7 @@ class MemberMachines:
         scheme = self._schemes.get(name) or ("https" if member.tls else "http")
         token = self._token if asked.claim else ""
         line = replace(asked, scheme=scheme, device=member.device, token=token)
-        text = self.run(name, line, timeout_seconds=OBSERVATION_SECONDS)
-        if not is_whole(text):
-            raise StepFailedError(f"{name}: the answer of its machine is cut short; run `pulumi up` again")
-        return text
+        return self.run(name, line, timeout_seconds=OBSERVATION_SECONDS)
 
 
 def layout_of(directory: str | None) -> Layout:

@@ -197,7 +197,7 @@ def not_blank(found: str) -> list[str]:
 
 PROBLEMS = {
     "no sudo": Problem(
-        ["user nosudo may not become root on host-1", "give it sudo without a password"],
+        ["user nosudo may not become root on host-1", "Give it sudo without a password"],
         config=as_user("nosudo"),
     ),
     "no systemd": Problem(

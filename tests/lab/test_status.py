@@ -14,6 +14,7 @@ import pytest
 
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
+from etcd_cluster.member.answers import framed_answer
 from etcd_cluster.member.layout import Layout
 from tests.lab.clusters import Cluster, private_keys, traces, watched_processes
 from tests.lab.faults import leader
@@ -174,7 +175,7 @@ def sending(host: Host, ids: Sequence[str]) -> set[str]:
     script = render.script("health", Layout.system(), render.port_variables(Ports()))
     line = render.command_line("health", {"urls": "https://127.0.0.1:2379", "peers": ",".join(ids)})
     done = host.run(line, stdin=script, timeout=600)
-    facts = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    facts = dict(line.split("=", 1) for line in framed_answer(done.stdout, "health").splitlines())
     return set(facts["sending"].split(",")) - {""}
 
 

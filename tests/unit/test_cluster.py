@@ -22,6 +22,7 @@ from etcd_cluster import (
 )
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.desired import DesiredCluster
+from tests.unit.framing import framed
 from tests.unit.recording import Recorded, Recording, record
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
@@ -56,7 +57,7 @@ def results(resource: Recorded) -> dict[str, Any]:
         return {"directory": "/cache/etcd", "installed_version": "3.6.16"}
     if resource.type.endswith(":DeliveredBinaries"):
         return {"path": "/opt/etcd/archives/etcd.tar.gz", "delivered_sha256": "ab" * 32}
-    return {"stdout": json.dumps({"machine": name, "token": "", "running": False, "clock": 1})}
+    return {"stdout": framed(json.dumps({"machine": name, "token": "", "running": False, "clock": 1}))}
 
 
 def secret(value: str) -> pulumi.Output[str]:

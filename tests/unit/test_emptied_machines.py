@@ -37,7 +37,7 @@ class Folder:
 
     def steps(self, function: str) -> str:
         """What a function of the scripts prints."""
-        script = render.script("apply", self.layout, {"step": ""}).replace('"$1" "$@" </dev/null; exit', f"{function}")
+        script = render.script("apply", self.layout, {"step": ""}).replace('answer "$@"; exit', f"{function}")
         done = subprocess.run(["bash", "-s"], input=script, capture_output=True, text=True, check=False, timeout=60)
         return done.stdout.strip()
 

@@ -21,6 +21,7 @@ from etcd_cluster.formation_lifecycle import (
     require_clocks_together,
 )
 from etcd_cluster.member.layout import FOUNDING
+from tests.unit.framing import framed
 
 MEMBERS = ("host-1", "host-2", "host-3")
 FORMED: dict[str, Any] = {
@@ -154,7 +155,7 @@ def test_reports_are_taken_as_they_are_only_if_they_were_made_just_now(age: floa
 
 
 def created() -> dict[str, Any]:
-    reports = {name: json.dumps(value) for name, value in blank().items()}
+    reports = {name: framed(json.dumps(value)) for name, value in blank().items()}
     return dict(FormationLifecycle().create({**FORMED, "reports": reports}).outs or {})
 
 
@@ -166,7 +167,7 @@ def test_the_record_holds_token_and_founders() -> None:
 
 def test_an_update_keeps_token_and_founders_whatever_the_machines_report_now() -> None:
     before = created()
-    later = {**FORMED, "reports": {name: json.dumps(report("new")) for name in (*MEMBERS, "host-4")}}
+    later = {**FORMED, "reports": {name: framed(json.dumps(report("new"))) for name in (*MEMBERS, "host-4")}}
     after = FormationLifecycle().update("id", before, later).outs or {}
     assert (after["token"], after["founders"]) == (before["token"], before["founders"])
 
@@ -180,9 +181,9 @@ def test_nothing_that_comes_later_is_a_change_of_it(change: dict[str, Any]) -> N
 
 def test_a_machine_that_hangs_is_told_by_its_name_and_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formation, "REPORT_SECONDS", 1)
-    answer = json.dumps(report("machine-of-host-1"))
+    answer = framed(json.dumps(report("machine-of-host-1")))
     preflights = {
-        "host-1": {"command": f"cat > /dev/null; echo {shlex.quote(answer)}", "script": ""},
+        "host-1": {"command": f"cat > /dev/null; printf %s {shlex.quote(answer)}", "script": ""},
         "host-2": {"command": "cat > /dev/null; exec sleep 600", "script": ""},
     }
     with pytest.raises(FormationError, match="host-2: its machine did not answer the preflight within 1 s") as refused:

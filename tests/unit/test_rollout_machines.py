@@ -23,6 +23,7 @@ from etcd_cluster.ssh.connection import (
     SshUnreachableError,
 )
 from etcd_cluster.ssh.processes import Completed
+from tests.unit.framing import framed
 
 ANSWER = "machine=x\nclock=0\n"
 
@@ -41,6 +42,7 @@ class Ssh:
 
     failing: dict[str, SshError] = field(default_factory=dict)
     answer: str = ANSWER
+    output: str | None = None
     asked: list[str] = field(default_factory=list)
     scripts: list[str] = field(default_factory=list)
 
@@ -53,7 +55,7 @@ class Ssh:
         self.scripts.append(stdin)
         if connection.host in self.failing:
             raise self.failing[connection.host]
-        return Completed(0, self.answer, "", self.answer)
+        return Completed(0, framed(self.answer) if self.output is None else self.output, "", self.answer)
 
 
 @pytest.fixture
@@ -120,6 +122,19 @@ def test_a_connection_that_did_not_change_is_tried_once_and_a_step_that_began_is
     with looking("old") as found:
         assert found.observe().unreachable == {"a": "lost"}
     assert ssh.asked == ["new", "new"]
+
+
+@pytest.mark.parametrize("output", ["", "hello\n", framed(ANSWER)[:-2], ANSWER])
+def test_an_output_without_a_whole_answer_is_none(ssh: Ssh, output: str) -> None:
+    """What is missing from it would look like a member that has no data, or does not run."""
+    ssh.output = output
+    with looking("old") as found:
+        observation = found.observe()
+    assert not observation.hosts
+    assert "in place of a whole answer" in observation.unreachable["a"]
+    ssh.output = f"hello\n{framed(ANSWER)}bye\n"
+    with looking("old") as found:
+        assert found.observe().hosts["a"].machine == "x"
 
 
 def test_every_step_is_given_the_ports_that_the_member_is_to_have(ssh: Ssh) -> None:

@@ -88,7 +88,7 @@ def test_a_line_hands_every_word_to_its_script_as_it_is(shell: str, word: str, n
 def test_a_script_has_every_variable_as_it_is(word: str, nowhere: Path) -> None:
     layout = replace(Layout.below(f"/srv/{word}"), supervisor="process")
     script = render.script("log", layout, {"cluster": word})
-    ended = script.replace('"$1" "$@" </dev/null; exit', 'printf "%s\\n" "$cluster" "$data_path"; exit')
+    ended = script.replace('answer "$@"; exit', 'printf "%s\\n" "$cluster" "$data_path"; exit')
     assert bash("bash -s -- log member=a", folder=nowhere, stdin=ended) == f"{word}\n/srv/{word}/volume/data\n"
 
 

@@ -25,6 +25,17 @@ fail() {
   exit 1
 }
 
+# answer STEP PAIR...: runs the step. What it prints gets a frame, so that whoever reads it can tell it from what a login file
+# prints, and from a part of it. Standard input is this script, which no program may eat.
+answer() {
+  local printed
+  printed=$(
+    set -e
+    "$1" "$@" </dev/null
+  )
+  printf '\netcd-cluster answers:\n%s\netcd-cluster answered, bytes: %s\n' "$printed" "${#printed}"
+}
+
 # One step at a time on a machine: a step of an earlier run that lost its connection may still run here.
 lock() {
   mkdir -p "$state_path"

@@ -213,7 +213,6 @@ health() {
   before=$([[ -z ${spec[peers]:-} ]] || ! has_quick_heartbeat || received)
   fact health "$(health_of "${spec[urls]}" | base64 -w 0)"
   if [[ -n $before ]]; then measure_sending; fi
-  fact clock "$(date +%s)" # the end of the answer
 }
 
 # measure_sending: see `health`, which sets $before, $started and spec[peers].
