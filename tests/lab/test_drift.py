@@ -252,6 +252,12 @@ def test_after_a_reboot_of_all_machines_there_is_nothing_to_do(cluster: Cluster)
     assert cluster.etcdctl("get", "--print-value-only", "before") == "the reboot\n"
 
 
+def test_a_login_file_that_prints_is_no_drift(cluster: Cluster) -> None:
+    cluster.each_host("sed -i '1i echo hello from a login file' ~admin/.bashrc")
+    assert_converged(cluster)
+    cluster.each_host("sed -i 1d ~admin/.bashrc")
+
+
 # --- destroy ---
 
 

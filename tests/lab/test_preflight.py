@@ -200,6 +200,16 @@ PROBLEMS = {
         ["user nosudo may not become root on host-1", "Give it sudo without a password"],
         config=as_user("nosudo"),
     ),
+    "sudo that wants a terminal": Problem(
+        ["user admin may not become root on host-1: .*tty", "Defaults:admin !requiretty"],
+        "echo 'Defaults:admin requiretty' > /etc/sudoers.d/zz-tty",
+        "rm /etc/sudoers.d/zz-tty",
+    ),
+    "sudo that records what it reads": Problem(
+        ["sudo on host-1 records what it reads", "private keys", "Defaults:admin !log_input"],
+        "echo 'Defaults log_input' > /etc/sudoers.d/zz-log",
+        "rm -rf /etc/sudoers.d/zz-log /var/log/sudo-io",
+    ),
     "no systemd": Problem(
         ["host-1: this machine does not run systemd", "use a distribution with systemd"],
         "mv /run/systemd/system /run/systemd/away",
