@@ -1,4 +1,4 @@
-# etcd-cluster: b7aade8995088cc015c2d3bfa33ca213
+# etcd-cluster: 62e7438626d7aea061f0d1da14ce7ba2
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
