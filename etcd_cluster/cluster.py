@@ -10,7 +10,7 @@ from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.binaries import provide_binaries
 from etcd_cluster.certificates import issue_certificates
-from etcd_cluster.formation import Formation, machine_identity
+from etcd_cluster.formation import Formation, machine_identity, preflight_report
 from etcd_cluster.machines.machine import Machine, Machines, ReplaceableMachines, checked_machines
 from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.names import require_cluster_name
@@ -61,7 +61,7 @@ class EtcdCluster(pulumi.ComponentResource):
         connections = {machine.name: machine.connection for machine in machines if machine.connection}
 
         checks = commands.check()
-        reports = {member: check.stdout for member, check in checks.items()}
+        reports = {member: check.stdout.apply(preflight_report) for member, check in checks.items()}
         formation = Formation(
             f"{name}-formation",
             cluster=identity,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,16 +10,21 @@ import pulumi
 from pulumi.dynamic import Resource
 from pulumi_command.remote import ConnectionArgs
 
-from etcd_cluster.member.answers import NoAnswerError, preflight_report
+from etcd_cluster.member.answers import NoAnswerError, framed_answer
 from etcd_cluster.providers import FormationProvider
 
 
-def machine_identity(report: str) -> str:
-    """Returns the id of the machine in a preflight's output; "" if that holds no report, which forming then refuses."""
+def preflight_report(output: str) -> str:
+    """Returns the report (JSON) in a preflight's output; "" if it holds none: then forming asks the machine again."""
     try:
-        return str(preflight_report(report, "check")["machine"])
+        return framed_answer(output, "check").strip()
     except NoAnswerError:
         return ""
+
+
+def machine_identity(report: str) -> str:
+    """Returns the id of the machine in a preflight's report; "" if there is none."""
+    return str(json.loads(report)["machine"]) if report else ""
 
 
 class Formation(Resource, module="cluster", name="Formation"):
@@ -27,7 +33,7 @@ class Formation(Resource, module="cluster", name="Formation"):
     Args:
         name: Name of the resource.
         cluster: PROJECT/STACK/NAME.
-        reports: Member name -> output of its preflight.
+        reports: Member name -> report of its preflight; "" for none.
         preflights: Member name -> command and script of its preflight.
         connections: Member name -> SSH connection (secret; none for members on this machine).
         opts: Pulumi's resource options.

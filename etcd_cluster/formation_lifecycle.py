@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import secrets
 import time
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from pulumi.dynamic import (
 from etcd_cluster.clocks import are_apart, describe, offset
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
-from etcd_cluster.member.answers import NoAnswerError, preflight_report
+from etcd_cluster.member.answers import NoAnswerError, framed_answer
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.runner import NoSshClientError, Runner
 from etcd_cluster.ssh.connection import SshError
@@ -44,7 +44,9 @@ class FormationLifecycle(Lifecycle):
     def create(self, props: Properties) -> CreateResult:
         """Checks that the machines may form the cluster, and chooses its token. Changes nothing on them."""
         cluster = props["cluster"]
-        reports = readable_reports(props["reports"])
+        reports: dict[str, Mapping[str, Any]] = {
+            name: json.loads(report) for name, report in props["reports"].items() if report
+        }
         is_whole = reports.keys() == props["reports"].keys()
         if not is_whole or not just_made(reports, time.time()) or not can_form(cluster, reports):
             current = current_reports(props.get("preflights") or {}, props["connections"])
@@ -62,15 +64,6 @@ class FormationLifecycle(Lifecycle):
     def read(self, id_: str, props: Properties) -> ReadResult:
         """Returns the recorded properties; no machine is asked."""
         return ReadResult(id_, props, _inputs(props))
-
-
-def readable_reports(outputs: Mapping[str, str]) -> dict[str, Mapping[str, Any]]:
-    """Returns member name -> report of the preflight, without those whose output holds none: these are asked again."""
-    reports: dict[str, Mapping[str, Any]] = {}
-    for name, output in outputs.items():
-        with contextlib.suppress(NoAnswerError):
-            reports[name] = preflight_report(output, f"{name}: check")
-    return reports
 
 
 def own_reports(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -252,7 +245,7 @@ def current_reports(
             if answer.returncode != 0:
                 raise FormationError(answer.stderr.strip())
             try:
-                found = preflight_report(answer.stdout, f"{name}: check")
+                found = json.loads(framed_answer(answer.stdout, f"{name}: check"))
             except NoAnswerError as error:
                 raise FormationError(f"{error}{_UNCHANGED}") from None
             return {**found, "clock_offset": offset(found["clock"], before, time.time())}

@@ -6,9 +6,7 @@ without that frame is no answer: an echo in a login file, a session that was cut
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
 from etcd_cluster.errors import EtcdClusterError, Explanation
 
@@ -45,17 +43,3 @@ def framed_answer(text: str, step: str) -> str:
             )
         )
     )
-
-
-def preflight_report(text: str, step: str) -> dict[str, Any]:
-    """Returns the report in the output of a preflight.
-
-    Args:
-        text: All that the machine printed to standard output.
-        step: What was asked, for the error.
-
-    Raises:
-        NoAnswerError: It holds no report.
-    """
-    report: dict[str, Any] = json.loads(framed_answer(text, step))
-    return report

@@ -6,8 +6,7 @@ import subprocess
 
 import pytest
 
-from etcd_cluster.formation import machine_identity
-from etcd_cluster.formation_lifecycle import readable_reports
+from etcd_cluster.formation import machine_identity, preflight_report
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import BEGIN, NoAnswerError, framed_answer
 from etcd_cluster.member.layout import Layout
@@ -79,6 +78,6 @@ def test_a_step_that_fails_has_no_answer(failing: str) -> None:
 def test_a_preflight_without_a_report_is_asked_again_and_breaks_no_preview() -> None:
     """It may be in the state: what came in its place was printed by a run that ended well."""
     whole = framed('{"machine": "m"}')
-    assert machine_identity(f"hello\n{whole}") == "m"
-    assert machine_identity("hello\n") == ""
-    assert readable_reports({"a": whole, "b": "hello\n", "c": ""}) == {"a": {"machine": "m"}}
+    assert machine_identity(preflight_report(f"hello\n{whole}")) == "m"
+    for output in ("hello\n", "", whole[:-3]):
+        assert preflight_report(output) == machine_identity(preflight_report(output)) == ""

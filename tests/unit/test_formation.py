@@ -155,7 +155,7 @@ def test_reports_are_taken_as_they_are_only_if_they_were_made_just_now(age: floa
 
 
 def created() -> dict[str, Any]:
-    reports = {name: framed(json.dumps(value)) for name, value in blank().items()}
+    reports = {name: json.dumps(value) for name, value in blank().items()}
     return dict(FormationLifecycle().create({**FORMED, "reports": reports}).outs or {})
 
 
@@ -167,7 +167,7 @@ def test_the_record_holds_token_and_founders() -> None:
 
 def test_an_update_keeps_token_and_founders_whatever_the_machines_report_now() -> None:
     before = created()
-    later = {**FORMED, "reports": {name: framed(json.dumps(report("new"))) for name in (*MEMBERS, "host-4")}}
+    later = {**FORMED, "reports": {name: json.dumps(report("new")) for name in (*MEMBERS, "host-4")}}
     after = FormationLifecycle().update("id", before, later).outs or {}
     assert (after["token"], after["founders"]) == (before["token"], before["founders"])
 

@@ -1,4 +1,4 @@
-# etcd-cluster: 62e7438626d7aea061f0d1da14ce7ba2
+# etcd-cluster: fbb7ed95038df834259b202211aefdbb
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
