@@ -161,9 +161,10 @@ unpack() {
   actual=$(sha256sum <"$1" | cut -d ' ' -f 1)
   [[ $actual == "$2" ]] || fail "$(basename "$1") has SHA-256 $actual, expected $2; it was not installed: check install.mirror and install.sha256"
   # Decompressed once: that takes longer than all the rest.
-  gzip --decompress --stdout "$1" >"$3/.tar" 2>/dev/null &&
-    listed=$(tar --list --verbose --numeric-owner --quoting-style=escape --file "$3/.tar" 2>/dev/null) ||
+  if ! gzip --decompress --stdout "$1" >"$3/.tar" 2>/dev/null ||
+    ! listed=$(tar --list --verbose --numeric-owner --quoting-style=escape --file "$3/.tar" 2>/dev/null); then
     fail "$(basename "$1") is not a whole .tar.gz file"
+  fi
   top=etcd-v$version-linux-$(architecture)
   for program in etcd etcdctl etcdutl; do
     entry=$(regular_entry "$top/$program") || fail "$(basename "$1") has no file $top/$program, or one that is a link, or two; give a tarball packed like an official release"
