@@ -212,6 +212,7 @@ def test_a_dead_machine_is_replaced_and_its_successor_goes_on_with_the_data(road
     take_replacement_out(road)
 
 
+@pytest.mark.exhaustive
 def test_a_running_machine_is_not_replaced_while_another_member_is_down(road: Road) -> None:
     """Nothing was touched; once that one runs, the leader's machine is replaced, which hands over first."""
     cluster = road.cluster
@@ -240,6 +241,7 @@ def test_a_running_machine_is_not_replaced_while_another_member_is_down(road: Ro
     take_replacement_out(road)
 
 
+@pytest.mark.exhaustive
 def test_no_machine_is_replaced_while_nobody_can_be_asked(road: Road) -> None:
     """The bastion is down: nothing tells a machine that serves from a dead one. Nothing of the cluster was touched."""
     cluster = road.cluster

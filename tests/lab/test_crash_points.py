@@ -75,7 +75,13 @@ class Scene:
         raise AssertionError(f"not at its end after {MOST_RUNS} runs: {sorted(done)}")
 
 
-@pytest.fixture(scope="module", params=[kill_the_operator, kill_the_step], ids=lambda kill: kill.__name__)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(kill_the_operator, id="kill_the_operator"),
+        pytest.param(kill_the_step, id="kill_the_step", marks=pytest.mark.exhaustive),
+    ],
+)
 def scene(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[Scene]:
     """Three members in plaintext on the oldest version here, and two hosts besides."""
     hosts = lab.hosts(5)

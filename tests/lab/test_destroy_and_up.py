@@ -52,7 +52,14 @@ def cluster(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory)
     return cluster
 
 
-@pytest.mark.parametrize("replaced", ["cluster:Rollout", "cluster:HostRecord", "cluster:Rollout cluster:HostRecord"])
+@pytest.mark.parametrize(
+    "replaced",
+    [
+        pytest.param("cluster:Rollout", marks=pytest.mark.exhaustive),
+        pytest.param("cluster:HostRecord", marks=pytest.mark.exhaustive),
+        "cluster:Rollout cluster:HostRecord",
+    ],
+)
 def test_a_resource_that_is_replaced_stops_nothing_and_deletes_nothing(cluster: Cluster, replaced: str) -> None:
     configure(cluster, deleteData=True)
     cluster.stack.environment |= {"REPLACES": replaced}
@@ -66,7 +73,7 @@ def test_a_resource_that_is_replaced_stops_nothing_and_deletes_nothing(cluster: 
     cluster.up()
 
 
-@pytest.mark.parametrize("forgotten", ["", "host-1,host-2,host-3"])
+@pytest.mark.parametrize("forgotten", [pytest.param("", marks=pytest.mark.exhaustive), "host-1,host-2,host-3"])
 def test_a_destroy_that_may_not_log_in_stops_nothing_and_keeps_the_stack(cluster: Cluster, forgotten: str) -> None:
     ids = cluster.cluster_ids()
     ca = cluster.stack.outputs()["caCertificate"]

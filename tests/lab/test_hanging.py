@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.lab import faults
 from tests.lab.changes import configure, started
 from tests.lab.clusters import Cluster
@@ -11,6 +13,7 @@ from tests.lab.hosts import Lab
 from tests.lab.stack import Stack, host_config
 
 
+@pytest.mark.exhaustive
 def test_forming_and_changing_a_cluster_end_with_the_name_of_the_machine_that_hangs(
     lab: Lab, mirror_url: str, tmp_path: Path
 ) -> None:

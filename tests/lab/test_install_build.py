@@ -13,6 +13,8 @@ from etcd_cluster.install.errors import InstallError
 from etcd_cluster.install.go_build import build
 from etcd_cluster.install.sources import local_binaries
 
+pytestmark = pytest.mark.exhaustive
+
 VERSION = "3.6.16"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +60,17 @@ def scene(lab: Lab, mirror_url: str, batches: Callable[[], list[Host]], tmp_path
 # The operator's side is killed
 
 
-def kills(*table: tuple[str, str, int]) -> pytest.MarkDecorator:
+def rows(names: str, table: Mapping[str, Sequence[object]], usual: Collection[str]) -> pytest.MarkDecorator:
+    """Name -> values, one row each; rows that are not `usual` are exhaustive."""
+    marks = {name: () if name in usual else (pytest.mark.exhaustive,) for name in table}
+    return pytest.mark.parametrize(
+        names.split(), [pytest.param(*values, id=name, marks=marks[name]) for name, values in table.items()]
+    )
+
+
+def kills(*table: tuple[str, str, int], usual: Collection[str]) -> pytest.MarkDecorator:
     """Rows of: what the kill hits, the line of output after which it comes, and how many of them."""
-    return pytest.mark.parametrize(("pattern", "count"), [pytest.param(*row[1:], id=row[0]) for row in table])
+    return rows("pattern count", {row[0]: row[1:] for row in table}, usual)
 
 
 @kills(
@@ -80,6 +88,7 @@ def kills(*table: tuple[str, str, int]) -> pytest.MarkDecorator:
     ("rolling-out", "-rollout: creating", 1),
     ("first-starting", STARTING, 1),
     ("second-starting", STARTING, 2),
+    usual=["all-checked", "forming-recorded", "all-formatting", "first-starting"],
 )
 def test_killed_while_forming(scene: Scene, pattern: str, count: int) -> None:
     operator = Operator(scene.stack)
@@ -88,6 +97,7 @@ def test_killed_while_forming(scene: Scene, pattern: str, count: int) -> None:
     assert_converges(scene.stack, scene.hosts, file_systems(scene.hosts))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("pattern", "seconds"), [("downloading", 0.3), ("downloading", 0.6), ("formatting", 0.3)])
 def test_killed_between_two_lines(scene: Scene, pattern: str, seconds: float) -> None:
     operator = Operator(scene.stack)
@@ -101,6 +111,7 @@ def test_killed_between_two_lines(scene: Scene, pattern: str, seconds: float) ->
     ("all-starting", STARTING, MEMBERS),
     ("rolled-out", "-rollout: created", 1),
     ("all-healthy", "members are healthy", 1),
+    usual=["all-starting"],
 )
 def test_killed_with_data_in_the_cluster(scene: Scene, pattern: str, count: int) -> None:
     operator = Operator(scene.stack)
@@ -111,7 +122,7 @@ def test_killed_with_data_in_the_cluster(scene: Scene, pattern: str, count: int)
     assert_converges(scene.stack, scene.hosts, file_systems(scene.hosts), key_written=True)
 
 
-@pytest.mark.parametrize("pattern", ["downloading", "formatting"])
+@pytest.mark.parametrize("pattern", [pytest.param("downloading", marks=pytest.mark.exhaustive), "formatting"])
 def test_killed_alone_while_its_ssh_goes_on(scene: Scene, pattern: str) -> None:
     """The steps of the killed run are still at work on the hosts when the next run comes."""
     operator = Operator(scene.stack)
@@ -170,11 +181,13 @@ class Trap:
         host.run(TRAP.format(program=self.program, arguments=self.arguments, call=self.call, end=end))
 
 
-def traps(**table: Trap) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("trap", [pytest.param(trap, id=name) for name, trap in table.items()])
+def traps(*usual: str, **table: Trap) -> pytest.MarkDecorator:
+    return rows("trap", {name: [trap] for name, trap in table.items()}, usual)
 
 
 @traps(
+    "during_mkfs",
+    "after_start",
     unpacked=Trap("tar", "--extract", CALL),
     during_mkfs=Trap("mkfs.xfs", "", CUT_SHORT),
     after_mkfs=Trap("mkfs.xfs", "", CALL),
@@ -201,6 +214,7 @@ def test_another_disk_in_the_place_of_a_half_formatted_one(scene: Scene) -> None
 
 
 @traps(
+    "after_start",
     during_mkfs=Trap("mkfs.xfs", "", CUT_SHORT),
     after_start=Trap("systemctl", "start --no-block", CALL),
 )
@@ -232,7 +246,7 @@ def test_connection_lost_in_mid_step(scene: Scene) -> None:
     assert_converges(scene.stack, scene.hosts, file_systems(scene.hosts))
 
 
-@pytest.mark.parametrize("folder", ["/opt", "/etc/etcd"])
+@pytest.mark.parametrize("folder", ["/opt", pytest.param("/etc/etcd", marks=pytest.mark.exhaustive)])
 def test_disk_full(scene: Scene, folder: str) -> None:
     host = scene.hosts[1]
     host.run(f"mkdir -p {folder} && mount -t tmpfs -o size=8m tmpfs {folder} && cat /dev/zero > {folder}/full || true")

@@ -184,7 +184,14 @@ def rejoins(name: str) -> list[str]:
     return [f"STATUS SOURCE: removing the old membership of {name}, whose data are gone", *joining(name)]
 
 
-@pytest.mark.parametrize("lost", [follower, first, leader], ids=["follower", "first", "leader"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        pytest.param(follower, id="follower", marks=pytest.mark.exhaustive),
+        pytest.param(first, id="first", marks=pytest.mark.exhaustive),
+        pytest.param(leader, id="leader"),
+    ],
+)
 def test_a_lost_machine_is_made_anew_at_its_address(cluster: Cluster, lost: Any, lab: Lab, hosts: list[Host]) -> None:
     """Another machine, with another host key and an empty disk: it is not taken for the one that formed the cluster."""
     old: Host = lost(cluster)

@@ -134,6 +134,7 @@ def let_in(outcomes: Mapping[str, str]) -> dict[str, str]:
     return {who: outcome for who, outcome in outcomes.items() if not outcome.startswith("refused: ")}
 
 
+@pytest.mark.exhaustive
 def test_before_a_peer_ca_the_exported_client_was_let_in(clusters: Clusters) -> None:
     """Without what this file is about, its other tests would fail."""
     cluster = clusters.old

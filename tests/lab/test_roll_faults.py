@@ -69,6 +69,7 @@ def down(host: Host) -> Iterator[None]:
 # --- before the roll begins ---
 
 
+@pytest.mark.exhaustive
 def test_a_follower_whose_machine_is_down_stops_the_roll_before_anybody_restarts(three: Cluster) -> None:
     host = followers(three)[-1]
     ask_for_a_roll(three)
@@ -93,6 +94,7 @@ def test_a_follower_that_hangs_has_its_turn_first(three: Cluster) -> None:
     assert restarts(run)[0] == host.name
 
 
+@pytest.mark.exhaustive
 def test_a_clock_that_is_off_stops_the_roll_before_anybody_restarts(three: Cluster) -> None:
     host = followers(three)[0]
     ask_for_a_roll(three)
@@ -132,6 +134,7 @@ def test_the_leader_dies_in_the_middle_of_another_members_turn(five: Cluster) ->
         five.up()
 
 
+@pytest.mark.exhaustive
 def test_of_three_members_the_leader_dies_in_the_middle_of_another_ones_turn(three: Cluster) -> None:
     ask_for_a_roll(three)
     with changing(three):
@@ -161,6 +164,7 @@ def turns_of(operator: Operator) -> list[str]:
     return restarts(Run(0, operator.output, 0.0))
 
 
+@pytest.mark.exhaustive
 def test_sshd_is_restarted_in_the_middle_of_a_turn(three: Cluster) -> None:
     ask_for_a_roll(three)
     with changing(three):
@@ -193,7 +197,10 @@ def unreachable(host: Host) -> Iterator[None]:
         host.restore_traffic()
 
 
-@pytest.mark.parametrize("fault", [hangs, unreachable], ids=["hangs", "cannot be reached"])
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(hangs, id="hangs", marks=pytest.mark.exhaustive), pytest.param(unreachable, id="cannot be reached")],
+)
 def test_a_machine_hangs_or_cannot_be_reached_in_the_middle_of_its_turn(
     three: Cluster, fault: Callable[[Host], AbstractContextManager[None]]
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_quota_that_the_database_has_passed_is_refused_before_anybody_restarts
         configure(cluster, etcd={"max-txn-ops": 200})
 
 
+@pytest.mark.exhaustive
 def test_a_database_that_is_full_fails_every_up_until_a_larger_quota_ends_the_alarm(cluster: Cluster) -> None:
     quota(cluster, 64)
     cluster.up()
@@ -126,6 +127,7 @@ def test_authentication_that_a_user_turned_on_is_found_before_the_first_step(clu
         configure(cluster, etcd={"quota-backend-bytes": 256 * MIB})
 
 
+@pytest.mark.exhaustive
 def test_with_a_root_user_for_each_member_everything_works(cluster: Cluster, hosts: list[Host]) -> None:
     """A member that is to join needs one as well, and is named before it does."""
     for host in cluster.hosts:

@@ -58,6 +58,7 @@ def assert_in_turn(run: Run, cluster: Cluster) -> None:
     assert "restarting into the desired state" not in run.output
 
 
+@pytest.mark.exhaustive
 def test_configuration_that_is_gone_from_all_hosts_comes_back_in_turn(cluster: Cluster) -> None:
     with changing(cluster):
         cluster.each_host(f"rm {CONFIGURATION} {UNIT}")
@@ -65,6 +66,7 @@ def test_configuration_that_is_gone_from_all_hosts_comes_back_in_turn(cluster: C
     assert_in_turn(run, cluster)
 
 
+@pytest.mark.exhaustive
 def test_where_no_member_can_be_asked_none_is_restarted_and_all_are_named(cluster: Cluster) -> None:
     """The files differ on all of them, by a value that somebody quoted; they serve all the same."""
     with changing(cluster):

@@ -201,6 +201,7 @@ def test_a_setting_that_cannot_be_is_refused_by_a_preview(cluster: Cluster, sett
 # --- other roads ---
 
 
+@pytest.mark.exhaustive
 def test_one_member_formed_on_3_6_needs_no_flush_and_comes_from_archives(
     lab: Lab, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -232,6 +233,7 @@ def with_v2(host: Host, command: str) -> None:
     eventually(lambda: host.run(command, check=False).returncode == 0, command)
 
 
+@pytest.mark.exhaustive
 def test_keys_of_the_v2_api_stop_the_way_to_3_6_until_they_are_gone(
     lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

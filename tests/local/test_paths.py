@@ -12,7 +12,7 @@ import pytest
 
 from tests.local.checkout import NOT_SET_UP, PORTS, SET_UP, Checkout, _is_free
 
-pytestmark = pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP)
+pytestmark = [pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP), pytest.mark.exhaustive]
 
 
 @pytest.fixture

@@ -16,13 +16,14 @@ TEMPLATES = PROJECT / "examples" / "pull_requests"
 """For users of the project to copy."""
 WORKFLOWS = {path.name: path for folder in (OWN, TEMPLATES) for path in sorted(folder.glob("*.y*ml"))}
 FOR_FORKS = {"checks.yml"}
-MOST_MINUTES = {"checks.yml": 60}
+MOST_MINUTES = {"checks.yml": 60, "nightly.yml": 120}
 USES = re.compile(r"^\s*-?\s*uses:\s*(\S+)(.*)$", re.MULTILINE)
 PINNED = re.compile(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40})")
 VERSION = re.compile(r" # v\d+\.\d+\.\d+")
 READ, WRITE = "read", "write"
 ALLOWED = {
     "checks.yml": {"contents": READ},
+    "nightly.yml": {"contents": READ},
     "preview.yml": {"contents": READ, "id-token": WRITE, "pull-requests": WRITE},
     "drift.yml": {"contents": READ, "id-token": WRITE},
     "release.yml": {"contents": WRITE, "id-token": WRITE, "attestations": WRITE},
@@ -120,8 +121,10 @@ def test_only_a_tag_makes_a_release_and_no_stored_secret_signs_it() -> None:
     assert any(step.get("uses", "").startswith("actions/attest-build-provenance@") for step in steps("release.yml"))
 
 
-def test_ci_runs_whole() -> None:
+def test_ci_runs_the_lab_and_every_night_all_of_it() -> None:
     assert "sudo .ci/run" in [step.get("run") for step in steps("checks.yml")]
+    assert "sudo .ci/run --exhaustive" in [step.get("run") for step in steps("nightly.yml")]
+    assert "schedule" in triggers("nightly.yml")
 
 
 def pulumi_inputs(name: str) -> list[dict[str, Any]]:
