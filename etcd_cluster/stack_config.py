@@ -181,6 +181,12 @@ def _private_key(keys: Keys) -> pulumi.Input[str] | None:
     try:
         file = Path(path).expanduser()
         if file.is_file():
+            if Path(f"{file}-cert.pub").exists():
+                pulumi.log.warn(
+                    f"{key}: {shown(path)}: the certificate beside it is not used, since Pulumi's command provider "
+                    "logs in with a key alone. Where hosts ask for the certificate, leave privateKeyFile out and load "
+                    "both into the SSH agent (`ssh-add`)"
+                )
             return pulumi.Output.secret(file.read_text())
     except (OSError, RuntimeError, ValueError) as error:
         problem = getattr(error, "strerror", None) or "cannot be read"

@@ -384,8 +384,8 @@ def layout_variables(layout: Layout) -> dict[str, str]:
 
 
 STEPS: Mapping[str, Sequence[str]] = {
-    "check": ("machine", "check"),
-    "prepare": ("machine", "prepare"),
+    "check": ("machine", "needs", "check"),
+    "prepare": ("machine", "needs", "prepare"),
     "observe": ("machine", "observe"),
     "apply": ("apply",),
     "membership": ("membership",),

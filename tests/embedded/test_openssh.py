@@ -325,28 +325,54 @@ def test_the_keys_of_a_killed_run_are_removed_by_the_next_but_not_those_of_a_liv
         assert living.run(node, "true").returncode == 0
 
 
-def test_without_a_key_the_agents_are_used(node: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The socket of an agent without keys, at SSH_AUTH_SOCK."""
+    socket = tmp_path / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
+    try:
+        while not socket.exists():
+            time.sleep(0.01)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        yield socket
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_without_a_key_the_agents_are_used(
+    node: Connection, agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert node.private_key is not None
     key = tmp_path / "id"
     key.write_text(node.private_key)
     key.chmod(0o600)
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
-    try:
-        while not (tmp_path / "agent").exists():
-            time.sleep(0.01)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
-        with OpenSsh() as ssh, pytest.raises(SshAuthenticationError, match="refused every key of the ssh-agent"):
-            ssh.run(replace(node, private_key=None), "true")
+    with OpenSsh() as ssh, pytest.raises(SshAuthenticationError, match="refused every key of the ssh-agent"):
+        ssh.run(replace(node, private_key=None), "true")
+    subprocess.run(["ssh-add", "-q", str(key)], check=True)
+    with OpenSsh() as ssh:
+        assert ssh.run(replace(node, private_key=None), "true").returncode == 0
+    monkeypatch.delenv("SSH_AUTH_SOCK")
+    with OpenSsh() as ssh:
+        there = replace(node, private_key=None, agent_socket=str(agent))
+        assert ssh.run(there, "true").returncode == 0
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_certificate_in_the_agent_lets_in_where_the_key_alone_does_not(node: Connection, tmp_path: Path) -> None:
+    ca, key = tmp_path / "ca", tmp_path / "id"
+    text, _ = sshd.make_key(key)
+    _, trusted = sshd.make_key(ca)
+    user = sshd.user()
+    with sshd.server(tmp_path / "node", f'cert-authority,principals="{user}" {trusted}') as there:
+        to = replace(node, port=there.port, host_key=there.host_key, private_key=text)
+        with OpenSsh() as ssh, pytest.raises(SshAuthenticationError, match="refused the key"):
+            ssh.run(to, "true")
+        sign = ["ssh-keygen", "-q", "-s", ca, "-I", "operator", "-n", user, tmp_path / "id.pub"]
+        subprocess.run(sign, check=True)
         subprocess.run(["ssh-add", "-q", str(key)], check=True)
         with OpenSsh() as ssh:
-            assert ssh.run(replace(node, private_key=None), "true").returncode == 0
-        monkeypatch.delenv("SSH_AUTH_SOCK")
-        with OpenSsh() as ssh:
-            there = replace(node, private_key=None, agent_socket=str(tmp_path / "agent"))
-            assert ssh.run(there, "true").returncode == 0
-    finally:
-        agent.terminate()
-        agent.wait()
+            assert ssh.run(replace(to, private_key=None), "true").returncode == 0
 
 
 def test_the_users_own_ssh_configuration_is_not_read(

@@ -259,6 +259,58 @@ PROBLEMS = {
         "printf '[Unit]\\nDescription=theirs\\n' > /etc/systemd/system/etcd.service",
         "rm /etc/systemd/system/etcd.service",
     ),
+    "a label alone": Problem(
+        ["device /dev/xvdf has the label etcd-data, but holds photos and nothing of", "use another disk"],
+        "mkfs.xfs -q -L etcd-data /dev/xvdf && mount /dev/xvdf /mnt && touch /mnt/photos && umount /mnt",
+        WIPE,
+    ),
+    "a tool is missing": Problem(
+        ["host-1: this machine lacks the programs wipefs", "install the packages"],
+        "mv /usr/sbin/wipefs /usr/sbin/wipefs.away",
+        "mv /usr/sbin/wipefs.away /usr/sbin/wipefs",
+    ),
+    "etcd is another name of root": Problem(
+        ["host-1: user etcd has uid 0", "give that name to a user without root's rights"],
+        "useradd --non-unique --uid 0 etcd",
+        "userdel --force etcd; groupdel etcd 2> /dev/null || true",
+    ),
+    "a link to nothing": Problem(
+        ["host-1: /data is a symbolic link to nothing", "correct the link"], "ln -s /srv/nothing /data", "rm /data"
+    ),
+    "a file in the place of a folder": Problem(
+        ["host-1: /opt/etcd is not a folder", "move it away"], "touch /opt/etcd", "rm /opt/etcd"
+    ),
+    "a folder that the unit hides": Problem(
+        ["host-1: /data/etcd is in /home/big, which etcd's unit does not let etcd see"],
+        "mkdir /home/big && ln -s /home/big /data",
+        "rm -r /data /home/big",
+        config=without_device,
+    ),
+    "a folder that etcd may not pass": Problem(
+        [r"host-1: user etcd may not pass /opt \(mode 700, of root:root\)", r"allow it \(chmod o\+x /opt\)"],
+        "chmod 700 /opt",
+        "chmod 755 /opt",
+    ),
+    "programs may not run": Problem(
+        ["host-1: /opt is on a file system that is mounted noexec", "mount it without noexec"],
+        "mount -t tmpfs -o noexec tmpfs /opt",
+        "umount /opt",
+    ),
+    "nothing can be written": Problem(
+        ["host-1: /etc/etcd is on a file system that is mounted read-only", "mount it read-write"],
+        "mkdir /etc/etcd && mount -t tmpfs -o ro tmpfs /etc/etcd",
+        "umount /etc/etcd && rmdir /etc/etcd",
+    ),
+    "no room": Problem(
+        [r"host-1: /opt: 8 MiB free, but 200 MiB are needed there", "free some space"],
+        "mount -t tmpfs -o size=8m tmpfs /opt",
+        "umount /opt",
+    ),
+    "no room for more files": Problem(
+        [r"host-1: /opt: its file system has room for \d+ more files, but 200 are needed there"],
+        "mount -t tmpfs -o nr_inodes=50 tmpfs /opt",
+        "umount /opt",
+    ),
     "too small": Problem(
         ["host-1: device /dev/xvdf: 10 GiB, but size medium needs 12 GiB", "allowUndersized"],
         config=changed(size="medium"),

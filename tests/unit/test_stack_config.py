@@ -155,6 +155,20 @@ def test_a_preview_elsewhere_does_not_need_the_key_file(monkeypatch: pytest.Monk
     assert "/nowhere" in warned[0]
 
 
+def test_a_certificate_beside_the_key_is_named_with_the_way_to_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warned.append)
+    (tmp_path / "id").write_text("key")
+    for count in (0, 1):
+        read(platform="hosts", hosts={"a": HOST}, ssh={"privateKeyFile": str(tmp_path / "id")})
+        assert len(warned) == count
+        (tmp_path / "id-cert.pub").write_text("ssh-ed25519-cert-v01@openssh.com AAAA")
+    assert "the certificate beside it is not used" in warned[0]
+    assert "ssh-add" in warned[0]
+
+
 def test_declared_defaults_are_the_arguments_own() -> None:
     declared = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["config"]
     assert declared["version"]["default"] == DEFAULT_VERSION

@@ -7,7 +7,7 @@ apply() {
   read_spec "$@"
   lock
   require_claim
-  [[ -d $configuration_path && -d $pki_path ]] || make_file_folders
+  make_file_folders
   case ${spec[action]} in
     files)
       [[ -z $manifest ]] || say "${spec[say]}"

@@ -8,12 +8,15 @@ check() {
   read_spec "$@"
   if [[ ${spec[boot]:-} == first ]]; then await_first_boot; fi
   if [[ $supervisor == systemd ]]; then
+    require_tools
     check_system
     check_hardware
     check_address
     check_device
     check_mount
     check_packages
+    check_account
+    check_folders
   fi
   check_unit
   [[ $supervisor != systemd ]] || look_at_disk
@@ -126,19 +129,18 @@ check_ports() {
   done
 }
 
-# Mounts our disk read-only for this check if it is not mounted (the machine is new, or was reinstalled).
+# The disk is not mounted if the machine is new, or was reinstalled.
 place=$volume_path
 look_at_disk() {
-  local device
-  [[ -n ${spec[device]:-} ]] && device=$(data_device) || return 0
-  [[ $(device_content "$device") == ours ]] && ! findmnt -rn --source "$device" >/dev/null || return 0
-  look=$(mktemp -d /run/etcd-cluster-XXXXXX)
-  trap 'umount "$look" 2>/dev/null; rmdir "$look"' EXIT
-  if mount -t xfs -o ro,norecovery,nodev,nosuid,noexec "$device" "$look"; then
-    data_path=$look/${data_path#"$volume_path"/} volume_path=$look place="device ${spec[device]}"
-  else
-    problem "device ${spec[device]} carries etcd's file system, but cannot be mounted; repair it (xfs_repair), or use another disk"
+  local device found
+  device=$(unmounted_data_disk) || return 0
+  if ! look_into "$device"; then
+    problem "device ${spec[device]} carries etcd's file system, but cannot be mounted ($(last_words "$said")); repair it (xfs_repair), or use another disk"
+    return
   fi
+  data_path=$look/${data_path#"$volume_path"/} volume_path=$look place="device ${spec[device]}"
+  found=$(foreign_files "$look")
+  [[ -z $found ]] || problem "device $device has the label $LABEL, but holds $found and nothing of etcd-cluster's; use another disk, or take that label away (xfs_admin -L -- $device) and wipe it yourself once you are sure"
 }
 
 # Data without a marker are never touched. Whether a marker is this cluster's is unknown before the cluster has a token: the

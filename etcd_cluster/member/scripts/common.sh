@@ -36,6 +36,9 @@ answer() {
   printf '\netcd-cluster answers:\n%s\netcd-cluster answered, bytes: %s\n' "$printed" "${#printed}"
 }
 
+# last_words TEXT: prints the end of what another program printed, as one line.
+last_words() { tail -n 3 <<<"$1" | tr -s '\n ' ' ' | cut -c1-300; }
+
 # One step at a time on a machine: a step of an earlier run that lost its connection may still run here.
 lock() {
   mkdir -p "$state_path"
@@ -84,7 +87,7 @@ put_file() {
   fi
 }
 
-# Makes the folders of keys and configuration, which may have been deleted by hand.
+# Makes the folders of keys and configuration, which may have been deleted by hand, or belong to the number that etcd had before.
 make_file_folders() {
   mkdir -p "$configuration_path" "$pki_path"
   [[ $supervisor != systemd ]] || chown etcd: "$pki_path"
@@ -263,10 +266,12 @@ is_noted_as_ours() {
   [[ -f $volume_path/history && $(marker_field token "$state_path/formed") == "$1" && $(marker_field member "$state_path/formed") == "${spec[member]}" ]]
 }
 
+# Data from before the machine was reinstalled belong to the number that the user etcd had then, and files that were restored by
+# hand belong to root.
 make_data_folder() {
   mkdir -p "$data_path"
   chmod 700 "$data_path"
-  [[ $supervisor != systemd ]] || chown etcd: "$data_path"
+  [[ $supervisor != systemd ]] || find -H "$data_path" ! -user etcd -exec chown --no-dereference etcd: {} +
 }
 
 # True if there is a log, as etcd itself tests it: without a log, it starts as a new member.

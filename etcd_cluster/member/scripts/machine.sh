@@ -182,11 +182,31 @@ formatting_mark() { printf 'etcd-cluster: formatting %s' "$1"; }
 missing_packages() {
   command -v curl >/dev/null || [[ ${spec[install]:-} != release ]] || echo curl
   command -v mkfs.xfs >/dev/null || [[ -z ${spec[device]:-} ]] || echo xfsprogs
-  clock_kept || echo chrony
+  command -v chronyd >/dev/null || clock_kept || echo chrony
 }
 
-# True if an NTP client runs, or if the clock is synchronised.
-clock_kept() {
-  systemctl is-active --quiet chrony.service chronyd.service systemd-timesyncd.service ntpd.service ntp.service ||
-    [[ $(timedatectl show --property NTPSynchronized --value 2>/dev/null) == yes ]]
+# Prints the data's device if it has our label and is mounted nowhere.
+unmounted_data_disk() {
+  local device
+  [[ -n ${spec[device]:-} ]] && device=$(data_device) && [[ $(device_content "$device") == ours ]] &&
+    ! findmnt -rn --source "$device" >/dev/null && echo "$device"
+}
+
+# look_into DEVICE: mounts a file system that is mounted nowhere read-only at $look. Sets `said` to mount's words.
+look_into() {
+  look=$(mktemp -d /run/etcd-cluster-XXXXXX)
+  trap end_look EXIT
+  # shellcheck disable=SC2034  # for the step's error
+  said=$(mount -t xfs -o ro,norecovery,nodev,nosuid,noexec "$1" "$look" 2>&1)
+}
+end_look() {
+  umount "$look" 2>/dev/null || true
+  rmdir "$look" 2>/dev/null || true
+}
+
+# foreign_files FOLDER: prints what is in a file system that has our label, but neither our marker nor a history: anybody can
+# give a label.
+foreign_files() {
+  [[ ! -f $1/etcd-cluster.json && ! -f $1/history ]] || return 0
+  find "$1" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name '.new-*' ! -name data -printf '%f\n' | head -n 3 | paste -sd ' '
 }

@@ -46,7 +46,7 @@ installed_versions() {
 
 observe_system() {
   local device mounted
-  getent passwd etcd >/dev/null || fact missing user
+  { getent passwd etcd && getent group etcd; } >/dev/null || fact missing user
   [[ -n ${spec[device]:-} ]] || return 0
   if ! mounted=$(mounted_at "$volume_path"); then
     fact missing "disk $volume_path"

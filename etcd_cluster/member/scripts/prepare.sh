@@ -10,7 +10,9 @@ prepare() {
   refuse_data_of_others
   if [[ -n $(service_pid) ]]; then lower_priority; fi
   if [[ $supervisor == systemd ]]; then
+    require_own_disk
     install_packages
+    keep_clock
     create_user
   fi
   make_folders
@@ -35,6 +37,15 @@ require_clear_volume() {
   [[ -z $obstacle ]] || fail "$obstacle; nothing was changed on this machine"
 }
 
+require_own_disk() {
+  local device found
+  device=$(unmounted_data_disk) || return 0
+  look_into "$device" || fail "cannot mount $device to look into it: $(last_words "$said"); repair it (xfs_repair), or use another disk; nothing was changed on this machine"
+  found=$(foreign_files "$look")
+  end_look
+  [[ -z $found ]] || fail "device $device has the label $LABEL, but holds $found and nothing of etcd-cluster's; use another disk; nothing was changed on this machine"
+}
+
 # Lowers the priority: unpacking must not delay the writes of a member that serves.
 lower_priority() {
   chrt --idle --pid 0 "$$" 2>/dev/null || renice -n 19 -p "$$" >/dev/null 2>&1 || true
@@ -42,22 +53,36 @@ lower_priority() {
 }
 
 install_packages() {
-  local packages
+  local packages said tool
   mapfile -t packages < <(missing_packages)
   ((${#packages[@]} > 0)) || return 0
   say "installing ${packages[*]}"
   if command -v apt-get >/dev/null; then
-    DEBIAN_FRONTEND=noninteractive timeout 600 bash -c 'apt-get -qq update && apt-get -qq -y install "$@"' - "${packages[@]}" >/dev/null 2>&1
+    tool=apt-get
+    said=$(DEBIAN_FRONTEND=noninteractive timeout 600 bash -c 'apt-get -qq update && apt-get -qq -y install "$@"' - "${packages[@]}" 2>&1 >/dev/null)
   else
-    timeout 600 "$(command -v dnf || command -v yum || command -v zypper)" --quiet install -y "${packages[@]}" >/dev/null 2>&1
-  fi || fail "cannot install ${packages[*]}: install them by hand, then run again"
-  systemctl enable --quiet --now chrony.service 2>/dev/null || systemctl enable --quiet --now chronyd.service 2>/dev/null || true
+    tool=$(command -v dnf || command -v yum || command -v zypper)
+    said=$(timeout 600 "$tool" --quiet install -y "${packages[@]}" 2>&1 >/dev/null)
+  fi || fail "cannot install ${packages[*]}: ${tool##*/} says: $(last_words "$said"); install them by hand, then run again"
   [[ -z $(missing_packages) ]] || fail "still missing after installation: $(missing_packages | tr '\n' ' '); install by hand, then run again"
 }
 
+# Starts chrony, unless the clock is kept already.
+keep_clock() {
+  local unit said
+  ! clock_kept || return 0
+  unit=$(systemctl list-unit-files --no-legend chrony.service chronyd.service | awk 'NR == 1 { print $1 }')
+  said=$(systemctl enable --quiet --now "$unit" 2>&1) || true
+  clock_kept || fail "nothing keeps this machine's clock, and $unit does not start: $(last_words "${said:-$(systemctl status --no-pager --lines 3 "$unit" 2>&1)}"); start a time service, then run again"
+}
+
+# A package or a hand may have made one of them. The primary group of the user does not matter: the unit names the group.
 create_user() {
+  local said
+  getent group etcd >/dev/null || said=$(groupadd --system etcd 2>&1) || fail "cannot create group etcd: $(last_words "$said"); fix it, then run again"
   id -u etcd >/dev/null 2>&1 ||
-    useradd --system --user-group --no-create-home --home-dir "$volume_path" --shell "$(command -v nologin || echo /bin/false)" etcd
+    said=$(useradd --system --gid etcd --no-create-home --home-dir "$volume_path" --shell "$(command -v nologin || echo /bin/false)" etcd 2>&1) ||
+    fail "cannot create user etcd: $(last_words "$said"); fix it, then run again"
 }
 
 make_folders() {
@@ -156,20 +181,20 @@ architecture() { case $(uname -m) in x86_64) echo amd64 ;; aarch64) echo arm64 ;
 # unpack ARCHIVE SHA256 FOLDER: checks the sum, and unpacks etcd's programs only. Writes new files: no link, owner or mode of the
 # archive is kept.
 unpack() {
-  local actual listed top program entry
+  local actual listed top program entry said
   [[ -f $1 ]] || fail "$1 is missing on this machine; run \`pulumi up\` again, which sends it"
   actual=$(sha256sum <"$1" | cut -d ' ' -f 1)
   [[ $actual == "$2" ]] || fail "$(basename "$1") has SHA-256 $actual, expected $2; it was not installed: check install.mirror and install.sha256"
   # Decompressed once: that takes longer than all the rest.
-  if ! gzip --decompress --stdout "$1" >"$3/.tar" 2>/dev/null ||
+  if ! said=$(gzip --decompress --stdout "$1" 2>&1 >"$3/.tar") ||
     ! listed=$(tar --list --verbose --numeric-owner --quoting-style=escape --file "$3/.tar" 2>/dev/null); then
-    fail "$(basename "$1") is not a whole .tar.gz file"
+    fail "$(basename "$1") is not a whole .tar.gz file${said:+ ($(last_words "$said"))}"
   fi
   top=etcd-v$version-linux-$(architecture)
   for program in etcd etcdctl etcdutl; do
     entry=$(regular_entry "$top/$program") || fail "$(basename "$1") has no file $top/$program, or one that is a link, or two; give a tarball packed like an official release"
     [[ -n $entry ]] || continue
-    tar --extract --to-stdout --file "$3/.tar" -- "$entry" >"$3/$program" 2>/dev/null || fail "$(basename "$1"): $entry cannot be unpacked"
+    said=$(tar --extract --to-stdout --file "$3/.tar" -- "$entry" 2>&1 >"$3/$program") || fail "$(basename "$1"): $entry cannot be unpacked ($(last_words "$said"))"
   done
   rm -f "$3/.tar"
 }

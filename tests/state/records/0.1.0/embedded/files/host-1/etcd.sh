@@ -1,4 +1,4 @@
-# etcd-cluster: 2002f3084aee7461b8842a64b9d1de05
+# etcd-cluster: 048e1f569d7468812b82ff74de48ab31
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
