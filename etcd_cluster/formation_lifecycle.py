@@ -15,8 +15,8 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from etcd_cluster.clocks import are_apart, describe, offset
-from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.clocks import CLOCK_TOLERANCE_SECONDS, are_apart, describe, offset
+from etcd_cluster.formation_refusals import FormationError, Obstacle
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member.answers import NoAnswerError, framed_answer
 from etcd_cluster.member.layout import FOUNDING
@@ -24,16 +24,10 @@ from etcd_cluster.member.runner import NoSshClientError, Runner
 from etcd_cluster.ssh.connection import SshError
 from etcd_cluster.ssh.processes import CommandTimeoutError
 
-_UNCHANGED = "; nothing was changed on any machine"
-
 REPORT_SECONDS = 60
 """Limit for one machine's preflight, which takes a second or two: its first boot is over by then."""
 
 INPUTS = ("cluster", "reports", "preflights", "connections")
-
-
-class FormationError(EtcdClusterError):
-    """The machines are not in a state in which this cluster can be formed. Nothing was changed on them."""
 
 
 class FormationLifecycle(Lifecycle):
@@ -76,8 +70,7 @@ def own_reports(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> dict[
         owner = (report.get("cluster", cluster), report.get("member", name))
         if _holds(report) and report["token"] and owner != (cluster, name):
             raise FormationError(
-                f"{name}: its machine holds the data of member {owner[1]} of cluster {owner[0]}, but this is member "
-                f"{name} of {cluster}. Use another disk or machine, or the names it had" + _UNCHANGED
+                Obstacle.OTHER_MEMBERS_DATA, member=name, owner=owner[1], other=owner[0], cluster=cluster
             )
     return {
         name: {**report, "formed": report.get("formed", "") if report.get("formedBy", cluster) == cluster else ""}
@@ -92,11 +85,7 @@ def require_own_units(cluster: str, token: str, reports: Mapping[str, Mapping[st
     """
     for name, report in reports.items():
         if report.get("unit", "") not in ("", token, cluster):
-            raise FormationError(
-                f"{name}: etcd.service on its machine belongs to another cluster (token {report['unit']}), or to a "
-                "first `up` of this one that failed and was destroyed without it. Remove that etcd first (systemctl "
-                "disable --now etcd; rm /etc/systemd/system/etcd.service), or use another machine" + _UNCHANGED
-            )
+            raise FormationError(Obstacle.OTHER_CLUSTERS_UNIT, member=name, token=report["unit"])
 
 
 def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
@@ -115,48 +104,37 @@ def agree_on_token(reports: Mapping[str, Mapping[str, Any]]) -> str:
     for name, report in reports.items():
         if report["machine"] in machines:
             raise FormationError(
-                f"{name} and {machines[report['machine']]} are the same machine (machine-id {report['machine']}); give "
-                "every member its own, or a cloned host an id of its own (rm /etc/machine-id; systemd-machine-id-setup)"
-                + _UNCHANGED
+                Obstacle.SAME_MACHINE,
+                members=f"{name} and {machines[report['machine']]}",
+                machine=report["machine"],
             )
         machines[report["machine"]] = name
     running = [name for name, report in reports.items() if report["running"]]
     if running:
-        raise FormationError(
-            f"{', '.join(running)}: a member of this cluster runs there already, but this stack's state does not know "
-            "it; import the lost state (`pulumi stack import`), or stop etcd on every host (`systemctl stop etcd`) to "
-            "take its data over" + _UNCHANGED
-        )
+        raise FormationError(Obstacle.RUNS_ALREADY, members=", ".join(running))
     if not any(map(_was_used, reports.values())):
         return secrets.token_hex(16)
     tokens = {report["token"] for report in reports.values() if _holds(report)} - {""}
     if len(tokens) > 1:
         found = "; ".join(f"{name}: {_held(report)}" for name, report in reports.items())
-        raise FormationError(
-            f"these machines hold data of different clusters ({found}). Bring back the disks that belong together, or "
-            "move the data of all but one cluster away (docs/destroy.md)" + _UNCHANGED
-        )
+        raise FormationError(Obstacle.DIFFERENT_MARKERS, found=found)
     having = [name for name, report in reports.items() if _has_data(report)]
     logs = {name: reports[name]["of"] for name in having if reports[name].get("of")}
     if len(set(logs.values())) > 1:
         found = "; ".join(f"{name}: {of}" for name, of in logs.items())
-        raise FormationError(
-            f"these machines hold data of different clusters, by etcd's own logs ({found}), as where a snapshot was "
-            "restored beside data from before. Put those of all but one out of the way (docs/recover.md)" + _UNCHANGED
-        )
+        raise FormationError(Obstacle.DIFFERENT_LOGS, found=found)
     members = max((_noted_members(reports[name], len(reports)) for name in having), default=len(reports))
     if len(having) <= members // 2:
         lost = ", ".join(name for name in reports if name not in having)
         raise FormationError(
-            f"{lost}: no data, and with those of {', '.join(having) or 'no machine'} alone, {len(having)} of {members} "
-            "members, the cluster cannot go on. Bring the missing data back, or restore a snapshot (docs/recover.md). "
-            'To start empty, move away what every machine holds (docs/destroy.md, "Start empty")' + _UNCHANGED
+            Obstacle.NO_MAJORITY,
+            lost=lost,
+            having=", ".join(having) or "no machine",
+            count=len(having),
+            all=members,
         )
     if not tokens:
-        raise FormationError(
-            f"{', '.join(having)}: data without a readable marker (etcd-cluster.json beside them), so it is "
-            "unknown whose they are. Put the marker back, or move the data away (docs/destroy.md)" + _UNCHANGED
-        )
+        raise FormationError(Obstacle.NO_MARKER, having=", ".join(having))
     return str(tokens.pop())
 
 
@@ -227,7 +205,7 @@ def current_reports(
     try:
         asked = Runner(connections)
     except NoSshClientError as error:
-        raise FormationError(f"{error}{_UNCHANGED}") from None
+        raise FormationError(Obstacle.NO_SSH_CLIENT, why=error) from None
     with asked as runner, ThreadPoolExecutor(len(preflights)) as threads:
 
         def report(name: str) -> Mapping[str, Any]:
@@ -236,18 +214,15 @@ def current_reports(
                 command, script = preflights[name]["command"], preflights[name]["script"]
                 answer = runner.run(name, command, stdin=script, timeout_seconds=REPORT_SECONDS)
             except CommandTimeoutError:
-                raise FormationError(
-                    f"{name}: its machine did not answer the preflight within {REPORT_SECONDS} s. Find out what hangs "
-                    "there (a file system, sudo, the log-in), then run again" + _UNCHANGED
-                ) from None
+                raise FormationError(Obstacle.HANGS, member=name, seconds=REPORT_SECONDS) from None
             except SshError as error:
-                raise FormationError(f"{name}: {error}{_UNCHANGED}") from None
+                raise FormationError(Obstacle.UNREACHABLE, member=name, why=error) from None
             if answer.returncode != 0:
-                raise FormationError(answer.stderr.strip())
+                raise FormationError(Obstacle.PREFLIGHT_FAILED, why=answer.stderr.strip().rstrip("."))
             try:
                 found = json.loads(framed_answer(answer.stdout, f"{name}: check"))
             except NoAnswerError as error:
-                raise FormationError(f"{error}{_UNCHANGED}") from None
+                raise FormationError(Obstacle.PREFLIGHT_FAILED, why=error) from None
             return {**found, "clock_offset": offset(found["clock"], before, time.time())}
 
         return dict(zip(preflights, threads.map(report, preflights), strict=True))
@@ -258,7 +233,7 @@ def require_clocks_together(offsets: Mapping[str, float]) -> None:
     apart = [describe(name, seconds) for name, seconds in offsets.items() if are_apart(seconds)]
     if apart:
         found = ", ".join(apart)
-        raise FormationError(f"clocks apart: {found}; set them right (chronyc makestep), here or there" + _UNCHANGED)
+        raise FormationError(Obstacle.CLOCKS_APART, found=found, tolerance=CLOCK_TOLERANCE_SECONDS)
 
 
 def _inputs(props: Mapping[str, Any]) -> Properties:

@@ -385,7 +385,7 @@ def test_one_machine_by_two_addresses_is_found_out(lab: Lab, hosts: list[Host], 
         run = refused_up(lab, tmp_path, config, *hosts)
     finally:
         hosts[0].run(f"ip address del {NOBODY}/24 dev host0")
-    says(run, "twin and host-1 are the same machine", "give every member its own", "nothing was changed")
+    says(run, "twin and host-1 are the same machine", "nothing was changed", "Give every member its own")
 
 
 def test_a_mended_host_forms_on_the_next_up(lab: Lab, mirror_url: str, host: Host, tmp_path: Path) -> None:
