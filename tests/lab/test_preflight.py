@@ -221,7 +221,7 @@ PROBLEMS = {
         "kill $(cat /run/other.pid)",
     ),
     "clocks apart": Problem(
-        [r"the clock of host-1 is (3599|3600|3601) s ahead of this machine's", "set them right", "chronyc makestep"],
+        [r"the clock of host-1 is (3599|3600|3601) s ahead of this machine's", "Set them right", "chronyc makestep"],
         f"{AN_HOUR_AHEAD} > /usr/local/bin/date; chmod 755 /usr/local/bin/date",
         "rm /usr/local/bin/date",
     ),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -13,13 +15,13 @@ import pytest
 from etcd_cluster import clocks
 from etcd_cluster import formation_lifecycle as formation
 from etcd_cluster.formation_lifecycle import (
-    FormationError,
     FormationLifecycle,
     agree_on_token,
     founders,
     just_made,
     require_clocks_together,
 )
+from etcd_cluster.formation_refusals import EXPLANATIONS, FormationError, Obstacle
 from etcd_cluster.member.layout import FOUNDING
 from tests.unit.framing import framed
 
@@ -260,3 +262,32 @@ def test_clocks_are_compared_in_one_way_and_by_one_tolerance() -> None:
     assert clocks.offset(95.0, 100.0, 101.0, resolution=1.0) == -4.0
     assert clocks.offset(100.5, 100.0, 101.0) == 0.0
     assert [clocks.are_apart(seconds) for seconds in (5.0, -5.0, 5.1, -5.1)] == [False, False, True, True]
+
+
+DETAILS: dict[str, object] = {
+    "all": 3,
+    "cluster": "p/s/etcd",
+    "count": 1,
+    "found": "host-1: 11aa; host-2: 22bb",
+    "having": "host-1",
+    "lost": "host-2, host-3",
+    "machine": "8a1b",
+    "member": "host-1",
+    "members": "host-1 and host-2",
+    "other": "shop/prod/etcd",
+    "owner": "host-9",
+    "seconds": 60,
+    "token": "22bb",
+    "tolerance": 5,
+    "why": "cannot reach 10.0.0.3:22 after 3 attempt(s): No route to host",
+}
+
+
+def test_every_refusal_reads_as_reviewed() -> None:
+    """`UPDATE_GOLDEN=1 scripts/test tests/unit` writes the golden copy, which is what users see."""
+    assert EXPLANATIONS.keys() == set(Obstacle)
+    text = "\n\n".join(f"{kind.name}\n{FormationError(kind, **DETAILS)}" for kind in Obstacle) + "\n"
+    golden = Path(__file__).with_name("golden") / "formation.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()

@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from etcd_cluster.etcd.versions import unsupported_change
-from etcd_cluster.formation_lifecycle import FormationError, agree_on_token, founders
+from etcd_cluster.formation_lifecycle import agree_on_token, founders
+from etcd_cluster.formation_refusals import FormationError
 from etcd_cluster.member import render
 from etcd_cluster.member.render import Security
 from etcd_cluster.pki import x509
