@@ -1,4 +1,4 @@
-"""What a machine is asked about what keeps its clock: any time service that systemd knows, the port, the host, the kernel."""
+"""What a machine is asked about its clock: any time service that systemd knows, the port, the host, the kernel."""
 
 from __future__ import annotations
 

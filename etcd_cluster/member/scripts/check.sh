@@ -66,7 +66,7 @@ check_hardware() {
 
 check_address() {
   [[ ${spec[address]} =~ ^[0-9.]+$|: ]] || return 0 # a DNS name is for the resolver
-  ip -o address show | awk '{ split($4, a, "/"); print a[1] }' | grep -qxF -- "${spec[address]}" ||
+  [[ -n $(ip -o address show to "${spec[address]}" 2>/dev/null) ]] ||
     problem "address ${spec[address]} is not on this machine (it has $(ip -o address show scope global | awk '{ split($4, a, "/"); printf "%s%s", s, a[1]; s = ", " }')); correct the member's address"
 }
 
