@@ -37,7 +37,7 @@ answer() {
 }
 
 # last_words TEXT: prints the end of what another program printed, as one line.
-last_words() { tail -n 3 <<<"$1" | tr -s '\n ' ' ' | cut -c1-300; }
+last_words() { printf '%s\n' "$1" | tail -n 3 | tr -s '\n ' ' ' | cut -c1-300; }
 
 # One step at a time on a machine: a step of an earlier run that lost its connection may still run here.
 lock() {
