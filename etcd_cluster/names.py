@@ -5,16 +5,23 @@ Every allowed text is quoted wherever it is used, so a rule here is only for tex
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
 from etcd_cluster.errors import ConfigurationError
 
 MEMBER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-ADDRESS = re.compile(r"[0-9A-Za-z_:][0-9A-Za-z._:-]*")
-DEVICE = re.compile(r"/dev/[0-9A-Za-z._/+:=@-]+")
+DNS_LABEL = re.compile(r"[0-9A-Za-z_]([0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?")
+NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+LONGEST_DNS_NAME = 253
+DEVICE = re.compile(r"/dev(/(?!\.{1,2}(/|$))[0-9A-Za-z._+:=@-]+)+")
+NOT_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+USER = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.@\\-]*\$?")
 LONGEST_CLUSTER_NAME = 100
 LONGEST_FILE_NAME_BYTES = 255
 LONGEST_PATH_BYTES = 3500
@@ -73,15 +80,125 @@ def require_directory(key: str, directory: str) -> str:
     return directory
 
 
-def require_address(key: str, address: str) -> str:
-    """Returns an IP address or DNS name; raises `ConfigurationError` for anything else, such as one with a port."""
-    if not ADDRESS.fullmatch(address):
-        raise ConfigurationError(key, address, "neither an IP address nor a DNS name", "leave scheme and port out")
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def ip_address(text: str) -> IpAddress | None:
+    """Returns the IP address that a text is, an IPv4 address in IPv6 as what it stands for; None for any other text."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def same_host(text: str) -> str:
+    """Returns one spelling for all spellings of an IP address or DNS name: those are compared, never the texts."""
+    return str(ip_address(text) or text.lower())
+
+
+def is_host(text: str) -> bool:
+    """Returns whether a text is an IP address or a DNS name. What only resembles an address is neither."""
+    labels = text.split(".")
+    # The C library takes 10.78, 0x0a4e0001 and 10.78.0.011 for addresses: no DNS name ends in a number.
+    is_name = len(text) <= LONGEST_DNS_NAME and all(map(DNS_LABEL.fullmatch, labels))
+    return ip_address(text) is not None or (is_name and not NUMBER.fullmatch(labels[-1]))
+
+
+def require_host(key: str, address: str) -> str:
+    """Returns an IP address or DNS name; raises `ConfigurationError` for what no machine can have, or with a port."""
+    if not is_host(address):
+        fix = "leave its last dot out" if is_host(address.removesuffix(".")) else "leave scheme and port out"
+        raise ConfigurationError(
+            key, address, "neither an IP address nor a DNS name", f"write it like 10.0.0.1 or db-1.example, and {fix}"
+        )
+    ip = ip_address(address)
+    problem = _of_no_machine(ip) if ip else ""
+    if problem:
+        raise ConfigurationError(key, address, problem, "give an address that the machine has")
+    if ip and ip.version == 4 and ":" in address:
+        raise ConfigurationError(key, address, "an IPv4 address written as IPv6", "write it like 10.0.0.1")
     return address
+
+
+def _of_no_machine(ip: IpAddress) -> str:
+    if ip.is_unspecified or ip in ipaddress.ip_network("0.0.0.0/8" if ip.version == 4 else "::/128"):
+        return "it means no address"
+    if ip.is_multicast:
+        return "a multicast address, which no single machine has"
+    if str(ip) == "255.255.255.255":
+        return "the broadcast address, which no single machine has"
+    if ip.version == 4 and ip.is_reserved:
+        return "a reserved address, which no machine has"
+    if ip.is_link_local:
+        return "a link-local address, which means another machine on every link"
+    return ""
+
+
+def require_address(key: str, address: str) -> str:
+    """Returns an address at which other machines reach this one; see `require_host`."""
+    ip = ip_address(address)
+    labels = address.lower().split(".")
+    if ip.is_loopback if ip else labels[-1] in ("localhost", "localdomain", "ip6-localhost", "ip6-loopback"):
+        raise ConfigurationError(
+            key,
+            address,
+            "every machine has this address for itself",
+            "give the address at which the other members reach it",
+        )
+    return require_host(key, address)
 
 
 def require_devices(key: str, devices: str) -> str:
     """Returns paths of block devices, one or several with commas between; raises `ConfigurationError` for all else."""
-    if not all(DEVICE.fullmatch(device) for device in devices.split(",")):
+    listed = devices.split(",")
+    if not all(DEVICE.fullmatch(device) and device not in NOT_DEVICES for device in listed):
         raise ConfigurationError(key, devices, "not the path of a block device", "write it like /dev/nvme1n1")
+    if len(set(listed)) != len(listed):
+        raise ConfigurationError(key, devices, "one device is listed twice", "list each device once")
     return devices
+
+
+def require_user(key: str, user: str) -> str:
+    """Returns the name of a user to log in as; raises `ConfigurationError` for a text that is none."""
+    if not USER.fullmatch(user):
+        raise ConfigurationError(key, user, "not the name of a user", "write it like root or admin")
+    return user
+
+
+def require_file(key: str, path: str) -> str:
+    """Returns the path of a file or folder on this machine; raises `ConfigurationError` if it can be none."""
+    if not path.strip():
+        raise ConfigurationError(key, path, "empty", "give a path, or leave it out")
+    require_directory(key, path)
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigurationError(key, path, "there is no such user", "write the path without ~") from None
+    return path
+
+
+def require_line(key: str, text: str) -> str:
+    """Returns a text in one line; raises `ConfigurationError` if it is empty, or has a space at an end."""
+    if not text or text != text.strip() or not is_one_line(text):
+        raise ConfigurationError(
+            key, text, "not a text in one line, without a space at either end", "write it so, or leave it out"
+        )
+    return text
+
+
+def require_word(key: str, text: str) -> str:
+    """Returns a text without spaces; raises `ConfigurationError` if it is empty or has one."""
+    if not text or re.search(r"\s", text) or not is_one_line(text):
+        raise ConfigurationError(key, text, "empty, or with a space in it", "write it without, or leave it out")
+    return text
+
+
+MachineAddress = Annotated[str, require_address]
+HostAddress = Annotated[str, require_host]
+Devices = Annotated[str, require_devices]
+UserName = Annotated[str, require_user]
+FilePath = Annotated[str, require_file]
+Line = Annotated[str, require_line]
+Word = Annotated[str, require_word]

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from pathlib import PurePosixPath
+from typing import Annotated, Any, cast
 
 import pulumi
 
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
 from etcd_cluster.etcd import options, versions
-from etcd_cluster.etcd.releases import DEFAULT_MIRROR, InstallSource, require_mirror, require_pins
+from etcd_cluster.etcd.releases import DEFAULT_MIRROR, InstallSource, require_go_proxy, require_mirror, require_pins
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
-from etcd_cluster.machines.machine import Machines, ProvisionedMachines
-from etcd_cluster.names import is_one_line, require_member_names
+from etcd_cluster.machines.machine import MEMBER_COUNTS, Machines, ProvisionedMachines
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.names import FilePath, require_member_names
 from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
 from etcd_cluster.pki.resources import CA
 from etcd_cluster.secrecy import as_input
-from etcd_cluster.typed import require_types
+from etcd_cluster.typed import Between, require_types
 
-MEMBER_COUNTS = (1, 3, 5, 7)
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -43,8 +44,8 @@ class Install:
     source: InstallSource | None = None
     mirror: pulumi.Input[str] = DEFAULT_MIRROR
     sha256: str | Mapping[str, str] | None = None
-    archive: str | None = None
-    go_proxy: pulumi.Input[str] | None = None
+    archive: FilePath | None = None
+    go_proxy: pulumi.Input[Annotated[str, require_go_proxy]] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class EtcdClusterArgs:
         install: Where etcd's programs come from.
         etcd: Settings of the server by their own names, such as {"heartbeat-interval": 200}.
         allow_undersized: Accept machines below the size's row; default False.
-        allow_unsafe_version: Accept a version that is known to corrupt data; default False.
+        allow_unsafe_version: Accept a version that is known to corrupt data, or that is not known here yet; default
+            False.
         allow_plaintext: Allow a cluster with TLS to change to plaintext; default False.
         delete_data: On destroy, delete etcd's data as well; default False. Disks that a cloud platform makes have their
             own argument for that.
@@ -78,8 +80,8 @@ class EtcdClusterArgs:
     version: str = versions.DEFAULT_VERSION
     tls: bool = True
     ca: CA | None = None
-    ca_rotation: int = 0
-    ca_overlap_hours: int = CA_OVERLAP_HOURS
+    ca_rotation: Annotated[int, Between(0, MAX_ROTATION)] = 0
+    ca_overlap_hours: Annotated[int, Between(0, MAX_OVERLAP_HOURS)] = CA_OVERLAP_HOURS
     install: Install = field(default_factory=Install)
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     allow_undersized: bool = False
@@ -122,9 +124,9 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
     user_options = _validate_options(args.etcd, version)
     server_options = {**options.defaults(version), "quota-backend-bytes": size.quota_bytes, **user_options}
     _require_quota_in_memory(server_options["quota-backend-bytes"], size)
+    _require_writable_logs(server_options, args.machines.platform)
     if isinstance(args.machines, ProvisionedMachines):
         args.machines.require_usable(size, allow_undersized=args.allow_undersized, delete_data=args.delete_data)
-    _validate_rotation(args)
     if not args.tls:
         warnings = [*warnings, "tls: false: anyone who reaches this cluster's ports can read and change everything"]
     return Settings(
@@ -199,17 +201,23 @@ def _require_quota_in_memory(quota_bytes: object, size: Size) -> None:
         )
 
 
-def _validate_rotation(args: EtcdClusterArgs) -> None:
-    for key, value, maximum in (
-        ("caRotation", args.ca_rotation, MAX_ROTATION),
-        ("caOverlapHours", args.ca_overlap_hours, MAX_OVERLAP_HOURS),
-    ):
-        if not 0 <= value <= maximum:
-            raise ConfigurationError(key, value, "out of range", f"write a whole number from 0 to {maximum}")
+def _require_writable_logs(server_options: Mapping[str, object], platform: str) -> None:
+    """Refuses log files that etcd may not write: its unit lets it write to its data alone."""
+    folder = Layout.system().data
+    for file in sorted(options.log_files(server_options)):
+        if platform == "local" or PurePosixPath(folder) not in PurePosixPath(file).parents:
+            raise ConfigurationError(
+                "etcd.log-outputs",
+                file,
+                "members on this machine would write to one file"
+                if platform == "local"
+                else f"etcd's unit may write below {folder} alone",
+                "write stderr, which systemd's journal or the member's log file gets, or a file below that folder",
+            )
 
 
 def _install_source(install: Install, platform: str) -> InstallSource:
-    source = install.source or ("auto" if platform == "local" else "release")
+    source = ("auto" if platform == "local" else "release") if install.source is None else install.source
     if source not in ("release", "archive", "build") and not (source == "auto" and platform == "local"):
         raise ConfigurationError("install.from", source, "unknown", "choose release, archive or build")
     return source
@@ -217,12 +225,25 @@ def _install_source(install: Install, platform: str) -> InstallSource:
 
 def _validate_install(install: Install, version: str, platform: str) -> Install:
     """Checks `install`. Returns it with a mirror and a proxy that are Outputs if they are secret."""
-    if install.source == "archive" and not install.archive:
+    source = _install_source(install, platform)
+    if source == "archive" and install.archive is None:
+        raise ConfigurationError("install.archive", None, "missing", "give the path of an etcd release tarball")
+    if source != "archive" and install.archive is not None:
         raise ConfigurationError(
-            "install.archive", install.archive, "missing", "give the path of an etcd release tarball"
+            "install.archive",
+            install.archive,
+            f"nothing uses it, since programs come from {source}",
+            "write install.from: archive as well, or leave it out",
+        )
+    if source in ("release", "archive") and install.go_proxy is not None:
+        raise ConfigurationError(
+            "install.goProxy",
+            HIDDEN,
+            f"nothing uses it, since programs come from {source}",
+            "write install.from: build as well, or leave it out",
         )
     require_pins(install.sha256, version)
-    downloads = _install_source(install, platform) in ("release", "auto")
+    downloads = source in ("release", "auto")
     pins = install.sha256 if downloads else ""
     mirror = install.mirror
     if isinstance(mirror, SecretText):
@@ -232,10 +253,4 @@ def _validate_install(install: Install, version: str, platform: str) -> Install:
     else:
         later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, mirror)))
         mirror = pulumi.Output.secret(later.apply(lambda known: require_mirror(SecretText(known), pins)))
-    return replace(install, mirror=mirror, go_proxy=as_input(_one_line(install.go_proxy)))
-
-
-def _one_line(go_proxy: pulumi.Input[str] | None) -> pulumi.Input[str] | None:
-    if isinstance(go_proxy, str) and not is_one_line(go_proxy):
-        raise ConfigurationError("install.goProxy", HIDDEN, "it has several lines", "write them with commas")
-    return go_proxy
+    return replace(install, mirror=mirror, go_proxy=as_input(install.go_proxy))

@@ -6,30 +6,28 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
 
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_private_key, shown
-from etcd_cluster.etcd.releases import DEFAULT_MIRROR, Pins
-from etcd_cluster.etcd.versions import DEFAULT_VERSION
 from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Machines
-from etcd_cluster.names import is_one_line
-from etcd_cluster.pki.limits import CA_OVERLAP_HOURS
+from etcd_cluster.names import require_file
 from etcd_cluster.settings import EtcdClusterArgs, Install
+from etcd_cluster.ssh.key_texts import require_private_key
 from etcd_cluster.ssh.login import Bastion, Ssh
-
-if TYPE_CHECKING:
-    from etcd_cluster.machines.aws.arguments import AwsMachines
-    from etcd_cluster.machines.gcp.arguments import GcpMachines
+from etcd_cluster.typed import argument_texts, camel_case, hints, plain_type
 
 NAMESPACE = "etcd-cluster"
 SHOWN = ("platform", "size", "version")
 """Keys that every preview and the state show in the clear: they cannot be kept secret."""
+CONFIG_NAMES = {"source": "from"}
+"""Fields whose key in stack config has another name than their own in camelCase."""
 CONFIG_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 T = TypeVar("T")
@@ -43,24 +41,43 @@ def args_from_stack_config() -> EtcdClusterArgs:
     keys = Keys("", values, {key for key in values if is_config_secret(f"{prefix}{key}")})
     for name in SHOWN:
         keys.refuse_secret(name)
-    overlap_hours = keys.integer("caOverlapHours")
-    arguments = EtcdClusterArgs(
+    return read(
+        EtcdClusterArgs,
+        keys,
         machines=_machines(keys),
-        size=cast(Any, keys.text("size") or "small"),  # validated with the rest of the arguments
-        members=keys.integer("members"),
-        version=keys.text("version") or DEFAULT_VERSION,
-        tls=keys.boolean("tls", True),
-        ca_rotation=keys.integer("caRotation") or 0,
-        ca_overlap_hours=CA_OVERLAP_HOURS if overlap_hours is None else overlap_hours,
-        install=_install(keys.section("install")),
+        install=read(Install, keys.section("install")),
         etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
-        allow_undersized=keys.boolean("allowUndersized", False),
-        allow_unsafe_version=keys.boolean("allowUnsafeVersion", False),
-        allow_plaintext=keys.boolean("allowPlaintext", False),
-        delete_data=keys.boolean("deleteData", False),
+        ca=None,
     )
+
+
+def read(kind: type[T], keys: Keys, **given: Any) -> T:
+    """Reads a whole block into a class: each field by its type, from the key of its name.
+
+    Args:
+        kind: The class, a dataclass. A field whose key is absent keeps its default.
+        keys: The block. A key that is no field is refused.
+        **given: Fields that have been read already.
+    """
+    declared: Any = kind
+    values, missing = dict(given), list[str]()
+    for field in fields(declared):
+        if field.name in given:
+            continue
+        value = keys.take(config_name(field.name), hints(declared)[field.name])
+        if value is not None:
+            values[field.name] = value
+        elif field.default is MISSING and field.default_factory is MISSING:
+            missing.append(field.name)
     keys.done()
-    return arguments
+    for name in missing:
+        keys.refuse_missing(config_name(name), argument_texts(declared)[name])
+    return kind(**values)
+
+
+def config_name(field: str) -> str:
+    """Returns the key of a field in stack config."""
+    return CONFIG_NAMES.get(field) or camel_case(field)
 
 
 def _machines(keys: Keys) -> Machines:
@@ -68,13 +85,20 @@ def _machines(keys: Keys) -> Machines:
     ssh, hosts, local, aws, gcp = (keys.section(name) for name in ("ssh", "hosts", "local", "aws", "gcp"))
     if platform == "local":
         local.refuse_secret("directory")
-        machines: Machines = LocalMachines(local.integer("basePort") or 2379, local.text("directory"))
+        machines: Machines = read(LocalMachines, local)
     elif platform == "hosts":
-        machines = HostMachines({name: _host(hosts.section(name)) for name in hosts.names()}, _ssh(ssh))
+        machines = HostMachines(
+            {name: read(Host, hosts.section(name)) for name in hosts.names()},
+            read(Ssh, ssh, private_key=_private_key(ssh), bastion=_bastion(ssh)),
+        )
     elif platform == "aws":
-        machines = _aws(aws, ssh)
+        from etcd_cluster.machines.aws.arguments import AwsMachines  # lazily: no other platform needs it
+
+        machines = read(AwsMachines, aws, private_key=_private_key(ssh), bastion=_bastion(ssh))
     elif platform == "gcp":
-        machines = _gcp(gcp, ssh)
+        from etcd_cluster.machines.gcp.arguments import GcpMachines  # lazily: no other platform needs it
+
+        machines = read(GcpMachines, gcp, private_key=_private_key(ssh), bastion=_bastion(ssh))
     else:
         raise ConfigurationError("platform", platform, "unknown", "choose local, hosts, aws or gcp")
     for section in (ssh, hosts, local, aws, gcp):
@@ -82,131 +106,47 @@ def _machines(keys: Keys) -> Machines:
     return machines
 
 
-def _host(keys: Keys) -> Host:
-    host = Host(
-        address=keys.require("address", "its IP address or DNS name"),
-        host_key=keys.require("hostKey", "its public SSH host key, /etc/ssh/ssh_host_ed25519_key.pub on the host"),
-        ssh_address=keys.text("sshAddress"),
-        device=keys.text("device"),
-    )
-    keys.done()
-    return host
-
-
-def _aws(keys: Keys, ssh: Keys) -> AwsMachines:
-    from etcd_cluster.machines.aws.arguments import AwsMachines  # lazily: no other platform needs it
-
-    return AwsMachines(
-        subnet_ids=keys.texts("subnetIds"),
-        client_cidrs=keys.texts("clientCidrs"),
-        client_security_group_ids=keys.texts("clientSecurityGroupIds"),
-        ssh_cidrs=keys.texts("sshCidrs"),
-        ssh_security_group_ids=keys.texts("sshSecurityGroupIds"),
-        security_group_ids=keys.texts("securityGroupIds"),
-        bastion=_bastion(ssh),
-        instance_type=keys.text("instanceType"),
-        image_id=keys.text("imageId"),
-        volume_gib=keys.integer("volumeGib"),
-        kms_key_id=keys.text("kmsKeyId"),
-        private_key=_private_key(ssh),
-        deletion_protection=keys.boolean("deletionProtection", False),
-        retain_volumes=keys.boolean("retainVolumes", True),
-        replace_member=keys.text("replaceMember"),
-        replace_dead_member=keys.text("replaceDeadMember"),
-        tags=keys.section("tags").all_texts(),
-    )
-
-
-def _gcp(keys: Keys, ssh: Keys) -> GcpMachines:
-    from etcd_cluster.machines.gcp.arguments import GcpMachines  # lazily: no other platform needs it
-
-    return GcpMachines(
-        network=keys.require("network", "the name or link of the VPC network"),
-        subnetwork=keys.require("subnetwork", "the name or link of the subnetwork"),
-        zones=keys.texts("zones"),
-        client_ranges=keys.texts("clientRanges"),
-        client_tags=keys.texts("clientTags"),
-        ssh_ranges=keys.texts("sshRanges"),
-        ssh_tags=keys.texts("sshTags"),
-        bastion=_bastion(ssh),
-        machine_type=keys.text("machineType"),
-        image=keys.text("image"),
-        disk_gb=keys.integer("diskGb"),
-        kms_key=keys.text("kmsKey"),
-        private_key=_private_key(ssh),
-        deletion_protection=keys.boolean("deletionProtection", False),
-        retain_disks=keys.boolean("retainDisks", True),
-        replace_member=keys.text("replaceMember"),
-        replace_dead_member=keys.text("replaceDeadMember"),
-        labels=keys.section("labels").all_texts(),
-    )
-
-
 def _bastion(ssh: Keys) -> Bastion | None:
     keys = ssh.section("bastion")
-    if not keys.names():
-        return None
-    bastion = Bastion(
-        address=keys.require("address", "the bastion's IP address or DNS name"),
-        host_key=keys.require("hostKey", "the bastion's public SSH host key"),
-        port=keys.integer("port") or 22,
-        user=keys.text("user"),
-        private_key=_private_key(keys),
-    )
-    keys.done()
-    return bastion
-
-
-def _ssh(keys: Keys) -> Ssh:
-    return Ssh(
-        user=keys.text("user") or "root",
-        port=keys.integer("port") or 22,
-        private_key=_private_key(keys),
-        bastion=_bastion(keys),
-    )
+    return read(Bastion, keys, private_key=_private_key(keys)) if keys.names() else None
 
 
 def _private_key(keys: Keys) -> pulumi.Input[str] | None:
     """Returns the key's text, given or read from a file; None for the agent. A preview elsewhere may lack the file."""
     text, path = keys.text("privateKey"), keys.text("privateKeyFile")
+    if text is not None and path is not None:
+        raise ConfigurationError(
+            keys.full_name("privateKeyFile"), HIDDEN, "privateKey is given as well", "take one of the two out"
+        )
     if text is not None:
-        return pulumi.Output.secret(text)
+        return pulumi.Output.secret(require_private_key(keys.full_name("privateKey"), text))
     if path is None:
         return None
     key = keys.full_name("privateKeyFile")
-    if is_private_key(path) or not is_one_line(path):
+    if is_private_key(path):
         raise ConfigurationError(
             key, HIDDEN, "a key, where the path of a key belongs", "give the key itself as privateKey, with --secret"
         )
+    file = Path(require_file(key, path)).expanduser()
     try:
-        file = Path(path).expanduser()
-        if file.is_file():
-            if Path(f"{file}-cert.pub").exists():
-                pulumi.log.warn(
-                    f"{key}: {shown(path)}: the certificate beside it is not used, since Pulumi's command provider "
-                    "logs in with a key alone. Where hosts ask for the certificate, leave privateKeyFile out and load "
-                    "both into the SSH agent (`ssh-add`)"
-                )
-            return pulumi.Output.secret(file.read_text())
-    except (OSError, RuntimeError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or "cannot be read"
+        text = file.read_text() if file.exists() else None
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or "not a file of text"
         raise ConfigurationError(key, path, problem, "give the path of an SSH private key") from None
+    if text is not None:
+        if not text.strip():
+            raise ConfigurationError(key, path, "the file is empty", "give the path of an SSH private key")
+        if Path(f"{file}-cert.pub").exists():
+            pulumi.log.warn(
+                f"{key}: {shown(path)}: the certificate beside it is not used, since Pulumi's command provider "
+                "logs in with a key alone. Where hosts ask for the certificate, leave privateKeyFile out and load "
+                "both into the SSH agent (`ssh-add`)"
+            )
+        return pulumi.Output.secret(require_private_key(key, text))
     if not pulumi.runtime.is_dry_run():
         raise ConfigurationError(key, path, "no such file", "give the path of an SSH private key")
     pulumi.log.warn(f"{key}: {shown(path)}: no such file here; `pulumi up` will need it")
     return pulumi.Output.secret("")
-
-
-def _install(keys: Keys) -> Install:
-    install = Install(
-        source=cast(Any, keys.text("from")),  # validated with the rest of the arguments
-        mirror=keys.text("mirror") or DEFAULT_MIRROR,
-        sha256=keys.text_or_texts("sha256"),
-        archive=keys.text("archive"),
-        go_proxy=keys.text("goProxy"),
-    )
-    keys.done()
-    return install
 
 
 class Keys:
@@ -251,32 +191,26 @@ class Keys:
         """Takes one text; None if absent."""
         return self._take(name, _text, "text")
 
-    def integer(self, name: str) -> int | None:
-        """Takes one whole number; None if absent."""
-        return self._take(name, _integer, "a whole number")
-
-    def boolean(self, name: str, default: bool) -> bool:
-        """Takes True or False; `default` if absent."""
-        value = self._take(name, _boolean, "true or false")
-        return default if value is None else value
-
-    def texts(self, name: str) -> list[str]:
-        """Takes a list of texts; empty if absent."""
-        return self._take(name, _texts, "a list of texts") or []
-
-    def text_or_texts(self, name: str) -> Pins | None:
-        """Takes one text, or a block of them by name."""
-        return self._take(name, _text_or_texts, "text, or a block of texts")
+    def take(self, name: str, hint: Any) -> Any:
+        """Takes one value of the type that a class declares; None if absent."""
+        base = plain_type(hint)
+        if base is dict:
+            return None if name not in self._values else self.section(name).all_texts()
+        return self._take(name, *READERS[base])
 
     def all_texts(self) -> dict[str, str]:
         """Takes every key that is left, with its text."""
         return {name: self.text(name) or "" for name in self.names()}
 
+    def refuse_missing(self, name: str, meaning: str) -> NoReturn:
+        """Raises `ConfigurationError` for a key without a value, which is explained by `meaning`."""
+        raise ConfigurationError(self.full_name(name), None, "missing", f"give it: {meaning}")
+
     def require(self, name: str, meaning: str) -> str:
         """Takes one text. Raises `ConfigurationError`, which explains it by `meaning`, if absent or empty."""
         value = self.text(name)
         if not value:
-            raise ConfigurationError(self.full_name(name), value, "missing", f"give {meaning}")
+            self.refuse_missing(name, meaning)
         return value
 
     def mapping(self, name: str) -> dict[str, Any]:
@@ -286,7 +220,7 @@ class Keys:
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value = ...
         if value is None:
             return {}
@@ -355,14 +289,23 @@ def _text_or_texts(value: Any) -> Any:
 
 def _integer(value: Any) -> int | None:
     """Reads a number: `pulumi config set` writes numbers as text, and Pulumi makes some of them floats."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return int(number) if number.is_integer() and not isinstance(value, bool) else None
+    if isinstance(value, str):
+        return int(value.partition(".")[0]) if re.fullmatch(r"-?[0-9]{1,18}(\.0+)?", value) else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _boolean(value: Any) -> bool | None:
     if isinstance(value, bool):
         return value
-    return {"true": True, "false": False}.get(str(value))
+    return {"true": True, "false": False}.get(value) if isinstance(value, str) else None
+
+
+READERS: Mapping[Any, tuple[Callable[[Any], Any], str]] = {
+    str: (_text, "text"),
+    int: (_integer, "a whole number"),
+    bool: (_boolean, "true or false"),
+    list: (_texts, "a list of texts"),
+    object: (_text_or_texts, "text, or a block of texts"),
+}

@@ -1,4 +1,8 @@
-"""Checks arguments by the types that their classes declare. Python does not: "false" for a bool would be true."""
+"""Checks arguments by what their classes declare: the type, and rules in `Annotated[TYPE, RULE]`.
+
+Python checks neither: "false" for a bool would be true. A rule is a function of key and value that raises
+`ConfigurationError`. It runs for values that are known.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ import inspect
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import pulumi
 
@@ -17,10 +21,29 @@ from etcd_cluster.errors import HIDDEN, ConfigurationError, is_private_key
 NAMES: Mapping[type, str] = {bool: "true or false", int: "a whole number", str: "text", float: "a number"}
 
 
+@dataclass(frozen=True)
+class Between:
+    """The rule of a number: its smallest and its largest value."""
+
+    least: int
+    most: int
+
+    def __call__(self, key: str, value: int) -> None:
+        """Raises `ConfigurationError` for a number outside."""
+        if not self.least <= value <= self.most:
+            raise ConfigurationError(key, value, "out of range", f"write a whole number from {self}")
+
+    def __str__(self) -> str:
+        return f"{self.least} to {self.most}"
+
+
+Port = Annotated[int, Between(1, 65_535)]
+
+
 def require_types(
     arguments: Any, prefix: str = "", keys: Mapping[str, str] | None = None, *, inside: bool = True
 ) -> None:
-    """Checks every field of a dataclass, and of those inside of it, by the type that it declares.
+    """Checks every field of a dataclass, and of those inside of it, by the type and the rules that it declares.
 
     Args:
         arguments: The dataclass.
@@ -29,16 +52,16 @@ def require_types(
         inside: False leaves dataclasses in fields to the caller.
 
     Raises:
-        ConfigurationError: A value is of another type, or a private key is where none belongs.
+        ConfigurationError: A value is of another type or against a rule, or a private key is where none belongs.
     """
-    for name, hint in _hints(_class(arguments)).items():
+    for name, hint in hints(_class(arguments)).items():
         key = (keys or {}).get(name) or f"{prefix}{camel_case(name)}"
         value = getattr(arguments, name)
+        if "private_key" not in name:
+            _refuse_private_keys(key, value)
         found = next(_misfits(value, hint, key), None)
         if found is not None:
             raise _error(*found)
-        if "private_key" not in name:
-            _refuse_private_keys(key, value)
         for inner_key, inner in _inner(key, value) if inside else ():
             require_types(inner, f"{inner_key}.")
 
@@ -48,9 +71,43 @@ def _class(value: object) -> type:
 
 
 @cache
-def _hints(kind: type) -> Mapping[str, Any]:
-    hints = get_type_hints(kind, localns={"Output": pulumi.Output, "T": Any})  # of Pulumi's own Input
-    return {each.name: hints[each.name] for each in fields(kind) if each.init}
+def hints(kind: Any) -> Mapping[str, Any]:
+    """Returns field -> its declared type, rules included."""
+    found = get_type_hints(kind, localns={"Output": pulumi.Output, "T": Any}, include_extras=True)  # of Pulumi's Input
+    return {each.name: found[each.name] for each in fields(kind) if each.init}
+
+
+def plain_type(hint: Any) -> Any:
+    """Returns what a declared type is in stack config: str, int, bool, list, dict, or object for one of several."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return plain_type(arguments[0])
+    if origin in (Union, types.UnionType):
+        known = [each for each in arguments if not _is_later(each) and each is not type(None)]
+        kinds = {plain_type(each) for each in known}
+        return kinds.pop() if len(kinds) == 1 else object
+    if origin is Literal:
+        return str
+    if origin is not None:
+        return dict if _is_a(origin, Mapping) else list
+    return hint
+
+
+@cache
+def argument_texts(kind: Any) -> Mapping[str, str]:
+    """Returns field -> what the docstring of its class says of it, under `Args:`."""
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    for line in (inspect.getdoc(kind) or "").partition("Args:\n")[2].splitlines():
+        begin = re.fullmatch(r" {4}(\w+(?:, \w+)*): (.*)", line)
+        if begin:
+            names = begin[1].split(", ")
+            texts |= dict.fromkeys(names, begin[2])
+        elif not line.startswith("        "):
+            break
+        else:
+            texts |= {name: f"{texts[name]} {line.strip()}" for name in names}
+    return texts
 
 
 Misfit = tuple[str, object, Any]
@@ -58,9 +115,16 @@ Misfit = tuple[str, object, Any]
 
 
 def _misfits(value: object, hint: Any, key: str) -> Iterator[Misfit]:
-    """Yields what is wrong with a value; nothing if it is of the declared type."""
+    """Yields where a value is not of the declared type; nothing if it is. Then it runs the rules, which raise."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
+    if origin is Annotated:
+        misfit = next(_misfits(value, arguments[0], key), None)
+        if misfit is not None:
+            yield misfit
+            return
+        for rule in arguments[1:]:
+            rule(key, value)
+    elif origin in (Union, types.UnionType):
         if not any(next(_misfits(value, each, key), None) is None for each in arguments):
             yield _closest(value, arguments, key) or (key, value, hint)
     elif origin is Literal:
@@ -71,14 +135,14 @@ def _misfits(value: object, hint: Any, key: str) -> Iterator[Misfit]:
             yield key, value, hint
             return
         for name, item in cast("Mapping[object, object]", value).items():
-            yield from _misfits(name, arguments[0], f"{key} (a name in it)")
+            yield from _misfits(name, arguments[0], f"{key}.{name}")
             yield from _misfits(item, arguments[1], f"{key}.{name}")
     elif _is_a(origin, Sequence):
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             yield key, value, hint
             return
-        for item in cast("Sequence[object]", value):
-            yield from _misfits(item, arguments[0], f"{key} (an item of it)")
+        for number, item in enumerate(cast("Sequence[object]", value)):
+            yield from _misfits(item, arguments[0], f"{key}[{number}]")
     elif not _is_instance(value, origin or hint):
         yield key, value, hint
 
@@ -160,12 +224,10 @@ def _hint_for(value: object, hint: Any) -> str:
 
 def _in_words(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _in_words(arguments[0])
     if origin in (Union, types.UnionType):
-        words = dict.fromkeys(
-            _in_words(each)
-            for each in arguments
-            if each is not type(None) and get_origin(each) is not pulumi.Output and not _is_awaitable(each)
-        )
+        words = dict.fromkeys(_in_words(each) for each in arguments if each is not type(None) and not _is_later(each))
         return " or ".join(words)
     if origin is Literal:
         return NAMES[str]
@@ -185,8 +247,10 @@ def _plural(words: str) -> str:
     return {"text": "texts", "a whole number": "whole numbers", "an Any": "values"}.get(words, words.partition(" ")[2])
 
 
-def _is_awaitable(hint: Any) -> bool:
-    return getattr(get_origin(hint), "__name__", "") == "Awaitable"
+def _is_later(hint: Any) -> bool:
+    """Returns whether a type is of values that are known later."""
+    origin = get_origin(hint)
+    return origin is pulumi.Output or getattr(origin, "__name__", "") == "Awaitable"
 
 
 def camel_case(name: str) -> str:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import Final, cast
+from urllib.parse import urlsplit
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.versions import Version, within
+from etcd_cluster.names import is_host, is_one_line
 
 Value = str | int | bool | list[str]  # as it stands in the configuration file
 
@@ -39,7 +43,7 @@ def _boolean(value: object) -> bool:
 
 
 def _string(value: object) -> str:
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value and is_one_line(value):
         return value
     raise ValueError
 
@@ -52,8 +56,90 @@ def _strings(value: object) -> list[str]:
     raise ValueError
 
 
-def _comma_separated(value: object) -> str:
-    return ",".join(_strings(value))
+def _origins(value: object) -> str:
+    """Reads what `types.NewURLs` takes: a port always, a path never. etcd panics over anything else."""
+    origins = _strings(value)
+    for origin in origins if origins != ["*"] else []:
+        scheme, _, host_and_port = origin.partition("://")
+        if scheme not in ("http", "https"):
+            raise ValueError
+        _host_and_port(host_and_port)
+    return ",".join(origins)
+
+
+def _host_and_port(value: object) -> str:
+    text = _string(value)
+    parts = urlsplit(f"//{text}")
+    if parts.netloc != text or "@" in text or not parts.port or not is_host(parts.hostname or ""):
+        raise ValueError
+    return text
+
+
+def _hosts(value: object) -> str:
+    hosts = _strings(value)
+    if hosts != ["*"] and not all(map(is_host, hosts)):
+        raise ValueError
+    return ",".join(hosts)
+
+
+LOG_STREAMS: Final = ("default", "stderr", "stdout", "systemd/journal")
+
+
+def _outputs(value: object) -> list[str]:
+    """Reads streams, and absolute paths of files. Two of etcd's streams stand alone."""
+    outputs = _strings(value)
+    alone = {"default", "systemd/journal"}.intersection(outputs)
+    if len(set(outputs)) != len(outputs) or (alone and len(outputs) > 1):
+        raise ValueError
+    for file in set(outputs).difference(LOG_STREAMS):
+        if not file.startswith("/") or ".." in PurePosixPath(file).parts or re.search(r"[\s%?#]", file):
+            raise ValueError
+    return outputs
+
+
+# Of lumberjack.Logger, as setupLogRotation reads it; the file's name comes from log-outputs.
+_ROTATION: Final[Mapping[str, type]] = {
+    "maxsize": int,
+    "maxage": int,
+    "maxbackups": int,
+    "localtime": bool,
+    "compress": bool,
+}
+
+
+def _rotation(value: object) -> str:
+    text = _string(value)
+    read: object = json.loads(text)  # its error is a ValueError
+    if not isinstance(read, dict):
+        raise ValueError
+    for name, item in cast("dict[str, object]", read).items():
+        if type(item) is not _ROTATION.get(name) or (isinstance(item, int) and not 0 <= item < 2**31):
+            raise ValueError
+    return text
+
+
+_SIGNED: Final = re.compile(r"(RS|PS|ES|HS)(256|384|512)|EdDSA")
+
+
+def _token(value: object) -> str:
+    """Reads what `NewTokenProvider` takes. Without a private key no member could sign, so nobody could log in."""
+    text = _string(value)
+    kind, *options = text.split(",")
+    if kind == "simple" and not options:
+        return text
+    pairs = [option.partition("=") for option in options]
+    given = {name: content for name, _, content in pairs}
+    keys = [given[name] for name in ("priv-key", "pub-key") if name in given]
+    if (
+        kind != "jwt"
+        or len(given) != len(pairs)
+        or not {"sign-method", "priv-key"} <= given.keys() <= {"sign-method", "priv-key", "pub-key", "ttl"}
+        or not _SIGNED.fullmatch(given["sign-method"])
+        or not all(key.startswith("/") and "=" not in key for key in keys)
+        or not re.fullmatch(_DURATION, given.get("ttl", "5m"))
+    ):
+        raise ValueError
+    return text
 
 
 _DURATION: Final = r"([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+"
@@ -91,18 +177,35 @@ def _gates(value: object) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value must be, in words, and the function that reads it; `read` raises `ValueError` for anything else."""
+    """What a value must be.
+
+    Attributes:
+        expected: The same in words.
+        read: Reads it, and raises `ValueError` for anything else.
+        most: The largest number of this kind, unless the setting has a limit of its own.
+    """
 
     expected: str
     read: Callable[[object], Value]
+    most: int | None = None
 
 
-INTEGER: Final = Kind("a whole number, such as 100", _integer)
+SECOND: Final = 10**9
+HOUR: Final = 3600 * SECOND
+
+INTEGER: Final = Kind("a whole number, such as 100", _integer, most=2**31 - 1)
 BOOLEAN: Final = Kind("true or false", _boolean)
-STRING: Final = Kind("text", _string)
+STRING: Final = Kind("text in one line", _string)
 STRINGS: Final = Kind("a list of texts", _strings)
-COMMAS: Final = Kind("a list of texts", _comma_separated)
-DURATION: Final = Kind('a duration with its unit, such as "500ms" or "1h30m"', _nanoseconds)
+ORIGINS: Final = Kind('"*", or origins with their ports, such as "https://app.example:443"', _origins)
+HOSTS: Final = Kind('"*", or host names and IP addresses without ports', _hosts)
+HOST_AND_PORT: Final = Kind('a host and its port, such as "localhost:4317"', _host_and_port)
+OUTPUTS: Final = Kind("stderr or stdout, the absolute paths of files, or default or systemd/journal alone", _outputs)
+ROTATION: Final = Kind('JSON with whole numbers, such as {"maxsize": 100, "maxage": 7, "maxbackups": 5}', _rotation)
+TOKEN: Final = Kind(
+    "simple, or jwt with its key files and method: jwt,pub-key=/FILE,priv-key=/FILE,sign-method=RS256", _token
+)
+DURATION: Final = Kind('a duration with its unit, such as "500ms" or "1h30m"', _nanoseconds, most=10 * 365 * 24 * HOUR)
 RETENTION: Final = Kind('a duration, such as "1h", or a number of revisions', _retention)
 GATES: Final = Kind('feature gates, such as "LeaseCheckpoint=true"', _gates)
 
@@ -117,8 +220,10 @@ class Setting:
         now: For an older name: the setting or feature gate that replaced it in 3.6.
         choices: The values it may have, if etcd has a fixed set.
         least: The smallest number it may be; for a duration in nanoseconds.
-        most: The largest number it may be.
+        most: The largest number it may be; None for the limit of its kind.
+        or_zero: 0 is taken although it is below `least`: etcd reads it as "off", or as its own default.
         too_small: Why a number below `least` is refused.
+        too_large: Why a number above `most` is refused.
     """
 
     name: str
@@ -129,7 +234,9 @@ class Setting:
     choices: tuple[str, ...] = ()
     least: int = 0
     most: int | None = None
+    or_zero: bool = False
     too_small: str = "this is too small"
+    too_large: str = "this is too large"
 
 
 @dataclass(frozen=True)
@@ -151,6 +258,16 @@ QUOTA_LIMIT_BYTES: Final = 8 * 1024**3  # the largest that etcd's maintenance gu
 QUOTA_LEAST_BYTES: Final = 16 * 1024**2
 """The quota with which etcd's maintenance guide shows how a cluster fills up: it calls this one very small."""
 ELECTION_LIMIT_MS: Final = 50_000  # etcd refuses more
+ELECTION_LEAST_MS: Final = 100
+HEARTBEAT_LEAST_MS: Final = 10
+"""Etcd's own tests run with these two, on loopback: with less, a slow write to disk costs the leader its place."""
+REVISIONS_LIMIT: Final = 2**31 - 1
+REQUEST_LEAST_BYTES: Final = 64 * 1024
+REQUEST_LIMIT_BYTES: Final = 511 * 1024**2
+"""rafthttp reads no message over 512 MiB (`readBytesLimit`), and a request is in one."""
+ENTRIES_LIMIT: Final = 1_000_000
+"""etcd keeps these entries of its log in memory, each of up to max-request-bytes."""
+BCRYPT_LIMIT: Final = 14  # about a second
 TLS_VERSIONS: Final = ("TLS1.2", "TLS1.3")
 # For TLS 1.2. Those of TLS 1.3 cannot be chosen, and the others that etcd knows are weak.
 CIPHER_SUITES: Final = (
@@ -161,74 +278,86 @@ CIPHER_SUITES: Final = (
     "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305",
 )
+HTTP_2: Final = "AES_128_GCM_SHA256"  # Go's HTTP/2 server does not start without one
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "dpanic", "panic", "fatal")
 
 # From the json tags in embed/config.go (3.4) and server/embed/config.go at every release since 3.4.9.
 SETTINGS: Final = (
     # Raft and membership
-    Setting("heartbeat-interval", INTEGER, ALL, least=1, most=ELECTION_LIMIT_MS // 5),
-    Setting("election-timeout", INTEGER, ALL, least=1, most=ELECTION_LIMIT_MS),
+    Setting("heartbeat-interval", INTEGER, ALL, least=HEARTBEAT_LEAST_MS, most=ELECTION_LIMIT_MS // 5,
+            too_small="in fewer milliseconds no follower answers reliably"),
+    Setting("election-timeout", INTEGER, ALL, least=ELECTION_LEAST_MS, most=ELECTION_LIMIT_MS,
+            too_small="in fewer milliseconds a slow write to disk costs the leader its place"),
     Setting("initial-election-tick-advance", BOOLEAN, ALL),
     Setting("pre-vote", BOOLEAN, ALL),
     Setting("strict-reconfig-check", BOOLEAN, ALL),
     Setting("max-learners", INTEGER, FROM_3_6, least=1),
     Setting("next-cluster-version-compatible", BOOLEAN, "3.4.31..3.5.0"),
-    Setting("snapshot-count", INTEGER, ALL, least=1),
-    Setting("snapshot-catchup-entries", INTEGER, FROM_3_6, least=1),
+    Setting("snapshot-count", INTEGER, ALL, least=1, most=ENTRIES_LIMIT,
+            too_large="etcd keeps that many entries of its log in memory"),
+    Setting("snapshot-catchup-entries", INTEGER, FROM_3_6, least=1, most=ENTRIES_LIMIT,
+            too_large="etcd keeps that many entries of its log in memory"),
     Setting("experimental-snapshot-catch-up-entries", INTEGER, "3.5.14..3.7.0",
-            now="snapshot-catchup-entries", least=1),
+            now="snapshot-catchup-entries", least=1, most=ENTRIES_LIMIT,
+            too_large="etcd keeps that many entries of its log in memory"),
     Setting("max-snapshots", INTEGER, ALL),
     Setting("max-wals", INTEGER, ALL),
-    Setting("downgrade-check-time", DURATION, FROM_3_6, experimental="3.5.0..3.7.0"),
+    Setting("downgrade-check-time", DURATION, FROM_3_6, experimental="3.5.0..3.7.0", least=SECOND, or_zero=True),
 
     # Requests and connections
-    Setting("max-request-bytes", INTEGER, ALL, least=1),
-    Setting("max-txn-ops", INTEGER, ALL, least=1),
+    Setting("max-request-bytes", INTEGER, ALL, least=REQUEST_LEAST_BYTES, most=REQUEST_LIMIT_BYTES,
+            too_small="etcd refuses every larger request, and ordinary ones are larger",
+            too_large="members read no such message from one another"),
+    Setting("max-txn-ops", INTEGER, ALL, least=1, most=1_000_000,
+            too_large="one transaction would hold every member up for seconds"),
     Setting("max-concurrent-streams", INTEGER, "3.4.20..3.5.0 3.5.5..", least=1, most=2**32 - 1),
     Setting("grpc-keepalive-min-time", DURATION, ALL),
     Setting("grpc-keepalive-interval", DURATION, ALL),
     Setting("grpc-keepalive-timeout", DURATION, ALL),
     Setting("enable-grpc-gateway", BOOLEAN, ALL),
-    Setting("watch-progress-notify-interval", DURATION, FROM_3_6, experimental="3.4.11..3.7.0"),
-    Setting("cors", COMMAS, ALL),
-    Setting("host-whitelist", COMMAS, ALL),
+    Setting("watch-progress-notify-interval", DURATION, FROM_3_6, experimental="3.4.11..3.7.0",
+            least=SECOND // 10, or_zero=True),
+    Setting("cors", ORIGINS, ALL),
+    Setting("host-whitelist", HOSTS, ALL),
     Setting("tls-min-version", STRING, "3.4.25..3.5.0 3.5.8..", choices=TLS_VERSIONS),
     Setting("tls-max-version", STRING, "3.4.25..3.5.0 3.5.8..", choices=TLS_VERSIONS),
     Setting("cipher-suites", STRINGS, ALL, choices=CIPHER_SUITES),
 
     # Users
-    Setting("auth-token", STRING, ALL),
-    Setting("auth-token-ttl", INTEGER, "3.4.10..", least=1),
-    Setting("bcrypt-cost", INTEGER, ALL, least=4, most=31),
+    Setting("auth-token", TOKEN, ALL),
+    Setting("auth-token-ttl", INTEGER, "3.4.10..", least=1, most=10 * 365 * 24 * 3600),
+    Setting("bcrypt-cost", INTEGER, ALL, least=4, most=BCRYPT_LIMIT,
+            too_large="each step doubles the time of a log-in, and etcd gives a request 5 seconds"),
 
     # Storage and compaction
     Setting("quota-backend-bytes", INTEGER, ALL, least=QUOTA_LEAST_BYTES, most=QUOTA_LIMIT_BYTES,
             too_small="etcd takes 0 as its own 2 GiB and less as no limit, and a quota this small is full at once"),
-    Setting("backend-batch-interval", DURATION, ALL),
-    Setting("backend-batch-limit", INTEGER, ALL),
+    Setting("backend-batch-interval", DURATION, ALL, least=SECOND // 1000, most=10 * SECOND, or_zero=True),
+    Setting("backend-batch-limit", INTEGER, ALL, most=1_000_000),
     Setting("backend-bbolt-freelist-type", STRING, FROM_3_5, experimental="3.4.9..3.5.0", choices=("array", "map")),
     Setting("bootstrap-defrag-threshold-megabytes", INTEGER, FROM_3_6, experimental="3.5.0..3.7.0"),
     Setting("memory-mlock", BOOLEAN, FROM_3_6, experimental="3.5.0..3.7.0"),
     Setting("auto-compaction-mode", STRING, ALL, choices=("periodic", "revision")),
     Setting("auto-compaction-retention", RETENTION, ALL),
-    Setting("compaction-batch-limit", INTEGER, FROM_3_6, experimental=TO_3_6, least=1),
-    Setting("compaction-sleep-interval", DURATION, FROM_3_6, experimental="3.5.16..3.7.0"),
-    Setting("corrupt-check-time", DURATION, FROM_3_6, experimental=TO_3_6),
-    Setting("compact-hash-check-time", DURATION, FROM_3_6, experimental="3.5.5..3.7.0", least=1),
+    Setting("compaction-batch-limit", INTEGER, FROM_3_6, experimental=TO_3_6, least=1, most=1_000_000),
+    Setting("compaction-sleep-interval", DURATION, FROM_3_6, experimental="3.5.16..3.7.0", most=10 * SECOND),
+    Setting("corrupt-check-time", DURATION, FROM_3_6, experimental=TO_3_6, least=60 * SECOND, or_zero=True,
+            too_small="each check reads the whole database"),
+    Setting("compact-hash-check-time", DURATION, FROM_3_6, experimental="3.5.5..3.7.0", least=SECOND),
 
     # What is logged and measured
     Setting("logger", STRING, ALL, choices=("zap", "capnslog")),
     Setting("log-level", STRING, ALL, choices=LOG_LEVELS),
-    Setting("log-outputs", STRINGS, ALL),
+    Setting("log-outputs", OUTPUTS, ALL),
     Setting("log-format", STRING, FROM_3_6, choices=("json", "console")),
     Setting("enable-log-rotation", BOOLEAN, FROM_3_5),
-    Setting("log-rotation-config-json", STRING, FROM_3_5),
+    Setting("log-rotation-config-json", ROTATION, FROM_3_5),
     Setting("warning-apply-duration", DURATION, FROM_3_6, experimental="3.4.16..3.7.0"),
     Setting("warning-unary-request-duration", DURATION, FROM_3_6, experimental="3.6.0..3.7.0"),
     Setting("metrics", STRING, ALL, choices=("basic", "extensive")),
     Setting("enable-pprof", BOOLEAN, "3.4.34.."),  # before, it panics when built with Go 1.22
     Setting("enable-distributed-tracing", BOOLEAN, FROM_3_6, experimental="3.5.0..3.7.0"),
-    Setting("distributed-tracing-address", STRING, FROM_3_6, experimental="3.5.0..3.7.0"),
+    Setting("distributed-tracing-address", HOST_AND_PORT, FROM_3_6, experimental="3.5.0..3.7.0"),
     Setting("distributed-tracing-service-name", STRING, FROM_3_6, experimental="3.5.0..3.7.0"),
     Setting("distributed-tracing-instance-id", STRING, FROM_3_6, experimental="3.5.0..3.7.0"),
     Setting("distributed-tracing-sampling-rate", INTEGER, FROM_3_6, experimental="3.5.11..3.7.0", most=10**6),
@@ -359,7 +488,7 @@ def validate_options(options: Mapping[str, object], version: str) -> dict[str, o
         _check_names,
         _check_leases,
         _check_logs,
-        _check_token,
+        _check_memory,
     ):
         check(settings, release)
     return chosen
@@ -405,10 +534,8 @@ def _read(name: str, value: object, setting: Setting, release: Version) -> Value
     items = read if isinstance(read, list) else [read]
     if setting.choices and not all(item in setting.choices for item in items):
         raise _error(name, value, wrong, f"write {', '.join(setting.choices[:-1])} or {setting.choices[-1]}")
-    if isinstance(read, int) and read < setting.least:
-        raise _error(name, value, setting.too_small, f"write at least {setting.least}")
-    if isinstance(read, int) and setting.most is not None and read > setting.most:
-        raise _error(name, value, "this is too large", f"write at most {setting.most}")
+    if isinstance(read, int) and not isinstance(read, bool):
+        _check_limits(name, value, read, setting)
     if setting.kind is GATES:
         known = [gate.name for gate in FEATURE_GATES if within(release, gate.releases)]
         for gate in _states({name: read}):
@@ -416,6 +543,23 @@ def _read(name: str, value: object, setting: Setting, release: Version) -> Value
                 near = difflib.get_close_matches(gate, known, n=1) or known
                 raise _error(name, value, f"etcd {release} has no feature gate {gate}", f"use {', '.join(near)}")
     return read
+
+
+def _check_limits(name: str, value: object, number: int, setting: Setting) -> None:
+    most = setting.kind.most if setting.most is None else setting.most
+    if number < setting.least and not (number == 0 and setting.or_zero):
+        off = ", or 0 for etcd's own default" if setting.or_zero else ""
+        raise _error(name, value, setting.too_small, f"write at least {_limit(setting, setting.least)}{off}")
+    if most is not None and number > most:
+        raise _error(name, value, setting.too_large, f"write at most {_limit(setting, most)}")
+
+
+def _limit(setting: Setting, number: int) -> str:
+    """Returns a limit as a user writes it: nanoseconds in the largest unit that fits."""
+    if setting.kind is not DURATION or not number:
+        return str(number)
+    unit = max((unit for unit in _NANOSECONDS if number % _NANOSECONDS[unit] == 0), key=lambda unit: _NANOSECONDS[unit])
+    return f"{number // int(_NANOSECONDS[unit])}{unit}"
 
 
 def _is_gate(now: str) -> bool:
@@ -438,12 +582,24 @@ def _check_raft(settings: Mapping[str, object], _: Version) -> None:
 
 def _check_compaction(settings: Mapping[str, object], _: Version) -> None:
     retention = str(settings["auto-compaction-retention"])
-    if settings["auto-compaction-mode"] == "revision" and not retention.isdigit():
-        problem = "auto-compaction-mode revision needs a number of revisions"
-        raise _error("auto-compaction-retention", retention, problem, "write a whole number, such as 1000")
+    if settings["auto-compaction-mode"] == "revision":
+        if not retention.isdigit() or int(retention) > REVISIONS_LIMIT:
+            problem = "auto-compaction-mode revision needs a number of revisions"
+            fix = f"write a whole number up to {REVISIONS_LIMIT}, such as 1000"
+            raise _error("auto-compaction-retention", retention, problem, fix)
+        return
+    nanoseconds = int(retention) * HOUR if retention.isdigit() else _nanoseconds(retention)
+    if nanoseconds and not SECOND <= nanoseconds <= cast(int, DURATION.most):  # by retention / 10, etcd looks again
+        problem = "auto-compaction-mode periodic needs a time in which compacting is worth while"
+        fix = 'write a duration from "1s" to "87600h", such as "1h" (a bare number is hours), or 0 for no compaction'
+        raise _error("auto-compaction-retention", retention, problem, fix)
 
 
 def _check_tls(settings: Mapping[str, object], _: Version) -> None:
+    suites = cast("list[str]", settings.get("cipher-suites", CIPHER_SUITES))
+    if not any("_ECDSA_" in suite for suite in suites) or not any(suite.endswith(HTTP_2) for suite in suites):
+        problem = f"members have ECDSA certificates, and HTTP/2 needs a suite with {HTTP_2}"
+        raise _error("cipher-suites", suites, problem, f"add {CIPHER_SUITES[0]}")
     if settings.get("tls-min-version") != "TLS1.3":
         return
     if settings.get("tls-max-version") == "TLS1.2":
@@ -474,19 +630,25 @@ def _check_leases(settings: Mapping[str, object], _: Version) -> None:
         raise _error(persist, True, problem, fix)
 
 
+def log_files(settings: Mapping[str, object]) -> set[str]:
+    """Returns the paths of the files that etcd writes its log to."""
+    return set(_strings(settings["log-outputs"])).difference(LOG_STREAMS)
+
+
 def _check_logs(settings: Mapping[str, object], release: Version) -> None:
     if settings["logger"] == "capnslog" and release.series != "3.4":
         raise _error("logger", "capnslog", "it is gone since 3.5", "write zap")
-    files = set(_strings(settings["log-outputs"])) - {"default", "stderr", "stdout"}
+    files = log_files(settings)
     if settings.get("enable-log-rotation") and len(files) != 1:
         problem = "etcd rotates one log file, no more and no less"
         raise _error("enable-log-rotation", True, problem, "write that file's path in log-outputs")
 
 
-def _check_token(settings: Mapping[str, object], _: Version) -> None:
-    token = str(settings.get("auth-token", "simple"))
-    if token.partition(",")[0] not in ("simple", "jwt"):
-        raise _error("auth-token", token, "etcd knows no such token", "write simple, or jwt with its options")
+def _check_memory(settings: Mapping[str, object], _: Version) -> None:
+    for name in ("memory-mlock", "experimental-memory-mlock"):
+        if settings.get(name):
+            problem = "etcd's unit may not lock memory, and etcd would not start"
+            raise _error(name, True, problem, "leave it out, and switch swap off on the machines")
 
 
 def _error(name: str, value: object, problem: str, fix: str) -> ConfigurationError:

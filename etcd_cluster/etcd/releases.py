@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import urlsplit
 
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
 from etcd_cluster.etcd.versions import Version
+from etcd_cluster.names import is_host
 
 Architecture = Literal["amd64", "arm64"]
 
@@ -28,6 +30,7 @@ ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
 _URL = re.compile(r"https?://[^/?#\s]+[^?#\s]*(\?[^#\s]*)?")
 _PLAIN = re.compile(r"[!-~]+")
 _QUOTES = re.compile(r"[\"'<>\\^`{|}]")
+_FILES = re.compile(r"file:///[!-~]+")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -73,7 +76,7 @@ def require_mirror(mirror: str, pins: Pins | None) -> str:
 
     A mirror over http needs a pinned sum: anybody on the way could change the file and its SHA256SUMS together.
     """
-    if not _URL.fullmatch(mirror) or not _PLAIN.fullmatch(mirror) or _QUOTES.search(mirror):
+    if not is_url(mirror):
         raise ConfigurationError(
             "install.mirror",
             HIDDEN if re.search("[@?]", mirror) else mirror,
@@ -97,6 +100,37 @@ def require_mirror(mirror: str, pins: Pins | None) -> str:
         )
     base, mark, query = mirror.partition("?")
     return f"{base.rstrip('/')}{mark}{query}"
+
+
+def is_url(text: str) -> bool:
+    """Returns whether a text is an http(s) URL in ASCII, of a host that can be."""
+    if not _URL.fullmatch(text) or not _PLAIN.fullmatch(text) or _QUOTES.search(text):
+        return False
+    parts = urlsplit(text)
+    try:
+        return is_host(parts.hostname or "") and parts.port != 0
+    except ValueError:  # a port that is no number, or too large
+        return False
+
+
+def require_go_proxy(key: str, go_proxy: str) -> str:
+    """Returns GOPROXY's value; raises `ConfigurationError`, which never shows it: it may carry a password."""
+    parts = re.split("[,|]", go_proxy)
+    if not all(part in ("direct", "off") or is_url(part) or _FILES.fullmatch(part) for part in parts):
+        raise ConfigurationError(
+            key,
+            HIDDEN,
+            "not a list of http(s) or file URLs, direct and off",
+            "write it like https://proxy.example,direct",
+        )
+    if not isinstance(go_proxy, SecretText) and re.search("[@?]", go_proxy):
+        raise ConfigurationError(
+            key,
+            HIDDEN,
+            "it carries a user, a password or a query, which every preview would show",
+            "make it a secret, or use a proxy that needs none",
+        )
+    return go_proxy
 
 
 def file_url(mirror: str, version: str, file: str) -> str:

@@ -29,12 +29,13 @@ class Version:
 
     @classmethod
     def parse(cls, text: str) -> Version:
-        """Reads "3.6.16" or "v3.6.16"; raises `ValueError` for anything else, pre-releases included."""
-        match = re.fullmatch(r"v?([0-9]+)\.([0-9]+)\.([0-9]+)(-.+)?", text)
+        """Reads "3.6.16"; raises `ValueError` for anything else, pre-releases and other spellings included."""
+        number = "(0|[1-9][0-9]{0,5})"
+        match = re.fullmatch(rf"{number}\.{number}\.{number}(-\S+)?", text)
         if match is None:
-            raise ValueError(f'"{text}" is no etcd version, which is three numbers such as {DEFAULT_VERSION}')
+            raise ValueError("no version of etcd, which is three numbers without a v and without leading zeros")
         if match[4]:
-            raise ValueError(f'"{text}" is a pre-release of etcd, made for testing only')
+            raise ValueError("a pre-release of etcd, made for testing only")
         return cls(int(match[1]), int(match[2]), int(match[3]))
 
     def __str__(self) -> str:
@@ -178,16 +179,17 @@ def require_usable(version: str, *, allow_unsafe: bool) -> tuple[str, list[str]]
     """Returns the release in its plain form ("3.6.16"), and the warnings that its user should read.
 
     Args:
-        version: The release, with or without a leading "v".
-        allow_unsafe: Let a release pass that is known to corrupt data; its refusal becomes a warning.
+        version: The release.
+        allow_unsafe: Let a release pass that is known to corrupt data, or is newer than what is known here.
 
     Raises:
-        ConfigurationError: It is no release, an unsupported one, or one known to corrupt data.
+        ConfigurationError: It is no release, an unsupported or unknown one, or one known to corrupt data.
     """
     try:
         parsed = Version.parse(version)
     except ValueError as error:
-        raise ConfigurationError("version", version, str(error), f"use {DEFAULT_VERSION}") from None
+        quotes = ", in quotes, since YAML reads 3.10 as 3.1" if re.fullmatch(r"[0-9]+(\.[0-9]+)?", version) else ""
+        raise ConfigurationError("version", version, str(error), f"use {DEFAULT_VERSION}{quotes}") from None
     found = [finding for finding in FINDINGS if finding.covers(parsed)]
     for finding in found:
         if finding.verdict is Verdict.UNSUPPORTED:
@@ -195,6 +197,14 @@ def require_usable(version: str, *, allow_unsafe: bool) -> tuple[str, list[str]]
         if finding.verdict is Verdict.CORRUPTS and not allow_unsafe:
             fix = f"{finding.fix(parsed)}, or set allowUnsafeVersion to run it all the same"
             raise ConfigurationError("version", version, finding.problem(), fix)
+    newest = NEWEST_KNOWN[parsed.series]
+    if parsed > Version.parse(newest) and not allow_unsafe:
+        raise ConfigurationError(
+            "version",
+            version,
+            f"of {parsed.series}, this release of etcd-cluster knows the versions up to {newest}",
+            f"use {newest}, or a newer etcd-cluster, or set allowUnsafeVersion to run a version that is not known",
+        )
     return str(parsed), [f"etcd {parsed}: {finding.problem()}; {finding.fix(parsed)}" for finding in found]
 
 

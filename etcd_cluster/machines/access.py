@@ -3,24 +3,63 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 from etcd_cluster.errors import ConfigurationError
 
-WIDEST_PREFIX = {4: 8, 6: 7}
-"""10.0.0.0/8 and fc00::/7. A few wider ones would make up the whole world."""
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+T = TypeVar("T")
+
+PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+MOST_PUBLIC = {4: 2**24, 6: 2**112}
+"""Public addresses that all ranges of a list may hold: as many as one /8 has, and one /16 of IPv6."""
+
+
+def parse_range(key: str, text: str) -> Network:
+    """Returns a range of addresses; raises `ConfigurationError` for a text that is none, or no machine's."""
+    try:
+        interface = ipaddress.ip_interface(text)
+    except ValueError:
+        interface = None
+    if interface is None or interface.is_multicast or getattr(interface, "ipv4_mapped", None):
+        raise ConfigurationError(key, text, "not a range of addresses of machines", "write it like 10.0.0.0/16")
+    if interface.ip != interface.network[0]:
+        raise ConfigurationError(
+            key, text, "it has host bits set", "write the range with its first address, like 10.0.0.0/16"
+        )
+    return interface.network
 
 
 def require_private(key: str, ranges: Sequence[str]) -> None:
-    """Refuses a range that is malformed, or that holds all addresses or a large part of them."""
-    for text in ranges:
-        try:
-            network = ipaddress.ip_network(text)
-        except ValueError as error:
-            raise ConfigurationError(
-                key, text, f"not a range of addresses ({error})", "write it like 10.0.0.0/16"
-            ) from None
-        if network.prefixlen < WIDEST_PREFIX[network.version]:
+    """Refuses ranges that are malformed or listed twice, or that together hold a large part of the world."""
+    networks = {text: parse_range(key, text) for text in ranges}
+    require_distinct(key, ranges, networks.get)
+    public = {text: network for text, network in networks.items() if not _is_private(network)}
+    for text, network in public.items():
+        if network.num_addresses > MOST_PUBLIC[network.version]:
             raise ConfigurationError(
                 key, text, "the whole world, or much of it", "name the ranges or groups that need it"
             )
+    for version, most in MOST_PUBLIC.items():
+        if sum(network.num_addresses for network in public.values() if network.version == version) > most:
+            raise ConfigurationError(
+                key,
+                list(ranges),
+                "together they are the whole world, or much of it",
+                "name the ranges or groups that need it",
+            )
+
+
+def _is_private(network: Network) -> bool:
+    return any(network[0] in private and network[-1] in private for private in PRIVATE)
+
+
+def require_distinct(key: str, values: Sequence[T], identity: Callable[[T], Hashable] = str) -> None:
+    """Raises `ConfigurationError` for a value that is listed twice, in whatever spelling. Outputs are left out."""
+    known = [value for value in values if isinstance(value, str)]
+    if len({identity(value) for value in known}) != len(known):
+        raise ConfigurationError(key, list(known), "one is listed twice", "list each once")

@@ -5,18 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.machine import Machine
-from etcd_cluster.names import require_address, require_devices
+from etcd_cluster.machines.machine import Machine, when_known
+from etcd_cluster.names import Devices, HostAddress, MachineAddress, require_address, same_host
 from etcd_cluster.secrecy import as_input
-from etcd_cluster.ssh.login import Ssh, require_pinnable_host_key
-from etcd_cluster.typed import camel_case
+from etcd_cluster.ssh.key_texts import HostKey, host_key_blob
+from etcd_cluster.ssh.login import Bastion, Ssh
 
 HOSTS_MEMBER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def require_name(key: str, name: str) -> None:
+    """Raises `ConfigurationError` for a name that no host may have."""
+    if not HOSTS_MEMBER_NAME.fullmatch(name):
+        raise ConfigurationError(
+            key, name, "not usable as a member's name", "use up to 63 lower-case letters, digits and hyphens"
+        )
 
 
 @dataclass(frozen=True)
@@ -30,10 +39,10 @@ class Host:
         device: Block device for etcd's data alone; default None keeps the data on the root file system.
     """
 
-    address: pulumi.Input[str]
-    host_key: pulumi.Input[str]
-    ssh_address: pulumi.Input[str] | None = None
-    device: pulumi.Input[str] | None = None
+    address: pulumi.Input[MachineAddress]
+    host_key: pulumi.Input[HostKey]
+    ssh_address: pulumi.Input[HostAddress] | None = None
+    device: pulumi.Input[Devices] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class HostMachines:
         ssh: How to log in, the same on every host; default root with the SSH agent's keys.
     """
 
-    hosts: Mapping[str, Host]
+    hosts: Mapping[Annotated[str, require_name], Host]
     ssh: Ssh = field(default_factory=Ssh)
 
     @property
@@ -62,10 +71,7 @@ class HostMachines:
             raise ConfigurationError(
                 "members", members, f"{len(self.hosts)} hosts are listed", "leave `members` out, or list as many hosts"
             )
-        for name, host in self.hosts.items():
-            _check_host(name, host)
-        for what in ("address", "ssh_address"):
-            self._refuse_shared(what)
+        self._refuse_shared()
         return tuple(self.hosts)
 
     def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
@@ -75,35 +81,44 @@ class HostMachines:
     def _machine(self, name: str, host: Host) -> Machine:
         return Machine(
             name=name,
-            address=as_input(host.address),
+            address=when_known(f"hosts.{name}.address", as_input(host.address), require_address),
             connection=self.ssh.connection(as_input(host.ssh_address or host.address), host.host_key),
             device=as_input(host.device),
         )
 
-    def _refuse_shared(self, what: str) -> None:
-        """Refuses two members on one machine: they would lose quorum together."""
-        owners: dict[str, str] = {}
+    def _refuse_shared(self) -> None:
+        """Refuses two members on one machine, which would lose quorum together, and a member as the bastion."""
+        owners: dict[str | bytes | None, str] = {}
         for name, host in self.hosts.items():
-            value = getattr(host, what)
-            if not isinstance(value, str):
-                continue
-            if value in owners:
+            found = {key: _identity(key, value) for key, value in _identities(host)}
+            for key, identity in found.items():
+                if identity in owners:
+                    raise ConfigurationError(
+                        f"hosts.{name}.{key}",
+                        getattr(host, _FIELDS[key]),
+                        f"host {owners[identity]} has the same",
+                        "give every member a host of its own",
+                    )
+            owners |= dict.fromkeys(found.values(), name)
+        bastion = self.ssh.bastion
+        for key, value in _identities(bastion) if bastion else ():
+            if _identity(key, value) in owners:
                 raise ConfigurationError(
-                    f"hosts.{name}.{camel_case(what)}",
+                    f"ssh.bastion.{key}",
                     value,
-                    f"host {owners[value]} has the same",
-                    "give every member a host of its own",
+                    f"host {owners[_identity(key, value)]} has the same, and a member is no bastion",
+                    "give a machine that runs no member, or leave the bastion out",
                 )
-            owners[value] = name
 
 
-def _check_host(name: str, host: Host) -> None:
-    if not HOSTS_MEMBER_NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"hosts.{name}", name, "not usable as a member's name", "use lower-case letters, digits and hyphens"
-        )
-    if isinstance(host.address, str):
-        require_address(f"hosts.{name}.address", host.address)
-    if isinstance(host.device, str):
-        require_devices(f"hosts.{name}.device", host.device)
-    require_pinnable_host_key(f"hosts.{name}.hostKey", host.host_key)
+_FIELDS = {"address": "address", "sshAddress": "ssh_address", "hostKey": "host_key"}
+
+
+def _identities(host: Host | Bastion) -> list[tuple[str, str]]:
+    """Returns what tells a machine from others, by key, as far as it is known."""
+    found = [(key, getattr(host, field, None)) for key, field in _FIELDS.items()]
+    return [(key, value) for key, value in found if isinstance(value, str)]
+
+
+def _identity(key: str, value: str) -> str | bytes | None:
+    return host_key_blob(value) if key == "hostKey" else same_host(value)

@@ -6,13 +6,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.machine import DEFAULT_MEMBERS, Machine, Ports, numbered_names
-from etcd_cluster.names import require_directory
+from etcd_cluster.machines.machine import MEMBER_COUNTS, Machine, Ports, numbered_names
+from etcd_cluster.names import FilePath
+from etcd_cluster.typed import Between
 
 PORTS_A_MEMBER = 10
 
@@ -28,8 +30,8 @@ class LocalMachines:
             (XDG_DATA_HOME is honoured).
     """
 
-    base_port: int = 2379
-    directory: str | None = None
+    base_port: Annotated[int, Between(1024, 65_535 - PORTS_A_MEMBER * MEMBER_COUNTS[-1])] = 2379
+    directory: FilePath | None = None
 
     @property
     def platform(self) -> str:
@@ -38,13 +40,6 @@ class LocalMachines:
 
     def member_names(self, members: int | None) -> Sequence[str]:
         """Checks the arguments, and names the members; see `Machines.member_names`."""
-        if self.directory:
-            require_directory("local.directory", self.directory)
-        last_port = self.base_port + PORTS_A_MEMBER * (members or DEFAULT_MEMBERS)
-        if not self.base_port >= 1024 or last_port > 65535:
-            raise ConfigurationError(
-                "local.basePort", self.base_port, "its ports are not all between 1024 and 65535", "use 2379"
-            )
         return numbered_names(members)
 
     def folder(self, cluster: str, project: str, stack: str) -> Path:

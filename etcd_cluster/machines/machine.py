@@ -11,10 +11,11 @@ from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.names import require_address, require_devices, require_directory
+from etcd_cluster.names import require_devices, require_directory, require_host
 from etcd_cluster.typed import require_types
 
 DEFAULT_MEMBERS = 3
+MEMBER_COUNTS = (1, 3, 5, 7)
 
 
 @dataclass(frozen=True)
@@ -173,14 +174,15 @@ def checked_machines(machines: Sequence[Machine], names: Sequence[str]) -> list[
 
 
 def _checked(machine: Machine) -> Machine:
-    address = _when_known(f"{machine.name}.address", machine.address, require_address)
-    device = None if machine.device is None else _when_known(f"{machine.name}.device", machine.device, require_devices)
+    address = when_known(f"{machine.name}.address", machine.address, require_host)
+    device = None if machine.device is None else when_known(f"{machine.name}.device", machine.device, require_devices)
     if machine.directory is not None:
         require_directory(f"{machine.name}.directory", machine.directory)
     return replace(machine, address=address, device=device)
 
 
-def _when_known(key: str, value: pulumi.Input[str], require: Callable[[str, str], str]) -> pulumi.Input[str]:
+def when_known(key: str, value: pulumi.Input[str], require: Callable[[str, str], str]) -> pulumi.Input[str]:
+    """Returns the value, checked: at once, or as soon as it is known."""
     if isinstance(value, str):
         return require(key, value)
     later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, value)))

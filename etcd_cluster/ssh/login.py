@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
+from typing import Annotated
 
 import pulumi
 from pulumi_command.remote import ConnectionArgs, ProxyConnectionArgs
 
 from etcd_cluster.errors import ConfigurationError
-
-PINNABLE_HOST_KEYS = ("ssh-ed25519 ", "ecdsa-sha2-")
+from etcd_cluster.names import HostAddress, UserName
+from etcd_cluster.ssh.key_texts import HostKey, PrivateKey
+from etcd_cluster.typed import Between, Port
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,11 @@ class Bastion:
         private_key: Text of an unencrypted private key; default the target's.
     """
 
-    address: pulumi.Input[str]
-    host_key: pulumi.Input[str]
-    port: int = 22
-    user: str | None = None
-    private_key: pulumi.Input[str] | None = None
+    address: pulumi.Input[HostAddress]
+    host_key: pulumi.Input[HostKey]
+    port: Port = 22
+    user: UserName | None = None
+    private_key: pulumi.Input[PrivateKey] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ class Ssh:
         dial_timeout_seconds: For each attempt, default 5.
     """
 
-    user: str = "root"
-    port: int = 22
-    private_key: pulumi.Input[str] | None = None
+    user: UserName = "root"
+    port: Port = 22
+    private_key: pulumi.Input[PrivateKey] | None = None
     bastion: Bastion | None = None
-    dial_attempts: int = 3
-    dial_timeout_seconds: int = 5
+    dial_attempts: Annotated[int, Between(1, 100)] = 3
+    dial_timeout_seconds: Annotated[int, Between(1, 300)] = 5
 
     def connection(self, address: pulumi.Input[str], host_key: pulumi.Input[str]) -> ConnectionArgs:
         """Returns the connection to one machine, with its host key pinned."""
@@ -86,18 +88,6 @@ def with_boot_retries(connection: ConnectionArgs) -> ConnectionArgs:
     changed = copy(connection)
     changed.dial_error_limit = BOOTING_ATTEMPTS
     return changed
-
-
-def require_pinnable_host_key(key: str, host_key: pulumi.Input[str]) -> None:
-    """Refuses a host key that is missing or cannot be pinned, if its value is known already."""
-    if isinstance(host_key, str) and not host_key.startswith(PINNABLE_HOST_KEYS):
-        raise ConfigurationError(
-            key,
-            host_key,
-            "not an ed25519 or ECDSA public host key",
-            "give the line that `ssh-keyscan -t ed25519 HOST` prints, without its first word, after comparing it with "
-            "/etc/ssh/ssh_host_ed25519_key.pub on the host",
-        )
 
 
 def require_bastion_login(bastion: Bastion | None, private_key: pulumi.Input[str] | None) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.lab.hosts import Host, Lab
 from tests.lab.stack import Run, Stack, host_config
+from tests.unit.keys import host_key, private_key
 
 Config = dict[str, Any]
 NOBODY = "10.77.0.200"
@@ -82,8 +83,11 @@ HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDuzmC2YbFYbJYr4QEBIQzmDQVwTjH8E
 
 
 def fictional_config(count: int, **changes: Any) -> Config:
-    hosts = {f"host-{number}": {"address": f"192.0.2.{number}", "hostKey": HOST_KEY} for number in range(1, count + 1)}
-    return {"platform": "hosts", "ssh": {"privateKey": "none"}, "hosts": hosts, **changes}
+    hosts = {
+        f"host-{number}": {"address": f"192.0.2.{number}", "hostKey": host_key(number)}
+        for number in range(1, count + 1)
+    }
+    return {"platform": "hosts", "ssh": {"privateKey": private_key()}, "hosts": hosts, **changes}
 
 
 def with_host(name: str, **changes: Any) -> Config:
@@ -377,7 +381,11 @@ def test_hosts_that_do_not_answer_are_named_within_seconds(lab: Lab, hosts: list
 
 
 def test_one_machine_by_two_addresses_is_found_out(lab: Lab, hosts: list[Host], tmp_path: Path) -> None:
-    twin = {"address": NOBODY, "hostKey": hosts[0].host_key, "device": hosts[0].device}
+    # By its second host key, too: one key for two hosts is refused before any of them is asked.
+    key = "/etc/ssh/ssh_host_ecdsa_key"
+    hosts[0].run(f"ssh-keygen -q -t ecdsa -N '' -f {key} && echo HostKey {key} > /etc/ssh/sshd_config.d/ecdsa.conf")
+    public = hosts[0].run(f"systemctl reload ssh && cut -d ' ' -f 1,2 {key}.pub").stdout.strip()
+    twin = {"address": NOBODY, "hostKey": public, "device": hosts[0].device}
     config = host_config(hosts, "http://10.77.0.1:1")
     config["hosts"]["twin"] = twin
     hosts[0].run(f"ip address add {NOBODY}/24 dev host0")
@@ -385,6 +393,7 @@ def test_one_machine_by_two_addresses_is_found_out(lab: Lab, hosts: list[Host], 
         run = refused_up(lab, tmp_path, config, *hosts)
     finally:
         hosts[0].run(f"ip address del {NOBODY}/24 dev host0")
+        hosts[0].run(f"rm {key} {key}.pub /etc/ssh/sshd_config.d/ecdsa.conf && systemctl reload ssh")
     says(run, "twin and host-1 are the same machine", "nothing was changed", "Give every member its own")
 
 

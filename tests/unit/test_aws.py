@@ -19,6 +19,7 @@ from etcd_cluster.etcd.sizes import SIZES
 from etcd_cluster.machines.aws.limits import architecture, capacity
 from etcd_cluster.settings import validate_arguments
 from tests.unit import test_cluster
+from tests.unit.keys import host_key
 from tests.unit.recording import Recorded, Recording, record
 
 needs_sdk = pytest.mark.skipif(find_spec("pulumi_aws") is None, reason="pulumi_aws is not installed")
@@ -213,7 +214,7 @@ def test_no_private_key_is_in_any_plain_input(three_members: Recording) -> None:
 
 @needs_sdk
 def test_an_own_key_is_used_and_its_public_half_reaches_the_machines() -> None:
-    recording = build(private_key=OWN_KEY_TEXT, bastion=Bastion("bastion.example.com", "ssh-ed25519 AAAA", user="jump"))
+    recording = build(private_key=OWN_KEY_TEXT, bastion=Bastion("bastion.example.com", host_key(9), user="jump"))
     assert "etcd-ssh" not in recording.resources
     users = yaml.safe_load(recording.resources["etcd-etcd-1"].value("userData"))["users"]
     assert users[0]["ssh_authorized_keys"] == [OWN_KEY_LINE]
@@ -298,7 +299,7 @@ def rules(recording: Recording) -> set[tuple[str, int, str]]:
 @needs_sdk
 def test_ports_are_open_to_named_sources_alone() -> None:
     recording = build(
-        client_cidrs=["10.1.0.0/16", "fd00:1::/32", "10.1.0.0/16"],
+        client_cidrs=["10.1.0.0/16", "fd00:1::/32"],
         client_security_group_ids=["sg-clients", pulumi.Output.from_input("sg-later")],
         ssh_cidrs=["10.9.9.9"],
         security_group_ids=["sg-own"],
@@ -438,8 +439,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"kms_key_id": "1234"}, {}, "aws.kmsKeyId", "arn:aws:kms"),
     ({"tags": {"Name": "x"}}, {}, "aws.tags.Name", "another name"),
     ({"tags": {"AWS:x": "x"}}, {}, "aws.tags.AWS:x", "another name"),
-    ({"private_key": "hunter2"}, {}, "ssh.privateKey", "not an unencrypted SSH private key"),
-    ({"bastion": Bastion("b", "ssh-ed25519 A")}, {}, "ssh.bastion.privateKey", "cannot log in to the bastion"),
+    ({"private_key": "hunter2"}, {}, "ssh.privateKey", "not an SSH private key"),
+    ({"bastion": Bastion("b", host_key(9))}, {}, "ssh.bastion.privateKey", "cannot log in to the bastion"),
     ({}, {"delete_data": True}, "deleteData", "aws.retainVolumes: false"),
 ]
 

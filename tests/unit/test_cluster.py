@@ -23,12 +23,12 @@ from etcd_cluster import (
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.desired import DesiredCluster
 from tests.unit.framing import framed
+from tests.unit.keys import host_key, private_key
 from tests.unit.recording import Recorded, Recording, record
 
-HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
-SSH_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nssh-secret\n-----END OPENSSH PRIVATE KEY-----\n"
+SSH_KEY = private_key()
 HOSTS = HostMachines(
-    {f"host-{number}": Host(f"10.0.0.{number}", f"{HOST_KEY}{number}", device="/dev/nvme1n1") for number in (1, 2, 3)},
+    {f"host-{number}": Host(f"10.0.0.{number}", host_key(number), device="/dev/nvme1n1") for number in (1, 2, 3)},
     Ssh(user="admin", private_key=SSH_KEY),
 )
 MEMBERS = ("host-1", "host-2", "host-3")
@@ -213,7 +213,7 @@ def test_commands_never_replace(three_hosts: Recording) -> None:
 
 def test_connections_are_pinned_and_give_up_within_seconds(three_hosts: Recording) -> None:
     connection = three_hosts.resources["etcd-host-2-check"].value("connection")
-    assert connection["hostKey"] == f"{HOST_KEY}2"
+    assert connection["hostKey"] == host_key(2)
     assert connection["host"] == "10.0.0.2"
     assert connection["user"] == "admin"
     assert connection["dialErrorLimit"] * connection["perDialTimeout"] <= 15
@@ -320,7 +320,8 @@ def test_an_own_ca_signs_instead_of_a_new_one() -> None:
 
 @pytest.mark.parametrize("source", ["archive", "build"])
 def test_programs_are_sent_only_after_the_preflight(source: str) -> None:
-    recording = build(install=Install(source=source, archive="/tmp/etcd.tar.gz"))  # type: ignore[arg-type]
+    archive = "/tmp/etcd.tar.gz" if source == "archive" else None
+    recording = build(install=Install(source=source, archive=archive))  # type: ignore[arg-type]
     assert "etcd-formation" in dependencies(recording, "etcd-host-1-binaries")
     assert recording.resources["etcd-host-1-binaries"].is_secret("connection")
     assert "etcd-host-1-binaries" in dependencies(recording, "etcd-host-1-prepare")

@@ -13,6 +13,7 @@ from etcd_cluster.etcd.sizes import SIZES
 from etcd_cluster.machines.gcp import limits
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
 from tests.unit import test_cluster
+from tests.unit.keys import host_key
 from tests.unit.recording import PROJECT, STACK, Recorded, Recording, record
 
 pulumi_gcp = pytest.importorskip("pulumi_gcp", reason="needs the extra etcd-cluster[gcp]")
@@ -341,14 +342,14 @@ def _plain(value: Any) -> Any:
 
 
 def test_an_own_key_and_a_bastion_are_used_as_given() -> None:
-    bastion = Bastion("203.0.113.7", "ssh-ed25519 AAAA", user="jump")
+    bastion = Bastion("203.0.113.7", host_key(9), user="jump")
     recording = build(private_key=OWN_KEY, bastion=bastion)
     keys = {name for name, resource in recording.resources.items() if resource.type.endswith("SshKeyPair")}
     assert keys == set(each("-host-key")), "none is made to log in with"
     connection = recording.resources["etcd-etcd-1-prepare"].value("connection")
     assert connection["privateKey"] == OWN_KEY
     proxy = connection["proxy"]
-    assert (proxy["host"], proxy["user"], proxy["hostKey"]) == ("203.0.113.7", "jump", "ssh-ed25519 AAAA")
+    assert (proxy["host"], proxy["user"], proxy["hostKey"]) == ("203.0.113.7", "jump", host_key(9))
 
 
 # --- preview ---
@@ -403,7 +404,7 @@ def test_every_key_of_stack_config_reaches_its_argument() -> None:
         "replaceDeadMember": "etcd-3",
         "labels": {"team": "platform"},
     }
-    bastion = {"address": "b", "hostKey": "ssh-ed25519 AAAA", "user": "jump"}
+    bastion = {"address": "b", "hostKey": host_key(9), "user": "jump"}
     machines = from_stack_config(values, ssh={"privateKey": OWN_KEY, "bastion": bastion})
     for key, value in values.items():
         assert getattr(machines, "".join(f"_{c.lower()}" if c.isupper() else c for c in key)) == value, key
@@ -418,7 +419,7 @@ def test_every_key_of_stack_config_reaches_its_argument() -> None:
         ({"subnetwork": "s"}, "gcp.network"),
         ({"network": "n", "subnetwork": "s", "zone": "z"}, "did you mean zones"),
         ({"network": "n", "subnetwork": "s", "zones": "europe-west1-b"}, "gcp.zones"),
-        ({"network": "n", "subnetwork": "s", "labels": {"team": 5}}, "gcp.labels.team"),
+        ({"network": "n", "subnetwork": "s", "zones": ["europe-west1-b"], "labels": {"team": 5}}, "gcp.labels.team"),
     ],
 )
 def test_a_slip_in_stack_config_is_named_with_its_path(gcp: dict[str, Any], text: str) -> None:
@@ -434,7 +435,7 @@ def test_a_slip_in_stack_config_is_named_with_its_path(gcp: dict[str, Any], text
     ("changes", "text"),
     [
         ({"zones": ()}, "gcp.zones"),
-        ({"zones": ("europe-west1",)}, 'gcp.zones: "europe-west1": not a zone'),
+        ({"zones": ("europe-west1",)}, 'gcp.zones[0]: "europe-west1": not a zone'),
         ({"zones": ("europe-west1-b", "europe-west2-b")}, "not of one region"),
         ({"zones": ("europe-west1-b", "europe-west1-b")}, "listed twice"),
         ({"client_ranges": ["0.0.0.0/0"]}, 'gcp.clientRanges: "0.0.0.0/0": the whole world'),
@@ -442,7 +443,7 @@ def test_a_slip_in_stack_config_is_named_with_its_path(gcp: dict[str, Any], text
         ({"ssh_ranges": ["10.0.0.1/8"]}, "host bits"),
         ({"client_ranges": ["fd00::/64"]}, "not a range of IPv4 addresses"),
         ({"ssh_ranges": (), "ssh_tags": ()}, "nobody could reach the machines by SSH"),
-        ({"ssh_tags": ["Bastion"]}, 'gcp.sshTags: "Bastion": not a network tag'),
+        ({"ssh_tags": ["Bastion"]}, 'gcp.sshTags[0]: "Bastion": not a network tag'),
         ({"client_tags": ["a" * 64]}, "gcp.clientTags"),
         ({"labels": {"Team": "x"}}, "gcp.labels.Team"),
         ({"labels": {"team": "Platform"}}, 'gcp.labels.team: "Platform"'),
@@ -454,8 +455,8 @@ def test_a_slip_in_stack_config_is_named_with_its_path(gcp: dict[str, Any], text
         ({"replace_member": "etcd-1", "replace_dead_member": "etcd-2"}, "one machine is replaced at a time"),
         ({"replace_dead_member": "etcd-1", "deletion_protection": True}, "protected from deletion"),
         ({"replace_member": "etcd-1", "deletion_protection": True}, "protected from deletion"),
-        ({"private_key": "hunter2"}, "not an unencrypted SSH private key"),
-        ({"bastion": Bastion("b", "ssh-ed25519 A")}, "ssh.bastion"),
+        ({"private_key": "hunter2"}, "not an SSH private key"),
+        ({"bastion": Bastion("b", host_key(9))}, "ssh.bastion"),
         ({"machine_type": "n1-standard-1"}, "size small needs 2 vCPUs and 7.5 GB"),
         ({"machine_type": "n1-highcpu-2"}, "size small needs 2 vCPUs and 7.5 GB"),
         ({"machine_type": "n4-standard-4"}, "no pd-ssd"),

@@ -11,15 +11,16 @@ import pytest
 from etcd_cluster import ConfigurationError, EtcdCluster, EtcdClusterArgs, Install, LocalMachines
 from etcd_cluster.settings import validate_arguments
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
+from tests.unit.keys import host_key, private_key
 from tests.unit.recording import Recording, record
 from tests.unit.test_cluster import results
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEhunter2\n-----END OPENSSH PRIVATE KEY-----\n"
+OWN_KEY = private_key()
 SUM = "ab" * 32
-HOSTS = {f"h{number}": {"address": f"10.0.0.{number}", "hostKey": f"{KEY}{number}"} for number in (1, 2, 3)}
+HOSTS = {f"h{number}": {"address": f"10.0.0.{number}", "hostKey": host_key(number)} for number in (1, 2, 3)}
 SECRET_HOSTS = {
-    f"h{number}": {"address": f"hunter2-{number}.example", "hostKey": f"{KEY}{number}", "device": "/dev/hunter2"}
+    f"h{number}": {"address": f"hunter2-{number}.example", "hostKey": host_key(number), "device": "/dev/hunter2"}
     for number in (1, 2, 3)
 }
 
@@ -65,12 +66,12 @@ def shown(recording: Recording) -> str:
             {
                 "platform": "local",
                 "hosts": {},
-                "install": {"mirror": "https://m/hunter2", "goProxy": "hunter2"},
+                "install": {"mirror": "https://m/hunter2", "goProxy": "https://hunter2"},
             },
         ),
         (("hosts",), {"hosts": SECRET_HOSTS}),
-        (("ssh",), {"ssh": {"user": "hunter2", "privateKey": "hunter2"}}),
-        ((), {"ssh": {"privateKey": "hunter2"}}),
+        (("ssh",), {"ssh": {"user": "hunter2", "privateKey": OWN_KEY}}),
+        ((), {"ssh": {"privateKey": OWN_KEY}}),
         (
             ("etcd",),
             {
@@ -88,6 +89,7 @@ def test_a_secret_stands_nowhere_in_the_clear(secrets: tuple[str, ...], values: 
     recording = run(*secrets, preview=preview, **values)
     assert recording.resources
     assert "hunter2" not in shown(recording)
+    assert "openssh" not in shown(recording).lower()
     assert not [name for name in recording.resources if "hunter2" in name]
     assert not [warning for warning in recording.warnings if "hunter2" in warning]
 
@@ -113,7 +115,7 @@ def test_what_is_no_secret_is_shown_as_before() -> None:
 @pytest.mark.parametrize("tag", ["aws", "gcp"])
 def test_tags_of_a_secret_block_are_secret(tag: str) -> None:
     blocks: dict[str, Any] = {
-        "aws": {"subnetIds": ["s"], "sshCidrs": ["10.0.0.0/8"], "tags": {"team": "hunter2"}},
+        "aws": {"subnetIds": ["subnet-s"], "sshCidrs": ["10.0.0.0/8"], "tags": {"team": "hunter2"}},
         "gcp": {
             "network": "n",
             "subnetwork": "s",
@@ -142,13 +144,17 @@ ERRORS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("install",), {"install": {"from": "hunter2"}}),
     (("install",), {"install": {"goproxy": "hunter2", "hunter2": 1}}),
     (("install",), {"install": "hunter2"}),
-    (("hosts",), {"hosts": {"a": {"address": "https://hunter2", "hostKey": KEY}}}),
+    (("hosts",), {"hosts": {"a": {"address": "https://hunter2", "hostKey": host_key()}}}),
     (("hosts",), {"hosts": {"a": {"address": "b", "hostKey": "hunter2"}}}),
-    (("hosts",), {"hosts": {"a": {"address": "b", "hostKey": KEY, "device": "hunter2"}}}),
-    (("hosts",), {"hosts": {"a": {"address": "b", "hostKey": KEY, "hunter2": "c"}}}),
+    (("hosts",), {"hosts": {"a": {"address": "b", "hostKey": host_key(), "device": "hunter2"}}}),
+    (("hosts",), {"hosts": {"a": {"address": "b", "hostKey": host_key(), "hunter2": "c"}}}),
     (("ssh",), {"ssh": {"port": "hunter2"}}),
     (("ssh",), {"ssh": {"user": ["hunter2"]}}),
     (("ssh",), {"ssh": {"privateKeyFile": "hunter2"}}),
+    ((), {"ssh": {"privateKey": "hunter2"}}),
+    ((), {"ssh": {"privateKey": PEM}}),
+    ((), {"install": {"from": "build", "goProxy": "https://hunter2@m"}}),
+    (("aws",), {"platform": "aws", "aws": {"subnetIds": ["hunter2"], "sshCidrs": ["hunter2"]}}),
     ((), {"ssh": {"privateKeyFile": PEM}}),
     ((), {"ssh": {"privateKeyFile": PEM.replace("PRIVATE KEY", "THING")}}),
     ((), {"ssh": {"user": PEM}}),

@@ -10,13 +10,14 @@ from etcd_cluster import CA, ConfigurationError, EtcdClusterArgs, Host, HostMach
 from etcd_cluster.etcd.sizes import GIB, MIB, SIZES, Size, size_named
 from etcd_cluster.machines.machine import Machines
 from etcd_cluster.settings import validate_arguments
+from tests.unit.keys import host_key
 
-HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"
+HOST_KEY = host_key(4)
 OWN_CA = CA(cast(Any, "certificate"), cast(Any, "key"))
 
 
 def hosts(**changes: Any) -> HostMachines:
-    listed = {f"host-{n}": Host(f"10.0.0.{n}", HOST_KEY) for n in (1, 2, 3)}
+    listed = {f"host-{n}": Host(f"10.0.0.{n}", host_key(n)) for n in (1, 2, 3)}
     return HostMachines({**listed, **changes})
 
 
@@ -50,7 +51,11 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"machines": hosts(four=Host("10.0.0.4", HOST_KEY))}, "hosts", "1, 3, 5 or 7"),
     ({"machines": hosts(**{"host-2": Host("10.0.0.1", HOST_KEY)})}, "hosts.host-2.address", "host host-1 has the same"),
     (
-        {"machines": hosts(**{"host-2": Host("a", HOST_KEY, "10.9.9.9"), "host-3": Host("b", HOST_KEY, "10.9.9.9")})},
+        {
+            "machines": hosts(
+                **{"host-2": Host("a", host_key(2), "10.9.9.9"), "host-3": Host("b", host_key(3), "10.9.9.9")}
+            )
+        },
         "hosts.host-3.sshAddress",
         "host host-2 has the same",
     ),
@@ -58,8 +63,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"machines": hosts(**{"host-2": Host("b", "ssh-rsa AAAA")})}, "hosts.host-2.hostKey", "ssh-keyscan -t ed25519"),
     ({"machines": hosts(**{"host-2": Host("b", HOST_KEY, device="nvme1n1")})}, "hosts.host-2.device", "/dev/nvme1n1"),
     ({"machines": HostMachines({"Host_1": Host("a", HOST_KEY)})}, "hosts.Host_1", "lower-case"),
-    ({"machines": LocalMachines(base_port=80)}, "local.basePort", "2379"),
-    ({"machines": LocalMachines(base_port=65530)}, "local.basePort", "2379"),
+    ({"machines": LocalMachines(base_port=80)}, "local.basePort", "from 1024 to 65465"),
+    ({"machines": LocalMachines(base_port=65530)}, "local.basePort", "from 1024 to 65465"),
     ({"install": Install("auto")}, "install.from", "release, archive or build"),
     ({"install": Install("git")}, "install.from", "release, archive or build"),  # type: ignore[arg-type]
     ({"install": Install("archive")}, "install.archive", "tarball"),

@@ -13,6 +13,7 @@ import yaml
 from etcd_cluster import AwsMachines, ConfigurationError, EtcdClusterArgs, HostMachines, LocalMachines
 from etcd_cluster.etcd.versions import DEFAULT_VERSION
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
+from tests.unit.keys import private_key
 
 PROJECT = Path(__file__).parents[2]
 HOST = {"address": "10.0.0.1", "hostKey": "ssh-ed25519 AAAA"}
@@ -30,7 +31,7 @@ def test_a_platform_is_all_that_is_needed() -> None:
 
 def test_every_key_reaches_its_argument(tmp_path: Path) -> None:
     key = tmp_path / "id"
-    key.write_text("the key\n")
+    key.write_text(private_key())
     args = read(
         platform="hosts",
         size="medium",
@@ -80,7 +81,7 @@ def test_every_key_of_aws_reaches_its_argument() -> None:
         "replaceDeadMember": "etcd-2",
         "tags": {"team": "storage"},
     }
-    ssh = {"privateKey": "the key", "bastion": {"address": "b", "hostKey": "k"}}
+    ssh = {"privateKey": private_key(), "bastion": {"address": "b", "hostKey": "k"}}
     machines = read(platform="aws", aws=block, ssh=ssh).machines
     assert isinstance(machines, AwsMachines)
     given = {f"{_snake_case(key)}": value for key, value in block.items()}
@@ -96,14 +97,7 @@ def _snake_case(name: str) -> str:
 
 def test_aws_needs_little() -> None:
     block = {"subnetIds": ["subnet-a"], "sshCidrs": ["10.0.0.0/16"]}
-    assert read(platform="aws", aws=block).machines == AwsMachines(
-        ["subnet-a"],
-        ssh_cidrs=["10.0.0.0/16"],
-        client_cidrs=[],
-        client_security_group_ids=[],
-        ssh_security_group_ids=[],
-        security_group_ids=[],
-    )
+    assert read(platform="aws", aws=block).machines == AwsMachines(["subnet-a"], ssh_cidrs=["10.0.0.0/16"])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +109,7 @@ def test_aws_needs_little() -> None:
         ({"platform": "aws", "aws": {"subnetIds": "subnet-a"}}, 'aws.subnetIds: "subnet-a": not a list of texts'),
         ({"platform": "aws", "aws": {"subnetIds": ["a"], "sshCidr": []}}, "did you mean sshCidrs?"),
         ({"platform": "aws", "aws": {"tags": {"a": 1}}}, "aws.tags.a: 1: not text"),
-        ({"platform": "aws", "ssh": {"user": "admin"}}, 'ssh: "user": unknown key'),
+        ({"platform": "aws", "aws": {"subnetIds": ["subnet-a"]}, "ssh": {"user": "admin"}}, 'ssh: "user": unknown key'),
         ({"platform": "hosts", "aws": {"replaceMember": "a"}}, 'aws: "replaceMember": unknown key'),
         ({"platform": "mars"}, 'platform: "mars"'),
         ({}, "platform"),

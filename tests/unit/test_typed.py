@@ -28,11 +28,12 @@ from etcd_cluster.errors import SecretText, shown
 from etcd_cluster.machines.machine import checked_machines
 from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.settings import validate_arguments
-from etcd_cluster.typed import _hints
+from etcd_cluster.typed import hints
+from tests.unit.keys import host_key, private_key
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"
+KEY = host_key(1)
 PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEhunter2\n-----END OPENSSH PRIVATE KEY-----\n"
-BASTION = Bastion("10.0.0.9", KEY, private_key="the key")
+BASTION = Bastion("10.0.0.9", host_key(9), private_key=private_key())
 LATER: Any = pulumi.Output.from_input("later")
 
 
@@ -45,7 +46,7 @@ def hosts(host: Mapping[str, Any] | None = None, **ssh: Any) -> HostMachines:
 
 
 def aws(**changes: Any) -> AwsMachines:
-    return AwsMachines(**{"subnet_ids": ["s"], "ssh_cidrs": ["10.0.0.0/8"], "bastion": BASTION, **changes})
+    return AwsMachines(**{"subnet_ids": ["subnet-s"], "ssh_cidrs": ["10.0.0.0/8"], "bastion": BASTION, **changes})
 
 
 def gcp(**changes: Any) -> GcpMachines:
@@ -102,7 +103,7 @@ def fields() -> list[tuple[str, Any, Any]]:
     )
     platform(
         "ssh.bastion.",
-        lambda **it: hosts(bastion=Bastion(**cast(Any, {"address": "b", "host_key": KEY, **it}))),
+        lambda **it: hosts(bastion=Bastion(**cast(Any, {"address": "b", "host_key": host_key(9), **it}))),
         [(TEXTS, ["address", "host_key", "private_key"]), ([*NUMBERS, None], ["port"]), ([*TEXTS, LATER], ["user"])],
     )
     platform(
@@ -152,7 +153,7 @@ def test_a_value_of_another_type_is_refused_by_its_key(key: str, build: Any, val
 def test_no_field_of_any_class_is_left_out() -> None:
     covered = {row[0].rpartition(".")[2] for row in fields()}
     for kind in (EtcdClusterArgs, LocalMachines, HostMachines, Host, Ssh, Bastion, AwsMachines, GcpMachines):
-        assert set(_hints(kind)) - covered <= {"hosts", "ssh", "private_key", "bastion"}, kind.__name__
+        assert set(hints(kind)) - covered <= {"hosts", "ssh", "private_key", "bastion"}, kind.__name__
 
 
 @pytest.mark.parametrize("field", ["source", "mirror", "sha256", "archive", "go_proxy"])

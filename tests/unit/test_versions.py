@@ -40,16 +40,16 @@ AFTER_THE_NEWEST = str(Version(NEWEST.major, NEWEST.minor + 1, 0))
 PAIRS = [(running, desired) for running in ALLOWED for desired in ALLOWED]
 
 
-@pytest.mark.parametrize("text", ["3.6.16", "v3.6.16"])
-def test_a_release_is_read_with_or_without_its_v(text: str) -> None:
-    version = Version.parse(text)
+def test_a_release_is_three_numbers() -> None:
+    version = Version.parse("3.6.16")
     assert (version.major, version.minor, version.patch) == (3, 6, 16)
     assert str(version) == "3.6.16"
     assert version.series == "3.6"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "3.6", "3.6.16.1", "latest", "3.6.x", " 3.6.16", "٣.٦.١٦", "3.6.16+git", "3.6.0-rc.1"]
+    "text",
+    ["", "v3.6.16", "03.6.16", "3.6", "3.6.16.1", "latest", "3.6.x", " 3.6.16", "٣.٦.١٦", "3.6.16+git", "3.6.0-rc.1"],
 )
 def test_anything_else_is_no_release(text: str) -> None:
     with pytest.raises(ValueError, match="etcd"):
@@ -65,8 +65,15 @@ def test_a_supported_release_above_its_security_floor_draws_no_warning(version: 
     assert require_usable(version, allow_unsafe=False) == (version, [])
 
 
-def test_the_plain_form_of_a_release_comes_back() -> None:
-    assert require_usable("v3.7.3", allow_unsafe=False)[0] == "3.7.3"
+def test_a_patch_that_is_not_known_yet_is_refused_by_what_is_known_and_may_be_allowed_by_name() -> None:
+    with pytest.raises(ConfigurationError, match=r"knows the versions up to 3\.6\.16.*allowUnsafeVersion"):
+        require_usable("3.6.99", allow_unsafe=False)
+    assert require_usable("3.6.99", allow_unsafe=True) == ("3.6.99", [])
+
+
+def test_a_version_that_yaml_shortened_is_to_be_quoted() -> None:
+    with pytest.raises(ConfigurationError, match=r"in quotes, since YAML reads 3\.10 as 3\.1"):
+        require_usable("3.1", allow_unsafe=False)
 
 
 def test_3_4_9_is_usable_and_its_user_is_told_why_to_leave_it() -> None:

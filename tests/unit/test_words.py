@@ -21,6 +21,7 @@ from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Member, MemberSpec, Security
 from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout.observed import parse_host
+from etcd_cluster.settings import validate_arguments
 from etcd_cluster.ssh.client import _host_block
 from etcd_cluster.ssh.connection import Connection, SshError
 from tests.unit.recording import record
@@ -201,7 +202,7 @@ def test_any_other_cluster_name_is_taken(word: str) -> None:
 @pytest.mark.parametrize("word", ["two\nlines", "a\0b", "a\udc80b", "/".join(["a" * 200] * 20), "a" * 256])
 def test_a_local_directory_that_cannot_be_one_is_refused(word: str) -> None:
     with pytest.raises(ConfigurationError, match=r"local\.directory"):
-        LocalMachines(directory=f"/srv/{word}").member_names(3)
+        validate_arguments(EtcdClusterArgs(LocalMachines(directory=f"/srv/{word}")))
 
 
 def test_a_home_that_is_nobodys_is_refused() -> None:

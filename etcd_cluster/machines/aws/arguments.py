@@ -6,29 +6,42 @@ The resources are in provisioning, which alone imports `pulumi_aws`: it comes wi
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.access import require_private
-from etcd_cluster.machines.aws.limits import GP3_IOPS_A_GIB, capacity, require_subnets
+from etcd_cluster.machines.access import require_distinct, require_private
+from etcd_cluster.machines.aws.limits import (
+    GP3_IOPS_A_GIB,
+    GP3_MOST_GIB,
+    MOST_TAGS,
+    OWN_TAGS,
+    ImageId,
+    SecurityGroupId,
+    SubnetId,
+    capacity,
+    require_instance_type,
+    require_kms_key,
+    require_subnets,
+    require_tag_key,
+    require_tag_value,
+)
 from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
 from etcd_cluster.secrecy import as_input
-from etcd_cluster.ssh.keys import public_half
+from etcd_cluster.ssh.key_texts import PrivateKey
 from etcd_cluster.ssh.login import Bastion, require_bastion_login
+from etcd_cluster.typed import Between
 
 DEFAULT_VOLUME_GIB = 32
 """Enough for the row with the most IOPS, and the same for all: EBS never shrinks a volume, so no change of size may."""
 
 MEMORY_TOLERANCE = 0.95
 """Some families have a little less than their kind: r4 15.25 GiB for 16."""
-
-OWN_TAGS = ("Name", "pulumi:project", "pulumi:stack", "etcd:cluster", "etcd:member")
 
 
 @dataclass(frozen=True)
@@ -62,23 +75,25 @@ class AwsMachines:
         tags: For every resource, in addition to Name and the project's, stack's, cluster's and member's names.
     """
 
-    subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
+    subnet_ids: pulumi.Input[Sequence[pulumi.Input[SubnetId]]]
     client_cidrs: Sequence[str] = ()
-    client_security_group_ids: Sequence[pulumi.Input[str]] = ()
+    client_security_group_ids: Sequence[pulumi.Input[SecurityGroupId]] = ()
     ssh_cidrs: Sequence[str] = ()
-    ssh_security_group_ids: Sequence[pulumi.Input[str]] = ()
-    security_group_ids: Sequence[pulumi.Input[str]] = ()
+    ssh_security_group_ids: Sequence[pulumi.Input[SecurityGroupId]] = ()
+    security_group_ids: Sequence[pulumi.Input[SecurityGroupId]] = ()
     bastion: Bastion | None = None
-    instance_type: str | None = None
-    image_id: pulumi.Input[str] | None = None
-    volume_gib: int | None = None
-    kms_key_id: pulumi.Input[str] | None = None
-    private_key: pulumi.Input[str] | None = None
+    instance_type: Annotated[str, require_instance_type] | None = None
+    image_id: pulumi.Input[ImageId] | None = None
+    volume_gib: Annotated[int, Between(1, GP3_MOST_GIB)] | None = None
+    kms_key_id: pulumi.Input[Annotated[str, require_kms_key]] | None = None
+    private_key: pulumi.Input[PrivateKey] | None = None
     deletion_protection: bool = False
     retain_volumes: bool = True
     replace_member: str | None = None
     replace_dead_member: str | None = None
-    tags: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    tags: Mapping[Annotated[str, require_tag_key], pulumi.Input[Annotated[str, require_tag_value]]] = field(
+        default_factory=dict[str, pulumi.Input[str]]
+    )
 
     @property
     def platform(self) -> str:
@@ -97,6 +112,9 @@ class AwsMachines:
         require_subnets(self.subnet_ids)
         require_private("aws.clientCidrs", self.client_cidrs)
         require_private("aws.sshCidrs", self.ssh_cidrs)
+        require_distinct("aws.clientSecurityGroupIds", self.client_security_group_ids)
+        require_distinct("aws.sshSecurityGroupIds", self.ssh_security_group_ids)
+        require_distinct("aws.securityGroupIds", self.security_group_ids)
         if not (self.ssh_cidrs or self.ssh_security_group_ids or self.security_group_ids):
             raise ConfigurationError(
                 "aws.sshCidrs",
@@ -104,16 +122,11 @@ class AwsMachines:
                 "nobody could reach the machines by SSH, so nothing could be installed on them",
                 "give the ranges or, as aws.sshSecurityGroupIds, the groups of where Pulumi runs or of the bastion",
             )
-        if self.instance_type is not None and not re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", self.instance_type):
-            raise ConfigurationError(
-                "aws.instanceType", self.instance_type, "not an instance type", "write it like m7i.large"
-            )
-        _require_arn("aws.kmsKeyId", self.kms_key_id)
-        if isinstance(self.private_key, str):
-            public_half(self.private_key)
         require_bastion_login(self.bastion, self.private_key)
-        for key in self.tags:
-            _require_free_tag(key)
+        if len(self.tags) + len(OWN_TAGS) > MOST_TAGS:
+            raise ConfigurationError(
+                "aws.tags", len(self.tags), "more tags than a resource may have", f"leave {MOST_TAGS - len(OWN_TAGS)}"
+            )
         return names
 
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
@@ -180,17 +193,4 @@ def _require_large_enough(instance_type: str, size: Size) -> None:
             f"it has {known[0]} vCPUs and {known[1]:g} GiB, and size {size.name} needs {size.aws.vcpus} and "
             f"{size.aws.memory_gb:g}",
             f"use {size.aws.instance_type} or larger, or a smaller size, or set allowUndersized: true",
-        )
-
-
-def _require_arn(key: str, value: pulumi.Input[str] | None) -> None:
-    """Refuses anything but an ARN: the provider takes nothing shorter."""
-    if isinstance(value, str) and not value.startswith("arn:"):
-        raise ConfigurationError(key, value, "not an ARN", "write it like arn:aws:kms:REGION:ACCOUNT:key/ID")
-
-
-def _require_free_tag(key: str) -> None:
-    if key in OWN_TAGS or key.lower().startswith("aws:"):
-        raise ConfigurationError(
-            f"aws.tags.{key}", key, "this tag is set by the cluster or by AWS", "choose another name"
         )

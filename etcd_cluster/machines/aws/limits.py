@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Annotated, cast
 
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.machines.access import require_distinct
+from etcd_cluster.names import is_one_line
 
 VOLUME_TYPE = "gp3"
 # gp3's own limits: https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html
 GP3_BASE_IOPS = 3_000
 GP3_BASE_MIB_PER_SECOND = 125
 GP3_IOPS_A_GIB = 500
+GP3_MOST_GIB = 16_384
+
+# https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html
+OWN_TAGS = ("Name", "pulumi:project", "pulumi:stack", "etcd:cluster", "etcd:member")
+LONGEST_TAG_KEY = 128
+LONGEST_TAG_VALUE = 256
+MOST_TAGS = 50
 
 # Memory a vCPU in GiB, and vCPUs: https://aws.amazon.com/ec2/instance-types/
 MEMORY_A_VCPU = {"c": 2.0, "m": 4.0, "r": 8.0}
@@ -26,12 +37,66 @@ BURSTABLE = {
 }
 
 
-def require_subnets(subnet_ids: object) -> None:
-    """Refuses an empty list, and one text in place of a list. A value that is known only later is checked then."""
-    if isinstance(subnet_ids, str) or subnet_ids in ([], ()):
+@dataclass(frozen=True)
+class Id:
+    """The rule of a text that names something of AWS, such as subnet-0a1."""
+
+    kind: str
+
+    def __call__(self, key: str, value: str) -> None:
+        """Raises `ConfigurationError` for a text that is no such id."""
+        if not re.fullmatch(rf"{self.kind}-[0-9A-Za-z-]+", value):
+            raise ConfigurationError(
+                key, value, f"not an id of the kind {self.kind}", f"write it like {self.kind}-0a1b2c"
+            )
+
+
+SubnetId = Annotated[str, Id("subnet")]
+SecurityGroupId = Annotated[str, Id("sg")]
+ImageId = Annotated[str, Id("ami")]
+
+
+def require_instance_type(key: str, value: str) -> None:
+    """Raises `ConfigurationError` for a text that is no instance type."""
+    if not re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", value):
+        raise ConfigurationError(key, value, "not an instance type", "write it like m7i.large")
+
+
+def require_kms_key(key: str, value: str) -> None:
+    """Refuses anything but the ARN of a key: the provider takes nothing shorter."""
+    if not re.fullmatch(r"arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]+:(key|alias)/\S+", value):
         raise ConfigurationError(
-            "aws.subnetIds", subnet_ids, "not a list of subnets", "list private subnets of one VPC, best in three zones"
+            key, value, "not the ARN of a KMS key", "write it like arn:aws:kms:eu-west-1:111122223333:key/ID"
         )
+
+
+def require_tag_key(key: str, tag: str) -> None:
+    """Raises `ConfigurationError` for the name of a tag that AWS does not take, or that is taken."""
+    if tag in OWN_TAGS or tag.lower().startswith("aws:"):
+        raise ConfigurationError(key, tag, "this tag is set by the cluster or by AWS", "choose another name")
+    if not is_one_line(tag) or not 1 <= len(tag) <= LONGEST_TAG_KEY:
+        raise ConfigurationError(
+            key, tag, "not the name of a tag", f"write 1 to {LONGEST_TAG_KEY} characters in one line"
+        )
+
+
+def require_tag_value(key: str, value: str) -> None:
+    """Raises `ConfigurationError` for the value of a tag that AWS does not take."""
+    if not is_one_line(value) or len(value) > LONGEST_TAG_VALUE:
+        raise ConfigurationError(
+            key, value, "not the value of a tag", f"write up to {LONGEST_TAG_VALUE} characters in one line"
+        )
+
+
+def require_subnets(subnet_ids: object) -> None:
+    """Refuses an empty list, and a subnet that is listed twice. A list that is known only later is checked then."""
+    if isinstance(subnet_ids, list | tuple):
+        listed = cast("list[object]", subnet_ids)
+        require_distinct("aws.subnetIds", listed)
+        if not listed:
+            raise ConfigurationError(
+                "aws.subnetIds", [], "no subnet is listed", "list private subnets of one VPC, best in three zones"
+            )
 
 
 def architecture(instance_type: str) -> str:

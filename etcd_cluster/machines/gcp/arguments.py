@@ -5,28 +5,37 @@ The resources are in provisioning, which alone imports `pulumi_gcp`: it comes wi
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.access import require_private
+from etcd_cluster.machines.access import parse_range, require_distinct, require_private
 from etcd_cluster.machines.extras import require_extra
-from etcd_cluster.machines.gcp.limits import LONGEST_CLUSTER_NAME, LONGEST_NAME, NAME, region_of
+from etcd_cluster.machines.gcp.limits import (
+    LONGEST_CLUSTER_NAME,
+    MOST_DISK_GB,
+    MOST_LABELS,
+    NAME,
+    OWN_LABELS,
+    NetworkTag,
+    Zone,
+    region_of,
+    require_kms_key,
+    require_label_key,
+    require_label_value,
+    require_machine_type,
+)
 from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
+from etcd_cluster.names import Word
 from etcd_cluster.secrecy import as_input
-from etcd_cluster.ssh.keys import public_half
+from etcd_cluster.ssh.key_texts import PrivateKey
 from etcd_cluster.ssh.login import Bastion, require_bastion_login
-
-LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
-OWN_LABELS = ("pulumi-project", "pulumi-stack", "etcd-cluster", "etcd-member")
-ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
-KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
+from etcd_cluster.typed import Between
 
 # Machine types: https://cloud.google.com/compute/docs/machine-resource
 PREDEFINED_TYPE = re.compile(r"([a-z]\d[a-z]*)-(standard|highmem|highcpu)-(\d+)(-lssd)?")
@@ -69,24 +78,26 @@ class GcpMachines:
             lower case.
     """
 
-    network: pulumi.Input[str]
-    subnetwork: pulumi.Input[str]
-    zones: Sequence[str]
+    network: pulumi.Input[Word]
+    subnetwork: pulumi.Input[Word]
+    zones: Sequence[Zone]
     client_ranges: Sequence[str] = ()
-    client_tags: Sequence[str] = ()
+    client_tags: Sequence[NetworkTag] = ()
     ssh_ranges: Sequence[str] = ()
-    ssh_tags: Sequence[str] = ()
+    ssh_tags: Sequence[NetworkTag] = ()
     bastion: Bastion | None = None
-    machine_type: str | None = None
-    image: pulumi.Input[str] | None = None
-    disk_gb: int | None = None
-    kms_key: pulumi.Input[str] | None = None
-    private_key: pulumi.Input[str] | None = None
+    machine_type: Annotated[str, require_machine_type] | None = None
+    image: pulumi.Input[Word] | None = None
+    disk_gb: Annotated[int, Between(1, MOST_DISK_GB)] | None = None
+    kms_key: pulumi.Input[Annotated[str, require_kms_key]] | None = None
+    private_key: pulumi.Input[PrivateKey] | None = None
     deletion_protection: bool = False
     retain_disks: bool = True
     replace_member: str | None = None
     replace_dead_member: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[Annotated[str, require_label_key], Annotated[str, require_label_value]] = field(
+        default_factory=dict[str, str]
+    )
 
     @property
     def platform(self) -> str:
@@ -104,8 +115,8 @@ class GcpMachines:
         for key, ranges in {"gcp.clientRanges": self.client_ranges, "gcp.sshRanges": self.ssh_ranges}.items():
             require_private(key, ranges)
             _check_version_4(key, ranges)
-        for key, tags in {"gcp.clientTags": self.client_tags, "gcp.sshTags": self.ssh_tags}.items():
-            _check_tags(key, tags)
+        require_distinct("gcp.clientTags", self.client_tags)
+        require_distinct("gcp.sshTags", self.ssh_tags)
         if not self.ssh_ranges and not self.ssh_tags:
             raise ConfigurationError(
                 "gcp.sshRanges",
@@ -113,17 +124,13 @@ class GcpMachines:
                 "nobody could reach the machines by SSH, so nothing could be installed on them",
                 "give the ranges or, as gcp.sshTags, the network tags of where Pulumi runs or of the bastion",
             )
-        for key, value in self.labels.items():
-            _check_label(key, value)
-        if isinstance(self.kms_key, str) and not KMS_KEY.fullmatch(self.kms_key):
+        if len(self.labels) + len(OWN_LABELS) > MOST_LABELS:
             raise ConfigurationError(
-                "gcp.kmsKey",
-                self.kms_key,
-                "not the full name of a key",
-                "write it like projects/P/locations/L/keyRings/R/cryptoKeys/K",
+                "gcp.labels",
+                len(self.labels),
+                "more labels than a resource may have",
+                f"leave {MOST_LABELS - len(OWN_LABELS)}",
             )
-        if isinstance(self.private_key, str):
-            public_half(self.private_key)
         require_bastion_login(self.bastion, self.private_key)
         names = numbered_names(members)
         require_one_to_replace("gcp", self.replace_member, self.replace_dead_member, names)
@@ -223,42 +230,16 @@ def _require_disk(reason: str, disk_gb: int, needed: int, size: Size) -> None:
 def _check_zones(zones: Sequence[str]) -> None:
     if not zones:
         raise ConfigurationError("gcp.zones", list(zones), "no zone is listed", "list one to three of one region")
-    for zone in zones:
-        if not ZONE.fullmatch(zone):
-            raise ConfigurationError("gcp.zones", zone, "not a zone", "write it like europe-west1-b")
     if len({region_of(zone) for zone in zones}) != 1:
         raise ConfigurationError("gcp.zones", list(zones), "not of one region", "list one to three of one region")
-    if len(set(zones)) != len(zones):
-        raise ConfigurationError("gcp.zones", list(zones), "one is listed twice", "list each zone once")
+    require_distinct("gcp.zones", zones)
 
 
 def _check_version_4(key: str, ranges: Sequence[str]) -> None:
     """Refuses IPv6 ranges: members have IPv4 addresses only, and no rule of Google's takes ranges of both kinds."""
     for text in ranges:
-        if ipaddress.ip_network(text).version != 4:
+        if parse_range(key, text).version != 4:
             raise ConfigurationError(key, text, "not a range of IPv4 addresses", "write it like 10.0.0.0/16")
-
-
-def _check_tags(key: str, tags: Sequence[str]) -> None:
-    for tag in tags:
-        if len(tag) > LONGEST_NAME or not NAME.fullmatch(tag):
-            raise ConfigurationError(
-                key, tag, "not a network tag", "use lower-case letters, digits and -, at most 63 of them"
-            )
-
-
-def _check_label(key: str, value: str) -> None:
-    if key in OWN_LABELS or key.startswith("goog-"):
-        raise ConfigurationError(
-            f"gcp.labels.{key}", key, "this label is set by the cluster or by Google", "choose another name"
-        )
-    if not LABEL_KEY.fullmatch(key) or not LABEL_VALUE.fullmatch(value):
-        raise ConfigurationError(
-            f"gcp.labels.{key}",
-            value,
-            "not a label",
-            "use lower-case letters, digits, _ and -, at most 63 of them, and a letter first in its key",
-        )
 
 
 def _check_cluster_name(cluster: str) -> None:
