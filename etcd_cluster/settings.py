@@ -33,8 +33,9 @@ class Install:
             internet access; `build` compiles Go modules where Pulumi runs, and sends the result; `auto` (default on
             this machine, and only there) takes the first that works of PATH, release, build, and for a demo a Python
             package.
-        mirror: Base URL of releases, default GitHub; files are at MIRROR/vVERSION/FILE. Over http it needs `sha256`. An
-            Output stays out of previews and state, and may contain a password or a query.
+        mirror: Base URL of releases, default GitHub; files are at MIRROR/vVERSION/FILE. Over http it needs `sha256`.
+            As a secret it stays out of previews and state, and may contain a password or a query; a program may give an
+            output.
         sha256: Pins the tarball's sum, or the sums of several by their names, for more than one version or
             architecture; default: the mirror's SHA256SUMS.
         archive: Path of the tarball, laid out like an official release.
@@ -54,7 +55,8 @@ class EtcdClusterArgs:
 
     Args:
         machines: Where members run.
-        size: Row of the hardware table, default small; sets the quota and what machines must have.
+        size: Row of the hardware table: small, medium, large or xlarge, default small. It sets the quota and what
+            machines must have.
         members: 1, 3, 5 or 7; default 3, or the number of hosts that are listed.
         version: Version of etcd, 3.4.9 to 3.7; default the newest 3.6 patch known here.
         tls: Mutual TLS for clients and peers, default True.

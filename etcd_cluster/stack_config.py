@@ -129,6 +129,8 @@ def _private_key(keys: Keys) -> pulumi.Input[str] | None:
         )
     file = Path(require_file(key, path)).expanduser()
     try:
+        if file.exists() and not file.is_file():
+            raise ValueError
         text = file.read_text() if file.exists() else None
     except (OSError, ValueError) as error:
         problem = getattr(error, "strerror", None) or "not a file of text"

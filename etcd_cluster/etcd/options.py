@@ -206,7 +206,7 @@ TOKEN: Final = Kind(
     "simple, or jwt with its key files and method: jwt,pub-key=/FILE,priv-key=/FILE,sign-method=RS256", _token
 )
 DURATION: Final = Kind('a duration with its unit, such as "500ms" or "1h30m"', _nanoseconds, most=10 * 365 * 24 * HOUR)
-RETENTION: Final = Kind('a duration, such as "1h", or a number of revisions', _retention)
+RETENTION: Final = Kind('a duration or a number of revisions, such as "1h" or 1000', _retention)
 GATES: Final = Kind('feature gates, such as "LeaseCheckpoint=true"', _gates)
 
 
@@ -552,6 +552,15 @@ def _check_limits(name: str, value: object, number: int, setting: Setting) -> No
         raise _error(name, value, setting.too_small, f"write at least {_limit(setting, setting.least)}{off}")
     if most is not None and number > most:
         raise _error(name, value, setting.too_large, f"write at most {_limit(setting, most)}")
+
+
+def bounds(setting: Setting) -> str:
+    """Returns the limits of a setting's numbers, in words; "" for other kinds."""
+    if setting.kind not in (INTEGER, DURATION):
+        return ""
+    most = setting.kind.most if setting.most is None else setting.most
+    off = "0, or " if setting.or_zero else ""
+    return f"{off}{_limit(setting, setting.least)} to {_limit(setting, cast(int, most))}"
 
 
 def _limit(setting: Setting, number: int) -> str:

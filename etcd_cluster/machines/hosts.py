@@ -34,9 +34,10 @@ class Host:
 
     Args:
         address: IP address or DNS name at which clients and the other members reach it.
-        host_key: Its public SSH host key (ed25519 or ECDSA), pinned.
-        ssh_address: Where SSH reaches it; default `address`.
-        device: Block device for etcd's data alone; default None keeps the data on the root file system.
+        host_key: Its public SSH host key (ed25519 or ECDSA), pinned: /etc/ssh/ssh_host_ed25519_key.pub.
+        ssh_address: Where SSH reaches it; default its address.
+        device: Block device for etcd's data alone (a logical volume will do), which is blank or already this member's;
+            default the root file system.
     """
 
     address: pulumi.Input[MachineAddress]

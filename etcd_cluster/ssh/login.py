@@ -20,7 +20,7 @@ class Bastion:
     """A host to jump through.
 
     Args:
-        address: Its IP address or DNS name.
+        address: Its IP address or DNS name. It runs no member.
         host_key: Its public SSH host key (ed25519 or ECDSA), pinned like every other.
         port: Default 22.
         user: Default the target's.
@@ -41,7 +41,7 @@ class Ssh:
     Args:
         user: Default root; any other needs sudo without a password.
         port: Default 22.
-        private_key: Text of an unencrypted private key; default None asks the SSH agent at SSH_AUTH_SOCK.
+        private_key: Text of an unencrypted private key; default the keys of the SSH agent at SSH_AUTH_SOCK.
         bastion: Host to jump through; default None connects straight.
         dial_attempts: How often to try to connect, default 3, so that an unreachable host shows within seconds.
         dial_timeout_seconds: For each attempt, default 5.

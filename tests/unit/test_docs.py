@@ -121,7 +121,7 @@ def test_no_package_index_is_promised(page: Path) -> None:
     assert not re.search(r"pip install '?etcd-cluster(\[\w+\])?'?(?! ?\[?\w*\]? ?@)", page.read_text())
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md", "docs/change-settings.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/etcd-settings.md", "docs/change-settings.md"])
 def test_settings_of_etcd_on_pages_are_accepted(page: str) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (PROJECT / page).read_text(), re.DOTALL)
     found = [config["etcd-cluster:etcd"] for block in blocks if "etcd-cluster:etcd" in (config := parsed(block))]

@@ -13,7 +13,7 @@ import yaml
 from etcd_cluster import AwsMachines, ConfigurationError, EtcdClusterArgs, HostMachines, LocalMachines
 from etcd_cluster.etcd.versions import DEFAULT_VERSION
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
-from tests.unit.keys import private_key
+from tests.unit.keys import host_key, private_key
 
 PROJECT = Path(__file__).parents[2]
 HOST = {"address": "10.0.0.1", "hostKey": "ssh-ed25519 AAAA"}
@@ -138,6 +138,37 @@ def test_a_slip_never_shows_a_key(ssh: Any) -> None:
     with pytest.raises(ConfigurationError) as refused:
         read(platform="hosts", hosts={"a": HOST}, ssh=ssh)
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"garbage", b"\xff\0\1", host_key().encode(), private_key()[:-60].encode()]
+)
+@pytest.mark.parametrize("block", ["ssh", "bastion"])
+@pytest.mark.parametrize("preview", [True, False])
+def test_a_file_without_a_private_key_is_refused_by_its_key(
+    content: bytes, block: str, preview: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: preview)
+    file = tmp_path / "id"
+    file.write_bytes(content)
+    login: dict[str, Any] = {"privateKeyFile": str(file)}
+    if block == "bastion":
+        login = {"bastion": {"address": "b", "hostKey": "k", **login}}
+    with pytest.raises(ConfigurationError, match=r"^ssh\.(bastion\.)?privateKeyFile: .*Give the (text|path) of"):
+        read(platform="hosts", hosts={"a": HOST}, ssh=login)
+
+
+@pytest.mark.parametrize(
+    "path", ["", " ", "~nosuchuser/id", "/", "/dev/zero", "a\nb", "a\0b", "/x" * 3000, "/etc/passwd/id"]
+)
+def test_a_path_that_leads_to_no_file_is_refused_by_its_key(path: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^ssh\.privateKeyFile"):
+        read(platform="hosts", hosts={"a": HOST}, ssh={"privateKeyFile": path})
+
+
+def test_a_key_is_given_in_one_way(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"^ssh\.privateKeyFile: .*privateKey is given as well"):
+        read(platform="hosts", hosts={"a": HOST}, ssh={"privateKeyFile": "id", "privateKey": private_key()})
 
 
 def test_a_preview_elsewhere_does_not_need_the_key_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,10 +68,10 @@ class AwsMachines:
         deletion_protection: Neither AWS nor Pulumi deletes instances, interfaces and volumes; default False.
         retain_volumes: A data volume stays when its member is removed, by destroy or by fewer members; default True.
         replace_member: The one member whose machine may be replaced now, by a new image, type or key, keeping its data
-            volume and address; default None. A running machine is replaced only while every other member is healthy.
-            The other members keep their machines. Remove the argument afterwards.
+            volume and address; default no member. A running machine is replaced only while every other member is
+            healthy. The other members keep their machines. Remove it afterwards.
         replace_dead_member: Used instead of replace_member for a dead machine, if no other member can be asked: it is
-            replaced without asking; default None.
+            replaced without asking; default no member.
         tags: For every resource, in addition to Name and the project's, stack's, cluster's and member's names.
     """
 

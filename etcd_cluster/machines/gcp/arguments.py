@@ -70,10 +70,10 @@ class GcpMachines:
             can be replaced meanwhile.
         retain_disks: A data disk stays when its member is removed, by destroy or by fewer members; default True.
         replace_member: The one member whose machine may be replaced now, by a new type, image, key or user data,
-            keeping its address and its data disk, which may grow; default None. A running machine is replaced only
-            while every other member is healthy. The other members keep their machines. Remove the argument afterwards.
+            keeping its address and its data disk, which may grow; default no member. A running machine is replaced only
+            while every other member is healthy. The other members keep their machines. Remove it afterwards.
         replace_dead_member: Used instead of replace_member for a dead machine, if no other member can be asked: it is
-            replaced without asking; default None.
+            replaced without asking; default no member.
         labels: For every resource that takes labels, in addition to the names of project, stack, cluster and member;
             lower case.
     """

@@ -1,0 +1,35 @@
+"""Tables of pages are what the code declares: every key, with its default and limits."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import fields
+
+import pytest
+
+from etcd_cluster.stack_config import config_name
+from scripts import pages
+
+
+@pytest.mark.parametrize("name", pages.TABLES)
+def test_a_page_has_the_table_that_the_code_declares(name: str) -> None:
+    page = pages.DOCS / name
+    made = pages.with_table(page.read_text(), pages.TABLES[name])
+    assert pages.MARKED.search(made)
+    if os.environ.get("UPDATE_GOLDEN"):
+        page.write_text(made)
+    assert page.read_text() == made, "UPDATE_GOLDEN=1 scripts/test tests/unit/test_pages.py writes it anew"
+
+
+def test_every_field_has_a_key_in_the_table() -> None:
+    table = pages.keys_table()
+    for prefix, kind, left_out in pages.BLOCKS:
+        for field in fields(kind):
+            if field.name not in left_out:
+                keys = pages.TWO_WAYS.get(field.name, (config_name(field.name),))
+                assert all(f"`{prefix}{key}`" in table for key in keys), field.name
+
+
+def test_no_word_of_python_is_on_the_page_of_config() -> None:
+    assert re.findall(r"\b(?:None|True|False|Output|[a-z]+_[a-z]+)\b", pages.keys_table()) == []
