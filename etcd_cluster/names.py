@@ -38,8 +38,15 @@ def is_one_line(text: str) -> bool:
 
 def require_cluster_name(name: str, project: str, stack: str) -> str:
     """Returns the cluster's identity, PROJECT/STACK/NAME; raises `ConfigurationError` if the name cannot be in one."""
-    for key, text in (("project", project), ("stack", stack), ("name", name)):
-        if not text or text != text.strip() or not is_one_line(text) or len(text) > LONGEST_CLUSTER_NAME:
+    named: dict[str, object] = {"project": project, "stack": stack, "name": name}
+    for key, text in named.items():
+        if (
+            not isinstance(text, str)
+            or not text
+            or text != text.strip()
+            or not is_one_line(text)
+            or len(text) > LONGEST_CLUSTER_NAME
+        ):
             raise ConfigurationError(
                 key,
                 text,

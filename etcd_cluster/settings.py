@@ -19,7 +19,7 @@ from etcd_cluster.names import FilePath, require_member_names
 from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
 from etcd_cluster.pki.resources import CA
 from etcd_cluster.secrecy import as_input
-from etcd_cluster.typed import Between, require_types
+from etcd_cluster.typed import Between, require_type, require_types
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -152,6 +152,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
 
 def _require_types(args: EtcdClusterArgs) -> None:
     """Checks the types of everything that is declared here. A platform of another package has types of its own."""
+    require_type("args", args, EtcdClusterArgs)
     require_types(args, inside=False)
     require_types(args.install, "install.", {"source": "install.from"})
     machines = args.machines

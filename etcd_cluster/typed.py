@@ -59,9 +59,7 @@ def require_types(
         value = getattr(arguments, name)
         if "private_key" not in name:
             _refuse_private_keys(key, value)
-        found = next(_misfits(value, hint, key), None)
-        if found is not None:
-            raise _error(*found)
+        require_type(key, value, hint)
         for inner_key, inner in _inner(key, value) if inside else ():
             require_types(inner, f"{inner_key}.")
 
@@ -112,6 +110,12 @@ def argument_texts(kind: Any) -> Mapping[str, str]:
 
 Misfit = tuple[str, object, Any]
 """Key, value, and the declared type."""
+
+
+def require_type(key: str, value: object, hint: Any) -> None:
+    """Raises `ConfigurationError` for a value of another type, or against the rules in it."""
+    for misfit in _misfits(value, hint, key):
+        raise _error(*misfit)
 
 
 def _misfits(value: object, hint: Any, key: str) -> Iterator[Misfit]:
@@ -169,6 +173,8 @@ def _is_instance(value: object, kind: Any) -> bool:
         return type(value) is kind if kind is not str else isinstance(value, str)
     if kind is type(None):
         return value is None
+    if isinstance(value, type):  # a class has its objects' attributes: to a protocol it would be one of them
+        return False
     if not isinstance(kind, type):
         return True
     if kind.__module__ in ("typing", "collections.abc"):

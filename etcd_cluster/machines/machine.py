@@ -12,7 +12,7 @@ from pulumi_command.remote import ConnectionArgs
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.names import require_devices, require_directory, require_host
-from etcd_cluster.typed import require_types
+from etcd_cluster.typed import Port, require_types
 
 DEFAULT_MEMBERS = 3
 MEMBER_COUNTS = (1, 3, 5, 7)
@@ -28,9 +28,9 @@ class Ports:
         metrics: For Prometheus, on loopback only, without TLS; default 2381.
     """
 
-    client: int = 2379
-    peer: int = 2380
-    metrics: int = 2381
+    client: Port = 2379
+    peer: Port = 2380
+    metrics: Port = 2381
 
     @staticmethod
     def parse(stored: Mapping[str, float]) -> Ports:

@@ -25,7 +25,10 @@ from etcd_cluster import (
     Ssh,
 )
 from etcd_cluster.errors import SecretText, shown
+from etcd_cluster.etcd.options import KNOWN
+from etcd_cluster.etcd.versions import Version, within
 from etcd_cluster.machines.machine import checked_machines
+from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.settings import validate_arguments
 from etcd_cluster.typed import hints
@@ -169,6 +172,8 @@ def test_of_install_as_well(field: str, value: Any) -> None:
         ("address", 5),
         ("ports", (1, 2, 3)),
         ("ports", Ports(client=cast(Any, "2379"))),
+        ("ports", Ports(peer=0)),
+        ("ports", Ports(metrics=65_536)),
         ("connection", "10.0.0.1"),
         ("directory", 5),
         ("device", 5),
@@ -188,6 +193,35 @@ def test_what_is_right_is_taken() -> None:
         validate_arguments(EtcdClusterArgs(machines))
     validate_arguments(EtcdClusterArgs(aws(subnet_ids=LATER, tags={"a": LATER, "b": "c"}, ssh_cidrs=("10.0.0.0/8",))))
     checked_machines([Machine("a", LATER, ConnectionArgs(host="a"), depends_on=[])], ["a"])
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, each in KNOWN.items() if within(Version.parse("3.6.16"), each.releases)]
+)
+@pytest.mark.parametrize("value", [LATER, object(), b"a", {1}, float("nan"), float("inf"), None])
+def test_a_value_of_etcds_that_is_none_is_refused_by_its_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^etcd\.{name}: "):
+        validate_arguments(EtcdClusterArgs(LocalMachines(), etcd={name: value}))
+
+
+@pytest.mark.parametrize("machines", [LocalMachines, HostMachines, AwsMachines, GcpMachines])
+def test_a_class_in_the_place_of_machines_is_refused(machines: Any) -> None:
+    with pytest.raises(ConfigurationError, match="^machines: "):
+        validate_arguments(EtcdClusterArgs(machines))
+
+
+@pytest.mark.parametrize(
+    "args", [None, {}, {"machines": LocalMachines()}, LocalMachines(), EtcdClusterArgs, LATER, "a"]
+)
+def test_other_arguments_than_the_components_own_are_refused(args: Any) -> None:
+    with pytest.raises(ConfigurationError, match="^args: .*EtcdClusterArgs"):
+        validate_arguments(args)
+
+
+@pytest.mark.parametrize("name", [None, 5, [], LATER, "", " a", "a\nb", "a" * 101])
+def test_a_name_that_is_none_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match="^name: "):
+        require_cluster_name(name, "project", "stack")
 
 
 # --- what an error shows
