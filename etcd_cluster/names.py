@@ -40,13 +40,8 @@ def require_cluster_name(name: str, project: str, stack: str) -> str:
     """Returns the cluster's identity, PROJECT/STACK/NAME; raises `ConfigurationError` if the name cannot be in one."""
     named: dict[str, object] = {"project": project, "stack": stack, "name": name}
     for key, text in named.items():
-        if (
-            not isinstance(text, str)
-            or not text
-            or text != text.strip()
-            or not is_one_line(text)
-            or len(text) > LONGEST_CLUSTER_NAME
-        ):
+        is_text = isinstance(text, str) and text == text.strip() and is_one_line(text)
+        if not is_text or not 1 <= len(str(text)) <= LONGEST_CLUSTER_NAME:
             raise ConfigurationError(
                 key,
                 text,

@@ -112,7 +112,7 @@ def _bastion(ssh: Keys) -> Bastion | None:
 
 
 def _private_key(keys: Keys) -> pulumi.Input[str] | None:
-    """Returns the key's text, given or read from a file; None for the agent. A preview elsewhere may lack the file."""
+    """Returns the key's text, given or read from a file; None for the agent."""
     text, path = keys.text("privateKey"), keys.text("privateKeyFile")
     if text is not None and path is not None:
         raise ConfigurationError(
@@ -120,35 +120,37 @@ def _private_key(keys: Keys) -> pulumi.Input[str] | None:
         )
     if text is not None:
         return pulumi.Output.secret(require_private_key(keys.full_name("privateKey"), text))
-    if path is None:
-        return None
-    key = keys.full_name("privateKeyFile")
+    return None if path is None else pulumi.Output.secret(_text_of_key(keys.full_name("privateKeyFile"), path))
+
+
+def _text_of_key(key: str, path: str) -> str:
+    """Returns what is in the file of a private key; "" if a preview elsewhere lacks the file."""
     if is_private_key(path):
         raise ConfigurationError(
             key, HIDDEN, "a key, where the path of a key belongs", "give the key itself as privateKey, with --secret"
         )
     file = Path(require_file(key, path)).expanduser()
     try:
-        if file.exists() and not file.is_file():
+        exists = file.exists()
+        if exists and not file.is_file():
             raise ValueError
-        text = file.read_text() if file.exists() else None
+        text = file.read_text() if exists else ""
     except (OSError, ValueError) as error:
         problem = getattr(error, "strerror", None) or "not a file of text"
         raise ConfigurationError(key, path, problem, "give the path of an SSH private key") from None
-    if text is not None:
-        if not text.strip():
-            raise ConfigurationError(key, path, "the file is empty", "give the path of an SSH private key")
-        if Path(f"{file}-cert.pub").exists():
-            pulumi.log.warn(
-                f"{key}: {shown(path)}: the certificate beside it is not used, since Pulumi's command provider "
-                "logs in with a key alone. Where hosts ask for the certificate, leave privateKeyFile out and load "
-                "both into the SSH agent (`ssh-add`)"
-            )
-        return pulumi.Output.secret(require_private_key(key, text))
-    if not pulumi.runtime.is_dry_run():
-        raise ConfigurationError(key, path, "no such file", "give the path of an SSH private key")
-    pulumi.log.warn(f"{key}: {shown(path)}: no such file here; `pulumi up` will need it")
-    return pulumi.Output.secret("")
+    if not exists and pulumi.runtime.is_dry_run():
+        pulumi.log.warn(f"{key}: {shown(path)}: no such file here; `pulumi up` will need it")
+        return ""
+    if not text.strip():
+        problem = "the file is empty" if exists else "no such file"
+        raise ConfigurationError(key, path, problem, "give the path of an SSH private key")
+    if Path(f"{file}-cert.pub").exists():
+        pulumi.log.warn(
+            f"{key}: {shown(path)}: the certificate beside it is not used, since Pulumi's command provider "
+            "logs in with a key alone. Where hosts ask for the certificate, leave privateKeyFile out and load "
+            "both into the SSH agent (`ssh-add`)"
+        )
+    return require_private_key(key, text)
 
 
 class Keys:

@@ -185,7 +185,7 @@ def test_a_certificate_beside_the_key_is_named_with_the_way_to_use_it(
 ) -> None:
     warned: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", warned.append)
-    (tmp_path / "id").write_text("key")
+    (tmp_path / "id").write_text(private_key())
     for count in (0, 1):
         read(platform="hosts", hosts={"a": HOST}, ssh={"privateKeyFile": str(tmp_path / "id")})
         assert len(warned) == count

@@ -206,7 +206,7 @@ def test_a_value_of_etcds_that_is_none_is_refused_by_its_name(name: str, value: 
 
 @pytest.mark.parametrize("machines", [LocalMachines, HostMachines, AwsMachines, GcpMachines])
 def test_a_class_in_the_place_of_machines_is_refused(machines: Any) -> None:
-    with pytest.raises(ConfigurationError, match="^machines: "):
+    with pytest.raises(ConfigurationError, match=r"^machines: "):
         validate_arguments(EtcdClusterArgs(machines))
 
 
@@ -214,13 +214,13 @@ def test_a_class_in_the_place_of_machines_is_refused(machines: Any) -> None:
     "args", [None, {}, {"machines": LocalMachines()}, LocalMachines(), EtcdClusterArgs, LATER, "a"]
 )
 def test_other_arguments_than_the_components_own_are_refused(args: Any) -> None:
-    with pytest.raises(ConfigurationError, match="^args: .*EtcdClusterArgs"):
+    with pytest.raises(ConfigurationError, match=r"^args: .*EtcdClusterArgs"):
         validate_arguments(args)
 
 
 @pytest.mark.parametrize("name", [None, 5, [], LATER, "", " a", "a\nb", "a" * 101])
 def test_a_name_that_is_none_is_refused(name: Any) -> None:
-    with pytest.raises(ConfigurationError, match="^name: "):
+    with pytest.raises(ConfigurationError, match=r"^name: "):
         require_cluster_name(name, "project", "stack")
 
 
