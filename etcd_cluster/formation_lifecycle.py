@@ -79,7 +79,7 @@ def own_reports(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 def require_own_units(cluster: str, token: str, reports: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises `FormationError` if etcd.service belongs to another cluster.
+    """Raises `FormationError` if etcd-cluster.service belongs to another cluster.
 
     Before the first release, the unit named its own cluster by the readable name.
     """

@@ -33,10 +33,11 @@ EXPLANATIONS: dict[Obstacle, Explanation] = {
         "use another disk or machine, or the names it had",
     ),
     Obstacle.OTHER_CLUSTERS_UNIT: Explanation(
-        "{member}: etcd.service on its machine belongs to another cluster (token {token}), or to a first `up` of this "
+        "{member}: etcd-cluster.service on its machine belongs to another cluster (token {token}), or to a first `up` of this "
         "one that failed and was destroyed without it",
-        "no etcd.service, or one of this cluster",
-        "remove that etcd (systemctl disable --now etcd; rm /etc/systemd/system/etcd.service), or use another machine",
+        "no etcd-cluster.service, or one of this cluster",
+        "remove that etcd (systemctl disable --now etcd-cluster; rm /etc/systemd/system/etcd-cluster.service), or use "
+        "another machine",
     ),
     Obstacle.SAME_MACHINE: Explanation(
         "{members} are the same machine (machine-id {machine})",
@@ -46,7 +47,8 @@ EXPLANATIONS: dict[Obstacle, Explanation] = {
     Obstacle.RUNS_ALREADY: Explanation(
         "{members}: a member of this cluster runs there already, but this stack's state does not know it",
         "the state that made it, or no running etcd",
-        "import the lost state (`pulumi stack import`), or stop etcd on every host (`systemctl stop etcd`) to take its "
+        "import the lost state (`pulumi stack import`), or stop etcd on every host (`systemctl stop etcd-cluster`) to take "
+        "its 
         "data over",
     ),
     Obstacle.DIFFERENT_MARKERS: Explanation(

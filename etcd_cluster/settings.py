@@ -11,7 +11,14 @@ import pulumi
 
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
 from etcd_cluster.etcd import options, versions
-from etcd_cluster.etcd.releases import DEFAULT_MIRROR, InstallSource, require_go_proxy, require_mirror, require_pins
+from etcd_cluster.etcd.releases import (
+    DEFAULT_MIRROR,
+    InstallSource,
+    require_go_proxy,
+    require_mirror,
+    require_pins,
+    require_proxy,
+)
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.machines.machine import MEMBER_COUNTS, Machines, ProvisionedMachines
 from etcd_cluster.member.layout import Layout
@@ -39,6 +46,8 @@ class Install:
         sha256: Pins the tarball's sum, or the sums of several by their names, for more than one version or
             architecture; default: the mirror's SHA256SUMS.
         archive: Path of the tarball, laid out like an official release.
+        proxy: URL of the http(s) proxy that hosts download etcd and packages through; default none. Where Pulumi runs,
+            downloads go by the environment. With a user or a password it has to be a secret or an Output.
         go_proxy: GOPROXY for `build`; default: the value of `go env`. A secret stays one.
     """
 
@@ -47,6 +56,7 @@ class Install:
     sha256: str | Mapping[str, str] | None = None
     archive: FilePath | None = None
     go_proxy: pulumi.Input[Annotated[str, require_go_proxy]] | None = None
+    proxy: pulumi.Input[Annotated[str, require_proxy]] | None = None
 
 
 @dataclass(frozen=True)
@@ -256,4 +266,12 @@ def _validate_install(install: Install, version: str, platform: str) -> Install:
     else:
         later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, mirror)))
         mirror = pulumi.Output.secret(later.apply(lambda known: require_mirror(SecretText(known), pins)))
-    return replace(install, mirror=mirror, go_proxy=as_input(install.go_proxy))
+    return replace(install, mirror=mirror, proxy=_proxy(install.proxy), go_proxy=as_input(install.go_proxy))
+
+
+def _proxy(proxy: pulumi.Input[str] | None) -> pulumi.Input[str] | None:
+    """Returns the proxy as an input. One that is known later is checked then, and is a secret."""
+    if proxy is None or isinstance(proxy, str):
+        return as_input(proxy)
+    later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, proxy)))
+    return pulumi.Output.secret(later.apply(lambda known: require_proxy("install.proxy", SecretText(known))))

@@ -29,7 +29,7 @@ def summary(file: StackFile, outputs: Mapping[str, Any], stack: str, scripts: st
         members = file.local_folder / "MEMBER"
         data, logs = f"{members}/volume", f"{members}/logs/etcd.log"
     else:
-        data, logs = "/data/etcd on every host", "journalctl --unit etcd, on every host"
+        data, logs = "/data/etcd on every host", "journalctl --unit etcd-cluster, on every host"
     rows = {
         "endpoints": " ".join(outputs["endpoints"]),
         "use it": f'eval "$({setup})" && etcdctl endpoint health --cluster',

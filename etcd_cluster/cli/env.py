@@ -23,6 +23,7 @@ CREDENTIALS = {
     "ETCDCTL_CERT": ("clientCertificate", "client.crt"),
     "ETCDCTL_KEY": ("clientKey", "client.key"),
 }
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 FAILURE = "false"
 """Printed in the place of exports, so that an `eval` of the output fails as well."""
 
@@ -103,6 +104,10 @@ def exports(outputs: Mapping[str, Any], credentials: Mapping[str, str], programs
     if programs:
         folder = shlex.quote(str(programs))
         lines.append(f'case ":$PATH:" in *:{folder}:*) ;; *) export PATH={folder}:"$PATH" ;; esac')
+    if any(name.lower() in PROXIES for name in os.environ):
+        from etcd_cluster.member.render import without_proxy  # lazily: few need it
+
+        lines.append(without_proxy(outputs["endpoints"]))
     return "\n".join(lines)
 
 

@@ -28,6 +28,7 @@ OLDEST_WITH_ETCDUTL = Version(3, 5, 0)
 ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
 
 _URL = re.compile(r"https?://[^/?#\s]+[^?#\s]*(\?[^#\s]*)?")
+_PROXY = re.compile(r"https?://([^/?#@\s]+@)?(\[[0-9a-fA-F:.]+\]|[^/?#@:\s]+)(:[0-9]{1,5})?/?")
 _PLAIN = re.compile(r"[!-~]+")
 _QUOTES = re.compile(r"[\"'<>\\^`{|}]")
 _FILES = re.compile(r"file:///[!-~]+")
@@ -131,6 +132,25 @@ def require_go_proxy(key: str, go_proxy: str) -> str:
             "make it a secret, or use a proxy that needs none",
         )
     return go_proxy
+
+
+def require_proxy(key: str, proxy: str) -> str:
+    """Returns the proxy for downloads. Raises `ConfigurationError`, which never shows a password."""
+    if not _PROXY.fullmatch(proxy) or not is_url(proxy):
+        raise ConfigurationError(
+            key,
+            HIDDEN if "@" in proxy else proxy,
+            "not the URL of an http(s) proxy",
+            "write it like http://proxy.example.net:3128, with anything but ASCII percent-encoded",
+        )
+    if not isinstance(proxy, SecretText) and "@" in proxy:
+        raise ConfigurationError(
+            key,
+            HIDDEN,
+            "it carries a user or a password, which every preview would show",
+            "make it a secret (`pulumi config set --secret --path etcd-cluster:install.proxy`)",
+        )
+    return proxy
 
 
 def file_url(mirror: str, version: str, file: str) -> str:

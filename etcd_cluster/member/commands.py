@@ -99,7 +99,7 @@ class MemberCommands:
     ) -> dict[str, Prepared]:
         """Installs packages, user, disk, and programs beside those that run. No member is started or restarted."""
         prepared: dict[str, Prepared] = {}
-        mirror = self._settings.install.mirror
+        mirror, proxy = self._settings.install.mirror, self._settings.install.proxy
         for machine in self._machines:
             install = _install_from(machine, self._settings)
             line = Prepare(
@@ -107,6 +107,7 @@ class MemberCommands:
                 device=machine.device,
                 install=install,
                 mirror=mirror if install == "release" and isinstance(mirror, str) else "",
+                proxy=proxy if machine.connection and isinstance(proxy, str) else "",
             )
             variables = self._prepare_variables(machine, token, binaries[machine.name])
             stdin = variables.apply(partial(render.script, "prepare", layout(machine)))
@@ -117,9 +118,10 @@ class MemberCommands:
     def _prepare_variables(
         self, machine: Machine, token: pulumi.Output[str], binaries: Mapping[str, pulumi.Input[str]]
     ) -> pulumi.Output[dict[str, str]]:
-        mirror = self._settings.install.mirror
-        if not isinstance(mirror, str):  # secret: not on the line, which previews and state show
-            binaries = {**binaries, "mirror": mirror}
+        secret = {"mirror": self._settings.install.mirror, "proxy": self._settings.install.proxy}
+        # A secret one is not on the line, which previews and state show.
+        hidden = {name: url for name, url in secret.items() if url is not None and not isinstance(url, str)}
+        binaries = {**binaries, **hidden}
         return pulumi.Output.all(token=token, binaries=binaries).apply(
             lambda known: {
                 **render.prepare_variables(self._identity, machine.name, known["token"], layout(machine)),

@@ -92,6 +92,7 @@ class Prepare(Line):
         device: Block device of the data; "" for none.
         install: How etcd is installed.
         mirror: Where releases are downloaded from; "" if that is secret, or if no release is downloaded.
+        proxy: Proxy for downloads; "" for none, and if it is secret.
     """
 
     step = "prepare"
@@ -99,6 +100,7 @@ class Prepare(Line):
     device: Any = ""
     install: str = ""
     mirror: str = ""
+    proxy: str = ""
 
 
 @dataclass(frozen=True)

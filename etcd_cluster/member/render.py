@@ -7,6 +7,7 @@ import ipaddress
 import json
 import re
 import shlex
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -223,7 +224,7 @@ def _transport_security(layout: Layout, transport: Transport) -> dict[str, objec
 
 
 def systemd_unit(spec: MemberSpec) -> str:
-    """Returns etcd.service.
+    """Returns etcd-cluster.service.
 
     It refuses to start without its file system, and without data unless the member is to form or join a cluster now.
     """
@@ -250,8 +251,10 @@ AssertPathExists=|{layout.configuration}/bootstrap.yaml
 Type=notify
 User=etcd
 Group=etcd
-# As many Go processors as the machine has, looked up at each start. Only a member without data bootstraps.
-ExecStart=/bin/sh -c 'file=etcd; test -d {layout.data}/member/wal || file=bootstrap; \
+# Without the environment that systemd gives to all services. As many Go processors as the machine has, looked up at
+# each start. Only a member without data bootstraps.
+ExecStart=/usr/bin/env -i NOTIFY_SOCKET=${{NOTIFY_SOCKET}} PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+/bin/sh -c 'file=etcd; test -d {layout.data}/member/wal || file=bootstrap; \
 GOMAXPROCS=$$(nproc) exec {layout.binaries}/etcd --config-file {layout.configuration}/$${{file}}.yaml'
 Restart=on-failure
 RestartSec=2s
@@ -314,7 +317,7 @@ def mount_unit(layout: Layout) -> str:
 {CLUSTER_LINE} data disk
 [Unit]
 Description=etcd's data disk
-Before=etcd.service
+Before=etcd-cluster.service
 
 [Mount]
 What=@WHAT@
@@ -341,7 +344,14 @@ def administrator_profile(spec: MemberSpec) -> str:
             f"export ETCDCTL_CERT={shlex.quote(f'{layout.pki}/server.crt')}",
             f"export ETCDCTL_KEY={shlex.quote(f'{layout.pki}/server.key')}",
         ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, without_proxy([spec.client_url])]) + "\n"
+
+
+def without_proxy(urls: Sequence[str]) -> str:
+    """Returns a line for a POSIX shell after which no program reaches these URLs through a proxy."""
+    hosts = ",".join(dict.fromkeys(urllib.parse.urlsplit(each).hostname or "" for each in urls))
+    # Go reads the first one, curl the second.
+    return f'export NO_PROXY="${{NO_PROXY:-${{no_proxy:-}}}},"{shlex.quote(hosts)}\nexport no_proxy="$NO_PROXY"'
 
 
 def identity(cluster: str, member: str, token: str) -> str:
@@ -409,13 +419,14 @@ def command_line(step: str, words: Mapping[str, str]) -> str:
 def script(step: str, layout: Layout, variables: Mapping[str, str] | None = None) -> str:
     """Returns what `bash -s -- STEP KEY=VALUE...` reads on a machine.
 
-    It becomes root, sets variables, defines functions, then runs the step.
+    It leaves the environment of the log-in, becomes root and leaves what sudo sets, sets variables, defines functions,
+    then runs the step.
     """
-    elevate = ("elevate",) if layout.supervisor == "systemd" else ()
+    begin = ("clean", "elevate", "clean") if layout.supervisor == "systemd" else ("clean",)
     assignments = {**layout_variables(layout), **(variables or {})}
     return "\n".join(
         [
-            *map(_source, elevate),
+            *map(_source, begin),
             *(f"{name}={shlex.quote(value)}" for name, value in assignments.items()),
             *map(_source, ("common", layout.supervisor, *STEPS[step])),
             'answer "$@"; exit',

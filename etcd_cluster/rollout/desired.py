@@ -17,7 +17,7 @@ from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import CertificatePair, Member, MemberSpec, Security, Transport
 from etcd_cluster.pki import x509
 
-UNIT_PATH = "/etc/systemd/system/etcd.service"
+UNIT_PATH = "/etc/systemd/system/etcd-cluster.service"
 PROFILE_PATH = "/etc/profile.d/etcd.sh"
 
 

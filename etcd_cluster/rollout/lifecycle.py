@@ -384,7 +384,7 @@ def remove(
         if sum((left_out, name in forgotten, is_silent)) >= 2:  # silence alone, or a person's word alone, is not enough
             say(
                 f"warning: {name}: not stopped there, and nothing removed: {error}. If the machine comes back, stop "
-                "etcd on it (systemctl disable --now etcd)"
+                "etcd on it (systemctl disable --now etcd-cluster)"
             )
             del failed[name]
     if failed:

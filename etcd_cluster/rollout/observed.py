@@ -137,6 +137,9 @@ class Host:
         pid: Process id of etcd; "" if no member of this package runs.
         failed: The service has failed.
         on_boot: The service starts on boot.
+        masked: etcd.service, the name of packages' services, is masked; True also where systemd does not run etcd.
+        foreign_unit_files: Paths of files besides ours that systemd makes the member's service of.
+        other_service: Which other etcd.service is set up there, in words; "" for none.
         pending: The files may be newer than the process.
         snapshot_index: Index of raft's log at the newest snapshot.
         history: The recorded history of the log.
@@ -197,6 +200,9 @@ class Host:
     data_of: str = ""
     foreign: str = ""
     claim: str = ""
+    masked: bool = True
+    foreign_unit_files: Sequence[str] = ()
+    other_service: str = ""
     unknown: Mapping[Question, str] = field(default_factory=dict[Question, str])
     announced: Security | None = None
 
@@ -389,6 +395,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     missing: list[Missing] = []
     unknown: dict[Question, str] = {}
     files: dict[str, ObservedFile] = {}
+    foreign_unit_files: list[str] = []
     for line in text.splitlines():
         name, _, value = line.partition("=")
         if name == "missing":
@@ -396,6 +403,8 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         elif name == "unknown":
             question, _, why = value.partition(" ")
             unknown[Question(question)] = why
+        elif name == "unit_file":
+            foreign_unit_files.append(value)
         elif name.startswith(("file:", "key:")):
             kind, path, file = _observed_file(line)
             files[path] = replace(file, content=_decoded(file.content)) if kind == "file" else file
@@ -449,6 +458,9 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         may_administer={"yes": True, "no": False}.get(facts.get("rights", "")),
         data_of=facts.get("data_of", ""),
         foreign=facts.get("foreign", ""),
+        masked=facts.get("masked", "yes") == "yes",
+        foreign_unit_files=foreign_unit_files,
+        other_service=facts.get("other_service", ""),
         claim=facts.get("claim", ""),
     )
     reports: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}

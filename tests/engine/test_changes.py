@@ -90,4 +90,4 @@ def test_fewer_members(cluster: Cluster) -> None:
     with changing(cluster, restarts=()):
         cluster.up()
     for host in leaving:
-        host.run("! systemctl is-active etcd && [ -d /data/etcd/data/member ]")
+        host.run("! systemctl is-active etcd-cluster && [ -d /data/etcd/data/member ]")

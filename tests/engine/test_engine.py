@@ -54,7 +54,7 @@ def test_from_first_up_to_destroy(stack: Stack, hosts: list[Host]) -> None:
     runs.append(stack.destroy())
     assert "20 deleted" in runs[-1].output
     for host in hosts:
-        host.run("! systemctl is-active etcd && [ -d /data/etcd/data/member ]")
+        host.run("! systemctl is-active etcd-cluster && [ -d /data/etcd/data/member ]")
     stack.up()
     again = assert_one_cluster(stack, hosts)
     assert [(each.cluster, each.file_system, each.has_key) for each in again] == [

@@ -18,7 +18,7 @@ from tests.lab.clusters import Cluster, changes_nothing
 from tests.lab.stack import Run
 from tests.lab.writes import Access, Result, Writes, writing
 
-STARTED = "systemctl show -P ExecMainStartTimestampMonotonic etcd"
+STARTED = "systemctl show -P ExecMainStartTimestampMonotonic etcd-cluster"
 SHOWN_LINE = re.compile(r"(?:^|\s)((?:host-\d+|cluster): .*)$", re.MULTILINE)
 
 

@@ -121,7 +121,7 @@ class Cluster:
 
     def pids(self) -> dict[str, str]:
         """Host name -> process of its etcd; "0" where none runs."""
-        return {host.name: host.run("systemctl show -P MainPID etcd").stdout.strip() for host in self.hosts}
+        return {host.name: host.run("systemctl show -P MainPID etcd-cluster").stdout.strip() for host in self.hosts}
 
     def each_host(self, command: str) -> dict[str, str]:
         """What a command prints on every host, all at once."""

@@ -93,17 +93,17 @@ def restart_sshd(host: Host) -> None:
 @contextmanager
 def stopped(host: Host) -> Iterator[None]:
     """etcd is stopped, in order. Afterwards it is started, if nothing else did that; it may not be healthy yet."""
-    host.run("systemctl stop etcd")
+    host.run("systemctl stop etcd-cluster")
     try:
         yield
     finally:
-        host.run("systemctl start --no-block etcd")
+        host.run("systemctl start --no-block etcd-cluster")
 
 
 @contextmanager
 def frozen(host: Host) -> Iterator[None]:
     """etcd's process does nothing any more, but is there, and its connections with it (SIGSTOP)."""
-    process = host.run("systemctl show --property MainPID --value etcd").stdout.strip()
+    process = host.run("systemctl show --property MainPID --value etcd-cluster").stdout.strip()
     assert process != "0", f"{host.name}: etcd does not run"
     host.run(f"kill -STOP {process}")
     try:
@@ -114,7 +114,7 @@ def frozen(host: Host) -> Iterator[None]:
 
 def kill_etcd(host: Host) -> None:
     """kill -9; systemd starts it again two seconds later."""
-    host.run("systemctl kill --signal KILL etcd")
+    host.run("systemctl kill --signal KILL etcd-cluster")
 
 
 def _leading(cluster: Cluster) -> dict[Host, bool]:

@@ -51,7 +51,7 @@ def look(host: Host) -> Member:
     """Raises where the member does not answer for itself."""
     command = f"""{LOOK}
     file_system
-    systemctl show --property MainPID --value etcd.service
+    systemctl show --property MainPID --value etcd-cluster
     sed -n 's/.*"token": "\\([0-9a-f]*\\)".*/\\1/p' /data/etcd/etcd-cluster.json
     etcd endpoint status --write-out json
     etcd member list --write-out json

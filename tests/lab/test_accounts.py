@@ -41,8 +41,8 @@ def test_data_of_the_number_that_etcd_had_before_are_etcds_again(cluster: Cluste
     """As after another image with a kept disk, and after a restore by root."""
     cluster.etcdctl("put", "before", "1")
     host = cluster.hosts[1]
-    host.run("systemctl stop etcd && userdel etcd && useradd --system --uid 912 --gid etcd etcd")
-    cluster.hosts[2].run("systemctl stop etcd && chown -R root: /data/etcd/data")
+    host.run("systemctl stop etcd-cluster && userdel etcd && useradd --system --uid 912 --gid etcd etcd")
+    cluster.hosts[2].run("systemctl stop etcd-cluster && chown -R root: /data/etcd/data")
     cluster.up()
     assert cluster.healthy()
     for each in cluster.hosts:

@@ -142,8 +142,8 @@ def test_private_keys_of_instances_are_for_root_and_encrypted_in_the_state(road:
 
 def test_etcd_may_not_ask_the_metadata_service(instance: Host) -> None:
     """Enforced where systemd has cgroups of version 2, as clouds' images do. Here, it may just be no harm."""
-    assert instance.run("systemctl show -P IPAddressDeny etcd").stdout == "169.254.169.254/32\n"
-    assert instance.run("systemctl is-active etcd").stdout == "active\n"
+    assert instance.run("systemctl show -P IPAddressDeny etcd-cluster").stdout == "169.254.169.254/32\n"
+    assert instance.run("systemctl is-active etcd-cluster").stdout == "active\n"
 
 
 # --- afterwards ---
@@ -220,7 +220,7 @@ def test_a_running_machine_is_not_replaced_while_another_member_is_down(road: Ro
     follower = next(host for host in cluster.hosts if host is not leading)
     cluster.await_health()
     pids = cluster.pids()
-    follower.run("systemctl stop etcd")
+    follower.run("systemctl stop etcd-cluster")
     # No machine lets in by the connections of this run: what the others are is seen by those of before.
     pinned = dict.fromkeys(road.cloud.instances, OTHER_HOST_KEY)
     run = with_settings(road, replaceMember=leading.name, images={leading.name: "third"}, pinned=pinned)

@@ -98,7 +98,7 @@ def test_the_client_key_is_a_secret_output(formed: Formed) -> None:
 
 
 ON_A_HOST = {
-    "etcd runs as etcd": ("stat -c %U /proc/$(systemctl show -P MainPID etcd)", "etcd"),
+    "etcd runs as etcd": ("stat -c %U /proc/$(systemctl show -P MainPID etcd-cluster)", "etcd"),
     "nobody logs in as etcd": (
         "getent passwd etcd | cut -d: -f7; getent shadow etcd | cut -c1-6",
         "/usr/sbin/nologin\netcd:!",
@@ -115,7 +115,7 @@ ON_A_HOST = {
     "data are on the device": ("findmnt -no SOURCE,FSTYPE /data/etcd", "/dev/xvdf xfs"),
     "the disk is mounted on boot": ("systemctl is-active data-etcd.mount; systemctl is-enabled data-etcd.mount",
                                     "active\nenabled"),
-    "etcd starts on boot": ("systemctl is-active etcd && systemctl is-enabled etcd", "active\nenabled"),
+    "etcd starts on boot": ("systemctl is-active etcd-cluster && systemctl is-enabled etcd-cluster", "active\nenabled"),
     "metrics are for this machine only": ("ss -Hltn 'sport = :2381' | awk '{ print $4 }'", "127.0.0.1:2381"),
     "metrics answer": (
         "curl -fsS http://127.0.0.1:2381/metrics | grep ^etcd_server_has_leader",
@@ -126,11 +126,11 @@ ON_A_HOST = {
         "3",
     ),
     "as many Go processors as there are": (
-        "tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID etcd)/environ | grep GOMAXPROCS= | tr -d 'A-Z=\\n';"
+        "tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID etcd-cluster)/environ | grep GOMAXPROCS= | tr -d 'A-Z=\\n';"
         " echo -$(nproc)",
         re.compile(r"(\d+)-\1"),
     ),
-    "enough open files": ("systemctl show -P LimitNOFILE etcd", "65536"),
+    "enough open files": ("systemctl show -P LimitNOFILE etcd-cluster", "65536"),
     "the clock is kept": ("systemctl is-active chrony", "active"),
     "no unit failed": ("systemctl list-units --failed --no-legend", ""),
     "nothing is left of the installation": (
@@ -224,7 +224,7 @@ def test_only_certificates_of_the_clusters_ca_are_let_in(
     since = host.run("date '+%F %T'").stdout.strip()
     answer = cluster.lab.run([sys.executable, "-c", PROBE, host.address, str(port), *credentials]).stdout
     assert re.search(expected.sees, answer), answer
-    log = f"journalctl --unit etcd --since '{since}' --output cat --no-pager"
+    log = f"journalctl --unit etcd-cluster --since '{since}' --output cat --no-pager"
     eventually(lambda: expected.logged in host.run(log).stdout, f"the log says {expected.logged!r}")
 
 
@@ -353,11 +353,11 @@ def test_a_member_comes_back_by_itself(cluster: Cluster, again: Callable[[Host],
 
 def test_etcd_does_not_start_without_its_disk(cluster: Cluster) -> None:
     host = cluster.hosts[2]
-    host.run("systemctl stop etcd && umount /data/etcd && mount --bind /dev/null /dev/xvdf")
+    host.run("systemctl stop etcd-cluster && umount /data/etcd && mount --bind /dev/null /dev/xvdf")
     try:
-        assert host.run("systemctl start etcd", check=False).returncode != 0
+        assert host.run("systemctl start etcd-cluster", check=False).returncode != 0
         assert host.run("ls -A /data/etcd").stdout == ""
-        assert host.run("systemctl is-active etcd", check=False).stdout != "active\n"
+        assert host.run("systemctl is-active etcd-cluster", check=False).stdout != "active\n"
         # An `up` does not start it either.
         with config_changed(cluster.stack, etcd={"max-txn-ops": 384}):
             run = cluster.stack.up(check=False)
@@ -365,7 +365,7 @@ def test_etcd_does_not_start_without_its_disk(cluster: Cluster) -> None:
         assert re.search(r"host-3: device /dev/xvdf .*bring the disk back", run.output), run.output
         assert host.run("ls -A /data/etcd").stdout == ""
     finally:
-        host.run("umount /dev/xvdf && systemctl start etcd")  # only unmounted, it is mounted again
+        host.run("umount /dev/xvdf && systemctl start etcd-cluster")  # only unmounted, it is mounted again
     assert host.run("findmnt -no FSTYPE /data/etcd").stdout == "xfs\n"
     cluster.await_health()
 
@@ -375,13 +375,15 @@ def test_an_emptied_member_never_starts_as_a_new_one(cluster: Cluster, lost: str
     """By itself, it does not start at all; an `up` has it join again, with all data (see test_membership)."""
     host = cluster.hosts[2]
     before = cluster.cluster_ids()
-    host.run(f"systemctl stop etcd && mkdir /data/away && cd /data/etcd && mv {lost} /data/away/")
+    host.run(f"systemctl stop etcd-cluster && mkdir /data/away && cd /data/etcd && mv {lost} /data/away/")
     try:
-        assert host.run("systemctl start etcd", check=False).returncode != 0
+        assert host.run("systemctl start etcd-cluster", check=False).returncode != 0
         assert cluster.pids()[host.name] == "0"
         assert host.run("find /data/etcd -path '*/member*'").stdout == ""
     finally:
-        host.run(f"cd /data/etcd && rm -rf {lost} && mv /data/away/* . && rmdir /data/away && systemctl start etcd")
+        host.run(
+            f"cd /data/etcd && rm -rf {lost} && mv /data/away/* . && rmdir /data/away && systemctl start etcd-cluster"
+        )
     cluster.await_health()
     assert cluster.cluster_ids() == before
 
@@ -415,7 +417,7 @@ def test_destroy_keeps_data_and_up_brings_them_back(cluster: Cluster) -> None:
     cluster.etcdctl("put", "survivor", "still here")
     before = cluster.cluster_ids()
     cluster.stack.destroy()
-    left = "systemctl list-unit-files --no-legend etcd.service; ls -A /etc/etcd /opt/etcd/bin /etc/profile.d/etcd.sh"
+    left = "systemctl list-unit-files --no-legend 'etcd*.service'; ls -A /etc/etcd /opt/etcd/bin /etc/profile.d/etcd.sh"
     assert set(cluster.each_host(f"{left} 2> /dev/null; pgrep -x etcd; true").values()) == {""}
 
     # Two disks short, it is not formed anew.

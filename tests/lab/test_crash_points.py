@@ -122,12 +122,12 @@ def _other_three_members(scene: Scene) -> None:
 
 
 def _lost_data(scene: Scene) -> None:
-    scene.hosts["host-2"].run("systemctl stop etcd && rm -rf /data/etcd/data")
+    scene.hosts["host-2"].run("systemctl stop etcd-cluster && rm -rf /data/etcd/data")
 
 
 def _by_hand(scene: Scene) -> None:
     scene.hosts["host-3"].run("echo '# by hand' >> /etc/etcd/etcd.yaml; chmod 644 /etc/etcd/pki/server.key")
-    scene.hosts["host-5"].run("systemctl stop etcd")
+    scene.hosts["host-5"].run("systemctl stop etcd-cluster")
 
 
 def _another_address(scene: Scene) -> None:

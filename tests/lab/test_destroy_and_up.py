@@ -107,13 +107,13 @@ def test_a_destroy_passes_over_a_dead_host_once_it_is_named(cluster: Cluster) ->
     cluster.stack.environment |= {"ETCD_CLUSTER_FORGET": dead.name}
     run = cluster.stack.destroy()
     cluster.stack.environment |= {"ETCD_CLUSTER_FORGET": ""}
-    assert re.search(rf"warning: {dead.name}: not stopped there.*systemctl disable --now etcd", run.output)
+    assert re.search(rf"warning: {dead.name}: not stopped there.*systemctl disable --now etcd-cluster", run.output)
 
     dead.start()
     again = cluster.stack.up(check=False)
     assert again.returncode != 0
     assert re.search(rf"{dead.name}: a member of this cluster runs there already", again.output)
-    dead.run("systemctl disable --quiet --now etcd")
+    dead.run("systemctl disable --quiet --now etcd-cluster")
     assert not runs(dead)
 
     cluster.up()

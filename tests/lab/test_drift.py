@@ -47,11 +47,14 @@ class Edit:
 
 
 PKI = "/etc/etcd/pki"
-UNIT = "/etc/systemd/system/etcd.service"
+UNIT = "/etc/systemd/system/etcd-cluster.service"
 
 MENDED_IN_PLACE = {
     "disabled unit": Edit(
-        "systemctl disable --quiet etcd", "it does not start on boot", "systemctl is-enabled etcd", "enabled"
+        "systemctl disable --quiet etcd-cluster",
+        "it does not start on boot",
+        "systemctl is-enabled etcd-cluster",
+        "enabled",
     ),
     "readable key": Edit(
         f"chmod 644 {PKI}/server.key",
@@ -107,7 +110,7 @@ MENDED_BY_A_RESTART = {
     "edited unit": Edit(
         f"sed -i s/OOMScoreAdjust=.*/OOMScoreAdjust=0/ {UNIT}",
         f"{UNIT} differs",
-        "systemctl show -P OOMScoreAdjust etcd",
+        "systemctl show -P OOMScoreAdjust etcd-cluster",
         "-900",
     ),
     "spoilt CA": Edit(f"echo spoilt > {PKI}/ca.crt", f"{PKI}/ca.crt differs", f"grep -c BEGIN {PKI}/ca.crt", "1"),
@@ -117,9 +120,11 @@ MENDED_BY_A_RESTART = {
 }
 
 MENDED_BY_A_START = {
-    "stopped service": Edit("systemctl stop etcd", "does not run", "systemctl is-active etcd", "active"),
+    "stopped service": Edit(
+        "systemctl stop etcd-cluster", "does not run", "systemctl is-active etcd-cluster", "active"
+    ),
     "unmounted disk": Edit(
-        "systemctl stop etcd data-etcd.mount",
+        "systemctl stop etcd-cluster data-etcd.mount",
         "the data disk at /data/etcd is missing",
         "findmnt -no FSTYPE /data/etcd",
         "xfs",

@@ -56,7 +56,7 @@ def test_a_full_disk_takes_no_byte_and_has_its_room_back(cluster: Cluster) -> No
     host.run(write)
     host.run("rm /data/etcd/data/something")
     assert int(host.run(free).stdout) > 0.9 * before
-    host.run("systemctl restart etcd")
+    host.run("systemctl restart etcd-cluster")
 
 
 def test_a_disk_that_is_this_machines_own_is_never_filled(cluster: Cluster) -> None:

@@ -16,7 +16,7 @@ from tests.lab.stack import Stack, host_config
 REINSTALL = """
 pkill -9 -f '^bash -s -- ' # what the run that was killed had begun
 while pgrep 'mkfs|mount|systemctl' > /dev/null; do sleep 0.1; done # and what that had
-systemctl stop etcd data-etcd.mount
+systemctl stop etcd-cluster data-etcd.mount
 while mountpoint --quiet /data/etcd; do umount /data/etcd; sleep 0.1; done
 dd if=/dev/zero of=/dev/xvdf bs=1M count=64 conv=fsync status=none
 rm -rf /etc/etcd /opt/etcd /var/lib/etcd-cluster /data /etc/systemd/system/*etcd* /etc/machine-id
@@ -26,7 +26,7 @@ systemd-machine-id-setup
 """
 LEFT = """
 pgrep -x etcd
-find /etc/etcd /etc/systemd/system/etcd.service /etc/systemd/system/multi-user.target.wants/etcd.service 2> /dev/null
+find /etc/etcd /etc/systemd/system{,/multi-user.target.wants}/etcd*.service 2> /dev/null
 """
 
 

@@ -22,8 +22,8 @@ UNREACHABLE_SECONDS = 300
 """Within which an `up` ends, on a busy machine, although a host that is no longer listed does not answer."""
 
 ON_A_REMOVED_HOST = """
-systemctl is-active etcd
-ls /etc/etcd/pki /etc/systemd/system/etcd.service 2> /dev/null
+systemctl is-active etcd-cluster
+ls /etc/etcd/pki /etc/systemd/system/etcd-cluster.service 2> /dev/null
 ls -d /data/etcd/data/member
 """
 
@@ -207,9 +207,11 @@ def test_a_lost_machine_is_made_anew_at_its_address(cluster: Cluster, lost: Any,
     assert sorted(listed(cluster)) == sorted(all_voters(cluster.hosts))
 
 
-ANOTHER_DISK = "systemctl stop etcd data-etcd.mount; dd if=/dev/zero of=/dev/xvdf bs=1M count=64 conv=fsync status=none"
-WITHOUT_DATA = "systemctl stop etcd; rm -r /data/etcd/data"
-WITHOUT_A_LOG = "systemctl stop etcd; rm -r /data/etcd/data/member/wal"
+ANOTHER_DISK = (
+    "systemctl stop etcd-cluster data-etcd.mount; dd if=/dev/zero of=/dev/xvdf bs=1M count=64 conv=fsync status=none"
+)
+WITHOUT_DATA = "systemctl stop etcd-cluster; rm -r /data/etcd/data"
+WITHOUT_A_LOG = "systemctl stop etcd-cluster; rm -r /data/etcd/data/member/wal"
 
 
 @pytest.mark.parametrize(
@@ -238,11 +240,13 @@ def test_a_dead_host_that_is_no_longer_listed_is_not_waited_for(cluster: Cluster
     found = said(run)
     assert found[0] == f"STATUS SOURCE: removing {dead.name}, which does not answer"
     assert found[1:4] == joining(new.name)
-    assert re.search(rf"warning: {dead.name}: not stopped there.*systemctl disable --now etcd", run.output)
+    assert re.search(rf"warning: {dead.name}: not stopped there.*systemctl disable --now etcd-cluster", run.output)
     assert sorted(listed(cluster)) == sorted(all_voters(together))
     # Should it come back, it is no member, and no cluster of its own.
     dead.start()
-    dead.run("until systemctl show -P ActiveState etcd | grep -qE 'failed|inactive'; do sleep 0.2; done", timeout=600)
+    dead.run(
+        "until systemctl show -P ActiveState etcd-cluster | grep -qE 'failed|inactive'; do sleep 0.2; done", timeout=600
+    )
     assert_converged(cluster)
 
 

@@ -142,7 +142,7 @@ def test_nor_is_a_leader_whether_it_still_runs_or_has_ended_by_itself(cluster: C
 def test_a_member_that_was_stopped_below_a_mount_is_not_begun_anew_in_it(cluster: Cluster) -> None:
     host = followers(cluster)[0]
     with changing(cluster, restarts=[host.name]):
-        host.run("systemctl stop etcd && mount -t tmpfs photos /data/etcd")
+        host.run("systemctl stop etcd-cluster && mount -t tmpfs photos /data/etcd")
         run = cluster.stack.up(check=False)
         refused(run, f"{host.name}: photos at /data/etcd is mounted where its data belong, and may hide them")
         assert host.run("ls -A /data/etcd; pgrep -x etcd", check=False).stdout == ""
@@ -159,11 +159,11 @@ def test_data_move_to_a_disk_one_member_at_a_time(cluster: Cluster) -> None:
         configure(cluster, hosts={**blocks, host.name: {**blocks[host.name], "device": DEVICE}})
         assert f"{host.name}: its data move to its device" in cluster.stack.preview().output
         with changing(cluster, restarts=[host.name]):
-            host.run("systemctl stop etcd && mv /data/etcd /data/etcd.before")
+            host.run("systemctl stop etcd-cluster && mv /data/etcd /data/etcd.before")
             run = cluster.up()
         assert f"{host.name}: formatting {DEVICE} (blank) with XFS" in steps(run)
         assert host.run("findmnt -no SOURCE,FSTYPE /data/etcd").stdout.split() == [DEVICE, "xfs"]
-        assert "AssertPathIsMountPoint=/data/etcd" in host.read("/etc/systemd/system/etcd.service")
+        assert "AssertPathIsMountPoint=/data/etcd" in host.read("/etc/systemd/system/etcd-cluster.service")
         host.run("rm -r /data/etcd.before")
 
 
@@ -187,7 +187,7 @@ def test_a_mount_over_the_disk_of_a_member_is_named_and_nothing_is_done(cluster:
     host = next(host for host in cluster.hosts if "device" in cluster.stack.config["hosts"][host.name])
     members = cluster.etcdctl("member", "list")
     with changing(cluster, restarts=[host.name]):
-        host.run("systemctl stop etcd && mount -t tmpfs photos /data/etcd")
+        host.run("systemctl stop etcd-cluster && mount -t tmpfs photos /data/etcd")
         refused(cluster.stack.up(check=False), f"{host.name}: photos at /data/etcd is mounted where its data belong")
         host.run("umount /data/etcd")
         cluster.up()
@@ -200,7 +200,7 @@ def test_data_move_off_a_disk(cluster: Cluster) -> None:
     configure(cluster, hosts={**blocks, host.name: without_device(blocks[host.name])})
     with changing(cluster, restarts=[host.name]):
         assert f"{host.name}: its data move off its device" in cluster.stack.preview().output
-        host.run("systemctl disable --now etcd data-etcd.mount && rm /etc/systemd/system/data-etcd.mount")
+        host.run("systemctl disable --now etcd-cluster data-etcd.mount && rm /etc/systemd/system/data-etcd.mount")
         run = cluster.up()
     assert f"{host.name}: joining as a learner with etcd 3.6.16" in steps(run)
     host.run("! findmnt /data/etcd && test -d /data/etcd/data/member/wal")

@@ -258,9 +258,17 @@ PROBLEMS = {
         "mkdir -p /data/etcd/data/member",
         "rm -r /data",
     ),
+    "someone's etcd-cluster.service": Problem(
+        [r"/etc/systemd/system/etcd-cluster\.service belongs to something else \(\[Unit\]\)", "remove it first"],
+        "printf '[Unit]\\nDescription=theirs\\n' > /etc/systemd/system/etcd-cluster.service",
+        "rm /etc/systemd/system/etcd-cluster.service",
+    ),
     "someone's etcd.service": Problem(
-        [r"/etc/systemd/system/etcd\.service belongs to something else \(\[Unit\]\)", "remove that etcd first"],
-        "printf '[Unit]\\nDescription=theirs\\n' > /etc/systemd/system/etcd.service",
+        [
+            r"etcd\.service here is not of this cluster: it is from /etc/systemd/system/etcd\.service",
+            "systemctl disable --now etcd",
+        ],
+        "printf '[Service]\\nExecStart=/usr/bin/etcd\\n' > /etc/systemd/system/etcd.service",
         "rm /etc/systemd/system/etcd.service",
     ),
     "a label alone": Problem(
@@ -314,6 +322,11 @@ PROBLEMS = {
         [r"host-1: /opt: its file system has room for \d+ more files, but 200 are needed there"],
         "mount -t tmpfs -o nr_inodes=50 tmpfs /opt",
         "umount /opt",
+    ),
+    "a drop-in that waits for the unit": Problem(
+        [r"/etc/systemd/system/etcd-cluster\.service\.d/a\.conf: changes the unit", "remove this"],
+        "mkdir /etc/systemd/system/etcd-cluster.service.d; touch /etc/systemd/system/etcd-cluster.service.d/a.conf",
+        "rm -r /etc/systemd/system/etcd-cluster.service.d",
     ),
     "too small": Problem(
         ["host-1: device /dev/xvdf: 10 GiB, but size medium needs 12 GiB", "allowUndersized"],
@@ -405,4 +418,4 @@ def test_a_mended_host_forms_on_the_next_up(lab: Lab, mirror_url: str, host: Hos
     assert stack.up(check=False).returncode != 0
     host.run(spoiled.repair)
     stack.up()
-    assert host.run("systemctl is-active etcd").stdout == "active\n"
+    assert host.run("systemctl is-active etcd-cluster").stdout == "active\n"

@@ -29,7 +29,7 @@ PROGRAM = Path(__file__).with_name("aged_program.py")
 LONG_AGO_HOURS = x509.CERTIFICATE_VALIDITY_HOURS * 0.7
 
 FILES = (
-    "find /etc/etcd /etc/systemd/system/etcd.service /opt/etcd /data/etcd/*.json /data/etcd/history"
+    "find /etc/etcd /etc/systemd/system/etcd-cluster.service /opt/etcd /data/etcd/*.json /data/etcd/history"
     " -printf '%p %i %T@ %m %u\\n' | sort"
 )
 DATABASE = "stat -c '%i %W' /data/etcd/data/member/snap/db /data/etcd/data/member/wal/0000000000000000-*"

@@ -113,7 +113,7 @@ def test_no_key_is_shown_or_handed_to_a_process(cluster: Cluster) -> None:
 def test_what_was_changed_by_hand_is_named_and_the_next_up_puts_it_back(cluster: Cluster) -> None:
     edited, stopped, opened = cluster.hosts
     edited.run("echo '# by hand' >>/etc/etcd/etcd.yaml")
-    stopped.run("systemctl disable --now etcd")
+    stopped.run("systemctl disable --now etcd-cluster")
     opened.run("chmod 644 /etc/etcd/pki/server.key")
     shown = status(cluster, "--output", "json")
     assert shown.returncode == 1

@@ -25,7 +25,7 @@ from tests.lab.stack import Run, Stack, host_config
 
 CONFIGURATION = "/etc/etcd/etcd.yaml"
 PKI = "/etc/etcd/pki"
-UNIT = "/etc/systemd/system/etcd.service"
+UNIT = "/etc/systemd/system/etcd-cluster.service"
 QUOTE = rf"""sed -i -E "s|^(listen-metrics-urls\|advertise-client-urls): (.*)|\1: '\2'|" {CONFIGURATION}"""
 
 _settings = count(2000)
@@ -131,7 +131,7 @@ def test_certificates_that_expired_on_all_hosts_are_put_in_place_without_a_resta
                 certificate, key = expired(host.read(f"{PKI}/{side}.crt"), ca)
                 host.run(f"cat > {PKI}/{side}.crt", stdin=certificate)
                 host.run(f"cat > {PKI}/{side}.key", stdin=key)
-        cluster.each_host("systemctl restart --no-block etcd")
+        cluster.each_host("systemctl restart --no-block etcd-cluster")
         run = cluster.up()
     assert on_all(run, "repairing certificates"), run.output
     assert re.search(rf"host-1: found: .*{PKI}/server.crt has expired", run.output), run.output

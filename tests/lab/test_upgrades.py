@@ -133,7 +133,7 @@ def test_a_member_that_lost_its_data_on_3_5_joins_anew(cluster: Cluster) -> None
     assert all(cluster.each_host(NEWEST_SNAPSHOT).values())
     host = cluster.hosts[2]
     with changing(cluster, restarts=[host.name]):
-        host.run(f"systemctl stop etcd && rm -r {DATA}")
+        host.run(f"systemctl stop etcd-cluster && rm -r {DATA}")
         cluster.up()
 
 
@@ -217,7 +217,7 @@ def test_one_member_formed_on_3_6_needs_no_flush_and_comes_from_archives(
     assert re.findall("only: restarting.*", done.run.output) == ["only: restarting with etcd 3.7.3"]
     assert '"totalKey"' in snapshot(cluster, "/data/etcd/snapshots/3.6.16-to-3.7.3.db", "3.7.3")
     # As of a machine that was installed anew, and keeps its SSH host key and its data disk.
-    host.run("systemctl stop etcd && rm -r /opt/etcd /etc/etcd")
+    host.run("systemctl stop etcd-cluster && rm -r /opt/etcd /etc/etcd")
     cluster.up()
     assert cluster.versions() == {'"3.7.3"'}
     assert changes_nothing(cluster.stack.up())
@@ -229,7 +229,7 @@ NO_V2_KEYS = "ETCDCTL_API=2 /opt/etcd/bin/etcdctl --endpoints http://127.0.0.1:2
 
 def with_v2(host: Host, command: str) -> None:
     """What is done by hand, until the next `up` puts the file back."""
-    host.run("echo 'enable-v2: true' >> /etc/etcd/etcd.yaml && systemctl restart etcd")
+    host.run("echo 'enable-v2: true' >> /etc/etcd/etcd.yaml && systemctl restart etcd-cluster")
     eventually(lambda: host.run(command, check=False).returncode == 0, command)
 
 

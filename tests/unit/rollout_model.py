@@ -239,6 +239,7 @@ class Machine:
     has_served: bool = False
     pending: bool = False
     on_boot: bool = True
+    masked: bool = True
     failed: bool = False
     missing: list[Missing] = field(default_factory=list[Missing])
     device_bytes: int = GIB
@@ -498,6 +499,7 @@ class Model:
             pid="1" if process else "",
             failed=machine.failed,
             on_boot=machine.on_boot,
+            masked=machine.masked,
             pending=machine.pending,
             snapshot_index=0 if machine.mounted_over else machine.snapshot_index,
             history=History() if machine.mounted_over else machine.history,
@@ -708,7 +710,7 @@ class Model:
     def _put(self, machine: Machine, file: File) -> None:
         machine.files[file.path] = file
         if file.path == UNIT_PATH:
-            machine.on_boot = True
+            machine.on_boot = machine.masked = True
 
     def _set_aside(self, machine: Machine) -> None:
         listed = self.member(machine.name)

@@ -309,6 +309,30 @@ def test_exports_are_quoted_for_every_shell(shell: str) -> None:
     assert done.stdout.splitlines() == [NASTY, ",".join(OUTPUTS["endpoints"]), f"{NASTY}:/bin"]
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("proxies", "without"),
+    [
+        ({}, ""),
+        ({"https_proxy": "http://proxy"}, ",127.0.0.1,10.0.0.1"),
+        ({"ALL_PROXY": "http://proxy", "no_proxy": "a,b"}, "a,b,127.0.0.1,10.0.0.1"),
+        ({"HTTP_PROXY": "http://proxy", "no_proxy": "a", "NO_PROXY": "b"}, "b,127.0.0.1,10.0.0.1"),
+    ],
+)
+def test_etcdctl_goes_past_the_proxies_of_the_shell(
+    shell: str, proxies: dict[str, str], without: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    endpoints = ["https://127.0.0.1:2379", "https://127.0.0.1:2389", "https://10.0.0.1:2379"]
+    lines = env.exports({**OUTPUTS, "endpoints": endpoints}, {}, None)
+    script = f'{lines}\nprintf "%s\n" "${{NO_PROXY:-}}" "${{no_proxy:-}}"'
+    done = subprocess.run([shutil.which(shell) or shell, "-uc", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [without, without]
+
+
 def test_without_tls_no_credentials_are_exported(tmp_path: Path) -> None:
     credentials = env.write_credentials({**OUTPUTS, "clientKey": ""}, tmp_path / "client")
     assert env.exports(OUTPUTS, credentials, None).splitlines()[1:] == [f"unset {name}" for name in env.CREDENTIALS]

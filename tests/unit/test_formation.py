@@ -245,7 +245,7 @@ def test_what_another_cluster_noted_on_a_machine_that_it_has_left_says_nothing()
 def test_a_service_of_another_cluster_is_refused(unit: str, refused: bool) -> None:
     reports = {"a": {"unit": unit}}
     if refused:
-        with pytest.raises(FormationError, match=r"a: etcd\.service on its machine belongs to another cluster"):
+        with pytest.raises(FormationError, match=r"a: etcd-cluster\.service on its machine belongs to another cluster"):
             formation.require_own_units("p/s/etcd", "t", reports)
     else:
         formation.require_own_units("p/s/etcd", "t", reports)

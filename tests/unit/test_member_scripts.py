@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import framed_answer
 from etcd_cluster.member.layout import Layout
@@ -75,7 +76,8 @@ class Folder:
         manifest = "".join(f"640 member {render.encode(text)} {self.path / path}\n" for path, text in files.items())
         (self.path / "state").mkdir(exist_ok=True)
         (self.path / "state" / "run").write_text("run")
-        variables = {"manifest": manifest, "history": render.encode("members=founding\n")}
+        ports = render.port_variables(Ports(client=1, peer=port, metrics=2))
+        variables = {"manifest": manifest, "history": render.encode("members=founding\n"), **ports}
         words = {
             "action": "start",
             "say": "starting",
@@ -452,7 +454,10 @@ def test_an_etcd_whose_data_are_elsewhere_is_no_member_and_is_left_alone(folder:
         facts = folder.run("observe").stdout.splitlines()
         assert f"foreign={data}/member/snap/db" in facts
         assert f"pid={process}" in facts
-        assert f"another etcd runs here, whose database is {data}/member/snap/db" in folder.run("check", False).stderr
+        assert (
+            f"another etcd runs here, whose database is {data}/member/snap/db"
+            in folder.run("check", False, ports="1").stderr
+        )
         said = folder.run("remove", run="run", members="1", record="one", **DELETE).stderr
         assert (
             f"is somebody else's by now (its database is {data}/member/snap/db); nothing was stopped or removed" in said

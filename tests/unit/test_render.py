@@ -60,7 +60,7 @@ FORMING = {
         ("etcd-ready.yaml", render.etcd_configuration(READY)),
         ("etcd-local.yaml", render.etcd_configuration(LOCAL)),
         ("bootstrap.yaml", render.etcd_configuration(spec(), FORMING)),
-        ("etcd.service", render.systemd_unit(spec())),
+        ("etcd-cluster.service", render.systemd_unit(spec())),
         ("etcd-without-disk.service", render.systemd_unit(PLAINTEXT)),
         ("data-etcd.mount", render.mount_unit(Layout.system())),
         ("profile.sh", render.administrator_profile(spec())),

@@ -1234,6 +1234,10 @@ def starts_on_no_boot(model: Model) -> None:
     model.machines["b"].on_boot = False
 
 
+def is_not_masked(model: Model) -> None:
+    model.machines["b"].masked = False
+
+
 def does_not_run(model: Model) -> None:
     model.stop("b")
 
@@ -1261,6 +1265,7 @@ RESTART, FILES, MENDED, RESTORED = (
         (delete(SERVER_KEY), f"{SERVER_KEY} is missing", MENDED),
         (delete(PEER), f"{PEER} is missing", MENDED),
         (starts_on_no_boot, "it does not start on boot", FILES),
+        (is_not_masked, "etcd.service is not masked, so a package may start another etcd beside it", FILES),
         (does_not_run, "does not run", "b: starting"),
     ],
 )
@@ -1529,6 +1534,24 @@ def test_another_etcd_on_the_machine_of_a_member_is_refused_and_on_one_that_left
     action = next_action(two.desired, observation, RunContext())
     assert isinstance(action, Action)
     assert describe(action) == "a: removing c, which does not answer"
+
+
+@pytest.mark.parametrize(
+    ("found", "refusal", "drift"),
+    [
+        ({"foreign_unit_files": ["/a.conf", "/b.conf"]}, Refusal.UNIT_CHANGED, "/a.conf, /b.conf changes its unit"),
+        ({"other_service": "etcd.service is theirs"}, Refusal.OTHER_SERVICE, "etcd.service is theirs"),
+    ],
+)
+def test_a_unit_that_is_not_ours_alone_is_drift_and_refused(
+    found: dict[str, Any], refusal: Refusal, drift: str
+) -> None:
+    observation = Model.running().observe(list(GOAL.names))
+    changed = replace(observation.hosts["c"], **found)
+    observation = replace(observation, hosts={**observation.hosts, "c": changed})
+    is_refused(refusal, GOAL.desired, observation)
+    assert [describe(each) for each in differences(GOAL.desired, observation, "c")] == [drift]
+    assert not differences(GOAL.desired, observation, "a")
 
 
 def test_a_member_that_waits_in_another_cluster_for_a_leader_is_not_added_to_this_one() -> None:

@@ -59,6 +59,7 @@ def shown(recording: Recording) -> str:
     [
         (("install",), {"install": {"mirror": "https://hunter2:hunter2@m.example/hunter2?token=hunter2"}}),
         (("install",), {"install": {"mirror": "https://m.example/hunter2", "sha256": SUM}}),
+        (("install",), {"install": {"proxy": "http://me:hunter2@proxy.example:3128"}}),
         (("install",), {"install": {"from": "build", "goProxy": "https://hunter2@proxy.example"}}),
         (("install",), {"install": {"from": "archive", "archive": "/srv/hunter2.tar.gz"}}),
         (
@@ -83,7 +84,7 @@ def shown(recording: Recording) -> str:
             },
         ),
     ],
-    ids=["mirror", "pinned", "proxy", "archive", "local", "hosts", "ssh", "key", "etcd"],
+    ids=["mirror", "pinned", "download proxy", "proxy", "archive", "local", "hosts", "ssh", "key", "etcd"],
 )
 def test_a_secret_stands_nowhere_in_the_clear(secrets: tuple[str, ...], values: Any, preview: bool) -> None:
     recording = run(*secrets, preview=preview, **values)
@@ -99,6 +100,8 @@ def test_a_secret_still_gets_where_it_is_used() -> None:
     prepare = recording.resources["etcd-h1-prepare"]
     assert prepare.value("create") == "bash -s -- prepare member=h1 version=3.6.16 install=release"
     assert "\nmirror=https://m.example/hunter2\n" in prepare.value("stdin")
+    recording = run("install", install={"proxy": "http://me:hunter2@proxy:3128"})
+    assert "\nproxy=http://me:hunter2@proxy:3128\n" in recording.resources["etcd-h1-prepare"].value("stdin")
     recording = run("hosts", hosts=SECRET_HOSTS)
     assert "address=hunter2-1.example" in recording.resources["etcd-h1-check"].value("create")
     recording = run("etcd", etcd={"host-whitelist": "a", "pre-vote": False})
@@ -109,6 +112,8 @@ def test_what_is_no_secret_is_shown_as_before() -> None:
     recording = run(install={"mirror": "https://m.example/a/"})
     line = "bash -s -- prepare member=h1 version=3.6.16 install=release mirror=https://m.example/a"
     assert recording.resources["etcd-h1-prepare"].value("create") == line
+    recording = run(install={"proxy": "http://proxy:3128"})
+    assert recording.resources["etcd-h1-prepare"].value("create").endswith(" proxy=http://proxy:3128")
     assert "mirror=" not in recording.resources["etcd-h1-prepare"].value("stdin").partition("read_spec()")[0]
 
 

@@ -69,6 +69,11 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"install": Install("git")}, "install.from", "release, archive or build"),  # type: ignore[arg-type]
     ({"install": Install("archive")}, "install.archive", "tarball"),
     ({"install": Install(mirror="ftp://mirror")}, "install.mirror", "http(s)"),
+    ({"install": Install(proxy="proxy:3128")}, "install.proxy", "http://proxy.example.net:3128"),
+    ({"install": Install(proxy="socks5://proxy")}, "install.proxy", "http://proxy.example.net:3128"),
+    ({"install": Install(proxy='http://proxy"')}, "install.proxy", "http://proxy.example.net:3128"),
+    ({"install": Install(proxy="http://proxy/path")}, "install.proxy", "http://proxy.example.net:3128"),
+    ({"install": Install(proxy="http://me:pass@proxy:3128")}, "install.proxy", "make it a secret"),
     ({"install": Install(sha256="abc")}, "install.sha256", "64 hexadecimal digits"),
     ({"ca_rotation": -1}, "caRotation", "0 to 1000000"),
     ({"ca_overlap_hours": -1}, "caOverlapHours", "0 to 8760"),

@@ -40,7 +40,14 @@ def test_every_key_reaches_its_argument(tmp_path: Path) -> None:
         members="1",
         caRotation="2",
         caOverlapHours="0",
-        install={"from": "archive", "archive": "etcd.tar.gz", "sha256": "ab", "mirror": "http://m", "goProxy": "p"},
+        install={
+            "from": "archive",
+            "archive": "etcd.tar.gz",
+            "sha256": "ab",
+            "mirror": "http://m",
+            "goProxy": "p",
+            "proxy": "http://p",
+        },
         ssh={"user": "admin", "port": 2222, "privateKeyFile": str(key), "bastion": {"address": "b", "hostKey": "k"}},
         hosts={"host-1": {**HOST, "sshAddress": "192.0.2.1", "device": "/dev/vdb"}},
         etcd={"heartbeat-interval": 200},
@@ -54,7 +61,7 @@ def test_every_key_reaches_its_argument(tmp_path: Path) -> None:
     assert args.allow_unsafe_version
     assert args.delete_data
     assert args.etcd == {"heartbeat-interval": 200}
-    assert tuple(vars(args.install).values()) == ("archive", "http://m", "ab", "etcd.tar.gz", "p")
+    assert tuple(vars(args.install).values()) == ("archive", "http://m", "ab", "etcd.tar.gz", "p", "http://p")
     assert isinstance(args.machines, HostMachines)
     host, ssh = args.machines.hosts["host-1"], args.machines.ssh
     assert (host.address, host.ssh_address, host.device) == ("10.0.0.1", "192.0.2.1", "/dev/vdb")

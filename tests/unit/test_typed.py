@@ -159,7 +159,7 @@ def test_no_field_of_any_class_is_left_out() -> None:
         assert set(hints(kind)) - covered <= {"hosts", "ssh", "private_key", "bastion"}, kind.__name__
 
 
-@pytest.mark.parametrize("field", ["source", "mirror", "sha256", "archive", "go_proxy"])
+@pytest.mark.parametrize("field", ["source", "mirror", "sha256", "archive", "go_proxy", "proxy"])
 @pytest.mark.parametrize("value", [5, True, ["a"]])
 def test_of_install_as_well(field: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^install\."):

@@ -196,7 +196,8 @@ def test_a_url_is_no_argument_and_https_stays_https(
     arguments = (tmp_path / "arguments").read_text()
     assert "m.example" not in arguments
     assert "--proto =https --proto-redir =https" in arguments
-    assert (tmp_path / "configuration").read_text() == f'url = "https://m.example/a/v{VERSION}/SHA256SUMS"\n'
+    url = f"https://m.example/a/v{VERSION}/SHA256SUMS"
+    assert (tmp_path / "configuration").read_text() == f'url = "{url}"\nproxy = ""\n'
     assert f"cannot download https://m.example/a/v{VERSION}/SHA256SUMS (curl: (22) hunter2)" in done.stderr
 
 
@@ -204,9 +205,8 @@ def test_a_secret_mirror_is_not_shown(
     curl: Callable[[str, str, str], subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     done = curl("http://hunter2@m.example/a?token=hunter2", "", "f")
-    assert (
-        tmp_path / "configuration"
-    ).read_text() == f'url = "http://hunter2@m.example/a/v{VERSION}/f?token=hunter2"\n'
+    url = f"http://hunter2@m.example/a/v{VERSION}/f?token=hunter2"
+    assert (tmp_path / "configuration").read_text() == f'url = "{url}"\nproxy = ""\n'
     assert "--proto =http,https --proto-redir =http,https" in (tmp_path / "arguments").read_text()
     assert f"cannot download install.mirror/v{VERSION}/f; check install.mirror" in done.stderr
     assert "hunter2" not in done.stderr + (tmp_path / "arguments").read_text()

@@ -69,6 +69,7 @@ restart_member() {
 # Stops no member that could not start again. On a full disk a running member goes on for a while, but no member starts:
 # at its start, etcd creates the next segment of its log.
 require_startable() {
+  [[ $supervisor != systemd ]] || require_own_service
   require_space "$LOG_SEGMENT_MIB" "$volume_path"
   require_space 1 "$configuration_path" "$pki_path" "$state_path"
   [[ -x $versions_path/${spec[version]}/etcd ]] || fail "etcd ${spec[version]} is not there any more; nothing was stopped. Run again, which brings it back"
@@ -76,7 +77,10 @@ require_startable() {
 
 # The member does not run, so its start takes no vote from a quorum.
 start_member() {
+  local held
   require_startable
+  held=$(held_by_others "$client_port" "$peer_port" "$metrics_port" | head -n 1)
+  [[ -z $held ]] || fail "$held. Expected: a free port. Stop that program, then run again"
   if [[ ${spec[archive-old-data]:-} == yes ]]; then archive_old_data; fi
   make_data_folder
   activate

@@ -111,22 +111,22 @@ check_packages() {
 
 check_unit() {
   local other
-  if [[ $supervisor == systemd && -f $unit_path && -z $(owner_of "$unit_path") ]]; then
-    problem "$unit_path belongs to something else ($(head -n 1 "$unit_path")); remove that etcd first (systemctl disable --now etcd; rm $unit_path)"
-  fi
   other=$(foreign_data "$(service_pid)")
   [[ -z $other ]] || problem "another etcd runs here, whose database is $other; stop it, or use another machine"
+  [[ $supervisor == systemd && -d /run/systemd/system ]] || return 0
+  if [[ -f $unit_path && -z $(owner_of "$unit_path") ]]; then
+    problem "$unit_path belongs to something else ($(head -n 1 "$unit_path")); remove it first (systemctl disable --now etcd-cluster; rm $unit_path)"
+  fi
+  other=$(other_service)
+  [[ -z $other ]] || problem "$other; stop and disable it (systemctl disable --now etcd), or remove its package, or use another machine"
+  other=$(foreign_unit_files | paste -sd ' ')
+  [[ -z $other ]] || problem "$other: changes the unit etcd-cluster.service; remove this (rm $other; systemctl daemon-reload)"
 }
 
 check_ports() {
-  local port holder
-  [[ -z $(service_pid) ]] || return 0 # they are our own etcd's
-  for port in ${spec[ports]//,/ }; do
-    if listening "$port"; then
-      holder=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:((\([^,]*\),pid=\([0-9]*\).*/\1, process \2/p' | head -n 1)
-      problem "port $port is taken by ${holder:-another program}; stop it, or use another machine"
-    fi
-  done
+  local held ports
+  IFS=, read -ra ports < <(printf '%s\n' "${spec[ports]}")
+  while read -r held; do problem "$held; stop it, or use another machine"; done < <(held_by_others "${ports[@]}")
 }
 
 # The disk is not mounted if the machine is new, or was reinstalled.
@@ -153,14 +153,14 @@ check_data() {
 
 # Fields. cluster, member: the readable names in the marker beside the data. of: id of the data's cluster, from etcd's own log.
 # history: ids of its members, from the history beside the data. formed: token in the note that this machine had data; formedBy:
-# the name of that cluster. unit: the cluster that etcd.service names.
+# the name of that cluster. unit: the cluster that the unit names.
 report() {
   local running=false data=false history=null unit='' marker=$volume_path/etcd-cluster.json formed=$state_path/formed
   [[ $supervisor == systemd ]] || keep_machine_identity
   [[ -z $(service_pid) ]] || running=true
   ! holds_data || data=true
   [[ ! -f $volume_path/history ]] || history="\"$(sed -n 's/^members=//p' "$volume_path/history" | tr -cd 'a-z0-9,')\""
-  [[ $supervisor != systemd ]] || unit=$(owner_of "$unit_path")
+  [[ $supervisor != systemd ]] || unit=$(unit_owner)
   [[ -n $(data_token) || $data == false ]] || marker=$formed # see check_data
   printf '{"machine": "%s", "token": "%s", "cluster": "%s", "member": "%s", "data": %s, "of": "%s", "history": %s, "formed": "%s", "formedBy": "%s", "unit": "%s", "running": %s, "clock": %s}\n' \
     "$(json_text "$(machine_identity)")" "$(marker_field token "$marker")" "$(marker_field cluster "$marker")" "$(marker_field member "$marker")" "$data" "$(data_cluster)" "$history" \

@@ -4,9 +4,6 @@
 # shellcheck disable=SC2154
 set -euo pipefail
 umask 022
-export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
-# A user's shell may have variables for etcdctl (scripts/env). etcdctl refuses a flag beside the variable of the same name.
-unset "${!ETCDCTL_@}"
 
 # Reads the KEY=VALUE pairs of the line that runs this script into `spec`.
 declare -A spec=()
@@ -322,6 +319,37 @@ log() { service_log 20 | cut -c1-400; }
 listening() {
   awk -v port="$(printf ':%04X' "$1")" '$4 == "0A" && substr($2, length($2) - 4) == port { found = 1 } END { exit !found }' \
     /proc/net/tcp /proc/net/tcp6 2>/dev/null
+}
+
+# held_by_others PORT...: prints, one a line, which of these ports another program than the member listens on.
+held_by_others() {
+  local port pid name
+  find_sockets "$(service_pid)"
+  for port in "$@"; do
+    if ! listening "$port" || grep -q "^$port " <<<"$sockets"; then continue; fi
+    read -r pid name < <(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\2 \1/p') || true
+    echo "port $port is taken by ${pid:+$name, process }${pid:-another program}${pid:+$(describe_program "$pid")}"
+  done
+}
+
+# describe_program PID: prints its file, the package of that, and its service, as far as they are known.
+describe_program() {
+  local program service
+  program=$(readlink "/proc/$1/exe") || return 0
+  service=$(sed -n 's|.*/\([^/]*\.service\).*|\1|p' "/proc/$1/cgroup" 2>/dev/null | head -n 1)
+  printf ' (%s%s)' "$(with_package "$program")" "${service:+, in $service}"
+}
+
+# with_package FILE: prints the path, and the package that it is from.
+with_package() {
+  local package=''
+  # Packages may know a file below /usr by its path without /usr.
+  if command -v dpkg-query >/dev/null; then
+    package=$(dpkg-query --search "$1" "/usr$1" "${1#/usr}" 2>/dev/null | sed -n '1s/: .*//p') || true
+  elif command -v rpm >/dev/null; then
+    package=$(rpm --query --file --queryformat '%{NAME}' "$1" 2>/dev/null) || package=''
+  fi
+  printf '%s%s' "$1" "${package:+, of package $package}"
 }
 
 # running_programs [PID]: prints the folder of the running program, which may differ from the one that would be started.

@@ -7,7 +7,7 @@ membership() {
   require_claim
   pid=$(service_pid)
   find_sockets "$pid"
-  url=$(own_client_url) || fail "etcd (process ${pid:-none}) listens on no port for clients here; look at its log (journalctl -u etcd), then run again"
+  url=$(own_client_url) || fail "etcd (process ${pid:-none}) listens on no port for clients here; look at its log (journalctl -u etcd-cluster), then run again"
   case ${spec[change]} in
     # Preconditions: no other learner; every voter healthy. After a change, etcd counts a member as unhealthy for 5 s.
     add) change=(member add "${spec[name]}" --learner --peer-urls "${spec[url]}") ;;

@@ -46,6 +46,8 @@ installed_versions() {
 
 observe_system() {
   local device mounted
+  foreign_unit_files | sed 's/^/unit_file=/'
+  fact other_service "$(other_service)"
   { getent passwd etcd && getent group etcd; } >/dev/null || fact missing user
   [[ -n ${spec[device]:-} ]] || return 0
   if ! mounted=$(mounted_at "$volume_path"); then

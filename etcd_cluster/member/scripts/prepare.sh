@@ -25,11 +25,15 @@ prepare() {
 
 # Checks before anything is changed, also if preflight passed. Before the first release, a unit had its cluster's readable name.
 require_own_unit() {
-  [[ $supervisor == systemd && -f $unit_path ]] || return 0
-  case $(owner_of "$unit_path") in
-    "$token" | "$cluster") ;;
-    *) fail "$unit_path belongs to something else ($(head -n 1 "$unit_path")), this cluster's token is $token; remove that etcd first (systemctl disable --now etcd; rm $unit_path), or use another machine; nothing was changed on this machine" ;;
-  esac
+  local file owner
+  [[ $supervisor == systemd ]] || return 0
+  for file in "$unit_path" "$package_unit"; do
+    owner=$(owner_of "$file")
+    if [[ -n $owner && $owner != "$token" && $owner != "$cluster" ]] || [[ -z $owner && -f $file && $file == "$unit_path" ]]; then
+      fail "$file belongs to something else ($(head -n 1 "$file")), this cluster's token is $token; remove that etcd first (systemctl disable --now $(basename "$file"); rm $file), or use another machine; nothing was changed on this machine"
+    fi
+  done
+  require_own_service
 }
 require_clear_volume() {
   local obstacle
@@ -57,13 +61,18 @@ install_packages() {
   mapfile -t packages < <(missing_packages)
   ((${#packages[@]} > 0)) || return 0
   say "installing ${packages[*]}"
+  if [[ -n $(proxy_url) ]]; then
+    http_proxy=$(proxy_url) https_proxy=$(proxy_url)
+    export http_proxy https_proxy
+  fi
   if command -v apt-get >/dev/null; then
     tool=apt-get
     said=$(DEBIAN_FRONTEND=noninteractive timeout 600 bash -c 'apt-get -qq update && apt-get -qq -y install "$@"' - "${packages[@]}" 2>&1 >/dev/null)
   else
     tool=$(command -v dnf || command -v yum || command -v zypper)
     said=$(timeout 600 "$tool" --quiet install -y "${packages[@]}" 2>&1 >/dev/null)
-  fi || fail "cannot install ${packages[*]}: ${tool##*/} says: $(last_words "$said"); install them by hand, then run again"
+  fi || fail "cannot install ${packages[*]}: ${tool##*/} says: $(last_words "$said"); install them by hand, or set install.proxy, then run again"
+  unset http_proxy https_proxy
   [[ -z $(missing_packages) ]] || fail "still missing after installation: $(missing_packages | tr '\n' ' '); install by hand, then run again"
 }
 
@@ -160,7 +169,10 @@ download_release() {
 mirror_url() { printf '%s' "${spec[mirror]:-${mirror:-}}"; }
 shown_mirror() { printf '%s' "${spec[mirror]:-install.mirror}"; }
 
-# fetch NAME FILE: downloads from the mirror. The URL is not an argument, because all users see arguments. A download that begins
+# The proxy for downloads, likewise; empty for none. Nothing else on the machine names one to curl.
+proxy_url() { printf '%s' "${spec[proxy]:-${proxy:-}}"; }
+
+# fetch NAME FILE: downloads from the mirror. The URLs are no arguments, because all users see arguments. A download that begins
 # with https is not redirected to http.
 fetch() {
   local base query url protocols=https said
@@ -169,10 +181,10 @@ fetch() {
   base=${base%%\?*}
   url=$base/v$version/$1$query
   [[ $url == https://* ]] || protocols=http,https
-  if ! said=$(printf 'url = "%s"\n' "$url" | curl --config - --proto "=$protocols" --proto-redir "=$protocols" --globoff \
+  if ! said=$(printf 'url = "%s"\nproxy = "%s"\n' "$url" "$(proxy_url)" | curl -q --config - --proto "=$protocols" --proto-redir "=$protocols" --globoff \
     --fail --silent --show-error --location --connect-timeout 10 --max-time 300 --retry 3 --output "$2" 2>&1); then
-    [[ -n ${spec[mirror]:-} ]] || said=''
-    fail "cannot download $(shown_mirror)/v$version/$1${said:+ ($(tail -n 1 <<<"$said" | cut -c1-300))}; check install.mirror and this machine's way out, or use install.from: archive"
+    [[ -n ${spec[mirror]:-} && -z ${proxy:-} ]] || said=''
+    fail "cannot download $(shown_mirror)/v$version/$1${said:+ ($(tail -n 1 <<<"$said" | cut -c1-300))}; check install.mirror, install.proxy and this machine's way out, or use install.from: archive"
   fi
 }
 

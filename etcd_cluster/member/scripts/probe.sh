@@ -25,8 +25,8 @@ probe() {
 # Prints the first writable folder, those in memory first: the client's key is written there.
 memory_folder() {
   local folder
-  for folder in "${XDG_RUNTIME_DIR:-}" /run /dev/shm /tmp; do
-    if [[ -n $folder && -w $folder ]]; then
+  for folder in /run /dev/shm /tmp; do
+    if [[ -w $folder ]]; then
       echo "$folder"
       return
     fi

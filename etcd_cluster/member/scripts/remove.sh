@@ -46,8 +46,10 @@ remove() {
   [[ ${spec[members]} == 1 ]] || wait_until 3 follows || true
   service_stop
   if [[ $supervisor == systemd ]]; then
-    systemctl disable --quiet --no-reload etcd.service 2>/dev/null || true
+    systemctl disable --quiet --no-reload etcd-cluster.service "$(service)" 2>/dev/null || true
+    [[ -z $(owner_of "$package_unit") ]] || rm -f "$package_unit"
     rm -f "$unit_path" /etc/profile.d/etcd.sh
+    unmask_package_unit
     systemctl daemon-reload
   fi
   rm -rf "$pki_path" "$versions_path" "$binaries_path" "$state_path/pending"
@@ -71,7 +73,7 @@ is_ours() {
 # Prints the clusters that the configuration and the unit name. Before the first release, that was the readable name.
 owners() {
   local file owner
-  for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path"}; do
+  for file in "$configuration_path/etcd.yaml" ${unit_path:+"$unit_path" "$package_unit"}; do
     owner=$(owner_of "$file")
     echo "${owner%, written by*}"
   done

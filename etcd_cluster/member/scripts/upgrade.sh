@@ -17,8 +17,8 @@ snapshot() {
   say "taking a snapshot into $target"
   patience=${spec[timeout-seconds]}
   find_sockets "$(service_pid)"
-  url=$(own_client_url) || fail "etcd listens on no port for clients here; nothing was upgraded. Look at its log (journalctl -u etcd) and run again"
-  etcdctl_at "$url" snapshot save "$folder/.new-${spec[file]}" >/dev/null 2>&1 || fail "the snapshot could not be taken; nothing was upgraded. Look at the member's log (journalctl -u etcd) and run again"
+  url=$(own_client_url) || fail "etcd listens on no port for clients here; nothing was upgraded. Look at its log (journalctl -u etcd-cluster) and run again"
+  etcdctl_at "$url" snapshot save "$folder/.new-${spec[file]}" >/dev/null 2>&1 || fail "the snapshot could not be taken; nothing was upgraded. Look at the member's log (journalctl -u etcd-cluster) and run again"
   checked=$(snapshot_status "$folder/.new-${spec[file]}") || fail "the snapshot is damaged ($checked); nothing was upgraded: run again, and check this machine's disk"
   chmod 600 "$folder/.new-${spec[file]}"
   sync "$folder/.new-${spec[file]}"

@@ -89,6 +89,10 @@ def _require_answers(view: ClusterView) -> None:
     for name, host in view.hosts.items():
         if host.foreign:
             raise RefusedError(Refusal.FOREIGN_ETCD, {"member": name, "database": host.foreign})
+        if host.other_service:
+            raise RefusedError(Refusal.OTHER_SERVICE, {"member": name, "service": host.other_service})
+        if host.foreign_unit_files:
+            raise RefusedError(Refusal.UNIT_CHANGED, {"member": name, "paths": host.foreign_unit_files})
         if host.token not in ("", view.desired.token) and (host.data or host.history != History()):
             details = {"member": name, "token": host.token, "own": view.desired.token}
             raise RefusedError(Refusal.DATA_OF_ANOTHER_CLUSTER, details)

@@ -106,6 +106,8 @@ class Refusal(Enum):
     UNREACHABLE = auto()
     TAKEN_OVER = auto()
     FOREIGN_ETCD = auto()
+    OTHER_SERVICE = auto()
+    UNIT_CHANGED = auto()
     DATA_OF_ANOTHER_CLUSTER = auto()
     DATA_OF_ANOTHER_MEMBER = auto()
     DATA_OF_DIFFERENT_CLUSTERS = auto()
@@ -196,6 +198,9 @@ class DriftKind(Enum):
     FILE_EXPIRED = auto()
     FILE_MODE = auto()
     NOT_ON_BOOT = auto()
+    NOT_MASKED = auto()
+    OTHER_SERVICE = auto()
+    UNIT_CHANGED = auto()
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,9 @@ TEXTS: dict[Enum, str] = {
     DriftKind.FILE_EXPIRED: "{path} has expired",
     DriftKind.FILE_MODE: "{path} is {mode}, not {expected}",
     DriftKind.NOT_ON_BOOT: "it does not start on boot",
+    DriftKind.NOT_MASKED: "etcd.service is not masked, so a package may start another etcd beside it",
+    DriftKind.OTHER_SERVICE: "{service}",
+    DriftKind.UNIT_CHANGED: "{paths} changes its unit",
     MissingKind.USER: "user etcd",
     MissingKind.DISK: "the data disk at {detail}",
     MissingKind.MOUNT_ON_BOOT: "the mount of the data disk on boot",
@@ -94,7 +97,7 @@ TEXTS: dict[Enum, str] = {
 Reason = Refusal | WaitReason | UnsupportedChange
 """Why a change or a run is refused, or why a run waits."""
 
-LOG = "journalctl -u etcd"
+LOG = "journalctl -u etcd-cluster"
 EXPLANATIONS: dict[Reason, Explanation] = {
     # --- what a run waits for ---
     WaitReason.NO_LEADER: Explanation(
@@ -116,13 +119,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     WaitReason.MAJORITY_UNKNOWN: Explanation(
         "it is unknown whether a majority of the members serves, so none is restarted: {unknown}",
         "an answer from a majority of the members",
-        "wait until these members answer, or stop etcd where it hangs (systemctl kill -s KILL etcd; the next run "
-        "starts it)",
+        "wait until these members answer, or stop etcd where it hangs (systemctl kill -s KILL etcd-cluster; the next "
+        "run starts it)",
     ),
     WaitReason.LEAVING_MEMBER_DOWN: Explanation(
         "no quorum: {leaving} is to leave the cluster, and does not run",
         "a running majority until each leaving member is removed",
-        "start etcd on the machine of that member (systemctl start etcd), or put the member back into the stack",
+        "start etcd on the machine of that member (systemctl start etcd-cluster), or put the member back into the "
+        "stack",
     ),
     WaitReason.QUORUM_LOST: Explanation(
         "quorum is lost: the data of {lost} are gone ({count} of {all} members)",
@@ -132,8 +136,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     WaitReason.TWO_CLUSTERS: Explanation(
         "two clusters serve: {apart} and {source} are not members of the same one",
         "one cluster of all members",
-        "find out to which of the two clients write, stop etcd on the members of the other one (systemctl stop etcd), "
-        "and move their data away as docs/recover.md describes",
+        "find out to which of the two clients write, stop etcd on the members of the other one (systemctl stop "
+        "etcd-cluster), and move their data away as docs/recover.md describes",
     ),
     WaitReason.MEMBER_UNHEALTHY: Explanation(
         "{name} is not healthy, and nothing else is changed until it is",
@@ -149,7 +153,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "{blocked} while it is unknown whether {down} is healthy: its machine is not in the stack or gives no answer, "
         "and its client port gives no answer to the machine of {source}",
         "an answer from every voting member",
-        "stop etcd on its machine if the member is to leave (systemctl stop etcd), or bring the machine back",
+        "stop etcd on its machine if the member is to leave (systemctl stop etcd-cluster), or bring the machine back",
     ),
     WaitReason.LEADER_UNKNOWN: Explanation(
         "it is unknown whether {name} leads, so it is not {blocked} ({unknown})",
@@ -165,7 +169,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "{name} runs, but its data are not at {path}: they were deleted, or something is mounted over them",
         "its data at {path} (a member that runs is never removed)",
         "unmount what is mounted over the data (umount), or, if they were deleted, stop etcd on that machine "
-        "(systemctl stop etcd; the member then joins anew)",
+        "(systemctl stop etcd-cluster; the member then joins anew)",
     ),
     WaitReason.NO_MAJORITY_WITHOUT: Explanation(
         "{name} is not removed: without it no majority would be left ({down} does not answer)",
@@ -296,6 +300,17 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "etcd of this cluster, or none",
         "stop that etcd (systemctl disable --now etcd), or give the member another machine",
     ),
+    Refusal.OTHER_SERVICE: Explanation(
+        "{member}: {service}",
+        "no other etcd on the machine of a member",
+        "stop and disable that service (systemctl disable --now etcd), or remove its package, or give the member "
+        "another machine",
+    ),
+    Refusal.UNIT_CHANGED: Explanation(
+        "{member}: {paths} changes the unit of the member, etcd-cluster.service",
+        "the unit as etcd-cluster wrote it",
+        "remove that file on its machine and reload (systemctl daemon-reload)",
+    ),
     Refusal.DATA_OF_ANOTHER_CLUSTER: Explanation(
         "{member}: its disk holds the data of another cluster (token {token})",
         "a blank disk, or the data of this cluster (token {own})",
@@ -373,7 +388,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.RUNS_WITH_OTHER_DATA: Explanation(
         "{member} runs, but its machine does not show the data of that member",
         "its own data (a member that runs is never removed)",
-        "unmount what hides the data (umount), or, if they are to go, stop etcd on that machine (systemctl stop etcd)",
+        "unmount what hides the data (umount), or, if they are to go, stop etcd on that machine (systemctl stop "
+        "etcd-cluster)",
     ),
     Refusal.LEAVING_MEMBER_DISTRUSTS: Explanation(
         "{member} is to leave, but does not trust the certificates of the members that are to join",
@@ -388,8 +404,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.REMOVED_MAJORITY_RUNS: Explanation(
         "{members}: not in the member list of {source}, but running, and a majority of the members in their own list",
         "one member list",
-        "find out which of the two groups clients write to, stop etcd on the other one (systemctl stop etcd), and move "
-        "its data away as docs/recover.md describes",
+        "find out which of the two groups clients write to, stop etcd on the other one (systemctl stop etcd-cluster), "
+        "and move its data away as docs/recover.md describes",
     ),
     Refusal.NO_SUCCESSOR: Explanation(
         "{leader} leads, and no other member is healthy to take over the leadership",
@@ -407,7 +423,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.ALARM_CORRUPT: Explanation(
         "etcd's alarm CORRUPT stands: the data of {members} differ from the others', and etcd refuses every write",
         "the same data on every member",
-        "on that machine, stop etcd (systemctl stop etcd) and move the data away (mv /data/etcd/data "
+        "on that machine, stop etcd (systemctl stop etcd-cluster) and move the data away (mv /data/etcd/data "
         "/data/etcd/data.corrupt), so that the member joins anew",
     ),
     Refusal.ALARM_CORRUPT_OF_UNKNOWN_MEMBER: Explanation(

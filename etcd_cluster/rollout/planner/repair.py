@@ -229,6 +229,8 @@ def _pending(view: ClusterView, name: str) -> list[tuple[File, Drift]]:
             found.append((file, wrong))
         elif file.path.startswith("/etc/systemd/") and not host.on_boot:
             found.append((file, Drift(DriftKind.NOT_ON_BOOT)))
+        elif file.path.startswith("/etc/systemd/") and not host.masked:
+            found.append((file, Drift(DriftKind.NOT_MASKED)))
     return found
 
 
@@ -258,6 +260,10 @@ def differences(view: ClusterView, name: str) -> list[Drift]:
     found = [Drift(DriftKind.MISSING, {"missing": each}) for each in _missing(view, name)]
     if host.mounted_over:
         found.append(Drift(DriftKind.MOUNTED_OVER, {"mounted_over": host.mounted_over}))
+    if host.other_service:
+        found.append(Drift(DriftKind.OTHER_SERVICE, {"service": host.other_service}))
+    if host.foreign_unit_files:
+        found.append(Drift(DriftKind.UNIT_CHANGED, {"paths": host.foreign_unit_files}))
     if not host.data:
         found.append(Drift(DriftKind.DATA_HIDDEN if host.pid else DriftKind.NO_DATA))
     elif not host.pid:

@@ -1,0 +1,216 @@
+"""What of a machine reaches a member, variables and units: the scripts' functions, with a systemd made up here."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from etcd_cluster.member import render
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.rollout.observed import parse_host
+
+OURS = "# etcd-cluster: the-token\n[Unit]\n"
+ENVIRONMENT = {
+    **{
+        name: "http://proxy:3128"
+        for each in ("http_proxy", "https_proxy", "all_proxy")
+        for name in (each, each.upper())
+    },
+    "ETCD_NAME": "theirs",
+    "ETCDCTL_ENDPOINTS": "http://theirs:2379",
+    "GODEBUG": "gctrace=1",
+    "SSL_CERT_FILE": "/their/ca",
+    "CURL_HOME": "/theirs",
+    "HOME": "/theirs",
+    "anything": "else",
+    "BASH_FUNC_cat%%": "() { echo theirs; }",
+}
+
+
+@pytest.mark.parametrize("layout", [Layout.system(), Layout.below("/tmp/folder")], ids=["hosts", "local"])
+@pytest.mark.parametrize("step", render.STEPS)
+def test_nothing_of_a_log_in_s_environment_reaches_a_step(layout: Layout, step: str) -> None:
+    functions, call, _ = render.script(step, layout).rpartition('\nanswer "$@"')
+    assert call
+    elevated = functions if os.geteuid() == 0 or layout.supervisor == "process" else functions.replace("sudo -n", "")
+    done = subprocess.run(
+        ["bash", "-s", "--", "a step", "key=a value"],
+        input=f"{elevated}\nenv; type -t cat; printf '%s|' \"$@\"; exit\n",
+        env={**ENVIRONMENT, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *lines, words = done.stdout.splitlines()
+    assert lines.pop() == "file", "no function of the log-in's"
+    assert {line.partition("=")[0] for line in lines} - {"PWD", "OLDPWD", "SHLVL", "_"} == {"LC_ALL", "PATH"}
+    assert words == "a step|key=a value|"
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("proxy", ["", "http://proxy:3128"])
+def test_a_download_goes_through_the_proxy_that_was_given_and_no_other(
+    tmp_path: Path, proxy: str, hidden: bool
+) -> None:
+    """Without an argument that shows it, and without the settings of whoever logs in."""
+    functions = render.script("prepare", Layout.below(str(tmp_path))).rpartition('\nanswer "$@"')[0]
+    asked = tmp_path / "asked"
+    given = f"spec[mirror]=https://mirror version=3.6.16 {'proxy' if hidden else 'spec[proxy]'}={proxy}"
+    fake = f"curl() {{ {{ echo \"$@\"; cat; }} >'{asked}'; false; }}"
+    script = f"{functions}\n{fake}\n{given}\nfetch file /dev/null\n"
+    subprocess.run(
+        ["bash", "-s"], input=script, env={**ENVIRONMENT, "PATH": os.environ["PATH"]}, text=True, check=False
+    )
+    arguments, *lines = asked.read_text().splitlines()
+    assert arguments.startswith("-q --config - ")
+    assert "proxy:" not in arguments
+    assert lines == ['url = "https://mirror/v3.6.16/file"', f'proxy = "{proxy}"']
+
+
+@dataclass
+class Machine:
+    """Folders of systemd below a path, and its answers: (unit, property) -> value."""
+
+    root: Path
+    answers: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+
+    def write(self, path: str, content: str = "[Service]\nRestart=no\n") -> str:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+        return str(file)
+
+    def run(self, function: str) -> Sequence[str]:
+        folders = " ".join(str(self.root / folder) for folder in ("system.control", "etc", "run", "lib"))
+        rows = {**self.answers, ("", "UnitPath"): folders}
+        cases = "\n".join(
+            f"{shlex.quote(f'{unit} {name}')}) value={shlex.quote(value)} ;;" for (unit, name), value in rows.items()
+        )
+        fake = f"""
+        systemctl() {{
+          local unit='' name names=() value shown=
+          while (($#)); do
+            case $1 in
+              --property) IFS=, read -ra names < <(echo "$2"); shift ;;
+              --value) shown=no ;;
+              *.service) unit=$1 ;;
+            esac
+            shift
+          done
+          for name in "${{names[@]}}"; do
+            value=
+            case "$unit $name" in {cases or "-) ;;"}
+            esac
+            if [[ $shown == no ]]; then echo "$value"; else echo "$name=$value"; fi
+          done
+        }}
+        unit_path={self.root}/etc/etcd-cluster.service package_unit={self.root}/etc/etcd.service
+        """
+        # Without its begin, which becomes root.
+        functions = render.script("observe", Layout.below(str(self.root))).rpartition('\nanswer "$@"')[0]
+        functions = f"{functions}\n{render._source('systemd')}\n{fake}\n{function}\n"
+        done = subprocess.run(["bash", "-s"], input=functions, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path)
+    machine.write("etc/etcd-cluster.service", OURS)
+    return machine
+
+
+FOREIGN: Mapping[str, tuple[str, str, bool]] = {
+    "a drop-in": ("etc/etcd-cluster.service.d/a.conf", "[Service]\nNice=5\n", True),
+    "by systemctl set-property": ("system.control/etcd-cluster.service.d/50-MemoryMax.conf", "", True),
+    "at run time": ("run/etcd-cluster.service.d/a.conf", "", True),
+    "for all names that begin so": ("lib/etcd-.service.d/a.conf", "", True),
+    "an environment for all": ("etc/service.d/a.conf", "[Service]\n Environment = http_proxy=x\n", True),
+    "another program for all": ("lib/service.d/a.conf", "[Service]\nExecStartPre=/their/program\n", True),
+    "another user for all": ("run/service.d/a.conf", "[Service]\nDynamicUser=yes\n", True),
+    "another root for all": ("run/service.d/a.conf", "[Service]\nRootImage=/their/image\n", True),
+    "other files for all": ("etc/service.d/a.conf", "[Service]\nReadOnlyPaths=/data\n", True),
+    "no restart for all": ("etc/service.d/a.conf", "[Service]\nRestartSec=1h\n", True),
+    "as Fedora has it": ("lib/service.d/10-timeout-abort.conf", "[Service]\nTimeoutStopFailureMode=abort\n", False),
+    "as LXC has it": ("run/service.d/zzz-lxc-service.conf", "[Service]\nProcSubset=all\nPrivateDevices=no\n", False),
+    "a comment": ("etc/service.d/a.conf", "# Environment=x\n", False),
+    "of another service": ("etc/etcd.service.d/a.conf", "[Service]\nRestart=no\n", False),
+    "another unit of the name": ("system.control/etcd-cluster.service", "", True),
+    "a unit that ours hides": ("lib/etcd-cluster.service", "", False),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_what_changes_the_unit_is_found_where_systemd_looks(machine: Machine, what: str) -> None:
+    path, content, changes = FOREIGN[what]
+    file = machine.write(path, content)
+    assert machine.run("foreign_unit_files") == ([file] if changes else [])
+
+
+def test_a_drop_in_that_hides_another_is_the_one_that_counts(machine: Machine) -> None:
+    machine.write("lib/service.d/a.conf", "[Service]\nEnvironment=x\n")
+    machine.write("etc/service.d/a.conf", "")
+    assert machine.run("foreign_unit_files") == []
+
+
+def test_what_systemd_has_loaded_counts_also_if_the_file_is_gone(machine: Machine) -> None:
+    gone = str(machine.root / "etc/etcd-cluster.service.d/gone.conf")
+    machine.answers["etcd-cluster.service", "DropInPaths"] = gone
+    machine.answers["etcd-cluster.service", "FragmentPath"] = str(machine.root / "etc/etcd-cluster.service")
+    assert machine.run("foreign_unit_files") == [gone]
+
+
+THEIRS = "/usr/lib/systemd/system/etcd.service"
+OTHERS: Mapping[str, tuple[dict[str, str], str]] = {
+    "none": ({"LoadState": "not-found", "ActiveState": "inactive"}, ""),
+    "masked": ({"LoadState": "masked", "ActiveState": "inactive", "FragmentPath": "/dev/null"}, ""),
+    "disabled": ({"ActiveState": "inactive", "FragmentPath": THEIRS, "UnitFileState": "disabled"}, ""),
+    "static": ({"ActiveState": "failed", "FragmentPath": THEIRS, "UnitFileState": "static"}, ""),
+    "enabled": ({"ActiveState": "inactive", "FragmentPath": THEIRS, "UnitFileState": "enabled"}, "starts on boot"),
+    "an alias": ({"ActiveState": "inactive", "FragmentPath": THEIRS, "UnitFileState": "alias"}, "starts on boot"),
+    "of SysV": ({"ActiveState": "inactive", "FragmentPath": "/run/x", "UnitFileState": "generated"}, "starts on boot"),
+    "running": ({"ActiveState": "active", "FragmentPath": THEIRS, "UnitFileState": "disabled"}, "runs"),
+    "starting": ({"ActiveState": "activating", "FragmentPath": THEIRS, "UnitFileState": "disabled"}, "runs"),
+    "running, and masked": ({"ActiveState": "active", "LoadState": "masked", "FragmentPath": "/dev/null"}, "runs"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_etcd_service_counts_if_it_runs_or_may_start(machine: Machine, what: str) -> None:
+    answers, state = OTHERS[what]
+    machine.answers = {("etcd.service", name): value for name, value in answers.items()}
+    found = "\n".join(machine.run("other_service"))
+    assert found.startswith("etcd.service here is not of this cluster: it is from ") if state else found == ""
+    assert state in found
+
+
+def test_a_unit_of_etcd_service_by_hand_counts_also_while_it_is_disabled(machine: Machine) -> None:
+    file = machine.write("etc/etcd.service", "[Unit]\nDescription=theirs\n")
+    answers = {"ActiveState": "inactive", "FragmentPath": file, "UnitFileState": "disabled"}
+    machine.answers = {("etcd.service", name): value for name, value in answers.items()}
+    assert machine.run("other_service") == [f"etcd.service here is not of this cluster: it is from {file}"]
+
+
+def test_a_member_of_an_earlier_version_is_ours_as_etcd_service(machine: Machine) -> None:
+    machine.write("etc/etcd.service", OURS)
+    machine.answers["etcd.service", "ActiveState"] = "active"
+    assert machine.run("other_service; service") == ["etcd.service"]
+
+
+def test_a_systemd_that_does_not_answer_is_no_yes(machine: Machine) -> None:
+    said = machine.run("systemctl() { return 1; }; other_service; foreign_unit_files")
+    assert len(said) == 2
+
+
+def test_all_of_it_is_reported() -> None:
+    host, _ = parse_host("masked=no\nunit_file=/a\nunit_file=/b c\nother_service=theirs\n")
+    assert (host.masked, host.foreign_unit_files, host.other_service) == (False, ["/a", "/b c"], "theirs")
+    host, _ = parse_host("")
+    assert (host.masked, host.foreign_unit_files, host.other_service) == (True, [], "")
