@@ -33,8 +33,8 @@ EXPLANATIONS: dict[Obstacle, Explanation] = {
         "use another disk or machine, or the names it had",
     ),
     Obstacle.OTHER_CLUSTERS_UNIT: Explanation(
-        "{member}: etcd-cluster.service on its machine belongs to another cluster (token {token}), or to a first `up` of this "
-        "one that failed and was destroyed without it",
+        "{member}: etcd-cluster.service on its machine belongs to another cluster (token {token}), or to a first "
+        "`up` of this one that failed and was destroyed without it",
         "no etcd-cluster.service, or one of this cluster",
         "remove that etcd (systemctl disable --now etcd-cluster; rm /etc/systemd/system/etcd-cluster.service), or use "
         "another machine",
@@ -47,9 +47,8 @@ EXPLANATIONS: dict[Obstacle, Explanation] = {
     Obstacle.RUNS_ALREADY: Explanation(
         "{members}: a member of this cluster runs there already, but this stack's state does not know it",
         "the state that made it, or no running etcd",
-        "import the lost state (`pulumi stack import`), or stop etcd on every host (`systemctl stop etcd-cluster`) to take "
-        "its 
-        "data over",
+        "import the lost state (`pulumi stack import`), or stop etcd on every host (`systemctl stop etcd-cluster`) "
+        "to take its data over",
     ),
     Obstacle.DIFFERENT_MARKERS: Explanation(
         "these machines hold data of different clusters ({found})",

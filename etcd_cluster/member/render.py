@@ -7,7 +7,6 @@ import ipaddress
 import json
 import re
 import shlex
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -344,14 +343,13 @@ def administrator_profile(spec: MemberSpec) -> str:
             f"export ETCDCTL_CERT={shlex.quote(f'{layout.pki}/server.crt')}",
             f"export ETCDCTL_KEY={shlex.quote(f'{layout.pki}/server.key')}",
         ]
-    return "\n".join([*lines, without_proxy([spec.client_url])]) + "\n"
+    return "\n".join([*lines, without_proxy([spec.member.address])]) + "\n"
 
 
-def without_proxy(urls: Sequence[str]) -> str:
-    """Returns a line for a POSIX shell after which no program reaches these URLs through a proxy."""
-    hosts = ",".join(dict.fromkeys(urllib.parse.urlsplit(each).hostname or "" for each in urls))
+def without_proxy(addresses: Sequence[str]) -> str:
+    """Returns lines for a POSIX shell after which programs reach these addresses past any proxy."""
     # Go reads the first one, curl the second.
-    return f'export NO_PROXY="${{NO_PROXY:-${{no_proxy:-}}}},"{shlex.quote(hosts)}\nexport no_proxy="$NO_PROXY"'
+    return f'export NO_PROXY="${{NO_PROXY:-${{no_proxy:-}}}},"{shlex.quote(",".join(addresses))}\nexport no_proxy="$NO_PROXY"'
 
 
 def identity(cluster: str, member: str, token: str) -> str:
