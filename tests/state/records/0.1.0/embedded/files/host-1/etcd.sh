@@ -1,6 +1,8 @@
-# etcd-cluster: 1d2d8b22a4c42295e5d26497fa44cf60
+# etcd-cluster: f6e854312595a8a871ecf52024a8b50e
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
 export ETCDCTL_CERT=/etc/etcd/pki/server.crt
 export ETCDCTL_KEY=/etc/etcd/pki/server.key
+export NO_PROXY="${NO_PROXY:-${no_proxy:-}},"10.77.0.11
+export no_proxy="$NO_PROXY"
