@@ -348,8 +348,8 @@ def administrator_profile(spec: MemberSpec) -> str:
 
 def without_proxy(addresses: Sequence[str]) -> str:
     """Returns lines for a POSIX shell after which programs reach these addresses past any proxy."""
-    # Go reads the first one, curl the second.
-    return f'export NO_PROXY="${{NO_PROXY:-${{no_proxy:-}}}},"{shlex.quote(",".join(addresses))}\nexport no_proxy="$NO_PROXY"'
+    known = f'"${{NO_PROXY:-${{no_proxy:-}}}},"{shlex.quote(",".join(addresses))}'
+    return f'export NO_PROXY={known}\nexport no_proxy="$NO_PROXY"'  # Go reads the first one, curl the second
 
 
 def identity(cluster: str, member: str, token: str) -> str:
