@@ -107,7 +107,8 @@ def exports(outputs: Mapping[str, Any], credentials: Mapping[str, str], programs
     if any(name.lower() in PROXIES for name in os.environ):
         from etcd_cluster.member.render import without_proxy  # lazily: few need it
 
-        addresses = (urllib.parse.urlsplit(each).hostname or "" for each in outputs["endpoints"])
+        endpoints: list[str] = outputs["endpoints"]
+        addresses = [urllib.parse.urlsplit(each).hostname or "" for each in endpoints]
         lines.append(without_proxy(list(dict.fromkeys(addresses))))
     return "\n".join(lines)
 
