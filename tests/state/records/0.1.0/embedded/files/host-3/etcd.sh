@@ -1,4 +1,4 @@
-# etcd-cluster: f6e854312595a8a871ecf52024a8b50e
+# etcd-cluster: 512ec1b54acf89b5e4ce0353a937330c
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
