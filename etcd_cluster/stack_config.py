@@ -199,12 +199,18 @@ class Keys:
         """Takes one value of the type that a class declares; None if absent."""
         base = plain_type(hint)
         if base is dict:
-            return None if name not in self._values else self.section(name).all_texts()
+            return self.section(name).all_texts()
         return self._take(name, *READERS[base])
 
     def all_texts(self) -> dict[str, str]:
-        """Takes every key that is left, with its text."""
-        return {name: self.text(name) or "" for name in self.names()}
+        """Takes every key that is left, with its text, which may be empty."""
+        found: dict[str, str] = {}
+        for name in self.names():
+            text = self.text(name)
+            if text is None:
+                self.refuse_missing(name, "a text, which may be empty")
+            found[name] = text
+        return found
 
     def refuse_missing(self, name: str, meaning: str) -> NoReturn:
         """Raises `ConfigurationError` for a key without a value, which is explained by `meaning`."""

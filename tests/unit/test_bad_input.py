@@ -275,7 +275,7 @@ CLOUDS = [
     *rows("aws.kmsKeyId", aws, "kmsKeyId", "", "alias/a", "arn:", "arn:aws:s3:::bucket", 5),
     *rows("aws.replaceMember", aws, "replaceMember", "", "etcd-9", "ETCD-1", 5),
     *rows("aws.tags", aws, "tags", {"": "a"}, {"Name": "a"}, {"aws:a": "b"}, {"a" * 129: "b"}, {"a": "b" * 257}),
-    *rows("aws.tags", aws, "tags", {"a": 5}, {f"k{n}": "v" for n in range(60)}, [], "a"),
+    *rows("aws.tags", aws, "tags", {"a": 5}, {"a": None}, {f"k{n}": "v" for n in range(60)}, [], "a"),
     *rows("gcp.zones", gcp, "zones", [], [""], ["europe"], ["europe-west1-b"] * 2, ["europe-west1-b", "us-east1-b"]),
     *[row for name in ("clientTags", "sshTags") for row in rows(
       f"gcp.{name}", gcp, name, [""], ["A"], ["a b"], ["a" * 64], ["a", "a"], "a", [5])],
@@ -287,7 +287,7 @@ CLOUDS = [
     *rows("gcp.machineType", gcp, "machineType", "", "n1 standard", "N1", 5, "n4-standard-4"),
     *rows("gcp.kmsKey", gcp, "kmsKey", "", "a", "projects/a", 5),
     *rows("gcp.labels", gcp, "labels", {"": "a"}, {"A": "b"}, {"a": "B"}, {"goog-a": "b"}, {"a": 5}, {"a": "b" * 64}),
-    *rows("gcp.labels", gcp, "labels", [], {f"k{n}": "v" for n in range(70)}),
+    *rows("gcp.labels", gcp, "labels", [], {"a": None}, {f"k{n}": "v" for n in range(70)}),
 ]  # fmt: skip
 
 ROWS = [*ETCD, *HOSTS, *SSH, *INSTALL, *VERSIONS, *REST, *CLOUDS]
