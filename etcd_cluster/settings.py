@@ -47,7 +47,8 @@ class Install:
             architecture; default: the mirror's SHA256SUMS.
         archive: Path of the tarball, laid out like an official release.
         proxy: URL of the http(s) proxy that hosts download etcd and packages through; default none. Where Pulumi runs,
-            downloads go by the environment. With a user or a password it has to be a secret or an Output.
+            downloads go by the environment. With a user or a password it has to be a secret; a program may give an
+            output.
         go_proxy: GOPROXY for `build`; default: the value of `go env`. A secret stays one.
     """
 
