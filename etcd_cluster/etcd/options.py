@@ -459,6 +459,11 @@ def defaults(version: str) -> dict[str, object]:
     }
 
 
+def with_feature_gate(gates: str, gate: str) -> str:
+    """Returns the value of `feature-gates` with one more gate that is on, unless the value names that gate already."""
+    return _gates({gate: True, **_states({"feature-gates": gates})})
+
+
 def validate_options(options: Mapping[str, object], version: str) -> dict[str, object]:
     """Returns a user's settings, in the types that etcd's configuration file takes.
 

@@ -15,11 +15,16 @@ from importlib.resources import files
 
 import yaml
 
+from etcd_cluster.etcd.options import with_feature_gate
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 
 METADATA_SERVICE = "169.254.169.254"
 """Address on AWS and Google Cloud that reveals a machine's user data, with the SSH host key, and its credentials."""
+
+LOCAL_ADDRESS_GATE = "SetMemberLocalAddr"
+"""Feature gate of etcd 3.6 and later: connections to other members come from the address that the certificate names.
+Otherwise the kernel chooses one, and the others reject the connection if the machine has several."""
 
 CLUSTER_LINE = "# etcd-cluster:"
 """Starts the line in a rendered unit that names its cluster."""
@@ -176,9 +181,23 @@ def etcd_configuration(spec: MemberSpec, bootstrap: Mapping[str, str] | None = N
     if security.peers is not PeerSecurity.PLAINTEXT:
         settings["peer-transport-security"] = _transport_security(layout, Transport.PEER)
     settings.update(spec.options)
+    gates = spec.options.get("feature-gates")
+    if isinstance(gates, str) and _may_be_source(member.address):
+        settings["feature-gates"] = with_feature_gate(gates, LOCAL_ADDRESS_GATE)
     header = f"{owner_line(spec.token)}\n# Written by `pulumi up`: change the stack, not this file.\n"
     text: str = yaml.safe_dump(settings, sort_keys=False, width=1000)
     return header + text
+
+
+def _may_be_source(address: str) -> bool:
+    """Returns whether etcd can connect to other members from this address.
+
+    etcd cannot parse an IPv6 address there, and does not look up a name.
+    """
+    try:
+        return not ipaddress.IPv4Address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def owner_line(token: str) -> str:
@@ -402,6 +421,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "record": ("remove",),
     "remove": ("remove",),
     "log": (),
+    "peer_log": (),
     "health": ("observe",),
     "probe": ("probe",),
 }

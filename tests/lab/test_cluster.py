@@ -473,7 +473,7 @@ def test_plaintext_is_called_unsafe(five: Formed) -> None:
 def test_3_7_is_configured_without_experimental_settings(five: Formed) -> None:
     configuration = yaml.safe_load(five.cluster.hosts[0].read("/etc/etcd/etcd.yaml"))
     assert [key for key in configuration if key.startswith("experimental")] == []
-    assert configuration["feature-gates"] == "CompactHashCheck=true,InitialCorruptCheck=true"
+    assert configuration["feature-gates"] == "CompactHashCheck=true,InitialCorruptCheck=true,SetMemberLocalAddr=true"
 
 
 @pytest.fixture(scope="module")

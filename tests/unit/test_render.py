@@ -75,6 +75,29 @@ def test_rendered_file_is_as_reviewed(name: str, text: str) -> None:
     assert text == golden.read_text()
 
 
+@pytest.mark.parametrize(
+    ("address", "version", "gates", "is_set"),
+    [
+        ("10.0.0.1", "3.6.16", "A=true", True),
+        ("10.0.0.1", "3.7.3", "A=true", True),
+        ("10.0.0.1", "3.6.16", "SetMemberLocalAddr=false", False),
+        ("10.0.0.1", "3.5.35", None, False),
+        ("fd00::1", "3.6.16", "A=true", False),
+        ("etcd-1.example.org", "3.6.16", "A=true", False),
+        ("127.0.0.1", "3.6.16", "A=true", False),
+    ],
+)
+def test_members_connect_to_one_another_from_the_address_in_their_certificates(
+    address: str, version: str, gates: str | None, is_set: bool
+) -> None:
+    """etcd 3.6 and 3.7 fail to start with an IPv6 address there, and find none in a name."""
+    changed = replace(spec(version), member=render.Member("host-1", address))
+    if gates:
+        changed = replace(changed, options={**changed.options, "feature-gates": gates})
+    found = yaml.safe_load(render.etcd_configuration(changed)).get("feature-gates", "")
+    assert ("SetMemberLocalAddr=true" in found) == is_set
+
+
 def test_only_a_member_that_forms_or_joins_is_told_of_the_others() -> None:
     """With data, etcd needs no list, and without data it refuses to start from a file that has none."""
     settings = yaml.safe_load(render.etcd_configuration(spec()))
