@@ -41,12 +41,14 @@ columns:
   DISK          used part of the file system that holds the data
   CERTIFICATES  the earlier end of its two certificates; due: the next `up` renews them
   DRIFT         how the machine differs from what the last `up` made of it
+  peers         below the table: running members that do not reach one another
   next up       below the table: the first thing that an `up` would do though nothing was changed in the
                 program
 
 exit codes:
   0  all is well
-  1  drift, an alarm, a member that is not healthy, or anything that the next `up` would do
+  1  drift, an alarm, a member that is not healthy or does not reach another one, or anything that the
+     next `up` would do
   2  no answer: a wrong option, no such stack or cluster, a state that cannot be read
 With --watch, Ctrl-C ends with the code of the last answer."""
 

@@ -303,6 +303,20 @@ class Log(Line):
 
 
 @dataclass(frozen=True)
+class PeerLog(Line):
+    """Prints the last line of the member's log on its connection with another member.
+
+    Args:
+        peer: Id of the other member, hexadecimal.
+        name: Name of the other member, which is in its certificate.
+    """
+
+    step = "peer_log"
+    peer: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Probe(Line):
     """Writes as a client does.
 
@@ -333,6 +347,7 @@ LINES: Mapping[str, type[Line]] = {
         Record,
         Remove,
         Log,
+        PeerLog,
         Probe,
     )
 }

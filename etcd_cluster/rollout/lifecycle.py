@@ -23,7 +23,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
-from etcd_cluster.member.lines import Log, PrepareAgain, Probe, Remove
+from etcd_cluster.member.lines import Log, PeerLog, PrepareAgain, Probe, Remove
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.desired import DesiredCluster, DesiredMember
 from etcd_cluster.rollout.machines import (
@@ -34,7 +34,7 @@ from etcd_cluster.rollout.machines import (
     Place,
     StepFailedError,
 )
-from etcd_cluster.rollout.observed import Observation
+from etcd_cluster.rollout.observed import BrokenPair, Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, Refusal, WaitFor
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -61,6 +61,8 @@ LOOK_AGAIN_SECONDS = 0.3
 REMOVE_SECONDS = 120
 FORGET = "ETCD_CLUSTER_FORGET"
 """Environment variable: names of members whose machines are gone for good, separated by commas or spaces."""
+MOST_PAIRS = 3
+"""Pairs of members that do not reach one another, of which a run shows the logs when it ends."""
 MOST_WAITING_SECONDS = 600
 """Limit for all waiting between two actions: more than several waits one after the other."""
 OF_A_DEVELOPMENT_VERSION = Explanation(
@@ -226,7 +228,7 @@ def _wait(
     all_waits = sum(context.waited.values())
     if waited > wait.seconds or all_waits > MOST_WAITING_SECONDS:
         seconds = min(wait.seconds if waited > wait.seconds else all_waits, MOST_WAITING_SECONDS)
-        log = _log_of(wait.member, observation, machines)
+        log = _logs_on(wait.pairs, observation, machines) or _log_of(wait.member, observation, machines)
         raise RefusedError(wait.reason, wait.details, f"This run waited {seconds:.0f} seconds.{log}")
     time.sleep(LOOK_AGAIN_SECONDS)
 
@@ -237,6 +239,20 @@ def _log_of(member: str | None, observation: Observation, machines: MemberMachin
     with contextlib.suppress(EtcdClusterError):
         return "\n" + machines.run(member, Log(), timeout_seconds=OBSERVATION_SECONDS).strip()
     return ""
+
+
+def _logs_on(pairs: Sequence[BrokenPair], observation: Observation, machines: MemberMachines) -> str:
+    """Returns the last line on the other member from the log of each one, for the first pairs."""
+    both_ways = dict.fromkeys(way for pair in pairs for way in ((pair.member, pair.peer), (pair.peer, pair.member)))
+    ids = {name: host.live.id for name, host in observation.hosts.items() if host.live}
+    ids |= {member.name: member.id for member in observation.members}
+    lines: list[str] = []
+    for name, peer in [*both_ways][: 2 * MOST_PAIRS]:
+        if name in observation.hosts:
+            with contextlib.suppress(EtcdClusterError):
+                line = machines.run(name, PeerLog(ids[peer], peer), timeout_seconds=OBSERVATION_SECONDS).strip()
+                lines.append(f"\n{name}, on {peer}: {line or 'no line in its log'}")
+    return "".join(lines)
 
 
 def _carry_out(

@@ -83,9 +83,9 @@ def _refused_at_first(news: Properties) -> RefusedError | None:
 def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool = False) -> None:
     """Returns once the machine of `member` may be replaced, and that member does not lead.
 
-    Precondition of a replacement: every other voter is healthy; or the member is down already, as its own machine
-    reports or, if that is unreachable, a majority of the others; or, if nobody can tell, it was named as dead and its
-    machine does not answer.
+    Precondition of a replacement: every other voter is healthy, and they reach one another; or the member is down
+    already, as its own machine reports or, if that is unreachable, a majority of the others; or, if nobody can tell, it
+    was named as dead and its machine does not answer.
 
     Args:
         member: Name of the member.
@@ -139,4 +139,7 @@ def refusal(member: str, observation: Observation, *, is_dead: bool = False) -> 
     down = [
         each.name or each.peer_url for each in observation.voters if each.id not in observation.healthy | {listed.id}
     ]
-    return RefusedError(Refusal.REPLACEMENT_OTHERS_UNHEALTHY, {**details, "down": down}) if serves and down else None
+    if serves and down:
+        return RefusedError(Refusal.REPLACEMENT_OTHERS_UNHEALTHY, {**details, "down": down})
+    pairs = [pair for pair in observation.broken_pairs if member not in (pair.member, pair.peer)]
+    return RefusedError(Refusal.REPLACEMENT_OTHERS_APART, {**details, "pairs": pairs}) if serves and pairs else None

@@ -221,11 +221,7 @@ class Host:
     def configuration(self) -> Mapping[str, Any]:
         """Settings in etcd's configuration file; empty if it is missing or unreadable."""
         file = next((file for path, file in self.files.items() if path.endswith("/etcd.yaml")), None)
-        try:
-            found: Any = yaml.safe_load(file.content) if file else {}
-        except yaml.YAMLError:
-            return {}
-        return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+        return settings_in(file.content) if file else {}
 
     @cached_property
     def security(self) -> Security | None:
@@ -303,6 +299,19 @@ class MemberEntry:
 
 
 @dataclass(frozen=True)
+class BrokenPair:
+    """A running member that has no connection with another running one, by its own report (etcd_network_active_peers).
+
+    Args:
+        member: Name of the member that does not reach the other one.
+        peer: Name of the member that is not reached.
+    """
+
+    member: str
+    peer: str
+
+
+@dataclass(frozen=True)
 class Alarm:
     """A standing alarm.
 
@@ -359,6 +368,28 @@ class Observation:
         leading = [name for name in leading if self.is_healthy(name)]
         return leading[0] if len(leading) == 1 else None
 
+    @cached_property
+    def broken_pairs(self) -> Sequence[BrokenPair]:
+        """The running members that do not reach one another, each way for itself.
+
+        etcd's count of active peers may stay too high for good (see `connected_without_report`), but 0 means that every
+        attempt to connect fails. While nobody can answer for the cluster, all members that report count as members.
+        """
+        ids = {member.id: member.name for member in self.members}
+        reporting = {
+            name: host.live
+            for name, host in self.hosts.items()
+            if host.pid and host.live and (self.status_source is None or host.live.id in ids)
+        }
+        running = {live.id: name for name, live in reporting.items()}
+        running |= {id_: name for id_, name in ids.items() if id_ in self.healthy - running.keys()}
+        return [
+            BrokenPair(name, peer)
+            for name, live in reporting.items()
+            for id_, peer in running.items()
+            if live.active_peers is not None and id_ not in {live.id, *live.active_peers}
+        ]
+
     @property
     def voters(self) -> Sequence[MemberEntry]:
         """The members that are no learners."""
@@ -382,6 +413,15 @@ class Observation:
         """Returns whether the member of that name serves."""
         listed = self.of(name)
         return listed is not None and listed.id in self.healthy
+
+
+def settings_in(configuration: str) -> Mapping[str, Any]:
+    """Returns the settings in the text of a configuration file; none if it is unreadable."""
+    try:
+        found: Any = yaml.safe_load(configuration)
+    except yaml.YAMLError:
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:

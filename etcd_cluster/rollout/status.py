@@ -15,7 +15,7 @@ from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.limits import PkiError
 from etcd_cluster.rollout.desired import DesiredCluster
-from etcd_cluster.rollout.observed import Alarm, Host, Observation
+from etcd_cluster.rollout.observed import Alarm, BrokenPair, Host, Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, Refusal, WaitFor
 from etcd_cluster.rollout.planner.quorum import CAUGHT_UP_ENTRIES
@@ -26,7 +26,7 @@ WIDTH = 120
 _LABEL_WIDTH = 12
 _NARROWEST_LAST_COLUMN = 24
 _HEADINGS = ("MEMBER", "STATE", "ETCD", "DATABASE", "LAG", "DISK", "CERTIFICATES", "DRIFT")
-_SAID_BY_STATE = frozenset({DriftKind.DOWN, DriftKind.UNHEALTHY, DriftKind.LEARNER})
+_SAID_ELSEWHERE = frozenset({DriftKind.DOWN, DriftKind.UNHEALTHY, DriftKind.LEARNER, DriftKind.BROKEN_PAIR})
 _RED, _YELLOW = "31", "33"
 
 
@@ -108,6 +108,7 @@ class ClusterStatus:
         members: The status of each member.
         quota_bytes: Desired quota of the database.
         alarms: Standing alarms.
+        broken_pairs: Running members that do not reach one another.
         cas_until: Transport -> ends of the trusted CAs, newest CA first.
         schedules: Transport -> schedule of its CA.
         next: What `up` would do first, with an unchanged stack; empty for nothing.
@@ -122,14 +123,16 @@ class ClusterStatus:
     members: Sequence[MemberStatus]
     quota_bytes: int
     alarms: Sequence[str]
+    broken_pairs: Sequence[BrokenPair]
     cas_until: Mapping[Transport, Sequence[datetime]]
     schedules: Schedules
     next: Sequence[str]
 
     @property
     def ok(self) -> bool:
-        """True if all members are well, no alarm stands, and `up` would do nothing."""
-        return all(member.is_well for member in self.members) and not self.alarms and not self.next
+        """True if all members are well and reach one another, no alarm stands, and `up` would do nothing."""
+        are_well = all(member.is_well for member in self.members)
+        return are_well and not self.broken_pairs and not self.alarms and not self.next
 
 
 def cluster_status(
@@ -147,6 +150,7 @@ def cluster_status(
         members=members,
         quota_bytes=desired.quota,
         alarms=_alarms(observation),
+        broken_pairs=observation.broken_pairs,
         cas_until={
             transport: [x509.validity_of(ca).not_after for ca in trusted]
             for transport, trusted in desired.trust.items()
@@ -177,7 +181,7 @@ def _member(desired: DesiredCluster, observation: Observation, name: str, now: d
 
 def _found_drift(desired: DesiredCluster, observation: Observation, name: str) -> list[str]:
     found = differences(desired, observation, name)
-    return [messages.describe(drift) for drift in found if drift.kind not in _SAID_BY_STATE]
+    return [messages.describe(drift) for drift in found if drift.kind not in _SAID_ELSEWHERE]
 
 
 def _state(observation: Observation, name: str) -> State:
@@ -270,6 +274,7 @@ def as_json(status: ClusterStatus) -> dict[str, Any]:
         "members": {member.name: _member_as_json(member) for member in status.members},
         "quotaBytes": status.quota_bytes,
         "alarms": list(status.alarms),
+        "brokenPairs": [vars(pair) for pair in status.broken_pairs],
         **_ca_as_json(status, Transport.CLIENT, "casUntil", "caRotatesAfter", "caOverlapUntil"),
         **_ca_as_json(status, Transport.PEER, "peerCasUntil", "peerCaRotatesAfter", "peerCaOverlapUntil"),
         "next": list(status.next),
@@ -327,6 +332,8 @@ def _headline(status: ClusterStatus) -> str:
     how = "healthy" if len(members) == 1 else "all healthy"
     if len(healthy) < len(members):
         how = f"{len(healthy)} of them healthy"
+    elif status.broken_pairs:
+        how = "not all reach one another"
     seen_all = all(member.state is not State.UNREACHABLE for member in members)
     drift = f"drift on {', '.join(drifted)}" if drifted else "no drift" if seen_all else "no drift elsewhere"
     return f"{status.cluster}: etcd {status.version}, {count}, {how}, {drift}"
@@ -379,6 +386,7 @@ def _notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
     unreachable = [f"{member.name}: {member.unreachable}" for member in status.members if member.unreachable]
     notes = {
         "unreachable": unreachable,
+        "peers": [f"{pair.member} does not reach {pair.peer} at its peer port" for pair in status.broken_pairs],
         "cluster id": [status.id or "unknown: no member leads, so none can answer for the cluster"],
         "endpoints": ["  ".join(status.endpoints)],
         "quota": [f"{_bytes(status.quota_bytes)} for the database; once it is full, etcd takes no more writes"],

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from hashlib import sha256
-from itertools import combinations
+from itertools import permutations
 from typing import Any
 
 import yaml
@@ -221,7 +221,8 @@ class Machine:
     sees them.
     forming, formed: tokens of the notes on its own disk. has_served: its log has more than the founders' entries.
     files: path -> as they are there, keys in full. mute: looks for which its process answers nobody here, and serves
-    all the same. frozen: its process is there, and does nothing.
+    all the same. frozen: its process is there, and does nothing. second_address: one that it has besides; connections
+    that name no address of their own come from the first one. peer_port_closed: a firewall lets nobody in there.
     """
 
     name: str
@@ -254,10 +255,18 @@ class Machine:
     archived: int = 0
     reachable: bool = True
     cut_off: bool = False
+    second_address: str = ""
+    peer_port_closed: bool = False
     mute: int = 0
     frozen: bool = False
     clock_ahead: float = 0.0
     mounted_over: str = ""
+
+    @property
+    def source(self) -> str:
+        """The address that its connections to other members come from."""
+        is_set = self.process and "SetMemberLocalAddr=true" in self.process.configuration
+        return _host(self.process.peer_url) if self.process and is_set else self.address
 
     @property
     def seen_files(self) -> dict[str, ObservedFile]:
@@ -302,7 +311,7 @@ class Model:
         self.alarms: set[tuple[str, str]] = set()
         self.root: set[str] | None = None
         self._ids = 0
-        self._connections: dict[frozenset[str], list[tuple[str, str, int]]] = {}
+        self._connections: dict[tuple[str, str], list[tuple[str, str, int]]] = {}
 
     @staticmethod
     def blank(goal: Goal) -> Model:
@@ -335,24 +344,25 @@ class Model:
         return next((each for each in self.members if machine and machine.data and each.id == machine.data_id), None)
 
     def _dials(self, one: Machine, other: Machine) -> bool:
-        """`one` opens a connection to `other`'s peer port."""
+        """`one` opens a connection to `other`'s peer port, and both accept the certificate of the other one."""
         listed = self.member(other.name)
         here, there = one.process, other.process
         if here is None or there is None or listed is None or self.member(one.name) is None:
             return False
-        if is_apart(one) or is_apart(other) or not self._listens(other, listed.peer_url, there.peer_url):
+        is_open = self._listens(other, listed.peer_url, there.peer_url) and not other.peer_port_closed
+        if is_apart(one) or is_apart(other) or not is_open:
             return False
         if listed.peer_url.startswith("http:"):
             return True
         return (
             here.security.peers is not PeerSecurity.PLAINTEXT
             and self._trusts(here.peer_trusted, other.shown(PEER), _host(listed.peer_url))
-            and self._trusts(there.peer_trusted, one.shown(PEER), one.address)
+            and self._trusts(there.peer_trusted, one.shown(PEER), one.source)
         )
 
     @staticmethod
     def _listens(machine: Machine, asked: str, listening: str) -> bool:
-        return asked == listening and _host(asked) == machine.address
+        return asked == listening and _host(asked) in (machine.address, machine.second_address)
 
     @staticmethod
     def _trusts(trusted: Sequence[str], certificate: str, host: str) -> bool:
@@ -363,17 +373,33 @@ class Model:
         long as both processes do, whatever the cluster is told of them."""
         if one is other:
             return one.process is not None and not one.frozen and self.member(one.name) is not None
-        if self._dials(one, other) or self._dials(other, one):
+        return self.reaches(one, other) or self.reaches(other, one)
+
+    def reaches(self, one: Machine, other: Machine) -> bool:
+        """`one` has a connection with `other` that it has opened itself, which is what its metric counts."""
+        if self._dials(one, other):
             return True
-        return not (is_apart(one) or is_apart(other)) and self._connections.get(_pair(one, other)) == _ends(one, other)
+        is_closed = is_apart(one) or is_apart(other) or other.peer_port_closed
+        return not is_closed and self._connections.get((one.name, other.name)) == _ends(one, other)
 
     def _keep_connections(self) -> None:
-        for one, other in combinations(self.machines.values(), 2):
+        for one, other in permutations(self.machines.values(), 2):
             is_member = self.member(one.name) and self.member(other.name)
-            if is_member and self.connected(one, other):
-                self._connections[_pair(one, other)] = _ends(one, other)
+            if is_member and self.reaches(one, other):
+                self._connections[one.name, other.name] = _ends(one, other)
             else:
-                self._connections.pop(_pair(one, other), None)
+                self._connections.pop((one.name, other.name), None)
+
+    def broken_pairs(self, without: Machine | None = None) -> list[tuple[str, str]]:
+        """Running members that do not reach one another, but for those of one machine; and for what no count shows."""
+        running = [each for each in map(self.machine_of, self.members) if each and each.process and not each.frozen]
+        return [
+            (one.name, other.name)
+            for one, other in permutations(running, 2)
+            if without not in (one, other)
+            and not self.reaches(one, other)
+            and not (one.process and other.data_id in one.process.counted_for_good)
+        ]
 
     def voters(self) -> list[Listing]:
         return [each for each in self.members if not each.learner]
@@ -482,7 +508,7 @@ class Model:
 
     def _peers_of(self, machine: Machine) -> frozenset[str]:
         others = (each for each in self.machines.values() if each is not machine)
-        return frozenset(each.data_id for each in others if self.connected(machine, each))
+        return frozenset(each.data_id for each in others if self.reaches(machine, each))
 
     def _answers_to(self, status_source: str, listed: Listing) -> bool:
         return not self.clients_only and self._answers(self.machines[status_source], listed)
@@ -723,7 +749,7 @@ class Model:
 
     def _stop(self, machine: Machine, kind: ActionKind) -> None:
         """On purpose, by the planner: rule 3 holds."""
-        if self.leader:
+        if self.leader and kind is not ActionKind.RESTART_STALE:  # those are stopped at once, without a leader
             voters = self.voters()
             if machine.name == self.leader and len(voters) > 1 and self.healthy(machine.name):
                 raise BrokenError(f"the leader {machine.name} stopped before it handed over")
@@ -778,7 +804,7 @@ class Model:
             snapshot_count=int(settings.get("snapshot-count", 10_000)),
             quota_bytes=int(settings["quota-backend-bytes"]),
         )
-        if joins:
+        if joins and settings["initial-cluster-state"] == "existing":
             machine.process = replace(machine.process, counted_for_good=self._peers_of(machine))
         self.elect()
         return None
@@ -848,6 +874,8 @@ class Model:
         if machine.process is None:
             raise StepFailedError(f"{machine.name}: etcd ended at once: it is no member any more")
         if line.until is Until.SERVING and not self.serves(machine):
+            if any(each.peer_port_closed or each.second_address for each in self.machines.values()):
+                raise StepFailedError(f"{machine.name}: not in the cluster: the network is wrong, not the order")
             raise BrokenError(f"{machine.name} does not serve after its restart")
         if line.until is Until.FLUSHED:
             self._tick()
@@ -882,11 +910,16 @@ class Model:
         machine = self.machine_of(listed)
         if listed.learner or machine is None or not self._healthy(listed):
             raise BrokenError(f"leadership goes to {listed.name}, which cannot lead")
+        apart = [pair for pair in self.broken_pairs(without=self.machines[self.leader]) if machine.name in pair]
+        if apart:
+            raise BrokenError(f"leadership goes to {listed.name}, which not all reach: {apart}")
         self.leader = machine.name
 
     def _add_member(self, line: Membership) -> None:
         if any(each.learner for each in self.members):
             raise BrokenError("a second learner")
+        if apart := self.broken_pairs():
+            raise BrokenError(f"a member is added while members do not reach one another: {apart}")
         if unhealthy := [each.name for each in self.voters() if not self._healthy(each)]:
             raise BrokenError(f"a member is added while {unhealthy} are not healthy")
         if any(each.peer_url == line.url for each in self.members):
@@ -896,6 +929,8 @@ class Model:
     def _promote_member(self, line: Membership) -> None:
         listed = self._listing(line.id)
         machine = self.machine_of(listed)
+        if (apart := self.broken_pairs()) and not (machine and machine.cut_off):
+            raise BrokenError(f"a member is promoted while members do not reach one another: {apart}")
         if machine and machine.cut_off:
             raise StepFailedError(f"promoting {machine.name}: not accepted: it is not in sync")
         if machine is None or not self.serves(machine) or not listed.client_url:
@@ -1032,10 +1067,6 @@ class Model:
 def is_apart(machine: Machine) -> bool:
     """Nothing comes from it or reaches it."""
     return machine.cut_off or machine.frozen
-
-
-def _pair(one: Machine, other: Machine) -> frozenset[str]:
-    return frozenset({one.name, other.name})
 
 
 def _ends(one: Machine, other: Machine) -> list[tuple[str, str, int]]:

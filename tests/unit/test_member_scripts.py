@@ -130,6 +130,36 @@ def test_metrics_that_are_cut_short_are_no_answer(folder: Folder) -> None:
     assert '[active_peers]=""' in metrics(folder, "".join(lines[3:])), "no line for a peer is an answer"
 
 
+REJECTED = (
+    '{"level":"warn","msg":"rejected connection on peer endpoint","remote-addr":"10.0.0.2:1","dns-names":["etcd-2"],'
+    '"error":"tls: \\"10.0.0.2\\" does not match any of DNSNames"}\n'
+)
+OF_PEERS = (
+    '{"level":"warn","msg":"prober detected unhealthy status","remote-peer-id":"f00","error":"i/o timeout"}\n'
+    '{"level":"info","msg":"started remote peer","remote-peer-id":"f00"}\n'
+    '{"level":"info","msg":"started remote peer","remote-peer-id":"f11"}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("logged", "name", "found"),
+    [
+        (OF_PEERS, "etcd-2", "i/o timeout"),
+        (OF_PEERS + REJECTED, "etcd-2", "does not match any of DNSNames"),
+        (OF_PEERS + REJECTED, "etcd-3", "i/o timeout"),
+        (OF_PEERS.replace("f00", "f22"), "etcd-2", ""),
+        (OF_PEERS.splitlines(keepends=True)[1], "etcd-2", "started remote peer"),
+        ("", "etcd-2", ""),
+    ],
+)
+def test_of_a_log_the_last_line_on_a_peer_is_shown(folder: Folder, logged: str, name: str, found: str) -> None:
+    (folder.path / "logs").mkdir(parents=True)
+    (folder.path / "logs" / "etcd.log").write_text(logged)
+    line = folder.run("peer_log", peer="f00", name=name).stdout.strip()
+    assert found in line
+    assert bool(found) == bool(line)
+
+
 RECEIVED = """HTTP/1.0 200 OK
 
 etcd_network_peer_received_bytes_total{{From="0"}} {nobody}

@@ -14,7 +14,7 @@ from etcd_cluster import clocks
 from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.versions import UnsupportedChange, unsupported_change
 from etcd_cluster.member.lines import Apply, ApplyAction
-from etcd_cluster.rollout.observed import Missing, MissingKind, Question
+from etcd_cluster.rollout.observed import BrokenPair, Missing, MissingKind, Question
 from etcd_cluster.rollout.planner import actions, differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import Action, WaitFor
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -45,6 +45,10 @@ def stopped(*names: str) -> Callable[[Model], None]:
     return stop
 
 
+def closed(model: Model) -> None:
+    model.machines["c"].peer_port_closed = True
+
+
 def muted(model: Model) -> None:
     for machine in model.machines.values():
         machine.mute = 1000
@@ -56,6 +60,7 @@ STORIES: dict[str, tuple[Goal, Callable[[Model], None]]] = {
     "plaintext": (replace(GOAL, tls=False), stopped()),
     "a member fewer": (replace(GOAL, names=("a", "b")), stopped("c")),
     "spoilt": (GOAL, spoilt),
+    "a firewall": (replace(GOAL, version="3.6.17"), closed),
     "two stopped": (GOAL, stopped("b", "c")),
     "muted": (GOAL, muted),
 }
@@ -139,6 +144,7 @@ DETAILS: dict[str, object] = {
     "other": "etcd-3",
     "own": "11aa",
     "owner": "etcd-3",
+    "pairs": [BrokenPair("etcd-1", "etcd-2"), BrokenPair("etcd-3", "etcd-2")],
     "path": "/data/etcd/data",
     "paths": ["/etc/systemd/system/etcd-cluster.service.d/override.conf"],
     "ports": ["2389", "2390"],

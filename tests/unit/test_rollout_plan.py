@@ -186,7 +186,7 @@ def test_an_unhealthy_member_that_is_as_it_should_be_is_waited_for_and_nothing_e
     model.machines["c"].cut_off = True
     decided = wait(model, GOAL)
     assert (decided.member, decided.seconds) == ("c", HEALTH_SECONDS)
-    assert decided.reason is WaitReason.MEMBER_UNHEALTHY
+    assert decided.reason is WaitReason.BROKEN_PAIRS
 
 
 @pytest.mark.parametrize(

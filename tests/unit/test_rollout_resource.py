@@ -15,7 +15,7 @@ from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
-from etcd_cluster.member.lines import Apply, ApplyAction, Line, Log, Probe, Remove
+from etcd_cluster.member.lines import Apply, ApplyAction, Line, Log, PeerLog, Probe, Remove
 from etcd_cluster.rollout import changes, lifecycle
 from etcd_cluster.rollout.desired import DesiredCluster, File
 from etcd_cluster.rollout.lifecycle import INPUTS, NotRemovedError, RolloutLifecycle
@@ -150,6 +150,8 @@ class Machines:
             raise gone
         if isinstance(line, Log):
             return self.log
+        if isinstance(line, PeerLog):
+            return f"a line on {line.name} ({line.peer})\n"
         assert len(run) == 16
         if isinstance(line, Remove):
             self.model.stop(name)
@@ -236,6 +238,23 @@ def test_for_another_version_a_member_gets_those_of_the_users_settings_that_it_k
     assert known["heartbeat-interval"] == 200
     assert "corrupt-check-time" not in known
     assert "corrupt-check-time" in goal.desired.server_options("3.6.16")
+
+
+def test_a_run_that_ends_as_members_do_not_reach_one_another_shows_what_both_logs_say(
+    machines: Machines, clock: list[float]
+) -> None:
+    machines.model.machines["c"].peer_port_closed = True
+    with pytest.raises(RefusedError) as error:
+        RolloutLifecycle().update("", inputs(GOAL), check(inputs(GOAL), inputs(SETTINGS), looks=False))
+    assert error.value.kind is WaitReason.BROKEN_PAIRS
+    ids = {each.name: each.id for each in machines.model.members}
+    assert str(error.value).splitlines()[-4:] == [
+        f"a, on c: a line on c ({ids['c']})",
+        f"c, on a: a line on a ({ids['a']})",
+        f"b, on c: a line on c ({ids['c']})",
+        f"c, on b: a line on b ({ids['b']})",
+    ]
+    assert machines.model.log == []
 
 
 # --- in a preview ---
@@ -528,7 +547,7 @@ def test_all_calls_of_an_act_are_made_before_the_first_failure_is_told(machines:
 def test_what_does_not_pass_ends_the_run_after_its_time_with_the_members_log(
     machines: Machines, clock: list[float]
 ) -> None:
-    machines.model.machines["c"].cut_off = True
+    machines.model.machines["c"].frozen = True
     with pytest.raises(RefusedError) as refused:
         RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": []})
     assert (refused.value.kind, refused.value.details) == (WaitReason.MEMBER_UNHEALTHY, {"name": "c"})

@@ -103,6 +103,7 @@ class Story:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.space = random.Random(-seed - 1)  # of its own, so that the other stories stay as they are
+        self.network = random.Random(f"network {seed}")
         count = self.random.choice((1, 3, 3, 3, 5))
         is_of_today = self.random.random() < 0.6
         start = formed(tuple(LETTERS[:count]), self.random.choice(VERSIONS), self.random.random() < 0.7, is_of_today)
@@ -219,8 +220,9 @@ class Story:
             if name not in self.model.machines:
                 self.model.add_machine(name, self.goal.address(name), self.goal.version)
             machine = self.model.machines[name]
-            if machine.address != self.goal.address(name):
-                machine.address = self.goal.address(name)
+            if self.goal.address(name) not in (machine.address, machine.second_address):
+                is_second = machine.process is not None and self.network.random() < 0.5
+                setattr(machine, "second_address" if is_second else "address", self.goal.address(name))
             if not machine.mounted_over:
                 self.model.prepare(machine, self.goal.version)
 
@@ -228,6 +230,10 @@ class Story:
         """Something goes wrong, within what a cluster can bear: the data of a minority may be lost."""
         if self.space.random() < 0.2:
             self.fill()
+        if self.network.random() < 0.15:
+            closed = self.network.choice(list(self.model.machines.values()))
+            closed.peer_port_closed = True
+            self.say(f"a firewall closes the peer port of {closed.name}")
         for _ in range(self.random.choice((0, 0, 1, 1, 2, 3))):
             machine = self.random.choice(list(self.model.machines.values()))
             trouble = self.random.choice(TROUBLES)
@@ -338,6 +344,10 @@ class Story:
                 self.ask_for_quota(QUOTAS[-1])
                 self.run(**cut_short)
                 return
+            if self.repair_network():
+                self.say(f"{error}: the network is repaired")
+                self.run(**cut_short)
+                return
             if self.is_overloaded:
                 self.is_overloaded = False
                 self.say(f"{error}: all answer again")
@@ -365,6 +375,17 @@ class Story:
             self.goal = asked
             self.run(**cut_short)
             self.is_second_try = False
+
+    def repair_network(self) -> bool:
+        """Opens the peer ports, and has connections come from the addresses that the stack names."""
+        machines = self.model.machines.values()
+        closed = [each for each in machines if each.peer_port_closed]
+        moved = [each for each in machines if each.process and f"//{each.second_address}:" in each.process.peer_url]
+        for machine in closed:
+            machine.peer_port_closed = False
+        for machine in moved:
+            machine.address, machine.second_address = machine.second_address, machine.address
+        return bool(closed or moved)
 
     def end(self) -> None:
         self.say("the last run")

@@ -191,6 +191,21 @@ next up     nothing to do"""
     assert cluster_status(DESIRED, observation(), SCHEDULES, NOW).ok
 
 
+def test_members_that_do_not_reach_one_another_are_not_healthy() -> None:
+    names = {str(number): name for number, name in enumerate(NAMES, 1)}
+    hosts = {name: host(name, int(number)) for number, name in names.items()}
+    for number, reached in (("1", "2"), ("2", "13"), ("3", "12")):
+        live = hosts[names[number]].live
+        assert live is not None
+        hosts[names[number]] = replace(hosts[names[number]], live=replace(live, active_peers=frozenset(reached)))
+    found = cluster_status(DESIRED, observation(hosts), SCHEDULES, NOW)
+    assert not found.ok
+    assert as_json(found)["brokenPairs"] == [{"member": "etcd-1", "peer": "etcd-3"}]
+    lines = as_text(found).splitlines()
+    assert lines[0].endswith("3 members, not all reach one another, no drift")
+    assert "peers       etcd-1 does not reach etcd-3 at its peer port" in lines
+
+
 def test_what_was_changed_by_hand_is_named_where_it_is() -> None:
     files = dict(host("etcd-1", 1).files)
     files["/etc/etcd/etcd.yaml"] = replace(files["/etc/etcd/etcd.yaml"], content="name: other\n")

@@ -315,6 +315,19 @@ fail_with_log() { fail "$1; the last lines of its log:"$'\n'"$(log)"; }
 
 log() { service_log 20 | cut -c1-400; }
 
+# peer_log peer=ID name=NAME: prints the last line of etcd's log on a connection with that member. A rejected connection is known by
+# the name in the certificate that was shown. Of other lines, warnings count first.
+PEER_LOG_LINES=5000
+peer_log() {
+  read_spec "$@"
+  service_log "$PEER_LOG_LINES" | id=${spec[peer]} name="\"${spec[name]}\"" awk '
+    /rejected connection/ { if (index($0, ENVIRON["name"])) warning = $0; next }
+    !index($0, ENVIRON["id"]) { next }
+    /"level":"(warn|error)"/ { warning = $0; next }
+    { other = $0 }
+    END { if (warning "" != "") print warning; else if (other "" != "") print other }' | cut -c1-400
+}
+
 # listening PORT: true if a program of this machine listens on that port, on any address.
 listening() {
   awk -v port="$(printf ':%04X' "$1")" '$4 == "0A" && substr($2, length($2) - 4) == port { found = 1 } END { exit !found }' \

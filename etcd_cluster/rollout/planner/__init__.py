@@ -3,6 +3,8 @@
 Rules that every decision keeps (each function names its own preconditions):
 - One member at a time: unhealthy members first, the leader last, after it has handed leadership over. Before each
   member, every other voter is healthy; after each member, that member serves and has caught up, or the run ends there.
+- Before and after every step, each pair of running members is active both ways. Only a step that may reconnect members
+  is taken otherwise, and leadership goes only to a member that all others reach.
 - A running member is removed only if it is to leave the cluster. No member is removed unless a majority of the
   remaining voters takes part.
 - A member is removed before another one is added; new members join as learners and are promoted once in sync.
@@ -20,7 +22,9 @@ from etcd_cluster.rollout.planner import (
     alarms,
     data,
     membership,
+    peers,
     quorum,
+    reconnect,
     repair,
     rights,
     rolling_restart,
@@ -73,6 +77,8 @@ def _next(view: ClusterView) -> Action | WaitFor | None:
         or start.await_leader(view)
         or membership.go_on(view)
         or rolling_restart.unhealthy_first(view)
+        or reconnect.reconnect(view)
+        or peers.await_every_pair(view)
         or membership.change(view)
         or security.change(view)
         or upgrade.before_another_version(view)

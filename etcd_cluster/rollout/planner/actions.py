@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from etcd_cluster.member.lines import Apply, ApplyAction, Line, PrepareAgain
 from etcd_cluster.rollout.desired import File
-from etcd_cluster.rollout.observed import History
+from etcd_cluster.rollout.observed import BrokenPair, History
 
 MEMBER_SECONDS = 180
 """Limit for a member from its start until it serves and has caught up. A large database takes its time."""
@@ -71,6 +71,7 @@ class WaitReason(Enum):
     """Why a run waits: a condition that may pass by itself."""
 
     NO_LEADER = auto()
+    NO_LEADER_AND_BROKEN_PAIRS = auto()
     NO_ANSWER_FROM_FOLLOWERS = auto()
     FOLLOWERS_UNKNOWN = auto()
     MAJORITY_UNKNOWN = auto()
@@ -78,6 +79,7 @@ class WaitReason(Enum):
     QUORUM_LOST = auto()
     TWO_CLUSTERS = auto()
     MEMBER_UNHEALTHY = auto()
+    BROKEN_PAIRS = auto()
     VOTERS_UNHEALTHY = auto()
     VOTERS_NOT_ASKED = auto()
     LEADER_UNKNOWN = auto()
@@ -152,11 +154,13 @@ class Refusal(Enum):
     REPLACEMENT_OF_ANSWERING_MACHINE = auto()
     REPLACEMENT_UNDER_ALARM = auto()
     REPLACEMENT_OTHERS_UNHEALTHY = auto()
+    REPLACEMENT_OTHERS_APART = auto()
 
 
 NO_LEADER_REASONS = frozenset(
     {
         WaitReason.NO_LEADER,
+        WaitReason.NO_LEADER_AND_BROKEN_PAIRS,
         WaitReason.NO_ANSWER_FROM_FOLLOWERS,
         WaitReason.FOLLOWERS_UNKNOWN,
         WaitReason.MAJORITY_UNKNOWN,
@@ -190,6 +194,7 @@ class DriftKind(Enum):
     NOT_LISTED = auto()
     LEARNER = auto()
     UNHEALTHY = auto()
+    BROKEN_PAIR = auto()
     OTHER_VERSION = auto()
     PENDING = auto()
     FILE_MISSING = auto()
@@ -262,12 +267,14 @@ class WaitFor:
         seconds: Limit, after which the run ends.
         member: The member whose log is shown when the run ends; None to show no log.
         details: Name -> value in the text.
+        pairs: Members that do not reach one another: what their logs say of that is shown when the run ends.
     """
 
     reason: WaitReason
     seconds: int
     member: str | None = None
     details: Details = field(default_factory=dict[str, object])
+    pairs: Sequence[BrokenPair] = ()
 
     @property
     def limit(self) -> Limit:

@@ -102,7 +102,7 @@ def _all_trust(view: ClusterView, cas: Sequence[str], transport: Transport, but:
     """
     return all(
         set(cas) <= set(active_trust(view, name, transport))
-        and (not view.observation.hosts[name].pending or set(_cas_in_use(view, transport)) <= set(cas))
+        and (not view.observation.hosts[name].pending or set(cas_in_use(view, transport)) <= set(cas))
         for name in _partners(view)
         if name != but
     )
@@ -115,7 +115,7 @@ def all_trust_new_certificates(view: ClusterView, transport: Transport) -> bool:
 
 def is_in_use(view: ClusterView) -> bool:
     """Returns whether all certificates in use are already signed by the desired CAs."""
-    return all(set(_cas_in_use(view, each)) <= set(view.desired.issuers[each]) for each in Transport)
+    return all(set(cas_in_use(view, each)) <= set(view.desired.issuers[each]) for each in Transport)
 
 
 def pair_that_all_trust(
@@ -196,7 +196,7 @@ def _trust_now(view: ClusterView, name: str, transport: Transport) -> Sequence[s
         return (active or joint_trust(view, transport)) if speaks_tls(view, name) else ()
     if all_trust_new_certificates(view, transport) and all_have_new_certificates(view, transport):
         return desired
-    in_use = {*view.desired.issuers[transport], *_cas_in_use(view, transport)}
+    in_use = {*view.desired.issuers[transport], *cas_in_use(view, transport)}
     is_enough = speaks_tls(view, name) and in_use <= set(active)
     return active if is_enough else joint_trust(view, transport)
 
@@ -208,7 +208,7 @@ def changing_trust(view: ClusterView, name: str, trust: Mapping[Transport, Seque
     return [each for each in Transport if active_trust(view, name, each) != list(trust[each])]
 
 
-def _cas_in_use(view: ClusterView, transport: Transport) -> list[str]:
+def cas_in_use(view: ClusterView, transport: Transport) -> list[str]:
     """Returns the CAs that signed the certificates which members use now."""
     shown = [
         file.content

@@ -98,7 +98,12 @@ def _remove_unlisted_members_that_are_down(view: ClusterView) -> Action | WaitFo
 
 
 def _promote_running(view: ClusterView) -> Action | None:
-    """Promotes a running learner before another member is removed: the cluster then has one more voter."""
+    """Promotes a running learner before another member is removed: the cluster then has one more voter.
+
+    Precondition: every running member reaches every other one, the learner included.
+    """
+    if view.observation.broken_pairs:
+        return None
     for name, host in view.hosts.items():
         listed = view.listed(name)
         if listed is not None and listed.learner and host.pid and _is_its_data(host, listed):
@@ -198,7 +203,7 @@ def change(view: ClusterView) -> Action | WaitFor | None:
         return waiting
     is_full = len(view.observation.members) >= len(view.desired.members) and bool(view.voting())
     if unlisted_members and (is_full or not missing):
-        return _remove_unlisted_member(view, unlisted_members)
+        return remove_unlisted_member(view, unlisted_members)
     if not _may_join(view):
         return None
     name = missing[0]
@@ -243,7 +248,7 @@ def _stop(view: ClusterView, name: str) -> Action:
     return Action(ActionKind.STOP_REMOVED, [HostStep(name, Apply(ApplyAction.STOP))])
 
 
-def _remove_unlisted_member(view: ClusterView, unlisted_members: Sequence[MemberEntry]) -> Action | WaitFor:
+def remove_unlisted_member(view: ClusterView, unlisted_members: Sequence[MemberEntry]) -> Action | WaitFor:
     """Removes a member that the stack does not list: followers first. A leader hands over to a member that stays."""
     leader = view.leader_id()
     followers = [member for member in unlisted_members if member.id != leader and not view.may_lead(member.name)]

@@ -9,7 +9,7 @@ from typing import cast
 
 from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.versions import UnsupportedChange
-from etcd_cluster.rollout.observed import Missing, MissingKind
+from etcd_cluster.rollout.observed import BrokenPair, Missing, MissingKind
 from etcd_cluster.rollout.planner.actions import (
     Action,
     ActionKind,
@@ -73,6 +73,7 @@ TEXTS: dict[Enum, str] = {
     DriftKind.NOT_LISTED: "is no member of the cluster",
     DriftKind.LEARNER: "is a learner",
     DriftKind.UNHEALTHY: "is not healthy",
+    DriftKind.BROKEN_PAIR: "does not reach {peers}",
     DriftKind.OTHER_VERSION: "runs {running}, not {version}",
     DriftKind.PENDING: "its files may be newer than its process",
     DriftKind.FILE_MISSING: "{path} is missing",
@@ -104,6 +105,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "no member leads: a majority of the members cannot reach one another",
         "a leader, elected by a majority of the members",
         f"find the cause in the members' logs ({LOG}) and in the network between their peer ports, and fix it",
+    ),
+    WaitReason.NO_LEADER_AND_BROKEN_PAIRS: Explanation(
+        "no member leads: {pairs}",
+        "a leader, elected by a majority of the members, which reach one another",
+        f"find the cause in the logs of these members ({LOG}), often a firewall before a peer port, or connections "
+        "from an address that the member's certificate does not name, and fix it",
     ),
     WaitReason.NO_ANSWER_FROM_FOLLOWERS: Explanation(
         "{following}: has a leader, but `etcdctl member list` and `etcdctl endpoint health` get no answer there",
@@ -143,6 +150,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "{name} is not healthy, and nothing else is changed until it is",
         "all voting members healthy",
         f"find the cause in its log ({LOG}), and fix it",
+    ),
+    WaitReason.BROKEN_PAIRS: Explanation(
+        "{pairs}, and nothing else is changed until every member reaches every other one",
+        "each pair of running members connected both ways (metric etcd_network_active_peers: 1)",
+        f"find the cause in the logs of these members ({LOG}), often a firewall before a peer port, or connections "
+        "from an address that the member's certificate does not name, and fix it",
     ),
     WaitReason.VOTERS_UNHEALTHY: Explanation(
         "{blocked} while {down} is not healthy",
@@ -408,8 +421,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "and move its data away as docs/recover.md describes",
     ),
     Refusal.NO_SUCCESSOR: Explanation(
-        "{leader} leads, and no other member is healthy to take over the leadership",
-        "another healthy voting member",
+        "{leader} leads, and no other member is healthy to take over the leadership and reached by all others",
+        "another healthy voting member, which all members reach at its peer port",
         f"find the cause in the logs of the other members ({LOG}), and fix it",
     ),
     # --- alarms, quota, authentication ---
@@ -499,6 +512,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "the same data on every member",
         "remove replaceMember, and end the alarm as that `pulumi up` describes",
     ),
+    Refusal.REPLACEMENT_OTHERS_APART: Explanation(
+        "the machine of {member} is not replaced while other members do not reach one another: {pairs}",
+        "each pair of the other members connected both ways",
+        f"remove replaceMember, and fix what the members' logs name ({LOG})",
+    ),
     Refusal.REPLACEMENT_OTHERS_UNHEALTHY: Explanation(
         "the machine of {member} is not replaced while {down} is not healthy",
         "all other voting members healthy",
@@ -535,6 +553,8 @@ def _filled(template: str, details: Details) -> str:
 def _plain(value: object, details: Details) -> object:
     if isinstance(value, Missing):
         return text(value.kind, {"detail": value.detail})
+    if isinstance(value, BrokenPair):
+        return f"{value.member} does not reach {value.peer}"
     if isinstance(value, Action):
         return describe(value)
     if isinstance(value, Enum):

@@ -80,7 +80,8 @@ def why_no_leader(view: ClusterView) -> tuple[WaitReason, Details]:
         return WaitReason.LEAVING_MEMBER_DOWN, {"leaving": leaving}
     lost = [name for name, host in view.hosts.items() if not host.data]
     if not lost or not is_gone(view):
-        return WaitReason.NO_LEADER, {}
+        pairs = view.observation.broken_pairs
+        return (WaitReason.NO_LEADER_AND_BROKEN_PAIRS, {"pairs": pairs}) if pairs else (WaitReason.NO_LEADER, {})
     return WaitReason.QUORUM_LOST, {"lost": lost, "count": len(lost), "all": len(view.hosts)}
 
 
@@ -98,8 +99,9 @@ def known(view: ClusterView, name: str | None) -> str:
 def successor(observation: Observation, names: Iterable[str], not_to: Iterable[str]) -> MemberEntry | None:
     """Returns the member that leads next; None if there is no candidate.
 
-    Of the healthy voters among `names`, it is the first whose applied index is at most `CAUGHT_UP_ENTRIES` behind the
-    highest one.
+    Of the healthy voters among `names`, it is the first that every other running member reaches and is reached by, and
+    whose applied index is at most `CAUGHT_UP_ENTRIES` behind the highest one. If there is none, the leader itself may
+    be the one that is not reached, as before the restart that reconnects it.
 
     Args:
         observation: What the machines and the cluster report.
@@ -107,11 +109,15 @@ def successor(observation: Observation, names: Iterable[str], not_to: Iterable[s
         not_to: Ids of members that must not lead.
     """
     avoided = set(not_to)
+    pairs = [{pair.member, pair.peer} for pair in observation.broken_pairs]
+    apart = set[str]().union(*(pair for pair in pairs if observation.leader not in pair))
     candidates = [
         listed
         for name in names
         if (listed := observation.of(name)) and not listed.learner and listed.id in observation.healthy - avoided
+        if name not in apart
     ]
+    candidates.sort(key=lambda candidate: any(candidate.name in pair for pair in pairs))
 
     def applied(candidate: MemberEntry) -> int:
         host = observation.hosts.get(candidate.name)

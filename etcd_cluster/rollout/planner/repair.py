@@ -274,6 +274,9 @@ def differences(view: ClusterView, name: str) -> list[Drift]:
         found.append(Drift(DriftKind.LEARNER))
     elif view.observation.status_source and not view.observation.is_healthy(name):
         found.append(Drift(DriftKind.UNHEALTHY))
+    unreached = [pair.peer for pair in view.observation.broken_pairs if pair.member == name]
+    if unreached:
+        found.append(Drift(DriftKind.BROKEN_PAIR, {"peers": unreached}))
     if host.running and host.running != version:
         found.append(Drift(DriftKind.OTHER_VERSION, {"running": host.running, "version": version}))
     if host.pending:

@@ -66,6 +66,9 @@ def unhealthy_first(view: ClusterView) -> Action | WaitFor | None:
         change = update_peer_url(view, name, target.version, target.security)
         if change:
             return change
+    pairs = [pair for pair in view.observation.broken_pairs if name in (pair.member, pair.peer)]
+    if pairs:
+        return WaitFor(WaitReason.BROKEN_PAIRS, HEALTH_SECONDS, name, {"pairs": pairs}, pairs)
     return WaitFor(WaitReason.MEMBER_UNHEALTHY, HEALTH_SECONDS, name, {"name": name})
 
 
@@ -229,7 +232,7 @@ def hand_over(view: ClusterView, not_to: Iterable[str]) -> Action:
         not_to: Ids of members that must not lead.
 
     Raises:
-        RefusedError: The leader is unknown, or no other member is healthy.
+        RefusedError: The leader is unknown, or no other member is healthy and reached by all others.
     """
     leader = quorum.known(view, view.observation.leader)
     successor = quorum.successor(view.observation, view.desired.members, not_to)

@@ -34,7 +34,7 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     if moving:
         moving |= {name: target for name, target in targets.items() if view.hosts[name].pending}
         return rolling_restart.one_of(view, moving, Blocked.SECURITY, *_purpose(view, moving))
-    return _put_certificates(view)
+    return put_certificates(view)
 
 
 def _purpose(view: ClusterView, moving: Mapping[str, rolling_restart.Target]) -> tuple[ActionKind, Details]:
@@ -59,7 +59,7 @@ def _purpose(view: ClusterView, moving: Mapping[str, rolling_restart.Target]) ->
     return ActionKind.RESTART_TO_TRUST_ONE_CA if count == 1 else ActionKind.RESTART_TO_TRUST_CAS, details
 
 
-def _put_certificates(view: ClusterView) -> Action | None:
+def put_certificates(view: ClusterView) -> Action | None:
     """Renews certificates on all members at once, without a restart: etcd reads them for every handshake.
 
     A member whose address changes as well is left out: its new certificate comes with the restart.

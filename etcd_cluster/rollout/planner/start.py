@@ -7,7 +7,15 @@ from etcd_cluster.member.lines import ApplyAction, Until
 from etcd_cluster.rollout.desired import series
 from etcd_cluster.rollout.observed import History
 from etcd_cluster.rollout.planner import forming, quorum, rolling_restart
-from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, ActionKind, HostStep, Refusal, WaitFor
+from etcd_cluster.rollout.planner.actions import (
+    LEADER_SECONDS,
+    Action,
+    ActionKind,
+    HostStep,
+    Refusal,
+    WaitFor,
+    WaitReason,
+)
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
 
@@ -83,7 +91,8 @@ def await_leader(view: ClusterView) -> Action | WaitFor | None:
     reason, details = quorum.why_no_leader(view)
     if quorum.is_gone(view):
         return WaitFor(reason, LEADER_SECONDS, details=details)
-    wait = WaitFor(reason, 2 * LEADER_SECONDS, details=details)
+    pairs = view.observation.broken_pairs if reason is WaitReason.NO_LEADER_AND_BROKEN_PAIRS else ()
+    wait = WaitFor(reason, 2 * LEADER_SECONDS, details=details, pairs=pairs)
     if view.context.waited.get(wait.limit, 0.0) < LEADER_SECONDS or quorum.may_be_held(view):
         return wait
     stale = [
