@@ -6,6 +6,7 @@ stdin, which is secret.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -84,6 +85,7 @@ class MemberCommands:
             address=machine.address,
             ports=f"{machine.ports.client},{machine.ports.peer},{machine.ports.metrics}",
             install=_install_from(machine, self._settings),
+            **_route(machine, self._machines, self._settings),
             device=machine.device,
             boot="first" if machine.first_boot else "",
             **(hardware if machine.connection else {}),
@@ -185,6 +187,28 @@ def certificate_pair(certificate: Certificate) -> pulumi.Output[render.Certifica
 def layout(machine: Machine) -> Layout:
     """Returns where the files of a member on this machine or host are."""
     return Layout.below(machine.directory) if machine.directory else Layout.system()
+
+
+def _route(machine: Machine, machines: Sequence[Machine], settings: Settings) -> dict[str, Any]:
+    """Returns from which address a member has to reach which others, where etcd cannot be told to; {} where it can.
+
+    Names are for the resolver, and a cloud's machines have one address.
+    """
+    addresses = {each.name: each.address for each in machines}
+    known = {name: ip for name, address in addresses.items() if (ip := _ip_address(address))}
+    source = known.pop(machine.name, None)
+    if source is None or not settings.tls or not known or machine.connection is None:
+        return {}
+    if render.chooses_source(str(source), settings.version):
+        return {}
+    return {"source": str(source), "peers": ",".join(map(str, known.values()))}
+
+
+def _ip_address(address: pulumi.Input[str]) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(address) if isinstance(address, str) else None
+    except ValueError:
+        return None
 
 
 def _install_from(machine: Machine, settings: Settings) -> str:

@@ -61,6 +61,9 @@ class Check(Line):
         address: Address of the member.
         ports: Its client, peer and metrics port, comma-separated.
         install: How etcd is installed.
+        source: Address that connections to `peers` have to come from, as the certificate names no other; "" if etcd
+            chooses it itself.
+        peers: Addresses of the other members, comma-separated; "" if `source` is.
         device: Block device of the data; "" for none.
         boot: "first" if the machine boots for the first time; else "".
         size: Name of the size; "" if the hardware is not measured, as for the fields below.
@@ -74,6 +77,8 @@ class Check(Line):
     address: Any
     ports: str
     install: str
+    source: str = ""
+    peers: str = ""
     device: Any = ""
     boot: str = ""
     size: str = ""

@@ -15,7 +15,7 @@ from importlib.resources import files
 
 import yaml
 
-from etcd_cluster.etcd.options import with_feature_gate
+from etcd_cluster.etcd.options import defaults, with_feature_gate
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 
@@ -187,6 +187,11 @@ def etcd_configuration(spec: MemberSpec, bootstrap: Mapping[str, str] | None = N
     header = f"{owner_line(spec.token)}\n# Written by `pulumi up`: change the stack, not this file.\n"
     text: str = yaml.safe_dump(settings, sort_keys=False, width=1000)
     return header + text
+
+
+def chooses_source(address: str, version: str) -> bool:
+    """Returns whether etcd of that version connects to other members from this address, however many there are."""
+    return "feature-gates" in defaults(version) and _may_be_source(address)
 
 
 def _may_be_source(address: str) -> bool:

@@ -127,6 +127,12 @@ def test_lines_say_what_a_reviewer_wants_to_see_and_nothing_else(three_hosts: Re
     )
 
 
+def test_where_etcd_cannot_choose_the_source_of_its_connections_the_preflight_compares_the_routes() -> None:
+    line = build(version="3.5.35").resources["etcd-host-2-check"].value("create")
+    assert " source=10.0.0.2 peers=10.0.0.1,10.0.0.3 " in line
+    assert "source=" not in build(version="3.5.35", tls=False).resources["etcd-host-2-check"].value("create")
+
+
 def test_no_command_runs_anything_when_it_is_destroyed(three_hosts: Recording) -> None:
     """The record of hosts stops members: it does not hang on a machine that is gone."""
     assert not [command.name for command in commands_of(three_hosts) if "delete" in command.inputs]

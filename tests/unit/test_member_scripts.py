@@ -160,6 +160,36 @@ def test_of_a_log_the_last_line_on_a_peer_is_shown(folder: Folder, logged: str, 
     assert bool(found) == bool(line)
 
 
+@pytest.mark.parametrize(
+    ("routes", "problems"),
+    [
+        ({"10.0.0.2": "10.0.0.2 dev eth0 src 10.0.9.1 uid 0", "fd00::2": "fd00::2 dev eth0 src 10.0.9.1"}, []),
+        (
+            {"10.0.0.2": "10.0.0.2 dev eth0 src 10.0.0.1 uid 0"},
+            ["come from 10.0.0.1", "no route to the member at fd00::2"],
+        ),
+        (
+            {"fd00::2": "fd00::2 from :: dev eth0 src fd00::1 metric 0"},
+            ["no route to the member at 10.0.0.2", "fd00::1"],
+        ),
+    ],
+)
+def test_a_source_address_that_no_certificate_names_is_a_problem(
+    folder: Folder, routes: dict[str, str], problems: list[str]
+) -> None:
+    cases = "".join(f"{peer}) echo {shlex.quote(route)} ;; " for peer, route in routes.items())
+    ip = f"ip() {{ case $4 in {cases} *) echo RTNETLINK answers: Network is unreachable; return 2 ;; esac; }}"
+    script = render.script("check", folder.layout, {})
+    functions, call, _ = script.rpartition('\nanswer "$@"')
+    assert call
+    asking = 'spec=([source]=10.0.9.1 [peers]=10.0.0.2,fd00::2); check_source; printf "%s\n" "${problems[@]}"'
+    text = f"{functions}\n{ip}\n{asking}"
+    done = subprocess.run(["bash"], input=text, capture_output=True, text=True, check=True)
+    lines = done.stdout.split("\n")[: len(problems)]
+    assert len(done.stdout.strip().splitlines()) == len(problems)
+    assert all(each in line for each, line in zip(problems, lines, strict=True))
+
+
 RECEIVED = """HTTP/1.0 200 OK
 
 etcd_network_peer_received_bytes_total{{From="0"}} {nobody}

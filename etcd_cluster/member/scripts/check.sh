@@ -12,6 +12,7 @@ check() {
     check_system
     check_hardware
     check_address
+    check_source
     check_device
     check_mount
     check_packages
@@ -68,6 +69,22 @@ check_address() {
   [[ ${spec[address]} =~ ^[0-9.]+$|: ]] || return 0 # a DNS name is for the resolver
   [[ -n $(ip -o address show to "${spec[address]}" 2>/dev/null) ]] ||
     problem "address ${spec[address]} is not on this machine (it has $(ip -o address show scope global | awk '{ split($4, a, "/"); printf "%s%s", s, a[1]; s = ", " }')); correct the member's address"
+}
+
+# Members reject a connection from an address that the certificate does not name, and the kernel chooses it. Of these versions
+# and addresses, etcd cannot be told which one.
+check_source() {
+  local peer route found
+  [[ -n ${spec[source]:-} ]] || return 0
+  for peer in ${spec[peers]//,/ }; do
+    route=$(ip -o route get "$peer" 2>&1) || true
+    found=$(sed -n 's/.* src \([^ ]*\).*/\1/p' <<<"$route")
+    if [[ -z $found ]]; then
+      problem "there is no route to the member at $peer ($route); correct the routes of this machine, or that member's address"
+    elif [[ $found != "${spec[source]}" ]]; then
+      problem "connections to the member at $peer come from $found, and members accept none but from ${spec[source]}, which the certificate names; give $found as the member's address, or have the route's source changed (ip route replace ... src ${spec[source]}), or, with IPv4, choose etcd 3.6 or later, which can be told"
+    fi
+  done
 }
 
 check_device() {
