@@ -1,4 +1,4 @@
-# etcd-cluster: 512ec1b54acf89b5e4ce0353a937330c
+# etcd-cluster: 8bc00af5503dd6e64d85872e3200b1dc
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
