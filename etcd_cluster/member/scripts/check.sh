@@ -78,7 +78,7 @@ check_source() {
   [[ -n ${spec[source]:-} ]] || return 0
   for peer in ${spec[peers]//,/ }; do
     route=$(ip -o route get "$peer" 2>&1) || true
-    found=$(sed -n 's/.* src \([^ ]*\).*/\1/p' <<<"$route")
+    found=$(printf '%s\n' "$route" | sed -n 's/.* src \([^ ]*\).*/\1/p')
     if [[ -z $found ]]; then
       problem "there is no route to the member at $peer ($route); correct the routes of this machine, or that member's address"
     elif [[ $found != "${spec[source]}" ]]; then

@@ -1,4 +1,4 @@
-# etcd-cluster: 8bc00af5503dd6e64d85872e3200b1dc
+# etcd-cluster: 38d0c626966a64f360b13805f61708f1
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
