@@ -123,6 +123,28 @@ def test_a_full_data_disk_stops_the_roll_with_its_name(three: Cluster) -> None:
 # --- in its middle ---
 
 
+def test_settings_that_only_a_start_refuses_are_put_back_on_the_one_member_that_tried_them(three: Cluster) -> None:
+    """Nobody knows from here whether a file on the hosts is a key."""
+    earlier = three.stack.config.get("etcd")
+    restarted: list[str] = []
+    token = "jwt,sign-method=RS256,pub-key=/etc/etcd/none.pem,priv-key=/etc/etcd/none.pem"
+    configure(three, etcd={"auth-token": token})
+    with changing(three, restarts=restarted):
+        before = started(three)
+        run = three.stack.up(check=False)
+        assert run.returncode != 0
+        restarted += restarts(run)
+        (name,) = restarted
+        assert f"{name}: its earlier settings are back, and it runs with them" in run.output, run.output
+        assert "none.pem" in run.output, "etcd's own words"
+        assert three.healthy()
+        after = started(three)
+        assert {each for each in after if after[each] != before[each]} == {name}
+        configure(three, etcd=earlier)
+        three.up()
+        assert started(three) == after, "nobody has the bad settings"
+
+
 def test_the_leader_dies_in_the_middle_of_another_members_turn(five: Cluster) -> None:
     ask_for_a_roll(five)
     with changing(five):

@@ -59,12 +59,36 @@ put_files() {
 restart_member() {
   require_startable
   say "${spec[say]} with etcd ${spec[version]}"
+  keep_settings
   service_stop
+  trap put_back EXIT
   activate
   service_start
   rm -f "$state_path/pending"
   await_member
+  trap - EXIT
 }
+
+# Keeps what the member has run with.
+keep_settings() {
+  earlier_programs=$(readlink "$binaries_path") || true
+  earlier_configuration=$(base64 -w 0 "$configuration_path/etcd.yaml" 2>/dev/null) || true
+  earlier_unit=$(base64 -w 0 "${unit_path:-}" 2>/dev/null) || true
+}
+
+# Of some settings, only a start tells that etcd does not take them. The member that tried them gets its earlier ones back, so that
+# it serves until they are corrected. Not after another version has run: that may have changed the data.
+put_back() {
+  (($? != 0)) && service_failed && [[ -n $earlier_configuration && $(readlink "$binaries_path") == "$earlier_programs" ]] || return 0
+  trap - EXIT
+  service_stop
+  put_file 640 member "$configuration_path/etcd.yaml" "$earlier_configuration" || true
+  [[ -z $earlier_unit ]] || put_unit "${unit_path##*/}" "$earlier_unit"
+  service_start
+  if wait_until 60 has_leader; then say "its earlier settings are back, and it runs with them"; else say "its earlier settings are back"; fi
+}
+
+has_leader() { metrics "$metrics_port" && [[ ${measured[server_has_leader]} == 1 ]]; }
 
 # Stops no member that could not start again. On a full disk a running member goes on for a while, but no member starts:
 # at its start, etcd creates the next segment of its log.

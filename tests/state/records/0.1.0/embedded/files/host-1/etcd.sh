@@ -1,4 +1,4 @@
-# etcd-cluster: 38d0c626966a64f360b13805f61708f1
+# etcd-cluster: cf37dffa2beb263717317687a9a0fa99
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
