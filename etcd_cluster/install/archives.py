@@ -158,7 +158,7 @@ def require_binary(binary: Path, version: str, architecture: Architecture) -> No
 
 def reported_version(binary: Path) -> str:
     """Returns the version that the program prints. Raises `InstallError` if it does not run, or prints none."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}  # no ETCD_ variable, no library
     command = [str(binary), "--version" if binary.name == "etcd" else "version"]
     done = run(command, environment=environment, timeout_seconds=RUN_TIMEOUT_SECONDS)
     match = re.search(r"^etcd(?:ctl|utl)? version: (\S+)", done.stdout, re.MULTILINE | re.IGNORECASE)

@@ -22,6 +22,8 @@ PSEUDO_VERSIONS_3_4 = {
 OLDEST_GO = (1, 21)
 STANDARD_GO = Path("/usr/local/go/bin/go")
 GO_TIMEOUT_SECONDS = 1800
+CHANGING_PROGRAMS = ("GOFLAGS", "GOEXPERIMENT", "GODEBUG")
+"""Variables of a shell that would change the programs that are built. Others say how modules are downloaded."""
 
 
 def build(version: str, architecture: Architecture, go_proxy: str | None = None, say: Say = discard) -> Path:
@@ -83,7 +85,7 @@ class _Go:
     def __init__(self, directory: Path, architecture: Architecture, go_proxy: str | None) -> None:
         self._directory = directory
         self._environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in CHANGING_PROGRAMS},
             "GO111MODULE": "on",
             "GOWORK": "off",
             "CGO_ENABLED": "0",

@@ -393,7 +393,8 @@ def test_the_same_binaries_pack_to_the_same_bytes(tmp_path: Path) -> None:
 GO = """
 case $1 in
 version) echo go version {version} linux/amd64 ;;
-mod) echo "$GOPROXY $GOARCH $CGO_ENABLED $GOWORK" >> "$LOG"; [ -z "${{GOENV:-}}" ] || cat "$GOENV" >> "$LOG" ;;
+mod) echo "$GOPROXY $GOARCH $CGO_ENABLED $GOWORK$GOFLAGS$GODEBUG" >> "$LOG"
+  [ -z "${{GOENV:-}}" ] || cat "$GOENV" >> "$LOG" ;;
 env) echo "$THEIRS" ;;
 get) echo "$@" >> "$LOG"; {get} ;;
 build) while [ "$1" != -o ]; do shift; done; mkdir -p "${{2%/*}}"; cp "$PROGRAM" "$2"; echo "$3" >> "$LOG" ;;
@@ -441,6 +442,8 @@ def test_a_module_proxy_is_used_only_when_given_and_stands_in_no_environment(
     theirs.write_text("GOPROXY=direct\nGOPRIVATE=example.com\n")
     monkeypatch.setenv("THEIRS", str(theirs))
     monkeypatch.setenv("GOPROXY", "https://of-the-shell.example")
+    monkeypatch.setenv("GOFLAGS", "-race")
+    monkeypatch.setenv("GODEBUG", "netdns=cgo")
     build(VERSION, "arm64", "https://proxy.example/hunter2")
     lines = log.read_text().splitlines()
     assert lines[:3] == [" arm64 0 off", "GOPRIVATE=example.com", "GOPROXY=https://proxy.example/hunter2"]
