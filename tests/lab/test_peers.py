@@ -65,7 +65,7 @@ def test_nothing_moves_while_a_firewall_lets_in_ssh_and_clients_alone(cluster: C
     before, closed, was_leader = cluster.stack.config, followers(cluster)[0], leader(cluster)
     others = [host.name for host in cluster.hosts if host is not closed]
     with firewall(closed):
-        closed.run("systemctl restart etcd")  # no connection is left that was there before
+        closed.run("systemctl restart etcd-cluster")  # no connection is left that was there before
         processes = started(cluster)
         eventually(lambda: {active_peers(cluster)[name] for name in others} == {1}, "the others have noticed", 60)
         configure(cluster, **config)

@@ -443,8 +443,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "etcd's alarm CORRUPT stands: the data of one member differ from the others', and etcd refuses every write",
         "the same data on every member",
         "find that member by its hash (etcdctl endpoint hashkv --cluster), stop etcd on its machine (systemctl stop "
-        "etcd), move the data away (mv /data/etcd/data /data/etcd/data.corrupt), run `pulumi up`, which removes the "
-        "member, end the alarm (etcdctl alarm disarm)",
+        "etcd-cluster), move the data away (mv /data/etcd/data /data/etcd/data.corrupt), run `pulumi up`, which "
+        "removes the member, end the alarm (etcdctl alarm disarm)",
     ),
     Refusal.ALARM_NOSPACE: Explanation(
         "etcd's alarm NOSPACE stands: the database of {member} has {database} of a quota of {quota}, and etcd refuses "
