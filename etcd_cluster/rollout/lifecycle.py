@@ -23,7 +23,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
-from etcd_cluster.member.lines import Log, PeerLog, PrepareAgain, Probe, Remove
+from etcd_cluster.member.lines import Apply, Log, PeerLog, PrepareAgain, Probe, Remove
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.desired import DesiredCluster, DesiredMember
 from etcd_cluster.rollout.machines import (
@@ -58,6 +58,9 @@ SHOWN = (
 """The inputs whose changes a reviewer sees."""
 INPUTS = (*SHOWN, "desired", "connections", "record", "former", "steps", "drift")
 LOOK_AGAIN_SECONDS = 0.3
+RECONNECT_SECONDS = 1.0
+"""Time after a step that restarts a member until others are asked whether they reach it: an attempt to connect that a
+firewall drops ends 2 s after the member stopped (etcd: 1 s and the election timeout), and counts until then."""
 REMOVE_SECONDS = 120
 FORGET = "ETCD_CLUSTER_FORGET"
 """Environment variable: names of members whose machines are gone for good, separated by commas or spaces."""
@@ -162,6 +165,8 @@ def roll_out(desired: DesiredCluster, machines: MemberMachines, context: RunCont
             if repetitions.is_futile(action, observation):
                 raise RefusedError(Refusal.FUTILE, {"action": action, "times": MOST_REPETITIONS})
             _carry_out(action, desired, observation, machines, context)
+            if any(isinstance(step.line, Apply) and not step.only_restores for step in action.steps):
+                time.sleep(RECONNECT_SECONDS)
         looked_at = time.monotonic()
         observation = machines.observe(rights=context.learn_rights(observation))
         require_claimed(observation, context.run, desired.token)

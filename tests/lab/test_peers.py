@@ -37,13 +37,13 @@ def cluster(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory)
 
 @contextmanager
 def firewall(host: Host) -> Iterator[None]:
-    """Lets in SSH and clients alone, and answers to what the host asks; the others have noticed."""
+    """Lets in new connections of SSH and clients alone; those from before stay, as firewalls have it."""
     table = f"table bridge peers{host.address.rpartition('.')[2]}"
     rules = [
         f"add {table}",
         f"add chain {table.removeprefix('table ')} forward {{ type filter hook forward priority 1; }}",
         f"add rule {table.removeprefix('table ')} forward ip daddr {host.address} tcp dport 1-32767 "
-        "tcp dport != { 22, 2379 } drop",
+        "tcp dport != { 22, 2379 } tcp flags & (fin | syn | rst | ack) == syn drop",
     ]
     host.lab.run(["nft", "-f", "-"], input="\n".join(rules) + "\n")
     try:
@@ -81,6 +81,27 @@ def test_nothing_moves_while_a_firewall_lets_in_ssh_and_clients_alone(cluster: C
     assert leader(cluster) is was_leader
     await_all_active(cluster)
     cluster.up()
+    cluster.stack.config = before
+    cluster.up()
+    assert_converged(cluster)
+
+
+def test_a_firewall_that_cuts_no_connection_is_noticed_after_the_first_restart(cluster: Cluster) -> None:
+    """The members that reach the closed one by a connection from before go on counting it."""
+    before, closed, was_leader, processes = (
+        cluster.stack.config,
+        followers(cluster)[0],
+        leader(cluster),
+        started(cluster),
+    )
+    with firewall(closed):
+        configure(cluster, etcd=BEAT)
+        run = cluster.stack.up(check=False)
+    assert run.returncode != 0, run.output
+    assert f"does not reach {closed.name}" in run.output
+    assert [name for name, process in started(cluster).items() if process != processes[name]] == [closed.name]
+    assert leader(cluster) is was_leader
+    await_all_active(cluster)
     cluster.stack.config = before
     cluster.up()
     assert_converged(cluster)

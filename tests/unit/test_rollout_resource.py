@@ -188,6 +188,7 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     """Those of a healthy cluster that is as GOAL asks."""
     found = Machines(Model.running(), GOAL)
     monkeypatch.setattr(lifecycle, "MemberMachines", found)
+    monkeypatch.setattr(lifecycle, "RECONNECT_SECONDS", 0)
     return found
 
 
