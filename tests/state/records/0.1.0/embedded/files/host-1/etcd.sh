@@ -1,4 +1,4 @@
-# etcd-cluster: cf37dffa2beb263717317687a9a0fa99
+# etcd-cluster: 8f09df63ff922cea553f4b23a3b61b4b
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
