@@ -139,7 +139,7 @@ def _of_no_machine(ip: IpAddress) -> str:
 
 
 def require_address(key: str, address: str) -> str:
-    """Returns an address at which other machines reach this one; see `require_host`."""
+    """Returns an address at which other machines reach this one, in one spelling for all; see `require_host`."""
     ip = ip_address(address)
     labels = address.lower().split(".")
     if ip.is_loopback if ip else labels[-1] in ("localhost", "localdomain", "ip6-localhost", "ip6-loopback"):
@@ -149,7 +149,7 @@ def require_address(key: str, address: str) -> str:
             "every machine has this address for itself",
             "give the address at which the other members reach it",
         )
-    return require_host(key, address)
+    return same_host(require_host(key, address))
 
 
 def require_devices(key: str, devices: str) -> str:

@@ -152,3 +152,14 @@ def test_a_quota_is_never_over_8_gib_nor_over_memory_nor_over_half_the_disk(size
     assert size.quota_bytes <= 8 * GIB
     assert size.quota_bytes <= size.minimum_memory_mib * MIB
     assert 2 * size.quota_gib <= size.minimum_disk_gib
+
+
+@pytest.mark.parametrize(
+    ("written", "used"),
+    [("FD00:0::0001", "fd00::1"), ("10.0.0.1", "10.0.0.1"), ("DB-1.Example.Net", "db-1.example.net")],
+)
+def test_another_spelling_of_an_address_is_the_same_address(written: str, used: str) -> None:
+    """Members would be restarted for it: their URLs hold the text."""
+    machines = HostMachines({"host-1": Host(written, host_key(1))})
+    (machine,) = machines.provision("etcd", ["host-1"], size_named("small"), cast(Any, None))
+    assert machine.address == used
