@@ -98,7 +98,9 @@ class HostMachines:
                         f"hosts.{name}.{key}",
                         getattr(host, _FIELDS[key]),
                         f"host {owners[identity]} has the same",
-                        "give every member a host of its own",
+                        "make new keys on one of the two (rm /etc/ssh/ssh_host_*; ssh-keygen -A), and give its own"
+                        if key == "hostKey"
+                        else "give every member a host of its own",
                     )
             owners |= dict.fromkeys(found.values(), name)
         bastion = self.ssh.bastion

@@ -11,7 +11,7 @@ import re
 from etcd_cluster.errors import EtcdClusterError, Explanation
 
 BEGIN = "etcd-cluster answers:"
-END = "etcd-cluster answered, bytes:"
+END = "etcd-cluster answered, ASCII bytes:"
 SHOWN = 200
 
 
@@ -31,7 +31,7 @@ def framed_answer(text: str, step: str) -> str:
     """
     content, is_there, length = text.rpartition(f"\n{BEGIN}\n")[2].partition(f"\n{END} ")
     digits = re.match(r"\d+", length)
-    if is_there and digits and len(content.encode()) == int(digits[0]):
+    if is_there and digits and len(content.encode("ascii", "ignore")) == int(digits[0]):
         return f"{content}\n" if content else ""
     came = text.strip()[-SHOWN:]
     raise NoAnswerError(

@@ -135,7 +135,7 @@ ON_A_HOST = {
     "no unit failed": ("systemctl list-units --failed --no-legend", ""),
     "nothing is left of the installation": (
         "cd /opt/etcd; find . -maxdepth 2 | sort; find /tmp -type f;"
-        " find /run /etc/etcd -name '.new-*' -o -name 'etcd-*'",
+        " find /run /etc/etcd -name '.new-*' -o -name 'etcd-cluster-*'",
         ".\n./bin\n./versions\n./versions/3.6.16",
     ),
 }  # fmt: skip

@@ -214,6 +214,22 @@ PROBLEMS = {
         "echo 'Defaults log_input' > /etc/sudoers.d/zz-log",
         "rm -rf /etc/sudoers.d/zz-log /var/log/sudo-io",
     ),
+    "sudo with a rule that records what it reads": Problem(
+        ["sudo on host-1 records what it reads", "private keys", "NOLOG_INPUT:"],
+        "echo 'admin ALL=(ALL) NOPASSWD: LOG_INPUT: ALL' > /etc/sudoers.d/zz-log",
+        "rm -rf /etc/sudoers.d/zz-log /var/log/sudo-io",
+    ),
+    "sudo that does not list what it allows": Problem(
+        ["sudo on host-1 does not list what user admin may do", "Defaults:admin listpw=never"],
+        "echo 'Defaults listpw=always' > /etc/sudoers.d/zz-list",
+        "rm /etc/sudoers.d/zz-list",
+    ),
+    "sudo that would record, but for this user": Problem(  # as the advice has it: another problem is named
+        ["host-1: address 10.77.0.200 is not on this machine"],
+        "printf '%s\\n' 'Defaults log_input' 'Defaults:admin !log_input' > /etc/sudoers.d/zz-log",
+        "rm -rf /etc/sudoers.d/zz-log /var/log/sudo-io",
+        config=lambda config: changed_host(address=NOBODY, sshAddress=config["hosts"]["host-1"]["address"])(config),
+    ),
     "no systemd": Problem(
         ["host-1: this machine does not run systemd", "use a distribution with systemd"],
         "mv /run/systemd/system /run/systemd/away",

@@ -7,4 +7,4 @@ from etcd_cluster.member.answers import BEGIN, END
 
 def framed(text: str) -> str:
     content = text.rstrip("\n")
-    return f"\n{BEGIN}\n{content}\n{END} {len(content.encode())}\n"
+    return f"\n{BEGIN}\n{content}\n{END} {len(content.encode('ascii', 'ignore'))}\n"

@@ -132,7 +132,11 @@ FOREIGN: Mapping[str, tuple[str, str, bool]] = {
     "by systemctl set-property": ("system.control/etcd-cluster.service.d/50-MemoryMax.conf", "", True),
     "at run time": ("run/etcd-cluster.service.d/a.conf", "", True),
     "for all names that begin so": ("lib/etcd-.service.d/a.conf", "", True),
-    "an environment for all": ("etc/service.d/a.conf", "[Service]\n Environment = http_proxy=x\n", True),
+    "no network for all": ("etc/service.d/a.conf", "[Service]\n PrivateNetwork = yes\n", True),
+    "little memory for all": ("etc/service.d/a.conf", "[Service]\nMemoryMax=64M\n", True),
+    "few open files for all": ("etc/service.d/a.conf", "[Service]\nLimitNOFILE=64\n", True),
+    "an environment for all, which etcd does not get": ("etc/service.d/a.conf", "[Service]\nEnvironment=x=y\n", False),
+    "no core files for all": ("etc/service.d/a.conf", "[Service]\nLimitCORE=0\nUMask=0027\n", False),
     "another program for all": ("lib/service.d/a.conf", "[Service]\nExecStartPre=/their/program\n", True),
     "another user for all": ("run/service.d/a.conf", "[Service]\nDynamicUser=yes\n", True),
     "another root for all": ("run/service.d/a.conf", "[Service]\nRootImage=/their/image\n", True),
@@ -140,7 +144,7 @@ FOREIGN: Mapping[str, tuple[str, str, bool]] = {
     "no restart for all": ("etc/service.d/a.conf", "[Service]\nRestartSec=1h\n", True),
     "as Fedora has it": ("lib/service.d/10-timeout-abort.conf", "[Service]\nTimeoutStopFailureMode=abort\n", False),
     "as LXC has it": ("run/service.d/zzz-lxc-service.conf", "[Service]\nProcSubset=all\nPrivateDevices=no\n", False),
-    "a comment": ("etc/service.d/a.conf", "# Environment=x\n", False),
+    "a comment": ("etc/service.d/a.conf", "# PrivateNetwork=yes\n", False),
     "of another service": ("etc/etcd.service.d/a.conf", "[Service]\nRestart=no\n", False),
     "another unit of the name": ("system.control/etcd-cluster.service", "", True),
     "a unit that ours hides": ("lib/etcd-cluster.service", "", False),
@@ -155,7 +159,7 @@ def test_what_changes_the_unit_is_found_where_systemd_looks(machine: Machine, wh
 
 
 def test_a_drop_in_that_hides_another_is_the_one_that_counts(machine: Machine) -> None:
-    machine.write("lib/service.d/a.conf", "[Service]\nEnvironment=x\n")
+    machine.write("lib/service.d/a.conf", "[Service]\nPrivateNetwork=yes\n")
     machine.write("etc/service.d/a.conf", "")
     assert machine.run("foreign_unit_files") == []
 

@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # Puts a member's files in place, and starts, restarts or stops it. $manifest: MODE OWNER CONTENT(base64) PATH lines.
 # shellcheck disable=SC2154
-LOG_SEGMENT_MIB=64
 
 apply() {
   read_spec "$@"
@@ -79,13 +78,18 @@ keep_settings() {
 # Of some settings, only a start tells that etcd does not take them. The member that tried them gets its earlier ones back, so that
 # it serves until they are corrected. Not after another version has run: that may have changed the data.
 put_back() {
-  (($? != 0)) && service_failed && [[ -n $earlier_configuration && $(readlink "$binaries_path") == "$earlier_programs" ]] || return 0
+  (($? != 0)) && service_failed && [[ $(readlink "$binaries_path") == "$earlier_programs" ]] && settings_differ || return 0
   trap - EXIT
   service_stop
   put_file 640 member "$configuration_path/etcd.yaml" "$earlier_configuration" || true
   [[ -z $earlier_unit ]] || put_unit "${unit_path##*/}" "$earlier_unit"
   service_start
   if wait_until 60 has_leader; then say "its earlier settings are back, and it runs with them"; else say "its earlier settings are back"; fi
+}
+
+settings_differ() {
+  [[ -n $earlier_configuration ]] &&
+    { file_differs "$configuration_path/etcd.yaml" "$earlier_configuration" || { [[ -n $earlier_unit ]] && file_differs "$unit_path" "$earlier_unit"; }; }
 }
 
 has_leader() { metrics "$metrics_port" && [[ ${measured[server_has_leader]} == 1 ]]; }
@@ -103,8 +107,8 @@ require_startable() {
 start_member() {
   local held
   require_startable
-  held=$(held_by_others "$client_port" "$peer_port" "$metrics_port" | head -n 1)
-  [[ -z $held ]] || fail "$held. Expected: a free port. Stop that program, then run again"
+  held=$(held_by_others "$client_port" "$peer_port" "$metrics_port" | paste -sd ';')
+  [[ -z $held ]] || fail "$held. Expected: free ports. Stop that program, then run again"
   if [[ ${spec[archive-old-data]:-} == yes ]]; then archive_old_data; fi
   make_data_folder
   activate

@@ -82,7 +82,7 @@ check_source() {
     if [[ -z $found ]]; then
       problem "there is no route to the member at $peer ($route); correct the routes of this machine, or that member's address"
     elif [[ $found != "${spec[source]}" ]]; then
-      problem "connections to the member at $peer come from $found, and members accept none but from ${spec[source]}, which the certificate names; give $found as the member's address, or have the route's source changed (ip route replace ... src ${spec[source]}), or, with IPv4, choose etcd 3.6 or later, which can be told"
+      problem "connections to the member at $peer come from $found, and members accept none but from ${spec[source]}, which the certificate names; give $found as the member's address, or change the source of the route (ip route replace ... src ${spec[source]}), or, with IPv4, choose etcd 3.6 or later, which has a setting for that"
     fi
   done
 }
@@ -135,9 +135,9 @@ check_unit() {
     problem "$unit_path belongs to something else ($(head -n 1 "$unit_path")); remove it first (systemctl disable --now etcd-cluster; rm $unit_path)"
   fi
   other=$(other_service)
-  [[ -z $other ]] || problem "$other; stop and disable it (systemctl disable --now etcd), or remove its package, or use another machine"
+  [[ -z $other ]] || problem "$other; stop and disable it (systemctl disable --now etcd), and remove its package or file, or use another machine"
   other=$(foreign_unit_files | paste -sd ' ')
-  [[ -z $other ]] || problem "$other: changes the unit etcd-cluster.service; remove this (rm $other; systemctl daemon-reload)"
+  [[ -z $other ]] || problem "$other: changes the unit etcd-cluster.service; remove this (rm $other; systemctl daemon-reload), or hide a package's file (ln -s /dev/null /etc/systemd/system/service.d/NAME)"
 }
 
 check_ports() {

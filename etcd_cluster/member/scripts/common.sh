@@ -13,6 +13,10 @@ read_spec() {
   for pair in "$@"; do spec[${pair%%=*}]=${pair#*=}; done
 }
 
+# MiB that are needed for a step's own files, for the programs, and for the next segment of etcd's log.
+# shellcheck disable=SC2034  # for the steps
+ROOM_MIB=10 PROGRAMS_MIB=200 LOG_SEGMENT_MIB=64
+
 # say TEXT: prints one short line of progress.
 say() { printf '%s: %s\n' "${spec[member]:-cluster}" "$*" >&2; }
 
@@ -23,14 +27,16 @@ fail() {
 }
 
 # answer STEP PAIR...: runs the step. What it prints gets a frame, so that whoever reads it can tell it from what a login file
-# prints, and from a part of it. Standard input is this script, which no program may eat.
+# prints, and from a part of it. Only ASCII is counted: of a character that was cut, its reader sees another number of bytes.
+# Standard input is this script, which no program may eat.
 answer() {
   local printed
   printed=$(
     set -e
     "$1" "$@" </dev/null
   )
-  printf '\netcd-cluster answers:\n%s\netcd-cluster answered, bytes: %s\n' "$printed" "${#printed}"
+  local ascii=${printed//[![:ascii:]]/}
+  printf '\netcd-cluster answers:\n%s\netcd-cluster answered, ASCII bytes: %s\n' "$printed" "${#ascii}"
 }
 
 # last_words TEXT: prints the end of what another program printed, as one line.
@@ -268,7 +274,8 @@ is_noted_as_ours() {
 make_data_folder() {
   mkdir -p "$data_path"
   chmod 700 "$data_path"
-  [[ $supervisor != systemd ]] || find -H "$data_path" ! -user etcd -exec chown --no-dereference etcd: {} +
+  # While etcd runs, its files come and go.
+  [[ $supervisor != systemd || -n $(service_pid) ]] || find -H "$data_path" ! -user etcd -exec chown --no-dereference etcd: {} +
 }
 
 # True if there is a log, as etcd itself tests it: without a log, it starts as a new member.

@@ -8,11 +8,20 @@ if [[ $(id -u) -ne 0 ]]; then
       "$(id -un)" "$(uname -n)" "${said##*$'\n'}" "$advice" >&2
     exit 1
   fi
-  # The rest of this input holds private keys.
-  if LC_ALL=C sudo -n -l 2>/dev/null | grep -qE '(^|[ ,])log_input'; then
-    printf 'error: sudo on %s records what it reads (log_input), and private keys would be in its log. Expected: no log_input for user %s. Add "Defaults:%s !log_input" to sudoers, or log in as root\n' \
-      "$(uname -n)" "$(id -un)" "$(id -un)" >&2
+  # The rest of this input holds private keys. sudo lists every setting that applies, and the last one counts; a command's own
+  # tag is in capitals.
+  if ! said=$(LC_ALL=C sudo -n -l 2>&1); then
+    printf 'error: sudo on %s does not list what user %s may do (sudo -l: %s), so it may record private keys. Expected: that list. Add "Defaults:%s listpw=never" to sudoers, or log in as root\n' \
+      "$(uname -n)" "$(id -un)" "${said##*$'\n'}" "$(id -un)" >&2
     exit 1
   fi
+  for flag in log_input log_stdin; do
+    last=$(printf '%s' "$said" | tr ' ,' '\n' | grep -xE "!?$flag" | tail -n 1)
+    if [[ $last == "$flag" || $said =~ (^|[[:space:]])LOG_INPUT: ]]; then
+      printf 'error: sudo on %s records what it reads (%s), and private keys would be in its log. Expected: no %s for user %s. Add "Defaults:%s !%s" to the end of sudoers (and NOLOG_INPUT: to a rule with LOG_INPUT:), or log in as root\n' \
+        "$(uname -n)" "$flag" "$flag" "$(id -un)" "$(id -un)" "$flag" >&2
+      exit 1
+    fi
+  done
   exec sudo -n bash -s -- "$@"
 fi

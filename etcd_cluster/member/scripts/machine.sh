@@ -208,5 +208,5 @@ end_look() {
 # give a label.
 foreign_files() {
   [[ ! -f $1/etcd-cluster.json && ! -f $1/history ]] || return 0
-  find "$1" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name '.new-*' ! -name data -printf '%f\n' | head -n 3 | paste -sd ' '
+  find "$1" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name '.new-*' ! -name data -printf '%f\n' | awk 'NR <= 3 { printf "%s%s", between, $0; between = " " }'
 }

@@ -2,15 +2,15 @@
 # Examines what a member needs of its machine before anything is done to it: tools, account, folders, room, a clock that is
 # kept. Reads only. Each finding is a `problem`.
 # shellcheck disable=SC2154
-TOOLS='awk base64 blkid cmp df du find findmnt flock getent grep gzip ip lsblk mktemp readlink sed setpriv sha256sum ss stat sync tar timeout useradd wipefs'
+TOOLS='awk base64 blkid cmp df find findmnt flock getent grep gzip ip lsblk mktemp readlink sed setpriv sha256sum ss stat sync tar timeout wipefs'
 # What the unit hides from etcd (ProtectHome, PrivateTmp, PrivateDevices), or what is in memory.
 HIDDEN='/home /root /run /tmp /var/tmp /dev /proc /sys'
-ROOM_MIB=10 PROGRAMS_MIB=200 LOG_SEGMENT_MIB=64 ROOM_INODES=200
+ROOM_INODES=200
 
 # Without its tools no other check works, so this one ends the step.
 require_tools() {
   local tool missing=()
-  for tool in $TOOLS; do
+  for tool in $TOOLS $(id -u etcd >/dev/null 2>&1 || echo useradd groupadd); do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   ((${#missing[@]} == 0)) || fail "this machine lacks the programs ${missing[*]}; install the packages that have them; nothing was changed on this machine"

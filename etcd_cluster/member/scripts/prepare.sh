@@ -100,14 +100,14 @@ make_folders() {
   # A temporary file of an interrupted write may hold a key.
   find "$pki_path" "$configuration_path" "$state_path" -name '.new-*' -delete
   rm -rf "$versions_path"/.new-*
-  require_space 10 "$configuration_path" "$state_path"
+  require_space "$ROOM_MIB" "$configuration_path" "$state_path"
 }
 
 # Installs the binaries of a version into their own folder, which gets its name once it is complete and checked.
 install_version() {
   local target=$versions_path/$version new
   if [[ -x $target/etcdctl ]] && version_is "$target/etcd" "$version"; then return 0; fi
-  require_space 200 "$versions_path"
+  require_space "$PROGRAMS_MIB" "$versions_path"
   new=$(mktemp -d "$versions_path/.new-XXXXXX")
   unfinished_path=$new
   trap 'rm -rf "$unfinished_path"' EXIT
@@ -184,7 +184,7 @@ fetch() {
   if ! said=$(printf 'url = "%s"\nproxy = "%s"\n' "$url" "$(proxy_url)" | curl -q --config - --proto "=$protocols" --proto-redir "=$protocols" --globoff \
     --fail --silent --show-error --location --connect-timeout 10 --max-time 300 --retry 3 --output "$2" 2>&1); then
     [[ -n ${spec[mirror]:-} && -z ${proxy:-} ]] || said=''
-    fail "cannot download $(shown_mirror)/v$version/$1${said:+ ($(tail -n 1 <<<"$said" | cut -c1-300))}; check install.mirror, install.proxy and this machine's way out, or use install.from: archive"
+    fail "cannot download $(shown_mirror)/v$version/$1${said:+ ($(tail -n 1 <<<"$said" | cut -c1-300))}; check install.mirror, and whether this machine reaches it (install.proxy), or use install.from: archive"
   fi
 }
 

@@ -59,8 +59,8 @@ service_log() { journalctl --unit "$(service)" --no-pager --output cat --lines "
 # put_unit UNIT CONTENT(base64): writes a unit, loads it into systemd, and enables it on boot.
 put_unit() {
   put_file 644 root "/etc/systemd/system/$1" "$2" || true
+  [[ $1 != etcd-cluster.service ]] || mask_package_unit # first: two units that start on boot would share one data folder
   on_boot "$1" || systemctl enable --quiet --no-reload "$1"
-  [[ $1 != etcd-cluster.service ]] || mask_package_unit
   unit_loaded "$1" || systemctl daemon-reload
 }
 
@@ -78,9 +78,9 @@ mask_package_unit() {
     systemctl disable --quiet --no-reload etcd.service
     rm -f "$package_unit"
   fi
-  [[ ! -e $package_unit && ! -L $package_unit ]] || return 0
+  [[ ! -e $package_unit ]] || return 0 # a link to nothing is of a package that is gone
   touch "$state_path/masked"
-  ln -s /dev/null "$package_unit"
+  ln -sfn /dev/null "$package_unit"
   [[ $(systemctl show --property LoadState --value etcd.service) == masked ]] || systemctl daemon-reload
 }
 is_masked() { [[ $(readlink "$package_unit") == /dev/null ]]; }
@@ -146,14 +146,14 @@ foreign_unit_files() {
   done
 }
 decides() {
-  grep -qsE '^[[:space:]]*(Exec|Environment|PassEnvironment|UnsetEnvironment|User|Group|DynamicUser|Type|Restart|Timeout[A-Za-z]*Sec|RuntimeMaxSec|Root|Bind|Mount|TemporaryFileSystem|[A-Za-z]+Paths|WorkingDirectory|Limit|OOMScoreAdjust|UMask|Assert|Condition)[A-Za-z]*[[:space:]]*=' "$1"
+  grep -qsE '^[[:space:]]*(Exec|User|Group|DynamicUser|Type|Restart|TimeoutSec|TimeoutStart|RuntimeMax|Root|Bind|Mount|TemporaryFileSystem|[A-Za-z]+Paths|WorkingDirectory|Limit(NOFILE|AS|FSIZE|DATA|NPROC|MEMLOCK)|PrivateNetwork|PrivateUsers|NetworkNamespace|IPAddress|Socket|RestrictAddress|RestrictNetwork|Memory(Max|High|Limit)|TasksMax|CPUQuota|Kill|SystemCall|Assert|Condition)[A-Za-z]*[[:space:]]*=' "$1"
 }
 
 # Fails unless the service that is started is the one that etcd-cluster wrote.
 require_own_service() {
   local other
   other=$(other_service)
-  [[ -z $other ]] || fail "$other. Expected: no other etcd on a member's machine. Stop and disable it (systemctl disable --now etcd), or remove its package, then run again"
+  [[ -z $other ]] || fail "$other. Expected: no other etcd on a member's machine. Stop and disable it (systemctl disable --now etcd), and remove its package or file, then run again"
   other=$(foreign_unit_files | paste -sd ' ')
-  [[ -z $other ]] || fail "$other: changes etcd-cluster.service. Expected: the unit as etcd-cluster wrote it. Remove this (rm $other; systemctl daemon-reload), then run again"
+  [[ -z $other ]] || fail "$other: changes etcd-cluster.service. Expected: the unit as etcd-cluster wrote it. Remove this (rm $other; systemctl daemon-reload), or hide a package's file (ln -s /dev/null /etc/systemd/system/service.d/NAME), then run again"
 }

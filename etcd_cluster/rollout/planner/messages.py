@@ -316,13 +316,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.OTHER_SERVICE: Explanation(
         "{member}: {service}",
         "no other etcd on the machine of a member",
-        "stop and disable that service (systemctl disable --now etcd), or remove its package, or give the member "
-        "another machine",
+        "stop and disable that service (systemctl disable --now etcd), and remove its package or file, or give the "
+        "member another machine",
     ),
     Refusal.UNIT_CHANGED: Explanation(
         "{member}: {paths} changes the unit of the member, etcd-cluster.service",
         "the unit as etcd-cluster wrote it",
-        "remove that file on its machine and reload (systemctl daemon-reload)",
+        "remove that file on its machine and reload (systemctl daemon-reload), or hide a package's file (ln -s "
+        "/dev/null /etc/systemd/system/service.d/NAME)",
     ),
     Refusal.DATA_OF_ANOTHER_CLUSTER: Explanation(
         "{member}: its disk holds the data of another cluster (token {token})",

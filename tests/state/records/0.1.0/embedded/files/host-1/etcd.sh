@@ -1,4 +1,4 @@
-# etcd-cluster: 8f09df63ff922cea553f4b23a3b61b4b
+# etcd-cluster: b4b243919279070e84e4c60d453b21a7
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
