@@ -57,4 +57,4 @@ def test_what_the_package_manager_says_is_passed_on(lab: Lab, mirror_url: str, t
     stack = Stack(lab, tmp_path, host_config([host], mirror_url, allowUndersized=True))
     host.run("dpkg --purge --force-depends curl")
     run = stack.up(check=False)
-    assert re.search(r"error: host-1: cannot install curl: apt-get says: \S.*; install them by hand", run.output)
+    assert re.search(rf"error: {host.name}: cannot install curl: apt-get says: \S.*; install them by hand", run.output)

@@ -120,11 +120,12 @@ def test_authentication_that_a_user_turned_on_is_found_before_the_first_step(clu
     cluster.etcdctl("auth", "enable")
     run = cluster.stack.up()
     assert changes_nothing(run), run.output
-    configure(cluster, etcd={"quota-backend-bytes": 256 * MIB, "max-txn-ops": 400})
+    settings = cluster.stack.config["etcd"]
+    configure(cluster, etcd={**settings, "max-txn-ops": 400})
     names = [host.name for host in cluster.hosts]
     with changing(cluster, restarts=()):
         refused(cluster, "authentication is on", f"etcdctl user add {names[0]} --no-password", f"{names[2]} root")
-        configure(cluster, etcd={"quota-backend-bytes": 256 * MIB})
+        configure(cluster, etcd=settings)
 
 
 @pytest.mark.exhaustive
