@@ -30,8 +30,10 @@ service_start() {
   has_data || file=bootstrap
   [[ -f $configuration_path/$file.yaml ]] || fail "$data_path is empty: its data is lost, and it must not start as a new member"
   mkdir -p "$logs_path"
-  # In its own session, so that it outlives this one, without this run's lock, and without an environment.
-  setsid env -i "$binaries_path/etcd" --config-file "$configuration_path/$file.yaml" >>"$log_path" 2>&1 </dev/null 9>&- &
+  # In its own session, so that it outlives this one, without this run's lock, and without an environment. `env` would read a
+  # path with "=" in it as a variable.
+  # shellcheck disable=SC2016  # for that shell to expand
+  setsid env -i /bin/sh -c 'exec "$@"' sh "$binaries_path/etcd" --config-file "$configuration_path/$file.yaml" >>"$log_path" 2>&1 </dev/null 9>&- &
   printf '%s\n' "$!" >"$pid_path"
   # Before it executes etcd, it is a copy of this shell, which would look like a failed start.
   wait_until 10 started_or_ended "$!" || true

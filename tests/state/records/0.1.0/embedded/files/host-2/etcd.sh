@@ -1,4 +1,4 @@
-# etcd-cluster: b4b243919279070e84e4c60d453b21a7
+# etcd-cluster: c423d8ade93dc3b8cd03c5d7f778110c
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
