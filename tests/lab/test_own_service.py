@@ -102,7 +102,7 @@ def test_a_lifted_mask_is_put_back(cluster: Cluster) -> None:
         (DROP_IN, "Restart=no"),
         (DROP_IN, "ProtectSystem=no"),
         ("/run/systemd/system.control/etcd-cluster.service.d/50-MemoryMax.conf", "MemoryMax=1G"),
-        ("/etc/systemd/system/service.d/proxy.conf", "Environment=http_proxy=http://127.0.0.1:9"),
+        ("/etc/systemd/system/service.d/limits.conf", "LimitNOFILE=64"),
     ],
 )
 @pytest.mark.parametrize("load", ["systemctl daemon-reload", "true"])
