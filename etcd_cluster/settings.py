@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -219,7 +220,12 @@ def _require_writable_logs(server_options: Mapping[str, object], platform: str) 
     """Refuses log files that etcd may not write: its unit lets it write to its data alone."""
     folder = Layout.system().data
     for file in sorted(options.log_files(server_options)):
-        if platform == "local" or PurePosixPath(folder) not in PurePosixPath(file).parents:
+        parents = PurePosixPath(posixpath.normpath(file)).parents
+        if PurePosixPath(folder, "member") in parents:
+            raise ConfigurationError(
+                "etcd.log-outputs", file, "etcd keeps its data in that folder", f"write a file in {folder} itself"
+            )
+        if platform == "local" or PurePosixPath(folder) not in parents:
             raise ConfigurationError(
                 "etcd.log-outputs",
                 file,

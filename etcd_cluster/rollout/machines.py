@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -269,5 +270,5 @@ def layout_of(directory: str | None) -> Layout:
 
 def _error(said: str) -> str:
     """Returns the script's text from its own error on. What came before was shown as it came."""
-    position = said.rfind("error: ")
-    return said[position + len("error: ") :].strip() if position >= 0 else said.strip()[-2000:]
+    found = re.search(r"^error: (.*)", said, re.MULTILINE | re.DOTALL)  # etcd's own words may hold another one
+    return found[1].strip() if found else said.strip()[-2000:]

@@ -219,6 +219,17 @@ PROBLEMS = {
         "echo 'admin ALL=(ALL) NOPASSWD: LOG_INPUT: ALL' > /etc/sudoers.d/zz-log",
         "rm -rf /etc/sudoers.d/zz-log /var/log/sudo-io",
     ),
+    "sudo that records what it reads, but for another command": Problem(
+        ["sudo on host-1 records what it reads"],
+        "printf '%s\\n' 'Defaults log_input' 'Defaults!/usr/bin/su !log_input' > /etc/sudoers.d/zz-log",
+        "rm -rf /etc/sudoers.d/zz-log /var/log/sudo-io",
+    ),
+    "sudo that records another command": Problem(
+        ["host-1: address 10.77.0.200 is not on this machine"],
+        "echo 'Defaults!/usr/bin/su log_input' > /etc/sudoers.d/zz-log",
+        "rm -rf /etc/sudoers.d/zz-log /var/log/sudo-io",
+        config=lambda config: changed_host(address=NOBODY, sshAddress=config["hosts"]["host-1"]["address"])(config),
+    ),
     "sudo that does not list what it allows": Problem(
         ["sudo on host-1 does not list what user admin may do", "Defaults:admin listpw=never"],
         "echo 'Defaults listpw=always' > /etc/sudoers.d/zz-list",

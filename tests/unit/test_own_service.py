@@ -136,6 +136,12 @@ FOREIGN: Mapping[str, tuple[str, str, bool]] = {
     "little memory for all": ("etc/service.d/a.conf", "[Service]\nMemoryMax=64M\n", True),
     "few open files for all": ("etc/service.d/a.conf", "[Service]\nLimitNOFILE=64\n", True),
     "an environment for all, which etcd does not get": ("etc/service.d/a.conf", "[Service]\nEnvironment=x=y\n", False),
+    "as LXC has it since systemd 254": (
+        "run/service.d/a.conf",
+        "[Service]\nPrivateNetwork=no\nReadWritePaths=\n",
+        False,
+    ),
+    "a watchdog for all": ("etc/service.d/a.conf", "[Service]\nWatchdogSec=10s\n", True),
     "no core files for all": ("etc/service.d/a.conf", "[Service]\nLimitCORE=0\nUMask=0027\n", False),
     "another program for all": ("lib/service.d/a.conf", "[Service]\nExecStartPre=/their/program\n", True),
     "another user for all": ("run/service.d/a.conf", "[Service]\nDynamicUser=yes\n", True),

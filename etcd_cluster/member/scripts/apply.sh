@@ -71,14 +71,17 @@ restart_member() {
 # Keeps what the member has run with.
 keep_settings() {
   earlier_programs=$(readlink "$binaries_path") || true
-  earlier_configuration=$(base64 -w 0 "$configuration_path/etcd.yaml" 2>/dev/null) || true
+  earlier_configuration='' earlier_certificates=$(certificates)
+  ! has_leader || earlier_configuration=$(base64 -w 0 "$configuration_path/etcd.yaml" 2>/dev/null) || true
   earlier_unit=$(base64 -w 0 "${unit_path:-}" 2>/dev/null) || true
 }
 
 # Of some settings, only a start tells that etcd does not take them. The member that tried them gets its earlier ones back, so that
-# it serves until they are corrected. Not after another version has run: that may have changed the data.
+# it serves until they are corrected. Not after another version has run, which may have changed the data, nor with other
+# certificates, which may be for another address.
 put_back() {
-  (($? != 0)) && service_failed && [[ $(readlink "$binaries_path") == "$earlier_programs" ]] && settings_differ || return 0
+  trap '' PIPE HUP TERM # the connection may be gone, and nobody read what it says
+  service_failed && [[ $(readlink "$binaries_path") == "$earlier_programs" ]] && settings_differ || return 0
   trap - EXIT
   service_stop
   put_file 640 member "$configuration_path/etcd.yaml" "$earlier_configuration" || true
@@ -88,9 +91,11 @@ put_back() {
 }
 
 settings_differ() {
-  [[ -n $earlier_configuration ]] &&
+  [[ -n $earlier_configuration && $(certificates) == "$earlier_certificates" ]] &&
     { file_differs "$configuration_path/etcd.yaml" "$earlier_configuration" || { [[ -n $earlier_unit ]] && file_differs "$unit_path" "$earlier_unit"; }; }
 }
+
+certificates() { cat "$pki_path"/*.crt 2>/dev/null | sha256sum; }
 
 has_leader() { metrics "$metrics_port" && [[ ${measured[server_has_leader]} == 1 ]]; }
 

@@ -100,10 +100,12 @@ make_file_folders() {
 
 # require_space MIB FOLDER...: fails unless there is room for what is about to be written.
 require_space() {
-  local folder free
+  local folder free inodes
   for folder in "${@:2}"; do
     free=$(($(df --output=avail -k "$folder" | tail -n 1) / 1024))
     ((free >= $1)) || fail "$folder: $free MiB free, but $1 MiB are needed there; free some space, then run again"
+    read -r inodes free < <(df --output=itotal,iavail "$folder" | tail -n 1)
+    [[ ! $inodes =~ ^[1-9] ]] || ((free >= 20)) || fail "$folder: its file system has room for $free more files, but 20 are needed there; remove some, then run again"
   done
 }
 

@@ -146,7 +146,7 @@ foreign_unit_files() {
   done
 }
 decides() {
-  grep -qsE '^[[:space:]]*(Exec|User|Group|DynamicUser|Type|Restart|TimeoutSec|TimeoutStart|RuntimeMax|Root|Bind|Mount|TemporaryFileSystem|[A-Za-z]+Paths|WorkingDirectory|Limit(NOFILE|AS|FSIZE|DATA|NPROC|MEMLOCK)|PrivateNetwork|PrivateUsers|NetworkNamespace|IPAddress|Socket|RestrictAddress|RestrictNetwork|Memory(Max|High|Limit)|TasksMax|CPUQuota|Kill|SystemCall|Assert|Condition)[A-Za-z]*[[:space:]]*=' "$1"
+  grep -vE '^[[:space:]]*(Private[A-Za-z]*=(no|false|off|0)|[A-Za-z]+Paths=)[[:space:]]*$' "$1" 2>/dev/null | grep -qE '^[[:space:]]*(Exec|User|Group|DynamicUser|Type|Restart|TimeoutSec|TimeoutStart|RuntimeMax|Root|Bind|Mount|TemporaryFileSystem|[A-Za-z]+Paths|WorkingDirectory|Limit(NOFILE|AS|FSIZE|DATA|NPROC|MEMLOCK)|PrivateNetwork|PrivateUsers|NetworkNamespace|IPAddress|Socket|RestrictAddress|RestrictNetwork|Memory(Max|High|Limit)|TasksMax|CPUQuota|Kill|SystemCall|Assert|Condition|Watchdog)[A-Za-z]*[[:space:]]*='
 }
 
 # Fails unless the service that is started is the one that etcd-cluster wrote.

@@ -1,4 +1,4 @@
-# etcd-cluster: c423d8ade93dc3b8cd03c5d7f778110c
+# etcd-cluster: 2b074be4496b4633bfc55c65a9c352f8
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
