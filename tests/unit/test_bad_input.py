@@ -232,7 +232,7 @@ INSTALL = [
     *each("install.goProxy", lambda value: install(from_="build", goProxy=value), "", "https://", "nonsense", 5),
     *each("install.goProxy", lambda value: install(from_="build", goProxy=value), "https://u:p@m", "https://m/?a=b"),
     *each("install.goProxy", lambda value: install(from_="build", goProxy=value), "a\nb", "https://a b", "ftp://m"),
-    ("install.goProxy", install(goProxy="https://proxy.golang.org")),
+    ("install.goProxy", install(goProxy="https://go.example")),
     ("install", install(goproxy="direct")),
     *each("install", lambda value: hosts() | {"install": value}, "release", [], 5),
 ]  # fmt: skip
@@ -321,7 +321,7 @@ GOOD: list[Config] = [
     install(sha256={"etcd-v3.6.16-linux-amd64.tar.gz": "AB" * 32}),
     install(from_="archive", archive="~/etcd.tar.gz"),
     *(install(from_="build", goProxy=each) for each in (
-      "direct", "off", "https://proxy.golang.org,direct", "https://a|direct", "file:///srv/goproxy")),
+      "direct", "off", "https://go.example,direct", "https://a|direct", "file:///srv/goproxy")),
     local(install={"goProxy": "direct"}),
     *(local(local={"directory": each}) for each in ("~/etcd", "/srv/a b", "relative")),
     *(local(local={"basePort": each}) for each in (1024, "2379", 65_465)),

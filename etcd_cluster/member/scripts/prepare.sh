@@ -80,7 +80,8 @@ install_packages() {
 keep_clock() {
   local unit said
   ! clock_kept || return 0
-  unit=$(systemctl list-unit-files --no-legend chrony.service chronyd.service | awk 'NR == 1 { print $1 }')
+  unit=$(systemctl list-unit-files --no-legend chrony.service chronyd.service | awk 'NR == 1 { print $1 }') || true
+  unit=${unit:-chrony.service}
   said=$(systemctl enable --quiet --now "$unit" 2>&1) || true
   clock_kept || fail "nothing keeps this machine's clock, and $unit does not start: $(last_words "${said:-$(systemctl status --no-pager --lines 3 "$unit" 2>&1)}"); start a time service, then run again"
 }

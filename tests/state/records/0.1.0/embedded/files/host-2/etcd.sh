@@ -1,4 +1,4 @@
-# etcd-cluster: 2b074be4496b4633bfc55c65a9c352f8
+# etcd-cluster: 866670a550c4fd6c7f178bcced6382a1
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
