@@ -95,7 +95,7 @@ settings_differ() {
     { file_differs "$configuration_path/etcd.yaml" "$earlier_configuration" || { [[ -n $earlier_unit ]] && file_differs "$unit_path" "$earlier_unit"; }; }
 }
 
-certificates() { cat "$pki_path"/*.crt 2>/dev/null | sha256sum; }
+certificates() { sha256sum "$pki_path"/*.crt 2>/dev/null || true; }
 
 has_leader() { metrics "$metrics_port" && [[ ${measured[server_has_leader]} == 1 ]]; }
 
