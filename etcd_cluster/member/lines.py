@@ -162,6 +162,20 @@ class Health(Line):
     peers: str = ""
 
 
+@dataclass(frozen=True)
+class Reach(Line):
+    """Tests, from a member's machine, whether other members can be reached at their peer ports.
+
+    Args:
+        urls: Peer URLs of these members, comma-separated.
+        source: Address that the member connects from; "" if the route decides.
+    """
+
+    step = "reach"
+    urls: str
+    source: str = ""
+
+
 class ApplyAction(Enum):
     """What happens to the process once the files are written."""
 

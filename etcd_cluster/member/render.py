@@ -428,6 +428,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "log": (),
     "peer_log": (),
     "health": ("observe",),
+    "reach": ("observe",),
     "probe": ("probe",),
 }
 """Step -> the script files that it takes, besides common.sh and the supervisor's."""

@@ -16,7 +16,7 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import NoAnswerError, framed_answer
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.lines import Health, Line, Observe
+from etcd_cluster.member.lines import Health, Line, Observe, Reach
 from etcd_cluster.member.runner import Runner, Say
 from etcd_cluster.rollout.observed import (
     Host,
@@ -25,8 +25,10 @@ from etcd_cluster.rollout.observed import (
     connected_without_report,
     parse_answers,
     parse_host,
+    parse_reached,
     unanswered,
     with_answers,
+    with_reached,
     without_member,
 )
 from etcd_cluster.ssh.connection import SshError, SshNoAnswerError, SshUnreachableError
@@ -237,7 +239,8 @@ class MemberMachines:
             # The leader's machine is not one of `hosts`, is unreachable, or gets no answer itself.
             note(self.on_all(others, lambda name: self._observe(name, replace(asked, as_status_source=True))))
             observation = combine(hosts, reports, unreachable)
-        return replace(self._ask_for_others(observation), clocks=clocks, answering=frozenset(answering))
+        observation = self._test_broken_pairs(self._ask_for_others(observation))
+        return replace(observation, clocks=clocks, answering=frozenset(answering))
 
     def _is_anothers(self, host: Host) -> bool:
         return bool(self._token) and host.token not in ("", self._token)
@@ -254,6 +257,25 @@ class MemberMachines:
         except (SshError, StepFailedError, CommandTimeoutError):
             text = ""
         return with_answers(observation, *parse_answers(text))
+
+    def _test_broken_pairs(self, observation: Observation) -> Observation:
+        """Tests the pairs of healthy members that one of them calls broken, from that one's machine."""
+        urls: dict[str, list[str]] = {}
+        for pair in observation.broken_pairs:
+            peer = observation.of(pair.peer)
+            if peer and peer.peer_url and observation.is_healthy(pair.peer) and observation.is_healthy(pair.member):
+                urls.setdefault(pair.member, []).append(peer.peer_url)
+        if not urls:
+            return observation
+
+        def test(name: str) -> frozenset[str]:
+            line = Reach(",".join(urls[name]), observation.hosts[name].source_address)
+            return parse_reached(self.run(name, line, timeout_seconds=OBSERVATION_SECONDS))
+
+        answers = self.on_all(list(urls), test)
+        return with_reached(
+            observation, {name: answer for name, answer in answers.items() if isinstance(answer, frozenset)}
+        )
 
     def _observe(self, name: str, asked: Observe) -> str:
         member = self._members[name]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import yaml
 
-from etcd_cluster.member.render import PeerSecurity, Security, Transport
+from etcd_cluster.member.render import LOCAL_ADDRESS_GATE, PeerSecurity, Security, Transport
 
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 """A version of etcd, as folders of programs are named. Folders that people put beside them may have any name."""
@@ -240,6 +241,14 @@ class Host:
             return self.announced
         return Security(str(configuration["advertise-client-urls"]).startswith("https:"), peers)
 
+    @property
+    def source_address(self) -> str:
+        """Address from which the member connects to others, by its configuration file; "" if the route decides."""
+        configuration = self.configuration
+        if f"{LOCAL_ADDRESS_GATE}=true" not in str(configuration.get("feature-gates", "")).split(","):
+            return ""
+        return urlsplit(str(configuration.get("initial-advertise-peer-urls", ""))).hostname or ""
+
     def trusted_path(self, transport: Transport) -> str | None:
         """Returns the path of the CA file that the configuration file names; None if it names none."""
         section = self.configuration.get(f"{transport.value}-transport-security")
@@ -372,8 +381,8 @@ class Observation:
     def broken_pairs(self) -> Sequence[BrokenPair]:
         """The running members that do not reach one another, each way for itself.
 
-        etcd's count of active peers may stay too high for good (see `connected_without_report`), but 0 means that every
-        attempt to connect fails. While nobody can answer for the cluster, all members that report count as members.
+        etcd's count of active peers may stay too high for good (see `connected_without_report`), and also too low (see
+        `with_reached`). While nobody can answer for the cluster, all members that report count as members.
         """
         ids = {member.id: member.name for member in self.members}
         reporting = {
@@ -619,6 +628,31 @@ def with_answers(observation: Observation, text: str, sending: frozenset[str] | 
         connected -= connected_without_report(observation) - sending
     unknown = unasked if live is None or live.active_peers is None else connected
     return replace(observation, healthy=observation.healthy | healthy, connected=connected, unknown=unknown)
+
+
+def parse_reached(text: str) -> frozenset[str]:
+    """Reads the output of the step `reach`; returns the peer URLs that were reached."""
+    found = (line.partition("=") for line in text.splitlines())
+    return frozenset(value for name, _, value in found if name == "reached")
+
+
+def with_reached(observation: Observation, reached: Mapping[str, Collection[str]]) -> Observation:
+    """Returns an observation in which members are connected with those that their machines reach.
+
+    etcd's count of active peers stays at 0, although the members are connected, if a request that was sent before the
+    connection was made fails after it. That lasts as long as the connection does.
+
+    Args:
+        observation: The observation so far.
+        reached: Member name -> peer URLs that were reached from its machine, as the member itself reaches them.
+    """
+    hosts = dict(observation.hosts)
+    for name, urls in reached.items():
+        host = hosts[name]
+        if host.live and host.live.active_peers is not None:
+            ids = {member.id for member in observation.members if member.peer_url in urls}
+            hosts[name] = replace(host, live=replace(host.live, active_peers=host.live.active_peers | ids))
+    return replace(observation, hosts=hosts)
 
 
 def with_announced(hosts: Mapping[str, Host], members: Sequence[MemberEntry]) -> Mapping[str, Host]:

@@ -3,6 +3,8 @@ another."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.lab.changes import assert_converged, configure
@@ -24,6 +26,7 @@ rm -f /etc/systemd/system/multi-user.target.wants/*etcd*
 systemctl daemon-reload
 systemd-machine-id-setup
 """
+MISSING_KEY = "jwt,sign-method=RS256,pub-key=/etc/etcd/none.pem,priv-key=/etc/etcd/none.pem"
 LEFT = """
 pgrep -x etcd
 find /etc/etcd /etc/systemd/system{,/multi-user.target.wants}/etcd*.service 2> /dev/null
@@ -89,3 +92,20 @@ def test_a_host_that_is_unlisted_after_its_joining_was_cut_short_keeps_no_keys(c
     assert on_all(cluster.hosts[1:], left) == ["", ""]
     cluster.hosts = cluster.hosts[:1]
     assert_converged(cluster)
+
+
+def test_after_settings_that_only_a_start_refuses_the_next_up_forms_the_cluster(
+    lab: Lab, mirror_url: str, tmp_path: Path
+) -> None:
+    """etcd ends after it has begun its log."""
+    hosts = lab.hosts(3, disk_gib=1)
+    config = host_config(hosts, mirror_url, allowUndersized=True, etcd={"auth-token": MISSING_KEY})
+    cluster = Cluster(lab, hosts, Stack(lab, tmp_path, config))
+    run = cluster.stack.up(check=False)
+    assert run.returncode != 0
+    assert "none.pem" in run.output, "etcd's own words"
+    configure(cluster, etcd={})
+    cluster.up()
+    assert_converged(cluster)
+    for host in hosts:
+        host.remove()

@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,7 +21,7 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import framed_answer
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.rollout.observed import History, parse_host
+from etcd_cluster.rollout.observed import History, parse_host, parse_reached
 
 CLUSTER, TOKEN = "project/stack/etcd", "the-token"
 # In place of etcd: one that makes data and listens on a port, and one that ends at once.
@@ -31,6 +33,18 @@ with socket.create_server(("127.0.0.1", PORT)):
     time.sleep(60)
 """
 ENDS = "#!/bin/sh\nexit 1\n"
+# Begins its log as etcd does, here of another length than etcd's, and ends: with a first entry or without one.
+BEGINS = """#!/usr/bin/env python3
+import pathlib, struct, sys
+log = pathlib.Path(sys.argv[0]).resolve().parents[2] / "volume" / "data" / "member" / "wal" / f"{0:016x}-{0:016x}.wal"
+log.parent.mkdir(parents=True)
+def frame(kind, content):
+    record = bytes([8, kind, 16, 0]) + content
+    padding = -len(record) % 8
+    return struct.pack("<Q", len(record) | ((0x80 | padding) << 56 if padding else 0)) + record + bytes(padding)
+log.write_bytes(b"".join(frame(kind, bytes(9 * kind)) for kind in TYPES).ljust(4096, b"\\0"))
+sys.exit(1)
+"""
 
 
 class Folder:
@@ -134,6 +148,7 @@ REJECTED = (
     '{"level":"warn","msg":"rejected connection on peer endpoint","remote-addr":"10.0.0.2:1","dns-names":["etcd-2"],'
     '"error":"tls: \\"10.0.0.2\\" does not match any of DNSNames"}\n'
 )
+LATE = '{"level":"warn","msg":"leader failed to send out heartbeat on time; took too long","to":"f00"}\n'
 OF_PEERS = (
     '{"level":"warn","msg":"prober detected unhealthy status","remote-peer-id":"f00","error":"i/o timeout"}\n'
     '{"level":"info","msg":"started remote peer","remote-peer-id":"f00"}\n'
@@ -145,6 +160,7 @@ OF_PEERS = (
     ("logged", "name", "found"),
     [
         (OF_PEERS, "etcd-2", "i/o timeout"),
+        (OF_PEERS + LATE, "etcd-2", "i/o timeout"),
         (OF_PEERS + REJECTED, "etcd-2", "does not match any of DNSNames"),
         (OF_PEERS + REJECTED, "etcd-3", "i/o timeout"),
         (OF_PEERS.replace("f00", "f22"), "etcd-2", ""),
@@ -265,6 +281,35 @@ def test_no_peer_is_called_unreachable_by_a_process_that_may_be_older_than_its_c
 
 
 # --- who it is ---
+
+
+class OnePath(BaseHTTPRequestHandler):
+    """Answers as a member does at its peer port."""
+
+    sources: ClassVar[set[str]] = set()
+
+    def do_GET(self) -> None:
+        self.sources.add(self.client_address[0])
+        self.send_response(200 if self.path == "/raft/probing" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Prints nothing."""
+
+
+@pytest.mark.parametrize("source", ["", "127.0.0.2"])
+def test_the_peer_ports_that_answer_are_reported(folder: Folder, port: int, source: str) -> None:
+    OnePath.sources.clear()
+    (folder.path / "pki").mkdir(parents=True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), OnePath) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            said = folder.run("reach", urls=f"http://127.0.0.1:{port},{url},{url}/not-a-member", source=source).stdout
+        finally:
+            server.shutdown()
+    assert parse_reached(said) == {url}
+    assert {source or "127.0.0.1"} == OnePath.sources
 
 
 def test_a_folder_that_was_deleted_and_made_again_is_another_machine(folder: Folder) -> None:
@@ -403,6 +448,19 @@ def test_a_first_start_that_made_no_data_leaves_the_machine_as_new(folder: Folde
     assert folder.prepare().returncode == 0
     assert "etcd does not start" in folder.start(port).stderr
     assert not any(folder.has(*NOTED).values())
+
+
+@pytest.mark.parametrize(
+    ("types", "has_data"), [((4, 1, 5), False), ((4, 1, 5, 3), True), ((4, 1, 5, 2, 3), True), ((4, 1), True)]
+)
+def test_a_first_start_that_only_began_its_log_leaves_the_machine_as_new(
+    folder: Folder, port: int, types: tuple[int, ...], has_data: bool
+) -> None:
+    folder.install(BEGINS.replace("TYPES", str(types)))
+    assert folder.prepare().returncode == 0
+    assert "etcd does not start" in folder.start(port).stderr
+    assert folder.has(*NOTED) == dict(zip(NOTED, (has_data, False, has_data, False), strict=True))
+    assert folder.has("volume/data/member") == {"volume/data/member": has_data}
 
 
 # --- whose it is ---
@@ -560,7 +618,7 @@ def configured_by_others(folder: Folder) -> Path:
     configuration = folder.path / "configuration" / "etcd.yaml"
     configuration.parent.mkdir()
     configuration.write_text("name: theirs\n")
-    (folder.path / "pki").mkdir()
+    (folder.path / "pki").mkdir(parents=True)
     return configuration
 
 

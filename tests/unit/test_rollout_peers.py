@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.rollout.observed import BrokenPair, Observation
+from etcd_cluster.rollout.observed import BrokenPair, Observation, with_reached
 from etcd_cluster.rollout.planner import differences, next_action, quorum
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, DriftKind, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.messages import describe
@@ -90,6 +90,14 @@ def test_a_count_that_stays_too_high_hides_no_member_that_others_do_not_reach() 
     model.machines["a"].peer_port_closed = True
     assert not model.reaches(model.machines["d"], model.machines["a"])
     assert observe(model).broken_pairs == [BrokenPair("b", "a"), BrokenPair("c", "a")]
+
+
+def test_a_count_that_stays_too_low_breaks_no_pair_whose_port_answers() -> None:
+    model = running(GOAL)
+    model.machines["c"].peer_port_closed = True
+    seen = observe(model)
+    urls = {member.name: member.peer_url for member in seen.members}
+    assert with_reached(seen, {"a": {urls["c"]}, "b": {urls["a"]}}).broken_pairs == [BrokenPair("b", "c")]
 
 
 def test_members_that_do_not_run_or_were_removed_are_in_no_pair() -> None:

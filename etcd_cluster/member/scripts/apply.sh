@@ -132,15 +132,16 @@ start_member() {
 # etcd is stopped and has written nothing, no data can be lost, and the machine counts as unused.
 conclude_first_start() {
   local status=$?
-  if has_data; then
-    note_data
-  elif ((status != 0)); then
+  if ((status != 0)) && { ! has_data || is_unused_log; }; then
     service_stop || exit "$status"
+    if is_unused_log; then rm -rf "$data_path/member"; fi
     if holds_data; then
       note_data
     else
       rm -f "$volume_path/history" "$state_path/forming"
     fi
+  elif has_data; then
+    note_data
   else
     return 0
   fi
@@ -171,7 +172,7 @@ await_member() {
 }
 
 listens_or_fail() {
-  { has_data && listening "${spec[peer-port]}"; } || { service_failed && fail_with_log "etcd does not start"; }
+  { has_data && ! is_unused_log && listening "${spec[peer-port]}"; } || { service_failed && fail_with_log "etcd does not start"; }
 }
 
 # The member has a leader or leads, has applied everything that the cluster had when this step began, and listens on its

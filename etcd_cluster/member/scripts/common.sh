@@ -285,6 +285,22 @@ has_data() { [[ -d $data_path/member/wal ]]; }
 # True if there is any file of etcd's, also one that it could not start from.
 holds_data() { [[ -e $data_path/member ]]; }
 
+# True if etcd began its log and wrote nothing into it: its start failed, it took no part in the cluster, and holds no data. With
+# such a log it would never start as a new member. A log begins with three records, of types 4, 1 and 5; zeros follow the last one.
+is_unused_log() {
+  local files=("$data_path"/member/wal/*.wal)
+  ((${#files[@]} == 1)) && [[ $(od -An -v -tu1 -N 256 "${files[0]}" 2>/dev/null | awk '
+    { for (field = 1; field <= NF; field++) byte[count++] = $field }
+    END {
+      start = 0 # as a subscript, nothing is another than 0
+      while (start + 9 < count && (size = byte[start] + 256 * byte[start + 1])) {
+        printf "%s ", byte[start + 9]
+        start += 8 + size + (byte[start + 7] >= 128 ? byte[start + 7] % 8 : 0)
+      }
+      print start + 9 < count ? "end" : "more"
+    }') == '4 1 5 end' ]]
+}
+
 # Prints the id of the cluster that the data belong to, from the begin of etcd's own log; nothing if it is unreadable. Restored
 # data belong to another cluster than the data before, whatever the marker beside them says.
 data_cluster() {
@@ -325,13 +341,13 @@ fail_with_log() { fail "$1; the last lines of its log:"$'\n'"$(log)"; }
 log() { service_log 20 | cut -c1-400; }
 
 # peer_log peer=ID name=NAME: prints the last line of etcd's log on a connection with that member. A rejected connection is known by
-# the name in the certificate that was shown. Of other lines, warnings count first.
+# the name in the certificate that was shown. Of other lines, warnings count first. That a heartbeat came late is no news of a connection.
 PEER_LOG_LINES=5000
 peer_log() {
   read_spec "$@"
   service_log "$PEER_LOG_LINES" | id=${spec[peer]} name="\"${spec[name]}\"" awk '
     /rejected connection/ { if (index($0, ENVIRON["name"])) warning = $0; next }
-    !index($0, ENVIRON["id"]) { next }
+    !index($0, ENVIRON["id"]) || /failed to send out heartbeat on time/ { next }
     /"level":"(warn|error)"/ { warning = $0; next }
     { other = $0 }
     END { if (warning "" != "") print warning; else if (other "" != "") print other }' | cut -c1-400

@@ -245,3 +245,25 @@ received() {
 
 # bytes_from ID RECEIVED: prints the bytes of one peer from the output of `received`.
 bytes_from() { awk -v id="$1" '$1 == id { print $2 }' < <(printf '%s\n' "$2"); }
+
+# Reports which of these members (urls=URL,...) this machine reaches at their peer ports, as its own member does: with its
+# certificate, and from its address, if that is set (source=ADDRESS). etcd's count of active peers alone does not tell: if a request
+# that was sent before a connection was made fails after it, the count stays at 0 for as long as that connection lasts.
+reach() {
+  local url
+  read_spec "$@"
+  cd "$pki_path"
+  for url in ${spec[urls]//,/ }; do
+    if reaches "$url"; then echo "reached=$url"; fi &
+  done
+  wait
+}
+
+# reaches URL: true if a member answers there. False also without curl.
+reaches() {
+  local options=(-q --noproxy '*' --globoff --silent --fail --max-time 3 --output /dev/null)
+  [[ -z ${spec[source]:-} ]] || options+=(--interface "${spec[source]}")
+  # Relative paths: curl would take a ":" in one for the begin of a password.
+  [[ $1 != https:* ]] || options+=(--cacert ./peer-ca.crt --cert ./peer.crt --key ./peer.key)
+  curl "${options[@]}" "$1/raft/probing" 2>/dev/null
+}

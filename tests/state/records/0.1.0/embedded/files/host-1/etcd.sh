@@ -1,4 +1,4 @@
-# etcd-cluster: 866670a550c4fd6c7f178bcced6382a1
+# etcd-cluster: 3a13351b391017d1bbc1534aca3c02da
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
