@@ -138,7 +138,7 @@ FOREIGN: Mapping[str, tuple[str, str, bool]] = {
     "an environment for all, which etcd does not get": ("etc/service.d/a.conf", "[Service]\nEnvironment=x=y\n", False),
     "as LXC has it since systemd 254": (
         "run/service.d/a.conf",
-        "[Service]\nPrivateNetwork=no\nReadWritePaths=\n",
+        "[Service]\nPrivateNetwork=no\nProtectSystem=no\nReadWritePaths=\n",
         False,
     ),
     "a watchdog for all": ("etc/service.d/a.conf", "[Service]\nWatchdogSec=10s\n", True),
@@ -150,6 +150,45 @@ FOREIGN: Mapping[str, tuple[str, str, bool]] = {
     "no restart for all": ("etc/service.d/a.conf", "[Service]\nRestartSec=1h\n", True),
     "as Fedora has it": ("lib/service.d/10-timeout-abort.conf", "[Service]\nTimeoutStopFailureMode=abort\n", False),
     "as LXC has it": ("run/service.d/zzz-lxc-service.conf", "[Service]\nProcSubset=all\nPrivateDevices=no\n", False),
+    "a failure handler for all, as systemd.unit(5) shows it": (
+        "etc/service.d/10-all.conf",
+        "[Unit]\nOnFailure=failure-handler@%N.service\n",
+        False,
+    ),
+    "accounting for all": ("etc/service.d/a.conf", "[Service]\nCPUAccounting=yes\nIOAccounting=true\n", False),
+    "hardening that a member has or does not feel": (
+        "etc/service.d/a.conf",
+        "[Service]\nProtectClock=yes\nProtectKernelLogs=yes\nPrivateTmp=yes\nNoNewPrivileges=yes\n",
+        False,
+    ),
+    "more than a member asks for": (
+        "etc/service.d/a.conf",
+        "[Service]\nLimitNOFILE=1048576\nLimitMEMLOCK=infinity\nTasksMax=infinity\n",
+        False,
+    ),
+    "for other sections": ("etc/service.d/a.conf", "[Install]\nWantedBy=x\n[X-Theirs]\nExecStart=x\n", False),
+    "the sandbox as LXC takes it off": (
+        "run/service.d/zzz-lxc-service.conf",
+        "[Service]\nProcSubset=all\nProtectProc=default\nProtectControlGroups=no\nProtectKernelTunables=no\n"
+        "NoNewPrivileges=no\nLoadCredential=\nPrivateNetwork=no\nProtectSystem=no\nReadWritePaths=\n",
+        False,
+    ),
+    "an environment that may be missing": ("etc/service.d/a.conf", "[Service]\nEnvironmentFile=-/x\n", False),
+    "an environment that is missing": ("etc/service.d/a.conf", "[Service]\nEnvironmentFile=/x\n", True),
+    "no place to write to": ("etc/service.d/a.conf", "[Service]\nReadWritePaths=\n", True),
+    "least priority for all": ("etc/service.d/a.conf", "[Service]\nCPUSchedulingPolicy=idle\nNice=19\n", True),
+    "the first to be killed": ("etc/service.d/a.conf", "[Service]\nOOMScoreAdjust=1000\n", True),
+    "killed when memory is short": ("etc/service.d/a.conf", "[Service]\nManagedOOMMemoryPressure=kill\n", True),
+    "another slice for all": ("etc/service.d/a.conf", "[Service]\nSlice=small.slice\n", True),
+    "output to nowhere": ("etc/service.d/a.conf", "[Service]\nStandardError=null\n", True),
+    "a slow disk for all": ("etc/service.d/a.conf", "[Service]\nIOWriteBandwidthMax=/dev/sda 1M\n", True),
+    "an older limit of memory": ("etc/service.d/a.conf", "[Service]\nMemorySwapMax=0\nStartupMemoryMax=1G\n", True),
+    "bound to another unit": ("etc/service.d/a.conf", "[Unit]\nBindsTo=theirs.service\n", True),
+    "no start again after two": ("etc/service.d/a.conf", "[Unit]\nStartLimitBurst=2\n", True),
+    "a key of a systemd that does not exist yet": ("etc/service.d/a.conf", "[Service]\nNewInThe2030s=1\n", True),
+    "on two lines": ("etc/service.d/a.conf", "[Service]\nExecStartPre=\\\n/their/program\n", True),
+    "before a comment in the line": ("etc/service.d/a.conf", "[Service]\nPrivateNetwork=\\\n# no\nyes\n", True),
+    "text on more lines": ("etc/service.d/a.conf", "[Unit]\nDescription=a\\\nExecStart=b\n", False),
     "a comment": ("etc/service.d/a.conf", "# PrivateNetwork=yes\n", False),
     "of another service": ("etc/etcd.service.d/a.conf", "[Service]\nRestart=no\n", False),
     "another unit of the name": ("system.control/etcd-cluster.service", "", True),
@@ -162,6 +201,11 @@ def test_what_changes_the_unit_is_found_where_systemd_looks(machine: Machine, wh
     path, content, changes = FOREIGN[what]
     file = machine.write(path, content)
     assert machine.run("foreign_unit_files") == ([file] if changes else [])
+
+
+def test_a_drop_in_that_cannot_be_read_is_named(machine: Machine) -> None:
+    (machine.root / "etc/service.d/a.conf").mkdir(parents=True)
+    assert machine.run("foreign_unit_files") == [str(machine.root / "etc/service.d/a.conf")]
 
 
 def test_a_drop_in_that_hides_another_is_the_one_that_counts(machine: Machine) -> None:

@@ -114,8 +114,7 @@ other_service() {
 }
 
 # Prints the files besides ours, one a line, that systemd makes the member's service of, or would after a daemon-reload. A drop-in
-# for all services counts if it decides what runs, as whom, with which files and environment, or when: distributions and containers
-# have others.
+# for all services counts if it `decides` anything: distributions and containers have others.
 foreign_unit_files() {
   local folder file found folders files=() seen=' '
   if ! found=$(systemctl show --property UnitPath --value); then
@@ -145,8 +144,38 @@ foreign_unit_files() {
     [[ $file == "$unit_path" ]] || { [[ $file == */service.d/* ]] && ! decides "$file"; } || echo "$file"
   done
 }
+# decides FILE: true if a drop-in sets anything but what is known to change nothing that a member needs: so a setting of a systemd
+# to come counts. The text is judged, not the values of `systemctl show`: there are none before the unit is written and loaded, which
+# is too late for check; systemd adds what its version implies and rewrites the rest; and a container may take the sandbox off,
+# though the values differ then.
 decides() {
-  grep -vE '^[[:space:]]*(Private[A-Za-z]*=(no|false|off|0)|[A-Za-z]+Paths=)[[:space:]]*$' "$1" 2>/dev/null | grep -qE '^[[:space:]]*(Exec|User|Group|DynamicUser|Type|Restart|TimeoutSec|TimeoutStart|RuntimeMax|Root|Bind|Mount|TemporaryFileSystem|[A-Za-z]+Paths|WorkingDirectory|Limit(NOFILE|AS|FSIZE|DATA|NPROC|MEMLOCK)|PrivateNetwork|PrivateUsers|NetworkNamespace|IPAddress|Socket|RestrictAddress|RestrictNetwork|Memory(Max|High|Limit)|TasksMax|CPUQuota|Kill|SystemCall|Assert|Condition|Watchdog)[A-Za-z]*[[:space:]]*='
+  ! awk -v any='^(Description|Documentation|OnFailure|OnSuccess|Wants|After|Before|CollectMode|IgnoreOnIsolate|SyslogIdentifier|Log[A-Z][A-Za-z]*|[A-Za-z]+Accounting|LimitCORE|Coredump[A-Za-z]*|KeyringMode|UMask|Environment|PassEnvironment|UnsetEnvironment|TimeoutStopFailureMode|TimeoutAbortSec|Protect[A-Za-z]+|ProcSubset|PrivateTmp|PrivateDevices|PrivateMounts|PrivateIPC|NoNewPrivileges|LockPersonality|MemoryDenyWriteExecute|RemoveIPC|Restrict(Realtime|SUIDSGID|Namespaces))$' \
+    -v off='^(Private[A-Za-z]+=(no|false|off|0)|((Restrict|System|Load)[A-Za-z]+|CapabilityBoundingSet|[A-Za-z]+Paths)=)$' \
+    -v more='^(Limit[A-Z]+|TasksMax|Memory[A-Za-z]+|TimeoutStartSec)=infinity$' '
+    /^[[:space:]]*[#;]/ { next }
+    { line = line $0 }
+    sub(/\\$/, " ", line) { next }
+    {
+      gsub(/^[[:space:]]+|[[:space:]]+$/, "", line)
+      text = line
+      line = ""
+    }
+    text == "" { next }
+    text ~ /^\[/ { read_by_systemd = text == "[Unit]" || text == "[Service]"; next }
+    !read_by_systemd { next }
+    {
+      key = value = text
+      sub(/[[:space:]]*=.*/, "", key)
+      sub(/^[^=]*=[[:space:]]*/, "", value)
+      if (key == "ProtectSystem" && value ~ /^(no|false|off|0)$/) open_to_writes = 1
+      if (key == "ReadWritePaths") no_place = 1
+      if (key ~ any || (key "=" value) ~ off || (key "=" value) ~ more) next
+      if (key == "LimitNOFILE" && value ~ /^[0-9]+$/ && value + 0 >= 65536) next
+      if (key == "EnvironmentFile" && value ~ /^(-.*)?$/) next
+      found = 1
+      exit
+    }
+    END { exit found || (no_place && !open_to_writes) }' "$1" 2>/dev/null
 }
 
 # Fails unless the service that is started is the one that etcd-cluster wrote.
