@@ -13,6 +13,8 @@ from etcd_cluster.errors import EtcdClusterError, Explanation
 BEGIN = "etcd-cluster answers:"
 END = "etcd-cluster answered, ASCII bytes:"
 SHOWN = 200
+BUSY = 75
+"""A script ends with this, before it does anything, while a step of another run is at work on its machine."""
 
 
 class NoAnswerError(EtcdClusterError):

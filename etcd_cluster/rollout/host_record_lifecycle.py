@@ -13,8 +13,8 @@ from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Record
-from etcd_cluster.rollout.lifecycle import NotRemovedError, remove, same, say
-from etcd_cluster.rollout.machines import FormerHost, MemberMachines
+from etcd_cluster.rollout.lifecycle import NotRemovedError, remove, same
+from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 
 INPUTS = ("cluster", "token", "hosts", "connections", "delete_data")
 RECORD_SECONDS = 60

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
@@ -33,6 +32,7 @@ from etcd_cluster.rollout.machines import (
     MemberMachines,
     Place,
     StepFailedError,
+    say,
 )
 from etcd_cluster.rollout.observed import BrokenPair, Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action
@@ -443,13 +443,6 @@ def drift(news: Properties) -> list[str]:
     found = {name: differences(desired, observation, name) for name in desired.members}
     lines = [f"{name}: found: {', '.join(map(messages.describe, each))}" for name, each in found.items() if each]
     return lines or [messages.describe(action)]
-
-
-def say(line: str) -> None:
-    """Writes a line to standard error, which the engine shows. If the engine is gone, the work goes on."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"{line}\n")  # in one write: several machines print at once
-        sys.stderr.flush()
 
 
 def _steps(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:

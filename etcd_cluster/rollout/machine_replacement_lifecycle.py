@@ -16,8 +16,8 @@ from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Membership, MembershipChange
-from etcd_cluster.rollout.lifecycle import LOOK_AGAIN_SECONDS, require_claimed, say
-from etcd_cluster.rollout.machines import STEP_SECONDS, MemberMachines
+from etcd_cluster.rollout.lifecycle import LOOK_AGAIN_SECONDS, require_claimed
+from etcd_cluster.rollout.machines import STEP_SECONDS, MemberMachines, say
 from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.planner import messages, quorum
 from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, ActionKind, Refusal

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ from etcd_cluster.clocks import offset
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
-from etcd_cluster.member.answers import NoAnswerError, framed_answer
+from etcd_cluster.member.answers import BUSY, NoAnswerError, framed_answer
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Health, Line, Observe, Reach
 from etcd_cluster.member.runner import Runner, Say
@@ -37,6 +39,8 @@ from etcd_cluster.ssh.processes import CommandTimeoutError
 OBSERVATION_SECONDS = 60
 STEP_SECONDS = 1800
 """Limit for a step: more than any script waits by itself."""
+BUSY_SECONDS = 1200
+"""Limit for waiting for a step of another run on a machine: a killed run's step ends by itself, at the latest then."""
 
 
 class Place(Protocol):
@@ -166,10 +170,11 @@ class MemberMachines:
         script = render.script(line.step, member.layout, {**render.port_variables(member.ports), **(variables or {})})
         if name in self._gone:
             raise self._gone[name]
+        text, latest = line.text(name, run, progress), time.monotonic() + BUSY_SECONDS
         try:
-            done = self._runner.run(
-                name, line.text(name, run, progress), stdin=script, timeout_seconds=timeout_seconds, say=say
-            )
+            done = self._runner.run(name, text, stdin=script, timeout_seconds=timeout_seconds, say=say)
+            while done.returncode == BUSY and time.monotonic() < latest:
+                done = self._runner.run(name, text, stdin=script, timeout_seconds=timeout_seconds, say=say)
         except CommandTimeoutError:
             raise CommandTimeoutError(
                 f"{name}: {line.step} did not end within {timeout_seconds} seconds. Find out what hangs on that "
@@ -282,7 +287,15 @@ class MemberMachines:
         scheme = self._schemes.get(name) or ("https" if member.tls else "http")
         token = self._token if asked.claim else ""
         line = replace(asked, scheme=scheme, device=member.device, token=token)
-        return self.run(name, line, timeout_seconds=OBSERVATION_SECONDS)
+        # Only a claim has progress to tell: it may have to wait.
+        return self.run(name, line, timeout_seconds=OBSERVATION_SECONDS, say=say if asked.claim else None)
+
+
+def say(line: str) -> None:
+    """Writes a line to standard error, which the engine shows. If the engine is gone, the work goes on."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")  # in one write: several machines print at once
+        sys.stderr.flush()
 
 
 def layout_of(directory: str | None) -> Layout:

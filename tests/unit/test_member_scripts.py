@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +21,7 @@ import pytest
 
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
-from etcd_cluster.member.answers import framed_answer
+from etcd_cluster.member.answers import BUSY, framed_answer
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.rollout.observed import History, parse_host, parse_reached
 
@@ -653,6 +655,21 @@ def test_a_machine_with_data_of_another_cluster_is_not_claimed(folder: Folder, h
         (folder.path / "volume" / "etcd-cluster.json").write_text(render.identity(CLUSTER, "etcd-1", held))
     facts = folder.run("observe", claim="our-run", token=TOKEN).stdout.splitlines()
     assert f"claim={'our' if claimed else 'their'}-run" in facts
+
+
+@pytest.mark.parametrize("step", ["observe", "record", "remove", "prepare"])
+def test_a_step_waits_for_one_of_an_earlier_run_and_says_so(folder: Folder, step: str) -> None:
+    words: dict[str, Any] = {"claim": "run", "record": "one", "run": "run", "members": "1", "install": "local"}
+    (folder.path / "state").mkdir(parents=True)
+    with (folder.path / "state" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = folder.run(step, False, variables={"lock_seconds": "0"}, **words)
+        assert refused.returncode == BUSY, "who sends the step asks again"
+        assert "etcd-1: waits for a step of another run, which still runs on this machine" in refused.stderr
+        threading.Timer(1, fcntl.flock, (lock, fcntl.LOCK_UN)).start()
+        done = folder.run(step, False, **words)
+    assert "another run is at work" not in done.stderr
+    assert (done.returncode == 0) is (step != "prepare"), "no programs are given here"
 
 
 def test_a_marker_that_is_spoilt_beside_data_is_as_good_as_none(folder: Folder) -> None:

@@ -11,7 +11,9 @@ import pytest
 
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import runner
+from etcd_cluster.member.answers import BUSY
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.rollout import machines
 from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.ssh.connection import (
     Connection,
@@ -45,6 +47,7 @@ class Ssh:
     output: str | None = None
     asked: list[str] = field(default_factory=list)
     scripts: list[str] = field(default_factory=list)
+    busy: int = 0
 
     @contextmanager
     def opened(self) -> Iterator[Ssh]:
@@ -55,6 +58,8 @@ class Ssh:
         self.scripts.append(stdin)
         if connection.host in self.failing:
             raise self.failing[connection.host]
+        if len(self.asked) <= self.busy:
+            return Completed(BUSY, "", "error: a: a step of another run is at work on this machine\n", "")
         return Completed(0, framed(self.answer) if self.output is None else self.output, "", self.answer)
 
 
@@ -122,6 +127,19 @@ def test_a_connection_that_did_not_change_is_tried_once_and_a_step_that_began_is
     with looking("old") as found:
         assert found.observe().unreachable == {"a": "lost"}
     assert ssh.asked == ["new", "new"]
+
+
+def test_a_step_of_a_killed_run_is_waited_for_and_not_longer_than_it_may_take(
+    ssh: Ssh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh.busy = 2
+    with looking("old") as found:
+        assert found.observe(claim="run").hosts["a"].machine == "x"
+    assert ssh.asked == ["new"] * 3
+    monkeypatch.setattr(machines, "BUSY_SECONDS", 0)
+    ssh.busy = 9
+    with looking("old") as found:
+        assert "at work on this machine" in found.observe(claim="run").unreachable["a"]
 
 
 @pytest.mark.parametrize("output", ["", "hello\n", framed(ANSWER)[:-2], ANSWER])

@@ -19,7 +19,7 @@ from etcd_cluster.member.lines import Apply, ApplyAction, Line, Log, PeerLog, Pr
 from etcd_cluster.rollout import changes, lifecycle
 from etcd_cluster.rollout.desired import DesiredCluster, File
 from etcd_cluster.rollout.lifecycle import INPUTS, NotRemovedError, RolloutLifecycle
-from etcd_cluster.rollout.machines import Place, StepFailedError
+from etcd_cluster.rollout.machines import Place, StepFailedError, say
 from etcd_cluster.rollout.observed import History, Observation, Question
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, Refusal, WaitReason
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -738,8 +738,8 @@ def test_work_goes_on_when_nobody_listens_any_more(monkeypatch: pytest.MonkeyPat
         def flush(self) -> None:
             raise BrokenPipeError
 
-    monkeypatch.setattr(lifecycle.sys, "stderr", Gone())
-    lifecycle.say("b: restarting")
+    monkeypatch.setattr("sys.stderr", Gone())
+    say("b: restarting")
 
 
 def test_a_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -753,6 +753,6 @@ def test_a_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None
         def flush(self) -> None:
             pass
 
-    monkeypatch.setattr(lifecycle.sys, "stderr", Terminal())
-    lifecycle.say("b: restarting")
+    monkeypatch.setattr("sys.stderr", Terminal())
+    say("b: restarting")
     assert written == ["b: restarting\n"]

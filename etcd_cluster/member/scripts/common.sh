@@ -42,11 +42,15 @@ answer() {
 # last_words TEXT: prints the end of what another program printed, as one line.
 last_words() { printf '%s\n' "$1" | tail -n 3 | tr -s '\n ' ' ' | cut -c1-300; }
 
-# One step at a time on a machine: a step of an earlier run that lost its connection may still run here.
+# lock [SECONDS]: one step at a time on a machine. A step of an earlier run that lost its connection may still run here, and ends by itself. Whoever
+# sends a step asks again if it ends with BUSY, so that the wait does not count for the step's own limit.
+BUSY=75
 lock() {
   mkdir -p "$state_path"
   exec 9>"$state_path/lock"
-  flock --wait 300 9 || fail "another run has been at work on this machine for 5 minutes; wait for it and run again"
+  ! flock --nonblock 9 || return 0
+  say "waits for a step of another run, which still runs on this machine"
+  flock --wait "${1:-${lock_seconds:-20}}" 9 || (fail "a step of another run is at work on this machine; wait for it, then run again") || exit "$BUSY"
 }
 
 # If several runs overlap, the newest one takes over, and an older one (whose process was killed or whose connection was lost)

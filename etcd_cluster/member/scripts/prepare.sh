@@ -4,7 +4,7 @@
 # shellcheck disable=SC2154
 prepare() {
   read_spec "$@"
-  lock
+  lock "${lock_seconds:-1200}" # the engine, which runs this step, does not ask again
   require_own_unit
   require_clear_volume
   refuse_data_of_others
