@@ -19,8 +19,16 @@ MEMBER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DNS_LABEL = re.compile(r"[0-9A-Za-z_]([0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?")
 NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 LONGEST_DNS_NAME = 253
-DEVICE = re.compile(r"/dev(/(?!\.{1,2}(/|$))[0-9A-Za-z._+:=@-]+)+")
-NOT_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+DEVICE = re.compile(r"/dev(/(?!\.{1,2}(/|$))([\w.+:=@#-]|\\x[0-9a-f]{2})+)+")
+"""What udev makes of names and labels: it writes any other byte as \\xNN."""
+NOT_DEVICES = re.compile(
+    r"/dev/((null|zero|full|u?random|console|ptmx|k?mem|kmsg|port|[kf]use|cuse|kvm|loop-control|mapper/control|std(in|out|err))"
+    r"|(tty|sg|nvme|rtc|watchdog|hidraw|ram|zram|sr|fd)\d*|tty(S|AMA|USB)\d+|cdrom|dvd|floppy"
+    r"|(fd|pts|shm|mqueue|hugepages|bus|char|cpu|dri|input|net|snd|vfio)/.*)"
+)
+"""What is no block device, or none that keeps data: of memory, or to be taken out."""
+LOOPBACK_NAME = re.compile(r"localhost\d*|localdomain\d*|ip6-(localhost|loopback)")
+"""The last label of a name that Linux distributions give to loopback."""
 USER = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.@\\-]*\$?")
 LONGEST_CLUSTER_NAME = 100
 LONGEST_FILE_NAME_BYTES = 255
@@ -91,6 +99,8 @@ def ip_address(text: str) -> IpAddress | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
+    if "%" in text:  # a zone is a network interface of one machine, and others have it under another name, or not
+        return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
@@ -111,7 +121,9 @@ def is_host(text: str) -> bool:
 def require_host(key: str, address: str) -> str:
     """Returns an IP address or DNS name; raises `ConfigurationError` for what no machine can have, or with a port."""
     if not is_host(address):
-        fix = "leave its last dot out" if is_host(address.removesuffix(".")) else "leave scheme and port out"
+        fix = "leave scheme and port out"
+        for end, what in ((".", "its last dot"), (f"%{address.partition('%')[2]}", "its zone")):
+            fix = f"leave {what} out" if address.endswith(end) and is_host(address.removesuffix(end)) else fix
         raise ConfigurationError(
             key, address, "neither an IP address nor a DNS name", f"write it like 10.0.0.1 or db-1.example, and {fix}"
         )
@@ -142,7 +154,7 @@ def require_address(key: str, address: str) -> str:
     """Returns an address at which other machines reach this one, in one spelling for all; see `require_host`."""
     ip = ip_address(address)
     labels = address.lower().split(".")
-    if ip.is_loopback if ip else labels[-1] in ("localhost", "localdomain", "ip6-localhost", "ip6-loopback"):
+    if ip.is_loopback if ip else LOOPBACK_NAME.fullmatch(labels[-1]):
         raise ConfigurationError(
             key,
             address,
@@ -155,8 +167,10 @@ def require_address(key: str, address: str) -> str:
 def require_devices(key: str, devices: str) -> str:
     """Returns paths of block devices, one or several with commas between; raises `ConfigurationError` for all else."""
     listed = devices.split(",")
-    if not all(DEVICE.fullmatch(device) and device not in NOT_DEVICES for device in listed):
-        raise ConfigurationError(key, devices, "not the path of a block device", "write it like /dev/nvme1n1")
+    if not all(DEVICE.fullmatch(device) and not NOT_DEVICES.fullmatch(device) for device in listed):
+        raise ConfigurationError(
+            key, devices, "not the path of a block device that keeps data", "write it like /dev/nvme1n1"
+        )
     if len(set(listed)) != len(listed):
         raise ConfigurationError(key, devices, "one device is listed twice", "list each device once")
     return devices

@@ -195,12 +195,16 @@ def _validate_options(given: Mapping[str, Any], version: str) -> dict[str, objec
 
 def _require_odd(key: str, count: int) -> None:
     if count not in MEMBER_COUNTS:
+        if count < 1:
+            problem = "a cluster has at least one member"
+        elif count > MEMBER_COUNTS[-1]:
+            problem = f"more than {MEMBER_COUNTS[-1]} members slow every write down"
+        else:
+            problem = "an even number tolerates no more failures than one member less"
         raise ConfigurationError(
             key,
             count,
-            "an even number tolerates no more failures than one member less, and more than 7 slow every write down"
-            if count > 0
-            else "a cluster has at least one member",
+            problem,
             f"choose {', '.join(map(str, MEMBER_COUNTS[:-1]))} or {MEMBER_COUNTS[-1]}",
         )
 

@@ -137,6 +137,7 @@ def _token(value: object) -> str:
         or not _SIGNED.fullmatch(given["sign-method"])
         or not all(key.startswith("/") and "=" not in key for key in keys)
         or not re.fullmatch(_DURATION, given.get("ttl", "5m"))
+        or not SECOND <= _nanoseconds(given.get("ttl", "5m")) <= 10 * 365 * 24 * HOUR
     ):
         raise ValueError
     return text
@@ -203,7 +204,9 @@ HOST_AND_PORT: Final = Kind('a host and its port, such as "localhost:4317"', _ho
 OUTPUTS: Final = Kind("stderr or stdout, the absolute paths of files, or default or systemd/journal alone", _outputs)
 ROTATION: Final = Kind('JSON with whole numbers, such as {"maxsize": 100, "maxage": 7, "maxbackups": 5}', _rotation)
 TOKEN: Final = Kind(
-    "simple, or jwt with its key files and method: jwt,pub-key=/FILE,priv-key=/FILE,sign-method=RS256", _token
+    "simple, or jwt with its key files, method and time (from 1s): "
+    "jwt,pub-key=/FILE,priv-key=/FILE,sign-method=RS256,ttl=10m",
+    _token,
 )
 DURATION: Final = Kind('a duration with its unit, such as "500ms" or "1h30m"', _nanoseconds, most=10 * 365 * 24 * HOUR)
 RETENTION: Final = Kind('a duration or a number of revisions, such as "1h" or 1000', _retention)
@@ -311,9 +314,12 @@ SETTINGS: Final = (
     Setting("max-txn-ops", INTEGER, ALL, least=1, most=1_000_000,
             too_large="one transaction would hold every member up for seconds"),
     Setting("max-concurrent-streams", INTEGER, "3.4.20..3.5.0 3.5.5..", least=1, most=2**32 - 1),
-    Setting("grpc-keepalive-min-time", DURATION, ALL),
-    Setting("grpc-keepalive-interval", DURATION, ALL),
-    Setting("grpc-keepalive-timeout", DURATION, ALL),
+    Setting("grpc-keepalive-min-time", DURATION, ALL, least=SECOND, most=60 * SECOND, or_zero=True,
+            too_large="etcd disconnects clients that ask more often, as most do"),
+    Setting("grpc-keepalive-interval", DURATION, ALL, least=SECOND, most=24 * HOUR, or_zero=True,
+            too_small="gRPC asks no client more often than each second"),
+    Setting("grpc-keepalive-timeout", DURATION, ALL, least=SECOND, most=HOUR, or_zero=True,
+            too_small="a client that answers a little late is disconnected"),
     Setting("enable-grpc-gateway", BOOLEAN, ALL),
     Setting("watch-progress-notify-interval", DURATION, FROM_3_6, experimental="3.4.11..3.7.0",
             least=SECOND // 10, or_zero=True),
@@ -340,7 +346,8 @@ SETTINGS: Final = (
     Setting("auto-compaction-mode", STRING, ALL, choices=("periodic", "revision")),
     Setting("auto-compaction-retention", RETENTION, ALL),
     Setting("compaction-batch-limit", INTEGER, FROM_3_6, experimental=TO_3_6, least=1, most=1_000_000),
-    Setting("compaction-sleep-interval", DURATION, FROM_3_6, experimental="3.5.16..3.7.0", most=10 * SECOND),
+    Setting("compaction-sleep-interval", DURATION, FROM_3_6, experimental="3.5.16..3.7.0",
+            least=SECOND // 1000, most=10 * SECOND, or_zero=True),
     Setting("corrupt-check-time", DURATION, FROM_3_6, experimental=TO_3_6, least=60 * SECOND, or_zero=True,
             too_small="each check reads the whole database"),
     Setting("compact-hash-check-time", DURATION, FROM_3_6, experimental="3.5.5..3.7.0", least=SECOND),
@@ -352,8 +359,10 @@ SETTINGS: Final = (
     Setting("log-format", STRING, FROM_3_6, choices=("json", "console")),
     Setting("enable-log-rotation", BOOLEAN, FROM_3_5),
     Setting("log-rotation-config-json", ROTATION, FROM_3_5),
-    Setting("warning-apply-duration", DURATION, FROM_3_6, experimental="3.4.16..3.7.0"),
-    Setting("warning-unary-request-duration", DURATION, FROM_3_6, experimental="3.6.0..3.7.0"),
+    Setting("warning-apply-duration", DURATION, FROM_3_6, experimental="3.4.16..3.7.0",
+            least=SECOND // 1000, too_small="every request would be in the log"),
+    Setting("warning-unary-request-duration", DURATION, FROM_3_6, experimental="3.6.0..3.7.0",
+            least=SECOND // 1000, too_small="every request would be in the log"),
     Setting("metrics", STRING, ALL, choices=("basic", "extensive")),
     Setting("enable-pprof", BOOLEAN, "3.4.34.."),  # before, it panics when built with Go 1.22
     Setting("enable-distributed-tracing", BOOLEAN, FROM_3_6, experimental="3.5.0..3.7.0"),

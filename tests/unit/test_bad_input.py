@@ -110,12 +110,16 @@ ETCD = [
     *of_etcd("bootstrap-defrag-threshold-megabytes", 2**40),
     *of_etcd("distributed-tracing-sampling-rate", -1, 10**6 + 1),
     *of_etcd("grpc-keepalive-interval", "9999999h", "-1s", "99999999999999999999h", 10**30),
+    *of_etcd("grpc-keepalive-interval", "1ns", "999ms", "25h"),
+    *of_etcd("grpc-keepalive-timeout", "1ns", "1ms", "25h"),
+    *of_etcd("grpc-keepalive-min-time", "1ns", "1ms", "61s", "25h"),
+    *of_etcd("warning-apply-duration", "1ns"),
     *of_etcd("backend-batch-interval", "1ns", "1h"),
     *of_etcd("compact-hash-check-time", 0, "1ns", "1ms"),
     *of_etcd("corrupt-check-time", "1ns", "1ms"),
     *of_etcd("downgrade-check-time", "1ns"),
     *of_etcd("watch-progress-notify-interval", "1ns"),
-    *of_etcd("compaction-sleep-interval", "1h"),
+    *of_etcd("compaction-sleep-interval", "1h", "1ns"),
     *of_etcd("auto-compaction-retention", "1ns", "1ms", "9999999h", 10**9, "10000000000"),
     ("etcd.auto-compaction-retention", etcd(auto_compaction_mode="revision", auto_compaction_retention=2**70)),
     ("etcd.cipher-suites", etcd(cipher_suites=[RSA_128])),
@@ -128,6 +132,7 @@ ETCD = [
         *(f"{JWT},sign-method=RS256,ttl=soon", f"{JWT},sign-method=RS256,sign-method=RS256", "simple,a", "simple,a=b"),
         *("jwt,pub-key=/a,sign-method=RS256", "jwt,pub-key=a,priv-key=b,sign-method=RS256", f"{JWT},sign-method=none"),
         f"{JWT},sign-method=RS256,colour=blue",
+        *(f"{JWT},sign-method=RS256,ttl={ttl}" for ttl in ("0s", "0h0m", "1ns", "999ms", "99999999h", "300", "-5m")),
     ),
     *of_etcd(
         "log-outputs",
@@ -155,6 +160,8 @@ ETCD = [
 
 ADDRESSES: tuple[Any, ...] = (
     *("127.0.0.1", "127.8.9.1", "::1", "localhost", "LOCALHOST", "db.localhost", "::ffff:127.0.0.1", "[::1]"),
+    *("localhost6", "localhost4", "localhost.localdomain", "localhost6.localdomain6", "ip6-localhost", "ip6-loopback"),
+    *("fd00::1%eth0", "2001:db8::1%1", "fd00::1%", "10.0.0.1%eth0"),
     *("0.0.0.0", "::", "255.255.255.255", "224.0.0.1", "239.1.2.3", "ff02::1", "240.0.0.1", "0.1.2.3"),
     *("10.78", "10.78.0", "10.78.0.011", "10.78.0.256", "10.78.0.1.2", "10", "0x0a4e0001", "167772161"),
     *("host.example.", "10.0.0.2.", "-a", "a-", "a..b", ".a", "a b", " a", "a ", "a\n", "a,b", "", "ä.example", "*"),
@@ -166,7 +173,8 @@ SAME_HOST = ("10.0.0.1", "::ffff:10.0.0.1")
 HOSTS = [
     *of_host("address", *ADDRESSES, *SAME_HOST),
     *of_host("sshAddress", *(each for each in ADDRESSES if each is not None and "127." not in str(each)
-                             and "localhost" not in str(each).lower() and each != "::1"), *SAME_HOST),
+                             and "localhost" not in str(each).lower() and each not in ("::1", "ip6-loopback")),
+             *SAME_HOST),
     ("hosts.h2.address", hosts(h1={"address": "db.example"}, h2={"address": "DB.Example"})),
     ("hosts.h2.address", hosts(h1={"address": "fd00::1"}, h2={"address": "FD00:0:0::0001"})),
     ("hosts.h2.address", hosts(h1={"address": "fd00::1"}, h2={"address": "fd00:0:0:0:0:0:0:1"})),
@@ -181,6 +189,9 @@ HOSTS = [
     *of_host("hostKey", f"{host_key(2)}\n{host_key(3)}", "SHA256:abcdef", "-----BEGIN OPENSSH PRIVATE KEY-----", []),
     *of_host("device", "", "nvme1n1", "/dev/", "/etc/passwd", "/dev/../etc/passwd", "/dev/a b", "/dev/a,", 5),
     *of_host("device", "/dev/null", "/dev/a,/dev/a", "/dev/a/../b", "/dev/./a", "/dev//a"),
+    *of_host("device", "/dev/stdin", "/dev/stderr", "/dev/fd/0", "/dev/tty0", "/dev/pts/0", "/dev/shm/a", "/dev/nvme0"),
+    *of_host("device", "/dev/console", "/dev/kmsg", "/dev/mem", "/dev/loop-control", "/dev/mapper/control", "/dev/sg0"),
+    *of_host("device", "/dev/ram0", "/dev/zram1", "/dev/sr0", "/dev/cdrom", "/dev/a\\b", "/dev/a\\x2", "/dev/a\\xZZ"),
     *[(f"hosts.{name}", hosts(**{name: {"address": "10.0.0.4", "hostKey": host_key(4)}}))
       for name in ("H4", "h_4", "-h4", "h4-", "a" * 64, "h 4", "", "h.4", "é")],
     ("hosts", {"platform": "hosts"}),
@@ -308,7 +319,10 @@ GOOD: list[Config] = [
     *(hosts(h2={"sshAddress": each}) for each in ("10.9.9.9", "127.0.0.1", "localhost", "fd00::2", "10.0.0.2")),
     *(hosts(h2={"hostKey": each}) for each in (
       host_key(7), f"{host_key(7)} root@h2", host_key(7, "ecdsa-sha2-nistp256"))),
-    *(hosts(h2={"device": each}) for each in ("/dev/vdb", "/dev/disk/by-id/a:b=c@1", "/dev/a,/dev/b", "/dev/vg/lv")),
+    *(hosts(h2={"device": each}) for each in ("/dev/vdb", "/dev/disk/by-id/a:b=c@1", "/dev/a,/dev/b", "/dev/vg/lv",
+      r"/dev/disk/by-label/my\x20disk", r"/dev/disk/by-id/usb-A_B\x2fC#1-0:0", "/dev/disk/by-label/dätä",
+      "/dev/ttydisk", "/dev/nvme0n1",
+      "/dev/sda", "/dev/srv", "/dev/md/md0", "/dev/mapper/a-b", "/dev/loop0", "/dev/xvdf")),
     *(ssh(user=each) for each in ("root", "admin", "ec2-user", "first.last@corp.example", "CORP\\user", "svc$")),
     *(ssh(port=each) for each in (1, 22, 65_535, "2222", 22.0)),
     ssh(privateKey=private_key()),
@@ -342,7 +356,10 @@ GOOD: list[Config] = [
       {"distributed_tracing_address": "localhost:4317"}, {"bcrypt_cost": 12}, {"max_request_bytes": 32 * 1024**2},
       {"corrupt_check_time": "4h"}, {"corrupt_check_time": 0}, {"compact_hash_check_time": "1s"},
       {"auto_compaction_retention": 0}, {"auto_compaction_retention": "24"}, {"max_txn_ops": 10_000},
-      {"snapshot_count": 100_000}, {"grpc_keepalive_min_time": "5s"}, {"max_concurrent_streams": 2**32 - 1})),
+      {"snapshot_count": 100_000}, {"grpc_keepalive_min_time": "5s"},
+      {"grpc_keepalive_interval": 0}, {"grpc_keepalive_interval": "2h"}, {"grpc_keepalive_timeout": "20s"},
+      {"auth_token": f"{JWT},sign-method=RS256,ttl=1h30m"},
+      {"max_concurrent_streams": 2**32 - 1})),
 ]  # fmt: skip
 
 

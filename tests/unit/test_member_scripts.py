@@ -672,6 +672,62 @@ def test_a_step_waits_for_one_of_an_earlier_run_and_says_so(folder: Folder, step
     assert (done.returncode == 0) is (step != "prepare"), "no programs are given here"
 
 
+UNWRITABLE = {
+    "prepare": ("pki", "state"),
+    "record": ("state",),
+    "observe": ("state",),
+    "check": ("state",),
+}
+
+
+@pytest.mark.parametrize(("step", "name"), [(step, name) for step, names in UNWRITABLE.items() for name in names])
+def test_what_no_step_may_write_is_named_with_its_member_and_the_reason(folder: Folder, step: str, name: str) -> None:
+    """As a read-only file system: here a link into nowhere, which no permission lets root write through."""
+    folder.path.mkdir()
+    folder.install(ENDS)
+    (folder.path / name).symlink_to("/proc/nowhere/at-all")
+    words: dict[str, Any] = {"claim": "run", "record": "one", "install": "local", "ports": "1"}
+    variables = {**render.prepare_variables(CLUSTER, "etcd-1", TOKEN, folder.layout), "version": "3.6.16"}
+    said = folder.run(step, False, variables=variables, **words).stderr
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, said
+    assert errors[0].startswith("error: etcd-1: ")
+    assert str(folder.path / name) in errors[0]
+    assert "No such file or directory" in errors[0] or "File exists" in errors[0]
+
+
+def test_a_command_that_fails_by_surprise_is_named_once_with_its_member_and_what_to_do(folder: Folder) -> None:
+    for failing, shown in (
+        ("false", "log: false ended with 1"),
+        ("inner() { (exit 3); }; inner", "log: ( exit 3 ) ended with 3"),
+        ("found=$(ls /nowhere)", "log: found=$(ls /nowhere) ended with 2"),
+        ("fail known", "error: etcd-1: known"),
+        ("found=$(fail known)", "error: etcd-1: known"),
+        ("must false", "error: etcd-1: false ended with 1; fix it"),
+        ("must ls /nowhere", "error: etcd-1: ls: cannot access '/nowhere': No such file or directory; fix it"),
+    ):
+        script = render.script("log", folder.layout).replace(
+            'answer "$@"; exit', f'log() {{ read_spec "$@"; {failing}; }}\nanswer "$@"; exit'
+        )
+        line = render.command_line("log", {"member": "etcd-1"})
+        done = subprocess.run(["sh", "-c", line], input=script, capture_output=True, text=True, check=False)
+        assert done.returncode not in (0, BUSY)
+        errors = [each for each in done.stderr.splitlines() if each.startswith("error: etcd-1: ")]
+        assert len(errors) == 1, (failing, done.stderr)
+        assert shown in errors[0], errors
+
+
+def test_a_login_file_that_starts_another_shell_in_place_of_the_step_is_named() -> None:
+    """Then that shell reads the script, and the words of the line are lost."""
+    script = render.script("observe", Layout.system())
+    for shell in ("bash", "sh"):
+        done = subprocess.run([shell], input=script, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode
+        assert "unbound variable" not in done.stderr
+        assert done.stderr.startswith("error: ")
+        assert ".bashrc" in done.stderr
+
+
 def test_a_marker_that_is_spoilt_beside_data_is_as_good_as_none(folder: Folder) -> None:
     (folder.path / "volume" / "data" / "member").mkdir(parents=True)
     (folder.path / "state").mkdir()

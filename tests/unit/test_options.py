@@ -8,7 +8,16 @@ import re
 import pytest
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.etcd.options import FEATURE_GATES, KNOWN, RESERVED, defaults, validate_options
+from etcd_cluster.etcd.options import (
+    DURATION,
+    FEATURE_GATES,
+    KNOWN,
+    RESERVED,
+    SETTINGS,
+    Setting,
+    defaults,
+    validate_options,
+)
 from etcd_cluster.etcd.versions import NEWEST_KNOWN, Version, within
 
 EVERY_MINOR = list({**NEWEST_KNOWN, "3.4": "3.4.9"}.values())
@@ -208,6 +217,12 @@ def test_no_setting_is_both_the_users_and_reserved() -> None:
 def test_every_older_name_leads_to_one_that_exists() -> None:
     gates = {gate.name for gate in FEATURE_GATES}
     assert [name for name, setting in KNOWN.items() if setting.now and setting.now not in {*KNOWN, *gates}] == []
+
+
+@pytest.mark.parametrize("setting", [each for each in SETTINGS if each.kind is DURATION], ids=lambda each: each.name)
+def test_a_duration_has_a_smallest_value_of_use(setting: Setting) -> None:
+    """Without it, "1ns" would pass: what etcd does in that time, it does without end."""
+    assert setting.least >= SECOND // 1000
 
 
 def test_nothing_experimental_is_left_in_3_7() -> None:

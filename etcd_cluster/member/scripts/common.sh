@@ -21,9 +21,38 @@ ROOM_MIB=10 PROGRAMS_MIB=200 LOG_SEGMENT_MIB=64
 say() { printf '%s: %s\n' "${spec[member]:-cluster}" "$*" >&2; }
 
 # fail TEXT: ends the step. TEXT says what is wrong, with the value, and what to do.
+FAILED=70
 fail() {
   printf 'error: %s: %s\n' "${spec[member]:-cluster}" "$*" >&2
-  exit 1
+  exit "$FAILED"
+}
+
+# must COMMAND...: runs it; if it fails, the step fails with what it said.
+must() {
+  local said
+  said=$("$@" 2>&1) || fail "$(last_words "${said:-$1 ended with $?}"); fix it, then run \`pulumi up\` again"
+}
+
+# at_exit FUNCTION: runs it when the step ends, however it ends, before those that were given earlier; $ended is the step's status.
+# not_at_exit FUNCTION: takes it back.
+exits=''
+at_exit() { exits="$1 $exits"; }
+not_at_exit() { exits=${exits//"$1 "/}; }
+end_step() {
+  local function
+  # shellcheck disable=SC2034  # for those functions
+  ended=$1
+  set +e
+  for function in $exits; do (
+    set -e
+    "$function"
+  ); done
+  # `set -e` ended the step: only the command has said why.
+  case $ended in
+    0 | "$FAILED" | "$BUSY") ;;
+    *) (fail "$step: ${failing:-it} ended with $ended (its own message is above). Expected: no failure. Fix its cause, then run \`pulumi up\` again") ;;
+  esac
+  exit "$ended"
 }
 
 # answer STEP PAIR...: runs the step. What it prints gets a frame, so that whoever reads it can tell it from what a login file
@@ -31,8 +60,11 @@ fail() {
 # Standard input is this script, which no program may eat.
 answer() {
   local printed
+  step=$1
   printed=$(
-    set -e
+    trap 'failing=$BASH_COMMAND' ERR
+    trap 'end_step "$?"' EXIT
+    set -eE
     "$1" "$@" </dev/null
   )
   local ascii=${printed//[![:ascii:]]/}
@@ -40,13 +72,14 @@ answer() {
 }
 
 # last_words TEXT: prints the end of what another program printed, as one line.
-last_words() { printf '%s\n' "$1" | tail -n 3 | tr -s '\n ' ' ' | cut -c1-300; }
+last_words() { printf '%s\n' "$1" | tail -n 3 | tr -s '\n ' ' ' | cut -c1-300 | sed 's/ $//'; }
 
 # lock [SECONDS]: one step at a time on a machine. A step of an earlier run that lost its connection may still run here, and ends by itself. Whoever
 # sends a step asks again if it ends with BUSY, so that the wait does not count for the step's own limit.
 BUSY=75
 lock() {
-  mkdir -p "$state_path"
+  must mkdir -p "$state_path"
+  must touch "$state_path/lock"
   exec 9>"$state_path/lock"
   ! flock --nonblock 9 || return 0
   say "waits for a step of another run, which still runs on this machine"
@@ -81,23 +114,23 @@ file_differs() {
 # put_file MODE OWNER(member: the user that etcd runs as) PATH CONTENT(base64): writes a file atomically if it differs. Returns 0 if
 # it wrote, 1 if not. Calls `fail` if it cannot write: callers test the status, which turns `set -e` off in here.
 put_file() {
-  local mode=$1 user=$2 path=$3 content=$4 new
+  local mode=$1 user=$2 path=$3 content=$4 said
   [[ $user != member ]] || user=$owner
   if ! file_differs "$path" "$content" && [[ $(stat -c '%a %U' "$path") == "$mode $user" ]]; then return 1; fi
-  if ! { new=$(mktemp "${path%/*}/.new-XXXXXX") &&
-    printf '%s' "$content" | base64 -d >"$new" &&
-    chmod "$mode" "$new" &&
-    { ((EUID != 0)) || chown "$user:" "$new"; } &&
-    sync "$new" &&
-    mv -f "$new" "$path"; }; then
-    fail "cannot write $path (see above); fix it, then run \`pulumi up\` again"
-  fi
+  said=$({
+    new=$(mktemp "${path%/*}/.new-XXXXXX") &&
+      printf '%s' "$content" | base64 -d >"$new" &&
+      chmod "$mode" "$new" &&
+      { ((EUID != 0)) || chown "$user:" "$new"; } &&
+      sync "$new" &&
+      mv -f "$new" "$path"
+  } 2>&1) || fail "cannot write $path: $(last_words "$said"); fix it, then run \`pulumi up\` again"
 }
 
 # Makes the folders of keys and configuration, which may have been deleted by hand, or belong to the number that etcd had before.
 make_file_folders() {
-  mkdir -p "$configuration_path" "$pki_path"
-  [[ $supervisor != systemd ]] || chown etcd: "$pki_path"
+  must mkdir -p "$configuration_path" "$pki_path"
+  [[ $supervisor != systemd ]] || must chown etcd: "$pki_path"
   chmod 500 "$pki_path" 2>/dev/null || true
   [[ $supervisor == systemd ]] || chmod 700 "$pki_path"
 }
@@ -278,8 +311,8 @@ is_noted_as_ours() {
 # Data from before the machine was reinstalled belong to the number that the user etcd had then, and files that were restored by
 # hand belong to root.
 make_data_folder() {
-  mkdir -p "$data_path"
-  chmod 700 "$data_path"
+  must mkdir -p "$data_path"
+  must chmod 700 "$data_path"
   # While etcd runs, its files come and go.
   [[ $supervisor != systemd || -n $(service_pid) ]] || find -H "$data_path" ! -user etcd -exec chown --no-dereference etcd: {} +
 }

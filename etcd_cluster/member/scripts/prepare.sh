@@ -96,7 +96,7 @@ create_user() {
 }
 
 make_folders() {
-  mkdir -p "$versions_path" "$state_path" "$volume_path"
+  must mkdir -p "$versions_path" "$state_path" "$volume_path"
   make_file_folders
   # A temporary file of an interrupted write may hold a key.
   find "$pki_path" "$configuration_path" "$state_path" -name '.new-*' -delete

@@ -13,7 +13,7 @@ machine_identity() {
 }
 keep_machine_identity() {
   [[ ! -s $state_path/machine ]] || return 0
-  mkdir -p "$state_path"
+  must mkdir -p "$state_path"
   put_file 644 "$owner" "$state_path/machine" "$(base64 -w 0 /proc/sys/kernel/random/uuid)" || true
 }
 
