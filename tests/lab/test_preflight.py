@@ -286,7 +286,7 @@ PROBLEMS = {
         "rm -r /data",
     ),
     "someone's etcd-cluster.service": Problem(
-        [r"/etc/systemd/system/etcd-cluster\.service belongs to something else \(\[Unit\]\)", "remove it first"],
+        [r"/etc/systemd/system/etcd-cluster\.service is somebody else's \(it begins with: \[Unit\]\)", "Remove it"],
         "printf '[Unit]\\nDescription=theirs\\n' > /etc/systemd/system/etcd-cluster.service",
         "rm /etc/systemd/system/etcd-cluster.service",
     ),
@@ -351,7 +351,7 @@ PROBLEMS = {
         "umount /opt",
     ),
     "a drop-in that waits for the unit": Problem(
-        [r"/etc/systemd/system/etcd-cluster\.service\.d/a\.conf: changes the unit", "remove this"],
+        [r"/etc/systemd/system/etcd-cluster\.service\.d/a\.conf changes the unit", "Remove this"],
         "mkdir /etc/systemd/system/etcd-cluster.service.d; touch /etc/systemd/system/etcd-cluster.service.d/a.conf",
         "rm -r /etc/systemd/system/etcd-cluster.service.d",
     ),

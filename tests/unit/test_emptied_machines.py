@@ -66,7 +66,7 @@ def test_a_member_can_be_asked_though_the_link_to_its_programs_is_gone(folder: F
 def test_nothing_is_stopped_for_a_program_that_is_not_there_any_more(folder: Folder) -> None:
     shutil.rmtree(folder.path / "versions" / VERSION)
     done = folder.apply("restart", version=VERSION)
-    assert (done.returncode, "nothing was stopped" in done.stderr) == (1, True)
+    assert (done.returncode, "nothing was stopped" in done.stderr) == (70, True)
     assert not (folder.path / "state" / "pending").exists()
 
 

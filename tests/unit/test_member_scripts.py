@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shlex
 import shutil
 import socket
@@ -715,6 +716,35 @@ def test_a_command_that_fails_by_surprise_is_named_once_with_its_member_and_what
         errors = [each for each in done.stderr.splitlines() if each.startswith("error: etcd-1: ")]
         assert len(errors) == 1, (failing, done.stderr)
         assert shown in errors[0], errors
+
+
+@pytest.mark.parametrize("ends", ["true", "false", "fail that", "kill $BASHPID"])
+def test_what_a_step_has_to_clean_up_is_done_however_it_ends(folder: Folder, ends: str) -> None:
+    """The last one first, whatever another one of them does."""
+    step = f"""log() {{
+      at_exit first; at_exit taken_back; at_exit breaks; at_exit last; not_at_exit taken_back; {ends}
+    }}
+    first() {{ echo "first $ended" >&2; }}
+    last() {{ echo last >&2; }}
+    taken_back() {{ echo taken back >&2; }}
+    breaks() {{ false; echo not reached >&2; }}
+    """
+    script = render.script("log", folder.layout).replace('answer "$@"; exit', f'{step}\nanswer "$@"; exit')
+    done = subprocess.run(["bash", "-s", "log"], input=script, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("error: ")]
+    assert lines[:1] == ["last"]
+    assert lines[1].startswith("first ")
+    assert len(lines) == 2
+    assert (done.returncode == 0) is (ends == "true")
+    assert (lines[1] == "first 0") is (ends not in ("false", "fail that"))
+
+
+def test_no_step_has_a_trap_of_its_own() -> None:
+    """It would take the place of all that was to be cleaned up."""
+    scripts = sorted(Path(render.__file__).with_name("scripts").glob("*.sh"))
+    assert [path.name for path in scripts if re.search(r"^\s*trap\b.*EXIT", path.read_text(), re.MULTILINE)] == [
+        *("apply.sh", "common.sh"),
+    ]
 
 
 def test_a_login_file_that_starts_another_shell_in_place_of_the_step_is_named() -> None:

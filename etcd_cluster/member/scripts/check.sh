@@ -132,12 +132,9 @@ check_unit() {
   [[ -z $other ]] || problem "another etcd runs here, whose database is $other; stop it, or use another machine"
   [[ $supervisor == systemd && -d /run/systemd/system ]] || return 0
   if [[ -f $unit_path && -z $(owner_of "$unit_path") ]]; then
-    problem "$unit_path belongs to something else ($(head -n 1 "$unit_path")); remove it first (systemctl disable --now etcd-cluster; rm $unit_path)"
+    problem "$(others_unit "$unit_path" "no such file, or one of etcd-cluster")"
   fi
-  other=$(other_service)
-  [[ -z $other ]] || problem "$other; stop and disable it (systemctl disable --now etcd), and remove its package or file, or use another machine"
-  other=$(foreign_unit_files | paste -sd ' ')
-  [[ -z $other ]] || problem "$other: changes the unit etcd-cluster.service; remove this (rm $other; systemctl daemon-reload), or hide a package's file (ln -s /dev/null /etc/systemd/system/service.d/NAME)"
+  while read -r other; do problem "$other"; done < <(service_obstacles)
 }
 
 check_ports() {
@@ -149,15 +146,14 @@ check_ports() {
 # The disk is not mounted if the machine is new, or was reinstalled.
 place=$volume_path
 look_at_disk() {
-  local device found
+  local device finding
   device=$(unmounted_data_disk) || return 0
-  if ! look_into "$device"; then
-    problem "device ${spec[device]} carries etcd's file system, but cannot be mounted ($(last_words "$said")); repair it (xfs_repair), or use another disk"
+  examine_disk "$device"
+  if [[ -n $finding ]]; then
+    problem "$finding"
     return
   fi
   data_path=$look/${data_path#"$volume_path"/} volume_path=$look place="device ${spec[device]}"
-  found=$(foreign_files "$look")
-  [[ -z $found ]] || problem "device $device has the label $LABEL, but holds $found and nothing of etcd-cluster's; use another disk, or take that label away (xfs_admin -L -- $device) and wipe it yourself once you are sure"
 }
 
 # Data without a marker are never touched. Whether a marker is this cluster's is unknown before the cluster has a token: the

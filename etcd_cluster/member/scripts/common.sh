@@ -33,7 +33,8 @@ must() {
   said=$("$@" 2>&1) || fail "$(last_words "${said:-$1 ended with $?}"); fix it, then run \`pulumi up\` again"
 }
 
-# at_exit FUNCTION: runs it when the step ends, however it ends, before those that were given earlier; $ended is the step's status.
+# at_exit FUNCTION: runs it when the step ends, however it ends, before those that were given earlier. $ended is the step's status; of one
+# that a signal ends, 0 as well.
 # not_at_exit FUNCTION: takes it back.
 exits=''
 at_exit() { exits="$1 $exits"; }
@@ -42,6 +43,7 @@ end_step() {
   local function
   # shellcheck disable=SC2034  # for those functions
   ended=$1
+  trap - ERR
   set +e
   for function in $exits; do (
     set -e

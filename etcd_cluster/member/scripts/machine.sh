@@ -195,13 +195,23 @@ unmounted_data_disk() {
 # look_into DEVICE: mounts a file system that is mounted nowhere read-only at $look. Sets `said` to mount's words.
 look_into() {
   look=$(mktemp -d /run/etcd-cluster-XXXXXX)
-  trap end_look EXIT
+  at_exit end_look
   # shellcheck disable=SC2034  # for the step's error
   said=$(mount -t xfs -o ro,norecovery,nodev,nosuid,noexec "$1" "$look" 2>&1)
 }
 end_look() {
   umount "$look" 2>/dev/null || true
   rmdir "$look" 2>/dev/null || true
+}
+
+# examine_disk DEVICE: looks into it, and sets `finding` to why it cannot be the data disk of this member; empty if it can.
+examine_disk() {
+  if ! look_into "$1"; then
+    finding="device $1 has the label of etcd's file system, but cannot be mounted ($(last_words "$said")); repair it (xfs_repair), or use another disk"
+    return
+  fi
+  finding=$(foreign_files "$look")
+  [[ -z $finding ]] || finding="device $1 has the label $LABEL, but holds $finding and nothing of etcd-cluster's; use another disk, or remove that label (xfs_admin -L -- $1) and wipe it yourself once you are sure"
 }
 
 # foreign_files FOLDER: prints what is in a file system that has our label, but neither our marker nor a history: anybody can

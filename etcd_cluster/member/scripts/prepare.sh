@@ -30,7 +30,7 @@ require_own_unit() {
   for file in "$unit_path" "$package_unit"; do
     owner=$(owner_of "$file")
     if [[ -n $owner && $owner != "$token" && $owner != "$cluster" ]] || [[ -z $owner && -f $file && $file == "$unit_path" ]]; then
-      fail "$file belongs to something else ($(head -n 1 "$file")), this cluster's token is $token; remove that etcd first (systemctl disable --now $(basename "$file"); rm $file), or use another machine; nothing was changed on this machine"
+      fail "$(others_unit "$file" "a unit of this cluster, token $token"); nothing was changed on this machine"
     fi
   done
   require_own_service
@@ -42,12 +42,11 @@ require_clear_volume() {
 }
 
 require_own_disk() {
-  local device found
+  local device finding
   device=$(unmounted_data_disk) || return 0
-  look_into "$device" || fail "cannot mount $device to look into it: $(last_words "$said"); repair it (xfs_repair), or use another disk; nothing was changed on this machine"
-  found=$(foreign_files "$look")
+  examine_disk "$device"
   end_look
-  [[ -z $found ]] || fail "device $device has the label $LABEL, but holds $found and nothing of etcd-cluster's; use another disk; nothing was changed on this machine"
+  [[ -z $finding ]] || fail "$finding; nothing was changed on this machine"
 }
 
 # Lowers the priority: unpacking must not delay the writes of a member that serves.
@@ -111,7 +110,7 @@ install_version() {
   require_space "$PROGRAMS_MIB" "$versions_path"
   new=$(mktemp -d "$versions_path/.new-XXXXXX")
   unfinished_path=$new
-  trap 'rm -rf "$unfinished_path"' EXIT
+  at_exit remove_unfinished
   case ${spec[install]} in
     release) download_release "$new" ;;
     local) cp "$local_binaries"/etcd* "$new/" ;;
@@ -124,6 +123,8 @@ install_version() {
   mv "$new" "$target"
   sync "$versions_path"
 }
+
+remove_unfinished() { rm -rf "$unfinished_path"; }
 
 # Removes all versions but the desired one and the running one, which an upgrade may go back to.
 remove_old_versions() {

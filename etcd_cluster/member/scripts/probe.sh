@@ -9,7 +9,7 @@ probe() {
   read_spec "$@"
   require_claim
   client_folder=$(mktemp -d "$(memory_folder)/etcd-cluster-XXXXXX")
-  trap 'rm -rf "$client_folder"' EXIT
+  at_exit remove_client_folder
   if [[ ${spec[tls]:-} == yes ]]; then
     put_file 400 "$(id -un)" "$client_folder/ca.crt" "$file_ca"
     put_file 400 "$(id -un)" "$client_folder/client.crt" "$file_client_certificate"
@@ -21,6 +21,8 @@ probe() {
     fail "no write works at ${spec[url]} after ${spec[timeout-seconds]} seconds: $(tail -n 1 <<<"$granted" | cut -c1-300)"
   sed -n 's/.*"cluster_id":\([0-9]*\).*/\1/p' <<<"$granted"
 }
+
+remove_client_folder() { rm -rf "$client_folder"; }
 
 # Prints the first writable folder, those in memory first: the client's key is written there.
 memory_folder() {

@@ -178,11 +178,22 @@ decides() {
     END { exit found || (no_place && !open_to_writes) }' "$1" 2>/dev/null
 }
 
-# Fails unless the service that is started is the one that etcd-cluster wrote.
+# others_unit FILE EXPECTED: prints that a unit is not this cluster's.
+others_unit() {
+  printf "%s is somebody else's (it begins with: %s). Expected: %s. Remove it (systemctl disable --now %s; rm %s), or use another machine" \
+    "$1" "$(head -n 1 "$1")" "$2" "${1##*/}" "$1"
+}
+
+# Prints, one a line, why what systemd starts would not be the member's service as etcd-cluster wrote it, alone.
+service_obstacles() {
+  local found
+  found=$(other_service)
+  [[ -z $found ]] || echo "$found. Expected: no other etcd on a member's machine. Stop and disable it (systemctl disable --now etcd), and remove its package or file, or use another machine"
+  found=$(foreign_unit_files | paste -sd ' ')
+  [[ -z $found ]] || echo "$found changes the unit of the member, etcd-cluster.service. Expected: the unit as etcd-cluster wrote it. Remove this (rm $found; systemctl daemon-reload), or hide a package's file (ln -s /dev/null /etc/systemd/system/service.d/NAME)"
+}
 require_own_service() {
-  local other
-  other=$(other_service)
-  [[ -z $other ]] || fail "$other. Expected: no other etcd on a member's machine. Stop and disable it (systemctl disable --now etcd), and remove its package or file, then run again"
-  other=$(foreign_unit_files | paste -sd ' ')
-  [[ -z $other ]] || fail "$other: changes etcd-cluster.service. Expected: the unit as etcd-cluster wrote it. Remove this (rm $other; systemctl daemon-reload), or hide a package's file (ln -s /dev/null /etc/systemd/system/service.d/NAME), then run again"
+  local found
+  found=$(service_obstacles | head -n 1)
+  [[ -z $found ]] || fail "$found, then run again"
 }
