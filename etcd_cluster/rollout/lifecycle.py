@@ -404,8 +404,8 @@ def remove(
         is_silent = isinstance(error, SshNoAnswerError)
         if sum((left_out, name in forgotten, is_silent)) >= 2:  # silence alone, or a person's word alone, is not enough
             say(
-                f"warning: {name}: not stopped there, and nothing removed: {error}. If the machine comes back, stop "
-                "etcd on it (systemctl disable --now etcd-cluster)"
+                f"warning: {name}: its etcd was not stopped, and nothing was removed from its machine: {error}. If the "
+                "machine comes back, stop etcd there (systemctl disable --now etcd-cluster)"
             )
             del failed[name]
     if failed:
@@ -416,12 +416,12 @@ def _not_removed(name: str, error: EtcdClusterError, left_out: bool) -> Explanat
     is_unknown = isinstance(error, SshConnectionLostError | CommandTimeoutError)
     state = "it is unknown whether its etcd was stopped" if is_unknown else "its etcd was not stopped"
     if left_out:
-        fix = f"fix that, and run this again, or, if the host is no longer yours, name it: {FORGET}={name}"
+        fix = f"fix the cause and run this again, or, if the host is not yours any more, set {FORGET}={name}"
     elif isinstance(error, SshNoAnswerError):
-        fix = f"run this again once the machine answers, or, if it is gone for good, name it: {FORGET}={name}"
+        fix = f"run this again once the machine answers, or, if it is gone for good, set {FORGET}={name}"
     else:
-        fix = f"fix that, and run this again ({FORGET} is for machines that nothing answers on)"
-    return Explanation(f"{name}: {state}: {str(error).rstrip('.')}", "a member that is stopped first", fix)
+        fix = f"fix the cause and run this again ({FORGET} is only for machines that do not answer)"
+    return Explanation(f"{name}: {state}: {str(error).rstrip('.')}", "etcd stopped before its machine leaves", fix)
 
 
 def drift(news: Properties) -> list[str]:

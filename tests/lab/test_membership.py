@@ -240,7 +240,7 @@ def test_a_dead_host_that_is_no_longer_listed_is_not_waited_for(cluster: Cluster
     found = said(run)
     assert found[0] == f"STATUS SOURCE: removing {dead.name}, which does not answer"
     assert found[1:4] == joining(new.name)
-    assert re.search(rf"warning: {dead.name}: not stopped there.*systemctl disable --now etcd-cluster", run.output)
+    assert re.search(rf"warning: {dead.name}: its etcd was not stopped.*disable --now etcd-cluster", run.output)
     assert sorted(listed(cluster)) == sorted(all_voters(together))
     # Should it come back, it is no member, and no cluster of its own.
     dead.start()

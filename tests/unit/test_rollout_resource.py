@@ -692,7 +692,7 @@ def test_a_member_whose_machine_answers_fails_the_destroy_whoever_calls_it_gone(
     machines.gone["a"] = error
     with pytest.raises(NotRemovedError, match=str(error)) as raised:
         RolloutLifecycle().delete("id", inputs(GOAL, record=""))
-    assert "(ETCD_CLUSTER_FORGET is for machines that nothing answers on)" in str(raised.value)
+    assert "(ETCD_CLUSTER_FORGET is only for machines that do not answer)" in str(raised.value)
     is_unknown = isinstance(error, SshConnectionLostError | CommandTimeoutError)
     assert ("it is unknown whether its etcd was stopped" in str(raised.value)) == is_unknown
     assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
@@ -704,7 +704,7 @@ def test_a_machine_that_nothing_answers_on_fails_the_destroy_until_it_is_named(
 ) -> None:
     monkeypatch.setenv("ETCD_CLUSTER_FORGET", forgotten)
     machines.gone["a"] = SshNoAnswerError("no route to host")
-    with pytest.raises(NotRemovedError, match=r"a: its etcd was not .*no route.*name it: ETCD_CLUSTER_FORGET=a\.$"):
+    with pytest.raises(NotRemovedError, match=r"a: its etcd was not .*no route.*good, set ETCD_CLUSTER_FORGET=a\.$"):
         RolloutLifecycle().delete("id", inputs(GOAL, record=""))
     assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
 
@@ -717,7 +717,7 @@ def test_a_machine_that_is_named_as_gone_is_a_warning(
     machines.gone["a"] = SshNoAnswerError("no route to host")
     RolloutLifecycle().delete("id", inputs(GOAL, record=""))
     assert [name for name in GOAL.names if machines.model.machines[name].process] == ["a"]
-    assert capfd.readouterr().err.startswith("warning: a: not stopped there, and nothing removed: no route to host.")
+    assert capfd.readouterr().err.startswith("warning: a: its etcd was not stopped, and nothing was removed")
 
 
 def test_every_member_that_was_not_stopped_is_named(machines: Machines) -> None:

@@ -60,17 +60,17 @@ volume_obstacle() {
     echo "the data of this member are on $over, which is not a disk of this cluster's making; leave \`device\` out, or move the data first ($MOVE)"
     return
   elif [[ -n $over ]]; then
-    echo "$over is mounted where the data of this member belong, and it is not their file system; unmount it, and take it out of /etc/fstab. If it is to hold them from now on, take $state_path/mounted-at away there"
+    echo "$over is mounted where the data of this member belong, and it is not their file system; unmount it (umount) and remove it from /etc/fstab, or, if it is their new file system, delete $state_path/mounted-at on this machine"
     return
   fi
   gone=$(unmounted_from)
   if [[ -n $gone ]]; then
-    echo "the file system that held the data of this member at $gone is not mounted; mount it. If it is lost for good, run \`rm $state_path/mounted-at\` there, and the member joins anew"
+    echo "the file system that held the data of this member at $gone is not mounted; mount it, or, if it is lost for good, delete $state_path/mounted-at on this machine: the member then joins anew"
     return
   fi
   [[ -n ${spec[device]:-} ]] || return 0
   if [[ $(readlink -m "$volume_path") != "$volume_path" ]]; then
-    echo "$volume_path is behind a symbolic link (it is $(readlink -m "$volume_path")), and systemd mounts disks at real paths only; take the link away, or leave \`device\` out"
+    echo "$volume_path is behind a symbolic link (it is $(readlink -m "$volume_path")), and systemd mounts disks at real paths only; make a folder in place of the link, or leave \`device\` out"
   elif ! mounted_at "$volume_path" >/dev/null; then
     held=$(held_files)
     if [[ -n $held ]]; then

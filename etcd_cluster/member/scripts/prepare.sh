@@ -270,7 +270,7 @@ require_no_other_data_disk() {
   local other
   for other in $(blkid -c /dev/null -t "LABEL=$LABEL" -o device); do
     [[ $(readlink -f "$other") == "$1" ]] ||
-      fail "device $1 is blank, and $other carries etcd's file system: if that is this member's disk, name it as the device; if not, take its label away (xfs_admin -L -- $other)"
+      fail "device $1 is blank, and $other carries etcd's file system: if that is this member's disk, name it as the device; if not, remove its label (xfs_admin -L -- $other)"
   done
 }
 

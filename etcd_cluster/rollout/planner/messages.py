@@ -495,7 +495,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.REPLACEMENT_MAJORITY_UNKNOWN: Explanation(
         "the machine of {member} is not replaced while it runs and it is unknown whether a majority serves ({unknown})",
         "an answer from a majority of the members",
-        f"remove replaceMember, and fix what the members' logs name ({LOG})",
+        f"remove replaceMember, find the cause in the members' logs ({LOG}), and fix it",
     ),
     Refusal.REPLACEMENT_UNREACHABLE: Explanation(
         "the machine of {member} is not replaced while it is unknown whether it serves: {unreachable}",
@@ -516,7 +516,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.REPLACEMENT_OTHERS_APART: Explanation(
         "the machine of {member} is not replaced while other members do not reach one another: {pairs}",
         "each pair of the other members connected both ways",
-        f"remove replaceMember, and fix what the members' logs name ({LOG})",
+        f"remove replaceMember, find the cause in the members' logs ({LOG}), and fix it",
     ),
     Refusal.REPLACEMENT_OTHERS_UNHEALTHY: Explanation(
         "the machine of {member} is not replaced while {down} is not healthy",
