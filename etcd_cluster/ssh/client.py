@@ -41,6 +41,9 @@ _ALIVE_COUNT = 3
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 _DIRECTORY_PREFIX = "etcd-ssh-"
 _LONGEST_BASE = 60
+# For a few files and a socket for each machine.
+_ROOM_BYTES = 1024 * 1024
+_ROOM_FILES = 200
 # What ssh's configuration can quote: it has no way to write ", $ or the end of a line.
 _AGENT_SOCKET = re.compile(r'[^"$\x00-\x1f\x7f]*')
 # If its owner was killed, a master ends this long after its last command.
@@ -261,9 +264,9 @@ class _PrivateDirectory:
     """
 
     def __init__(self) -> None:
-        base = next(_short_directories(), None)
+        base = next(filter(_has_room, _short_directories()), None)
         if base is None:
-            raise SshConfigurationError("no writable temporary directory with a short path: set TMPDIR to one")
+            raise SshConfigurationError("no writable temporary directory with a short path and room: set TMPDIR to one")
         unlocked = Path(tempfile.mkdtemp(prefix=".etcd-ssh-", dir=base))
         self._lock = _try_lock(unlocked)
         self.path = base / f"{_DIRECTORY_PREFIX}{os.getpid()}-{unlocked.name.rpartition('-')[2]}"
@@ -285,6 +288,12 @@ def _short_directories() -> Iterator[Path]:
             and os.access(base, os.W_OK | os.X_OK)
         ):
             yield Path(base)
+
+
+def _has_room(directory: Path) -> bool:
+    found = os.statvfs(directory)
+    has_files = found.f_files == 0 or found.f_favail >= _ROOM_FILES  # some file systems have no fixed number
+    return found.f_bavail * found.f_frsize >= _ROOM_BYTES and has_files
 
 
 def _sweep() -> None:

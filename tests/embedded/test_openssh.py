@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -433,3 +434,20 @@ SILENCE = {
 @pytest.mark.parametrize("said", SILENCE)
 def test_only_where_nothing_answers_a_machine_may_be_gone(said: str) -> None:
     assert is_silence(said) == SILENCE[said]
+
+
+def test_keys_are_written_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that systemd makes for a user's session is small, and others fill it."""
+    full, free = tmp_path / "a", tmp_path / "b"
+    full.mkdir()
+    free.mkdir()
+    found = os.statvfs(tmp_path)
+    rooms = {full: SimpleNamespace(f_files=9999, f_favail=9999, f_bavail=3, f_frsize=4096)}
+    monkeypatch.setattr(client, "_short_directories", lambda: iter([full, free]))
+    monkeypatch.setattr(client.os, "statvfs", lambda path: rooms.get(path, found))
+    directory = client._PrivateDirectory()
+    assert directory.path.parent == free
+    directory.remove()
+    rooms[free] = rooms[full]
+    with pytest.raises(SshConfigurationError, match="room"):
+        client._PrivateDirectory()

@@ -747,10 +747,67 @@ def test_no_step_has_a_trap_of_its_own() -> None:
     ]
 
 
+def test_a_limit_of_the_log_in_is_lifted_as_far_as_the_user_may(folder: Folder) -> None:
+    """etcd here inherits it, and neither its programs nor its data fit in a small file."""
+    script = render.script("log", folder.layout).replace('answer "$@"; exit', "ulimit -S -f; ulimit -H -f; exit")
+    line = f"ulimit -S -f 8; {render.command_line('log', {})}"
+    done = subprocess.run(["bash", "-c", line], input=script, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"unlimited"}
+
+
+def test_a_limit_of_the_log_in_that_stays_is_named(folder: Folder) -> None:
+    line = f"ulimit -f 4096; {render.command_line('check', {'member': 'etcd-1', 'ports': '1', 'install': 'local'})}"
+    script = render.script("check", folder.layout).replace('answer "$@"', 'ulimit() { echo 4096; }; answer "$@"')
+    done = subprocess.run(["bash", "-c", line], input=script, capture_output=True, text=True, check=False)
+    assert "error: etcd-1: a file may have 4 MiB at most here (ulimit -f)" in done.stderr
+
+
+@pytest.mark.parametrize("link", ["volume/data/member/wal", "volume/data/member/snap", "volume/data/member"])
+def test_data_behind_a_link_to_nothing_are_not_taken_for_lost(folder: Folder, link: str, tmp_path: Path) -> None:
+    """Their disk is not mounted: a member without its log would be thrown out of the cluster, and join anew."""
+    target = tmp_path / "fast" / "wal"
+    path = folder.path / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(target)
+    assert f"missing=file-system {target}" in folder.run("observe").stdout.splitlines()
+    assert f"behind a link to {target}, which is not there" in functions(folder, "volume_obstacle")
+    target.mkdir(parents=True)
+    assert "missing=" not in folder.run("observe").stdout
+
+
+@pytest.mark.parametrize(("link", "refused"), [("../../beside", True), ("../kept", False)])
+def test_data_where_the_unit_lets_etcd_not_write_are_named(folder: Folder, link: str, refused: bool) -> None:
+    member = folder.path / "volume" / "data" / "member"
+    member.mkdir(parents=True)
+    (member / "wal").symlink_to(link)
+    (member / link).resolve().mkdir(parents=True)
+    said = functions(folder, "supervisor=systemd; volume_obstacle")
+    assert (f"{member}/wal is a link" in said) is refused
+    assert bool(said) is refused
+
+
+@pytest.mark.parametrize(("free", "chosen"), [((0, 9999), "/dev/shm"), ((9999, 9999), "/run"), ((0, 0), "/tmp")])
+def test_keys_are_written_where_there_is_room_in_memory_first(
+    folder: Folder, free: tuple[int, int], chosen: str
+) -> None:
+    cases = f"/run) echo {free[0]} ;; /dev/shm) echo {free[1]} ;; *) echo 9999 ;;"
+    df = f"df() {{ echo Avail; case ${{!#}} in {cases} esac; }}"
+    assert functions(folder, f"{df}; memory_folder", step="probe") == chosen
+
+
+def functions(folder: Folder, call: str, step: str = "check") -> str:
+    """What a function of a step prints."""
+    script, answer, _ = render.script(step, folder.layout).rpartition('\nanswer "$@"')
+    assert answer
+    done = subprocess.run(["bash"], input=f"{script}\n{call}\n", capture_output=True, text=True, check=False)
+    assert not done.stderr
+    return done.stdout.strip()
+
+
 def test_a_login_file_that_starts_another_shell_in_place_of_the_step_is_named() -> None:
     """Then that shell reads the script, and the words of the line are lost."""
     script = render.script("observe", Layout.system())
-    for shell in ("bash", "sh"):
+    for shell in filter(shutil.which, ("bash", "sh", "zsh")):
         done = subprocess.run([shell], input=script, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode
         assert "unbound variable" not in done.stderr

@@ -41,8 +41,6 @@ LOCAL = replace(
     member=render.Member("etcd-2", "127.0.0.1", Ports(2389, 2390, 2391)),
     layout=Layout.below("/home/user/etcd-2"),
 )
-WITHOUT_SECRETS = {"granted", "measured", "ids", "error", "members", "status", "said", "answer", "sockets", "owners"}
-"""Variables of the scripts that hold what etcd and its tools print."""
 FORMING = {
     "initial-cluster": ",".join(f"host-{number}=https://10.0.0.{number}:2380" for number in (1, 2, 3)),
     "initial-cluster-state": "new",
@@ -166,10 +164,7 @@ def test_every_script_is_valid_shell_whatever_its_values(step: str, layout: Layo
         assert shown.stdout == f"{variables['cluster']}|{variables['token']}"
 
 
-def test_secrets_never_pass_through_a_temporary_file_of_the_shell() -> None:
-    """A here-document or here-string may be written to /tmp by bash: only what etcd says of itself meets one."""
+def test_no_text_passes_through_a_temporary_file_of_the_shell() -> None:
+    """Bash before 5.1 writes here-documents and here-strings to /tmp: secrets, too, and nothing where that is full."""
     for source in (Path(render.__file__).parent / "scripts").glob("*.sh"):
-        text = source.read_text()
-        assert not re.search(r"(?<!<)<<(?!<)", text), source.name
-        strings = re.findall(r"<<<\s*(\S+)", text)
-        assert {each.strip('"$;)') for each in strings} <= WITHOUT_SECRETS, source.name
+        assert not re.search(r"<<(?!\()", source.read_text()), source.name

@@ -19,6 +19,7 @@ check() {
     check_account
     check_folders
   fi
+  check_limits
   check_unit
   [[ $supervisor != systemd ]] || look_at_disk
   check_ports
@@ -119,6 +120,13 @@ check_mount() {
   [[ ! -f $unit_path ]] || grep -q ^AssertPathIsMountPoint= "$unit_path" || return 0
   what=$(sed -n 's/^What=//p' "$MOUNT_UNIT")
   problem "no device is given, but the data of this member are on a disk of their own ($what, by data-etcd.mount); give it as \`device\`, or move the data first ($MOVE)"
+}
+
+check_limits() {
+  local blocks
+  blocks=$(ulimit -f)
+  [[ $blocks == unlimited ]] ||
+    problem "a file may have $((blocks / 1024)) MiB at most here (ulimit -f), and programs and data of etcd have more; lift that limit for $(id -un) (fsize in /etc/security/limits.conf, and in login files)"
 }
 
 check_packages() {

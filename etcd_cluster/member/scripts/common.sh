@@ -4,6 +4,8 @@
 # shellcheck disable=SC2154
 set -euo pipefail
 umask 022
+# Limits of the log-in (pam_limits, a login file): lifted as far as this user may.
+for limit in d f m n t v; do ulimit "-$limit" unlimited 2>/dev/null || ulimit -S "-$limit" hard 2>/dev/null || true; done
 
 # Reads the KEY=VALUE pairs of the line that runs this script into `spec`.
 declare -A spec=()
@@ -200,7 +202,7 @@ loopback_ports() {
     case $address in
       any | 127.0.0.1) if [[ $port == "$1" ]]; then found="$port $found"; else found="$found $port"; fi ;;
     esac
-  done <<<"$sockets"
+  done < <(printf '%s\n' "$sockets")
   echo "$found"
 }
 
@@ -238,7 +240,7 @@ outward() {
         return
       fi ;;
     esac
-  done <<<"$sockets"
+  done < <(printf '%s\n' "$sockets")
   echo "$1"
 }
 
@@ -403,7 +405,7 @@ held_by_others() {
   local port pid name
   find_sockets "$(service_pid)"
   for port in "$@"; do
-    if ! listening "$port" || grep -q "^$port " <<<"$sockets"; then continue; fi
+    if ! listening "$port" || grep -q "^$port " < <(printf '%s\n' "$sockets"); then continue; fi
     read -r pid name < <(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\2 \1/p') || true
     echo "port $port is taken by ${pid:+$name, process }${pid:-another program}${pid:+$(describe_program "$pid")}"
   done

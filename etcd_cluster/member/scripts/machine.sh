@@ -63,9 +63,19 @@ volume_obstacle() {
     echo "$over is mounted where the data of this member belong, and it is not their file system; unmount it (umount) and remove it from /etc/fstab, or, if it is their new file system, delete $state_path/mounted-at on this machine"
     return
   fi
+  gone=$(link_to_nothing)
+  if [[ -n $gone ]]; then
+    echo "data of this member are behind a link to $gone, which is not there; mount its file system, or, if it is lost for good, remove the link: the member then joins anew"
+    return
+  fi
   gone=$(unmounted_from)
   if [[ -n $gone ]]; then
     echo "the file system that held the data of this member at $gone is not mounted; mount it, or, if it is lost for good, delete $state_path/mounted-at on this machine: the member then joins anew"
+    return
+  fi
+  held=$(link_out_of_data)
+  if [[ -n $held && $supervisor == systemd ]]; then
+    echo "$held is a link to $(readlink -e "$held"), and etcd's unit lets etcd write below $data_path alone; move those data to the place of the link"
     return
   fi
   [[ -n ${spec[device]:-} ]] || return 0
@@ -109,9 +119,33 @@ mounted_over() {
   fi
 }
 
-# Without a `device`: prints the path of the file system that held the data and is not mounted now; else nothing.
+# Prints where a link leads in the place of the data, or of a part of them, if nothing is there: its file system is not mounted.
+link_to_nothing() {
+  local link
+  for link in "$data_path" "$data_path"/member{,/wal,/snap}; do
+    if [[ -L $link && ! -e $link ]]; then
+      readlink -m "$link"
+      return
+    fi
+  done
+}
+
+# Prints a part of the data that is a link to another place than the data's folder.
+link_out_of_data() {
+  local link
+  for link in "$data_path"/member{,/wal,/snap}; do
+    if [[ -L $link && -e $link && $(readlink -e "$link") != "$(readlink -e "$data_path")"/* ]]; then
+      echo "$link"
+      return
+    fi
+  done
+}
+
+# Prints the path of the file system that held the data and is not mounted now; else nothing. If it is only known by its path, not
+# by a link, that is without a `device` alone.
 unmounted_from() {
   local source target noted
+  link_to_nothing | grep . && return
   if [[ -z ${spec[device]:-} && -f $state_path/mounted-at ]] && ! has_data; then
     read -r source target < <(file_system) || true
     noted=$(<"$state_path/mounted-at")

@@ -23,7 +23,7 @@ membership() {
     disarm) change=(alarm disarm) ;;
   esac
   say "${spec[say]}"
-  wait_until "${spec[timeout-seconds]}" changed "$url" || fail "etcdctl ${change[*]}: not accepted within ${spec[timeout-seconds]} seconds: $(tail -n 1 <<<"$error" | cut -c1-400)"
+  wait_until "${spec[timeout-seconds]}" changed "$url" || fail "etcdctl ${change[*]}: not accepted within ${spec[timeout-seconds]} seconds: $(tail -n 1 < <(printf '%s\n' "$error") | cut -c1-400)"
 }
 
 # The answer to an earlier attempt may be lost: a change that is done already counts as a success.
@@ -35,10 +35,10 @@ is_done() {
   local members
   members=$(etcdctl_at "$1" member list 2>/dev/null) || return 1
   case ${spec[change]} in
-    add) listed "" "${spec[url]}" "" <<<"$members" ;;
-    promote) listed "${spec[id]}" "" false <<<"$members" ;;
-    remove) ! listed "${spec[id]}" "" "" <<<"$members" ;;
-    update) listed "${spec[id]}" "${spec[url]}" "" <<<"$members" ;;
+    add) listed "" "${spec[url]}" "" < <(printf '%s\n' "$members") ;;
+    promote) listed "${spec[id]}" "" false < <(printf '%s\n' "$members") ;;
+    remove) ! listed "${spec[id]}" "" "" < <(printf '%s\n' "$members") ;;
+    update) listed "${spec[id]}" "${spec[url]}" "" < <(printf '%s\n' "$members") ;;
     disarm) false ;;
     move-leader)
       # shellcheck disable=SC2046  # a list of ports

@@ -119,7 +119,7 @@ observe_etcd() {
   else
     fact unknown "metrics its process does not tell its metrics within 3 seconds ($(describe_process "$pid"))"
     ask endpoint status --write-out json || return 0
-    fact status "$(base64 -w 0 <<<"$answer")"
+    fact status "$(base64 -w 0 < <(printf '%s\n' "$answer"))"
     observe_health
     [[ ${spec[rights]:-} != yes ]] || observe_rights
   fi
@@ -127,7 +127,7 @@ observe_etcd() {
     fact unknown "members its member list could not be read (${answer:0:300})"
     return
   fi
-  fact members "$(base64 -w 0 <<<"$answer")"
+  fact members "$(base64 -w 0 < <(printf '%s\n' "$answer"))"
   [[ ${spec[rights]:-} != yes ]] || observe_users
   # Since 3.5, etcd's health check includes the alarms.
   [[ $health == *'"health":true'* && ${measured[server_version]:-3.4.} != 3.4.* ]] || observe_alarms

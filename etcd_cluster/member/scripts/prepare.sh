@@ -186,7 +186,7 @@ fetch() {
   if ! said=$(printf 'url = "%s"\nproxy = "%s"\n' "$url" "$(proxy_url)" | curl -q --config - --proto "=$protocols" --proto-redir "=$protocols" --globoff \
     --fail --silent --show-error --location --connect-timeout 10 --max-time 300 --retry 3 --output "$2" 2>&1); then
     [[ -n ${spec[mirror]:-} && -z ${proxy:-} ]] || said=''
-    fail "cannot download $(shown_mirror)/v$version/$1${said:+ ($(tail -n 1 <<<"$said" | cut -c1-300))}; check install.mirror, and whether this machine reaches it (install.proxy), or use install.from: archive"
+    fail "cannot download $(shown_mirror)/v$version/$1${said:+ ($(tail -n 1 < <(printf '%s\n' "$said") | cut -c1-300))}; check install.mirror, and whether this machine reaches it (install.proxy), or use install.from: archive"
   fi
 }
 

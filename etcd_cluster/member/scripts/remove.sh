@@ -26,7 +26,7 @@ remove() {
     return
   fi
   owners=$(owners)
-  other=$(grep -vxF -e "$token" -e "$cluster" -e '' <<<"$owners" | head -n 1) || true
+  other=$(grep -vxF -e "$token" -e "$cluster" -e '' < <(printf '%s\n' "$owners") | head -n 1) || true
   if [[ -n $other ]]; then
     say "the etcd on this machine belongs to another cluster by now (token $other); nothing was stopped or removed"
     return

@@ -33,11 +33,11 @@ snapshot_status() {
   local tool=$versions_path/${spec[version]}/etcdutl status
   [[ -x $tool ]] || tool=$binaries_path/etcdctl
   status=$(ETCDCTL_API=3 timeout "$patience" "$tool" snapshot status "$1" --write-out json 2>&1) || {
-    tail -n 1 <<<"$status" | cut -c1-300
+    tail -n 1 < <(printf '%s\n' "$status") | cut -c1-300
     return 1
   }
   # An old etcdctl prints its help and exits with 0.
-  sed -n 's/^{"hash":\([0-9]*\),"revision":\([0-9]*\),"totalKey":\([0-9]*\),.*/hash \1, revision \2, \3 keys/p' <<<"$status" | grep .
+  sed -n 's/^{"hash":\([0-9]*\),"revision":\([0-9]*\),"totalKey":\([0-9]*\),.*/hash \1, revision \2, \3 keys/p' < <(printf '%s\n' "$status") | grep .
 }
 
 # Checks whether 3.6 can start from the log and the v2 store of 3.5. Prints "clean", "log" or "store".
@@ -49,6 +49,6 @@ v2store() {
   case $said in
     *"both v2store and WAL"* | *"custom content in v2store"*) echo store ;;
     *"custom v2 content in WAL"*) echo log ;;
-    *) fail "etcdutl check v2store: $(tail -n 1 <<<"$said" | cut -c1-300)" ;;
+    *) fail "etcdutl check v2store: $(tail -n 1 < <(printf '%s\n' "$said") | cut -c1-300)" ;;
   esac
 }
