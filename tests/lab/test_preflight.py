@@ -345,6 +345,11 @@ PROBLEMS = {
         "mount -t tmpfs -o size=8m tmpfs /opt",
         "umount /opt",
     ),
+    "no room for systemd": Problem(
+        [r"host-1: /run/systemd: \d+ MiB free, but 16 MiB are needed there"],
+        "mount -o remount,size=$(($(df --output=used -k /run | tail -n 1) + 4096))k /run",
+        "mount -o remount,size=20% /run",
+    ),
     "no room for more files": Problem(
         [r"host-1: /opt: its file system has room for \d+ more files, but 200 are needed there"],
         "mount -t tmpfs -o nr_inodes=50 tmpfs /opt",

@@ -666,7 +666,7 @@ def test_a_step_waits_for_one_of_an_earlier_run_and_says_so(folder: Folder, step
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused = folder.run(step, False, variables={"lock_seconds": "0"}, **words)
         assert refused.returncode == BUSY, "who sends the step asks again"
-        assert "etcd-1: waits for a step of another run, which still runs on this machine" in refused.stderr
+        assert "etcd-1: waits for another step, which still runs on this machine" in refused.stderr
         threading.Timer(1, fcntl.flock, (lock, fcntl.LOCK_UN)).start()
         done = folder.run(step, False, **words)
     assert "another run is at work" not in done.stderr
@@ -760,6 +760,7 @@ def test_a_limit_of_the_log_in_that_stays_is_named(folder: Folder) -> None:
     script = render.script("check", folder.layout).replace('answer "$@"', 'ulimit() { echo 4096; }; answer "$@"')
     done = subprocess.run(["bash", "-c", line], input=script, capture_output=True, text=True, check=False)
     assert "error: etcd-1: a file may have 4 MiB at most here (ulimit -f)" in done.stderr
+    assert done.stderr.count("error: ") == 1
 
 
 @pytest.mark.parametrize("link", ["volume/data/member/wal", "volume/data/member/snap", "volume/data/member"])

@@ -26,7 +26,7 @@ check() {
   check_data
   if ((${#problems[@]} > 0)); then
     printf '%s; nothing was changed on this machine\n' "${problems[@]/#/error: ${spec[member]}: }" >&2
-    exit 1
+    exit "$FAILED"
   fi
   report
 }

@@ -85,8 +85,8 @@ lock() {
   must mkdir -p "$state_path"
   must touch "$state_path/lock"
   exec 9>"$state_path/lock"
-  ! flock --nonblock 9 || return 0
-  say "waits for a step of another run, which still runs on this machine"
+  ! flock --wait 2 9 || return 0
+  say "waits for another step, which still runs on this machine"
   flock --wait "${1:-${lock_seconds:-20}}" 9 || (fail "a step of another run is at work on this machine; wait for it, then run again") || exit "$BUSY"
 }
 
@@ -312,9 +312,24 @@ is_noted_as_ours() {
   [[ -f $volume_path/history && $(marker_field token "$state_path/formed") == "$1" && $(marker_field member "$state_path/formed") == "${spec[member]}" ]]
 }
 
+# Prints which part of the data is a link to where the unit does not let etcd write; nothing if none is.
+link_out_of_data() {
+  local link
+  [[ $supervisor == systemd ]] || return 0
+  for link in "$data_path"/member{,/wal,/snap}; do
+    if [[ -L $link && -e $link && $(readlink -e "$link") != "$(readlink -e "$data_path")"/* ]]; then
+      echo "$link is a link to $(readlink -e "$link"), and etcd's unit lets etcd write below $data_path alone; move those data to the place of the link"
+      return
+    fi
+  done
+}
+
 # Data from before the machine was reinstalled belong to the number that the user etcd had then, and files that were restored by
 # hand belong to root.
 make_data_folder() {
+  local obstacle
+  obstacle=$(link_out_of_data)
+  [[ -z $obstacle ]] || fail "$obstacle, then run again"
   must mkdir -p "$data_path"
   must chmod 700 "$data_path"
   # While etcd runs, its files come and go.

@@ -74,8 +74,8 @@ volume_obstacle() {
     return
   fi
   held=$(link_out_of_data)
-  if [[ -n $held && $supervisor == systemd ]]; then
-    echo "$held is a link to $(readlink -e "$held"), and etcd's unit lets etcd write below $data_path alone; move those data to the place of the link"
+  if [[ -n $held ]]; then
+    echo "$held"
     return
   fi
   [[ -n ${spec[device]:-} ]] || return 0
@@ -125,17 +125,6 @@ link_to_nothing() {
   for link in "$data_path" "$data_path"/member{,/wal,/snap}; do
     if [[ -L $link && ! -e $link ]]; then
       readlink -m "$link"
-      return
-    fi
-  done
-}
-
-# Prints a part of the data that is a link to another place than the data's folder.
-link_out_of_data() {
-  local link
-  for link in "$data_path"/member{,/wal,/snap}; do
-    if [[ -L $link && -e $link && $(readlink -e "$link") != "$(readlink -e "$data_path")"/* ]]; then
-      echo "$link"
       return
     fi
   done

@@ -6,6 +6,8 @@ TOOLS='awk base64 blkid cmp df find findmnt flock getent grep gzip ip lsblk mkte
 # What the unit hides from etcd (ProtectHome, PrivateTmp, PrivateDevices), or what is in memory.
 HIDDEN='/home /root /run /tmp /var/tmp /dev /proc /sys'
 ROOM_INODES=200
+# With less, systemd refuses to read units anew (RELOAD_DISK_SPACE_MIN).
+RELOAD_MIB=16
 
 # Without its tools no other check works, so this one ends the step.
 require_tools() {
@@ -31,6 +33,7 @@ check_folders() {
   check_folder "$volume_path" "$data"
   check_folder "$state_path" "$ROOM_MIB" roots
   check_folder "${unit_path%/*}" 0 roots
+  [[ ! -d /run/systemd ]] || check_room /run/systemd "$RELOAD_MIB"
 }
 
 # check_folder PATH MIB [exec: programs are in it | roots: etcd itself does not open it]: notes what is wrong with it, or with the

@@ -50,7 +50,7 @@ remove() {
     [[ -z $(owner_of "$package_unit") ]] || rm -f "$package_unit"
     rm -f "$unit_path" /etc/profile.d/etcd.sh
     unmask_package_unit
-    systemctl daemon-reload
+    must systemctl daemon-reload
   fi
   rm -rf "$pki_path" "$versions_path" "$binaries_path" "$state_path/pending"
   if [[ ${spec[delete-data]:-} == yes ]] && { holds_data || [[ -n $(data_token) ]]; } && ! is_ours; then

@@ -60,8 +60,8 @@ service_log() { journalctl --unit "$(service)" --no-pager --output cat --lines "
 put_unit() {
   put_file 644 root "/etc/systemd/system/$1" "$2" || true
   [[ $1 != etcd-cluster.service ]] || mask_package_unit # first: two units that start on boot would share one data folder
-  on_boot "$1" || systemctl enable --quiet --no-reload "$1"
-  unit_loaded "$1" || systemctl daemon-reload
+  on_boot "$1" || must systemctl enable --quiet --no-reload "$1"
+  unit_loaded "$1" || must systemctl daemon-reload
 }
 
 # systemd reads a new unit by itself. The slow daemon-reload is only for a unit that systemd has loaded in an older form.
@@ -81,7 +81,7 @@ mask_package_unit() {
   [[ ! -e $package_unit ]] || return 0 # a link to nothing is of a package that is gone
   touch "$state_path/masked"
   ln -sfn /dev/null "$package_unit"
-  [[ $(systemctl show --property LoadState --value etcd.service) == masked ]] || systemctl daemon-reload
+  [[ $(systemctl show --property LoadState --value etcd.service) == masked ]] || must systemctl daemon-reload
 }
 is_masked() { [[ $(readlink "$package_unit") == /dev/null ]]; }
 unmask_package_unit() {
