@@ -60,12 +60,12 @@ restart_member() {
   say "${spec[say]} with etcd ${spec[version]}"
   keep_settings
   service_stop
-  trap put_back EXIT
+  at_exit put_back
   activate
   service_start
   rm -f "$state_path/pending"
   await_member
-  trap - EXIT
+  not_at_exit put_back
 }
 
 # Keeps what the member has run with.
@@ -82,7 +82,6 @@ keep_settings() {
 put_back() {
   trap '' PIPE HUP TERM # the connection may be gone, and nobody read what it says
   service_failed && [[ $(readlink "$binaries_path") == "$earlier_programs" ]] && settings_differ || return 0
-  trap - EXIT
   service_stop
   put_file 640 member "$configuration_path/etcd.yaml" "$earlier_configuration" || true
   [[ -z $earlier_unit ]] || put_unit "${unit_path##*/}" "$earlier_unit"
@@ -121,7 +120,7 @@ start_member() {
   if ! has_data; then
     if [[ -n ${history:-} ]]; then put_history; fi
     note forming
-    trap conclude_first_start EXIT
+    at_exit conclude_first_start
   fi
   service_start
   rm -f "$state_path/pending"
@@ -131,9 +130,8 @@ start_member() {
 # After a start without data, whether it succeeded or not: removes the file with which etcd could form or join once more. If
 # etcd is stopped and has written nothing, no data can be lost, and the machine counts as unused.
 conclude_first_start() {
-  local status=$?
-  if ((status != 0)) && { ! has_data || is_unused_log; }; then
-    service_stop || exit "$status"
+  if ((ended != 0)) && { ! has_data || is_unused_log; }; then
+    service_stop
     if is_unused_log; then rm -rf "$data_path/member"; fi
     if holds_data; then
       note_data
