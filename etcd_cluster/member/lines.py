@@ -359,6 +359,7 @@ LINES: Mapping[str, type[Line]] = {
         Prepare,
         Observe,
         Health,
+        Reach,
         Apply,
         Membership,
         Snapshot,

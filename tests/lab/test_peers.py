@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member import render
+from etcd_cluster.member.answers import framed_answer
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.rollout.observed import parse_reached
 from tests.lab.changes import assert_converged, changing, configure, started
 from tests.lab.clusters import Cluster, eventually
 from tests.lab.faults import followers, leader
@@ -84,6 +89,24 @@ def test_nothing_moves_while_a_firewall_lets_in_ssh_and_clients_alone(cluster: C
     cluster.stack.config = before
     cluster.up()
     assert_converged(cluster)
+
+
+def test_a_machine_reaches_the_peer_ports_that_its_member_reaches(cluster: Cluster) -> None:
+    """By the member's certificate and from its address; another certificate, as clients have it, is let in nowhere."""
+    asking, asked = cluster.hosts[0], cluster.hosts[1]
+    script = render.script("reach", Layout.system(), render.port_variables(Ports()))
+    line = render.command_line(
+        "reach", {"member": "host-1", "urls": f"https://{asked.address}:2380", "source": asking.address}
+    )
+
+    def reached(script: str) -> frozenset[str]:
+        said = asking.run(f"{line} <<'END_OF_SCRIPT'\n{script}\nEND_OF_SCRIPT").stdout
+        return parse_reached(framed_answer(said, "reach"))
+
+    assert reached(script) == {f"https://{asked.address}:2380"}
+    assert not reached(script.replace("./peer.crt", "./server.crt").replace("./peer.key", "./server.key"))
+    with firewall(asked):
+        assert not reached(script)
 
 
 def test_a_firewall_that_cuts_no_connection_is_noticed_after_the_first_restart(cluster: Cluster) -> None:

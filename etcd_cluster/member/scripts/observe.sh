@@ -261,7 +261,7 @@ reach() {
 
 # reaches URL: true if a member answers there. False also without curl.
 reaches() {
-  local options=(-q --noproxy '*' --globoff --silent --fail --max-time 3 --output /dev/null)
+  local options=(-q --http1.1 --noproxy '*' --globoff --silent --fail --max-time 3 --output /dev/null)
   [[ -z ${spec[source]:-} ]] || options+=(--interface "${spec[source]}")
   # Relative paths: curl would take a ":" in one for the begin of a password.
   [[ $1 != https:* ]] || options+=(--cacert ./peer-ca.crt --cert ./peer.crt --key ./peer.key)
