@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.changes import assert_converged, change, started
+from tests.lab.changes import assert_converged, change, configure, started
 from tests.lab.clusters import Cluster
 from tests.lab.hosts import Host, Lab
 from tests.lab.stack import Stack, host_config
@@ -34,7 +34,7 @@ printf '%s\\n' '[Service]' ExecStart=/usr/bin/etcd '[Install]' WantedBy=multi-us
 systemctl enable etcd@other
 mount -o remount,size=$(($(df --output=used -k /run | tail -n 1) + 17 * 1024))k /run
 """
-LEFT = dict(zip(("host-1", "host-2", "host-3"), (OF_ANOTHER_SOURCE, FULL, OTHER), strict=True))
+LEFT = (OF_ANOTHER_SOURCE, FULL, OTHER)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def cluster(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory)
         pytest.skip(f"{NSS} is not here (Debian package libnss-systemd)")
     hosts = lab.hosts(3, disk_gib=1)
     hosts[0].run(f"base64 -d > {NSS}", stdin=base64.b64encode(NSS.read_bytes()).decode())
-    for host in hosts:
-        host.run(LEFT[host.name])
+    for host, command in zip(hosts, LEFT, strict=True):
+        host.run(command)
     config = host_config(hosts, mirror_url, allowUndersized=True)
     return Cluster(lab, hosts, Stack(lab, tmp_path_factory.mktemp("odd"), config))
 
@@ -53,6 +53,16 @@ def test_a_cluster_is_formed_and_changed_on_them(cluster: Cluster) -> None:
     cluster.up()
     assert cluster.hosts[0].run("stat -c %u /data/etcd/data; grep -c ^etcd: /etc/passwd; true").stdout == "913\n0\n"
     change(cluster, etcd={"max-txn-ops": 300})
+    assert_converged(cluster)
+
+
+@pytest.mark.exhaustive
+def test_a_step_of_a_killed_run_is_waited_for_beyond_the_limit_of_an_observation(cluster: Cluster) -> None:
+    cluster.hosts[2].run("setsid flock /var/lib/etcd-cluster/lock sleep 75 > /dev/null 2>&1 < /dev/null &")
+    configure(cluster, etcd={"max-txn-ops": 400})
+    run = cluster.up()
+    says(run, "host-3: waits for another step, which still runs on this machine")
+    assert cluster.healthy()
     assert_converged(cluster)
 
 
