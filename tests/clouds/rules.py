@@ -1,0 +1,89 @@
+"""The rules of AWS and Google Cloud that decide over a machine's life, as their providers and their APIs publish them.
+
+What moto and Pulumi's mocks let pass, a cloud refuses or replaces. Each entry names where it is from, in the providers'
+sources (github.com/hashicorp/terraform-provider-aws and terraform-provider-google, which Pulumi's providers are made
+of: `ForceNew`, `RequiresReplace`, `CustomizeDiff`) or in the API's own documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Inputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Of one type of resource.
+
+    replaces: inputs whose change makes another resource. replaces_if: the same, if old and new value say so.
+    refuses_in_place: input -> the provider's error when it changes without a replacement.
+    """
+
+    replaces: frozenset[str] = frozenset()
+    replaces_if: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict[str, Any])
+    refuses_in_place: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def rules(*replaces: str, **more: Any) -> Rules:
+    return Rules(frozenset(replaces), **more)
+
+
+def _within(*keys: str) -> Callable[[Any, Any], bool]:
+    """One of these keys of a block differs."""
+    return lambda old, new: any((old or {}).get(key) != (new or {}).get(key) for key in keys)
+
+
+def _another_address_in_the_same_subnet(old: list[Any], new: list[Any]) -> bool:
+    if len(old) != len(new):
+        return True
+    pairs = zip(old, new, strict=True)
+    return any(
+        a.get("networkIp") != b.get("networkIp") and a.get("subnetwork") == b.get("subnetwork") for a, b in pairs
+    )
+
+
+def _comes_or_goes(old: Any, new: Any) -> bool:
+    return old is None or new is None
+
+
+SOURCES = ("cidrIpv4", "cidrIpv6", "referencedSecurityGroupId")
+SHRINKS = "InvalidParameterValue: New size cannot be smaller than existing size"
+STOP_FIRST = "Changing the machine_type on a started instance requires stopping it: allow_stopping_for_update"
+
+RULES: Mapping[str, Rules] = {
+    # internal/service/ec2/ec2_instance.go. User data and type stop and start the instance, in place.
+    "aws:ec2/instance:Instance": rules(
+        *("ami", "availabilityZone", "ebsOptimized", "keyName", "subnetId", "primaryNetworkInterface"),
+        replaces_if={"rootBlockDevice": _within("encrypted", "kmsKeyId")},
+    ),
+    # internal/service/ec2/ebs_volume.go. It never shrinks: docs.aws.amazon.com, API_ModifyVolume
+    "aws:ebs/volume:Volume": rules("availabilityZone", "encrypted", "kmsKeyId", "snapshotId"),
+    # internal/service/ec2/ebs_volume_attachment.go
+    "aws:ec2/volumeAttachment:VolumeAttachment": rules("deviceName", "instanceId", "volumeId"),
+    # internal/service/ec2/vpc_network_interface.go
+    "aws:ec2/networkInterface:NetworkInterface": rules("subnetId", "interfaceType"),
+    # internal/service/ec2/vpc_security_group.go
+    "aws:ec2/securityGroup:SecurityGroup": rules("description", "name", "vpcId"),
+    # internal/service/ec2/vpc_security_group_ingress_rule.go. Another source of the same kind: in place.
+    "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": rules(
+        "securityGroupId", replaces_if=dict.fromkeys(SOURCES, _comes_or_goes)
+    ),
+    "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule": rules("securityGroupId"),
+    # google/services/compute/resource_compute_instance.go
+    "gcp:compute/instance:Instance": rules(
+        *("bootDisk", "hostname", "metadataStartupScript", "name", "zone"),
+        replaces_if={"networkInterfaces": _another_address_in_the_same_subnet},
+        refuses_in_place={"machineType": STOP_FIRST},
+    ),
+    # google/services/compute/resource_compute_disk.go (IsDiskShrinkage)
+    "gcp:compute/disk:Disk": rules(
+        *("diskEncryptionKey", "name", "type", "zone"), replaces_if={"size": lambda old, new: new < old}
+    ),
+    # google/services/compute/resource_compute_address.go: all but labels
+    "gcp:compute/address:Address": rules("address", "addressType", "name", "region", "subnetwork"),
+    # google/services/compute/resource_compute_firewall.go
+    "gcp:compute/firewall:Firewall": rules("direction", "name", "network"),
+}

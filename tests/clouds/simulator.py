@@ -1,0 +1,338 @@
+"""A simulator of AWS and Google Cloud: their resources, under the providers' own rules, run by the embedded engine.
+
+An `Account` is what stands in a cloud; a `Stack` is a program's state. A resource of an account outlives the stack that
+made it if it is retained, as in a cloud. SSH is not simulated: nothing of etcd is registered in these programs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import io
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pulumi.runtime import settings
+from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.stack import run_in_stack
+
+from embedded_engine.deployment import DYNAMIC_TYPE, Deployment, StoppedError
+from embedded_engine.diff import Difference, difference_of_inputs
+from embedded_engine.display import Display
+from embedded_engine.dynamic import Dynamic
+from embedded_engine.monitor import Engine, Monitor
+from embedded_engine.passphrase import Crypter
+from embedded_engine.provider import CheckFailure, Step, StepError
+from embedded_engine.state import Resource, State
+from embedded_engine.values import Values, from_struct, plain_values, to_struct
+from etcd_cluster.errors import EtcdClusterError
+from tests.clouds.rules import RULES, SHRINKS, SOURCES
+
+PROJECT, STACK = "etcd-cluster", "test"
+INSTANCE, VOLUME = "aws:ec2/instance:Instance", "aws:ebs/volume:Volume"
+ATTACHMENT, INTERFACE = "aws:ec2/volumeAttachment:VolumeAttachment", "aws:ec2/networkInterface:NetworkInterface"
+GROUP = "aws:ec2/securityGroup:SecurityGroup"
+INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
+VM, DISK = "gcp:compute/instance:Instance", "gcp:compute/disk:Disk"
+ADDRESS, FIREWALL = "gcp:compute/address:Address", "gcp:compute/firewall:Firewall"
+
+
+@dataclass
+class Standing:
+    """One resource of an account. made: how many were made before it, over all types."""
+
+    id: str
+    type: str
+    inputs: dict[str, Any]
+    made: int
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        return self.inputs.get("tags") or self.inputs.get("labels") or {}
+
+
+@dataclass
+class Account:
+    """What stands in a cloud. images: what a family or a search for the newest image finds now."""
+
+    standing: dict[str, Standing] = field(default_factory=dict[str, Standing])
+    image: str = "image-1"
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def of_type(self, type_: str) -> list[Standing]:
+        return [each for each in self.standing.values() if each.type == type_]
+
+    def zone_of_subnet(self, subnet: str) -> str:
+        return f"zone-of-{subnet}"
+
+    # --- what is asked ---
+
+    def call(self, token: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if token == "aws:ec2/getSubnet:getSubnet":
+            return {**arguments, "availabilityZone": self.zone_of_subnet(arguments["id"]), "vpcId": "vpc-1"}
+        if token == "aws:ec2/getAmi:getAmi":
+            return {"id": f"ami-{self.image}", "name": arguments["filters"][0]["values"][0]}
+        raise AssertionError(f"the simulator knows no function {token}")
+
+    # --- what is made, changed and deleted ---
+
+    def create(self, type_: str, inputs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        with self._lock:
+            self._refuse(type_, inputs, None)
+            number = next(self._numbers)
+            id_ = f"{type_.partition(':')[0]}-{type_.rpartition(':')[2].lower()}-{number}"
+            outputs = {**inputs, **self._computed(type_, id_, number, inputs)}
+            self.standing[id_] = Standing(id_, type_, outputs, number)
+            return id_, outputs
+
+    def update(self, type_: str, id_: str, inputs: dict[str, Any], changed: tuple[str, ...]) -> dict[str, Any]:
+        with self._lock:
+            here = self._existing(id_)
+            for key in changed:
+                if key in RULES[type_].refuses_in_place:
+                    raise StepError(RULES[type_].refuses_in_place[key])
+            if type_ == VOLUME and inputs["size"] < here.inputs["size"]:
+                raise StepError(SHRINKS)
+            self._refuse(type_, inputs, id_)
+            here.inputs = {**here.inputs, **inputs}
+            return here.inputs
+
+    def delete(self, id_: str) -> None:
+        with self._lock:
+            here = self._existing(id_)
+            if user := self._user(here):
+                raise StepError(f"{id_} is in use by {user}")
+            if here.type == VM and here.inputs.get("deletionProtection"):
+                # https://cloud.google.com/compute/docs/instances/preventing-accidental-vm-deletion
+                raise StepError(f"Resource cannot be deleted if it's protected against deletion: {id_}")
+            if here.type == INSTANCE and here.inputs.get("disableApiTermination") and not here.inputs["forceDestroy"]:
+                # docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingDisableAPITermination.html
+                raise StepError(f"OperationNotPermitted: the instance {id_} may not be terminated")
+            del self.standing[id_]
+            for each in self.of_type(ATTACHMENT):  # an instance that ends detaches its volumes
+                if each.inputs["instanceId"] == id_:
+                    del self.standing[each.id]
+
+    def _existing(self, id_: str) -> Standing:
+        if id_ not in self.standing:
+            raise StepError(f"{id_} does not exist")
+        return self.standing[id_]
+
+    def _user(self, here: Standing) -> str | None:
+        """What holds on to a resource: VolumeInUse, DependencyViolation, resourceInUseByAnotherResource."""
+        for each in self.standing.values():
+            inputs = each.inputs
+            if (
+                (here.type == INTERFACE and each.type == INSTANCE and _interface(inputs) == here.id)
+                or (here.type == VOLUME and each.type == ATTACHMENT and inputs["volumeId"] == here.id)
+                or (here.type == GROUP and each.type == INTERFACE and here.id in inputs["securityGroups"])
+                or (here.type == DISK and each.type == VM and here.id in _disks(inputs))
+                or (here.type == ADDRESS and each.type == VM and _ip(inputs) == here.inputs["address"])
+            ):
+                return each.id
+        return None
+
+    def _refuse(self, type_: str, inputs: Mapping[str, Any], own: str | None) -> None:
+        others = [each for each in self.of_type(type_) if each.id != own]
+        if type_.startswith("gcp:") and any(each.inputs["name"] == inputs["name"] for each in others):
+            # https://cloud.google.com/compute/docs/naming-resources
+            raise StepError(f"alreadyExists: the resource {inputs['name']} already exists")
+        if type_ == INGRESS and any(_permission(each.inputs) == _permission(inputs) for each in others):
+            # docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html: InvalidPermission.Duplicate
+            raise StepError(f"InvalidPermission.Duplicate: the specified rule {_permission(inputs)} already exists")
+        if type_ == INSTANCE:
+            interface = self._existing(_interface(inputs))
+            if any(_interface(each.inputs) == interface.id for each in others):
+                raise StepError(f"InvalidNetworkInterface.InUse: {interface.id}")
+        if type_ == ATTACHMENT:
+            # docs.aws.amazon.com/ebs/latest/userguide/ebs-attaching-volume.html: the same zone, and one instance
+            volume, instance = self._existing(inputs["volumeId"]), self._existing(inputs["instanceId"])
+            zones = volume.inputs["availabilityZone"], instance.inputs["availabilityZone"]
+            if len(set(zones)) != 1:
+                raise StepError(f"InvalidVolume.ZoneMismatch: {zones}")
+            if any(each.inputs["volumeId"] == volume.id for each in others):
+                raise StepError(f"VolumeInUse: {volume.id}")
+        if type_ == VM:
+            # https://cloud.google.com/compute/docs/disks/add-persistent-disk: zonal disks, one writer each
+            for disk in map(self._existing, _disks(inputs)):
+                if disk.inputs["zone"] != inputs["zone"]:
+                    raise StepError(f"the disk is in {disk.inputs['zone']}, the instance is to be in {inputs['zone']}")
+                if any(disk.id in _disks(each.inputs) for each in others):
+                    raise StepError(f"RESOURCE_IN_USE_BY_ANOTHER_RESOURCE: {disk.id}")
+            subnet = inputs["networkInterfaces"][0]["subnetwork"]
+            for address in self.of_type(ADDRESS):
+                # https://cloud.google.com/compute/docs/ip-addresses/configure-static-internal-ip-address
+                if _ip(inputs) == address.inputs["address"] and address.inputs["subnetwork"] != subnet:
+                    raise StepError(f"{_ip(inputs)} is of {address.inputs['subnetwork']}, and not of {subnet}")
+                if _ip(inputs) == address.inputs["address"] and any(_ip(each.inputs) == _ip(inputs) for each in others):
+                    raise StepError(f"IP_IN_USE_BY_ANOTHER_RESOURCE: {_ip(inputs)}")
+
+    def _computed(self, type_: str, id_: str, number: int, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        if type_ == INTERFACE:
+            return {"privateIp": f"10.0.0.{number}"}
+        if type_ == INSTANCE:
+            subnet = self._existing(_interface(inputs)).inputs["subnetId"]
+            return {"availabilityZone": self.zone_of_subnet(subnet)}
+        if type_ == ADDRESS:
+            return {"address": f"10.0.0.{number}"}
+        if type_ == VM:
+            return {"bootImage": self.image}  # a family is resolved when the instance is made
+        return {}
+
+
+def _interface(inputs: Mapping[str, Any]) -> str:
+    return str(inputs["primaryNetworkInterface"]["networkInterfaceId"])
+
+
+def _disks(inputs: Mapping[str, Any]) -> list[str]:
+    return [each["source"] for each in inputs.get("attachedDisks") or ()]
+
+
+def _ip(inputs: Mapping[str, Any]) -> str:
+    return str(inputs["networkInterfaces"][0]["networkIp"])
+
+
+def _permission(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(inputs.get(key) for key in ("securityGroupId", "ipProtocol", "fromPort", "toPort", *SOURCES))
+
+
+# --- the engine's side ---
+
+
+class CloudProvider:
+    """Answers the embedded engine for all types of both clouds."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def check(self, goal: Resource, old: Resource | None) -> tuple[Values, list[CheckFailure]]:
+        if not goal.type.startswith("gcp:") or "name" in goal.inputs:
+            return goal.inputs, []
+        # Pulumi's automatic names: at random for each new one, and kept.
+        name = old.inputs["name"] if old else f"{goal.name}-{next(self._account._numbers):07x}"
+        return {**goal.inputs, "name": name}, []
+
+    def diff(self, old: Resource, goal: Resource) -> Difference:
+        before, after = plain_values(old.inputs), plain_values(goal.inputs)
+        changed = difference_of_inputs(before, after)
+        of_type = RULES[goal.type]
+        replacing = [
+            key
+            for key in changed.inputs
+            if key in of_type.replaces
+            or (key in of_type.replaces_if and of_type.replaces_if[key](before.get(key), after.get(key)))
+        ]
+        return replace(changed, replacing=tuple(replacing))
+
+    def create(self, goal: Resource, step: Step) -> tuple[str, Values]:
+        return self._account.create(goal.type, plain_values(goal.inputs))
+
+    def update(self, old: Resource, goal: Resource, step: Step) -> Values:
+        changed = difference_of_inputs(plain_values(old.inputs), plain_values(goal.inputs)).inputs
+        return dict(self._account.update(goal.type, old.id, plain_values(goal.inputs), changed))
+
+    def delete(self, old: Resource, step: Step) -> None:
+        self._account.delete(old.id)
+
+
+class CloudMonitor(Monitor):
+    """Knows functions of providers and aliases as well, which the embedded engine has no use for."""
+
+    def __init__(self, account: Account, state: State, deployment: Deployment) -> None:
+        super().__init__(STACK, PROJECT, deployment)
+        self._account, self._state = account, state
+
+    def Invoke(self, request: Any) -> Any:
+        fields: dict[str, Any] = {"return": to_struct(self._account.call(request.tok, from_struct(request.args)))}
+        return resource_pb2.ResourceInvokeResponse(**fields)
+
+    def RegisterResource(self, request: Any) -> Any:
+        urn = self._urn(request.parent, request.type, request.name)
+        for alias in request.aliases:
+            before = alias.urn or self._urn(request.parent, alias.spec.type or request.type, alias.spec.name)
+            olds = self._deployment._olds
+            if before in olds and urn not in olds:
+                olds[urn] = replace(olds.pop(before), urn=urn)
+                self._state.current[urn] = replace(self._state.current.pop(before), urn=urn)
+        request.ClearField("aliases")
+        return super().RegisterResource(request)
+
+
+@dataclass
+class Run:
+    """What a run did: (operation, name of the resource), in the order of completion."""
+
+    ok: bool
+    steps: list[tuple[str, str]]
+    text: str
+
+    def of(self, operation: str) -> set[str]:
+        return {name for done, name in self.steps if done == operation}
+
+
+@dataclass
+class Stack:
+    """A program's state over an account."""
+
+    account: Account
+    state: State = field(default_factory=lambda: State(Path("nowhere"), Crypter(lambda: "", "", ""), False))
+
+    def up(self, program: Callable[[], object]) -> Run:
+        return self._run(self.state, program, dry_run=False)
+
+    def preview(self, program: Callable[[], object]) -> Run:
+        copy = State(Path("nowhere"), Crypter(lambda: "", "", ""), False)
+        copy.current, copy.replaced = deepcopy(self.state.current), deepcopy(self.state.replaced)
+        return self._run(copy, program, dry_run=True)
+
+    def destroy(self) -> Run:
+        return self._run(self.state, None, dry_run=False)
+
+    def _run(self, state: State, program: Callable[[], object] | None, *, dry_run: bool) -> Run:
+        shown = io.StringIO()
+        display = Display(shown, dry_run=dry_run)
+        cloud = CloudProvider(self.account)
+        providers: dict[str, Any] = {DYNAMIC_TYPE: Dynamic(PROJECT, {}), **dict.fromkeys(RULES, cloud)}
+        deployment = Deployment(state, providers, display, dry_run=dry_run)
+        if program is None:
+            deployment.destroy()
+            deployment.close()
+        else:
+            monitor = CloudMonitor(self.account, state, deployment)
+            contextvars.copy_context().run(_run_program, program, monitor, deployment, display, dry_run)
+        steps = [(done, urn.rpartition("::")[2]) for done, urn in display.operations if done != "same"]
+        return Run(deployment.ok, steps, shown.getvalue())
+
+
+def _run_program(
+    program: Callable[[], object], monitor: Monitor, deployment: Deployment, display: Display, dry_run: bool
+) -> None:
+    settings.ROOT.set(None)
+    settings.configure(
+        settings.Settings(project=PROJECT, stack=STACK, monitor=monitor, engine=Engine(display), dry_run=dry_run)
+    )
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+    def main() -> None:
+        program()
+
+    try:
+        loop.run_until_complete(run_in_stack(main))
+    except (StepError, StoppedError):
+        deployment.failed = True
+    except EtcdClusterError as error:
+        deployment.failed = True
+        display.note("error", str(error))
+    finally:
+        loop.run_until_complete(loop.run_in_executor(None, deployment.close))
+        loop.close()
+        asyncio.set_event_loop(asyncio.new_event_loop())  # the SDK's own helpers expect one

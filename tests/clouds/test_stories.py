@@ -1,0 +1,93 @@
+"""Stories of clusters' machines in simulated clouds: create, change, replace, destroy, create again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import pulumi
+import pytest
+
+from etcd_cluster import SIZES, AwsMachines, GcpMachines
+from tests.clouds.simulator import DISK, INSTANCE, VM, VOLUME, Account, Run, Stack
+
+pytestmark = pytest.mark.skipif(
+    find_spec("pulumi_aws") is None or find_spec("pulumi_gcp") is None, reason="the clouds' SDKs are not installed"
+)
+SUBNETS = ("subnet-a", "subnet-b", "subnet-c")
+ZONES = ("europe-west1-b", "europe-west1-c", "europe-west1-d")
+MACHINE = {"aws": INSTANCE, "gcp": VM}
+DATA = {"aws": VOLUME, "gcp": DISK}
+Given = AwsMachines | GcpMachines
+CLOUDS = pytest.mark.parametrize("cloud", ["aws", "gcp"])
+
+
+def given(cloud: str, **changes: Any) -> Given:
+    if cloud == "aws":
+        return AwsMachines(**{"subnet_ids": SUBNETS, "ssh_cidrs": ["10.0.0.8/32"], **changes})
+    own = {"network": "main", "subnetwork": "private", "zones": ZONES, "ssh_ranges": ["10.0.0.8/32"]}
+    return GcpMachines(**{**own, **changes})
+
+
+def program(machines: Given, members: int = 3, size: str = "small") -> Callable[[], None]:
+    def register() -> None:
+        parent = pulumi.ComponentResource("test:index:Machines", "etcd")
+        machines.provision("etcd", machines.member_names(members), SIZES[size], parent)
+
+    return register
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account()
+
+
+@pytest.fixture
+def stack(account: Account) -> Stack:
+    return Stack(account)
+
+
+def up(stack: Stack, machines: Given, **more: Any) -> Run:
+    ran = stack.up(program(machines, **more))
+    assert ran.ok, ran.text
+    return ran
+
+
+def machine_of(account: Account, cloud: str, member: str) -> str:
+    (found,) = (
+        each.id
+        for each in account.of_type(MACHINE[cloud])
+        if member in (each.tags.get("etcd:member"), each.tags.get("etcd-member"))
+    )
+    return found
+
+
+@CLOUDS
+def test_nothing_changed_means_nothing_is_done(account: Account, stack: Stack, cloud: str) -> None:
+    first = up(stack, given(cloud))
+    assert first.of("create")
+    assert len(account.of_type(MACHINE[cloud])) == len(account.of_type(DATA[cloud])) == 3
+    assert up(stack, given(cloud)).steps == []
+    assert stack.preview(program(given(cloud))).steps == []
+
+
+@CLOUDS
+def test_a_newer_image_another_type_and_other_places_replace_nobody(account: Account, stack: Stack, cloud: str) -> None:
+    up(stack, given(cloud))
+    before = dict(account.standing)
+    account.image = "image-2"
+    place: dict[str, Any] = {"subnet_ids": SUBNETS[::-1]} if cloud == "aws" else {"zones": ZONES[::-1]}
+    changed = up(stack, given(cloud, **place), size="medium")
+    assert not changed.of("replace") | changed.of("create") | changed.of("delete")
+    assert account.standing.keys() == before.keys()
+
+
+@CLOUDS
+def test_destroyed_data_stays_and_fewer_members_leave_theirs(account: Account, stack: Stack, cloud: str) -> None:
+    up(stack, given(cloud))
+    data = {each.id for each in account.of_type(DATA[cloud])}
+    up(stack, given(cloud), members=1)
+    assert len(account.of_type(MACHINE[cloud])) == 1
+    assert stack.destroy().ok
+    assert set(account.standing) == data
