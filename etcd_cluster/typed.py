@@ -83,6 +83,8 @@ def plain_type(hint: Any) -> Any:
     if origin in (Union, types.UnionType):
         known = [each for each in arguments if not _is_later(each) and each is not type(None)]
         kinds = {plain_type(each) for each in known}
+        if kinds == {list, dict}:
+            return list  # names are for values that only a program has
         return kinds.pop() if len(kinds) == 1 else object
     if origin is Literal:
         return str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,7 +11,7 @@ import pulumi
 import pytest
 
 from etcd_cluster import SIZES, AwsMachines, GcpMachines
-from tests.clouds.simulator import DISK, INSTANCE, VM, VOLUME, Account, Run, Stack
+from tests.clouds.simulator import DISK, INGRESS, INSTANCE, VM, VOLUME, Account, Run, Stack
 
 pytestmark = pytest.mark.skipif(
     find_spec("pulumi_aws") is None or find_spec("pulumi_gcp") is None, reason="the clouds' SDKs are not installed"
@@ -91,3 +92,57 @@ def test_destroyed_data_stays_and_fewer_members_leave_theirs(account: Account, s
     assert len(account.of_type(MACHINE[cloud])) == 1
     assert stack.destroy().ok
     assert set(account.standing) == data
+
+
+# --- who may come in ---
+
+
+def letting_in(*names: str, listed_after: str = "") -> Callable[[], None]:
+    """A program that makes groups of its own, and lets those of `names` in: by name, or listed after another one."""
+
+    def register() -> None:
+        import pulumi_aws as aws
+
+        groups = {name: aws.ec2.SecurityGroup(name, vpc_id="vpc-1").id for name in ("apps", "jobs")}
+        allowed = [listed_after, groups[names[0]]] if listed_after else {name: groups[name] for name in names}
+        program(given("aws", client_security_group_ids=allowed))()
+
+    return register
+
+
+def sources(account: Account) -> set[str]:
+    rules = [each.inputs for each in account.of_type(INGRESS) if each.inputs["description"] == "clients"]
+    return {rule["referencedSecurityGroupId"] for rule in rules}
+
+
+def test_the_first_group_of_two_can_go(account: Account, stack: Stack) -> None:
+    assert stack.up(letting_in("apps", "jobs")).ok
+    before = sources(account)
+    changed = stack.up(letting_in("jobs"))
+    assert changed.ok, changed.text
+    assert changed.steps == [("delete", "etcd-clients-apps")]
+    assert len(before) == 2
+    assert len(sources(account)) == 1
+
+
+def test_a_listed_group_of_the_program_keeps_its_rule_when_others_come_and_go(account: Account, stack: Stack) -> None:
+    assert stack.up(letting_in("apps", listed_after="sg-0first")).ok
+    changed = stack.up(letting_in("apps", listed_after="sg-0second"))
+    assert changed.ok, changed.text
+    assert changed.steps == [("create", "etcd-clients-sg-0second"), ("delete", "etcd-clients-sg-0first")]
+
+
+def test_a_rule_by_its_former_name_is_taken_over(account: Account, stack: Stack) -> None:
+    """Rules of groups that are known only later were named by their place in the list."""
+    before, after = "etcd-clients-group-0", "etcd-clients-apps"
+    assert stack.up(letting_in("apps", "jobs")).ok
+    for urn, resource in list(stack.state.current.items()):
+        if urn.endswith(f"::{after}"):
+            del stack.state.current[urn]
+            former = urn.replace(after, before)
+            stack.state.current[former] = replace(resource, urn=former)
+    rules = sources(account)
+    changed = stack.up(letting_in("apps", "jobs"))
+    assert changed.ok, changed.text
+    assert changed.steps == []
+    assert sources(account) == rules

@@ -308,7 +308,7 @@ def test_ports_are_open_to_named_sources_alone() -> None:
         ("etcd-clients-10.1.0.0-16", 2379, "10.1.0.0/16"),
         ("etcd-clients-fd00.1..-32", 2379, "fd00:1::/32"),
         ("etcd-clients-sg-clients", 2379, "sg-clients"),
-        ("etcd-clients-group-1", 2379, "sg-later"),
+        ("etcd-clients-group", 2379, "sg-later"),
         ("etcd-members-self", 2379, "etcd-members-id"),
         ("etcd-peers-self", 2380, "etcd-members-id"),
         ("etcd-ssh-10.9.9.9-32", 22, "10.9.9.9/32"),
@@ -413,12 +413,21 @@ def test_two_clusters_live_in_one_program() -> None:
     assert names.count("main") == names.count("events")
 
 
+LATER: Any = pulumi.Output.from_input("sg-later")
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"client_cidrs": ["0.0.0.0/0"]}, {}, "aws.clientCidrs", "world"),
     ({"client_cidrs": ["10.0.0.0/8", "::/0"]}, {}, "aws.clientCidrs", "world"),
     ({"ssh_cidrs": ["0.0.0.0/1", "128.0.0.0/1"]}, {}, "aws.sshCidrs", "world"),
     ({"ssh_cidrs": ["10.0.0.1/16"]}, {}, "aws.sshCidrs", "10.0.0.0/16"),
     ({"ssh_security_group_ids": []}, {}, "aws.sshCidrs", "nobody could reach"),
+    (
+        {"client_security_group_ids": [LATER, LATER]},
+        {},
+        "aws.clientSecurityGroupIds",
+        "would be told apart only by their places in the list",
+    ),
+    ({"client_security_group_ids": {"a": "sg-0", "b": "sg-0"}}, {}, "aws.clientSecurityGroupIds", "listed twice"),
+    ({"ssh_security_group_ids": {"a": "0"}}, {}, "aws.sshSecurityGroupIds.a", "sg-0a1b2c"),
     ({"subnet_ids": []}, {}, "aws.subnetIds", "List private subnets"),
     ({"subnet_ids": "subnet-a"}, {}, "aws.subnetIds", "not a list"),
     ({"instance_type": "m4.large"}, {"size": "medium"}, "aws.instanceType", "Use m4.xlarge or larger"),

@@ -61,6 +61,7 @@ BOOLEANS = ["false", "true", 0, 1, None, [], LATER]
 NUMBERS = ["3", 3.0, True, [], LATER]
 TEXTS = [5, True, [], {}]
 LISTS: list[Any] = ["text", 5, {"a": "b"}, [5], None]
+NEITHER_LISTS_NOR_MAPPINGS = [value for value in LISTS if not isinstance(value, dict)]
 
 
 def fields() -> list[tuple[str, Any, Any]]:
@@ -113,8 +114,8 @@ def fields() -> list[tuple[str, Any, Any]]:
         "aws.",
         aws,
         [
-            (LISTS, ["subnet_ids", "client_cidrs", "client_security_group_ids", "ssh_cidrs", "security_group_ids"]),
-            (LISTS, ["ssh_security_group_ids"]),
+            (LISTS, ["subnet_ids", "client_cidrs", "ssh_cidrs", "security_group_ids"]),
+            (NEITHER_LISTS_NOR_MAPPINGS, ["client_security_group_ids", "ssh_security_group_ids"]),
             (BOOLEANS, ["deletion_protection", "retain_volumes"]),
             (NUMBERS, ["volume_gib"]),
             ([*TEXTS, LATER], ["instance_type", "replace_member", "replace_dead_member"]),

@@ -22,6 +22,7 @@ from etcd_cluster.machines.aws.limits import (
     OWN_TAGS,
     ImageId,
     SecurityGroupId,
+    SecurityGroups,
     SubnetId,
     capacity,
     require_instance_type,
@@ -29,6 +30,7 @@ from etcd_cluster.machines.aws.limits import (
     require_subnets,
     require_tag_key,
     require_tag_value,
+    require_told_apart,
 )
 from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
@@ -53,7 +55,8 @@ class AwsMachines:
             made.
         client_cidrs, client_security_group_ids: Who may reach etcd (2379); default only the members.
         ssh_cidrs, ssh_security_group_ids: Who may reach SSH (22): where Pulumi runs, or the bastion. At least one,
-            unless a group of your own lets them in. The whole world is refused here and for clients.
+            unless a group of your own lets them in. The whole world is refused here and for clients. Groups that the
+            same program makes are given by names that stay: {"apps": apps.id}.
         security_group_ids: Groups of your own for every member, in addition to the one made for the cluster.
         bastion: Host to jump through, with its own user and key; default None connects straight to the private
             addresses.
@@ -77,9 +80,9 @@ class AwsMachines:
 
     subnet_ids: pulumi.Input[Sequence[pulumi.Input[SubnetId]]]
     client_cidrs: Sequence[str] = ()
-    client_security_group_ids: Sequence[pulumi.Input[SecurityGroupId]] = ()
+    client_security_group_ids: SecurityGroups = ()
     ssh_cidrs: Sequence[str] = ()
-    ssh_security_group_ids: Sequence[pulumi.Input[SecurityGroupId]] = ()
+    ssh_security_group_ids: SecurityGroups = ()
     security_group_ids: Sequence[pulumi.Input[SecurityGroupId]] = ()
     bastion: Bastion | None = None
     instance_type: Annotated[str, require_instance_type] | None = None
@@ -112,8 +115,8 @@ class AwsMachines:
         require_subnets(self.subnet_ids)
         require_private("aws.clientCidrs", self.client_cidrs)
         require_private("aws.sshCidrs", self.ssh_cidrs)
-        require_distinct("aws.clientSecurityGroupIds", self.client_security_group_ids)
-        require_distinct("aws.sshSecurityGroupIds", self.ssh_security_group_ids)
+        require_told_apart("aws.clientSecurityGroupIds", self.client_security_group_ids)
+        require_told_apart("aws.sshSecurityGroupIds", self.ssh_security_group_ids)
         require_distinct("aws.securityGroupIds", self.security_group_ids)
         if not (self.ssh_cidrs or self.ssh_security_group_ids or self.security_group_ids):
             raise ConfigurationError(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
+
+import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.access import require_distinct
@@ -54,6 +57,11 @@ class Id:
 SubnetId = Annotated[str, Id("subnet")]
 SecurityGroupId = Annotated[str, Id("sg")]
 ImageId = Annotated[str, Id("ami")]
+SecurityGroups = Sequence[pulumi.Input[SecurityGroupId]] | Mapping[str, pulumi.Input[SecurityGroupId]]
+"""Ids; or ids by names of the caller's, for groups that are made by the same program."""
+
+UNNAMED_GROUP = "group"
+"""The name of the one listed group that is known only later."""
 
 
 def require_instance_type(key: str, value: str) -> None:
@@ -85,6 +93,27 @@ def require_tag_value(key: str, value: str) -> None:
     if not is_one_line(value) or len(value) > LONGEST_TAG_VALUE:
         raise ConfigurationError(
             key, value, "not the value of a tag", f"write up to {LONGEST_TAG_VALUE} characters in one line"
+        )
+
+
+def named_groups(groups: SecurityGroups) -> dict[str, pulumi.Input[str]]:
+    """Returns each group by a name that stays when others come and go: the given one, or its id."""
+    if isinstance(groups, Mapping):
+        return dict(groups)
+    return {group if isinstance(group, str) else UNNAMED_GROUP: group for group in groups}
+
+
+def require_told_apart(key: str, groups: SecurityGroups) -> None:
+    """Refuses a group that is listed twice, and two that are known only later and have no names."""
+    listed = list(groups.values()) if isinstance(groups, Mapping) else list(groups)
+    require_distinct(key, listed)
+    unnamed = [group for group in listed if not isinstance(group, str)]
+    if len(unnamed) > 1 and not isinstance(groups, Mapping):
+        raise ConfigurationError(
+            key,
+            f"({len(unnamed)} Outputs)",
+            "their rules would be told apart only by their places in the list, which change with it",
+            'give them by names that stay, such as {"apps": apps.id, "jobs": jobs.id}',
         )
 
 

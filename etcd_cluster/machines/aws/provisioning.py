@@ -17,7 +17,9 @@ from etcd_cluster.machines.aws.limits import (
     GP3_BASE_IOPS,
     GP3_BASE_MIB_PER_SECOND,
     VOLUME_TYPE,
+    SecurityGroups,
     architecture,
+    named_groups,
     require_subnets,
 )
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
@@ -205,12 +207,11 @@ class Provisioning:
             tags=self._tags("members"),
             opts=self._opts(ignore_changes=["vpcId"]),
         )
-        self._allow(
-            group, "clients", ports.client, ingress_sources(given.client_cidrs, given.client_security_group_ids)
-        )
+        clients, ssh = given.client_security_group_ids, given.ssh_security_group_ids
+        self._allow(group, "clients", ports.client, ingress_sources(given.client_cidrs, clients), former_names(clients))
         self._allow(group, "members", ports.client, {"self": {"referenced_security_group_id": group.id}})
         self._allow(group, "peers", ports.peer, {"self": {"referenced_security_group_id": group.id}})
-        self._allow(group, "ssh", 22, ingress_sources(given.ssh_cidrs, given.ssh_security_group_ids))
+        self._allow(group, "ssh", 22, ingress_sources(given.ssh_cidrs, ssh), former_names(ssh))
         aws.vpc.SecurityGroupEgressRule(
             f"{self._cluster}-out",
             security_group_id=group.id,
@@ -223,10 +224,17 @@ class Provisioning:
         return group
 
     def _allow(
-        self, group: aws.ec2.SecurityGroup, purpose: str, port: int, by_name: Mapping[str, IngressSource]
+        self,
+        group: aws.ec2.SecurityGroup,
+        purpose: str,
+        port: int,
+        by_name: Mapping[str, IngressSource],
+        former: Mapping[str, str] | None = None,
     ) -> None:
         """Registers one rule for each source: that is what AWS counts, tags and shows."""
         for name, source in by_name.items():
+            before = (former or {}).get(name)
+            aliases = [pulumi.Alias(name=f"{self._cluster}-{purpose}-{before}")] if before else None
             aws.vpc.SecurityGroupIngressRule(
                 f"{self._cluster}-{purpose}-{name}",
                 security_group_id=group.id,
@@ -235,7 +243,7 @@ class Provisioning:
                 to_port=port,
                 description=purpose,
                 tags=self._tags(f"{purpose}-{name}"),
-                opts=self._opts(),
+                opts=self._opts(aliases=aliases),
                 **source,
             )
 
@@ -296,11 +304,10 @@ class IngressSource(TypedDict, total=False):
     referenced_security_group_id: pulumi.Input[str]
 
 
-def ingress_sources(ranges: Sequence[str], groups: Sequence[pulumi.Input[str]]) -> dict[str, IngressSource]:
+def ingress_sources(ranges: Sequence[str], groups: SecurityGroups) -> dict[str, IngressSource]:
     """Returns sources by a name that stays when others come and go.
 
-    A rule that took over its neighbour's source would clash with it. Groups that are known only later are named by
-    their place in the list.
+    A rule that took over its neighbour's source would clash with it.
     """
     named: dict[str, IngressSource] = {}
     for text in ranges:
@@ -308,9 +315,18 @@ def ingress_sources(ranges: Sequence[str], groups: Sequence[pulumi.Input[str]]) 
         range_ = str(network)
         name = range_.replace("/", "-").replace(":", ".")
         named[name] = {"cidr_ipv4": range_} if network.version == 4 else {"cidr_ipv6": range_}
-    for number, group in enumerate(groups):
-        named[group if isinstance(group, str) else f"group-{number}"] = {"referenced_security_group_id": group}
+    for name, group in named_groups(groups).items():
+        named[name] = {"referenced_security_group_id": group}
     return named
+
+
+def former_names(groups: SecurityGroups) -> dict[str, str]:
+    """Returns name -> the name by place in the list, which rules of groups that are known only later once had."""
+    return {
+        name: f"group-{number}"
+        for number, (name, group) in enumerate(named_groups(groups).items())
+        if not isinstance(group, str)
+    }
 
 
 def device(volume_id: str) -> str:
