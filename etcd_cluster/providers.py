@@ -129,6 +129,12 @@ class RenewalProvider(_Provider):
     implementation = "lifecycle:Lifecycle"
 
 
+class ReplacementRequestProvider(_Provider):
+    """Serves `ReplacementRequest`."""
+
+    implementation = "machines.replacement_request_lifecycle:ReplacementRequestLifecycle"
+
+
 class MachineReplacementProvider(_Provider):
     """Serves `MachineReplacement`."""
 

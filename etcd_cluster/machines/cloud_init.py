@@ -25,13 +25,15 @@ https://cloud.google.com/compute/docs/images/manage-guest-agent
 """
 
 
-def cloud_config(*, authorized_key: str, host_private_key: str, host_public_key: str) -> str:
+def cloud_config(*, authorized_key: str, host_private_key: str, host_public_key: str, request: str = "") -> str:
     """Returns user data for cloud-init: one user with sudo, and a host key that is known before the machine boots.
 
     Args:
         authorized_key: The public key to log in with, one line.
         host_private_key: OpenSSH PEM.
         host_public_key: One line.
+        request: Id of the request that the machine is made for, as a comment: with it the user data differs from that
+            of the machine before. Default "" for the first machine.
     """
     settings = {
         "users": [
@@ -53,7 +55,7 @@ def cloud_config(*, authorized_key: str, host_private_key: str, host_public_key:
         "locale": "C.UTF-8",
     }
     text: str = yaml.dump(settings, Dumper=_ReadableDumper, sort_keys=False, width=1000)
-    return f"#cloud-config\n{text}"
+    return f"#cloud-config\n{text}" + (f"# replacement {request}\n" if request else "")
 
 
 class _ReadableDumper(yaml.SafeDumper):

@@ -54,15 +54,19 @@ class Standing:
 
     @property
     def tags(self) -> Mapping[str, str]:
-        return self.inputs.get("tags") or self.inputs.get("labels") or {}
+        return self.inputs.get("labels") or self.inputs.get("tags") or {}
 
 
 @dataclass
 class Account:
-    """What stands in a cloud. images: what a family or a search for the newest image finds now."""
+    """What stands in a cloud. image: what a family or a search for the newest image finds now.
+
+    refuses_new: the type of which nothing is made now, as in a zone that has run out of machines.
+    """
 
     standing: dict[str, Standing] = field(default_factory=dict[str, Standing])
     image: str = "image-1"
+    refuses_new: str | None = None
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -85,6 +89,8 @@ class Account:
 
     def create(self, type_: str, inputs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         with self._lock:
+            if type_ == self.refuses_new:
+                raise StepError("InsufficientInstanceCapacity")
             self._refuse(type_, inputs, None)
             number = next(self._numbers)
             id_ = f"{type_.partition(':')[0]}-{type_.rpartition(':')[2].lower()}-{number}"

@@ -146,3 +146,66 @@ def test_a_rule_by_its_former_name_is_taken_over(account: Account, stack: Stack)
     assert changed.ok, changed.text
     assert changed.steps == []
     assert sources(account) == rules
+
+
+# --- one machine replaced ---
+
+
+@CLOUDS
+@pytest.mark.parametrize("key", ["replace_member", "replace_dead_member"])
+def test_a_machine_is_replaced_though_nothing_else_changed(
+    account: Account, stack: Stack, cloud: str, key: str
+) -> None:
+    up(stack, given(cloud))
+    before = {member: machine_of(account, cloud, member) for member in ("etcd-1", "etcd-2", "etcd-3")}
+    data = {each.id for each in account.of_type(DATA[cloud])}
+
+    assert "etcd-etcd-2" in stack.preview(program(given(cloud, **{key: "etcd-2"}))).of("replace")
+    replaced = up(stack, given(cloud, **{key: "etcd-2"}))
+    assert [name for name in replaced.of("replace") if name in {"etcd-etcd-1", "etcd-etcd-3"}] == []
+    after = {member: machine_of(account, cloud, member) for member in before}
+    assert {member for member in before if before[member] != after[member]} == {"etcd-2"}
+    assert {each.id for each in account.of_type(DATA[cloud])} == data
+
+    assert stack.preview(program(given(cloud, **{key: "etcd-2"}))).of("replace") == set(), "once is enough"
+    up(stack, given(cloud, **{key: "etcd-2"}))
+    up(stack, given(cloud))
+    assert {member: machine_of(account, cloud, member) for member in before} == after
+    assert up(stack, given(cloud)).steps == []
+
+    up(stack, given(cloud, **{key: "etcd-2"}))
+    assert machine_of(account, cloud, "etcd-2") != after["etcd-2"], "asked for again"
+    up(stack, given(cloud, **{key: "etcd-3"}))
+    assert machine_of(account, cloud, "etcd-3") != after["etcd-3"], "the next one, without a pause"
+
+
+@CLOUDS
+def test_a_replaced_machine_has_the_newest_image(account: Account, stack: Stack, cloud: str) -> None:
+    up(stack, given(cloud))
+    account.image = "image-2"
+    up(stack, given(cloud, replace_member="etcd-2"))
+    machine = account.standing[machine_of(account, cloud, "etcd-2")].inputs
+    assert (machine["ami"] if cloud == "aws" else machine["bootImage"]).endswith("image-2")
+
+
+@CLOUDS
+def test_a_replaced_machine_stays_where_its_disk_and_address_are(account: Account, stack: Stack, cloud: str) -> None:
+    up(stack, given(cloud))
+    if cloud == "aws":
+        elsewhere = given(cloud, subnet_ids=["subnet-x", *SUBNETS], replace_member="etcd-2")
+    else:
+        elsewhere = given(cloud, zones=ZONES[::-1][:2], subnetwork="another", replace_member="etcd-1")
+    assert up(stack, elsewhere).of("replace")
+
+
+@CLOUDS
+def test_a_run_that_ends_before_the_new_machine_stands_is_taken_up(account: Account, stack: Stack, cloud: str) -> None:
+    up(stack, given(cloud))
+    data = {each.id for each in account.of_type(DATA[cloud])}
+    account.refuses_new = MACHINE[cloud]
+    assert not stack.up(program(given(cloud, replace_member="etcd-2"))).ok
+    account.refuses_new = None
+    up(stack, given(cloud, replace_member="etcd-2"))
+    assert machine_of(account, cloud, "etcd-2")
+    assert {each.id for each in account.of_type(DATA[cloud])} == data
+    assert len(account.of_type(MACHINE[cloud])) == 3

@@ -105,6 +105,7 @@ def test_children_are_exactly_these(three_members: Recording) -> None:
         **dict.fromkeys(["etcd-ca", "etcd-peer-ca"], "pulumi-python:dynamic/pki:CertificateAuthority"),
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
         "etcd-machine-replacement": "pulumi-python:dynamic/cluster:MachineReplacement",
+        "etcd-replacement-request": "pulumi-python:dynamic/cluster:ReplacementRequest",
         "etcd-rollout": "pulumi-python:dynamic/cluster:Rollout",
         **dict.fromkeys(["etcd-client", *each("-server"), *each("-peer")], "pulumi-python:dynamic/pki:Certificate"),
         **dict.fromkeys([name for step in steps for name in each(step)], "command:remote:Command"),

@@ -30,6 +30,7 @@ IN_STATE = {
     "LocalBinariesProvider",
     "MachineReplacementProvider",
     "RenewalProvider",
+    "ReplacementRequestProvider",
     "RolloutProvider",
     "SshKeyPairProvider",
 }

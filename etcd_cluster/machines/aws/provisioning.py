@@ -24,6 +24,7 @@ from etcd_cluster.machines.aws.limits import (
 )
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.machine import Guard, Machine, Ports
+from etcd_cluster.machines.replacement_request import ReplacementRequest
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
 
@@ -53,6 +54,9 @@ class Provisioning:
         self._parent = parent
         self._instance_type = given.instance_type_for(size)
         self._volume_gib = given.volume_gib_for(size)
+        self._request = ReplacementRequest(
+            f"{cluster}-replacement-request", member=given.replaced_member, opts=self._opts()
+        )
         self._subnet_ids = cast("pulumi.Output[Sequence[str]]", pulumi.Output.from_input(given.subnet_ids))
 
     def machines(self, names: Sequence[str], guard: Guard | None) -> list[Machine]:
@@ -82,6 +86,7 @@ class Provisioning:
             authorized_key=login["public_key"],
             host_private_key=host_key.private_key,
             host_public_key=host_key.public_key,
+            request=self._request.id if self._given.replaced_member == name else "",
         )
         ssh = Ssh(user=OPERATOR, private_key=login["private_key"], bastion=self._given.bastion)
         return MemberResources(
@@ -147,8 +152,8 @@ class Provisioning:
     ) -> aws.ec2.Instance:
         """Registers the machine. Only the member to replace gets another, once the guard allows it.
 
-        Any change of image, type or user data then replaces it, which works for a dead machine too, and the Commands
-        that prepare it follow.
+        Its user data names the request, and so differs, which replaces a dead machine too. The Commands that prepare it
+        follow.
         """
         is_replaced = self._given.replaced_member == name
         return aws.ec2.Instance(

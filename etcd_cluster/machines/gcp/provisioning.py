@@ -17,6 +17,7 @@ from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.gcp.limits import DEVICE, DISK_NAME, DISK_TYPE, UBUNTU, label, network_tag, region_of
 from etcd_cluster.machines.machine import Guard, Machine, Ports
+from etcd_cluster.machines.replacement_request import ReplacementRequest
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
 
@@ -41,6 +42,9 @@ class Provisioning:
         self._parent = parent
         self._machine_type = given.machine_type_for(size)
         self._disk_gb = given.disk_gb_for(size)
+        self._request = ReplacementRequest(
+            f"{cluster}-replacement-request", member=given.replaced_member, opts=self._opts()
+        )
         self._tag = network_tag(pulumi.get_project(), pulumi.get_stack(), cluster)
 
     def machines(self, names: Sequence[str], guard: Guard | None) -> list[Machine]:
@@ -67,12 +71,12 @@ class Provisioning:
         zone = self._given.zones[index % len(self._given.zones)]
         host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
         address = self._address(name, zone)
+        request = self._request.id if self._given.replaced_member == name else ""
         ssh = Ssh(user=OPERATOR, private_key=private_key, bastion=self._given.bastion)
         return MemberResources(
-            zone=zone,
             address=address,
             disk=self._disk(name, zone),
-            user_data=pulumi.Output.secret(_user_data(public_key, host_key)),
+            user_data=pulumi.Output.secret(_user_data(public_key, host_key, request)),
             connection=ssh.connection(address.address, host_key.public_key),
         )
 
@@ -121,11 +125,15 @@ class Provisioning:
         )
 
     def _instance(self, name: str, place: MemberResources, guarded: Sequence[pulumi.Resource]) -> compute.Instance:
-        """Registers the machine. Only the member to replace gets another, once the guard allows it."""
+        """Registers the machine. Only the member to replace gets another, once the guard allows it.
+
+        Its user data names the request, and so differs: it is replaced though nothing else changed.
+        """
         given, is_replaced = self._given, self._given.replaced_member == name
         return compute.Instance(
             f"{self._cluster}-{name}",
-            zone=place.zone,
+            # Where disk and address are, whatever zones and subnetwork are given by now.
+            zone=place.disk.zone,
             machine_type=self._machine_type,
             boot_disk=compute.InstanceBootDiskArgs(
                 initialize_params=compute.InstanceBootDiskInitializeParamsArgs(
@@ -139,7 +147,9 @@ class Provisioning:
             attached_disks=[compute.InstanceAttachedDiskArgs(source=place.disk.id, device_name=DISK_NAME)],
             # No access_configs: no public address. No service account: no credentials on the machine.
             network_interfaces=[
-                compute.InstanceNetworkInterfaceArgs(subnetwork=given.subnetwork, network_ip=place.address.address)
+                compute.InstanceNetworkInterfaceArgs(
+                    subnetwork=place.address.subnetwork, network_ip=place.address.address
+                )
             ],
             shielded_instance_config=compute.InstanceShieldedInstanceConfigArgs(
                 enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
@@ -210,14 +220,18 @@ class Provisioning:
 class MemberResources:
     """The resources that outlive a member's machine, and that a new machine needs to take its place."""
 
-    zone: str
     address: compute.Address
     disk: compute.Disk
     user_data: pulumi.Output[str]
     connection: ConnectionArgs
 
 
-def _user_data(authorized_key: pulumi.Input[str], host_key: SshKeyPair) -> pulumi.Input[str]:
+def _user_data(
+    authorized_key: pulumi.Input[str], host_key: SshKeyPair, request: pulumi.Input[str]
+) -> pulumi.Input[str]:
     return pulumi.Output.all(
-        authorized_key=authorized_key, host_private_key=host_key.private_key, host_public_key=host_key.public_key
+        authorized_key=authorized_key,
+        host_private_key=host_key.private_key,
+        host_public_key=host_key.public_key,
+        request=request,
     ).apply(lambda keys: cloud_config(**keys))
