@@ -93,6 +93,12 @@ class SshKeyPairProvider(_Provider):
     implementation = "ssh.key_lifecycle:SshKeyPairLifecycle"
 
 
+class LoginKeyProvider(_Provider):
+    """Serves `LoginKey`."""
+
+    implementation = "ssh.login_key_lifecycle:LoginKeyLifecycle"
+
+
 class LocalBinariesProvider(_Provider):
     """Serves `LocalBinaries`."""
 

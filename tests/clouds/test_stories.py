@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -9,8 +10,15 @@ from typing import Any
 
 import pulumi
 import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from etcd_cluster import SIZES, AwsMachines, GcpMachines
+from etcd_cluster.ssh import login_key_lifecycle
+from etcd_cluster.ssh.connection import Connection, SshAuthenticationError
+from etcd_cluster.ssh.keys import public_half
+from etcd_cluster.ssh.processes import Completed
 from tests.clouds.simulator import DISK, INGRESS, INSTANCE, VM, VOLUME, Account, Run, Stack
 
 pytestmark = pytest.mark.skipif(
@@ -146,6 +154,113 @@ def test_a_rule_by_its_former_name_is_taken_over(account: Account, stack: Stack)
     assert changed.ok, changed.text
     assert changed.steps == []
     assert sources(account) == rules
+
+
+# --- another key to log in with ---
+
+
+class Logins:
+    """Stands in for OpenSSH: a machine lets in the keys of its user data, and those that were added on it."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.let_in: dict[str, set[str]] = {}
+
+    def __call__(self) -> Logins:
+        return self
+
+    def __enter__(self) -> Logins:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def keys(self, address: str) -> set[str]:
+        (machine,) = (
+            each
+            for each in (*self.account.of_type(INSTANCE), *self.account.of_type(VM))
+            if self.address(each) == address
+        )
+        inputs = machine.inputs
+        given = yaml.safe_load(inputs["metadata"]["user-data"] if machine.type == VM else inputs["userData"])
+        return self.let_in.setdefault(machine.id, set(given["users"][0]["ssh_authorized_keys"]))
+
+    def address(self, machine: Any) -> str:
+        if machine.type == VM:
+            return str(machine.inputs["networkInterfaces"][0]["networkIp"])
+        interface = machine.inputs["primaryNetworkInterface"]["networkInterfaceId"]
+        return str(self.account.standing[interface].inputs["privateIp"])
+
+    def run(self, connection: Connection, command: str, *, stdin: str, **_: Any) -> Completed:
+        keys = self.keys(connection.host)
+        if public_half(str(connection.private_key)) not in keys:
+            raise SshAuthenticationError(f"{connection.host} refused the key")
+        if stdin:
+            (added,) = set(re.findall("ssh-ed25519 [A-Za-z0-9+/]+", stdin))
+            keys.add(added)
+        return Completed(0, "", "", "")
+
+
+@pytest.fixture
+def logins(account: Account, monkeypatch: pytest.MonkeyPatch) -> Logins:
+    found = Logins(account)
+    monkeypatch.setattr(login_key_lifecycle, "OpenSsh", found)
+    return found
+
+
+def key() -> str:
+    made = Ed25519PrivateKey.generate()
+    return made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+
+
+@CLOUDS
+def test_another_key_is_let_in_everywhere_beside_the_one_before(
+    account: Account, stack: Stack, logins: Logins, cloud: str
+) -> None:
+    old, new = key(), key()
+    up(stack, given(cloud, private_key=old))
+    before = set(account.standing)
+    changed = up(stack, given(cloud, private_key=new))
+    assert changed.steps == [("update", "etcd-login-key")]
+    assert set(account.standing) == before
+    assert len(logins.let_in) == 3
+    assert all(keys == {public_half(old), public_half(new)} for keys in logins.let_in.values())
+    assert up(stack, given(cloud, private_key=new)).steps == []
+
+
+@CLOUDS
+def test_a_key_made_by_the_stack_gives_way_to_one_of_the_callers(
+    account: Account, stack: Stack, logins: Logins, cloud: str
+) -> None:
+    up(stack, given(cloud))
+    up(stack, given(cloud, private_key=(new := key())))
+    assert [public_half(new) in keys for keys in logins.let_in.values()] == [True] * 3
+
+
+@CLOUDS
+def test_a_machine_that_lets_neither_key_in_ends_the_run_and_is_asked_again(
+    account: Account, stack: Stack, logins: Logins, cloud: str
+) -> None:
+    old, new = key(), key()
+    up(stack, given(cloud, private_key=old))
+    logins.let_in[machine_of(account, cloud, "etcd-2")] = set()
+    refused = stack.up(program(given(cloud, private_key=new)))
+    assert not refused.ok
+    assert "etcd-2: the new login key was not let in" in refused.text
+    logins.let_in[machine_of(account, cloud, "etcd-2")] = {public_half(old)}
+    up(stack, given(cloud, private_key=new))
+    assert [public_half(new) in keys for keys in logins.let_in.values()] == [True] * 3
+
+
+@CLOUDS
+def test_a_machine_that_is_replaced_meanwhile_has_the_new_key_from_its_start(
+    account: Account, stack: Stack, logins: Logins, cloud: str
+) -> None:
+    up(stack, given(cloud, private_key=key()))
+    logins.let_in[machine_of(account, cloud, "etcd-2")] = set()
+    up(stack, given(cloud, private_key=(new := key()), replace_dead_member="etcd-2"))
+    address = logins.address(account.standing[machine_of(account, cloud, "etcd-2")])
+    assert logins.keys(address) == {public_half(new)}
 
 
 # --- one machine replaced ---

@@ -97,6 +97,7 @@ def test_children_are_exactly_these(three_members: Recording) -> None:
         "etcd-peers-self": rule,
         "etcd-ssh-sg-bastion": rule,
         "etcd-out": "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
+        "etcd-login-key": "pulumi-python:dynamic/ssh:LoginKey",
         **dict.fromkeys(["etcd-ssh", *each("-host-key")], "pulumi-python:dynamic/ssh:SshKeyPair"),
         **dict.fromkeys(each("-interface"), "aws:ec2/networkInterface:NetworkInterface"),
         **dict.fromkeys(each("-data"), "aws:ebs/volume:Volume"),
@@ -132,7 +133,7 @@ def test_nothing_waits_for_a_machine_that_is_going_away(three_members: Recording
 @needs_sdk
 def test_commands_wait_for_instance_and_volume(three_members: Recording) -> None:
     dependencies = test_cluster.dependencies(three_members, "etcd-etcd-2-check")
-    assert dependencies >= {"etcd-etcd-2", "etcd-etcd-2-attachment"}
+    assert dependencies >= {"etcd-etcd-2", "etcd-etcd-2-attachment", "etcd-login-key"}
 
 
 @needs_sdk

@@ -28,6 +28,7 @@ IN_STATE = {
     "FormationProvider",
     "HostRecordProvider",
     "LocalBinariesProvider",
+    "LoginKeyProvider",
     "MachineReplacementProvider",
     "RenewalProvider",
     "ReplacementRequestProvider",

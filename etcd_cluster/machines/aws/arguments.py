@@ -50,13 +50,14 @@ MEMORY_TOLERANCE = 0.95
 class AwsMachines:
     """Members on EC2, named etcd-1, etcd-2 and so on, and spread over the subnets in turn.
 
+    Security groups that the same program makes are let in by names that stay: {"apps": apps.id}.
+
     Args:
         subnet_ids: Private subnets of one VPC, best three in three zones. A member stays in the subnet where it was
             made.
         client_cidrs, client_security_group_ids: Who may reach etcd (2379); default only the members.
         ssh_cidrs, ssh_security_group_ids: Who may reach SSH (22): where Pulumi runs, or the bastion. At least one,
-            unless a group of your own lets them in. The whole world is refused here and for clients. Groups that the
-            same program makes are given by names that stay: {"apps": apps.id}.
+            unless a group of your own lets them in. The whole world is refused here and for clients.
         security_group_ids: Groups of your own for every member, in addition to the one made for the cluster.
         bastion: Host to jump through, with its own user and key; default None connects straight to the private
             addresses.
@@ -66,13 +67,13 @@ class AwsMachines:
             for small, 12 for medium, 20 for large, 32 for xlarge. It only ever grows.
         kms_key_id: ARN of a customer key for the volumes; default the account's own key for EBS. Only new volumes use
             it.
-        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. A machine gets
-            its public half when it is made.
+        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. Another one
+            is let in beside the one before, on every machine.
         deletion_protection: Neither AWS nor Pulumi deletes instances, interfaces and volumes; default False.
         retain_volumes: A data volume stays when its member is removed, by destroy or by fewer members; default True.
-        replace_member: The one member whose machine may be replaced now, by a new image, type or key, keeping its data
-            volume and address; default no member. A running machine is replaced only while every other member is
-            healthy. The other members keep their machines. Remove it afterwards.
+        replace_member: The one member whose machine is replaced now, once, with the newest image and the given type,
+            keeping its data volume and address; default no member. A running machine is replaced only while every other
+            member is healthy. The other members keep their machines. Remove it afterwards.
         replace_dead_member: Used instead of replace_member for a dead machine, if no other member can be asked: it is
             replaced without asking; default no member.
         tags: For every resource, in addition to Name and the project's, stack's, cluster's and member's names.

@@ -27,6 +27,7 @@ from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.replacement_request import ReplacementRequest
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
+from etcd_cluster.ssh.login_key import LoginKey
 
 if TYPE_CHECKING:
     from etcd_cluster.machines.aws.arguments import AwsMachines
@@ -68,7 +69,14 @@ class Provisioning:
         connections = {name: place.connection for name, place in places.items()}
         is_dead = self._given.replace_dead_member is not None
         guarded = [guard(self._given.replaced_member, connections, is_dead=is_dead)] if guard else []
-        return [self._machine(name, place, image_id, guarded) for name, place in places.items()]
+        key = LoginKey(
+            f"{self._cluster}-login-key",
+            public_key=login["public_key"],
+            connections=connections,
+            replace_member=self._given.replaced_member,
+            opts=self._opts(),
+        )
+        return [self._machine(name, place, image_id, guarded, key) for name, place in places.items()]
 
     def _login(self) -> Login:
         given = self._given.private_key
@@ -97,7 +105,12 @@ class Provisioning:
         )
 
     def _machine(
-        self, name: str, place: MemberResources, image_id: pulumi.Input[str], guarded: Sequence[pulumi.Resource]
+        self,
+        name: str,
+        place: MemberResources,
+        image_id: pulumi.Input[str],
+        guarded: Sequence[pulumi.Resource],
+        key: LoginKey,
     ) -> Machine:
         instance = self._instance(name, place, image_id, guarded)
         attachment = self._attachment(name, instance, place.volume)
@@ -108,7 +121,7 @@ class Provisioning:
             device=place.volume.id.apply(device),
             first_boot=True,
             deleted_with=instance,
-            depends_on=[instance, attachment],
+            depends_on=[instance, attachment, key],
         )
 
     def _interface(self, name: str, index: int, group: aws.ec2.SecurityGroup) -> aws.ec2.NetworkInterface:

@@ -64,12 +64,12 @@ class GcpMachines:
             disks.
         kms_key: Full name of a customer key for all disks; default Google's own. Only new disks use it. Compute
             Engine's service agent needs the role roles/cloudkms.cryptoKeyEncrypterDecrypter on it.
-        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. A machine gets
-            its public half when it is made.
+        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. Another one
+            is let in beside the one before, on every machine.
         deletion_protection: Neither Google nor Pulumi deletes instances, addresses and disks; default False. Nothing
             can be replaced meanwhile.
         retain_disks: A data disk stays when its member is removed, by destroy or by fewer members; default True.
-        replace_member: The one member whose machine may be replaced now, by a new type, image, key or user data,
+        replace_member: The one member whose machine is replaced now, once, with the newest image and the given type,
             keeping its address and its data disk, which may grow; default no member. A running machine is replaced only
             while every other member is healthy. The other members keep their machines. Remove it afterwards.
         replace_dead_member: Used instead of replace_member for a dead machine, if no other member can be asked: it is

@@ -20,6 +20,7 @@ from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.replacement_request import ReplacementRequest
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
+from etcd_cluster.ssh.login_key import LoginKey
 
 if TYPE_CHECKING:
     from etcd_cluster.machines.gcp.arguments import GcpMachines
@@ -55,7 +56,14 @@ class Provisioning:
         connections = {name: place.connection for name, place in places.items()}
         is_dead = self._given.replace_dead_member is not None
         guarded = [guard(self._given.replaced_member, connections, is_dead=is_dead)] if guard else []
-        return [self._machine(name, place, guarded) for name, place in places.items()]
+        key = LoginKey(
+            f"{self._cluster}-login-key",
+            public_key=public_key,
+            connections=connections,
+            replace_member=self._given.replaced_member,
+            opts=self._opts(),
+        )
+        return [self._machine(name, place, guarded, key) for name, place in places.items()]
 
     def _login(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
         """Returns the private and the public key to log in with."""
@@ -80,7 +88,7 @@ class Provisioning:
             connection=ssh.connection(address.address, host_key.public_key),
         )
 
-    def _machine(self, name: str, place: MemberResources, guarded: Sequence[pulumi.Resource]) -> Machine:
+    def _machine(self, name: str, place: MemberResources, guarded: Sequence[pulumi.Resource], key: LoginKey) -> Machine:
         instance = self._instance(name, place, guarded)
         return Machine(
             name=name,
@@ -89,7 +97,7 @@ class Provisioning:
             device=DEVICE,
             first_boot=True,
             deleted_with=instance,
-            depends_on=[instance],
+            depends_on=[instance, key],
         )
 
     def _address(self, name: str, zone: str) -> compute.Address:
