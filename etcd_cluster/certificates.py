@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import pulumi
 
 from etcd_cluster.machines.machine import Machine
-from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, Profile
+from etcd_cluster.names import shortened
+from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_COMMON_NAME, Profile
 from etcd_cluster.pki.resources import (
     CA,
     Certificate,
@@ -75,12 +76,13 @@ def issue_certificates(
         overlap_hours: Overlap of every CA that is made, in hours.
     """
 
-    def made(name: str, common_name: str) -> CA:
+    def made(name: str, purpose: str) -> CA:
+        common_name = f"{shortened(cluster, MAX_COMMON_NAME - len(purpose) - 1)} {purpose}"
         args = CertificateAuthorityArgs(common_name=common_name, rotation=rotation, overlap_hours=overlap_hours)
         return CertificateAuthority(f"{cluster}-{name}", args, opts).ca
 
-    ca = own_ca or made("ca", f"{cluster} etcd CA")
-    peer_ca = made("peer-ca", f"{cluster} etcd peer CA")
+    ca = own_ca or made("ca", "etcd CA")
+    peer_ca = made("peer-ca", "etcd peer CA")
 
     def issued(machine: Machine, profile: Profile, signed_by: CA) -> Certificate:
         hosts = [machine.name, machine.address, *LOOPBACK_NAMES]

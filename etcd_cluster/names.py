@@ -5,6 +5,7 @@ Every allowed text is quoted wherever it is used, so a rule here is only for tex
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import re
@@ -57,6 +58,14 @@ def require_cluster_name(name: str, project: str, stack: str) -> str:
                 f"use 1 to {LONGEST_CLUSTER_NAME} characters in one line, without a space at either end",
             )
     return f"{project}/{stack}/{name}"
+
+
+def shortened(text: str, longest: int) -> str:
+    """Returns a text of at most `longest` characters: the text, or its beginning and a sum of all of it."""
+    if len(text) <= longest:
+        return text
+    unique = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{text[: longest - len(unique) - 1].rstrip('-')}-{unique}"
 
 
 def require_member_names(names: Sequence[str]) -> None:

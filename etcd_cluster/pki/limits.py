@@ -17,6 +17,8 @@ MAX_CERTIFICATE_VALIDITY_HOURS = 87_600
 # How long members trust the old CA after a rotation: 30 days to hand the new one to every client.
 CA_OVERLAP_HOURS = 720
 MAX_OVERLAP_HOURS = 8_760
+MAX_COMMON_NAME = 64
+"""Characters of a subject: ub-common-name, RFC 5280."""
 MAX_ROTATION = 1_000_000
 
 

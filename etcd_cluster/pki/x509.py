@@ -22,6 +22,7 @@ from etcd_cluster.pki.limits import (
     CERTIFICATE_VALIDITY_HOURS,
     MAX_CA_VALIDITY_HOURS,
     MAX_CERTIFICATE_VALIDITY_HOURS,
+    MAX_COMMON_NAME,
     MAX_OVERLAP_HOURS,
     MAX_ROTATION,
     MIN_VALIDITY_HOURS,
@@ -35,7 +36,6 @@ BACKDATE = timedelta(minutes=5)
 
 _KEY_ALGORITHMS: tuple[KeyAlgorithm, ...] = get_args(KeyAlgorithm)
 _MIN_RSA_BITS = 2048
-_MAX_COMMON_NAME = 64  # ub-common-name, RFC 5280
 _MAX_DNS_NAME = 253
 _MAX_SHOWN = 80
 _RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
@@ -300,8 +300,8 @@ def valid_common_name(value: object) -> str:
     """Returns the name. Raises `PkiError` unless it is 1 to 64 printable characters."""
     if not isinstance(value, str) or not value.strip():
         raise PkiError(f"common_name is {shown(value)}; give a name, such as 'etcd'")
-    if len(value) > _MAX_COMMON_NAME or not value.isprintable():
-        raise PkiError(f"common_name is {shown(value)}; give 1 to {_MAX_COMMON_NAME} printable characters")
+    if len(value) > MAX_COMMON_NAME or not value.isprintable():
+        raise PkiError(f"common_name is {shown(value)}; give 1 to {MAX_COMMON_NAME} printable characters")
     return value
 
 

@@ -102,6 +102,21 @@ def test_destroyed_data_stays_and_fewer_members_leave_theirs(account: Account, s
     assert set(account.standing) == data
 
 
+# --- where members are ---
+
+
+@CLOUDS
+@pytest.mark.parametrize("places", [1, 2, 3])
+def test_a_cluster_that_one_zone_can_take_down_is_warned_of(
+    account: Account, stack: Stack, cloud: str, places: int
+) -> None:
+    where: dict[str, Any] = {"subnet_ids": SUBNETS[:places]} if cloud == "aws" else {"zones": ZONES[:places]}
+    previewed = stack.preview(program(given(cloud, **where)))
+    assert previewed.ok
+    assert ("loses its quorum with that zone" in previewed.text) == (places < 3)
+    assert "quorum" not in Stack(Account()).preview(program(given(cloud, **where), members=1)).text
+
+
 # --- who may come in ---
 
 

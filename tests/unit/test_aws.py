@@ -328,7 +328,7 @@ def test_a_source_that_goes_leaves_the_other_rules_alone() -> None:
 @needs_sdk
 @pytest.mark.parametrize(
     ("instance_type", "image"),
-    [(None, "debian-12-amd64-*"), ("m7i.large", "debian-12-amd64-*"), ("m7g.large", "debian-12-arm64-*")],
+    [(None, "debian-13-amd64-*"), ("m7i.large", "debian-13-amd64-*"), ("m7g.large", "debian-13-arm64-*")],
 )
 def test_the_image_is_the_newest_debian_for_the_types_processor(instance_type: str | None, image: str) -> None:
     recording = build(instance_type=instance_type)

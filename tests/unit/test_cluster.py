@@ -360,3 +360,21 @@ def test_bad_arguments_are_refused_before_anything_is_registered() -> None:
 
     recording = record(program)
     assert recording.resources == {}
+
+
+@pytest.mark.parametrize("length", [1, 51, 52, 100])
+def test_a_long_name_is_shortened_in_the_subjects_of_its_cas(length: int) -> None:
+    """RFC 5280 allows 64 characters there."""
+    subjects = [ca_subjects("a" * length), ca_subjects("a" * (length - 1) + "b")]
+    assert all(len(each) <= 64 and each.endswith(("etcd CA", "etcd peer CA")) for pair in subjects for each in pair)
+    assert not set(subjects[0]) & set(subjects[1])
+    if length <= 51:
+        assert subjects[0] == ["a" * length + " etcd CA", "a" * length + " etcd peer CA"]
+
+
+def ca_subjects(name: str) -> list[str]:
+    def program() -> None:
+        EtcdCluster(name, EtcdClusterArgs(machines=LocalMachines()))
+
+    resources = record(program, results=results).resources
+    return [resources[f"{name}-{ca}"].value("common_name") for ca in ("ca", "peer-ca")]

@@ -62,7 +62,7 @@ class AwsMachines:
         bastion: Host to jump through, with its own user and key; default None connects straight to the private
             addresses.
         instance_type: Default the size's row (m4). Types of arm64 (Graviton) get images and programs of arm64.
-        image_id: Default the newest Debian 12 at the time when the machine is made.
+        image_id: Default the newest Debian 13 at the time when the machine is made.
         volume_gib: Data volume in GiB, default 32 for every size; at least what the quota and the row's IOPS need: 8
             for small, 12 for medium, 20 for large, 32 for xlarge. It only ever grows.
         kms_key_id: ARN of a customer key for the volumes; default the account's own key for EBS. Only new volumes use

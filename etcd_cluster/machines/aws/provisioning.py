@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import pulumi
 import pulumi_aws as aws
+from pulumi.output import Unknown
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.etcd.sizes import Size
@@ -24,6 +25,7 @@ from etcd_cluster.machines.aws.limits import (
 )
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.machine import Guard, Machine, Ports
+from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 DEBIAN = "136693071363"
 """The account that publishes Debian's images: https://wiki.debian.org/Cloud/AmazonEC2Image"""
+
+DEBIAN_RELEASE = "debian-13"
+"""The current stable one: https://www.debian.org/releases/. Machines that stand keep theirs until they are replaced."""
 
 ATTACHED_AS = "/dev/sdf"
 XEN_DEVICE = "/dev/xvdf"
@@ -67,6 +72,8 @@ class Provisioning:
         login = self._login()
         places = {name: self._place(name, index, group, login) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
+        zones = {name: self._zone(place, index) for index, (name, place) in enumerate(places.items())}
+        pulumi.Output.all(**zones).apply(self._warn_of_zones)
         is_dead = self._given.replace_dead_member is not None
         guarded = [guard(self._given.replaced_member, connections, is_dead=is_dead)] if guard else []
         key = LoginKey(
@@ -77,6 +84,21 @@ class Provisioning:
             opts=self._opts(),
         )
         return [self._machine(name, place, image_id, guarded, key) for name, place in places.items()]
+
+    def _zone(self, place: MemberResources, index: int) -> pulumi.Output[str]:
+        """Returns the volume's zone; in a preview of a new member, the one that it will have."""
+        if not pulumi.runtime.is_dry_run():
+            return place.volume.availability_zone
+        planned = aws.ec2.get_subnet_output(
+            id=self._subnet_ids.apply(lambda ids: _in_turn(ids, index)), opts=self._lookup()
+        )
+        return pulumi.Output.all(place.volume.availability_zone, planned.availability_zone).apply(
+            lambda zones: zones[1] if isinstance(zones[0], Unknown) else zones[0], run_with_unknowns=True
+        )
+
+    def _warn_of_zones(self, zones: Mapping[str, str]) -> None:
+        for warning in zone_warnings(zones, "Give aws.subnetIds in three zones"):
+            pulumi.log.warn(warning, self._parent)
 
     def _login(self) -> Login:
         given = self._given.private_key
@@ -268,7 +290,7 @@ class Provisioning:
     def _image_id(self) -> pulumi.Input[str]:
         if self._given.image_id is not None:
             return self._given.image_id
-        name = f"debian-12-{architecture(self._instance_type)}-*"
+        name = f"{DEBIAN_RELEASE}-{architecture(self._instance_type)}-*"
         return aws.ec2.get_ami_output(
             most_recent=True,
             owners=[DEBIAN],

@@ -5,7 +5,7 @@ It imports Google's SDK, so only `provision` imports this module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.gcp.limits import DEVICE, DISK_NAME, DISK_TYPE, UBUNTU, label, network_tag, region_of
 from etcd_cluster.machines.machine import Guard, Machine, Ports
+from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
@@ -54,6 +55,8 @@ class Provisioning:
         private_key, public_key = self._login()
         places = {name: self._place(name, index, private_key, public_key) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
+        zones = {name: place.disk.zone for name, place in places.items()}
+        pulumi.Output.all(**zones).apply(self._warn_of_zones)
         is_dead = self._given.replace_dead_member is not None
         guarded = [guard(self._given.replaced_member, connections, is_dead=is_dead)] if guard else []
         key = LoginKey(
@@ -64,6 +67,10 @@ class Provisioning:
             opts=self._opts(),
         )
         return [self._machine(name, place, guarded, key) for name, place in places.items()]
+
+    def _warn_of_zones(self, zones: Mapping[str, str]) -> None:
+        for warning in zone_warnings(zones, "Give three gcp.zones"):
+            pulumi.log.warn(warning, self._parent)
 
     def _login(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
         """Returns the private and the public key to log in with."""
