@@ -7,7 +7,7 @@ from types import ModuleType
 
 from etcd_cluster.errors import EtcdClusterError
 
-SDKS = {"aws": "pulumi-aws>=7,<8", "gcp": "pulumi-gcp>=10,<11"}
+SDKS = {"aws": "pulumi-aws>=7.6,<8", "gcp": "pulumi-gcp>=10,<11"}
 """As the package's extras of the same names require them."""
 
 
