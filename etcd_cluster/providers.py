@@ -135,6 +135,12 @@ class RenewalProvider(_Provider):
     implementation = "lifecycle:Lifecycle"
 
 
+class DiskSizesProvider(_Provider):
+    """Serves `DiskSizes`."""
+
+    implementation = "machines.gcp.disk_sizes_lifecycle:DiskSizesLifecycle"
+
+
 class ReplacementRequestProvider(_Provider):
     """Serves `ReplacementRequest`."""
 

@@ -371,13 +371,12 @@ def test_google_grows_one_disk_a_replaced_member(account: Account, stack: Stack)
     assert {each.id for each in account.of_type(DISK)} == disks
 
 
-@pytest.mark.xfail(
-    strict=True, reason="`protect` of this run alone does not stop it: the engine asks for that of the last"
-)
 def test_google_replaces_no_disk_by_a_smaller_one(account: Account, stack: Stack) -> None:
     up(stack, given("gcp", disk_gb=500))
     disks = {each.id for each in account.of_type(DISK)}
+    up(stack, given("gcp", disk_gb=400))
     refused = stack.up(program(given("gcp", disk_gb=400, replace_member="etcd-1")))
     assert not refused.ok
-    assert "is protected" in refused.text
+    assert "the disk of etcd-1 has 500 GB" in refused.text
+    assert not stack.preview(program(given("gcp", disk_gb=400, replace_member="etcd-1"))).ok
     assert {each.id for each in account.of_type(DISK)} == disks

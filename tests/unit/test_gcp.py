@@ -260,8 +260,9 @@ def test_only_the_replaced_member_takes_up_changes(three: Recording) -> None:
     assert guarded == {"etcd-etcd-2"}
     assert recording.resources["etcd-machine-replacement"].value("replace_member") == "etcd-2"
     assert options(recording.resources["etcd-etcd-2"]) == (False, False, PLACE)
-    # It may grow; what would replace it, such as a smaller size, the engine refuses.
-    assert options(recording.resources["etcd-etcd-2-data"]) == (True, True, ["zone", "type", "diskEncryptionKey"])
+    # It may grow; a smaller size, which would replace it, is refused by DiskSizes, which it depends on.
+    assert "etcd-disk-sizes" in test_cluster.dependencies(recording, "etcd-etcd-2-data")
+    assert options(recording.resources["etcd-etcd-2-data"]) == (False, True, ["zone", "type", "diskEncryptionKey"])
 
 
 def test_a_member_named_as_dead_is_replaced_as_by_replace_member_and_the_guard_is_told() -> None:

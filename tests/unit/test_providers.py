@@ -25,6 +25,7 @@ IN_STATE = {
     "CertificateAuthorityProvider",
     "CertificateProvider",
     "DeliveredBinariesProvider",
+    "DiskSizesProvider",
     "FormationProvider",
     "HostRecordProvider",
     "LocalBinariesProvider",

@@ -15,6 +15,7 @@ from pulumi_gcp import compute
 
 from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
+from etcd_cluster.machines.gcp.disk_sizes import DiskSizes
 from etcd_cluster.machines.gcp.limits import DEVICE, DISK_NAME, DISK_TYPE, UBUNTU, label, network_tag, region_of
 from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.placement import zone_warnings
@@ -52,6 +53,13 @@ class Provisioning:
     def machines(self, names: Sequence[str], guard: Guard | None) -> list[Machine]:
         """Registers everything, and returns one machine a name."""
         self._firewall()
+        self._sizes = DiskSizes(
+            f"{self._cluster}-disk-sizes",
+            members=names,
+            size_gb=self._disk_gb,
+            replace_member=self._given.replaced_member,
+            opts=self._opts(),
+        )
         private_key, public_key = self._login()
         places = {name: self._place(name, index, private_key, public_key) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
@@ -120,7 +128,7 @@ class Provisioning:
     def _disk(self, name: str, zone: str) -> compute.Disk:
         """Registers the data disk.
 
-        A smaller size would replace it by an empty disk, so a disk whose size may change is protected during that `up`.
+        A smaller size would replace it by an empty disk: `DiskSizes` refuses that first.
         """
         given, is_replaced = self._given, self._given.replaced_member == name
         return compute.Disk(
@@ -133,7 +141,8 @@ class Provisioning:
             else None,
             labels=self._labels(name),
             opts=self._opts(
-                protect=True if is_replaced else self._protect(),
+                protect=self._protect(),
+                depends_on=[self._sizes],
                 retain_on_delete=given.retain_disks,
                 ignore_changes=PLACE_OF_DISK if is_replaced else [*PLACE_OF_DISK, *TAKEN_UP_BY_A_REPLACED_DISK],
             ),
