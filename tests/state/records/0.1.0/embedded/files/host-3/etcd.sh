@@ -1,4 +1,4 @@
-# etcd-cluster: 85ad7d74555e70185285a08fceb178d8
+# etcd-cluster: 18a183647b8eaca0beacb499a03278b6
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
