@@ -278,9 +278,8 @@ class MemberMachines:
             return parse_reached(self.run(name, line, timeout_seconds=OBSERVATION_SECONDS))
 
         answers = self.on_all(list(urls), test)
-        return with_reached(
-            observation, {name: answer for name, answer in answers.items() if isinstance(answer, frozenset)}
-        )
+        reached = {name: answer for name, answer in answers.items() if not isinstance(answer, EtcdClusterError)}
+        return with_reached(observation, reached)
 
     def _observe(self, name: str, asked: Observe) -> str:
         member = self._members[name]

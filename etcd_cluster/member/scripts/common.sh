@@ -78,14 +78,15 @@ answer() {
 # last_words TEXT: prints the end of what another program printed, as one line.
 last_words() { printf '%s\n' "$1" | tail -n 3 | tr -s '\n ' ' ' | cut -c1-300 | sed 's/ $//'; }
 
-# lock [SECONDS]: one step at a time on a machine. A step of an earlier run that lost its connection may still run here, and ends by itself. Whoever
-# sends a step asks again if it ends with BUSY, so that the wait does not count for the step's own limit.
+# lock [SECONDS]: one step at a time on a machine. A step of an earlier run that lost its connection may still run here, and ends by
+# itself; a short wait is no news. Whoever sends a step asks again if it ends with BUSY, so that the wait does not count for the
+# step's own limit.
 BUSY=75
 lock() {
   must mkdir -p "$state_path"
   must touch "$state_path/lock"
   exec 9>"$state_path/lock"
-  ! flock --wait 2 9 || return 0
+  ! flock --wait "${quiet_seconds:-15}" 9 || return 0
   say "waits for another step, which still runs on this machine"
   flock --wait "${1:-${lock_seconds:-20}}" 9 || (fail "a step of another run is at work on this machine; wait for it, then run again") || exit "$BUSY"
 }

@@ -252,7 +252,7 @@ bytes_from() { awk -v id="$1" '$1 == id { print $2 }' < <(printf '%s\n' "$2"); }
 reach() {
   local url
   read_spec "$@"
-  cd "$pki_path"
+  cd "$pki_path" || return
   for url in ${spec[urls]//,/ }; do
     if reaches "$url"; then echo "reached=$url"; fi &
   done

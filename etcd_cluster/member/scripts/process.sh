@@ -51,7 +51,8 @@ service_stop() {
 
 process_ended() { ! kill -0 "$1" 2>/dev/null || [[ $(ps -o stat= -p "$1") == Z* ]]; }
 
-service_failed() { [[ -z $(service_pid) ]]; }
+# Asks twice: while a process executes another program, as etcd's does on its way there, it has no command line for an instant.
+service_failed() { [[ -z $(service_pid) ]] && sleep 0.1 && [[ -z $(service_pid) ]]; }
 
 service_log() { tail -n "$1" "$log_path" 2>/dev/null || true; }
 

@@ -1,4 +1,4 @@
-# etcd-cluster: 18a183647b8eaca0beacb499a03278b6
+# etcd-cluster: 1c51fb4d144fde31a431a8338034f0cf
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
