@@ -264,11 +264,16 @@ class MemberMachines:
         return with_answers(observation, *parse_answers(text))
 
     def _test_broken_pairs(self, observation: Observation) -> Observation:
-        """Tests the pairs of healthy members that one of them calls broken, from that one's machine."""
+        """Tests the pairs of healthy members that one of them calls broken, from that one's machine.
+
+        Not where the member may have been started before its files were written: it may not reach what they reach.
+        """
         urls: dict[str, list[str]] = {}
         for pair in observation.broken_pairs:
             peer = observation.of(pair.peer)
-            if peer and peer.peer_url and observation.is_healthy(pair.peer) and observation.is_healthy(pair.member):
+            is_current = not observation.hosts[pair.member].pending
+            are_healthy = observation.is_healthy(pair.member) and observation.is_healthy(pair.peer)
+            if is_current and are_healthy and peer and peer.peer_url:
                 urls.setdefault(pair.member, []).append(peer.peer_url)
         if not urls:
             return observation

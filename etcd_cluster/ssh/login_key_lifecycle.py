@@ -12,6 +12,7 @@ from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.ssh.client import OpenSsh
 from etcd_cluster.ssh.connection import SshError, parse_connection
+from etcd_cluster.ssh.processes import CommandTimeoutError
 
 INPUTS = ("public_key", "connections", "replace_member")
 STEP_SECONDS = 60
@@ -55,7 +56,7 @@ def _let_in(ssh: OpenSsh, member: str, key: str, before: Mapping[str, Any], afte
     new = parse_connection(after)
     try:
         ssh.run(new, "true", stdin="", timeout_seconds=STEP_SECONDS)
-    except SshError:
+    except (SshError, CommandTimeoutError):
         pass
     else:
         return
@@ -66,7 +67,7 @@ def _let_in(ssh: OpenSsh, member: str, key: str, before: Mapping[str, Any], afte
             ssh.run(new, "true", stdin="", timeout_seconds=STEP_SECONDS)
             return
         problem = added.stderr.strip()[-500:]
-    except SshError as error:
+    except (SshError, CommandTimeoutError) as error:
         problem = str(error).rstrip(".")
     raise KeyNotLetInError(
         f"{member}: the new login key was not let in: {problem}. Expected is a machine that the key before opens. Fix "

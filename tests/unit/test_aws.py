@@ -501,3 +501,16 @@ def test_the_rows_own_type_and_the_default_volume_are_large_enough(size: Any) ->
 )
 def test_processors_are_told_by_the_types_name(instance_type: str, expected: str) -> None:
     assert architecture(instance_type) == expected
+
+
+def test_a_named_groups_rule_is_that_of_the_list_before() -> None:
+    pytest.importorskip("pulumi_aws")
+    from etcd_cluster.machines.aws.provisioning import former_names
+
+    apps, jobs = pulumi.Output.from_input("sg-2"), pulumi.Output.from_input("sg-3")
+    assert former_names({"office": "sg-1", "apps": apps, "jobs": jobs}) == {
+        "office": ["sg-1"],
+        "apps": ["group-1", "group"],
+        "jobs": ["group-2"],
+    }
+    assert former_names(["sg-1", apps]) == {"sg-1": [], "group": ["group-1"]}

@@ -11,6 +11,7 @@ import pytest
 from etcd_cluster import Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs, GcpMachines
 from etcd_cluster.etcd.sizes import SIZES
 from etcd_cluster.machines.gcp import limits
+from etcd_cluster.machines.gcp.disk_sizes_lifecycle import DiskSizesLifecycle
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
 from tests.unit import test_cluster
 from tests.unit.keys import host_key
@@ -517,3 +518,14 @@ def test_two_clusters_of_one_network_never_share_a_tag() -> None:
 def test_own_names_become_valid_labels() -> None:
     assert limits.label("Prod.EU/1") == "prod-eu-1"
     assert len(limits.label("x" * 100)) == 63
+
+
+def test_no_disk_is_resized_before_its_size_is_recorded() -> None:
+    """Of a stack from before, the program knows only what its config says."""
+    given = {"members": ["etcd-1"], "size_gb": 32, "replace_member": "etcd-1"}
+    check = DiskSizesLifecycle().check
+    assert ["gcp.replaceMember" in failure.reason for failure in check({}, given).failures] == [True]
+    recorded = check({}, {**given, "replace_member": None})
+    assert recorded.failures == []
+    assert check(recorded.inputs, given).failures == []
+    assert ["gcp.diskGb" in each.reason for each in check(recorded.inputs, {**given, "size_gb": 31}).failures] == [True]

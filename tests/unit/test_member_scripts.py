@@ -45,7 +45,7 @@ def frame(kind, content):
     record = bytes([8, kind, 16, 0]) + content
     padding = -len(record) % 8
     return struct.pack("<Q", len(record) | ((0x80 | padding) << 56 if padding else 0)) + record + bytes(padding)
-log.write_bytes(b"".join(frame(kind, bytes(9 * kind)) for kind in TYPES).ljust(4096, b"\\0"))
+log.write_bytes(b"".join(frame(kind, bytes(9 * kind if kind < 9 else 65532)) for kind in TYPES).ljust(4096, b"\\0"))
 sys.exit(1)
 """
 
@@ -454,7 +454,8 @@ def test_a_first_start_that_made_no_data_leaves_the_machine_as_new(folder: Folde
 
 
 @pytest.mark.parametrize(
-    ("types", "has_data"), [((4, 1, 5), False), ((4, 1, 5, 3), True), ((4, 1, 5, 2, 3), True), ((4, 1), True)]
+    ("types", "has_data"),
+    [((4, 1, 5), False), ((4, 1, 5, 3), True), ((4, 1, 5, 2, 3), True), ((4, 1, 5, 9), True), ((4, 1), True)],
 )
 def test_a_first_start_that_only_began_its_log_leaves_the_machine_as_new(
     folder: Folder, port: int, types: tuple[int, ...], has_data: bool

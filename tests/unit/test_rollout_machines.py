@@ -13,8 +13,10 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import runner
 from etcd_cluster.member.answers import BUSY
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import Line
 from etcd_cluster.rollout import machines
 from etcd_cluster.rollout.machines import MemberMachines
+from etcd_cluster.rollout.observed import BrokenPair
 from etcd_cluster.ssh.connection import (
     Connection,
     SshAuthenticationError,
@@ -26,6 +28,7 @@ from etcd_cluster.ssh.connection import (
 )
 from etcd_cluster.ssh.processes import Completed
 from tests.unit.framing import framed
+from tests.unit.rollout_model import Goal, Model
 
 ANSWER = "machine=x\nclock=0\n"
 
@@ -172,3 +175,23 @@ def test_a_machine_that_leaves_and_is_another_clusters_by_now_has_no_member_of_t
         hosts = found.observe().hosts
     assert (bool(hosts["a"].pid), hosts["a"].data) == (runs, runs)
     assert hosts["b"].pid == "7", "it stays: whoever is on it is refused, not overlooked"
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_a_pair_counts_as_connected_if_the_peer_port_answers_a_member_that_has_its_files_loaded(
+    monkeypatch: pytest.MonkeyPatch, pending: bool
+) -> None:
+    model = Model.running(Goal())
+    model.machines["c"].peer_port_closed = True
+    model.machines["a"].pending = pending
+    asked: dict[str, str] = {}
+
+    def run(_: MemberMachines, name: str, line: Line, **__: object) -> str:
+        asked[name] = line.text(name)
+        return "".join(f"reached={url}\n" for url in vars(line)["urls"].split(","))
+
+    monkeypatch.setattr(MemberMachines, "run", run)
+    with MemberMachines({}, {}) as found:
+        tested = found._test_broken_pairs(model.observe(list(model.machines)))
+    assert asked.keys() == ({"b"} if pending else {"a", "b"})
+    assert tested.broken_pairs == ([BrokenPair("a", "c")] if pending else [])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import pulumi
@@ -17,6 +19,7 @@ from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.aws.limits import (
     GP3_BASE_IOPS,
     GP3_BASE_MIB_PER_SECOND,
+    UNNAMED_GROUP,
     VOLUME_TYPE,
     SecurityGroups,
     architecture,
@@ -269,12 +272,11 @@ class Provisioning:
         purpose: str,
         port: int,
         by_name: Mapping[str, IngressSource],
-        former: Mapping[str, str] | None = None,
+        former: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         """Registers one rule for each source: that is what AWS counts, tags and shows."""
         for name, source in by_name.items():
-            before = (former or {}).get(name)
-            aliases = [pulumi.Alias(name=f"{self._cluster}-{purpose}-{before}")] if before else None
+            aliases = [pulumi.Alias(name=f"{self._cluster}-{purpose}-{before}") for before in former.get(name, ())]
             aws.vpc.SecurityGroupIngressRule(
                 f"{self._cluster}-{purpose}-{name}",
                 security_group_id=group.id,
@@ -360,13 +362,20 @@ def ingress_sources(ranges: Sequence[str], groups: SecurityGroups) -> dict[str, 
     return named
 
 
-def former_names(groups: SecurityGroups) -> dict[str, str]:
-    """Returns name -> the name by place in the list, which rules of groups that are known only later once had."""
-    return {
-        name: f"group-{number}"
-        for number, (name, group) in enumerate(named_groups(groups).items())
-        if not isinstance(group, str)
-    }
+def former_names(groups: SecurityGroups) -> dict[str, list[str]]:
+    """Returns name -> the names that a group's rules had while the groups were in a list.
+
+    A listed group had the name of its id; if that is known only later, a name by its place, or `UNNAMED_GROUP` if it
+    was the only one of these.
+    """
+    former: dict[str, list[str]] = {}
+    for number, (name, group) in enumerate(named_groups(groups).items()):
+        if isinstance(group, str):
+            former[name] = [group]
+        else:
+            is_first = UNNAMED_GROUP not in itertools.chain(*former.values())
+            former[name] = [f"group-{number}", *([UNNAMED_GROUP] if is_first else [])]
+    return {name: [each for each in names if each != name] for name, names in former.items()}
 
 
 def device(volume_id: str) -> str:

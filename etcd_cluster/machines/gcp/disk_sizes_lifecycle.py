@@ -21,7 +21,15 @@ class DiskSizesLifecycle(Lifecycle):
         members: Sequence[str] = news["members"]
         sizes = {member: size if member == replaced else known.get(member, size) for member in members}
         failures: list[CheckFailure] = []
-        if replaced in known and size < known[replaced]:
+        if replaced and replaced not in known:
+            refused = ConfigurationError(
+                "gcp.replaceMember",
+                replaced,
+                "the size of that member's disk was not recorded yet, and a smaller one would be another, empty disk",
+                "leave it out of one `pulumi up` first, with gcp.diskGb as large as the largest data disk",
+            )
+            failures.append(CheckFailure("", str(refused)))
+        elif replaced and size < known[replaced]:
             refused = ConfigurationError(
                 "gcp.diskGb",
                 size,

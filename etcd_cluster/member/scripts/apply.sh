@@ -138,7 +138,7 @@ conclude_first_start() {
     else
       rm -f "$volume_path/history" "$state_path/forming"
     fi
-  elif has_data; then
+  elif has_data && ! is_unused_log; then
     note_data
   else
     return 0

@@ -350,7 +350,10 @@ is_unused_log() {
     { for (field = 1; field <= NF; field++) byte[count++] = $field }
     END {
       start = 0 # as a subscript, nothing is another than 0
-      while (start + 9 < count && (size = byte[start] + 256 * byte[start + 1])) {
+      while (start + 9 < count) {
+        size = 0
+        for (place = 6; place >= 0; place--) size = 256 * size + byte[start + place]
+        if (size == 0) break
         printf "%s ", byte[start + 9]
         start += 8 + size + (byte[start + 7] >= 128 ? byte[start + 7] % 8 : 0)
       }

@@ -194,6 +194,7 @@ service_obstacles() {
 }
 require_own_service() {
   local found
-  found=$(service_obstacles | head -n 1)
+  found=$(service_obstacles)
+  found=${found%%$'\n'*}
   [[ -z $found ]] || fail "$found, then run again"
 }
