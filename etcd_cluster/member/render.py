@@ -446,7 +446,7 @@ def script(step: str, layout: Layout, variables: Mapping[str, str] | None = None
     It leaves the environment of the log-in, becomes root and leaves what sudo sets, sets variables, defines functions,
     then runs the step.
     """
-    begin = ("words", "clean", "elevate", "clean") if layout.supervisor == "systemd" else ("clean",)
+    begin = ("login_shell", "clean", "elevate", "clean") if layout.supervisor == "systemd" else ("clean",)
     assignments = {**layout_variables(layout), **(variables or {})}
     return "\n".join(
         [

@@ -149,7 +149,7 @@ FOREIGN: Mapping[str, tuple[str, str, bool]] = {
     "other files for all": ("etc/service.d/a.conf", "[Service]\nReadOnlyPaths=/data\n", True),
     "no restart for all": ("etc/service.d/a.conf", "[Service]\nRestartSec=1h\n", True),
     "as Fedora has it": ("lib/service.d/10-timeout-abort.conf", "[Service]\nTimeoutStopFailureMode=abort\n", False),
-    "as LXC has it": ("run/service.d/zzz-lxc-service.conf", "[Service]\nProcSubset=all\nPrivateDevices=no\n", False),
+    "files that etcd itself may not read": ("etc/service.d/a.conf", "[Service]\nUMask=0777\n", True),
     "a failure handler for all, as systemd.unit(5) shows it": (
         "etc/service.d/10-all.conf",
         "[Unit]\nOnFailure=failure-handler@%N.service\n",
@@ -169,7 +169,7 @@ FOREIGN: Mapping[str, tuple[str, str, bool]] = {
     "for other sections": ("etc/service.d/a.conf", "[Install]\nWantedBy=x\n[X-Theirs]\nExecStart=x\n", False),
     "the sandbox as LXC takes it off": (
         "run/service.d/zzz-lxc-service.conf",
-        "[Service]\nProcSubset=all\nProtectProc=default\nProtectControlGroups=no\nProtectKernelTunables=no\n"
+        "[Service]\nProcSubset=all\nPrivateDevices=no\nProtectProc=default\nProtectControlGroups=no\nProtectKernelTunables=no\n"
         "NoNewPrivileges=no\nLoadCredential=\nPrivateNetwork=no\nProtectSystem=no\nReadWritePaths=\n",
         False,
     ),

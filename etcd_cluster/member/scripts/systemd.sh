@@ -149,9 +149,9 @@ foreign_unit_files() {
 # is too late for check; systemd adds what its version implies and rewrites the rest; and a container may take the sandbox off,
 # though the values differ then.
 decides() {
-  ! awk -v any='^(Description|Documentation|OnFailure|OnSuccess|Wants|After|Before|CollectMode|IgnoreOnIsolate|SyslogIdentifier|Log[A-Z][A-Za-z]*|[A-Za-z]+Accounting|LimitCORE|Coredump[A-Za-z]*|KeyringMode|UMask|Environment|PassEnvironment|UnsetEnvironment|TimeoutStopFailureMode|TimeoutAbortSec|Protect[A-Za-z]+|ProcSubset|PrivateTmp|PrivateDevices|PrivateMounts|PrivateIPC|NoNewPrivileges|LockPersonality|MemoryDenyWriteExecute|RemoveIPC|Restrict(Realtime|SUIDSGID|Namespaces))$' \
+  ! awk -v any='^(Description|Documentation|OnFailure|OnSuccess|Wants|After|Before|CollectMode|IgnoreOnIsolate|SyslogIdentifier|Log[A-Z][A-Za-z]*|[A-Za-z]+Accounting|LimitCORE|Coredump[A-Za-z]*|KeyringMode|Environment|PassEnvironment|UnsetEnvironment|TimeoutStopFailureMode|TimeoutAbortSec|Protect[A-Za-z]+|ProcSubset|PrivateTmp|PrivateDevices|PrivateMounts|PrivateIPC|NoNewPrivileges|LockPersonality|MemoryDenyWriteExecute|RemoveIPC|Restrict(Realtime|SUIDSGID|Namespaces))$' \
     -v off='^(Private[A-Za-z]+=(no|false|off|0)|((Restrict|System|Load)[A-Za-z]+|CapabilityBoundingSet|[A-Za-z]+Paths)=)$' \
-    -v more='^(Limit[A-Z]+|TasksMax|Memory[A-Za-z]+|TimeoutStartSec)=infinity$' '
+    -v more='^((Limit[A-Z]+|TasksMax|Memory[A-Za-z]+|TimeoutStartSec)=infinity|UMask=0*[0-7]?[0-7])$' '
     /^[[:space:]]*[#;]/ { next }
     { line = line $0 }
     sub(/\\$/, " ", line) { next }

@@ -1,4 +1,4 @@
-# etcd-cluster: 361aed4a38b35d1914b30182fc9c12e1
+# etcd-cluster: 1e508217d327463875224fcf01775630
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
