@@ -14,10 +14,10 @@ from etcd_cluster.member.answers import NoAnswerError, framed_answer
 from etcd_cluster.providers import FormationProvider
 
 
-def preflight_report(output: str) -> str:
+def preflight_report(output: str | None) -> str:
     """Returns the report (JSON) in a preflight's output; "" if it holds none: then forming asks the machine again."""
     try:
-        return framed_answer(output, "check").strip()
+        return framed_answer(output or "", "check").strip()
     except NoAnswerError:
         return ""
 

@@ -18,6 +18,15 @@ DEFAULT_MEMBERS = 3
 MEMBER_COUNTS = (1, 3, 5, 7)
 
 
+class Later(str):
+    """Stands for a value that is not known, in texts. No known value is of this type."""
+
+    __slots__ = ()
+
+
+LATER = Later("?")
+
+
 @dataclass(frozen=True)
 class Ports:
     """TCP ports of one member.
@@ -182,8 +191,11 @@ def _checked(machine: Machine) -> Machine:
 
 
 def when_known(key: str, value: pulumi.Input[str], require: Callable[[str, str], str]) -> pulumi.Input[str]:
-    """Returns the value, checked: at once, or as soon as it is known."""
+    """Returns the value, checked: at once, or as soon as it is known.
+
+    A provider that gives none (Pulumi's mocks in a test do not) has `LATER` in its place, which no step takes.
+    """
     if isinstance(value, str):
         return require(key, value)
     later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, value)))
-    return later.apply(lambda known: require(key, known))
+    return later.apply(lambda known: LATER if known is None else require(key, known))

@@ -17,7 +17,7 @@ from pulumi.output import Unknown
 from pulumi.runtime import is_dry_run
 from pulumi_command import local, remote
 
-from etcd_cluster.machines.machine import Machine
+from etcd_cluster.machines.machine import LATER, Machine
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Check, Line, Prepare
@@ -172,7 +172,7 @@ def command_line(step: str, spec: Spec) -> pulumi.Input[str]:
 
 def _word(value: pulumi.Input[str]) -> pulumi.Output[str]:
     def word(known: str | Unknown) -> str:
-        return render.LATER if isinstance(known, Unknown) else known
+        return LATER if isinstance(known, Unknown) else known
 
     return pulumi.Output.from_input(value).apply(word, run_with_unknowns=is_dry_run())
 

@@ -16,7 +16,7 @@ from importlib.resources import files
 import yaml
 
 from etcd_cluster.etcd.options import defaults, with_feature_gate
-from etcd_cluster.machines.machine import Ports
+from etcd_cluster.machines.machine import Later, Ports
 from etcd_cluster.member.layout import Layout
 
 METADATA_SERVICE = "169.254.169.254"
@@ -28,15 +28,6 @@ Otherwise the kernel chooses one, and the others reject the connection if the ma
 
 CLUSTER_LINE = "# etcd-cluster:"
 """Starts the line in a rendered unit that names its cluster."""
-
-
-class Later(str):
-    """Stands in a line for a value that only `up` will know. No known value is of this type."""
-
-    __slots__ = ()
-
-
-LATER = Later("?")
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,10 @@ def _pems(of: CertificatePair) -> dict[str, str]:
     return {"certificate": of.certificate, "key": of.key}
 
 
-def ca_fingerprints(trusted_pem: str) -> list[str]:
+def ca_fingerprints(trusted_pem: str | None) -> list[str]:
     """Returns the first 16 digits of each CA's fingerprint: enough to distinguish them."""
+    if not trusted_pem:
+        return []
     from etcd_cluster.pki import x509  # lazily: cryptography, once there is a certificate to read
 
     return [x509.fingerprint(ca)[:16] for ca in x509.split_bundle(trusted_pem)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from etcd_cluster.machines.extras import SDKS
-from tests.packaging.installed import PROJECT, Environment, build_wheel
+from tests.packaging.installed import PROJECT, Environment
 
 CLOUD_MODULES = ("pulumi_aws", "pulumi_gcp")
 INTERNAL = "etcd_cluster.install"
@@ -45,16 +45,6 @@ def outcome(machines):
         return f"{type(error).__name__}: {error}"
     return "works"
 """
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture(scope="module")
-def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    return Environment(tmp_path_factory.mktemp("plain"), wheel)
 
 
 def test_the_wheel_holds_scripts_and_types_and_nothing_of_the_tests(wheel: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from etcd_cluster import ConfigurationError, EtcdCluster, EtcdClusterArgs, LocalMachines, Machine
+from etcd_cluster.machines.machine import LATER
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Member, MemberSpec, Security
@@ -94,7 +95,7 @@ def test_a_script_has_every_variable_as_it_is(word: str, nowhere: Path) -> None:
 
 
 def test_only_what_is_not_known_yet_is_left_without_quotes() -> None:
-    assert render.command_line("step", {"a": render.LATER, "b": "?"}) == "bash -s -- step a=? b='?'"
+    assert render.command_line("step", {"a": LATER, "b": "?"}) == "bash -s -- step a=? b='?'"
 
 
 @pytest.mark.parametrize("word", WORDS)
