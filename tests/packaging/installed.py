@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import venv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,21 @@ class Environment:
     def run(self, program: str) -> Any:
         """Runs `program` where the project's folder is out of sight; its output is JSON."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PULUMI"))}
+        return self._run(["-P" if sys.version_info >= (3, 11) else "-I", "-c", program], environment)
+
+    def run_with_cli(self, program: Path, *arguments: str) -> Any:
+        """Runs the file `program`, which may use the Pulumi CLI; its output's last line is JSON."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        kept = {key: value for key, value in kept.items() if key not in ("PULUMI_BACKEND_URL", "PULUMI_STACK")}
+        environment = {**kept, "PATH": f"{self.programs}:{os.environ['PATH']}"}  # the engine starts the python there
+        return self._run([str(program), *arguments], environment)
+
+    def _run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Any:
         done = subprocess.run(
-            [self._python, "-P" if sys.version_info >= (3, 11) else "-I", "-c", program],
-            cwd=self.programs,
-            env=environment,
-            check=False,
-            capture_output=True,
-            text=True,
+            [self._python, *arguments], cwd=self.programs, env=environment, check=False, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
 
 
 def closure(requirements: Iterable[str], extras: Sequence[str] = ()) -> set[str]:
