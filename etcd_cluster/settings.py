@@ -17,6 +17,7 @@ from etcd_cluster.etcd.releases import (
     InstallSource,
     require_go_proxy,
     require_mirror,
+    require_no_proxy,
     require_pins,
     require_proxy,
 )
@@ -50,6 +51,7 @@ class Install:
         proxy: URL of the http(s) proxy that hosts download etcd and packages through; default none. Where Pulumi runs,
             downloads go by the environment. With a user or a password it has to be a secret; a program may give an
             output.
+        no_proxy: Names, or domains with a dot before them, that hosts reach past the proxy, such as a mirror of yours.
         go_proxy: GOPROXY for `build`; default: the value of `go env`. A secret stays one.
     """
 
@@ -59,6 +61,7 @@ class Install:
     archive: FilePath | None = None
     go_proxy: pulumi.Input[Annotated[str, require_go_proxy]] | None = None
     proxy: pulumi.Input[Annotated[str, require_proxy]] | None = None
+    no_proxy: Sequence[Annotated[str, require_no_proxy]] = ()
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,10 @@ def _validate_install(install: Install, version: str, platform: str) -> Install:
             HIDDEN,
             f"nothing uses it, since programs come from {source}",
             "write install.from: build as well, or leave it out",
+        )
+    if install.no_proxy and install.proxy is None:
+        raise ConfigurationError(
+            "install.noProxy", list(install.no_proxy), "there is no proxy to go past", "give install.proxy as well"
         )
     require_pins(install.sha256, version)
     downloads = source in ("release", "auto")

@@ -153,6 +153,15 @@ def require_proxy(key: str, proxy: str) -> str:
     return proxy
 
 
+def require_no_proxy(key: str, name: str) -> str:
+    """Returns a name past the proxy; raises `ConfigurationError` for what curl and package managers do not all know."""
+    if not is_host(name.removeprefix(".")):
+        raise ConfigurationError(
+            key, name, "neither a host nor a domain", "write it like mirror.example.net, .example.net or 10.0.0.5"
+        )
+    return name
+
+
 def file_url(mirror: str, version: str, file: str) -> str:
     """Returns MIRROR/vVERSION/FILE; a query of the mirror's stays at the end."""
     base, mark, query = mirror.partition("?")

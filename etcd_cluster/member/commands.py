@@ -110,6 +110,7 @@ class MemberCommands:
                 install=install,
                 mirror=mirror if install == "release" and isinstance(mirror, str) else "",
                 proxy=proxy if machine.connection and isinstance(proxy, str) else "",
+                no_proxy=",".join(self._settings.install.no_proxy) if machine.connection else "",
             )
             variables = self._prepare_variables(machine, token, binaries[machine.name])
             stdin = variables.apply(partial(render.script, "prepare", layout(machine)))

@@ -98,6 +98,7 @@ class Prepare(Line):
         install: How etcd is installed.
         mirror: Where releases are downloaded from; "" if that is secret, or if no release is downloaded.
         proxy: Proxy for downloads; "" for none, and if it is secret.
+        no_proxy: Hosts and domains that are reached past it, comma-separated; "" for none.
     """
 
     step = "prepare"
@@ -106,6 +107,7 @@ class Prepare(Line):
     install: str = ""
     mirror: str = ""
     proxy: str = ""
+    no_proxy: str = ""
 
 
 @dataclass(frozen=True)

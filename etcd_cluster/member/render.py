@@ -408,7 +408,7 @@ def layout_variables(layout: Layout) -> dict[str, str]:
 
 STEPS: Mapping[str, Sequence[str]] = {
     "check": ("machine", "needs", "check"),
-    "prepare": ("machine", "needs", "prepare"),
+    "prepare": ("machine", "needs", "packages", "prepare"),
     "observe": ("machine", "observe"),
     "apply": ("apply",),
     "membership": ("membership",),

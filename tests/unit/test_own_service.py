@@ -61,7 +61,8 @@ def test_a_download_goes_through_the_proxy_that_was_given_and_no_other(
     """Without an argument that shows it, and without the settings of whoever logs in."""
     functions = render.script("prepare", Layout.below(str(tmp_path))).rpartition('\nanswer "$@"')[0]
     asked = tmp_path / "asked"
-    given = f"spec[mirror]=https://mirror version=3.6.16 {'proxy' if hidden else 'spec[proxy]'}={proxy}"
+    name = "proxy" if hidden else "spec[proxy]"
+    given = f"spec[mirror]=https://mirror version=3.6.16 {name}={proxy} spec[no-proxy]=.lan"
     fake = f"curl() {{ {{ echo \"$@\"; cat; }} >'{asked}'; false; }}"
     script = f"{functions}\n{fake}\n{given}\nfetch file /dev/null\n"
     subprocess.run(
@@ -70,7 +71,7 @@ def test_a_download_goes_through_the_proxy_that_was_given_and_no_other(
     arguments, *lines = asked.read_text().splitlines()
     assert arguments.startswith("-q --config - ")
     assert "proxy:" not in arguments
-    assert lines == ['url = "https://mirror/v3.6.16/file"', f'proxy = "{proxy}"']
+    assert lines == ['url = "https://mirror/v3.6.16/file"', f'proxy = "{proxy}"', 'noproxy = ".lan"']
 
 
 @dataclass

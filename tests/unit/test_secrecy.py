@@ -112,8 +112,12 @@ def test_what_is_no_secret_is_shown_as_before() -> None:
     recording = run(install={"mirror": "https://m.example/a/"})
     line = "bash -s -- prepare member=h1 version=3.6.16 install=release mirror=https://m.example/a"
     assert recording.resources["etcd-h1-prepare"].value("create") == line
-    recording = run(install={"proxy": "http://proxy:3128"})
-    assert recording.resources["etcd-h1-prepare"].value("create").endswith(" proxy=http://proxy:3128")
+    recording = run(install={"proxy": "http://proxy:3128", "noProxy": [".lan", "10.0.0.5"]})
+    assert (
+        recording.resources["etcd-h1-prepare"]
+        .value("create")
+        .endswith(" proxy=http://proxy:3128 no-proxy=.lan,10.0.0.5")
+    )
     assert "mirror=" not in recording.resources["etcd-h1-prepare"].value("stdin").partition("read_spec()")[0]
 
 

@@ -197,7 +197,7 @@ def test_a_url_is_no_argument_and_https_stays_https(
     assert "m.example" not in arguments
     assert "--proto =https --proto-redir =https" in arguments
     url = f"https://m.example/a/v{VERSION}/SHA256SUMS"
-    assert (tmp_path / "configuration").read_text() == f'url = "{url}"\nproxy = ""\n'
+    assert (tmp_path / "configuration").read_text() == f'url = "{url}"\nproxy = ""\nnoproxy = ""\n'
     assert f"cannot download https://m.example/a/v{VERSION}/SHA256SUMS (curl: (22) hunter2)" in done.stderr
 
 
@@ -206,7 +206,7 @@ def test_a_secret_mirror_is_not_shown(
 ) -> None:
     done = curl("http://hunter2@m.example/a?token=hunter2", "", "f")
     url = f"http://hunter2@m.example/a/v{VERSION}/f?token=hunter2"
-    assert (tmp_path / "configuration").read_text() == f'url = "{url}"\nproxy = ""\n'
+    assert (tmp_path / "configuration").read_text() == f'url = "{url}"\nproxy = ""\nnoproxy = ""\n'
     assert "--proto =http,https --proto-redir =http,https" in (tmp_path / "arguments").read_text()
     assert f"cannot download install.mirror/v{VERSION}/f; check install.mirror" in done.stderr
     assert "hunter2" not in done.stderr + (tmp_path / "arguments").read_text()

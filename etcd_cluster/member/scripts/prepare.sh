@@ -55,26 +55,6 @@ lower_priority() {
   ionice -c 3 -p "$$" 2>/dev/null || true
 }
 
-install_packages() {
-  local packages said tool
-  mapfile -t packages < <(missing_packages)
-  ((${#packages[@]} > 0)) || return 0
-  say "installing ${packages[*]}"
-  if [[ -n $(proxy_url) ]]; then
-    http_proxy=$(proxy_url) https_proxy=$(proxy_url)
-    export http_proxy https_proxy
-  fi
-  if command -v apt-get >/dev/null; then
-    tool=apt-get
-    said=$(DEBIAN_FRONTEND=noninteractive timeout 600 bash -c 'apt-get -qq update && apt-get -qq -y install "$@"' - "${packages[@]}" 2>&1 >/dev/null)
-  else
-    tool=$(command -v dnf || command -v yum || command -v zypper)
-    said=$(timeout 600 "$tool" --quiet install -y "${packages[@]}" 2>&1 >/dev/null)
-  fi || fail "cannot install ${packages[*]}: ${tool##*/} says: $(last_words "$said"); install them by hand, or set install.proxy, then run again"
-  unset http_proxy https_proxy
-  [[ -z $(missing_packages) ]] || fail "still missing after installation: $(missing_packages | tr '\n' ' '); install by hand, then run again"
-}
-
 # Starts chrony, unless the clock is kept already.
 keep_clock() {
   local unit said
@@ -183,7 +163,7 @@ fetch() {
   base=${base%%\?*}
   url=$base/v$version/$1$query
   [[ $url == https://* ]] || protocols=http,https
-  if ! said=$(printf 'url = "%s"\nproxy = "%s"\n' "$url" "$(proxy_url)" | curl -q --config - --proto "=$protocols" --proto-redir "=$protocols" --globoff \
+  if ! said=$(printf 'url = "%s"\nproxy = "%s"\nnoproxy = "%s"\n' "$url" "$(proxy_url)" "${spec[no-proxy]:-}" | curl -q --config - --proto "=$protocols" --proto-redir "=$protocols" --globoff \
     --fail --silent --show-error --location --connect-timeout 10 --max-time 300 --retry 3 --output "$2" 2>&1); then
     [[ -n ${spec[mirror]:-} && -z ${proxy:-} ]] || said=''
     fail "cannot download $(shown_mirror)/v$version/$1${said:+ ($(tail -n 1 < <(printf '%s\n' "$said") | cut -c1-300))}; check install.mirror, and whether this machine reaches it (install.proxy), or use install.from: archive"

@@ -1,4 +1,4 @@
-# etcd-cluster: 1e508217d327463875224fcf01775630
+# etcd-cluster: 276662777b2bae10d9a7adaf56f3dabf
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
