@@ -121,7 +121,7 @@ def _differ(old: Value, new: Value, secrecy_counts: bool) -> bool:
 
 
 def keep_ignored(old: Values, new: Values, ignore_changes: Iterable[str]) -> Values:
-    """The new inputs, with the old value at every path of the option `ignore_changes`: `a` or `a.b`."""
+    """The new inputs, with the old value at every path of the option `ignore_changes`: `a`, `a.b` or `a.*.b`."""
     for path in ignore_changes:
         new = _with_old(old, new, path.split("."))
     return new
@@ -129,6 +129,10 @@ def keep_ignored(old: Values, new: Values, ignore_changes: Iterable[str]) -> Val
 
 def _with_old(old: Values, new: Values, path: Sequence[str]) -> Values:
     name, *below = path
+    if name == "*":
+        for each in old.keys() & new.keys():
+            new = _with_old(old, new, [each, *below])
+        return new
     before, after = old.get(name), new.get(name)
     if below:
         within_old, within_new = plain(before), plain(after)

@@ -39,7 +39,7 @@ _UNSUPPORTED_OPTIONS = {
 }
 # Field of a registration -> the option that sets it, and the paths that it may hold.
 _PATHS = {
-    "ignoreChanges": ("ignore_changes", re.compile(r'[^"\[\]*]+')),
+    "ignoreChanges": ("ignore_changes", re.compile(r'[^"\[\]]+')),
     "replaceOnChanges": ("replace_on_changes", re.compile(r"\w+(\[\*\])?")),
 }
 # Method of the protocol -> what a program uses it for.

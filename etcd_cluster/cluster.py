@@ -18,6 +18,7 @@ from etcd_cluster.rollout import MachineReplacement, Rollout
 from etcd_cluster.rollout.host_record import record_hosts
 from etcd_cluster.rollout.inputs import ca_fingerprints, describe, desired_json, places
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate_arguments
+from etcd_cluster.ssh.missing_key import with_keys_kept
 
 
 class EtcdCluster(pulumi.ComponentResource):
@@ -46,6 +47,7 @@ class EtcdCluster(pulumi.ComponentResource):
         identity = require_cluster_name(name, pulumi.get_project(), pulumi.get_stack())
         settings = validate_arguments(args)
         inputs = {"size": settings.size.name, "version": settings.version, "memberNames": list(settings.names)}
+        opts = with_keys_kept(args.machines, opts)
         super().__init__("etcd-cluster:index:EtcdCluster", name, inputs, opts)
         for warning in settings.warnings:
             pulumi.log.warn(warning, self)

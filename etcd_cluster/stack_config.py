@@ -21,6 +21,7 @@ from etcd_cluster.names import require_file
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.ssh.key_texts import require_private_key
 from etcd_cluster.ssh.login import Bastion, Ssh
+from etcd_cluster.ssh.missing_key import MissingKey
 from etcd_cluster.typed import argument_texts, camel_case, hints, plain_type
 
 NAMESPACE = "etcd-cluster"
@@ -120,11 +121,14 @@ def _private_key(keys: Keys) -> pulumi.Input[str] | None:
         )
     if text is not None:
         return pulumi.Output.secret(require_private_key(keys.full_name("privateKey"), text))
-    return None if path is None else pulumi.Output.secret(_text_of_key(keys.full_name("privateKeyFile"), path))
+    if path is None:
+        return None
+    key = _text_of_key(keys.full_name("privateKeyFile"), path)
+    return key if isinstance(key, MissingKey) else pulumi.Output.secret(key)
 
 
 def _text_of_key(key: str, path: str) -> str:
-    """Returns what is in the file of a private key; "" if a preview elsewhere lacks the file."""
+    """Returns what is in the file of a private key; a `MissingKey` if a preview elsewhere lacks the file."""
     if is_private_key(path):
         raise ConfigurationError(
             key, HIDDEN, "a key, where the path of a key belongs", "give the key itself as privateKey, with --secret"
@@ -139,8 +143,7 @@ def _text_of_key(key: str, path: str) -> str:
         problem = getattr(error, "strerror", None) or "not a file of text"
         raise ConfigurationError(key, path, problem, "give the path of an SSH private key") from None
     if not exists and pulumi.runtime.is_dry_run():
-        pulumi.log.warn(f"{key}: {shown(path)}: no such file here; `pulumi up` will need it")
-        return ""
+        return MissingKey()
     if not text.strip():
         problem = "the file is empty" if exists else "no such file"
         raise ConfigurationError(key, path, problem, "give the path of an SSH private key")

@@ -18,6 +18,7 @@ from etcd_cluster import SIZES, AwsMachines, GcpMachines
 from etcd_cluster.ssh import login_key_lifecycle
 from etcd_cluster.ssh.connection import Connection, SshAuthenticationError
 from etcd_cluster.ssh.keys import public_half
+from etcd_cluster.ssh.missing_key import MissingKey, with_keys_kept
 from etcd_cluster.ssh.processes import Completed
 from tests.clouds.simulator import DISK, INGRESS, INSTANCE, VM, VOLUME, Account, Run, Stack
 
@@ -41,7 +42,7 @@ def given(cloud: str, **changes: Any) -> Given:
 
 def program(machines: Given, members: int = 3, size: str = "small") -> Callable[[], None]:
     def register() -> None:
-        parent = pulumi.ComponentResource("test:index:Machines", "etcd")
+        parent = pulumi.ComponentResource("test:index:Machines", "etcd", None, with_keys_kept(machines, None))
         machines.provision("etcd", machines.member_names(members), SIZES[size], parent)
 
     return register
@@ -241,6 +242,21 @@ def test_another_key_is_let_in_everywhere_beside_the_one_before(
     assert len(logins.let_in) == 3
     assert all(keys == {public_half(old), public_half(new)} for keys in logins.let_in.values())
     assert up(stack, given(cloud, private_key=new)).steps == []
+
+
+@CLOUDS
+def test_a_preview_without_the_key_reads_as_one_with_it(
+    account: Account, stack: Stack, logins: Logins, cloud: str
+) -> None:
+    up(stack, given(cloud, private_key=(text := key())))
+    others = {"client_cidrs" if cloud == "aws" else "client_ranges": ["10.2.0.0/16"]}
+    for changes in ({}, {"replace_member": "etcd-2"}, others):
+        read: list[list[str]] = []
+        for login in (text, MissingKey()):
+            shown = stack.preview(program(given(cloud, **{**changes, "private_key": login}))).text
+            read.append([line for line in shown.splitlines() if line.startswith("  ")])
+        assert read[0] == read[1]
+        assert bool(read[0]) == bool(changes)
 
 
 @CLOUDS

@@ -141,6 +141,12 @@ def test_replace_on_changes_adds_to_what_the_provider_replaces() -> None:
         (["a"], {"a": Secret("x")}, {"a": "y"}, {"a": Secret("x")}),
         (["a.b"], {"a": Secret({"b": "x"})}, {"a": {"b": "y"}}, {"a": Secret({"b": "x"})}),
         (["a.b"], {"a": {"b": "x"}}, {"a": Secret({"b": "y"})}, {"a": Secret({"b": "x"})}),
+        (
+            ["a.*.b"],
+            {"a": {"c": {"b": "x"}}},
+            {"a": {"c": {"b": "y"}, "d": {"b": "z"}}},
+            {"a": {"c": {"b": "x"}, "d": {"b": "z"}}},
+        ),
     ],
 )
 def test_ignored_changes_keep_the_old_value(ignored: list[str], old: Any, new: Any, expected: Any) -> None:

@@ -50,16 +50,21 @@ def test_there_is_a_record_and_no_key_in_it_can_be_read_and_no_path_of_the_machi
     }
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["", "without schema numbers"])
+@pytest.mark.parametrize(
+    ("older", "has_key_file"),
+    [(False, True), (True, True), (False, False)],
+    ids=["", "without schema numbers", "no key"],
+)
 @EMBEDDED
-def test_a_preview_shows_no_difference(record: Record, older: bool, tmp_path: Path) -> None:
+def test_a_preview_shows_no_difference(record: Record, older: bool, has_key_file: bool, tmp_path: Path) -> None:
     project = record.project(tmp_path)
     state = tmp_path / "state" / "etcd-cluster" / f"{STACK}.json"
     state.parent.mkdir(parents=True)
     text = (record.folder / STATE).read_text()
     state.write_text(text.replace('"schema"', '"unknown"') if older else text)
     machine = next(each for each in outputs(embedded_state(state)).values() if "connection" in each)
-    (project / KEY_FILE).write_text(machine["connection"]["privateKey"])
+    if has_key_file:
+        (project / KEY_FILE).write_text(machine["connection"]["privateKey"])
     environment = {
         **os.environ,
         "PYTHONPATH": str(project),
@@ -170,6 +175,13 @@ def test_the_pulumi_cli_shows_no_difference_either(record: Record, tmp_path: Pat
     found = [without_marks(each["inputs"]) for each in shown["deployment"]["resources"] if "inputs" in each]
     keys = {each["connection"]["privateKey"] for each in found if "connection" in each}
     (project / KEY_FILE).write_text(keys.pop())
-    steps = json.loads(pulumi("preview", "--json"))["steps"]
-    changed = {step["urn"]: step.get("diffReasons") for step in steps if step["op"] != "same"}
+
+    def preview() -> tuple[dict[str, Any], str]:
+        steps = json.loads(pulumi("preview", "--json"))["steps"]
+        text = pulumi("preview", "--diff").partition("Duration")[0]
+        return {step["urn"]: step.get("diffReasons") for step in steps if step["op"] != "same"}, text
+
+    changed, text = preview()
+    (project / KEY_FILE).unlink()
+    assert preview() == (changed, text), "a preview without the key file does not read as one with it"
     assert all(re.search(r"-(check|prepare)$", urn) and why == ["stdin"] for urn, why in changed.items()), changed
