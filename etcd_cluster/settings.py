@@ -35,76 +35,77 @@ _PACKAGE = __name__.partition(".")[0]
 
 @dataclass(frozen=True)
 class Install:
-    """Where etcd's programs come from.
-
-    Args:
-        source: `release` downloads on every host (default there); `archive` sends a tarball of yours, for hosts without
-            internet access; `build` compiles Go modules where Pulumi runs, and sends the result; `auto` (default on
-            this machine, and only there) takes the first that works of PATH, release, build, and for a demo a Python
-            package.
-        mirror: Base URL of releases, default GitHub; files are at MIRROR/vVERSION/FILE. Over http it needs `sha256`.
-            As a secret it stays out of previews and state, and may contain a password or a query; a program may give an
-            output.
-        sha256: Pins the tarball's sum, or the sums of several by their names, for more than one version or
-            architecture; default: the mirror's SHA256SUMS.
-        archive: Path of the tarball, laid out like an official release.
-        proxy: URL of the http(s) proxy that hosts download etcd and packages through; default none. Where Pulumi runs,
-            downloads go by the environment. With a user or a password it has to be a secret; a program may give an
-            output.
-        no_proxy: Names, or domains with a dot before them, that hosts reach past the proxy, such as a mirror of yours.
-        go_proxy: GOPROXY for `build`; default: the value of `go env`. A secret stays one.
-    """
+    """Where etcd's programs come from."""
 
     source: InstallSource | None = None
+    """`release` downloads on every host (default there); `archive` sends a tarball of yours, for hosts without internet
+    access; `build` compiles Go modules where Pulumi runs, and sends the result; `auto` (default on this machine, and
+    only there) takes the first that works of PATH, release, build, and for a demo a Python package.
+    """
     mirror: pulumi.Input[str] = DEFAULT_MIRROR
+    """Base URL of releases, default GitHub; files are at MIRROR/vVERSION/FILE. Over http it needs `sha256`. As a secret
+    it stays out of previews and state, and may contain a password or a query; a program may give an output.
+    """
     sha256: str | Mapping[str, str] | None = None
+    """Pins the tarball's sum, or the sums of several by their names, for more than one version or architecture;
+    default: the mirror's SHA256SUMS.
+    """
     archive: FilePath | None = None
+    """Path of the tarball, laid out like an official release."""
     go_proxy: pulumi.Input[Annotated[str, require_go_proxy]] | None = None
+    """GOPROXY for `build`; default: the value of `go env`. A secret stays one."""
     proxy: pulumi.Input[Annotated[str, require_proxy]] | None = None
+    """URL of the http(s) proxy that hosts download etcd and packages through; default none. Where Pulumi runs,
+    downloads go by the environment. With a user or a password it has to be a secret; a program may give an output.
+    """
     no_proxy: Sequence[Annotated[str, require_no_proxy]] = ()
+    """Names, or domains with a dot before them, that hosts reach past the proxy, such as a mirror of yours."""
 
 
 @dataclass(frozen=True)
 class EtcdClusterArgs:
     """The description of a cluster. Only `machines` is required.
 
-    Args:
-        machines: Where members run.
-        size: Row of the hardware table: small, medium, large or xlarge, default small. It sets the quota and what
-            machines must have.
-        members: 1, 3, 5 or 7; default 3, or the number of hosts that are listed.
-        version: Version of etcd, 3.4.9 to 3.7; default the newest 3.6 patch known here.
-        tls: Mutual TLS for clients and peers, default True.
-        ca: The CA that signs the certificates of clients and servers; default a CA made for this cluster, valid
-            10 years. Peer certificates are always signed by another CA, made for this cluster.
-        ca_rotation: Raise it to rotate, in the next `up`, the CAs made for this cluster; default 0. A CA is also
-            rotated when a third of its validity is left.
-        ca_overlap_hours: How long the old CA stays trusted after a rotation, in hours; default 720. 0 drops it
-            at once.
-        install: Where etcd's programs come from.
-        etcd: Settings of the server by their own names, such as {"heartbeat-interval": 200}.
-        allow_undersized: Accept machines below the size's row; default False.
-        allow_unsafe_version: Accept a version that is known to corrupt data, or that is not known here yet; default
-            False.
-        allow_plaintext: Allow a cluster with TLS to change to plaintext; default False.
-        delete_data: On destroy, delete etcd's data as well; default False. Disks that a cloud platform makes have their
-            own argument for that.
+    Here and in the machines, what may come from another resource is a `pulumi.Input`. Everything else has to be known
+    at once: it decides which resources there are, or what a preview says.
     """
 
     machines: Machines
+    """Where members run."""
     size: SizeName = "small"
+    """Row of the hardware table: small, medium, large or xlarge, default small. It sets the quota and what machines
+    must have.
+    """
     members: int | None = None
+    """1, 3, 5 or 7; default 3, or the number of hosts that are listed."""
     version: str = versions.DEFAULT_VERSION
+    """Version of etcd, 3.4.9 to 3.7; default the newest 3.6 patch known here."""
     tls: bool = True
+    """Mutual TLS for clients and peers, default True."""
     ca: CA | None = None
+    """The CA that signs the certificates of clients and servers; default a CA made for this cluster, valid 10 years.
+    Peer certificates are always signed by another CA, made for this cluster.
+    """
     ca_rotation: Annotated[int, Between(0, MAX_ROTATION)] = 0
+    """Raise it to rotate, in the next `up`, the CAs made for this cluster; default 0. A CA is also rotated when a third
+    of its validity is left.
+    """
     ca_overlap_hours: Annotated[int, Between(0, MAX_OVERLAP_HOURS)] = CA_OVERLAP_HOURS
+    """How long the old CA stays trusted after a rotation, in hours; default 720. 0 drops it at once."""
     install: Install = field(default_factory=Install)
+    """Where etcd's programs come from."""
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Settings of the server by their own names, such as {"heartbeat-interval": 200}."""
     allow_undersized: bool = False
+    """Accept machines below the size's row; default False."""
     allow_unsafe_version: bool = False
+    """Accept a version that is known to corrupt data, or that is not known here yet; default False."""
     allow_plaintext: bool = False
+    """Allow a cluster with TLS to change to plaintext; default False."""
     delete_data: bool = False
+    """On destroy, delete etcd's data as well; default False. Disks that a cloud platform makes have their own argument
+    for that.
+    """
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ Python checks neither: "false" for a bool would be true. A rule is a function of
 
 from __future__ import annotations
 
+import ast
 import inspect
+import itertools
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,19 +97,18 @@ def plain_type(hint: Any) -> Any:
 
 @cache
 def argument_texts(kind: Any) -> Mapping[str, str]:
-    """Returns field -> what the docstring of its class says of it, under `Args:`."""
-    texts: dict[str, str] = {}
-    names: list[str] = []
-    for line in (inspect.getdoc(kind) or "").partition("Args:\n")[2].splitlines():
-        begin = re.fullmatch(r" {4}(\w+(?:, \w+)*): (.*)", line)
-        if begin:
-            names = begin[1].split(", ")
-            texts |= dict.fromkeys(names, begin[2])
-        elif not line.startswith("        "):
-            break
-        else:
-            texts |= {name: f"{texts[name]} {line.strip()}" for name in names}
-    return texts
+    """Returns field -> the string below it, which editors show, in one line."""
+    (declared,) = ast.parse(inspect.getsource(kind)).body
+    body = cast(ast.ClassDef, declared).body
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
 
 
 Misfit = tuple[str, object, Any]

@@ -42,25 +42,26 @@ class GceHardware:
 
 @dataclass(frozen=True)
 class Size:
-    """One row of the table.
-
-    Args:
-        name: `small`, `medium`, `large` or `xlarge`.
-        clients, requests_per_second, data_mb: The load that the row is for: upper bounds, but lower bounds for xlarge.
-        kubernetes_nodes: Nodes of a Kubernetes cluster with about that load.
-        aws, gce: What it runs on in either cloud.
-        quota_gib: etcd's backend quota: never over 8 GiB, the largest that etcd's maintenance guide suggests, and never
-            over the machine's memory, since etcd maps the whole database.
-    """
+    """One row of the table."""
 
     name: SizeName
+    """`small`, `medium`, `large` or `xlarge`."""
     clients: int
+    """The load that the row is for: upper bounds, but lower bounds for xlarge."""
     requests_per_second: int
+    """The load that the row is for: upper bounds, but lower bounds for xlarge."""
     data_mb: int
+    """The load that the row is for: upper bounds, but lower bounds for xlarge."""
     kubernetes_nodes: int
+    """Nodes of a Kubernetes cluster with about that load."""
     aws: AwsHardware
+    """What it runs on in either cloud."""
     gce: GceHardware
+    """What it runs on in either cloud."""
     quota_gib: int
+    """etcd's backend quota: never over 8 GiB, the largest that etcd's maintenance guide suggests, and never over the
+    machine's memory, since etcd maps the whole database.
+    """
 
     @property
     def quota_bytes(self) -> int:

@@ -30,34 +30,30 @@ def require_name(key: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class Host:
-    """One host.
-
-    Args:
-        address: IP address or DNS name at which clients and the other members reach it.
-        host_key: Its public SSH host key (ed25519 or ECDSA), pinned: /etc/ssh/ssh_host_ed25519_key.pub.
-        ssh_address: Where SSH reaches it; default its address.
-        device: Block device for etcd's data alone (a logical volume will do), which is blank or already this member's;
-            default the root file system.
-    """
+    """One host."""
 
     address: pulumi.Input[MachineAddress]
+    """IP address or DNS name at which clients and the other members reach it."""
     host_key: pulumi.Input[HostKey]
+    """Its public SSH host key (ed25519 or ECDSA), pinned: /etc/ssh/ssh_host_ed25519_key.pub."""
     ssh_address: pulumi.Input[HostAddress] | None = None
+    """Where SSH reaches it; default its address."""
     device: pulumi.Input[Devices] | None = None
+    """Block device for etcd's data alone (a logical volume will do), which is blank or already this member's; default
+    the root file system.
+    """
 
 
 @dataclass(frozen=True)
 class HostMachines:
-    """Members on your own hosts.
-
-    Args:
-        hosts: Member name -> host. One member runs on every host listed: 1, 3, 5 or 7. A name has lower-case letters,
-            digits and hyphens, and stays the member's for its whole life.
-        ssh: How to log in, the same on every host; default root with the SSH agent's keys.
-    """
+    """Members on your own hosts."""
 
     hosts: Mapping[Annotated[str, require_name], Host]
+    """Member name -> host. One member runs on every host listed: 1, 3, 5 or 7. A name has lower-case letters, digits
+    and hyphens, and stays the member's for its whole life.
+    """
     ssh: Ssh = field(default_factory=Ssh)
+    """How to log in, the same on every host; default root with the SSH agent's keys."""
 
     @property
     def platform(self) -> str:

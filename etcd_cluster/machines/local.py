@@ -21,17 +21,16 @@ PORTS_A_MEMBER = 10
 
 @dataclass(frozen=True)
 class LocalMachines:
-    """Members on this machine, named etcd-1, etcd-2 and so on.
-
-    Args:
-        base_port: Client port of the first member, default 2379; peers use the next one, metrics the one after, and
-            every further member ten more.
-        directory: Holds binaries, keys, data and logs; default `~/.local/share/etcd-cluster/PROJECT/STACK`
-            (XDG_DATA_HOME is honoured).
-    """
+    """Members on this machine, named etcd-1, etcd-2 and so on."""
 
     base_port: Annotated[int, Between(1024, 65_535 - PORTS_A_MEMBER * MEMBER_COUNTS[-1])] = 2379
+    """Client port of the first member, default 2379; peers use the next one, metrics the one after, and every further
+    member ten more.
+    """
     directory: FilePath | None = None
+    """Holds binaries, keys, data and logs; default `~/.local/share/etcd-cluster/PROJECT/STACK` (XDG_DATA_HOME is
+    honoured).
+    """
 
     @property
     def platform(self) -> str:

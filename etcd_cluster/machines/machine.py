@@ -29,17 +29,14 @@ LATER = Later("?")
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports of one member.
-
-    Args:
-        client: For clients, default 2379.
-        peer: For the other members, default 2380.
-        metrics: For Prometheus, on loopback only, without TLS; default 2381.
-    """
+    """TCP ports of one member."""
 
     client: Port = 2379
+    """For clients, default 2379."""
     peer: Port = 2380
+    """For the other members, default 2380."""
     metrics: Port = 2381
+    """For Prometheus, on loopback only, without TLS; default 2381."""
 
     @staticmethod
     def parse(stored: Mapping[str, float]) -> Ports:
@@ -50,31 +47,30 @@ class Ports:
 
 @dataclass(frozen=True)
 class Machine:
-    """A reachable place for one member.
-
-    Args:
-        name: The member's name, stable for its whole life.
-        address: IP address or DNS name at which clients and the other members reach it.
-        connection: How remote Commands get there; None is this machine.
-        ports: Default 2379, 2380 and 2381.
-        device: Block device for etcd's data alone, such as `/dev/nvme1n1`; several with commas between mean whichever
-            is there; None keeps the data on the root file system.
-        directory: Holds everything of the member, which then runs as the caller; None is the system's standard places,
-            with systemd.
-        first_boot: The machine may be booting for the first time: SSH, cloud-init and the device are waited for.
-        deleted_with: The resource whose deletion takes the whole machine away, so that nothing is run there on destroy.
-        depends_on: What must exist before the machine can be reached.
-    """
+    """A reachable place for one member."""
 
     name: str
+    """The member's name, stable for its whole life."""
     address: pulumi.Input[str]
+    """IP address or DNS name at which clients and the other members reach it."""
     connection: ConnectionArgs | None
+    """How remote Commands get there; None is this machine."""
     ports: Ports = Ports()
+    """Default 2379, 2380 and 2381."""
     device: pulumi.Input[str] | None = None
+    """Block device for etcd's data alone, such as `/dev/nvme1n1`; several with commas between mean whichever is there;
+    None keeps the data on the root file system.
+    """
     directory: str | None = None
+    """Holds everything of the member, which then runs as the caller; None is the system's standard places, with
+    systemd.
+    """
     first_boot: bool = False
+    """The machine may be booting for the first time: SSH, cloud-init and the device are waited for; default False."""
     deleted_with: pulumi.Resource | None = None
+    """The resource whose deletion takes the whole machine away, so that nothing is run there on destroy."""
     depends_on: Sequence[pulumi.Resource] = ()
+    """What must exist before the machine can be reached."""
 
 
 @runtime_checkable

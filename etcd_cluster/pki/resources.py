@@ -25,21 +25,18 @@ def _unset() -> Any:
 
 @dataclass(frozen=True)
 class CA:
-    """A CA that signs certificates: a CertificateAuthority's, or the user's own.
-
-    Args:
-        certificate_pem: The CA certificate that signs servers and peers, one PEM block.
-        private_key_pem: Its RSA or ECDSA private key, unencrypted PEM; always a Pulumi secret.
-        trusted_pem: Every certificate to trust, newest first; default certificate_pem alone. During an overlap, two.
-        client_certificate_pem, client_private_key_pem: The pair that signs clients; default the first pair. During an
-            overlap, it is the new CA's.
-    """
+    """A CA that signs certificates: a CertificateAuthority's, or the user's own."""
 
     certificate_pem: pulumi.Output[str]
+    """The CA certificate that signs servers and peers, one PEM block."""
     private_key_pem: pulumi.Output[str]
+    """Its RSA or ECDSA private key, unencrypted PEM; always a Pulumi secret."""
     trusted_pem: pulumi.Output[str] = field(default_factory=_unset)
+    """Every certificate to trust, newest first; default certificate_pem alone. During an overlap, two."""
     client_certificate_pem: pulumi.Output[str] = field(default_factory=_unset)
+    """The pair that signs clients; default the first pair. During an overlap, it is the new CA's."""
     client_private_key_pem: pulumi.Output[str] = field(default_factory=_unset)
+    """The pair that signs clients; default the first pair. During an overlap, it is the new CA's."""
 
     def __post_init__(self) -> None:
         defaults = {
@@ -79,43 +76,38 @@ class CA:
 
 @dataclass(frozen=True)
 class CertificateAuthorityArgs:
-    """Inputs of CertificateAuthority. The first three cannot be changed later: another common_name is ignored.
-
-    Args:
-        common_name: Subject of the certificate, 1 to 64 characters.
-        key_algorithm: RSA-2048 (default) or ECDSA-P256.
-        validity_hours: Lifetime in hours, 24 to 219,000; default 87,600 (10 years).
-        rotation: Raise it to rotate the CA in the next `up`; default 0.
-        overlap_hours: How long the old CA stays trusted after a rotation, in hours, 0 to 8,760; default 720 (30 days),
-            cut to half of its remaining life. 0 drops it at once. A lower value during an overlap ends the overlap
-            sooner.
-    """
+    """Inputs of CertificateAuthority. The first three cannot be changed later: another common_name is ignored."""
 
     common_name: pulumi.Input[str]
+    """Subject of the certificate, 1 to 64 characters."""
     key_algorithm: pulumi.Input[KeyAlgorithm] = "RSA-2048"
+    """RSA-2048 (default) or ECDSA-P256."""
     validity_hours: pulumi.Input[int] = limits.CA_VALIDITY_HOURS
+    """Lifetime in hours, 24 to 219,000; default 87,600 (10 years)."""
     rotation: pulumi.Input[int] = 0
+    """Raise it to rotate the CA in the next `up`; default 0."""
     overlap_hours: pulumi.Input[int] = limits.CA_OVERLAP_HOURS
+    """How long the old CA stays trusted after a rotation, in hours, 0 to 8,760; default 720 (30 days), cut to half of
+    its remaining life. 0 drops it at once. A lower value during an overlap ends the overlap sooner.
+    """
 
 
 @dataclass(frozen=True)
 class CertificateArgs:
-    """Inputs of Certificate.
-
-    Args:
-        ca: The CA that signs it: `CertificateAuthority.ca`, or `CA.from_pem`. A client certificate
-            is signed by its client pair.
-        common_name: Subject of the certificate, 1 to 64 characters; for a client, its user name in etcd's RBAC.
-        profile: `server` or `peer` (both serverAuth and clientAuth), or `client` (clientAuth).
-        hosts: DNS names and IP addresses of the member, in any order. Server and peer need some, client none.
-        validity_hours: Lifetime in hours, 24 to 87,600; default 43,800 (5 years), cut to the CA's end.
-    """
+    """Inputs of Certificate."""
 
     ca: CA
+    """The CA that signs it: `CertificateAuthority.ca`, or `CA.from_pem`. A client certificate is signed by its client
+    pair.
+    """
     common_name: pulumi.Input[str]
+    """Subject of the certificate, 1 to 64 characters; for a client, its user name in etcd's RBAC."""
     profile: pulumi.Input[Profile]
+    """`server` or `peer` (both serverAuth and clientAuth), or `client` (clientAuth)."""
     hosts: pulumi.Input[Sequence[pulumi.Input[str]]] = ()
+    """DNS names and IP addresses of the member, in any order. Server and peer need some, client none."""
     validity_hours: pulumi.Input[int] = limits.CERTIFICATE_VALIDITY_HOURS
+    """Lifetime in hours, 24 to 87,600; default 43,800 (5 years), cut to the CA's end."""
 
 
 class CertificateAuthority(Resource, module="pki", name="CertificateAuthority"):

@@ -17,42 +17,36 @@ from etcd_cluster.typed import Between, Port
 
 @dataclass(frozen=True)
 class Bastion:
-    """A host to jump through.
-
-    Args:
-        address: Its IP address or DNS name. It runs no member.
-        host_key: Its public SSH host key (ed25519 or ECDSA), pinned like every other.
-        port: Default 22.
-        user: Default the target's.
-        private_key: Text of an unencrypted private key; default the target's.
-    """
+    """A host to jump through."""
 
     address: pulumi.Input[HostAddress]
+    """Its IP address or DNS name. It runs no member."""
     host_key: pulumi.Input[HostKey]
+    """Its public SSH host key (ed25519 or ECDSA), pinned like every other."""
     port: Port = 22
+    """Its SSH port, default 22."""
     user: UserName | None = None
+    """User to log in as, default the target's."""
     private_key: pulumi.Input[PrivateKey] | None = None
+    """Text of an unencrypted private key; default the target's."""
 
 
 @dataclass(frozen=True)
 class Ssh:
-    """How to log in.
-
-    Args:
-        user: Default root; any other needs sudo without a password.
-        port: Default 22.
-        private_key: Text of an unencrypted private key; default the keys of the SSH agent at SSH_AUTH_SOCK.
-        bastion: Host to jump through; default None connects straight.
-        dial_attempts: How often to try to connect, default 3, so that an unreachable host shows within seconds.
-        dial_timeout_seconds: For each attempt, default 5.
-    """
+    """How to log in."""
 
     user: UserName = "root"
+    """User to log in as, default root; any other needs sudo without a password."""
     port: Port = 22
+    """SSH port, default 22."""
     private_key: pulumi.Input[PrivateKey] | None = None
+    """Text of an unencrypted private key; default the keys of the SSH agent at SSH_AUTH_SOCK."""
     bastion: Bastion | None = None
+    """Host to jump through; default None connects straight."""
     dial_attempts: Annotated[int, Between(1, 100)] = 3
+    """How often to try to connect, default 3, so that an unreachable host shows within seconds."""
     dial_timeout_seconds: Annotated[int, Between(1, 300)] = 5
+    """Seconds for each attempt, default 5."""
 
     def connection(self, address: pulumi.Input[str], host_key: pulumi.Input[str]) -> ConnectionArgs:
         """Returns the connection to one machine, with its host key pinned."""

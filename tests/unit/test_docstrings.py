@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 
 import pytest
 
 import etcd_cluster
+from etcd_cluster.typed import argument_texts
 
 DATACLASSES = [
     value
@@ -18,22 +18,35 @@ DATACLASSES = [
 PUBLIC = [getattr(etcd_cluster, name) for name in etcd_cluster.__all__]
 
 
+ARGUMENTS = [(public, field) for public in DATACLASSES for field in dataclasses.fields(public)]
+NOTHING = (dataclasses.MISSING, None, (), "")
+
+
 @pytest.mark.parametrize("public", DATACLASSES, ids=lambda public: public.__name__)
-def test_every_argument_is_named_in_the_docstring(public: type) -> None:
-    text = inspect.getdoc(public) or ""
+def test_every_argument_has_its_docstring_below_it_where_editors_find_it(public: type) -> None:
     fields = [field.name for field in dataclasses.fields(public) if not field.name.startswith("_")]
-    missing = [name for name in fields if not re.search(rf"\b{name}\b[^\n]*:|`{name}`", text)]
-    assert missing == []
+    assert [name for name in fields if not argument_texts(public).get(name)] == []
+    assert "Args:" not in (inspect.getdoc(public) or "")
 
 
-@pytest.mark.parametrize("public", DATACLASSES, ids=lambda public: public.__name__)
-def test_every_default_that_is_a_value_is_told(public: type) -> None:
-    """A docstring that says nothing of defaults leaves the reader with the source."""
-    told = "default" in (inspect.getdoc(public) or "").lower()
-    has_defaults = any(
-        field.default not in (dataclasses.MISSING, None, (), False) for field in dataclasses.fields(public)
-    )
-    assert told or not has_defaults
+def test_every_default_that_is_a_value_is_told() -> None:
+    untold = [
+        f"{public.__name__}.{field.name}"
+        for public, field in ARGUMENTS
+        if field.default not in NOTHING and "default" not in argument_texts(public)[field.name].lower()
+    ]
+    assert untold == []
+
+
+def test_every_unit_in_a_name_is_in_the_text() -> None:
+    units = {"_gib": "GiB", "_gb": "GB", "_hours": "hours", "_seconds": "econds"}
+    untold = [
+        f"{public.__name__}.{field.name}"
+        for public, field in ARGUMENTS
+        for end, unit in units.items()
+        if field.name.endswith(end) and unit not in argument_texts(public)[field.name]
+    ]
+    assert untold == []
 
 
 def test_the_list_is_of_what_callers_write() -> None:

@@ -51,53 +51,57 @@ class AwsMachines:
     """Members on EC2, named etcd-1, etcd-2 and so on, and spread over the subnets in turn.
 
     Security groups that the same program makes are let in by names that stay: {"apps": apps.id}.
-
-    Args:
-        subnet_ids: Private subnets of one VPC, best three in three zones. A member stays in the subnet where it was
-            made.
-        client_cidrs, client_security_group_ids: Who may reach etcd (2379); default only the members.
-        ssh_cidrs, ssh_security_group_ids: Who may reach SSH (22): where Pulumi runs, or the bastion. At least one,
-            unless a group of your own lets them in. The whole world is refused here and for clients.
-        security_group_ids: Groups of your own for every member, in addition to the one made for the cluster.
-        bastion: Host to jump through, with its own user and key; default None connects straight to the private
-            addresses.
-        instance_type: Default the size's row (m4). Types of arm64 (Graviton) get images and programs of arm64.
-        image_id: Default the newest Debian 13 at the time when the machine is made.
-        volume_gib: Data volume in GiB, default 32 for every size; at least what the quota and the row's IOPS need: 8
-            for small, 12 for medium, 20 for large, 32 for xlarge. It only ever grows.
-        kms_key_id: ARN of a customer key for the volumes; default the account's own key for EBS. Only new volumes use
-            it.
-        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. Another one
-            is let in beside the one before, on every machine.
-        deletion_protection: Neither AWS nor Pulumi deletes instances, interfaces and volumes; default False.
-        retain_volumes: A data volume stays when its member is removed, by destroy or by fewer members; default True.
-        replace_member: The one member whose machine is replaced now, once, with the newest image and the given type,
-            keeping its data volume and address; default no member. A running machine is replaced only while every other
-            member is healthy. The other members keep their machines. Remove it afterwards.
-        replace_dead_member: Used instead of replace_member for a dead machine, if no other member can be asked: it is
-            replaced without asking; default no member.
-        tags: For every resource, in addition to Name and the project's, stack's, cluster's and member's names.
     """
 
     subnet_ids: pulumi.Input[Sequence[pulumi.Input[SubnetId]]]
+    """Private subnets of one VPC, best three in three zones. A member stays in the subnet where it was made."""
     client_cidrs: Sequence[str] = ()
+    """Who may reach etcd (2379); default only the members."""
     client_security_group_ids: SecurityGroups = ()
+    """Who may reach etcd (2379); default only the members."""
     ssh_cidrs: Sequence[str] = ()
+    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless a group of your own lets them in.
+    The whole world is refused here and for clients.
+    """
     ssh_security_group_ids: SecurityGroups = ()
+    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless a group of your own lets them in.
+    The whole world is refused here and for clients.
+    """
     security_group_ids: Sequence[pulumi.Input[SecurityGroupId]] = ()
+    """Groups of your own for every member, in addition to the one made for the cluster."""
     bastion: Bastion | None = None
+    """Host to jump through, with its own user and key; default None connects straight to the private addresses."""
     instance_type: Annotated[str, require_instance_type] | None = None
+    """Default the size's row (m4). Types of arm64 (Graviton) get images and programs of arm64."""
     image_id: pulumi.Input[ImageId] | None = None
+    """Default the newest Debian 13 at the time when the machine is made."""
     volume_gib: Annotated[int, Between(1, GP3_MOST_GIB)] | None = None
+    """Data volume in GiB, default 32 for every size; at least what the quota and the row's IOPS need: 8 for small, 12
+    for medium, 20 for large, 32 for xlarge. It only ever grows.
+    """
     kms_key_id: pulumi.Input[Annotated[str, require_kms_key]] | None = None
+    """ARN of a customer key for the volumes; default the account's own key for EBS. Only new volumes use it."""
     private_key: pulumi.Input[PrivateKey] | None = None
+    """Text of an unencrypted SSH private key; default a key pair made for this cluster. Another one is let in beside
+    the one before, on every machine.
+    """
     deletion_protection: bool = False
+    """Neither AWS nor Pulumi deletes instances, interfaces and volumes; default False."""
     retain_volumes: bool = True
+    """A data volume stays when its member is removed, by destroy or by fewer members; default True."""
     replace_member: str | None = None
+    """The one member whose machine is replaced now, once, with the newest image and the given type, keeping its data
+    volume and address; default no member. A running machine is replaced only while every other member is healthy. The
+    other members keep their machines. Remove it afterwards.
+    """
     replace_dead_member: str | None = None
+    """Used instead of replace_member for a dead machine, if no other member can be asked: it is replaced without
+    asking; default no member.
+    """
     tags: Mapping[Annotated[str, require_tag_key], pulumi.Input[Annotated[str, require_tag_value]]] = field(
         default_factory=dict[str, pulumi.Input[str]]
     )
+    """For every resource, in addition to Name and the project's, stack's, cluster's and member's names."""
 
     @property
     def platform(self) -> str:

@@ -47,57 +47,64 @@ HIGHCPU_GB_A_VCPU = {"n1": 0.9, "c3": 2.0, "c3d": 2.0}
 
 @dataclass(frozen=True)
 class GcpMachines:
-    """Members on Compute Engine, named etcd-1, etcd-2 and so on, and spread over the zones in turn.
-
-    Args:
-        network, subnetwork: Where members run, by name or link; they have no public addresses.
-        zones: Zones of the subnetwork's region, best three. A member stays in the zone where it was made.
-        client_ranges, client_tags: Who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances;
-            default only the members.
-        ssh_ranges, ssh_tags: Who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world
-            is refused here and for clients.
-        bastion: Host to jump through; default None connects straight to the internal addresses.
-        machine_type: Default the size's row (n1). arm64 is refused, and so are types without pd-ssd (n4, c4 and later).
-        image: An image with cloud-init; default the newest Ubuntu 24.04 at the time when the machine is made.
-        disk_gb: Data disk (pd-ssd) in GB, default the row's, since its performance follows from its size. It only ever
-            grows, and only by `replace_member`: before a change to a smaller size, set this to the present size of the
-            disks.
-        kms_key: Full name of a customer key for all disks; default Google's own. Only new disks use it. Compute
-            Engine's service agent needs the role roles/cloudkms.cryptoKeyEncrypterDecrypter on it.
-        private_key: Text of an unencrypted SSH private key; default a key pair made for this cluster. Another one
-            is let in beside the one before, on every machine.
-        deletion_protection: Neither Google nor Pulumi deletes instances, addresses and disks; default False. Nothing
-            can be replaced meanwhile.
-        retain_disks: A data disk stays when its member is removed, by destroy or by fewer members; default True.
-        replace_member: The one member whose machine is replaced now, once, with the newest image and the given type,
-            keeping its address and its data disk, which may grow; default no member. A running machine is replaced only
-            while every other member is healthy. The other members keep their machines. Remove it afterwards.
-        replace_dead_member: Used instead of replace_member for a dead machine, if no other member can be asked: it is
-            replaced without asking; default no member.
-        labels: For every resource that takes labels, in addition to the names of project, stack, cluster and member;
-            lower case.
-    """
+    """Members on Compute Engine, named etcd-1, etcd-2 and so on, and spread over the zones in turn."""
 
     network: pulumi.Input[Word]
+    """Where members run, by name or link; they have no public addresses."""
     subnetwork: pulumi.Input[Word]
+    """Where members run, by name or link; they have no public addresses."""
     zones: Sequence[Zone]
+    """Zones of the subnetwork's region, best three. A member stays in the zone where it was made."""
     client_ranges: Sequence[str] = ()
+    """Who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances; default only the members."""
     client_tags: Sequence[NetworkTag] = ()
+    """Who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances; default only the members."""
     ssh_ranges: Sequence[str] = ()
+    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world is refused here and for
+    clients.
+    """
     ssh_tags: Sequence[NetworkTag] = ()
+    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world is refused here and for
+    clients.
+    """
     bastion: Bastion | None = None
+    """Host to jump through; default None connects straight to the internal addresses."""
     machine_type: Annotated[str, require_machine_type] | None = None
+    """Default the size's row (n1). arm64 is refused, and so are types without pd-ssd (n4, c4 and later)."""
     image: pulumi.Input[Word] | None = None
+    """An image with cloud-init; default the newest Ubuntu 24.04 at the time when the machine is made."""
     disk_gb: Annotated[int, Between(1, MOST_DISK_GB)] | None = None
+    """Data disk (pd-ssd) in GB, default the row's, since its performance follows from its size. It only ever grows, and
+    only by `replace_member`: before a change to a smaller size, set this to the present size of the disks.
+    """
     kms_key: pulumi.Input[Annotated[str, require_kms_key]] | None = None
+    """Full name of a customer key for all disks; default Google's own. Only new disks use it. Compute Engine's service
+    agent needs the role roles/cloudkms.cryptoKeyEncrypterDecrypter on it.
+    """
     private_key: pulumi.Input[PrivateKey] | None = None
+    """Text of an unencrypted SSH private key; default a key pair made for this cluster. Another one is let in beside
+    the one before, on every machine.
+    """
     deletion_protection: bool = False
+    """Neither Google nor Pulumi deletes instances, addresses and disks; default False. Nothing can be replaced
+    meanwhile.
+    """
     retain_disks: bool = True
+    """A data disk stays when its member is removed, by destroy or by fewer members; default True."""
     replace_member: str | None = None
+    """The one member whose machine is replaced now, once, with the newest image and the given type, keeping its address
+    and its data disk, which may grow; default no member. A running machine is replaced only while every other member is
+    healthy. The other members keep their machines. Remove it afterwards.
+    """
     replace_dead_member: str | None = None
+    """Used instead of replace_member for a dead machine, if no other member can be asked: it is replaced without
+    asking; default no member.
+    """
     labels: Mapping[Annotated[str, require_label_key], Annotated[str, require_label_value]] = field(
         default_factory=dict[str, str]
     )
+    """For every resource that takes labels, in addition to the names of project, stack, cluster and member; lower case.
+    """
 
     @property
     def platform(self) -> str:
