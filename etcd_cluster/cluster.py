@@ -16,7 +16,7 @@ from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout import MachineReplacement, Rollout
 from etcd_cluster.rollout.host_record import record_hosts
-from etcd_cluster.rollout.inputs import ca_fingerprints, describe, desired_json, places
+from etcd_cluster.rollout.inputs import ca_fingerprints, describe, desired_json, places, size_in_force
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate_arguments
 from etcd_cluster.ssh.missing_key import with_keys_kept
 
@@ -83,12 +83,13 @@ class EtcdCluster(pulumi.ComponentResource):
             before=certificates.all if certificates else [],
             parent=self,
         )
+        size = size_in_force(machines, settings)
         prepared = commands.prepare(formation.token, binaries)
         rollout = Rollout(
             f"{name}-rollout",
             version=settings.version,
             tls=settings.tls,
-            size=settings.size.name,
+            size=size,
             etcd=pulumi.Output.secret(dict(settings.user_options))
             if settings.has_secret_options
             else dict(settings.user_options),
@@ -98,7 +99,7 @@ class EtcdCluster(pulumi.ComponentResource):
             peer_ca_fingerprints=(certificates.peer_ca.trusted_pem.apply(ca_fingerprints) if certificates else []),
             allow_plaintext=settings.allow_plaintext,
             delete_data=settings.delete_data,
-            desired=desired_json(identity, machines, settings, formation, certificates, prepared),
+            desired=desired_json(identity, machines, settings, size, formation, certificates, prepared),
             connections=connections,
             record=hosts.record if hosts else None,
             former=hosts.former if hosts else None,
@@ -134,16 +135,21 @@ class EtcdCluster(pulumi.ComponentResource):
             return machines.provision(name, settings.names, settings.size, parent=self)
 
         def guard(
-            replace_member: str | None, connections: Mapping[str, ConnectionArgs], *, is_dead: bool = False
-        ) -> MachineReplacement:
-            opts = pulumi.ResourceOptions(parent=self)
+            replace_member: str | None,
+            connections: Mapping[str, ConnectionArgs],
+            *,
+            is_dead: bool = False,
+            after: Sequence[pulumi.Resource] = (),
+        ) -> pulumi.Input[pulumi.Resource]:
+            opts = pulumi.ResourceOptions(parent=self, depends_on=[*after])
             return MachineReplacement(
                 f"{name}-machine-replacement",
                 replace_member=replace_member,
                 is_dead=is_dead,
                 connections=connections,
+                quota_bytes=settings.quota_bytes,
                 opts=opts,
-            )
+            ).once_asked()
 
         return machines.provision(name, settings.names, settings.size, parent=self, guard=guard)
 

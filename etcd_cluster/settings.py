@@ -30,6 +30,7 @@ from etcd_cluster.pki.resources import CA
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.typed import Between, require_type, require_types
 
+_QUOTA = "quota-backend-bytes"
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -128,6 +129,26 @@ class Settings:
     delete_data: bool
     warnings: Sequence[str]
 
+    @property
+    def quota_bytes(self) -> int:
+        """Quota that members get once all machines bear the size."""
+        quota = self.options[_QUOTA]
+        return quota if isinstance(quota, int) else self.size.quota_bytes
+
+    def options_on(self, size: Size) -> Mapping[str, object]:
+        """Returns etcd's settings while a machine bears no more than that size: a quota that its memory holds."""
+        return self.options if size == self.size else {**self.options, _QUOTA: self._quota_on(size)}
+
+    def user_options_on(self, size: Size) -> Mapping[str, object]:
+        """Returns the user's settings, likewise."""
+        if size == self.size or _QUOTA not in self.user_options:
+            return self.user_options
+        return {**self.user_options, _QUOTA: self._quota_on(size)}
+
+    def _quota_on(self, size: Size) -> object:
+        given = self.user_options.get(_QUOTA, size.quota_bytes)
+        return min(given, size.minimum_memory_mib * MIB) if isinstance(given, int) else given
+
 
 def validate_arguments(args: EtcdClusterArgs) -> Settings:
     """Checks all plain values, without touching anything; raises `ConfigurationError` naming key, value and fix."""
@@ -140,8 +161,8 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
     _require_odd("hosts" if args.machines.platform == "hosts" else "members", len(names))
     version, warnings = versions.require_usable(args.version, allow_unsafe=args.allow_unsafe_version)
     user_options = _validate_options(args.etcd, version)
-    server_options = {**options.defaults(version), "quota-backend-bytes": size.quota_bytes, **user_options}
-    _require_quota_in_memory(server_options["quota-backend-bytes"], size)
+    server_options = {**options.defaults(version), _QUOTA: size.quota_bytes, **user_options}
+    _require_quota_in_memory(server_options[_QUOTA], size)
     _require_writable_logs(server_options, args.machines.platform)
     if isinstance(args.machines, ProvisionedMachines):
         args.machines.require_usable(size, allow_undersized=args.allow_undersized, delete_data=args.delete_data)

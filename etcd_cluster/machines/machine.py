@@ -71,6 +71,10 @@ class Machine:
     """The resource whose deletion takes the whole machine away, so that nothing is run there on destroy."""
     depends_on: Sequence[pulumi.Resource] = ()
     """What must exist before the machine can be reached."""
+    size: pulumi.Input[str] | None = None
+    """Name of the row of the hardware table that the machine bears: a smaller one than the cluster's while `size` has
+    grown and the machine was not replaced yet; "" for an unknown one. Default None: the cluster's.
+    """
 
 
 @runtime_checkable
@@ -114,17 +118,23 @@ class ProvisionedMachines(Protocol):
 
 
 class Guard(Protocol):
-    """Returns the resource that a machine to be replaced depends on: it exists once the machine may be replaced."""
+    """Returns what a machine to be replaced depends on (`depends_on`): it is there once the machine may be replaced."""
 
     def __call__(
-        self, replace_member: str | None, connections: Mapping[str, ConnectionArgs], *, is_dead: bool = False
-    ) -> pulumi.Resource:
+        self,
+        replace_member: str | None,
+        connections: Mapping[str, ConnectionArgs],
+        *,
+        is_dead: bool = False,
+        after: Sequence[pulumi.Resource] = (),
+    ) -> pulumi.Input[pulumi.Resource]:
         """Registers the guard.
 
         Args:
             replace_member: The member whose machine is to be replaced; None for none.
             connections: Member name -> how its machine is reached.
             is_dead: The machine is known to be dead, and is replaced even if nobody can be asked.
+            after: What else the replacement waits for, such as disks that grow: an answer from before may be old.
         """
         ...
 

@@ -79,7 +79,7 @@ class MemberCommands:
             "vcpus": size.minimum_vcpus,
             "memory_mib": size.minimum_memory_mib,
             "disk_gib": size.minimum_disk_gib,
-            "undersized": "allow" if self._settings.allow_undersized else "refuse",
+            "undersized": self._undersized(machine),
         }
         line = Check(
             address=machine.address,
@@ -95,6 +95,15 @@ class MemberCommands:
             connection = with_boot_retries(connection)
         script = render.script("check", layout(machine))
         return self._run(replace(machine, connection=connection), line, script)
+
+    def _undersized(self, machine: Machine) -> pulumi.Input[str]:
+        """Returns what becomes of a machine below the size: one that waits for its replacement bore the size before."""
+        if self._settings.allow_undersized:
+            return "allow"
+        if machine.size is None:
+            return "refuse"
+        size = self._settings.size.name
+        return pulumi.Output.from_input(machine.size).apply(lambda borne: "refuse" if borne == size else "allow")
 
     def prepare(
         self, token: pulumi.Output[str], binaries: Mapping[str, Mapping[str, pulumi.Input[str]]]

@@ -8,17 +8,32 @@ from typing import Any
 import pulumi
 
 from etcd_cluster.certificates import ClusterCertificates
+from etcd_cluster.etcd.sizes import SIZES
 from etcd_cluster.formation import Formation
 from etcd_cluster.machines.machine import Machine
+from etcd_cluster.machines.size_change import smallest_size
 from etcd_cluster.member.commands import Prepared, certificate_pair, layout
 from etcd_cluster.member.render import CertificatePair, Member
 from etcd_cluster.settings import Settings
+
+
+def size_in_force(machines: Sequence[Machine], settings: Settings) -> pulumi.Output[str]:
+    """Returns the name of the row whose quota holds: the smallest that a machine bears.
+
+    While `size` grows, machines are replaced one after the other, and the quota follows with the last of them.
+    """
+    if settings.allow_undersized:
+        return pulumi.Output.from_input(settings.size.name)
+    return pulumi.Output.all(*[machine.size for machine in machines if machine.size is not None]).apply(
+        lambda names: smallest_size(names, settings.size).name
+    )
 
 
 def desired_json(
     cluster: str,
     machines: Sequence[Machine],
     settings: Settings,
+    size: pulumi.Output[str],
     formation: Formation,
     certificates: ClusterCertificates | None,
     prepared: Mapping[str, Prepared],
@@ -29,9 +44,9 @@ def desired_json(
         "token": formation.token,
         "version": _installed(machines, prepared),
         "tls": settings.tls,
-        "options": dict(settings.options),
-        "user_options": dict(settings.user_options),
-        "quota_bytes": settings.size.quota_bytes,
+        "options": size.apply(lambda name: dict(settings.options_on(SIZES[name]))),
+        "user_options": size.apply(lambda name: dict(settings.user_options_on(SIZES[name]))),
+        "quota_bytes": size.apply(lambda name: SIZES[name].quota_bytes),
         "trusted": certificates.trusted_pem if certificates else "",
         **({"peer_trusted": certificates.peer_ca.trusted_pem} if certificates else {}),
         "order": [machine.name for machine in machines],

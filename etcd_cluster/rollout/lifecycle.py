@@ -221,7 +221,8 @@ def prove(desired: DesiredCluster, observation: Observation, machines: MemberMac
     if set(ids.values()) != {observation.cluster_id}:
         details = {"found": ids, "cluster": observation.cluster_id}
         raise RefusedError(Refusal.ENDPOINTS_OF_DIFFERENT_CLUSTERS, details)
-    say(f"all {len(ids)} members are healthy and take writes")
+    leads = f"; {observation.leader} leads" if observation.leader and len(ids) > 1 else ""
+    say(f"all {len(ids)} members are healthy and take writes{leads}")
 
 
 def _wait(

@@ -19,7 +19,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         name: Name of the resource.
         version: Version of etcd, as the user set it.
         tls: Whether clients and members speak TLS, as the user set it.
-        size: The size, as the user set it.
+        size: The size whose quota holds: the one that the user set, once all machines bear it.
         etcd: etcd's settings, as the user set them.
         members: Member name -> address.
         places: Member name -> "device" and "directory", if it has them, and "ports" (client, peer, metrics).
@@ -47,7 +47,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         *,
         version: str,
         tls: bool,
-        size: str,
+        size: pulumi.Input[str],
         etcd: pulumi.Input[dict[str, Any]],
         members: Mapping[str, pulumi.Input[str]],
         places: Mapping[str, Mapping[str, pulumi.Input[str]]],

@@ -12,7 +12,7 @@ import io
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -251,9 +251,11 @@ class CloudProvider:
 class CloudMonitor(Monitor):
     """Knows functions of providers and aliases as well, which the embedded engine has no use for."""
 
-    def __init__(self, account: Account, state: State, deployment: Deployment) -> None:
+    def __init__(
+        self, account: Account, state: State, deployment: Deployment, leaving_out: Collection[str] = ()
+    ) -> None:
         super().__init__(STACK, PROJECT, deployment)
-        self._account, self._state = account, state
+        self._account, self._state, self._leaving_out = account, state, leaving_out
 
     def Invoke(self, request: Any) -> Any:
         fields: dict[str, Any] = {"return": to_struct(self._account.call(request.tok, from_struct(request.args)))}
@@ -268,6 +270,10 @@ class CloudMonitor(Monitor):
                 olds[urn] = replace(olds.pop(before), urn=urn)
                 self._state.current[urn] = replace(self._state.current.pop(before), urn=urn)
         request.ClearField("aliases")
+        if request.name in self._leaving_out:
+            self._deployment._registered.add(urn)
+            left = self._state.current[urn]
+            return resource_pb2.RegisterResourceResponse(urn=urn, id=left.id, object=to_struct(left.outputs))
         return super().RegisterResource(request)
 
 
@@ -290,8 +296,9 @@ class Stack:
     account: Account
     state: State = field(default_factory=lambda: State(Path("nowhere"), Crypter(lambda: "", "", ""), False))
 
-    def up(self, program: Callable[[], object]) -> Run:
-        return self._run(self.state, program, dry_run=False)
+    def up(self, program: Callable[[], object], leaving_out: Collection[str] = ()) -> Run:
+        """leaving_out: names of resources that the run does not touch, as `--target` and `--exclude` say."""
+        return self._run(self.state, program, dry_run=False, leaving_out=leaving_out)
 
     def preview(self, program: Callable[[], object]) -> Run:
         copy = State(Path("nowhere"), Crypter(lambda: "", "", ""), False)
@@ -301,7 +308,14 @@ class Stack:
     def destroy(self) -> Run:
         return self._run(self.state, None, dry_run=False)
 
-    def _run(self, state: State, program: Callable[[], object] | None, *, dry_run: bool) -> Run:
+    def _run(
+        self,
+        state: State,
+        program: Callable[[], object] | None,
+        *,
+        dry_run: bool,
+        leaving_out: Collection[str] = (),
+    ) -> Run:
         shown = io.StringIO()
         display = Display(shown, dry_run=dry_run)
         cloud = CloudProvider(self.account)
@@ -311,7 +325,7 @@ class Stack:
             deployment.destroy()
             deployment.close()
         else:
-            monitor = CloudMonitor(self.account, state, deployment)
+            monitor = CloudMonitor(self.account, state, deployment, leaving_out)
             contextvars.copy_context().run(_run_program, program, monitor, deployment, display, dry_run)
         steps = [(done, urn.rpartition("::")[2]) for done, urn in display.operations if done != "same"]
         return Run(deployment.ok, steps, shown.getvalue())

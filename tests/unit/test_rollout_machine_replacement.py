@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import pulumi
 import pytest
 
-from etcd_cluster.rollout import machine_replacement_lifecycle
+from etcd_cluster.rollout import MachineReplacement, machine_replacement_lifecycle
 from etcd_cluster.rollout.machine_replacement_lifecycle import MachineReplacementLifecycle
+from etcd_cluster.rollout.observed import Host, Observation
+from etcd_cluster.rollout.planner import quorum
 from etcd_cluster.rollout.planner.actions import Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
-from tests.unit.rollout_model import Model
+from tests.unit.recording import Recorded, Recording, record
+from tests.unit.rollout_model import GIB, Model
 from tests.unit.test_rollout_resource import GOAL, Machines
 
 
@@ -25,13 +31,14 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
 
 def inputs(replace_member: str | None = None, **changes: Any) -> dict[str, Any]:
     connections = {name: {"host": GOAL.address(name)} for name in GOAL.names}
-    return {**({"replace_member": replace_member} if replace_member else {}), "connections": connections, **changes}
+    asked = {"replace_member": replace_member, "run": "this run"} if replace_member else {"run": ""}
+    return {**asked, "connections": connections, **changes}
 
 
 def update(news: dict[str, Any], olds: dict[str, Any] | None = None) -> None:
     olds = olds or inputs()
     assert MachineReplacementLifecycle().diff("", olds, news).changes
-    assert MachineReplacementLifecycle().update("", olds, news).outs == news
+    assert MachineReplacementLifecycle().update("", olds, news).outs == {"run": "", **news}
 
 
 def is_refused(reason: Refusal, news: dict[str, Any], **details: object) -> None:
@@ -204,7 +211,7 @@ def test_what_is_about_to_become_healthy_is_waited_for(machines: Machines, monke
 def test_nobody_is_asked_when_there_is_nothing_to_replace(machines: Machines) -> None:
     provider = MachineReplacementLifecycle()
     assert provider.check({}, inputs()).failures == []
-    assert provider.create(inputs()).outs == inputs()  # the machines are made then, too
+    assert provider.create(inputs()).outs == {**inputs(), "run": ""}  # the machines are made then, too
     assert not provider.diff("", inputs(), inputs()).changes
     update(inputs(), inputs("a"))
     update(inputs(connections={}))
@@ -222,6 +229,115 @@ def test_no_machine_is_replaced_where_the_resource_that_asks_the_others_is_only_
         provider.create(inputs("a"))
     assert error.value.kind is Refusal.REPLACEMENT_IN_FIRST_UP
     assert machines.opened == []
+
+
+def see(machines: Machines, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """What is looked at has these changes."""
+    observe = machines.observe
+    monkeypatch.setattr(machines, "observe", lambda **how: replace(observe(**how), **changes))
+
+
+def see_host(machines: Machines, monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Host], Host]) -> None:
+    observe = machines.observe
+
+    def changed(**how: Any) -> Observation:
+        found = observe(**how)
+        return replace(found, hosts={**found.hosts, name: change(found.hosts[name])})
+
+    monkeypatch.setattr(machines, "observe", changed)
+
+
+def test_unknown_alarms_are_not_no_alarms(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = other_than(machines.model.leader)
+    see(machines, monkeypatch, alarms=None)
+    is_refused(Refusal.REPLACEMENT_ALARMS_UNKNOWN, inputs(name), source=machines.model.leader)
+    machines.model.stop(name)
+    update(inputs(name))
+
+
+def test_one_of_two_voters_does_not_go(machines: Machines) -> None:
+    """As after an `up` that ended between two members: the other one alone is no majority."""
+    leader = machines.model.leader
+    name, gone = [each for each in GOAL.names if each != leader]
+    machines.model.members = [each for each in machines.model.members if each.name != gone]
+    is_refused(Refusal.REPLACEMENT_WITHOUT_MAJORITY, inputs(name), others=[leader], count=2)
+
+
+def test_the_only_member_may_go(machines: Machines) -> None:
+    name = machines.model.leader
+    machines.model.members = [each for each in machines.model.members if each.name == name]
+    for other in GOAL.names:
+        if other != name:
+            machines.model.stop(other)
+    update(inputs(name))
+
+
+def test_none_goes_while_one_serves_in_another_cluster(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = other_than(machines.model.leader)
+    see_host(machines, monkeypatch, name, lambda host: replace(host, live=host.live and replace(host.live, id="99")))
+    is_refused(Refusal.REPLACEMENT_IN_TWO_CLUSTERS, inputs(name), apart=[name])
+    is_refused(Refusal.REPLACEMENT_IN_TWO_CLUSTERS, inputs(machines.model.leader), apart=[name])
+
+
+def test_a_leader_whose_followers_machines_are_out_of_reach_hands_over_all_the_same(machines: Machines) -> None:
+    leader = machines.model.leader
+    out_of_reach(machines, tuple(name for name in GOAL.names if name != leader))
+    update(inputs(leader))
+    assert machines.model.leader != leader
+
+
+def test_a_leader_that_nobody_can_follow_does_not_go(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    leader = machines.model.leader
+    monkeypatch.setattr(quorum, "successor", lambda *_: None)
+    is_refused(Refusal.NO_SUCCESSOR, inputs(leader), leader=leader)
+
+
+def test_one_where_another_etcd_runs_does_not_go(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own disk, which goes with it, may hold that one's data."""
+    see_host(machines, monkeypatch, "b", lambda host: replace(host, foreign="/var/lib/etcd", pid="", live=None))
+    is_refused(Refusal.REPLACEMENT_OF_FOREIGN_ETCD, inputs("b"), database="/var/lib/etcd")
+
+
+def test_one_that_is_named_as_dead_does_not_go_while_another_follows_a_leader(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine does not answer from here; it may lead, and the majority may need it."""
+    leader = machines.model.leader
+    out_of_reach(machines, (leader,))
+    see(machines, monkeypatch, status_source=None, members=(), healthy=frozenset())
+    is_refused(Refusal.REPLACEMENT_MAJORITY_UNKNOWN, inputs(leader, is_dead=True), member=leader)
+
+
+def test_none_goes_in_a_run_whose_quota_the_data_do_not_fit_in(machines: Machines) -> None:
+    """The rollout refuses that quota, and the member would not come back."""
+    name = other_than(machines.model.leader)
+    machines.model.database_bytes = GIB
+    update(inputs(name, quota_bytes=2 * GIB))
+    is_refused(Refusal.QUOTA_TOO_SMALL, inputs(name, quota_bytes=GIB))
+    assert MachineReplacementLifecycle().diff("", inputs(), inputs(quota_bytes=GIB)).changes is False
+
+
+def test_a_run_that_leaves_the_resource_out_replaces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pulumi up --target`: the engine answers with what an earlier run left."""
+
+    def registered(*, asks: bool) -> Recording:
+        def program() -> None:
+            guard = MachineReplacement(
+                "guard", replace_member="b", connections={}, quota_bytes=GIB, opts=pulumi.ResourceOptions()
+            )
+            pulumi.ComponentResource(
+                "test:index:Machine", "machine", {}, pulumi.ResourceOptions(depends_on=[guard.once_asked()])
+            )
+
+        def results(resource: Recorded) -> dict[str, Any]:
+            return {**resource.inputs, **({} if asks else {"run": ""})}
+
+        return record(program, results=results)
+
+    assert "machine" in registered(asks=True).resources
+    with pytest.raises(RefusedError) as error:
+        registered(asks=False)
+    assert error.value.kind is Refusal.REPLACEMENT_WITHOUT_ASKING
 
 
 def test_a_prepared_replacement_is_checked_again_as_the_run_may_have_been_killed_before(machines: Machines) -> None:

@@ -142,6 +142,7 @@ DETAILS: dict[str, object] = {
     "new": "/srv/production/etcd/etcd-1",
     "old": "/srv/dev/etcd/etcd-1",
     "other": "etcd-3",
+    "others": ["etcd-1"],
     "own": "11aa",
     "owner": "etcd-3",
     "pairs": [BrokenPair("etcd-1", "etcd-2"), BrokenPair("etcd-3", "etcd-2")],

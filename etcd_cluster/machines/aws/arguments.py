@@ -15,6 +15,7 @@ import pulumi
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.access import require_distinct, require_private
+from etcd_cluster.machines.aws.instance_types import require_large_enough
 from etcd_cluster.machines.aws.limits import (
     GP3_IOPS_A_GIB,
     GP3_MOST_GIB,
@@ -24,7 +25,6 @@ from etcd_cluster.machines.aws.limits import (
     SecurityGroupId,
     SecurityGroups,
     SubnetId,
-    capacity,
     require_instance_type,
     require_kms_key,
     require_subnets,
@@ -41,9 +41,6 @@ from etcd_cluster.typed import Between
 
 DEFAULT_VOLUME_GIB = 32
 """Enough for the row with the most IOPS, and the same for all: EBS never shrinks a volume, so no change of size may."""
-
-MEMORY_TOLERANCE = 0.95
-"""Some families have a little less than their kind: r4 15.25 GiB for 16."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,7 @@ class AwsMachines:
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
         """See `ProvisionedMachines.require_usable`."""
         if not allow_undersized:
-            _require_large_enough(self.instance_type_for(size), size)
+            require_large_enough(self.instance_type_for(size), size)
         self.volume_gib_for(size)
         if delete_data and self.retain_volumes:
             raise ConfigurationError(
@@ -190,15 +187,3 @@ class AwsMachines:
                 f"leave it out for {DEFAULT_VOLUME_GIB}, or give more",
             )
         return chosen
-
-
-def _require_large_enough(instance_type: str, size: Size) -> None:
-    known = capacity(instance_type)
-    if known is not None and (known[0] < size.aws.vcpus or known[1] < size.aws.memory_gb * MEMORY_TOLERANCE):
-        raise ConfigurationError(
-            "aws.instanceType",
-            instance_type,
-            f"it has {known[0]} vCPUs and {known[1]:g} GiB, and size {size.name} needs {size.aws.vcpus} and "
-            f"{size.aws.memory_gb:g}",
-            f"use {size.aws.instance_type} or larger, or a smaller size, or set allowUndersized: true",
-        )

@@ -16,6 +16,7 @@ from pulumi.output import Unknown
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.etcd.sizes import Size
+from etcd_cluster.machines.aws.instance_types import bears
 from etcd_cluster.machines.aws.limits import (
     GP3_BASE_IOPS,
     GP3_BASE_MIB_PER_SECOND,
@@ -30,6 +31,7 @@ from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
+from etcd_cluster.machines.size_change import borne_size, runs_left, type_after_run
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
 from etcd_cluster.ssh.login_key import LoginKey
@@ -62,6 +64,7 @@ class Provisioning:
         self._size = size
         self._parent = parent
         self._instance_type = given.instance_type_for(size)
+        self._types: dict[str, pulumi.Output[str]] = {}
         self._volume_gib = given.volume_gib_for(size)
         self._request = ReplacementRequest(
             f"{cluster}-replacement-request", member=given.replaced_member, opts=self._opts()
@@ -78,7 +81,9 @@ class Provisioning:
         zones = {name: self._zone(place, index) for index, (name, place) in enumerate(places.items())}
         pulumi.Output.all(**zones).apply(self._warn_of_zones)
         is_dead = self._given.replace_dead_member is not None
-        guarded = [guard(self._given.replaced_member, connections, is_dead=is_dead)] if guard else []
+        replaced = self._given.replaced_member
+        after = [places[replaced].volume] if replaced else []
+        guarded = [guard(replaced, connections, is_dead=is_dead, after=after)] if guard else []
         key = LoginKey(
             f"{self._cluster}-login-key",
             public_key=login["public_key"],
@@ -86,7 +91,9 @@ class Provisioning:
             replace_member=self._given.replaced_member,
             opts=self._opts(),
         )
-        return [self._machine(name, place, image_id, guarded, key) for name, place in places.items()]
+        machines = [self._machine(name, place, image_id, guarded, key) for name, place in places.items()]
+        pulumi.Output.all(**self._types).apply(self._say_what_is_left)
+        return machines
 
     def _zone(self, place: MemberResources, index: int) -> pulumi.Output[str]:
         """Returns the volume's zone; in a preview of a new member, the one that it will have."""
@@ -102,6 +109,11 @@ class Provisioning:
     def _warn_of_zones(self, zones: Mapping[str, str]) -> None:
         for warning in zone_warnings(zones, "Give aws.subnetIds in three zones"):
             pulumi.log.warn(warning, self._parent)
+
+    def _say_what_is_left(self, types: Mapping[str, str]) -> None:
+        reason = "aws.instanceType" if self._given.instance_type else f"size {self._size.name}"
+        if (left := runs_left(types, self._instance_type, reason, "aws.replaceMember")) is not None:
+            pulumi.log.warn(left, self._parent)
 
     def _login(self) -> Login:
         given = self._given.private_key
@@ -134,10 +146,11 @@ class Provisioning:
         name: str,
         place: MemberResources,
         image_id: pulumi.Input[str],
-        guarded: Sequence[pulumi.Resource],
+        guarded: Sequence[pulumi.Input[pulumi.Resource]],
         key: LoginKey,
     ) -> Machine:
         instance = self._instance(name, place, image_id, guarded)
+        self._types[name] = type_after_run(instance.instance_type, self._instance_type)
         attachment = self._attachment(name, instance, place.volume)
         return Machine(
             name=name,
@@ -146,6 +159,7 @@ class Provisioning:
             device=place.volume.id.apply(device),
             first_boot=True,
             deleted_with=instance,
+            size=self._types[name].apply(lambda found: borne_size(found, self._instance_type, self._size, bears)),
             depends_on=[instance, attachment, key],
         )
 
@@ -186,7 +200,7 @@ class Provisioning:
         name: str,
         place: MemberResources,
         image_id: pulumi.Input[str],
-        guarded: Sequence[pulumi.Resource],
+        guarded: Sequence[pulumi.Input[pulumi.Resource]],
     ) -> aws.ec2.Instance:
         """Registers the machine. Only the member to replace gets another, once the guard allows it.
 

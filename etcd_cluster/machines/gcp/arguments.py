@@ -5,7 +5,6 @@ The resources are in provisioning, which alone imports `pulumi_gcp`: it comes wi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -30,19 +29,13 @@ from etcd_cluster.machines.gcp.limits import (
     require_label_value,
     require_machine_type,
 )
+from etcd_cluster.machines.gcp.machine_types import require_large_enough, require_ssd_and_secure_boot
 from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
 from etcd_cluster.names import Word
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.key_texts import PrivateKey
 from etcd_cluster.ssh.login import Bastion, require_bastion_login
 from etcd_cluster.typed import Between
-
-# Machine types: https://cloud.google.com/compute/docs/machine-resource
-PREDEFINED_TYPE = re.compile(r"([a-z]\d[a-z]*)-(standard|highmem|highcpu)-(\d+)(-lssd)?")
-# From the fourth generation on they take Hyperdisk only, h3 has no SSD either, and arm64 no secure boot.
-UNUSABLE_TYPE = re.compile(r"([a-z][4-9][a-z]*|h3|t2a)-.*")
-HIGHCPU_GB_A_VCPU = {"n1": 0.9, "c3": 2.0, "c3d": 2.0}
-"""GB of memory a vCPU. All others have 1; standard and highmem have at least what n1-standard has."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +146,9 @@ class GcpMachines:
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
         """See `ProvisionedMachines.require_usable`."""
         machine_type = self.machine_type_for(size)
-        _require_ssd_and_secure_boot(machine_type, size)
+        require_ssd_and_secure_boot(machine_type, size)
         if not allow_undersized:
-            _require_large_enough(machine_type, size)
+            require_large_enough(machine_type, size)
             _require_disk("for its IOPS", self.disk_gb_for(size), size.gce.disk_gb, size)
         _require_disk("for its quota", self.disk_gb_for(size), size.minimum_disk_gib, size)
         if delete_data and self.retain_disks:
@@ -199,32 +192,6 @@ class GcpMachines:
     def disk_gb_for(self, size: Size) -> int:
         """Returns the given size of the data disk in GB, or the size's own."""
         return size.gce.disk_gb if self.disk_gb is None else self.disk_gb
-
-
-def _require_ssd_and_secure_boot(machine_type: str, size: Size) -> None:
-    if UNUSABLE_TYPE.fullmatch(machine_type):
-        raise ConfigurationError(
-            "gcp.machineType",
-            machine_type,
-            "it takes no pd-ssd disk, or has no secure boot",
-            f"use {size.gce.machine_type}, or a type of n1, n2, n2d, c2, c2d, c3, c3d, e2, t2d, m1, m2 or m3",
-        )
-
-
-def _require_large_enough(machine_type: str, size: Size) -> None:
-    """Refuses a predefined type below the size; other types are measured by the preflight on the machine."""
-    predefined = PREDEFINED_TYPE.fullmatch(machine_type)
-    if predefined is None:
-        return
-    series, kind, vcpus = predefined[1], predefined[2], int(predefined[3])
-    enough_memory = kind != "highcpu" or vcpus * HIGHCPU_GB_A_VCPU.get(series, 1.0) >= size.gce.memory_gb
-    if vcpus < size.gce.vcpus or not enough_memory:
-        raise ConfigurationError(
-            "gcp.machineType",
-            machine_type,
-            f"size {size.name} needs {size.gce.vcpus} vCPUs and {size.gce.memory_gb:g} GB",
-            f"use {size.gce.machine_type} or larger, or a smaller size, or set allowUndersized: true",
-        )
 
 
 def _require_disk(reason: str, disk_gb: int, needed: int, size: Size) -> None:

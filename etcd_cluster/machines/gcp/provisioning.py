@@ -17,9 +17,11 @@ from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.gcp.disk_sizes import DiskSizes
 from etcd_cluster.machines.gcp.limits import DEVICE, DISK_NAME, DISK_TYPE, UBUNTU, label, network_tag, region_of
+from etcd_cluster.machines.gcp.machine_types import bears
 from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
+from etcd_cluster.machines.size_change import borne_size, runs_left, type_after_run
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
 from etcd_cluster.ssh.login_key import LoginKey
@@ -42,8 +44,10 @@ class Provisioning:
     def __init__(self, given: GcpMachines, cluster: str, size: Size, parent: pulumi.Resource) -> None:
         self._given = given
         self._cluster = cluster
+        self._size = size
         self._parent = parent
         self._machine_type = given.machine_type_for(size)
+        self._types: dict[str, pulumi.Output[str]] = {}
         self._disk_gb = given.disk_gb_for(size)
         self._request = ReplacementRequest(
             f"{cluster}-replacement-request", member=given.replaced_member, opts=self._opts()
@@ -66,7 +70,9 @@ class Provisioning:
         zones = {name: place.disk.zone for name, place in places.items()}
         pulumi.Output.all(**zones).apply(self._warn_of_zones)
         is_dead = self._given.replace_dead_member is not None
-        guarded = [guard(self._given.replaced_member, connections, is_dead=is_dead)] if guard else []
+        replaced = self._given.replaced_member
+        after = [places[replaced].disk] if replaced else []
+        guarded = [guard(replaced, connections, is_dead=is_dead, after=after)] if guard else []
         key = LoginKey(
             f"{self._cluster}-login-key",
             public_key=public_key,
@@ -74,11 +80,18 @@ class Provisioning:
             replace_member=self._given.replaced_member,
             opts=self._opts(),
         )
-        return [self._machine(name, place, guarded, key) for name, place in places.items()]
+        machines = [self._machine(name, place, guarded, key) for name, place in places.items()]
+        pulumi.Output.all(**self._types).apply(self._say_what_is_left)
+        return machines
 
     def _warn_of_zones(self, zones: Mapping[str, str]) -> None:
         for warning in zone_warnings(zones, "Give three gcp.zones"):
             pulumi.log.warn(warning, self._parent)
+
+    def _say_what_is_left(self, types: Mapping[str, str]) -> None:
+        reason = "gcp.machineType" if self._given.machine_type else f"size {self._size.name}"
+        if (left := runs_left(types, self._machine_type, reason, "gcp.replaceMember")) is not None:
+            pulumi.log.warn(left, self._parent)
 
     def _login(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
         """Returns the private and the public key to log in with."""
@@ -103,8 +116,11 @@ class Provisioning:
             connection=ssh.connection(address.address, host_key.public_key),
         )
 
-    def _machine(self, name: str, place: MemberResources, guarded: Sequence[pulumi.Resource], key: LoginKey) -> Machine:
+    def _machine(
+        self, name: str, place: MemberResources, guarded: Sequence[pulumi.Input[pulumi.Resource]], key: LoginKey
+    ) -> Machine:
         instance = self._instance(name, place, guarded)
+        self._types[name] = type_after_run(instance.machine_type, self._machine_type)
         return Machine(
             name=name,
             address=place.address.address,
@@ -112,6 +128,7 @@ class Provisioning:
             device=DEVICE,
             first_boot=True,
             deleted_with=instance,
+            size=self._types[name].apply(lambda found: borne_size(found, self._machine_type, self._size, bears)),
             depends_on=[instance, key],
         )
 
@@ -148,7 +165,9 @@ class Provisioning:
             ),
         )
 
-    def _instance(self, name: str, place: MemberResources, guarded: Sequence[pulumi.Resource]) -> compute.Instance:
+    def _instance(
+        self, name: str, place: MemberResources, guarded: Sequence[pulumi.Input[pulumi.Resource]]
+    ) -> compute.Instance:
         """Registers the machine. Only the member to replace gets another, once the guard allows it.
 
         Its user data names the request, and so differs: it is replaced though nothing else changed.

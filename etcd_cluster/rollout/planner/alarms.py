@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from etcd_cluster.member.lines import Membership, MembershipChange
-from etcd_cluster.rollout.observed import Alarm
+from etcd_cluster.rollout.observed import Alarm, Host
 from etcd_cluster.rollout.planner import quorum
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
@@ -40,11 +41,23 @@ def require_room(view: ClusterView) -> None:
     Each member that restarts with that quota would end the writes of the whole cluster. This is a precondition of every
     change.
     """
-    quota, is_full = view.desired.quota, bool(of_kind(view, FULL))
-    quotas = [host.quota_before for host in view.hosts.values() if host.quota_before]
+    refused = no_room(view.hosts, view.desired.quota, is_full=bool(of_kind(view, FULL)))
+    if refused is not None:
+        raise refused
+
+
+def no_room(hosts: Mapping[str, Host], quota: int, *, is_full: bool) -> RefusedError | None:
+    """Returns why a quota is too small for the databases; None if it is not, or is no smaller than the present one.
+
+    Args:
+        hosts: Member name -> machine.
+        quota: The quota, in bytes.
+        is_full: The alarm NOSPACE stands, which a larger quota is to end.
+    """
+    quotas = [host.quota_before for host in hosts.values() if host.quota_before]
     if not any(quota < before or (is_full and quota > before) for before in quotas):
-        return
-    largest, name = max(((_database(view, name), name) for name in view.hosts), default=(0, ""))
+        return None
+    largest, name = max(((_database_of(host), name) for name, host in hosts.items()), default=(0, ""))
     if largest > ROOM * quota:
         details = {
             "member": name,
@@ -53,7 +66,8 @@ def require_room(view: ClusterView) -> None:
             "quota": _mib(quota),
             "least": _mib(largest / ROOM),
         }
-        raise RefusedError(Refusal.QUOTA_TOO_SMALL, details)
+        return RefusedError(Refusal.QUOTA_TOO_SMALL, details)
+    return None
 
 
 def corruption(view: ClusterView) -> Action | None:
@@ -118,7 +132,10 @@ def _name(view: ClusterView, alarm: Alarm) -> str:
 
 
 def _database(view: ClusterView, name: str) -> int:
-    host = view.hosts[name]
+    return _database_of(view.hosts[name])
+
+
+def _database_of(host: Host) -> int:
     return host.live.database_bytes if host.live else host.database_bytes
 
 

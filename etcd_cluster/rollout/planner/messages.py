@@ -518,6 +518,31 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "each pair of the other members connected both ways",
         f"remove replaceMember, find the cause in the members' logs ({LOG}), and fix it",
     ),
+    Refusal.REPLACEMENT_WITHOUT_MAJORITY: Explanation(
+        "the machine of {member} is not replaced while {others} alone would be no majority of {count} voting members",
+        "a majority of the voting members without it",
+        "remove replaceMember, and run `pulumi up`, which completes the members",
+    ),
+    Refusal.REPLACEMENT_IN_TWO_CLUSTERS: Explanation(
+        "the machine of {member} is not replaced while {apart} serve in another cluster than {source}",
+        "one cluster",
+        "remove replaceMember, and run `pulumi up`, which says what to do (docs/recover.md)",
+    ),
+    Refusal.REPLACEMENT_ALARMS_UNKNOWN: Explanation(
+        "the machine of {member} is not replaced while it is unknown whether an alarm stands: {source} gave no answer",
+        "the list of alarms (etcdctl alarm list)",
+        f"remove replaceMember, find the cause in the log of {{source}} ({LOG}), and fix it",
+    ),
+    Refusal.REPLACEMENT_OF_FOREIGN_ETCD: Explanation(
+        "the machine of {member} is not replaced while another etcd runs there, whose database is {database}",
+        "no etcd but the member's own, as the replacement deletes the machine's own disk",
+        "stop that etcd, and move its data away",
+    ),
+    Refusal.REPLACEMENT_WITHOUT_ASKING: Explanation(
+        "replaceMember: this run leaves out the resource that asks the other members (--target, --exclude)",
+        "NAME-machine-replacement among the targets",
+        "run it without --target, or name that resource as well",
+    ),
     Refusal.REPLACEMENT_OTHERS_UNHEALTHY: Explanation(
         "the machine of {member} is not replaced while {down} is not healthy",
         "all other voting members healthy",

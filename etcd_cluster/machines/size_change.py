@@ -1,0 +1,74 @@
+"""Tells what is left after a change of `size` or of the machines' type: they are replaced one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pulumi
+
+from etcd_cluster.etcd.sizes import SIZES, Size
+
+UNKNOWN_SIZE = ""
+"""Of a machine whose type is in no table: the preflight measured it when it was made."""
+
+Bears = Callable[[str, Size], bool | None]
+"""Returns whether a type has the vCPUs and the memory of a row; None if that is unknown."""
+
+
+def type_after_run(machine_type: pulumi.Output[str], wanted: str) -> pulumi.Output[str]:
+    """Returns the type of a machine, known in a preview too: one that is yet to be made gets the wanted type."""
+    return machine_type.apply(
+        lambda known: known if known and isinstance(known, str) else wanted,
+        run_with_unknowns=pulumi.runtime.is_dry_run(),
+    )
+
+
+def borne_size(machine_type: str, wanted: str, size: Size, bears: Bears) -> str:
+    """Returns the name of the largest row, up to `size`, that a standing machine bears.
+
+    Args:
+        machine_type: The machine's type.
+        wanted: The type that new machines get; it bears `size`, or was allowed to be smaller.
+        size: The row that is asked for.
+        bears: What types have.
+
+    Returns:
+        The row's name, or `UNKNOWN_SIZE`. The smallest row for a type below it.
+    """
+    if machine_type == wanted:
+        return size.name
+    rows = list(SIZES.values())
+    for row in reversed(rows[: rows.index(size) + 1]):
+        is_borne = bears(machine_type, row)
+        if is_borne is None:
+            return UNKNOWN_SIZE
+        if is_borne:
+            return row.name
+    return rows[0].name
+
+
+def smallest_size(names: Sequence[str], size: Size) -> Size:
+    """Returns the smallest of these rows; `size` if none of them is known."""
+    known = [SIZES[name] for name in names if name != UNKNOWN_SIZE]
+    return min(known, key=lambda row: [*SIZES].index(row.name), default=size)
+
+
+def runs_left(types: Mapping[str, str], wanted: str, reason: str, key: str) -> str | None:
+    """Returns which machines are of another type than new ones get, and what to do; None if all are alike.
+
+    Args:
+        types: Member name -> type of its machine once this run has ended.
+        wanted: The type that new machines get.
+        reason: What asks for that type, such as "size large".
+        key: The key that names the member to replace.
+    """
+    left = [name for name, machine_type in types.items() if machine_type != wanted]
+    if not left:
+        return None
+    by_type = {each: [name for name in types if types[name] == each] for each in dict.fromkeys(types.values())}
+    found = "; ".join(f"{', '.join(names)} on {machine_type}" for machine_type, names in by_type.items())
+    runs = f"{len(left)} runs are left: followers first, the leader last (the end of `up` names it)"
+    return (
+        f"members after this run: {found}. Expected is {wanted} for all, for {reason}. Set {key}: {left[0]} and run "
+        f"`pulumi up`; {runs if len(left) > 1 else '1 run is left'}"
+    )
