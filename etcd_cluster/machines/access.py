@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 from typing import TypeVar
 
 from etcd_cluster.errors import ConfigurationError
@@ -51,6 +51,18 @@ def require_private(key: str, ranges: Sequence[str]) -> None:
                 list(ranges),
                 "together they are the whole world, or much of it",
                 "name the ranges or groups that need it",
+            )
+
+
+def require_unused_access(switch: str, given: Mapping[str, Sized], fix: str) -> None:
+    """Refuses what lets somebody in by rules of ours where `switch` says that none are made."""
+    for key, value in given.items():
+        if value:
+            raise ConfigurationError(
+                key,
+                f"{len(value)} listed",
+                f"nothing uses it, since {switch} is false",
+                f"{fix}, or leave {switch} out",
             )
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import yaml
 
+from etcd_cluster.machines.user_data import joined
+
 OPERATOR = "etcd-operator"
 """The user that `pulumi up` logs in as. Not the image's own, so that every image has the same."""
 
@@ -25,7 +27,14 @@ https://cloud.google.com/compute/docs/images/manage-guest-agent
 """
 
 
-def cloud_config(*, authorized_key: str, host_private_key: str, host_public_key: str, request: str = "") -> str:
+def cloud_config(
+    *,
+    authorized_key: str,
+    host_private_key: str,
+    host_public_key: str,
+    request: str = "",
+    additional: str | None = None,
+) -> str:
     """Returns user data for cloud-init: one user with sudo, and a host key that is known before the machine boots.
 
     Args:
@@ -34,6 +43,7 @@ def cloud_config(*, authorized_key: str, host_private_key: str, host_public_key:
         host_public_key: One line.
         request: Id of the request that the machine is made for, as a comment: with it the user data differs from that
             of the machine before. Default "" for the first machine.
+        additional: User data of the caller's, which runs after it; default None.
     """
     settings = {
         "users": [
@@ -55,7 +65,7 @@ def cloud_config(*, authorized_key: str, host_private_key: str, host_public_key:
         "locale": "C.UTF-8",
     }
     text: str = yaml.dump(settings, Dumper=_ReadableDumper, sort_keys=False, width=1000)
-    return f"#cloud-config\n{text}" + (f"# replacement {request}\n" if request else "")
+    return joined(f"#cloud-config\n{text}" + (f"# replacement {request}\n" if request else ""), additional)
 
 
 class _ReadableDumper(yaml.SafeDumper):

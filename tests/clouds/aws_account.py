@@ -288,6 +288,9 @@ class Account:
         metadata = inputs.pop("metadataOptions")
         protected = inputs.pop("disableApiTermination")
         assert inputs.pop("forceDestroy") is True  # matters only when it is deleted
+        recovery = inputs.pop("maintenanceOptions")
+        placement = {"Placement": {"GroupName": inputs.pop("placementGroup")}} if "placementGroup" in inputs else {}
+        profile = inputs.pop("iamInstanceProfile", None)
         user_data = inputs.pop("userData")
         assert len(user_data.encode()) <= USER_DATA_MOST_BYTES
         interface_id = interface.pop("networkInterfaceId")
@@ -299,6 +302,9 @@ class Account:
             NetworkInterfaces=[{"DeviceIndex": 0, "NetworkInterfaceId": interface_id}],
             BlockDeviceMappings=[{"DeviceName": ROOT_DEVICE, "Ebs": {"VolumeSize": IMAGE_GIB, **_capitalized(root)}}],
             MetadataOptions=_capitalized(metadata),
+            MaintenanceOptions=_capitalized(recovery),
+            **({"IamInstanceProfile": {"Name": profile}} if profile else {}),
+            **placement,
             EbsOptimized=inputs.pop("ebsOptimized"),
             UserData=user_data,
             TagSpecifications=_tagged("instance", inputs),

@@ -45,6 +45,11 @@ def _another_address_in_the_same_subnet(old: list[Any], new: list[Any]) -> bool:
     )
 
 
+def _is_another(old: Any, new: Any) -> bool:
+    """Of an input that the provider computes if it is not given."""
+    return old is not None and new != old
+
+
 def _comes_or_goes(old: Any, new: Any) -> bool:
     return old is None or new is None
 
@@ -57,6 +62,7 @@ RULES: Mapping[str, Rules] = {
     # internal/service/ec2/ec2_instance.go. User data and type stop and start the instance, in place.
     "aws:ec2/instance:Instance": rules(
         *("ami", "availabilityZone", "ebsOptimized", "keyName", "subnetId", "primaryNetworkInterface"),
+        "placementGroup",
         replaces_if={"rootBlockDevice": _within("encrypted", "kmsKeyId")},
     ),
     # internal/service/ec2/ebs_volume.go. It never shrinks: docs.aws.amazon.com, API_ModifyVolume
@@ -76,7 +82,13 @@ RULES: Mapping[str, Rules] = {
     "gcp:compute/instance:Instance": rules(
         *("bootDisk", "hostname", "metadataStartupScript", "name", "zone"),
         replaces_if={"networkInterfaces": _another_address_in_the_same_subnet},
-        refuses_in_place={"machineType": STOP_FIRST},
+        refuses_in_place={
+            "machineType": STOP_FIRST,
+            "serviceAccount": STOP_FIRST.replace("machine_type", "service_account"),
+            # A machine can leave its policy only while it is stopped: cloud.google.com/compute/docs/instances,
+            # use-spread-placement-policies.
+            "resourcePolicies": "the resource policy of a running instance cannot change",
+        },
     ),
     # google/services/compute/resource_compute_disk.go (IsDiskShrinkage)
     "gcp:compute/disk:Disk": rules(
@@ -85,5 +97,11 @@ RULES: Mapping[str, Rules] = {
     # google/services/compute/resource_compute_address.go: all but labels
     "gcp:compute/address:Address": rules("address", "addressType", "name", "region", "subnetwork"),
     # google/services/compute/resource_compute_firewall.go
-    "gcp:compute/firewall:Firewall": rules("direction", "name", "network"),
+    "gcp:compute/firewall:Firewall": rules("direction", "name", "network", replaces_if={"project": _is_another}),
+    # google/services/compute/resource_compute_resource_policy.go
+    "gcp:compute/resourcePolicy:ResourcePolicy": rules("groupPlacementPolicy", "name", "region"),
+    # internal/service/ec2/ec2_placement_group.go: all but tags
+    "aws:ec2/placementGroup:PlacementGroup": rules("name", "spreadLevel", "strategy"),
+    # internal/service/cloudwatch/metric_alarm.go
+    "aws:cloudwatch/metricAlarm:MetricAlarm": rules("name"),
 }

@@ -32,6 +32,7 @@ from embedded_engine.provider import CheckFailure, Step, StepError
 from embedded_engine.state import Resource, State
 from embedded_engine.values import Values, from_struct, plain_values, to_struct
 from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.machines.gcp.limits import project_of_network
 from tests.clouds.rules import RULES, SHRINKS, SOURCES
 
 PROJECT, STACK = "etcd-cluster", "test"
@@ -40,6 +41,8 @@ ATTACHMENT, INTERFACE = "aws:ec2/volumeAttachment:VolumeAttachment", "aws:ec2/ne
 GROUP = "aws:ec2/securityGroup:SecurityGroup"
 INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 VM, DISK = "gcp:compute/instance:Instance", "gcp:compute/disk:Disk"
+PLACEMENT_GROUP, POLICY = "aws:ec2/placementGroup:PlacementGroup", "gcp:compute/resourcePolicy:ResourcePolicy"
+ALARM = "aws:cloudwatch/metricAlarm:MetricAlarm"
 ADDRESS, FIREWALL = "gcp:compute/address:Address", "gcp:compute/firewall:Firewall"
 
 
@@ -67,6 +70,7 @@ class Account:
     standing: dict[str, Standing] = field(default_factory=dict[str, Standing])
     image: str = "image-1"
     refuses_new: str | None = None
+    key_of_aliases: str = "key-1"
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -81,6 +85,8 @@ class Account:
     def call(self, token: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if token == "aws:ec2/getSubnet:getSubnet":
             return {**arguments, "availabilityZone": self.zone_of_subnet(arguments["id"]), "vpcId": "vpc-1"}
+        if token == "aws:kms/getKey:getKey":
+            return {**arguments, "arn": f"{arguments['keyId'].partition(':alias/')[0]}:key/{self.key_of_aliases}"}
         if token == "aws:ec2/getAmi:getAmi":
             return {"id": f"ami-{self.image}", "name": arguments["filters"][0]["values"][0]}
         raise AssertionError(f"the simulator knows no function {token}")
@@ -140,6 +146,9 @@ class Account:
                 or (here.type == VOLUME and each.type == ATTACHMENT and inputs["volumeId"] == here.id)
                 or (here.type == GROUP and each.type == INTERFACE and here.id in inputs["securityGroups"])
                 or (here.type == DISK and each.type == VM and here.id in _disks(inputs))
+                # InvalidPlacementGroup.InUse, resourceInUseByAnotherResource
+                or (here.type == PLACEMENT_GROUP and inputs.get("placementGroup") == here.inputs["name"])
+                or (here.type == POLICY and inputs.get("resourcePolicies") == here.inputs["selfLink"])
                 or (here.type == ADDRESS and each.type == VM and _ip(inputs) == here.inputs["address"])
             ):
                 return each.id
@@ -153,6 +162,9 @@ class Account:
         if type_ == INGRESS and any(_permission(each.inputs) == _permission(inputs) for each in others):
             # docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html: InvalidPermission.Duplicate
             raise StepError(f"InvalidPermission.Duplicate: the specified rule {_permission(inputs)} already exists")
+        if type_ == FIREWALL and inputs.get("project") != project_of_network(inputs["network"]):
+            # https://cloud.google.com/vpc/docs/shared-vpc: rules are in the project of their network
+            raise StepError("Invalid value for field 'resource.network': it is of another project")
         if type_ == INSTANCE:
             interface = self._existing(_interface(inputs))
             if any(_interface(each.inputs) == interface.id for each in others):
@@ -185,7 +197,12 @@ class Account:
             return {"privateIp": f"10.0.0.{number}"}
         if type_ == INSTANCE:
             subnet = self._existing(_interface(inputs)).inputs["subnetId"]
-            return {"availabilityZone": self.zone_of_subnet(subnet)}
+            arn = f"arn:aws-cn:ec2:cn-north-1:111122223333:instance/{id_}"
+            return {"availabilityZone": self.zone_of_subnet(subnet), "arn": arn}
+        if type_ == PLACEMENT_GROUP:
+            return {"name": id_}
+        if type_ == POLICY:
+            return {"selfLink": f"https://www.googleapis.com/compute/v1/{id_}"}
         if type_ == ADDRESS:
             return {"address": f"10.0.0.{number}"}
         if type_ == VM:

@@ -146,7 +146,7 @@ def test_what_would_replace_or_stop_a_running_member_is_ignored(three_members: R
     ignored = {resource.name: list(resource.request.ignoreChanges) for resource in three_members.resources.values()}
     assert {name: keys for name, keys in ignored.items() if keys} == {
         "etcd-members": ["vpcId"],
-        **{name: ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId"] for name in each()},
+        **{name: ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId", "placementGroup"] for name in each()},
         **{name: ["subnetId"] for name in each("-interface")},
         **{name: ["availabilityZone", "kmsKeyId"] for name in each("-data")},
     }

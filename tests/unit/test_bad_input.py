@@ -294,6 +294,13 @@ CLOUDS = [
     *rows("aws.imageId", aws, "imageId", "", " ", "debian", "a b", 5),
     *rows("aws.kmsKeyId", aws, "kmsKeyId", "", "alias/a", "arn:", "arn:aws:s3:::bucket", 5),
     *rows("aws.replaceMember", aws, "replaceMember", "", "etcd-9", "ETCD-1", 5),
+    *rows("aws.instanceProfile", aws, "instanceProfile", "", "a b", "arn:aws:iam::1:instance-profile/a", 5),
+    *rows("aws.userData", aws, "userData", "", "echo", "#cloud-config\nusers: []", "#!" + "a" * 10_000, 5),
+    *rows("aws.spread", aws, "spread", "", "yes", 5),
+    *rows("gcp.serviceAccount", gcp, "serviceAccount", "", "etcd", "a@example.com", 5),
+    *rows("gcp.serviceAccountScopes", gcp, "serviceAccountScopes", ["cloud-platform"], [""], "a", [5]),
+    *rows("gcp.networkTags", gcp, "networkTags", ["a", "a"], ["A"], [""], "a", [5]),
+    *rows("gcp.userData", gcp, "userData", "", "echo", "#cloud-config\nfs_setup: []", 5),
     *rows("aws.tags", aws, "tags", {"": "a"}, {"Name": "a"}, {"aws:a": "b"}, {"a" * 129: "b"}, {"a": "b" * 257}),
     *rows("aws.tags", aws, "tags", {"a": 5}, {"a": None}, {f"k{n}": "v" for n in range(60)}, [], "a"),
     *rows("gcp.zones", gcp, "zones", [], [""], ["europe"], ["europe-west1-b"] * 2, ["europe-west1-b", "us-east1-b"]),
@@ -344,6 +351,8 @@ GOOD: list[Config] = [
     *(aws(clientCidrs=each) for each in (
       ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"], ["203.0.113.7"], ["2001:db8::/32"])),
     aws(securityGroupIds=["sg-a", "sg-b"], volumeGib=16_384, imageId="ami-0a1", tags={"a b": "", "é": "c" * 256}),
+    aws(makeSecurityGroup=False, securityGroupIds=["sg-a"], sshCidrs=[], userData="#!/bin/sh\ndate", spread=False),
+    gcp(makeFirewall=False, networkTags=["a"], sshRanges=[], spread=True, serviceAccount="a@p.iam.gserviceaccount.com"),
     aws(kmsKeyId="arn:aws-cn:kms:cn-north-1:111122223333:key/1-2", instanceType="m7i-flex.2xlarge"),
     gcp(clientTags=["a", "b"], diskGb=65_536, labels={"a": ""}, image="projects/p/global/images/i"),
     *(etcd(**settings) for settings in (

@@ -228,7 +228,7 @@ def test_providers_are_the_components() -> None:
 # --- what changes may do ---
 
 PLACE = ["zone", "networkInterfaces"]
-TAKEN_UP_BY_A_REPLACEMENT = ["machineType", "bootDisk", "metadata"]
+TAKEN_UP_BY_A_REPLACEMENT = ["machineType", "bootDisk", "metadata", "serviceAccount", "resourcePolicies"]
 
 
 def options(resource: Recorded) -> tuple[bool, bool, list[str]]:

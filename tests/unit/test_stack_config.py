@@ -48,6 +48,7 @@ def test_every_key_reaches_its_argument(tmp_path: Path) -> None:
             "mirror": "http://m",
             "goProxy": "p",
             "proxy": "http://p",
+            "noProxy": ["n"],
         },
         ssh={"user": "admin", "port": 2222, "privateKeyFile": str(key), "bastion": {"address": "b", "hostKey": "k"}},
         hosts={"host-1": {**HOST, "sshAddress": "192.0.2.1", "device": "/dev/vdb"}},
@@ -62,7 +63,7 @@ def test_every_key_reaches_its_argument(tmp_path: Path) -> None:
     assert args.allow_unsafe_version
     assert args.delete_data
     assert args.etcd == {"heartbeat-interval": 200}
-    assert tuple(vars(args.install).values()) == ("archive", "http://m", "ab", "etcd.tar.gz", "p", "http://p")
+    assert tuple(vars(args.install).values()) == ("archive", "http://m", "ab", "etcd.tar.gz", "p", "http://p", ["n"])
     assert isinstance(args.machines, HostMachines)
     host, ssh = args.machines.hosts["host-1"], args.machines.ssh
     assert (host.address, host.ssh_address, host.device) == ("10.0.0.1", "192.0.2.1", "/dev/vdb")
@@ -79,6 +80,11 @@ def test_every_key_of_aws_reaches_its_argument() -> None:
         "sshCidrs": ["10.1.0.0/16"],
         "sshSecurityGroupIds": ["sg-bastion"],
         "securityGroupIds": ["sg-own"],
+        "makeSecurityGroup": True,
+        "instanceProfile": "profile",
+        "userData": "#!/bin/sh",
+        "recoveryAlarm": True,
+        "spread": False,
         "instanceType": "m7i.large",
         "imageId": "ami-own",
         "volumeGib": 100,

@@ -116,10 +116,11 @@ def fields() -> list[tuple[str, Any, Any]]:
         [
             (LISTS, ["subnet_ids", "client_cidrs", "ssh_cidrs", "security_group_ids"]),
             (NEITHER_LISTS_NOR_MAPPINGS, ["client_security_group_ids", "ssh_security_group_ids"]),
-            (BOOLEANS, ["deletion_protection", "retain_volumes"]),
+            (BOOLEANS, ["deletion_protection", "retain_volumes", "make_security_group", "recovery_alarm"]),
+            ([each for each in BOOLEANS if each is not None], ["spread"]),
             (NUMBERS, ["volume_gib"]),
             ([*TEXTS, LATER], ["instance_type", "replace_member", "replace_dead_member"]),
-            (TEXTS, ["image_id", "kms_key_id"]),
+            (TEXTS, ["image_id", "kms_key_id", "instance_profile", "user_data"]),
             (["a", [], {"a": 1}, {1: "a"}, None], ["tags"]),
         ],
     )
@@ -128,11 +129,13 @@ def fields() -> list[tuple[str, Any, Any]]:
         gcp,
         [
             (LISTS, ["zones", "client_ranges", "client_tags", "ssh_ranges", "ssh_tags"]),
-            (BOOLEANS, ["deletion_protection", "retain_disks"]),
+            (LISTS, ["network_tags", "service_account_scopes"]),
+            (BOOLEANS, ["deletion_protection", "retain_disks", "make_firewall", "os_login"]),
+            ([each for each in BOOLEANS if each is not None], ["spread"]),
             (NUMBERS, ["disk_gb"]),
             ([*TEXTS, LATER], ["machine_type", "replace_member", "replace_dead_member"]),
             ([*TEXTS, None], ["network", "subnetwork"]),
-            (TEXTS, ["image", "kms_key"]),
+            (TEXTS, ["image", "kms_key", "service_account", "user_data"]),
             (["a", [], {"a": 1}, None], ["labels"]),
         ],
     )
@@ -160,8 +163,8 @@ def test_no_field_of_any_class_is_left_out() -> None:
         assert set(hints(kind)) - covered <= {"hosts", "ssh", "private_key", "bastion"}, kind.__name__
 
 
-@pytest.mark.parametrize("field", ["source", "mirror", "sha256", "archive", "go_proxy", "proxy"])
-@pytest.mark.parametrize("value", [5, True, ["a"]])
+@pytest.mark.parametrize("field", ["source", "mirror", "sha256", "archive", "go_proxy", "proxy", "no_proxy"])
+@pytest.mark.parametrize("value", [5, True, [5]])
 def test_of_install_as_well(field: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^install\."):
         validate_arguments(EtcdClusterArgs(LocalMachines(), install=Install(**{field: value})))

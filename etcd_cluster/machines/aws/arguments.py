@@ -14,7 +14,7 @@ import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.access import require_distinct, require_private
+from etcd_cluster.machines.access import require_distinct, require_private, require_unused_access
 from etcd_cluster.machines.aws.instance_types import require_large_enough
 from etcd_cluster.machines.aws.limits import (
     GP3_IOPS_A_GIB,
@@ -22,6 +22,7 @@ from etcd_cluster.machines.aws.limits import (
     MOST_TAGS,
     OWN_TAGS,
     ImageId,
+    InstanceProfile,
     SecurityGroupId,
     SecurityGroups,
     SubnetId,
@@ -34,6 +35,7 @@ from etcd_cluster.machines.aws.limits import (
 )
 from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
+from etcd_cluster.machines.user_data import UserData
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.key_texts import PrivateKey
 from etcd_cluster.ssh.login import Bastion, require_bastion_login
@@ -66,6 +68,8 @@ class AwsMachines:
     """
     security_group_ids: Sequence[pulumi.Input[SecurityGroupId]] = ()
     """Groups of your own for every member, in addition to the one made for the cluster."""
+    make_security_group: bool = True
+    """Make a group for the cluster; default True. With False, your own alone let members, clients and SSH in."""
     bastion: Bastion | None = None
     """Host to jump through, with its own user and key; default None connects straight to the private addresses."""
     instance_type: Annotated[str, require_instance_type] | None = None
@@ -81,6 +85,22 @@ class AwsMachines:
     private_key: pulumi.Input[PrivateKey] | None = None
     """Text of an unencrypted SSH private key; default a key pair made for this cluster. Another one is let in beside
     the one before, on every machine.
+    """
+    instance_profile: pulumi.Input[InstanceProfile] | None = None
+    """Name of an instance profile, whose credentials every process of a machine can get; default none. It is attached
+    to machines that stand, too. Taken out, it stays on them until they are replaced.
+    """
+    user_data: pulumi.Input[UserData] | None = None
+    """A shell script or a cloud-config of yours (up to 9 KiB), which cloud-init runs on new machines after the
+    cluster's own; default none.
+    """
+    recovery_alarm: bool = False
+    """An alarm for each machine that has AWS move it to other hardware if that fails, in addition to AWS's own
+    simplified recovery, which is on; default False.
+    """
+    spread: bool | None = None
+    """Make new machines in a placement group that keeps them on different hardware; default no group. Machines that
+    stand are put into it, or with False out of it, once they are replaced.
     """
     deletion_protection: bool = False
     """Neither AWS nor Pulumi deletes instances, interfaces and volumes; default False."""
@@ -120,6 +140,34 @@ class AwsMachines:
         require_told_apart("aws.clientSecurityGroupIds", self.client_security_group_ids)
         require_told_apart("aws.sshSecurityGroupIds", self.ssh_security_group_ids)
         require_distinct("aws.securityGroupIds", self.security_group_ids)
+        self._require_access()
+        require_bastion_login(self.bastion, self.private_key)
+        if len(self.tags) + len(OWN_TAGS) > MOST_TAGS:
+            raise ConfigurationError(
+                "aws.tags", len(self.tags), "more tags than a resource may have", f"leave {MOST_TAGS - len(OWN_TAGS)}"
+            )
+        return names
+
+    def _require_access(self) -> None:
+        """Refuses groups and ranges by which nobody could reach the machines, or that nothing uses."""
+        if not self.make_security_group:
+            if not self.security_group_ids:
+                raise ConfigurationError(
+                    "aws.securityGroupIds",
+                    [],
+                    "no group is made, and none is given, so a machine would be in the VPC's default group",
+                    "give at least one, or leave aws.makeSecurityGroup out",
+                )
+            require_unused_access(
+                "aws.makeSecurityGroup",
+                {
+                    "aws.clientCidrs": self.client_cidrs,
+                    "aws.clientSecurityGroupIds": self.client_security_group_ids,
+                    "aws.sshCidrs": self.ssh_cidrs,
+                    "aws.sshSecurityGroupIds": self.ssh_security_group_ids,
+                },
+                "write it as rules of your own security groups",
+            )
         if not (self.ssh_cidrs or self.ssh_security_group_ids or self.security_group_ids):
             raise ConfigurationError(
                 "aws.sshCidrs",
@@ -127,12 +175,6 @@ class AwsMachines:
                 "nobody could reach the machines by SSH, so nothing could be installed on them",
                 "give the ranges or, as aws.sshSecurityGroupIds, the groups of where Pulumi runs or of the bastion",
             )
-        require_bastion_login(self.bastion, self.private_key)
-        if len(self.tags) + len(OWN_TAGS) > MOST_TAGS:
-            raise ConfigurationError(
-                "aws.tags", len(self.tags), "more tags than a resource may have", f"leave {MOST_TAGS - len(OWN_TAGS)}"
-            )
-        return names
 
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
         """See `ProvisionedMachines.require_usable`."""
@@ -167,6 +209,8 @@ class AwsMachines:
             subnet_ids=as_input(self.subnet_ids),
             image_id=as_input(self.image_id),
             kms_key_id=as_input(self.kms_key_id),
+            instance_profile=as_input(self.instance_profile),
+            user_data=as_input(self.user_data),
             private_key=as_input(self.private_key),
             tags=as_input(self.tags),
         )

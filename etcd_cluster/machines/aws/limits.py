@@ -70,6 +70,20 @@ def require_instance_type(key: str, value: str) -> None:
         raise ConfigurationError(key, value, "not an instance type", "write it like m7i.large")
 
 
+def require_instance_profile(key: str, value: str) -> None:
+    """Refuses anything but a name.
+
+    https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateInstanceProfile.html
+    """
+    if not re.fullmatch(r"[\w+=,.@-]{1,128}", value, re.ASCII):
+        raise ConfigurationError(
+            key, value, "not the name of an instance profile", "write its name alone, without arn: and path"
+        )
+
+
+InstanceProfile = Annotated[str, require_instance_profile]
+
+
 def require_kms_key(key: str, value: str) -> None:
     """Refuses anything but the ARN of a key: the provider takes nothing shorter."""
     if not re.fullmatch(r"arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]+:(key|alias)/\S+", value):

@@ -16,6 +16,7 @@ from pulumi.output import Unknown
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.etcd.sizes import Size
+from etcd_cluster.machines.aws.choices import key_arn, placement_group, recovery_alarm
 from etcd_cluster.machines.aws.instance_types import bears
 from etcd_cluster.machines.aws.limits import (
     GP3_BASE_IOPS,
@@ -49,10 +50,11 @@ ATTACHED_AS = "/dev/sdf"
 XEN_DEVICE = "/dev/xvdf"
 """The device that instances on Xen (m4) make of ATTACHED_AS; instances on Nitro name the volume by its id."""
 
-TAKEN_UP_BY_A_REPLACEMENT = ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId"]
+TAKEN_UP_BY_A_REPLACEMENT = ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId", "placementGroup"]
 """Inputs of an instance whose change replaces, or stops and starts, the machine."""
 
 Tags = dict[str, pulumi.Input[str]]
+Groups = Sequence[pulumi.Input[str]]
 
 
 class Provisioning:
@@ -69,14 +71,16 @@ class Provisioning:
         self._request = ReplacementRequest(
             f"{cluster}-replacement-request", member=given.replaced_member, opts=self._opts()
         )
+        self._kms_key = key_arn(given.kms_key_id, self._lookup())
         self._subnet_ids = cast("pulumi.Output[Sequence[str]]", pulumi.Output.from_input(given.subnet_ids))
 
     def machines(self, names: Sequence[str], guard: Guard | None) -> list[Machine]:
         """Registers everything, and returns one machine a name."""
-        group = self._security_group()
+        groups = self._security_groups()
+        self._placement_group = placement_group(self._cluster, self._given.spread, self._tags("spread"), self._opts())
         image_id = self._image_id()
         login = self._login()
-        places = {name: self._place(name, index, group, login) for index, name in enumerate(names)}
+        places = {name: self._place(name, index, groups, login) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
         zones = {name: self._zone(place, index) for index, (name, place) in enumerate(places.items())}
         pulumi.Output.all(**zones).apply(self._warn_of_zones)
@@ -123,15 +127,16 @@ class Provisioning:
         pair = SshKeyPair(f"{self._cluster}-ssh", self._opts())
         return {"private_key": pair.private_key, "public_key": pair.public_key}
 
-    def _place(self, name: str, index: int, group: aws.ec2.SecurityGroup, login: Login) -> MemberResources:
+    def _place(self, name: str, index: int, groups: Groups, login: Login) -> MemberResources:
         host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
-        interface = self._interface(name, index, group)
+        interface = self._interface(name, index, groups)
         volume = self._volume(name, interface)
         keys = pulumi.Output.all(
             authorized_key=login["public_key"],
             host_private_key=host_key.private_key,
             host_public_key=host_key.public_key,
             request=self._request.id if self._given.replaced_member == name else "",
+            additional=self._given.user_data,
         )
         ssh = Ssh(user=OPERATOR, private_key=login["private_key"], bastion=self._given.bastion)
         return MemberResources(
@@ -152,6 +157,8 @@ class Provisioning:
         instance = self._instance(name, place, image_id, guarded)
         self._types[name] = type_after_run(instance.instance_type, self._instance_type)
         attachment = self._attachment(name, instance, place.volume)
+        if self._given.recovery_alarm:
+            recovery_alarm(f"{self._cluster}-{name}", instance, self._tags(f"{name}-recovery", name), self._opts())
         return Machine(
             name=name,
             address=place.interface.private_ip,
@@ -163,12 +170,12 @@ class Provisioning:
             depends_on=[instance, attachment, key],
         )
 
-    def _interface(self, name: str, index: int, group: aws.ec2.SecurityGroup) -> aws.ec2.NetworkInterface:
+    def _interface(self, name: str, index: int, groups: Groups) -> aws.ec2.NetworkInterface:
         """Registers the member's address. It stays where it was made, even if the list of subnets changes."""
         return aws.ec2.NetworkInterface(
             f"{self._cluster}-{name}-interface",
             subnet_id=self._subnet_ids.apply(lambda ids: _in_turn(ids, index)),
-            security_groups=[group.id, *self._given.security_group_ids],
+            security_groups=[*groups],
             description=f"etcd member {name}",
             tags=self._tags(f"{name}-interface", name),
             opts=self._opts(ignore_changes=["subnetId"], protect=self._protect()),
@@ -186,7 +193,7 @@ class Provisioning:
             iops=max(hardware.iops, GP3_BASE_IOPS),
             throughput=max(math.ceil(hardware.mb_per_second), GP3_BASE_MIB_PER_SECOND),
             encrypted=True,
-            kms_key_id=self._given.kms_key_id,
+            kms_key_id=self._kms_key,
             tags=self._tags(f"{name}-data", name),
             opts=self._opts(
                 ignore_changes=["availabilityZone", "kmsKeyId"],
@@ -218,7 +225,7 @@ class Provisioning:
             root_block_device=aws.ec2.InstanceRootBlockDeviceArgs(
                 volume_type=VOLUME_TYPE,
                 encrypted=True,
-                kms_key_id=self._given.kms_key_id,
+                kms_key_id=self._kms_key,
                 delete_on_termination=True,
                 tags=self._tags(f"{name}-root", name),
             ),
@@ -226,6 +233,10 @@ class Provisioning:
                 http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
             ),
             user_data=place.user_data,
+            iam_instance_profile=self._given.instance_profile,
+            placement_group=self._placement_group,
+            # AWS's own default, said here: on hardware that fails, AWS moves the machine, with its disks and address.
+            maintenance_options=aws.ec2.InstanceMaintenanceOptionsArgs(auto_recovery="default"),
             ebs_optimized=True,
             disable_api_termination=self._given.deletion_protection,
             # Pulumi's own protection is `protect`; AWS's would otherwise stop a replacement as well.
@@ -253,6 +264,11 @@ class Provisioning:
             # An instance that ends detaches its volume; a dead one could not be stopped first.
             opts=self._opts(delete_before_replace=True, deleted_with=instance),
         )
+
+    def _security_groups(self) -> Groups:
+        """Returns the groups of every member: ours, if one is made, and the caller's."""
+        own = [self._security_group().id] if self._given.make_security_group else []
+        return [*own, *self._given.security_group_ids]
 
     def _security_group(self) -> aws.ec2.SecurityGroup:
         given, ports = self._given, Ports()

@@ -13,24 +13,29 @@ import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.access import parse_range, require_distinct, require_private
+from etcd_cluster.machines.access import parse_range, require_distinct, require_private, require_unused_access
 from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.gcp.limits import (
+    CLOUD_PLATFORM,
     LONGEST_CLUSTER_NAME,
     MOST_DISK_GB,
     MOST_LABELS,
     NAME,
     OWN_LABELS,
     NetworkTag,
+    Scope,
+    ServiceAccount,
     Zone,
     region_of,
     require_kms_key,
     require_label_key,
     require_label_value,
     require_machine_type,
+    require_same_place,
 )
 from etcd_cluster.machines.gcp.machine_types import require_large_enough, require_ssd_and_secure_boot
 from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
+from etcd_cluster.machines.user_data import UserData
 from etcd_cluster.names import Word
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.key_texts import PrivateKey
@@ -43,9 +48,13 @@ class GcpMachines:
     """Members on Compute Engine, named etcd-1, etcd-2 and so on, and spread over the zones in turn."""
 
     network: pulumi.Input[Word]
-    """Where members run, by name or link; they have no public addresses."""
+    """Where members run, by name or link; they have no public addresses. Of a shared VPC in another project, give full
+    links: the firewall is made in that project.
+    """
     subnetwork: pulumi.Input[Word]
-    """Where members run, by name or link; they have no public addresses."""
+    """Where members run, by name or link; they have no public addresses. Of a shared VPC in another project, give full
+    links: the firewall is made in that project.
+    """
     zones: Sequence[Zone]
     """Zones of the subnetwork's region, best three. A member stays in the zone where it was made."""
     client_ranges: Sequence[str] = ()
@@ -60,6 +69,12 @@ class GcpMachines:
     """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world is refused here and for
     clients.
     """
+    make_firewall: bool = True
+    """Make the firewall's rules; default True. With False, your own alone let members, clients and SSH in, such as
+    rules for your `network_tags`.
+    """
+    network_tags: Sequence[NetworkTag] = ()
+    """Tags of your own for every machine, in addition to the one made for the cluster."""
     bastion: Bastion | None = None
     """Host to jump through; default None connects straight to the internal addresses."""
     machine_type: Annotated[str, require_machine_type] | None = None
@@ -77,6 +92,24 @@ class GcpMachines:
     private_key: pulumi.Input[PrivateKey] | None = None
     """Text of an unencrypted SSH private key; default a key pair made for this cluster. Another one is let in beside
     the one before, on every machine.
+    """
+    service_account: pulumi.Input[ServiceAccount] | None = None
+    """E-mail address of a service account, whose credentials every process of a machine can get; default none. New
+    machines have it.
+    """
+    service_account_scopes: Sequence[Scope] = (CLOUD_PLATFORM,)
+    """What these credentials are for; default cloud-platform, which leaves it to IAM."""
+    user_data: pulumi.Input[UserData] | None = None
+    """A shell script or a cloud-config of yours (up to 9 KiB), which cloud-init runs on new machines after the
+    cluster's own; default none.
+    """
+    os_login: bool = False
+    """Leave OS Login on for new machines, as the policy constraints/compute.requireOsLogin asks; default False.
+    `pulumi up` logs in by its own key either way.
+    """
+    spread: bool | None = None
+    """Make new machines under a placement policy that keeps them on different hardware; default no policy. Machines
+    that stand are put under it, or with False out of it, once they are replaced.
     """
     deletion_protection: bool = False
     """Neither Google nor Pulumi deletes instances, addresses and disks; default False. Nothing can be replaced
@@ -117,7 +150,20 @@ class GcpMachines:
             _check_version_4(key, ranges)
         require_distinct("gcp.clientTags", self.client_tags)
         require_distinct("gcp.sshTags", self.ssh_tags)
-        if not self.ssh_ranges and not self.ssh_tags:
+        require_distinct("gcp.networkTags", self.network_tags)
+        require_same_place(self.network, self.subnetwork, self.zones)
+        if not self.make_firewall:
+            require_unused_access(
+                "gcp.makeFirewall",
+                {
+                    "gcp.clientRanges": self.client_ranges,
+                    "gcp.clientTags": self.client_tags,
+                    "gcp.sshRanges": self.ssh_ranges,
+                    "gcp.sshTags": self.ssh_tags,
+                },
+                "write it as a rule of your own firewall",
+            )
+        elif not self.ssh_ranges and not self.ssh_tags:
             raise ConfigurationError(
                 "gcp.sshRanges",
                 [],
@@ -181,6 +227,8 @@ class GcpMachines:
             subnetwork=as_input(self.subnetwork),
             image=as_input(self.image),
             kms_key=as_input(self.kms_key),
+            service_account=as_input(self.service_account),
+            user_data=as_input(self.user_data),
             private_key=as_input(self.private_key),
             labels=as_input(self.labels),
         )

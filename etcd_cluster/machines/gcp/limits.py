@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from etcd_cluster.errors import ConfigurationError
@@ -85,6 +86,65 @@ def _require_label(key: str, text: str, pattern: re.Pattern[str]) -> None:
         )
 
 
+def require_service_account(key: str, value: str) -> None:
+    """Raises `ConfigurationError` for a text that is no e-mail address of a service account."""
+    if not re.fullmatch(r"[a-z0-9.-]+@[a-z0-9.-]+\.gserviceaccount\.com", value):
+        raise ConfigurationError(
+            key,
+            value,
+            "not the e-mail address of a service account",
+            "write it like etcd@PROJECT.iam.gserviceaccount.com",
+        )
+
+
+def require_scope(key: str, value: str) -> None:
+    """Raises `ConfigurationError` for a text that is no OAuth scope of Google's."""
+    if not re.fullmatch(r"https://www\.googleapis\.com/auth/[a-z0-9._-]+", value):
+        raise ConfigurationError(key, value, "not a scope", f"write it like {CLOUD_PLATFORM}")
+
+
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+
+NETWORK_LINK = re.compile(r"(?:https://[^/]+/compute/\w+/)?projects/([^/]+)/global/networks/[^/]+")
+SUBNETWORK_LINK = re.compile(r"(?:https://[^/]+/compute/\w+/)?projects/([^/]+)/regions/([^/]+)/subnetworks/[^/]+")
+
+
+def project_of_network(network: str) -> str | None:
+    """Returns the project that a link to a network names; None for a name, which is of the provider's own project.
+
+    A firewall's rules are made in the project of their network: https://cloud.google.com/vpc/docs/shared-vpc
+    """
+    linked = NETWORK_LINK.fullmatch(network)
+    return linked[1] if linked else None
+
+
+def require_same_place(network: object, subnetwork: object, zones: Sequence[str]) -> None:
+    """Refuses a subnetwork of another project than its network, or of another region than the zones.
+
+    Values that are known only later, and names, are left to Google.
+    """
+    linked = SUBNETWORK_LINK.fullmatch(subnetwork) if isinstance(subnetwork, str) else None
+    if linked is None:
+        return
+    project = project_of_network(network) if isinstance(network, str) else None
+    if project is not None and linked[1] != project:
+        raise ConfigurationError(
+            "gcp.subnetwork",
+            subnetwork,
+            f"it is of project {linked[1]}, and the network is of {project}",
+            "give a subnetwork of that network",
+        )
+    if zones and linked[2] != region_of(zones[0]):
+        raise ConfigurationError(
+            "gcp.subnetwork",
+            subnetwork,
+            f"it is in region {linked[2]}, and the zones are in {region_of(zones[0])}",
+            "give the subnetwork of that region",
+        )
+
+
+ServiceAccount = Annotated[str, require_service_account]
+Scope = Annotated[str, require_scope]
 Zone = Annotated[str, require_zone]
 NetworkTag = Annotated[str, require_tag]
 

@@ -15,6 +15,7 @@ from pulumi_gcp import compute
 
 from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
+from etcd_cluster.machines.gcp.choices import network_project, placement_policy
 from etcd_cluster.machines.gcp.disk_sizes import DiskSizes
 from etcd_cluster.machines.gcp.limits import DEVICE, DISK_NAME, DISK_TYPE, UBUNTU, label, network_tag, region_of
 from etcd_cluster.machines.gcp.machine_types import bears
@@ -35,7 +36,7 @@ PLACE_OF_DISK = ["zone", "type", "diskEncryptionKey"]
 PLACE_OF_INSTANCE = ["zone", "networkInterfaces"]
 # Only the member to replace takes these up. On the others, most would stop or replace a running machine.
 TAKEN_UP_BY_A_REPLACED_DISK = ["size"]
-TAKEN_UP_BY_A_REPLACED_INSTANCE = ["machineType", "bootDisk", "metadata"]
+TAKEN_UP_BY_A_REPLACED_INSTANCE = ["machineType", "bootDisk", "metadata", "serviceAccount", "resourcePolicies"]
 
 
 class Provisioning:
@@ -52,11 +53,16 @@ class Provisioning:
         self._request = ReplacementRequest(
             f"{cluster}-replacement-request", member=given.replaced_member, opts=self._opts()
         )
+        self._network_project = network_project(given.network)
         self._tag = network_tag(pulumi.get_project(), pulumi.get_stack(), cluster)
 
     def machines(self, names: Sequence[str], guard: Guard | None) -> list[Machine]:
         """Registers everything, and returns one machine a name."""
-        self._firewall()
+        if self._given.make_firewall:
+            self._firewall()
+        self._policy = placement_policy(
+            self._cluster, self._given.spread, region_of(self._given.zones[0]), self._opts()
+        )
         self._sizes = DiskSizes(
             f"{self._cluster}-disk-sizes",
             members=names,
@@ -112,7 +118,7 @@ class Provisioning:
         return MemberResources(
             address=address,
             disk=self._disk(name, zone),
-            user_data=pulumi.Output.secret(_user_data(public_key, host_key, request)),
+            user_data=pulumi.Output.secret(_user_data(public_key, host_key, request, self._given.user_data)),
             connection=ssh.connection(address.address, host_key.public_key),
         )
 
@@ -188,7 +194,7 @@ class Provisioning:
             # Attached here, and not by a resource of its own: it is there at first boot, never detached from a machine
             # that runs, and detached, not deleted, with the instance.
             attached_disks=[compute.InstanceAttachedDiskArgs(source=place.disk.id, device_name=DISK_NAME)],
-            # No access_configs: no public address. No service account: no credentials on the machine.
+            # No access_configs: no public address.
             network_interfaces=[
                 compute.InstanceNetworkInterfaceArgs(
                     subnetwork=place.address.subnetwork, network_ip=place.address.address
@@ -197,14 +203,24 @@ class Provisioning:
             shielded_instance_config=compute.InstanceShieldedInstanceConfigArgs(
                 enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
             ),
+            # Google's own defaults, said here: a machine moves before its hardware is serviced, and starts again after
+            # a failure.
+            scheduling=compute.InstanceSchedulingArgs(automatic_restart=True, on_host_maintenance="MIGRATE"),
+            # None: no credentials on the machine.
+            service_account=compute.InstanceServiceAccountArgs(
+                email=given.service_account, scopes=[*given.service_account_scopes]
+            )
+            if given.service_account is not None
+            else None,
+            resource_policies=self._policy,
             metadata={
                 "user-data": place.user_data,
                 "block-project-ssh-keys": "true",
-                "enable-oslogin": "false",
+                "enable-oslogin": "true" if given.os_login else "false",
                 "serial-port-enable": "false",
             },
             deletion_protection=given.deletion_protection,
-            tags=[self._tag],
+            tags=[self._tag, *given.network_tags],
             labels=self._labels(name),
             opts=self._opts(
                 # Address and disk belong to one instance at a time, so the old one goes first.
@@ -233,6 +249,7 @@ class Provisioning:
         compute.Firewall(
             f"{self._cluster}-allow-{purpose}",
             network=self._given.network,
+            project=self._network_project,
             direction="INGRESS",
             allows=[compute.FirewallAllowArgs(protocol="tcp", ports=[str(port)])],
             source_ranges=list(ranges) or None,
@@ -270,11 +287,15 @@ class MemberResources:
 
 
 def _user_data(
-    authorized_key: pulumi.Input[str], host_key: SshKeyPair, request: pulumi.Input[str]
+    authorized_key: pulumi.Input[str],
+    host_key: SshKeyPair,
+    request: pulumi.Input[str],
+    additional: pulumi.Input[str] | None,
 ) -> pulumi.Input[str]:
     return pulumi.Output.all(
         authorized_key=authorized_key,
         host_private_key=host_key.private_key,
         host_public_key=host_key.public_key,
         request=request,
+        additional=additional,
     ).apply(lambda keys: cloud_config(**keys))
