@@ -6,7 +6,13 @@ import ipaddress
 from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 from typing import TypeVar
 
+import pulumi
+
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.machines.machine import when_known
+
+NamedRanges = Sequence[str] | Mapping[str, pulumi.Input[str]]
+"""Ranges; or ranges by names of the caller's, for those that are known only later."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
@@ -34,10 +40,15 @@ def parse_range(key: str, text: str) -> Network:
     return interface.network
 
 
-def require_private(key: str, ranges: Sequence[str]) -> None:
-    """Refuses ranges that are malformed or listed twice, or that together hold a large part of the world."""
-    networks = {text: parse_range(key, text) for text in ranges}
-    require_distinct(key, ranges, networks.get)
+def require_private(key: str, ranges: Sequence[pulumi.Input[str]] | Mapping[str, pulumi.Input[str]]) -> None:
+    """Refuses ranges that are malformed or listed twice, or that together hold a large part of the world.
+
+    A range that is known only later is checked by itself, with `range_when_known`.
+    """
+    given = list(ranges.values() if isinstance(ranges, Mapping) else ranges)
+    known = [each for each in given if isinstance(each, str)]
+    networks = {text: parse_range(key, text) for text in known}
+    require_distinct(key, known, networks.get)
     public = {text: network for text, network in networks.items() if not _is_private(network)}
     for text, network in public.items():
         if network.num_addresses > MOST_PUBLIC[network.version]:
@@ -48,7 +59,7 @@ def require_private(key: str, ranges: Sequence[str]) -> None:
         if sum(network.num_addresses for network in public.values() if network.version == version) > most:
             raise ConfigurationError(
                 key,
-                list(ranges),
+                known,
                 "together they are the whole world, or much of it",
                 "name the ranges or groups that need it",
             )
@@ -64,6 +75,16 @@ def require_unused_access(switch: str, given: Mapping[str, Sized], fix: str) -> 
                 f"nothing uses it, since {switch} is false",
                 f"{fix}, or leave {switch} out",
             )
+
+
+def range_when_known(key: str, value: pulumi.Input[str]) -> pulumi.Input[str]:
+    """Returns a range, checked: at once, or as soon as it is known."""
+    return when_known(key, value, _private)
+
+
+def _private(key: str, text: str) -> str:
+    require_private(key, [text])
+    return text
 
 
 def _is_private(network: Network) -> bool:

@@ -203,5 +203,5 @@ def when_known(key: str, value: pulumi.Input[str], require: Callable[[str, str],
     """
     if isinstance(value, str):
         return require(key, value)
-    later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, value)))
+    later = cast("pulumi.Output[str | None]", pulumi.Output.from_input(cast(Any, value)))
     return later.apply(lambda known: LATER if known is None else require(key, known))

@@ -320,6 +320,23 @@ def test_ports_are_open_to_named_sources_alone() -> None:
 
 
 @needs_sdk
+def test_ranges_that_are_known_later_are_let_in_by_name_and_checked_then() -> None:
+    def later(text: str) -> Any:
+        return {"vpn": pulumi.Output.from_input(text)}
+
+    recording = build(client_cidrs={**later("10.1.0.0/16"), "six": "fd00:1::/32"}, ssh_cidrs=later("fd00:2::/32"))
+    assert rules(recording) >= {
+        ("etcd-clients-vpn", 2379, "10.1.0.0/16"),
+        ("etcd-clients-six", 2379, "fd00:1::/32"),
+        ("etcd-ssh-vpn", 22, "fd00:2::/32"),
+    }
+    with pytest.raises(ConfigurationError, match=r"^aws\.clientCidrs\.vpn: .*the whole world"):
+        build(client_cidrs=later("0.0.0.0/0"))
+    with pytest.raises(ConfigurationError, match=r"^aws\.clientCidrs: .*a security group has this name as well"):
+        build(client_cidrs=later("10.1.0.0/16"), client_security_group_ids={"vpn": "sg-1"})
+
+
+@needs_sdk
 def test_a_source_that_goes_leaves_the_other_rules_alone() -> None:
     both, one = build(client_cidrs=["10.1.0.0/16", "10.2.0.0/16"]), build(client_cidrs=["10.2.0.0/16"])
     assert rules(both) - rules(one) == {("etcd-clients-10.1.0.0-16", 2379, "10.1.0.0/16")}
@@ -508,9 +525,10 @@ def test_a_named_groups_rule_is_that_of_the_list_before() -> None:
     from etcd_cluster.machines.aws.provisioning import former_names
 
     apps, jobs = pulumi.Output.from_input("sg-2"), pulumi.Output.from_input("sg-3")
-    assert former_names({"office": "sg-1", "apps": apps, "jobs": jobs}) == {
+    assert former_names((), {"office": "sg-1", "apps": apps, "jobs": jobs}) == {
         "office": ["sg-1"],
         "apps": ["group-1", "group"],
         "jobs": ["group-2"],
     }
-    assert former_names(["sg-1", apps]) == {"sg-1": [], "group": ["group-1"]}
+    assert former_names(["10.0.0.0/8"], ["sg-1", apps]) == {"sg-1": [], "group": ["group-1"]}
+    assert former_names({"vpn": "10.1.2.0/24", "vpc": apps}, ()) == {"vpn": ["10.1.2.0-24"]}

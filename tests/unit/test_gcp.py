@@ -185,6 +185,18 @@ def test_without_clients_only_members_reach_etcd() -> None:
     assert "sourceRanges" not in clients.inputs
 
 
+def test_ranges_tags_and_labels_may_be_known_later() -> None:
+    later: Any = pulumi.Output.from_input
+    recording = build(
+        client_ranges=[later("10.7.0.0/16"), "10.8.0.0/16"], ssh_tags=[later("bastion")], labels={"team": later("a")}
+    )
+    assert recording.resources["etcd-allow-clients"].value("sourceRanges") == ["10.7.0.0/16", "10.8.0.0/16"]
+    assert recording.resources["etcd-allow-ssh"].value("sourceTags") == ["bastion"]
+    assert recording.resources["etcd-etcd-1"].value("labels")["team"] == "a"
+    with pytest.raises(ConfigurationError, match=r"^gcp\.clientRanges: .*the whole world"):
+        build(client_ranges=[later("0.0.0.0/0")])
+
+
 def test_everything_that_takes_labels_has_the_same_ones() -> None:
     recording = build(labels={"team": "platform"})
     labelled = [*each(), *each("-data"), *each("-address")]

@@ -114,8 +114,11 @@ def fields() -> list[tuple[str, Any, Any]]:
         "aws.",
         aws,
         [
-            (LISTS, ["subnet_ids", "client_cidrs", "ssh_cidrs", "security_group_ids"]),
-            (NEITHER_LISTS_NOR_MAPPINGS, ["client_security_group_ids", "ssh_security_group_ids"]),
+            (LISTS, ["subnet_ids", "security_group_ids"]),
+            (
+                NEITHER_LISTS_NOR_MAPPINGS,
+                ["client_cidrs", "ssh_cidrs", "client_security_group_ids", "ssh_security_group_ids"],
+            ),
             (BOOLEANS, ["deletion_protection", "retain_volumes", "make_security_group", "recovery_alarm"]),
             ([each for each in BOOLEANS if each is not None], ["spread"]),
             (NUMBERS, ["volume_gib"]),

@@ -14,7 +14,7 @@ import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.access import require_distinct, require_private, require_unused_access
+from etcd_cluster.machines.access import NamedRanges, require_distinct, require_private, require_unused_access
 from etcd_cluster.machines.aws.instance_types import require_large_enough
 from etcd_cluster.machines.aws.limits import (
     GP3_IOPS_A_GIB,
@@ -26,6 +26,7 @@ from etcd_cluster.machines.aws.limits import (
     SecurityGroupId,
     SecurityGroups,
     SubnetId,
+    require_different_names,
     require_instance_type,
     require_kms_key,
     require_subnets,
@@ -49,16 +50,16 @@ DEFAULT_VOLUME_GIB = 32
 class AwsMachines:
     """Members on EC2, named etcd-1, etcd-2 and so on, and spread over the subnets in turn.
 
-    Security groups that the same program makes are let in by names that stay: {"apps": apps.id}.
+    Security groups and ranges that the same program makes are let in by names that stay: {"apps": apps.id}.
     """
 
     subnet_ids: pulumi.Input[Sequence[pulumi.Input[SubnetId]]]
     """Private subnets of one VPC, best three in three zones. A member stays in the subnet where it was made."""
-    client_cidrs: Sequence[str] = ()
+    client_cidrs: NamedRanges = ()
     """Who may reach etcd (2379); default only the members."""
     client_security_group_ids: SecurityGroups = ()
     """Who may reach etcd (2379); default only the members."""
-    ssh_cidrs: Sequence[str] = ()
+    ssh_cidrs: NamedRanges = ()
     """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless a group of your own lets them in.
     The whole world is refused here and for clients.
     """
@@ -139,6 +140,8 @@ class AwsMachines:
         require_private("aws.sshCidrs", self.ssh_cidrs)
         require_told_apart("aws.clientSecurityGroupIds", self.client_security_group_ids)
         require_told_apart("aws.sshSecurityGroupIds", self.ssh_security_group_ids)
+        require_different_names("aws.clientCidrs", self.client_cidrs, self.client_security_group_ids)
+        require_different_names("aws.sshCidrs", self.ssh_cidrs, self.ssh_security_group_ids)
         require_distinct("aws.securityGroupIds", self.security_group_ids)
         self._require_access()
         require_bastion_login(self.bastion, self.private_key)

@@ -10,7 +10,7 @@ from typing import Annotated, cast
 import pulumi
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.machines.access import require_distinct
+from etcd_cluster.machines.access import NamedRanges, require_distinct
 from etcd_cluster.names import is_one_line
 
 VOLUME_TYPE = "gp3"
@@ -128,6 +128,15 @@ def require_told_apart(key: str, groups: SecurityGroups) -> None:
             f"({len(unnamed)} Outputs)",
             "their rules would be told apart only by their places in the list, which change with it",
             'give them by names that stay, such as {"apps": apps.id, "jobs": jobs.id}',
+        )
+
+
+def require_different_names(key: str, ranges: NamedRanges, groups: SecurityGroups) -> None:
+    """Refuses a name that both a range and a group have: rules are told apart by it."""
+    both = [name for name in ranges if name in groups] if isinstance(ranges, Mapping) else []
+    if both and isinstance(groups, Mapping):
+        raise ConfigurationError(
+            key, both[0], "a security group has this name as well", "give the range, or the group, another name"
         )
 
 

@@ -16,6 +16,7 @@ from pulumi.output import Unknown
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.etcd.sizes import Size
+from etcd_cluster.machines.access import NamedRanges, range_when_known
 from etcd_cluster.machines.aws.choices import key_arn, placement_group, recovery_alarm
 from etcd_cluster.machines.aws.instance_types import bears
 from etcd_cluster.machines.aws.limits import (
@@ -281,10 +282,22 @@ class Provisioning:
             opts=self._opts(ignore_changes=["vpcId"]),
         )
         clients, ssh = given.client_security_group_ids, given.ssh_security_group_ids
-        self._allow(group, "clients", ports.client, ingress_sources(given.client_cidrs, clients), former_names(clients))
+        self._allow(
+            group,
+            "clients",
+            ports.client,
+            ingress_sources("aws.clientCidrs", given.client_cidrs, clients),
+            former_names(given.client_cidrs, clients),
+        )
         self._allow(group, "members", ports.client, {"self": {"referenced_security_group_id": group.id}})
         self._allow(group, "peers", ports.peer, {"self": {"referenced_security_group_id": group.id}})
-        self._allow(group, "ssh", 22, ingress_sources(given.ssh_cidrs, ssh), former_names(ssh))
+        self._allow(
+            group,
+            "ssh",
+            22,
+            ingress_sources("aws.sshCidrs", given.ssh_cidrs, ssh),
+            former_names(given.ssh_cidrs, ssh),
+        )
         aws.vpc.SecurityGroupEgressRule(
             f"{self._cluster}-out",
             security_group_id=group.id,
@@ -371,34 +384,51 @@ class MemberResources:
 class IngressSource(TypedDict, total=False):
     """Where traffic may come from: exactly one of these."""
 
-    cidr_ipv4: str
-    cidr_ipv6: str
+    cidr_ipv4: pulumi.Input[str | None]
+    cidr_ipv6: pulumi.Input[str | None]
     referenced_security_group_id: pulumi.Input[str]
 
 
-def ingress_sources(ranges: Sequence[str], groups: SecurityGroups) -> dict[str, IngressSource]:
+def ingress_sources(key: str, ranges: NamedRanges, groups: SecurityGroups) -> dict[str, IngressSource]:
     """Returns sources by a name that stays when others come and go.
 
     A rule that took over its neighbour's source would clash with it.
+
+    Args:
+        key: The argument that has the ranges, for errors.
+        ranges: Ranges of addresses.
+        groups: Security groups.
     """
     named: dict[str, IngressSource] = {}
-    for text in ranges:
-        network = ipaddress.ip_network(text)
-        range_ = str(network)
-        name = range_.replace("/", "-").replace(":", ".")
-        named[name] = {"cidr_ipv4": range_} if network.version == 4 else {"cidr_ipv6": range_}
+    by_name = ranges if isinstance(ranges, Mapping) else {_name_of(text): text for text in ranges}
+    for name, value in by_name.items():
+        if isinstance(value, str):
+            network = ipaddress.ip_network(value)
+            named[name] = {"cidr_ipv4": str(network)} if network.version == 4 else {"cidr_ipv6": str(network)}
+        else:
+            later = pulumi.Output.from_input(range_when_known(f"{key}.{name}", value))
+            named[name] = {
+                "cidr_ipv4": later.apply(lambda text: None if ":" in text else text),
+                "cidr_ipv6": later.apply(lambda text: text if ":" in text else None),
+            }
     for name, group in named_groups(groups).items():
         named[name] = {"referenced_security_group_id": group}
     return named
 
 
-def former_names(groups: SecurityGroups) -> dict[str, list[str]]:
-    """Returns name -> the names that a group's rules had while the groups were in a list.
+def _name_of(range_: str) -> str:
+    return str(ipaddress.ip_network(range_)).replace("/", "-").replace(":", ".")
 
-    A listed group had the name of its id; if that is known only later, a name by its place, or `UNNAMED_GROUP` if it
-    was the only one of these.
+
+def former_names(ranges: NamedRanges, groups: SecurityGroups) -> dict[str, list[str]]:
+    """Returns name -> the names that a rule had while what it lets in was in a list.
+
+    A listed range had the name of its addresses. A listed group had the name of its id; if that is known only later, a
+    name by its place, or `UNNAMED_GROUP` if it was the only one of these.
     """
     former: dict[str, list[str]] = {}
+    if isinstance(ranges, Mapping):
+        former |= {name: [_name_of(text)] for name, text in ranges.items() if isinstance(text, str)}
     for number, (name, group) in enumerate(named_groups(groups).items()):
         if isinstance(group, str):
             former[name] = [group]

@@ -57,15 +57,15 @@ class GcpMachines:
     """
     zones: Sequence[Zone]
     """Zones of the subnetwork's region, best three. A member stays in the zone where it was made."""
-    client_ranges: Sequence[str] = ()
+    client_ranges: Sequence[pulumi.Input[str]] = ()
     """Who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances; default only the members."""
-    client_tags: Sequence[NetworkTag] = ()
+    client_tags: Sequence[pulumi.Input[NetworkTag]] = ()
     """Who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances; default only the members."""
-    ssh_ranges: Sequence[str] = ()
+    ssh_ranges: Sequence[pulumi.Input[str]] = ()
     """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world is refused here and for
     clients.
     """
-    ssh_tags: Sequence[NetworkTag] = ()
+    ssh_tags: Sequence[pulumi.Input[NetworkTag]] = ()
     """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world is refused here and for
     clients.
     """
@@ -126,8 +126,8 @@ class GcpMachines:
     """Used instead of replace_member for a dead machine, if no other member can be asked: it is replaced without
     asking; default no member.
     """
-    labels: Mapping[Annotated[str, require_label_key], Annotated[str, require_label_value]] = field(
-        default_factory=dict[str, str]
+    labels: Mapping[Annotated[str, require_label_key], pulumi.Input[Annotated[str, require_label_value]]] = field(
+        default_factory=dict[str, pulumi.Input[str]]
     )
     """For every resource that takes labels, in addition to the names of project, stack, cluster and member; lower case.
     """
@@ -257,10 +257,10 @@ def _check_zones(zones: Sequence[str]) -> None:
     require_distinct("gcp.zones", zones)
 
 
-def _check_version_4(key: str, ranges: Sequence[str]) -> None:
+def _check_version_4(key: str, ranges: Sequence[pulumi.Input[str]]) -> None:
     """Refuses IPv6 ranges: members have IPv4 addresses only, and no rule of Google's takes ranges of both kinds."""
     for text in ranges:
-        if parse_range(key, text).version != 4:
+        if isinstance(text, str) and parse_range(key, text).version != 4:
             raise ConfigurationError(key, text, "not a range of IPv4 addresses", "write it like 10.0.0.0/16")
 
 

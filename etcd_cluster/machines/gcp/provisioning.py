@@ -14,6 +14,7 @@ from pulumi_command.remote import ConnectionArgs
 from pulumi_gcp import compute
 
 from etcd_cluster.etcd.sizes import Size
+from etcd_cluster.machines.access import range_when_known
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.gcp.choices import network_project, placement_policy
 from etcd_cluster.machines.gcp.disk_sizes import DiskSizes
@@ -239,11 +240,15 @@ class Provisioning:
 
     def _firewall(self) -> None:
         given, ports = self._given, Ports()
-        self._allow("clients", ports.client, given.client_ranges, [*given.client_tags, self._tag])
+        clients = [range_when_known("gcp.clientRanges", each) for each in given.client_ranges]
+        ssh = [range_when_known("gcp.sshRanges", each) for each in given.ssh_ranges]
+        self._allow("clients", ports.client, clients, [*given.client_tags, self._tag])
         self._allow("peers", ports.peer, (), [self._tag])
-        self._allow("ssh", 22, given.ssh_ranges, given.ssh_tags)
+        self._allow("ssh", 22, ssh, given.ssh_tags)
 
-    def _allow(self, purpose: str, port: int, ranges: Sequence[str], tags: Sequence[str]) -> None:
+    def _allow(
+        self, purpose: str, port: int, ranges: Sequence[pulumi.Input[str]], tags: Sequence[pulumi.Input[str]]
+    ) -> None:
         if not ranges and not tags:
             return
         compute.Firewall(
