@@ -10,8 +10,6 @@ from pulumi.dynamic import Resource
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.providers import MachineReplacementProvider
-from etcd_cluster.rollout.planner.actions import Refusal
-from etcd_cluster.rollout.planner.refusals import RefusedError
 
 
 class MachineReplacement(Resource, module="cluster", name="MachineReplacement"):
@@ -61,6 +59,9 @@ class MachineReplacement(Resource, module="cluster", name="MachineReplacement"):
 
         def require_asked(run: str) -> pulumi.Resource:
             if run != self._token:
+                from etcd_cluster.rollout.planner.actions import Refusal  # lazily: a program needs no planner
+                from etcd_cluster.rollout.planner.refusals import RefusedError
+
                 raise RefusedError(Refusal.REPLACEMENT_WITHOUT_ASKING)
             return self
 
