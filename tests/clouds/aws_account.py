@@ -27,6 +27,7 @@ from botocore.config import Config
 from botocore.model import OperationModel
 from pulumi.runtime import rpc
 
+from etcd_cluster.machines.aws.instance_types import OFFERINGS
 from tests.unit.recording import Recorded
 
 REGION = "eu-central-1"
@@ -182,6 +183,15 @@ class Account:
             if token == "aws:ec2/getSubnet:getSubnet":
                 subnet = self._subnets[arguments["id"]]
                 return {**arguments, "vpcId": subnet.vpc, "availabilityZone": subnet.zone}
+            if token == OFFERINGS:
+                filters = [{"Name": each["name"], "Values": each["values"]} for each in arguments["filters"]]
+                offered = self.ec2.describe_instance_type_offerings(
+                    LocationType=arguments["locationType"], Filters=filters
+                )["InstanceTypeOfferings"]
+                return {
+                    "instanceTypes": [each["InstanceType"] for each in offered],
+                    "locations": [each["Location"] for each in offered],
+                }
             assert token == "aws:ec2/getAmi:getAmi", token
             filters = [{"Name": each["name"], "Values": each["values"]} for each in arguments["filters"]]
             found = self.ec2.describe_images(Owners=arguments["owners"], Filters=filters)["Images"]

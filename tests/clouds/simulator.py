@@ -11,6 +11,7 @@ import contextvars
 import io
 import itertools
 import logging
+import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 from pulumi.runtime import settings
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.stack import run_in_stack
@@ -43,7 +45,19 @@ INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 VM, DISK = "gcp:compute/instance:Instance", "gcp:compute/disk:Disk"
 PLACEMENT_GROUP, POLICY = "aws:ec2/placementGroup:PlacementGroup", "gcp:compute/resourcePolicy:ResourcePolicy"
 ALARM = "aws:cloudwatch/metricAlarm:MetricAlarm"
+OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
+MACHINE_TYPES = "gcp:compute/getMachineTypes:getMachineTypes"
 ADDRESS, FIREWALL = "gcp:compute/address:Address", "gcp:compute/firewall:Firewall"
+
+
+class DeniedError(grpc.RpcError):
+    """As the engine answers where a provider's function fails."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNKNOWN
+
+    def details(self) -> str:
+        return f"{self.args[0]}: AccessDenied"
 
 
 @dataclass
@@ -64,13 +78,19 @@ class Standing:
 class Account:
     """What stands in a cloud. image: what a family or a search for the newest image finds now.
 
-    refuses_new: the type of which nothing is made now, as in a zone that has run out of machines.
+    refuses_new: the type of which nothing is made now, as in a zone that has run out of machines. offered: type of
+    machine -> zones that have it; None for all everywhere. denied: the function that credentials do not cover. asked:
+    the functions that were called.
     """
 
     standing: dict[str, Standing] = field(default_factory=dict[str, Standing])
     image: str = "image-1"
     refuses_new: str | None = None
     key_of_aliases: str = "key-1"
+    offered: Mapping[str, Collection[str]] | None = None
+    denied: str = ""
+    asked: list[str] = field(default_factory=list[str])
+    _zones: set[str] = field(default_factory=set[str])
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -83,13 +103,31 @@ class Account:
     # --- what is asked ---
 
     def call(self, token: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append(token)
+        if token == self.denied:
+            raise DeniedError(token)
         if token == "aws:ec2/getSubnet:getSubnet":
+            self._zones.add(self.zone_of_subnet(arguments["id"]))
             return {**arguments, "availabilityZone": self.zone_of_subnet(arguments["id"]), "vpcId": "vpc-1"}
         if token == "aws:kms/getKey:getKey":
             return {**arguments, "arn": f"{arguments['keyId'].partition(':alias/')[0]}:key/{self.key_of_aliases}"}
         if token == "aws:ec2/getAmi:getAmi":
             return {"id": f"ami-{self.image}", "name": arguments["filters"][0]["values"][0]}
+        if token == OFFERINGS:
+            # docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceTypeOfferings.html: pairs in two lists
+            (types,) = (each["values"] for each in arguments["filters"] if each["name"] == "instance-type")
+            assert arguments["locationType"] == "availability-zone"
+            pairs = [(type_, zone) for type_ in types for zone in self._zones_with(type_)]
+            return {"instanceTypes": [type_ for type_, _ in pairs], "locations": [zone for _, zone in pairs]}
+        if token == MACHINE_TYPES:
+            # cloud.google.com/compute/docs/reference/rest/v1/machineTypes/list
+            names = re.findall(r'name = "([^"]+)"', arguments["filter"])
+            return {"machineTypes": [{"name": each} for each in names if arguments["zone"] in self._zones_with(each)]}
         raise AssertionError(f"the simulator knows no function {token}")
+
+    def _zones_with(self, type_: str) -> Collection[str]:
+        everywhere = {*self._zones, *("europe-west1-b", "europe-west1-c", "europe-west1-d")}
+        return everywhere if self.offered is None else self.offered.get(type_, ())
 
     # --- what is made, changed and deleted ---
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from etcd_cluster import AwsMachines, Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs
 from etcd_cluster.etcd.sizes import SIZES
+from etcd_cluster.machines.aws import instance_types
 from etcd_cluster.machines.aws.limits import architecture, capacity
 from etcd_cluster.settings import validate_arguments
 from tests.unit import test_cluster
@@ -53,6 +54,8 @@ def results(resource: Recorded) -> dict[str, Any]:
 def calls(token: str, arguments: dict[str, Any]) -> dict[str, Any]:
     if token == "aws:ec2/getSubnet:getSubnet":
         return {**arguments, "availabilityZone": f"zone-of-{arguments['id']}", "vpcId": "vpc-1"}
+    if token == instance_types.OFFERINGS:
+        return {}  # as mocks do: no answer stops nothing
     assert token == "aws:ec2/getAmi:getAmi"
     assert arguments["owners"] == ["136693071363"]
     assert arguments["mostRecent"] is True

@@ -54,6 +54,8 @@ def calls(token: str, arguments: dict[str, Any]) -> dict[str, Any]:
     known = {
         "aws:ec2/getSubnet:getSubnet": {"vpcId": "vpc-1", "availabilityZone": "eu-central-1a"},
         "aws:ec2/getAmi:getAmi": {"id": "ami-1", "rootDeviceName": "/dev/xvda"},
+        "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {},
+        "gcp:compute/getMachineTypes:getMachineTypes": {},
         "gcp:compute/getNetwork:getNetwork": {"selfLink": "projects/p/global/networks/platform"},
         "gcp:compute/getSubnetwork:getSubnetwork": {"selfLink": "projects/p/regions/r/subnetworks/platform"},
     }

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -18,7 +19,7 @@ from pulumi_command.remote import ConnectionArgs
 from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.access import NamedRanges, range_when_known
 from etcd_cluster.machines.aws.choices import key_arn, placement_group, recovery_alarm
-from etcd_cluster.machines.aws.instance_types import bears
+from etcd_cluster.machines.aws.instance_types import bears, offers, question
 from etcd_cluster.machines.aws.limits import (
     GP3_BASE_IOPS,
     GP3_BASE_MIB_PER_SECOND,
@@ -31,6 +32,7 @@ from etcd_cluster.machines.aws.limits import (
 )
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.machine import Guard, Machine, Ports
+from etcd_cluster.machines.offers import OfferedType
 from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
 from etcd_cluster.machines.size_change import borne_size, runs_left, type_after_run
@@ -68,6 +70,7 @@ class Provisioning:
         self._parent = parent
         self._instance_type = given.instance_type_for(size)
         self._types: dict[str, pulumi.Output[str]] = {}
+        self._ids: dict[str, pulumi.Output[str]] = {}
         self._volume_gib = given.volume_gib_for(size)
         self._request = ReplacementRequest(
             f"{cluster}-replacement-request", member=given.replaced_member, opts=self._opts()
@@ -96,8 +99,11 @@ class Provisioning:
             replace_member=self._given.replaced_member,
             opts=self._opts(),
         )
+        asked = question(self._instance_type, self._size)
+        self._offered = OfferedType(asked, zones, partial(offers, asked, self._parent))
         machines = [self._machine(name, place, image_id, guarded, key) for name, place in places.items()]
         pulumi.Output.all(**self._types).apply(self._say_what_is_left)
+        self._offered.check_new(self._ids)
         return machines
 
     def _zone(self, place: MemberResources, index: int) -> pulumi.Output[str]:
@@ -156,6 +162,7 @@ class Provisioning:
         key: LoginKey,
     ) -> Machine:
         instance = self._instance(name, place, image_id, guarded)
+        self._ids[name] = instance.id
         self._types[name] = type_after_run(instance.instance_type, self._instance_type)
         attachment = self._attachment(name, instance, place.volume)
         if self._given.recovery_alarm:
@@ -219,7 +226,7 @@ class Provisioning:
         return aws.ec2.Instance(
             f"{self._cluster}-{name}",
             ami=image_id,
-            instance_type=self._instance_type,
+            instance_type=self._offered.for_member(name, self._given.replaced_member),
             primary_network_interface=aws.ec2.InstancePrimaryNetworkInterfaceArgs(
                 network_interface_id=place.interface.id
             ),

@@ -1,11 +1,16 @@
-"""Tells which rows of the hardware table a Compute Engine machine type bears."""
+"""Tells which rows of the hardware table a Compute Engine machine type bears, and asks Google which zones have it."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Collection
+
+import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
+from etcd_cluster.machines.offers import Offers, Question, ask
 
 # https://cloud.google.com/compute/docs/machine-resource
 PREDEFINED_TYPE = re.compile(r"([a-z]\d[a-z]*)-(standard|highmem|highcpu)-(\d+)(-lssd)?")
@@ -53,3 +58,36 @@ def require_large_enough(machine_type: str, size: Size) -> None:
             f"size {size.name} needs {size.gce.vcpus} vCPUs and {size.gce.memory_gb:g} GB",
             f"use {size.gce.machine_type} or larger, or a smaller size, or set allowUndersized: true",
         )
+
+
+CURRENT = ("n2", "n2d", "e2", "n1")
+"""Series that take pd-ssd and have at least what a row's n1-standard has. The nearest one first."""
+
+MACHINE_TYPES = "gcp:compute/getMachineTypes:getMachineTypes"
+
+
+def question(machine_type: str, size: Size) -> Question:
+    """Returns what to ask Google before an instance of that type is made."""
+    row = size.gce
+    return Question(
+        key="gcp.machineType",
+        machine_type=machine_type,
+        alternatives=[f"{series}-standard-{row.vcpus}" for series in CURRENT],
+        capacity=f"{row.vcpus} vCPUs and at least {row.memory_gb:g} GB",
+        places="gcp.zones",
+    )
+
+
+async def offers(asked: Question, parent: pulumi.Resource, zones: Collection[str]) -> Offers:
+    """Returns which of these zones offer the types, by a call for each zone; nothing if one of them is unanswered."""
+    filter_ = " OR ".join(f'(name = "{each}")' for each in asked.types)
+    answers = await asyncio.gather(
+        *(ask(MACHINE_TYPES, {"filter": filter_, "zone": zone}, "pulumi_gcp", parent) for zone in zones)
+    )
+    found: dict[str, set[str]] = {}
+    for zone, answer in zip(zones, answers, strict=True):
+        if "machineTypes" not in answer:
+            return {}
+        for machine_type in answer["machineTypes"]:
+            found.setdefault(machine_type["name"], set()).add(zone)
+    return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pulumi
@@ -19,8 +20,9 @@ from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.gcp.choices import network_project, placement_policy
 from etcd_cluster.machines.gcp.disk_sizes import DiskSizes
 from etcd_cluster.machines.gcp.limits import DEVICE, DISK_NAME, DISK_TYPE, UBUNTU, label, network_tag, region_of
-from etcd_cluster.machines.gcp.machine_types import bears
+from etcd_cluster.machines.gcp.machine_types import bears, offers, question
 from etcd_cluster.machines.machine import Guard, Machine, Ports
+from etcd_cluster.machines.offers import OfferedType
 from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
 from etcd_cluster.machines.size_change import borne_size, runs_left, type_after_run
@@ -50,6 +52,7 @@ class Provisioning:
         self._parent = parent
         self._machine_type = given.machine_type_for(size)
         self._types: dict[str, pulumi.Output[str]] = {}
+        self._ids: dict[str, pulumi.Output[str]] = {}
         self._disk_gb = given.disk_gb_for(size)
         self._request = ReplacementRequest(
             f"{cluster}-replacement-request", member=given.replaced_member, opts=self._opts()
@@ -87,8 +90,11 @@ class Provisioning:
             replace_member=self._given.replaced_member,
             opts=self._opts(),
         )
+        asked = question(self._machine_type, self._size)
+        self._offered = OfferedType(asked, zones, partial(offers, asked, self._parent))
         machines = [self._machine(name, place, guarded, key) for name, place in places.items()]
         pulumi.Output.all(**self._types).apply(self._say_what_is_left)
+        self._offered.check_new(self._ids)
         return machines
 
     def _warn_of_zones(self, zones: Mapping[str, str]) -> None:
@@ -127,6 +133,7 @@ class Provisioning:
         self, name: str, place: MemberResources, guarded: Sequence[pulumi.Input[pulumi.Resource]], key: LoginKey
     ) -> Machine:
         instance = self._instance(name, place, guarded)
+        self._ids[name] = instance.id
         self._types[name] = type_after_run(instance.machine_type, self._machine_type)
         return Machine(
             name=name,
@@ -184,7 +191,7 @@ class Provisioning:
             f"{self._cluster}-{name}",
             # Where disk and address are, whatever zones and subnetwork are given by now.
             zone=place.disk.zone,
-            machine_type=self._machine_type,
+            machine_type=self._offered.for_member(name, given.replaced_member),
             boot_disk=compute.InstanceBootDiskArgs(
                 initialize_params=compute.InstanceBootDiskInitializeParamsArgs(
                     image=given.image if given.image is not None else UBUNTU, type=DISK_TYPE, labels=self._labels(name)
