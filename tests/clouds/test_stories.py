@@ -326,6 +326,25 @@ def test_a_machine_is_replaced_though_nothing_else_changed(
 
 
 @CLOUDS
+def test_a_request_that_is_left_in_the_program_replaces_once_whatever_changes_later(
+    account: Account, stack: Stack, cloud: str
+) -> None:
+    up(stack, given(cloud))
+    up(stack, given(cloud, replace_member="etcd-2"))
+    machine = machine_of(account, cloud, "etcd-2")
+    account.image = "image-2"
+    for own in ("first", "second"):
+        image: dict[str, Any] = {"image_id": f"ami-{own}"} if cloud == "aws" else {"image": own}
+        later = up(stack, given(cloud, replace_member="etcd-2", **image), size="medium")
+        assert not later.of("replace")
+        assert later.of("update") <= {f"etcd-etcd-{number}-data" for number in (1, 2, 3)} | {"etcd-disk-sizes"}
+    assert machine_of(account, cloud, "etcd-2") == machine
+    up(stack, given(cloud), size="medium")
+    up(stack, given(cloud, replace_member="etcd-2"), size="medium")
+    assert machine_of(account, cloud, "etcd-2") != machine, "asked for again"
+
+
+@CLOUDS
 def test_a_replaced_machine_has_the_newest_image(account: Account, stack: Stack, cloud: str) -> None:
     up(stack, given(cloud))
     account.image = "image-2"

@@ -144,12 +144,15 @@ def test_a_volume_goes_after_the_machine_that_has_it(three_members: Recording) -
     assert "etcd-etcd-2-data" in test_cluster.dependencies(three_members, "etcd-etcd-2")
 
 
+TAKEN_UP_BY_A_REPLACEMENT = ["ami", "instanceType", "rootBlockDevice.kmsKeyId", "placementGroup"]
+
+
 @needs_sdk
 def test_what_would_replace_or_stop_a_running_member_is_ignored(three_members: Recording) -> None:
     ignored = {resource.name: list(resource.request.ignoreChanges) for resource in three_members.resources.values()}
     assert {name: keys for name, keys in ignored.items() if keys} == {
         "etcd-members": ["vpcId"],
-        **{name: ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId", "placementGroup"] for name in each()},
+        **{name: [*TAKEN_UP_BY_A_REPLACEMENT, "userData"] for name in each()},
         **{name: ["subnetId"] for name in each("-interface")},
         **{name: ["availabilityZone", "kmsKeyId"] for name in each("-data")},
     }
@@ -159,8 +162,8 @@ def test_what_would_replace_or_stop_a_running_member_is_ignored(three_members: R
 def test_only_the_member_to_replace_takes_a_new_machine_and_keeps_its_volume_and_address() -> None:
     recording = build(replace_member="etcd-2", deletion_protection=True)
     replaced, other = recording.resources["etcd-etcd-2"].request, recording.resources["etcd-etcd-1"].request
-    assert (list(replaced.ignoreChanges), replaced.protect) == ([], False)
-    assert list(replaced.replaceOnChanges) == ["instanceType", "userData"]
+    assert (list(replaced.ignoreChanges), replaced.protect) == (TAKEN_UP_BY_A_REPLACEMENT, False)
+    assert list(replaced.replaceOnChanges) == ["userData"]
     assert replaced.deleteBeforeReplace
     assert (bool(other.ignoreChanges), other.protect) == (True, True)
     guards = {name for name in each() if "etcd-machine-replacement" in test_cluster.dependencies(recording, name)}

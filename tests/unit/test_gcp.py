@@ -246,7 +246,7 @@ def test_providers_are_the_components() -> None:
 # --- what changes may do ---
 
 PLACE = ["zone", "networkInterfaces"]
-TAKEN_UP_BY_A_REPLACEMENT = ["machineType", "bootDisk", "metadata", "serviceAccount", "resourcePolicies"]
+TAKEN_UP_BY_A_REPLACEMENT = ["machineType", "bootDisk", "serviceAccount", "resourcePolicies"]
 
 
 def options(resource: Recorded) -> tuple[bool, bool, list[str]]:
@@ -256,7 +256,7 @@ def options(resource: Recorded) -> tuple[bool, bool, list[str]]:
 
 def test_a_running_member_is_never_replaced_moved_or_stopped_by_a_change(three: Recording) -> None:
     for name in each():
-        assert options(three.resources[name]) == (False, False, [*PLACE, *TAKEN_UP_BY_A_REPLACEMENT])
+        assert options(three.resources[name]) == (False, False, [*PLACE, *TAKEN_UP_BY_A_REPLACEMENT, "metadata"])
         assert options(three.resources[f"{name}-data"]) == (False, True, ["zone", "type", "diskEncryptionKey", "size"])
         assert options(three.resources[f"{name}-address"]) == (False, False, ["region", "subnetwork"])
         assert "allowStoppingForUpdate" not in three.resources[name].inputs
@@ -266,7 +266,7 @@ def test_a_replaced_machine_goes_before_its_successor_comes(three: Recording) ->
     """Address and disk belong to one machine at a time."""
     for name in each():
         assert three.resources[name].request.deleteBeforeReplace
-        assert list(three.resources[name].request.replaceOnChanges) == ["machineType", "metadata"]
+        assert list(three.resources[name].request.replaceOnChanges) == ["metadata"]
 
 
 def test_only_the_replaced_member_takes_up_changes(three: Recording) -> None:
@@ -278,7 +278,7 @@ def test_only_the_replaced_member_takes_up_changes(three: Recording) -> None:
     guarded = {name for name in each() if "etcd-machine-replacement" in test_cluster.dependencies(recording, name)}
     assert guarded == {"etcd-etcd-2"}
     assert recording.resources["etcd-machine-replacement"].value("replace_member") == "etcd-2"
-    assert options(recording.resources["etcd-etcd-2"]) == (False, False, PLACE)
+    assert options(recording.resources["etcd-etcd-2"]) == (False, False, [*PLACE, *TAKEN_UP_BY_A_REPLACEMENT])
     # It may grow; a smaller size, which would replace it, is refused by DiskSizes, which it depends on.
     assert "etcd-disk-sizes" in test_cluster.dependencies(recording, "etcd-etcd-2-data")
     assert options(recording.resources["etcd-etcd-2-data"]) == (False, True, ["zone", "type", "diskEncryptionKey"])

@@ -53,8 +53,8 @@ ATTACHED_AS = "/dev/sdf"
 XEN_DEVICE = "/dev/xvdf"
 """The device that instances on Xen (m4) make of ATTACHED_AS; instances on Nitro name the volume by its id."""
 
-TAKEN_UP_BY_A_REPLACEMENT = ["ami", "instanceType", "userData", "rootBlockDevice.kmsKeyId", "placementGroup"]
-"""Inputs of an instance whose change replaces, or stops and starts, the machine."""
+TAKEN_UP_BY_A_REPLACEMENT = ["ami", "instanceType", "rootBlockDevice.kmsKeyId", "placementGroup"]
+"""Inputs of an instance that replace, or stop and start, a machine. A new machine takes them up, and asks for none."""
 
 Tags = dict[str, pulumi.Input[str]]
 Groups = Sequence[pulumi.Input[str]]
@@ -219,8 +219,7 @@ class Provisioning:
     ) -> aws.ec2.Instance:
         """Registers the machine. Only the member to replace gets another, once the guard allows it.
 
-        Its user data names the request, and so differs, which replaces a dead machine too. The Commands that prepare it
-        follow.
+        Its user data names the request, and so differs: that alone replaces it, once. The Commands that prepare it follow.
         """
         is_replaced = self._given.replaced_member == name
         return aws.ec2.Instance(
@@ -251,8 +250,8 @@ class Provisioning:
             force_destroy=True,
             tags=self._tags(name, name),
             opts=self._opts(
-                ignore_changes=[] if is_replaced else TAKEN_UP_BY_A_REPLACEMENT,
-                replace_on_changes=["instanceType", "userData"],
+                ignore_changes=TAKEN_UP_BY_A_REPLACEMENT if is_replaced else [*TAKEN_UP_BY_A_REPLACEMENT, "userData"],
+                replace_on_changes=["userData"],
                 # Interface and volume belong to one instance at a time, so the old one goes first.
                 delete_before_replace=True,
                 # So that the volume, if it is deleted at all, is deleted after the machine that it is attached to.

@@ -39,7 +39,7 @@ PLACE_OF_DISK = ["zone", "type", "diskEncryptionKey"]
 PLACE_OF_INSTANCE = ["zone", "networkInterfaces"]
 # Only the member to replace takes these up. On the others, most would stop or replace a running machine.
 TAKEN_UP_BY_A_REPLACED_DISK = ["size"]
-TAKEN_UP_BY_A_REPLACED_INSTANCE = ["machineType", "bootDisk", "metadata", "serviceAccount", "resourcePolicies"]
+TAKEN_UP_BY_A_REPLACED_INSTANCE = ["machineType", "bootDisk", "serviceAccount", "resourcePolicies"]
 
 
 class Provisioning:
@@ -184,7 +184,7 @@ class Provisioning:
     ) -> compute.Instance:
         """Registers the machine. Only the member to replace gets another, once the guard allows it.
 
-        Its user data names the request, and so differs: it is replaced though nothing else changed.
+        Its user data names the request, and so differs: that alone replaces it, once.
         """
         given, is_replaced = self._given, self._given.replaced_member == name
         return compute.Instance(
@@ -234,12 +234,14 @@ class Provisioning:
                 # Address and disk belong to one instance at a time, so the old one goes first.
                 delete_before_replace=True,
                 protect=self._protect(),
-                ignore_changes=PLACE_OF_INSTANCE
-                if is_replaced
-                else [*PLACE_OF_INSTANCE, *TAKEN_UP_BY_A_REPLACED_INSTANCE],
+                ignore_changes=[
+                    *PLACE_OF_INSTANCE,
+                    *TAKEN_UP_BY_A_REPLACED_INSTANCE,
+                    *([] if is_replaced else ["metadata"]),
+                ],
                 # A new machine, not the old one stopped and started: cloud-init reads user data on a new one
                 # only, and the Commands that make a member healthy again follow a new one.
-                replace_on_changes=["machineType", "metadata"],
+                replace_on_changes=["metadata"],
                 additional_secret_outputs=["metadata"],
                 depends_on=guarded if is_replaced else None,
             ),
