@@ -70,6 +70,7 @@ class EtcdCluster(pulumi.ComponentResource):
             reports=reports,
             preflights={member: {"command": check.create, "script": check.stdin} for member, check in checks.items()},
             connections=connections,
+            moved_from=args.moved_from,
             opts=child,
         )
         identities = {member: report.apply(machine_identity) for member, report in reports.items()}

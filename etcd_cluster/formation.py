@@ -36,6 +36,7 @@ class Formation(Resource, module="cluster", name="Formation"):
         reports: Member name -> report of its preflight; "" for none.
         preflights: Member name -> command and script of its preflight.
         connections: Member name -> SSH connection (secret; none for members on this machine).
+        moved_from: PROJECT/STACK/NAME that the data may name in place of `cluster`; None for none.
         opts: Pulumi's resource options.
 
     Attributes:
@@ -54,6 +55,7 @@ class Formation(Resource, module="cluster", name="Formation"):
         reports: Mapping[str, pulumi.Input[str]],
         preflights: Mapping[str, Mapping[str, pulumi.Input[Any]]],
         connections: Mapping[str, ConnectionArgs],
+        moved_from: str | None = None,
         opts: pulumi.ResourceOptions,
     ) -> None:
         super().__init__(
@@ -64,6 +66,7 @@ class Formation(Resource, module="cluster", name="Formation"):
                 "reports": reports,
                 "preflights": preflights,
                 "connections": pulumi.Output.secret(connections),
+                "moved_from": moved_from,
                 "token": None,
                 "founders": None,
             },

@@ -37,16 +37,16 @@ class FormationLifecycle(Lifecycle):
 
     def create(self, props: Properties) -> CreateResult:
         """Checks that the machines may form the cluster, and chooses its token. Changes nothing on them."""
-        cluster = props["cluster"]
+        cluster, moved_from = props["cluster"], props.get("moved_from") or ""
         reports: dict[str, Mapping[str, Any]] = {
             name: json.loads(report) for name, report in props["reports"].items() if report
         }
         is_whole = reports.keys() == props["reports"].keys()
-        if not is_whole or not just_made(reports, time.time()) or not can_form(cluster, reports):
+        if not is_whole or not just_made(reports, time.time()) or not can_form(cluster, reports, moved_from):
             current = current_reports(props.get("preflights") or {}, props["connections"])
             require_clocks_together({name: report["clock_offset"] for name, report in current.items()})
             reports |= current
-        reports = own_reports(cluster, dict(sorted(reports.items())))  # Pulumi keeps no order
+        reports = own_reports(cluster, dict(sorted(reports.items())), moved_from)  # Pulumi keeps no order
         token = agree_on_token(reports)
         require_own_units(cluster, token, reports)
         return CreateResult(token, {**_inputs(props), "token": token, "founders": founders(reports)})
@@ -60,20 +60,28 @@ class FormationLifecycle(Lifecycle):
         return ReadResult(id_, props, _inputs(props))
 
 
-def own_reports(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def own_reports(
+    cluster: str, reports: Mapping[str, Mapping[str, Any]], moved_from: str = ""
+) -> dict[str, Mapping[str, Any]]:
     """Returns the reports without the notes of another cluster that has left the machine.
+
+    Args:
+        cluster: PROJECT/STACK/NAME.
+        reports: Member name -> report of its preflight.
+        moved_from: The name that the cluster had in another stack; "" for none.
 
     Raises:
         FormationError: A machine holds data, or notes about them, of another cluster or member.
     """
+    names = {cluster, moved_from} - {""}
     for name, report in reports.items():
         owner = (report.get("cluster", cluster), report.get("member", name))
-        if _holds(report) and report["token"] and owner != (cluster, name):
+        if _holds(report) and report["token"] and owner not in {(each, name) for each in names}:
             raise FormationError(
                 Obstacle.OTHER_MEMBERS_DATA, member=name, owner=owner[1], other=owner[0], cluster=cluster
             )
     return {
-        name: {**report, "formed": report.get("formed", "") if report.get("formedBy", cluster) == cluster else ""}
+        name: {**report, "formed": report.get("formed", "") if report.get("formedBy", cluster) in names else ""}
         for name, report in reports.items()
     }
 
@@ -180,10 +188,10 @@ def just_made(reports: Mapping[str, Mapping[str, Any]], now: float) -> bool:
     return not any(are_apart(report["clock"] - now) for report in reports.values())
 
 
-def can_form(cluster: str, reports: Mapping[str, Mapping[str, Any]]) -> bool:
+def can_form(cluster: str, reports: Mapping[str, Mapping[str, Any]], moved_from: str = "") -> bool:
     """Returns whether these machines can form the cluster. If not, they may have been fixed since the report."""
     try:
-        own = own_reports(cluster, reports)
+        own = own_reports(cluster, reports, moved_from)
         require_own_units(cluster, agree_on_token(own), own)
     except FormationError:
         return False

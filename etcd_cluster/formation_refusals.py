@@ -30,7 +30,8 @@ EXPLANATIONS: dict[Obstacle, Explanation] = {
         "{member}: its machine holds the data of member {owner} of cluster {other}, but this is member {member} of "
         "{cluster}",
         "a machine without data, or with the data of this member",
-        "use another disk or machine, or the names it had",
+        "use another disk or machine, or the names it had; to go on with the data of a destroyed stack, set "
+        "movedFrom: {other}",
     ),
     Obstacle.OTHER_CLUSTERS_UNIT: Explanation(
         "{member}: etcd-cluster.service on its machine belongs to another cluster (token {token}), or to a first "

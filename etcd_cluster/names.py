@@ -60,6 +60,12 @@ def require_cluster_name(name: str, project: str, stack: str) -> str:
     return f"{project}/{stack}/{name}"
 
 
+def require_identity(key: str, text: str) -> None:
+    """Raises `ConfigurationError` for a text that is no cluster's identity."""
+    if text.count("/") != 2 or not all(text.split("/")) or not is_one_line(text):
+        raise ConfigurationError(key, text, "not the name of a cluster", "write it like PROJECT/STACK/NAME")
+
+
 def shortened(text: str, longest: int) -> str:
     """Returns a text of at most `longest` characters: the text, or its beginning and a sum of all of it."""
     if len(text) <= longest:

@@ -136,9 +136,15 @@ class RenewalProvider(_Provider):
 
 
 class DiskSizesProvider(_Provider):
-    """Serves `DiskSizes`."""
+    """Serves what remembered the sizes of Google's disks before the first release: such a resource is only deleted."""
 
-    implementation = "machines.gcp.disk_sizes_lifecycle:DiskSizesLifecycle"
+    implementation = "lifecycle:Lifecycle"
+
+
+class DataVolumesProvider(_Provider):
+    """Serves `DataVolumes`."""
+
+    implementation = "machines.data_volumes_lifecycle:DataVolumesLifecycle"
 
 
 class ReplacementRequestProvider(_Provider):

@@ -24,7 +24,7 @@ from etcd_cluster.etcd.releases import (
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.machines.machine import MEMBER_COUNTS, Machines, ProvisionedMachines
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.names import FilePath, require_member_names
+from etcd_cluster.names import FilePath, require_identity, require_member_names
 from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
 from etcd_cluster.pki.resources import CA
 from etcd_cluster.secrecy import as_input
@@ -103,6 +103,10 @@ class EtcdClusterArgs:
     """Accept a version that is known to corrupt data, or that is not known here yet; default False."""
     allow_plaintext: bool = False
     """Allow a cluster with TLS to change to plaintext; default False."""
+    moved_from: Annotated[str, require_identity] | None = None
+    """PROJECT/STACK/NAME of this cluster in another stack, which was destroyed: the machines hold its data, and the
+    cluster goes on with them; default none. Take it out once the cluster runs.
+    """
     delete_data: bool = False
     """On destroy, delete etcd's data as well; default False. Disks that a cloud platform makes have their own argument
     for that.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import pulumi
 
@@ -38,6 +38,17 @@ def parse_range(key: str, text: str) -> Network:
             key, text, "it has host bits set", "write the range with its first address, like 10.0.0.0/16"
         )
     return interface.network
+
+
+def require_ipv4(key: str, text: str) -> None:
+    """Raises `ConfigurationError` for a text that is no IPv4 address."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        raise ConfigurationError(key, text, "not an IPv4 address", "write it like 10.0.0.5") from None
+
+
+Ipv4Address = Annotated[str, require_ipv4]
 
 
 def require_private(key: str, ranges: Sequence[pulumi.Input[str]] | Mapping[str, pulumi.Input[str]]) -> None:
@@ -96,3 +107,13 @@ def require_distinct(key: str, values: Sequence[T], identity: Callable[[T], Hash
     known = [value for value in values if isinstance(value, str)]
     if len({identity(value) for value in known}) != len(known):
         raise ConfigurationError(key, list(known), "one is listed twice", "list each once")
+
+
+def require_members(key: str, given: Mapping[str, pulumi.Input[str]], names: Sequence[str]) -> None:
+    """Raises `ConfigurationError` if something is given for a member that does not exist, or one thing for two."""
+    for name in given:
+        if name not in names:
+            raise ConfigurationError(
+                key, name, "no such member", f"choose of {', '.join(names)}, or take out what is left of a member"
+            )
+    require_distinct(key, list(given.values()))

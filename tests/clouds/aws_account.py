@@ -183,8 +183,8 @@ class Account:
             if token == "aws:ec2/getSubnet:getSubnet":
                 subnet = self._subnets[arguments["id"]]
                 return {**arguments, "vpcId": subnet.vpc, "availabilityZone": subnet.zone}
+            filters = [{"Name": each["name"], "Values": each["values"]} for each in arguments["filters"]]
             if token == OFFERINGS:
-                filters = [{"Name": each["name"], "Values": each["values"]} for each in arguments["filters"]]
                 offered = self.ec2.describe_instance_type_offerings(
                     LocationType=arguments["locationType"], Filters=filters
                 )["InstanceTypeOfferings"]
@@ -192,8 +192,10 @@ class Account:
                     "instanceTypes": [each["InstanceType"] for each in offered],
                     "locations": [each["Location"] for each in offered],
                 }
+            if token == "aws:ebs/getEbsVolumes:getEbsVolumes":
+                volumes = self.ec2.describe_volumes(Filters=filters)["Volumes"]
+                return {"ids": [each["VolumeId"] for each in volumes]}
             assert token == "aws:ec2/getAmi:getAmi", token
-            filters = [{"Name": each["name"], "Values": each["values"]} for each in arguments["filters"]]
             found = self.ec2.describe_images(Owners=arguments["owners"], Filters=filters)["Images"]
             assert arguments["mostRecent"]
             return {"id": max(found, key=lambda image: image["CreationDate"])["ImageId"]}

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import fnmatch
 import io
+import ipaddress
 import itertools
 import logging
 import re
@@ -25,10 +27,10 @@ from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.stack import run_in_stack
 
 from embedded_engine.deployment import DYNAMIC_TYPE, Deployment, StoppedError
-from embedded_engine.diff import Difference, difference_of_inputs
+from embedded_engine.diff import Difference, difference_of_inputs, keep_ignored
 from embedded_engine.display import Display
 from embedded_engine.dynamic import Dynamic
-from embedded_engine.monitor import Engine, Monitor
+from embedded_engine.monitor import Engine, Monitor, _goal
 from embedded_engine.passphrase import Crypter
 from embedded_engine.provider import CheckFailure, Step, StepError
 from embedded_engine.state import Resource, State
@@ -80,7 +82,8 @@ class Account:
 
     refuses_new: the type of which nothing is made now, as in a zone that has run out of machines. offered: type of
     machine -> zones that have it; None for all everywhere. denied: the function that credentials do not cover. asked:
-    the functions that were called.
+    the functions that were called. refuses_growth: no disk gets larger, as at
+    the end of a quota.
     """
 
     standing: dict[str, Standing] = field(default_factory=dict[str, Standing])
@@ -91,6 +94,7 @@ class Account:
     denied: str = ""
     asked: list[str] = field(default_factory=list[str])
     _zones: set[str] = field(default_factory=set[str])
+    refuses_growth: bool = False
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -108,7 +112,20 @@ class Account:
             raise DeniedError(token)
         if token == "aws:ec2/getSubnet:getSubnet":
             self._zones.add(self.zone_of_subnet(arguments["id"]))
-            return {**arguments, "availabilityZone": self.zone_of_subnet(arguments["id"]), "vpcId": "vpc-1"}
+            found = {"availabilityZone": self.zone_of_subnet(arguments["id"]), "vpcId": "vpc-1"}
+            return {**arguments, **found, "cidrBlock": range_of_subnet(arguments["id"])}
+        if token == "aws:ec2/getNetworkInterface:getNetworkInterface":
+            return {**self._existing(arguments["id"]).inputs, **arguments}
+        if token == "aws:ebs/getEbsVolumes:getEbsVolumes":
+            return {"ids": [each.id for each in self.of_type(VOLUME) if self._passes(each, arguments["filters"])]}
+        if token == "aws:ebs/getVolume:getVolume":
+            (volume,) = (each for each in self.of_type(VOLUME) if self._passes(each, arguments["filters"]))
+            return {**volume.inputs, "id": volume.id, "volumeId": volume.id}
+        if token == "gcp:compute/getDisk:getDisk":
+            # google/services/compute/data_source_google_compute_disk.go: "%s not found"
+            disk = self._existing(f"projects/p/zones/{arguments['zone']}/disks/{arguments['name']}")
+            users = [each.id for each in self.of_type(VM) if disk.id in _disks(each.inputs)]
+            return {**disk.inputs, "id": disk.id, "users": users}
         if token == "aws:kms/getKey:getKey":
             return {**arguments, "arn": f"{arguments['keyId'].partition(':alias/')[0]}:key/{self.key_of_aliases}"}
         if token == "aws:ec2/getAmi:getAmi":
@@ -129,6 +146,14 @@ class Account:
         everywhere = {*self._zones, *("europe-west1-b", "europe-west1-c", "europe-west1-d")}
         return everywhere if self.offered is None else self.offered.get(type_, ())
 
+    def _passes(self, volume: Standing, filters: list[Mapping[str, Any]]) -> bool:
+        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeVolumes.html: all filters, wildcards."""
+        known = {f"tag:{key}": value for key, value in volume.tags.items()}
+        known |= {"volume-id": volume.id, "status": "in-use" if self._user(volume) else "available"}
+        return all(
+            any(fnmatch.fnmatchcase(known.get(each["name"], ""), value) for value in each["values"]) for each in filters
+        )
+
     # --- what is made, changed and deleted ---
 
     def create(self, type_: str, inputs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -138,6 +163,8 @@ class Account:
             self._refuse(type_, inputs, None)
             number = next(self._numbers)
             id_ = f"{type_.partition(':')[0]}-{type_.rpartition(':')[2].lower()}-{number}"
+            if type_ == DISK:
+                id_ = f"projects/p/zones/{inputs['zone']}/disks/{inputs['name']}"
             outputs = {**inputs, **self._computed(type_, id_, number, inputs)}
             self.standing[id_] = Standing(id_, type_, outputs, number)
             return id_, outputs
@@ -148,6 +175,8 @@ class Account:
             for key in changed:
                 if key in RULES[type_].refuses_in_place:
                     raise StepError(RULES[type_].refuses_in_place[key])
+            if self.refuses_growth and type_ == DISK and inputs["size"] > here.inputs["size"]:
+                raise StepError("QUOTA_EXCEEDED: SSD_TOTAL_GB")
             if type_ == VOLUME and inputs["size"] < here.inputs["size"]:
                 raise StepError(SHRINKS)
             self._refuse(type_, inputs, id_)
@@ -156,7 +185,9 @@ class Account:
 
     def delete(self, id_: str) -> None:
         with self._lock:
-            here = self._existing(id_)
+            if id_ not in self.standing:
+                return  # what is gone already is gone, for providers as well
+            here = self.standing[id_]
             if user := self._user(here):
                 raise StepError(f"{id_} is in use by {user}")
             if here.type == VM and here.inputs.get("deletionProtection"):
@@ -194,8 +225,8 @@ class Account:
 
     def _refuse(self, type_: str, inputs: Mapping[str, Any], own: str | None) -> None:
         others = [each for each in self.of_type(type_) if each.id != own]
-        if type_.startswith("gcp:") and any(each.inputs["name"] == inputs["name"] for each in others):
-            # https://cloud.google.com/compute/docs/naming-resources
+        if type_.startswith("gcp:") and any(_name(each.inputs) == _name(inputs) for each in others):
+            # https://cloud.google.com/compute/docs/naming-resources: unique in a zone, or in a region
             raise StepError(f"alreadyExists: the resource {inputs['name']} already exists")
         if type_ == INGRESS and any(_permission(each.inputs) == _permission(inputs) for each in others):
             # docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html: InvalidPermission.Duplicate
@@ -203,6 +234,16 @@ class Account:
         if type_ == FIREWALL and inputs.get("project") != project_of_network(inputs["network"]):
             # https://cloud.google.com/vpc/docs/shared-vpc: rules are in the project of their network
             raise StepError("Invalid value for field 'resource.network': it is of another project")
+        if type_ == INTERFACE and own is None:
+            # docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+            for address in inputs.get("privateIps") or ():
+                if ipaddress.ip_address(address) not in ipaddress.ip_network(range_of_subnet(inputs["subnetId"])):
+                    raise StepError(f"InvalidParameterValue: {address} is not within {inputs['subnetId']}")
+                if any(each.inputs["privateIp"] == address for each in others):
+                    raise StepError(f"InvalidIPAddress.InUse: Address {address} is in use")
+        if type_ == ADDRESS and own is None and any(each.inputs["address"] == inputs.get("address") for each in others):
+            # https://cloud.google.com/compute/docs/ip-addresses/configure-static-internal-ip-address
+            raise StepError(f"IP_IN_USE_BY_ANOTHER_RESOURCE: {inputs['address']}")
         if type_ == INSTANCE:
             interface = self._existing(_interface(inputs))
             if any(_interface(each.inputs) == interface.id for each in others):
@@ -232,7 +273,10 @@ class Account:
 
     def _computed(self, type_: str, id_: str, number: int, inputs: Mapping[str, Any]) -> dict[str, Any]:
         if type_ == INTERFACE:
-            return {"privateIp": f"10.0.0.{number}"}
+            given = inputs.get("privateIps")
+            return {
+                "privateIp": given[0] if given else range_of_subnet(inputs["subnetId"]).replace("0/24", str(number))
+            }
         if type_ == INSTANCE:
             subnet = self._existing(_interface(inputs)).inputs["subnetId"]
             arn = f"arn:aws-cn:ec2:cn-north-1:111122223333:instance/{id_}"
@@ -242,10 +286,19 @@ class Account:
         if type_ == POLICY:
             return {"selfLink": f"https://www.googleapis.com/compute/v1/{id_}"}
         if type_ == ADDRESS:
-            return {"address": f"10.0.0.{number}"}
+            return {"address": inputs.get("address") or f"10.0.0.{number}"}
         if type_ == VM:
             return {"bootImage": self.image}  # a family is resolved when the instance is made
         return {}
+
+
+def range_of_subnet(subnet: str) -> str:
+    """Each subnet has a range of its own, by the last letter of its id."""
+    return f"10.0.{ord(subnet[-1])}.0/24"
+
+
+def _name(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    return inputs["name"], inputs.get("zone"), inputs.get("region")
 
 
 def _interface(inputs: Mapping[str, Any]) -> str:
@@ -303,17 +356,31 @@ class CloudProvider:
         self._account.delete(old.id)
 
 
+class FailedCallError(grpc.RpcError):
+    """A function of a provider failed, as the SDK sees it: the program may go on."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNKNOWN
+
+    def details(self) -> str:
+        return str(self.args[0])
+
+
 class CloudMonitor(Monitor):
     """Knows functions of providers and aliases as well, which the embedded engine has no use for."""
 
     def __init__(
-        self, account: Account, state: State, deployment: Deployment, leaving_out: Collection[str] = ()
+        self, stack: str, account: Account, state: State, deployment: Deployment, leaving_out: Collection[str] = ()
     ) -> None:
-        super().__init__(STACK, PROJECT, deployment)
+        super().__init__(stack, PROJECT, deployment)
         self._account, self._state, self._leaving_out = account, state, leaving_out
 
     def Invoke(self, request: Any) -> Any:
-        fields: dict[str, Any] = {"return": to_struct(self._account.call(request.tok, from_struct(request.args)))}
+        try:
+            answer = self._account.call(request.tok, from_struct(request.args))
+        except StepError as error:
+            raise FailedCallError(str(error)) from None
+        fields: dict[str, Any] = {"return": to_struct(answer)}
         return resource_pb2.ResourceInvokeResponse(**fields)
 
     def RegisterResource(self, request: Any) -> Any:
@@ -329,7 +396,33 @@ class CloudMonitor(Monitor):
             self._deployment._registered.add(urn)
             left = self._state.current[urn]
             return resource_pb2.RegisterResourceResponse(urn=urn, id=left.id, object=to_struct(left.outputs))
+        if request.importId:
+            self._import(urn, request)
+            request.ClearField("importId")
         return super().RegisterResource(request)
+
+    def _import(self, urn: str, request: Any) -> None:
+        """Reads the resource into the state, and goes on with it as with any other.
+
+        github.com/pulumi/pulumi, pkg/resource/deploy/step_generator.go: nothing is imported if the state has that id;
+        if it has another one, that resource is replaced, protected or not; and the imported one is never replaced.
+        """
+        old, olds = self._state.current.get(urn), self._deployment._olds
+        if old is not None and old.id == request.importId:
+            return
+        if old is not None:
+            self._deployment._display.operations.append(("import-replacement", urn))
+        standing = self._account._existing(request.importId)
+        goal = _goal(request, urn)
+        read = {key: value for key, value in standing.inputs.items() if key in goal.inputs}
+        imported = replace(goal, id=standing.id, inputs=read, outputs=standing.inputs)
+        self._deployment._display.operations.append(("import", urn))
+        olds[urn] = imported
+        self._state.put(imported)
+        ignored = keep_ignored(read, goal.inputs, goal.ignore_changes)
+        forced = CloudProvider(self._account).diff(imported, replace(goal, inputs=ignored)).replacing
+        if forced:
+            raise StepError(f"previously-imported resources that still specify an ID may not be replaced: {forced}")
 
 
 @dataclass
@@ -349,6 +442,7 @@ class Stack:
     """A program's state over an account."""
 
     account: Account
+    name: str = STACK
     state: State = field(default_factory=lambda: State(Path("nowhere"), Crypter(lambda: "", "", ""), False))
 
     def up(self, program: Callable[[], object], leaving_out: Collection[str] = ()) -> Run:
@@ -380,18 +474,18 @@ class Stack:
             deployment.destroy()
             deployment.close()
         else:
-            monitor = CloudMonitor(self.account, state, deployment, leaving_out)
-            contextvars.copy_context().run(_run_program, program, monitor, deployment, display, dry_run)
+            monitor = CloudMonitor(self.name, self.account, state, deployment, leaving_out)
+            contextvars.copy_context().run(_run_program, program, self.name, monitor, deployment, display, dry_run)
         steps = [(done, urn.rpartition("::")[2]) for done, urn in display.operations if done != "same"]
         return Run(deployment.ok, steps, shown.getvalue())
 
 
 def _run_program(
-    program: Callable[[], object], monitor: Monitor, deployment: Deployment, display: Display, dry_run: bool
+    program: Callable[[], object], stack: str, monitor: Monitor, deployment: Deployment, display: Display, dry_run: bool
 ) -> None:
     settings.ROOT.set(None)
     settings.configure(
-        settings.Settings(project=PROJECT, stack=STACK, monitor=monitor, engine=Engine(display), dry_run=dry_run)
+        settings.Settings(project=PROJECT, stack=stack, monitor=monitor, engine=Engine(display), dry_run=dry_run)
     )
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     loop = asyncio.new_event_loop()

@@ -154,7 +154,8 @@ def check_tags(created: Created, name: str) -> None:
         f"etcd-{name}-interface": standing.interfaces[ids[f"etcd-{name}-interface"]],
     }
     for own_name, described in of_member.items():
-        assert aws_account.tags_of(described) == {**of_cluster, "Name": own_name, "etcd:member": name}
+        address = {"etcd:address": created.addresses[name]} if own_name.endswith("-data") else {}
+        assert aws_account.tags_of(described) == {**of_cluster, "Name": own_name, "etcd:member": name, **address}
     assert aws_account.tags_of(standing.groups[ids["etcd-members"]]) == {**of_cluster, "Name": "etcd-members"}
     for rule in rules(created):
         tags = aws_account.tags_of(rule)

@@ -337,7 +337,7 @@ def test_a_request_that_is_left_in_the_program_replaces_once_whatever_changes_la
         image: dict[str, Any] = {"image_id": f"ami-{own}"} if cloud == "aws" else {"image": own}
         later = up(stack, given(cloud, replace_member="etcd-2", **image), size="medium")
         assert not later.of("replace")
-        assert later.of("update") <= {f"etcd-etcd-{number}-data" for number in (1, 2, 3)} | {"etcd-disk-sizes"}
+        assert later.of("update") <= {f"etcd-etcd-{number}-data" for number in (1, 2, 3)}
     assert machine_of(account, cloud, "etcd-2") == machine
     up(stack, given(cloud), size="medium")
     up(stack, given(cloud, replace_member="etcd-2"), size="medium")
@@ -415,3 +415,41 @@ def test_google_replaces_no_disk_by_a_smaller_one(account: Account, stack: Stack
     assert "the disk of etcd-1 has 500 GB" in refused.text
     assert not stack.preview(program(given("gcp", disk_gb=400, replace_member="etcd-1"))).ok
     assert {each.id for each in account.of_type(DISK)} == disks
+
+
+def test_a_disk_that_did_not_grow_locks_nobody_out(account: Account, stack: Stack) -> None:
+    """The size is the disk's own, and not one that a run meant to give it."""
+    up(stack, given("gcp", disk_gb=400))
+    account.refuses_growth = True
+    assert not stack.up(program(given("gcp", disk_gb=4000, replace_member="etcd-1"))).ok
+    account.refuses_growth = False
+    up(stack, given("gcp", disk_gb=500, replace_member="etcd-1"))
+    assert sorted(sizes(account, "gcp")) == [400, 400, 500]
+
+
+def test_a_disk_that_was_grown_by_hand_is_not_replaced_by_a_smaller_one(account: Account, stack: Stack) -> None:
+    up(stack, given("gcp", disk_gb=400))
+    (disk,) = (each for each in account.of_type(DISK) if each.tags["etcd-member"] == "etcd-1")
+    disk.inputs["size"] = 600
+    refused = stack.up(program(given("gcp", disk_gb=500, replace_member="etcd-1")))
+    assert "the disk of etcd-1 has 600 GB" in refused.text
+    up(stack, given("gcp", disk_gb=600, replace_member="etcd-1"))
+
+
+def test_a_disk_of_another_name_is_never_resized(account: Account, stack: Stack) -> None:
+    """As disks are that were made before they had names by which they are found."""
+    up(stack, given("gcp", disk_gb=400))
+    for urn, resource in list(stack.state.current.items()):
+        if urn.endswith("::etcd-etcd-1-data"):
+            standing = account.standing.pop(resource.id)
+            standing.id = standing.id.rpartition("-")[0] + "-0a1b2c3"
+            standing.inputs["name"] = standing.id.rpartition("/")[2]
+            account.standing[standing.id] = standing
+            inputs = {**resource.inputs, "name": standing.inputs["name"]}
+            stack.state.current[urn] = replace(resource, id=standing.id, inputs=inputs, outputs=dict(standing.inputs))
+    before = {each.id for each in account.of_type(DISK)}
+    up(stack, given("gcp", disk_gb=300, replace_member="etcd-1"))
+    up(stack, given("gcp", disk_gb=300))
+    up(stack, given("gcp", disk_gb=500, replace_member="etcd-1"))
+    assert {each.id for each in account.of_type(DISK)} == before
+    assert sizes(account, "gcp") == [400] * 3

@@ -56,6 +56,8 @@ def calls(token: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return {**arguments, "availabilityZone": f"zone-of-{arguments['id']}", "vpcId": "vpc-1"}
     if token == instance_types.OFFERINGS:
         return {}  # as mocks do: no answer stops nothing
+    if token == "aws:ebs/getEbsVolumes:getEbsVolumes":
+        return {"ids": []}
     assert token == "aws:ec2/getAmi:getAmi"
     assert arguments["owners"] == ["136693071363"]
     assert arguments["mostRecent"] is True
@@ -110,6 +112,7 @@ def test_children_are_exactly_these(three_members: Recording) -> None:
         "etcd-formation": "pulumi-python:dynamic/cluster:Formation",
         "etcd-machine-replacement": "pulumi-python:dynamic/cluster:MachineReplacement",
         "etcd-replacement-request": "pulumi-python:dynamic/cluster:ReplacementRequest",
+        "etcd-data-volumes": "pulumi-python:dynamic/cluster:DataVolumes",
         "etcd-rollout": "pulumi-python:dynamic/cluster:Rollout",
         **dict.fromkeys(["etcd-client", *each("-server"), *each("-peer")], "pulumi-python:dynamic/pki:Certificate"),
         **dict.fromkeys([name for step in steps for name in each(step)], "command:remote:Command"),
@@ -153,7 +156,8 @@ def test_what_would_replace_or_stop_a_running_member_is_ignored(three_members: R
     assert {name: keys for name, keys in ignored.items() if keys} == {
         "etcd-members": ["vpcId"],
         **{name: [*TAKEN_UP_BY_A_REPLACEMENT, "userData"] for name in each()},
-        **{name: ["subnetId"] for name in each("-interface")},
+        **{name: ["subnetId", "privateIps"] for name in each("-interface")},
+        **{name: ["volumeId"] for name in each("-attachment")},
         **{name: ["availabilityZone", "kmsKeyId"] for name in each("-data")},
     }
 
@@ -388,7 +392,7 @@ def test_preview_works_with_everything_unknown() -> None:
 
     recording = record(program, preview=True, results=lambda _: {}, calls=ask)
     assert set(recording.resources) == set(build().resources)
-    assert set(asked) <= {"aws:ec2/getAmi:getAmi"}
+    assert set(asked) <= {"aws:ec2/getAmi:getAmi", "aws:ebs/getEbsVolumes:getEbsVolumes"}
     assert isinstance(recording.resources["etcd-etcd-1-interface"].value("subnetId"), pulumi.output.Unknown)
 
 

@@ -63,6 +63,9 @@ def install(**block: Any) -> Config:
     return hosts() | {"install": {name.rstrip("_"): value for name, value in block.items()}}
 
 
+DISK = "projects/p/zones/europe-west1-b/disks/d"
+
+
 def aws(**block: Any) -> Config:
     return {"platform": "aws", "aws": {"subnetIds": ["subnet-a"], "sshCidrs": ["10.0.0.0/16"], **block}}
 
@@ -262,6 +265,7 @@ REST = [
     *rows("tls", local, "tls", "", "maybe", "yes", "True", 1, 0, [], {}),
     *rows("allowUndersized", local, "allowUndersized", "yes", 1, []),
     *rows("deleteData", local, "deleteData", "yes", "TRUE", 1, []),
+    *rows("movedFrom", local, "movedFrom", "prod", "a/b/", "a/b/c/d", "a/b/c\nd", 5, True),
     *rows("caRotation", local, "caRotation", -1, 1.5, 10**7, True, "", "one"),
     *rows("caOverlapHours", local, "caOverlapHours", -1, 8_761, "", "1h"),
     *each("etcd", lambda value: local(etcd=value), "a", [], 5),
@@ -307,6 +311,11 @@ CLOUDS = [
     *[row for name in ("clientTags", "sshTags") for row in rows(
       f"gcp.{name}", gcp, name, [""], ["A"], ["a b"], ["a" * 64], ["a", "a"], "a", [5])],
     *[row for name in ("clientRanges", "sshRanges") for row in rows(f"gcp.{name}", gcp, name, *RANGES, ["fd00::/16"])],
+    *rows("gcp.disks", gcp, "disks", {"etcd-1": "disk"}, {"etcd-9": DISK}, {"etcd-1": DISK, "etcd-2": DISK}, "a"),
+    *rows("gcp.addresses", gcp, "addresses", {"etcd-1": "fd00::1"}, {"etcd-1": "host"}, {"a": "10.0.0.5"}, []),
+    *rows("aws.volumes", aws, "volumes", {"etcd-1": "eni-1"}, {"etcd-9": "vol-1"}, {"etcd-1": 5}),
+    *rows("aws.networkInterfaces", aws, "networkInterfaces", {"etcd-1": "vol-1"}, {"etcd-9": "eni-1"}, "eni-1"),
+    *rows("aws.addresses", aws, "addresses", {"etcd-1": "10.0.0.0/24"}, {"etcd-1": ""}, {"etcd-0": "10.0.0.5"}),
     *rows("gcp.diskGb", gcp, "diskGb", 0, -1, 10, 10**9, 7.5, True),
     *rows("gcp.network", gcp, "network", "", " ", "a b", 5, None),
     *rows("gcp.subnetwork", gcp, "subnetwork", "", " ", "a b", 5, None),

@@ -56,6 +56,8 @@ def calls(token: str, arguments: dict[str, Any]) -> dict[str, Any]:
         "aws:ec2/getAmi:getAmi": {"id": "ami-1", "rootDeviceName": "/dev/xvda"},
         "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {},
         "gcp:compute/getMachineTypes:getMachineTypes": {},
+        "aws:ebs/getEbsVolumes:getEbsVolumes": {"ids": []},
+        "gcp:compute/getDisk:getDisk": {"size": None},
         "gcp:compute/getNetwork:getNetwork": {"selfLink": "projects/p/global/networks/platform"},
         "gcp:compute/getSubnetwork:getSubnetwork": {"selfLink": "projects/p/regions/r/subnetworks/platform"},
     }

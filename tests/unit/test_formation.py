@@ -235,6 +235,15 @@ def test_data_of_another_cluster_or_member_are_refused_by_the_names_beside_them(
     assert formation.can_form("p/s/etcd", {"a": {**report("m"), **found}}) is False
 
 
+def test_data_of_the_stack_that_the_cluster_is_moved_from_are_its_own() -> None:
+    found = {**report("m"), **HELD, "cluster": "p/before/etcd"}
+    assert formation.own_reports("p/s/etcd", {"a": found}, "p/before/etcd")
+    assert formation.can_form("p/s/etcd", {"a": found}, "p/before/etcd")
+    for other in ({"cluster": "p/third/etcd"}, {"member": "b"}):
+        with pytest.raises(FormationError, match="its machine holds the data of member"):
+            formation.own_reports("p/s/etcd", {"a": {**found, **other}}, "p/before/etcd")
+
+
 def test_what_another_cluster_noted_on_a_machine_that_it_has_left_says_nothing() -> None:
     noted = {"formed": "t", "formedBy": "p/s/other", "data": False, "token": ""}
     assert formation.own_reports("p/s/etcd", {"a": noted})["a"]["formed"] == ""

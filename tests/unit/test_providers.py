@@ -24,6 +24,7 @@ from tests.unit.test_rollout_resource import GOAL, desired_text
 IN_STATE = {
     "CertificateAuthorityProvider",
     "CertificateProvider",
+    "DataVolumesProvider",
     "DeliveredBinariesProvider",
     "DiskSizesProvider",
     "FormationProvider",

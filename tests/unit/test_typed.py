@@ -83,6 +83,7 @@ def fields() -> list[tuple[str, Any, Any]]:
         (["release", {}, None, LATER], "", ["install"]),
         (["own", 5, LATER], "", ["ca"]),
         (["local", 5, {}, None, LATER], "", ["machines"]),
+        ([*TEXTS, LATER], "", ["moved_from"]),
     ]
     for values, _, names in tables:
         rows += [(name, lambda value, name=name: args(**{name: value}), value) for name in names for value in values]
@@ -124,7 +125,7 @@ def fields() -> list[tuple[str, Any, Any]]:
             (NUMBERS, ["volume_gib"]),
             ([*TEXTS, LATER], ["instance_type", "replace_member", "replace_dead_member"]),
             (TEXTS, ["image_id", "kms_key_id", "instance_profile", "user_data"]),
-            (["a", [], {"a": 1}, {1: "a"}, None], ["tags"]),
+            (["a", [], {"a": 1}, {1: "a"}, None], ["tags", "volumes", "network_interfaces", "addresses"]),
         ],
     )
     platform(
@@ -139,7 +140,7 @@ def fields() -> list[tuple[str, Any, Any]]:
             ([*TEXTS, LATER], ["machine_type", "replace_member", "replace_dead_member"]),
             ([*TEXTS, None], ["network", "subnetwork"]),
             (TEXTS, ["image", "kms_key", "service_account", "user_data"]),
-            (["a", [], {"a": 1}, None], ["labels"]),
+            (["a", [], {"a": 1}, None], ["labels", "disks", "addresses"]),
         ],
     )
     return rows

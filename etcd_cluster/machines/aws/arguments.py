@@ -14,7 +14,14 @@ import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.access import NamedRanges, require_distinct, require_private, require_unused_access
+from etcd_cluster.machines.access import (
+    Ipv4Address,
+    NamedRanges,
+    require_distinct,
+    require_members,
+    require_private,
+    require_unused_access,
+)
 from etcd_cluster.machines.aws.instance_types import require_large_enough
 from etcd_cluster.machines.aws.limits import (
     GP3_IOPS_A_GIB,
@@ -23,9 +30,11 @@ from etcd_cluster.machines.aws.limits import (
     OWN_TAGS,
     ImageId,
     InstanceProfile,
+    InterfaceId,
     SecurityGroupId,
     SecurityGroups,
     SubnetId,
+    VolumeId,
     require_different_names,
     require_instance_type,
     require_kms_key,
@@ -106,7 +115,21 @@ class AwsMachines:
     deletion_protection: bool = False
     """Neither AWS nor Pulumi deletes instances, interfaces and volumes; default False."""
     retain_volumes: bool = True
-    """A data volume stays when its member is removed, by destroy or by fewer members; default True."""
+    """A data volume stays when its member is removed, by destroy or by fewer members; default True. The next `up` with
+    the same names takes it up again, with its address.
+    """
+    volumes: Mapping[str, pulumi.Input[VolumeId]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """Data volumes of yours, by member: {"etcd-1": "vol-0a1b2c"}; default none. They are attached as they are, and
+    never made, changed or deleted. Their zones need a subnet. Only for members that the stack does not have yet.
+    """
+    network_interfaces: Mapping[str, pulumi.Input[InterfaceId]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """Network interfaces of yours, by member, with their address, subnet and security groups, which must let in what
+    members need; default none. Only for members that the stack does not have yet.
+    """
+    addresses: Mapping[str, pulumi.Input[Ipv4Address]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """IPv4 address, by member, of an interface that is made; default the one that a data volume has in its tag
+    etcd:address, or any that is free.
+    """
     replace_member: str | None = None
     """The one member whose machine is replaced now, once, with the newest image and the given type, keeping its data
     volume and address; default no member. A running machine is replaced only while every other member is healthy. The
@@ -143,6 +166,13 @@ class AwsMachines:
         require_different_names("aws.clientCidrs", self.client_cidrs, self.client_security_group_ids)
         require_different_names("aws.sshCidrs", self.ssh_cidrs, self.ssh_security_group_ids)
         require_distinct("aws.securityGroupIds", self.security_group_ids)
+        require_members("aws.volumes", self.volumes, names)
+        require_members("aws.networkInterfaces", self.network_interfaces, names)
+        require_members("aws.addresses", self.addresses, names)
+        if both := self.addresses.keys() & self.network_interfaces.keys():
+            raise ConfigurationError(
+                "aws.addresses", min(both), "its network interface, which is yours, has an address", "take it out here"
+            )
         self._require_access()
         require_bastion_login(self.bastion, self.private_key)
         if len(self.tags) + len(OWN_TAGS) > MOST_TAGS:
@@ -215,6 +245,9 @@ class AwsMachines:
             instance_profile=as_input(self.instance_profile),
             user_data=as_input(self.user_data),
             private_key=as_input(self.private_key),
+            volumes=as_input(self.volumes),
+            network_interfaces=as_input(self.network_interfaces),
+            addresses=as_input(self.addresses),
             tags=as_input(self.tags),
         )
 

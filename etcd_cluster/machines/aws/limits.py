@@ -21,7 +21,11 @@ GP3_IOPS_A_GIB = 500
 GP3_MOST_GIB = 16_384
 
 # https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html
-OWN_TAGS = ("Name", "pulumi:project", "pulumi:stack", "etcd:cluster", "etcd:member")
+ADDRESS_TAG = "etcd:address"
+"""Of a data volume: its member's address, which is in the data."""
+OWNER_TAG = "etcd:owner"
+"""Of a data volume: the id of the `DataVolumes` that it was made or taken up by."""
+OWN_TAGS = ("Name", "pulumi:project", "pulumi:stack", "etcd:cluster", "etcd:member", ADDRESS_TAG, OWNER_TAG)
 LONGEST_TAG_KEY = 128
 LONGEST_TAG_VALUE = 256
 MOST_TAGS = 50
@@ -57,6 +61,8 @@ class Id:
 SubnetId = Annotated[str, Id("subnet")]
 SecurityGroupId = Annotated[str, Id("sg")]
 ImageId = Annotated[str, Id("ami")]
+VolumeId = Annotated[str, Id("vol")]
+InterfaceId = Annotated[str, Id("eni")]
 SecurityGroups = Sequence[pulumi.Input[SecurityGroupId]] | Mapping[str, pulumi.Input[SecurityGroupId]]
 """Ids; or ids by names of the caller's, for groups that are made by the same program."""
 

@@ -16,13 +16,17 @@ import pulumi_aws as aws
 from pulumi.output import Unknown
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.access import NamedRanges, range_when_known
+from etcd_cluster.machines.aws import kept_volumes
 from etcd_cluster.machines.aws.choices import key_arn, placement_group, recovery_alarm
 from etcd_cluster.machines.aws.instance_types import bears, offers, question
 from etcd_cluster.machines.aws.limits import (
+    ADDRESS_TAG,
     GP3_BASE_IOPS,
     GP3_BASE_MIB_PER_SECOND,
+    OWNER_TAG,
     UNNAMED_GROUP,
     VOLUME_TYPE,
     SecurityGroups,
@@ -31,6 +35,8 @@ from etcd_cluster.machines.aws.limits import (
     require_subnets,
 )
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
+from etcd_cluster.machines.data_volumes import DataVolumes
+from etcd_cluster.machines.kept_volume import KeptVolume, to_take_up
 from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.offers import OfferedType
 from etcd_cluster.machines.placement import zone_warnings
@@ -80,17 +86,18 @@ class Provisioning:
 
     def machines(self, names: Sequence[str], guard: Guard | None) -> list[Machine]:
         """Registers everything, and returns one machine a name."""
+        self._kept = self._kept_volumes(names)
         groups = self._security_groups()
         self._placement_group = placement_group(self._cluster, self._given.spread, self._tags("spread"), self._opts())
         image_id = self._image_id()
         login = self._login()
         places = {name: self._place(name, index, groups, login) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
-        zones = {name: self._zone(place, index) for index, (name, place) in enumerate(places.items())}
+        zones = {name: place.zone for name, place in places.items()}
         pulumi.Output.all(**zones).apply(self._warn_of_zones)
         is_dead = self._given.replace_dead_member is not None
         replaced = self._given.replaced_member
-        after = [places[replaced].volume] if replaced else []
+        after = places[replaced].owned if replaced else []
         guarded = [guard(replaced, connections, is_dead=is_dead, after=after)] if guard else []
         key = LoginKey(
             f"{self._cluster}-login-key",
@@ -106,14 +113,39 @@ class Provisioning:
         self._offered.check_new(self._ids)
         return machines
 
-    def _zone(self, place: MemberResources, index: int) -> pulumi.Output[str]:
+    def _kept_volumes(self, names: Sequence[str]) -> dict[str, KeptVolume]:
+        """Returns the volumes of before that members take up. Registers the record that may refuse them."""
+        given = self._given
+        found = kept_volumes.find(self._cluster, names, self._lookup())
+        kept = {name: volume for name, volume in to_take_up(found).items() if name not in given.volumes}
+        for name, volume in kept.items():
+            if volume.size > self._volume_gib:
+                raise ConfigurationError(
+                    "aws.volumeGib",
+                    self._volume_gib,
+                    f"{volume.id}, the data volume of {name}, has {volume.size} GiB, and none shrinks",
+                    f"give {volume.size} or more",
+                )
+        self._volumes = DataVolumes(
+            f"{self._cluster}-data-volumes",
+            key="aws.volumes",
+            label="tag etcd:member",
+            members=names,
+            found=found,
+            taken_up=kept,
+            given={"aws.volumes": list(given.volumes), "aws.networkInterfaces": list(given.network_interfaces)},
+            opts=self._opts(),
+        )
+        return kept
+
+    def _zone(self, volume: aws.ebs.Volume, index: int) -> pulumi.Output[str]:
         """Returns the volume's zone; in a preview of a new member, the one that it will have."""
         if not pulumi.runtime.is_dry_run():
-            return place.volume.availability_zone
+            return volume.availability_zone
         planned = aws.ec2.get_subnet_output(
             id=self._subnet_ids.apply(lambda ids: _in_turn(ids, index)), opts=self._lookup()
         )
-        return pulumi.Output.all(place.volume.availability_zone, planned.availability_zone).apply(
+        return pulumi.Output.all(volume.availability_zone, planned.availability_zone).apply(
             lambda zones: zones[1] if isinstance(zones[0], Unknown) else zones[0], run_with_unknowns=True
         )
 
@@ -137,7 +169,8 @@ class Provisioning:
     def _place(self, name: str, index: int, groups: Groups, login: Login) -> MemberResources:
         host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
         interface = self._interface(name, index, groups)
-        volume = self._volume(name, interface)
+        own_volume = self._given.volumes.get(name)
+        volume = self._volume(name, interface) if own_volume is None else None
         keys = pulumi.Output.all(
             authorized_key=login["public_key"],
             host_private_key=host_key.private_key,
@@ -148,9 +181,11 @@ class Provisioning:
         ssh = Ssh(user=OPERATOR, private_key=login["private_key"], bastion=self._given.bastion)
         return MemberResources(
             interface=interface,
-            volume=volume,
+            owned=[volume] if volume else [],
+            volume_id=volume.id if volume else pulumi.Output.from_input(cast("str", own_volume)),
+            zone=self._zone(volume, index) if volume else kept_volumes.zone(cast("str", own_volume), self._lookup()),
             user_data=pulumi.Output.secret(keys.apply(lambda known: cloud_config(**known))),
-            connection=ssh.connection(interface.private_ip, host_key.public_key),
+            connection=ssh.connection(interface.address, host_key.public_key),
         )
 
     def _machine(
@@ -164,34 +199,61 @@ class Provisioning:
         instance = self._instance(name, place, image_id, guarded)
         self._ids[name] = instance.id
         self._types[name] = type_after_run(instance.instance_type, self._instance_type)
-        attachment = self._attachment(name, instance, place.volume)
+        attachment = self._attachment(name, instance, place.volume_id)
         if self._given.recovery_alarm:
             recovery_alarm(f"{self._cluster}-{name}", instance, self._tags(f"{name}-recovery", name), self._opts())
         return Machine(
             name=name,
-            address=place.interface.private_ip,
+            address=place.interface.address,
             connection=place.connection,
-            device=place.volume.id.apply(device),
+            device=place.volume_id.apply(device),
             first_boot=True,
             deleted_with=instance,
             size=self._types[name].apply(lambda found: borne_size(found, self._instance_type, self._size, bears)),
             depends_on=[instance, attachment, key],
         )
 
-    def _interface(self, name: str, index: int, groups: Groups) -> aws.ec2.NetworkInterface:
-        """Registers the member's address. It stays where it was made, even if the list of subnets changes."""
-        return aws.ec2.NetworkInterface(
+    def _interface(self, name: str, index: int, groups: Groups) -> Interface:
+        """Registers the member's address, or takes the caller's. It stays where it was made, whatever the subnets.
+
+        A volume with data has its member's address, and is in one zone: both are asked for again.
+        """
+        own = self._given.network_interfaces.get(name)
+        if own is not None:
+            found = aws.ec2.get_network_interface_output(id=own, opts=self._lookup())
+            return Interface(pulumi.Output.from_input(own), found.private_ip, found.subnet_id)
+        subnet_id = self._subnet_ids.apply(lambda ids: _in_turn(ids, index))
+        address = pulumi.Output.from_input(self._given.addresses.get(name, ""))
+        if data := self._place_of_data(name):
+            address = pulumi.Output.all(address, data[1]).apply(lambda known: known[0] or known[1])
+            kept_by = self._kept[name].owner if name in self._kept else None
+            is_own = self._volumes.owner.apply(
+                lambda owner: not isinstance(owner, Unknown) and owner == kept_by, run_with_unknowns=True
+            )
+            subnet_id = kept_volumes.subnet_of(name, self._subnet_ids, data[0], address, is_own, self._lookup())
+        made = aws.ec2.NetworkInterface(
             f"{self._cluster}-{name}-interface",
-            subnet_id=self._subnet_ids.apply(lambda ids: _in_turn(ids, index)),
+            subnet_id=subnet_id,
+            private_ips=address.apply(lambda known: [known] if known else None)
+            if data or name in self._given.addresses
+            else None,
             security_groups=[*groups],
             description=f"etcd member {name}",
             tags=self._tags(f"{name}-interface", name),
-            opts=self._opts(ignore_changes=["subnetId"], protect=self._protect()),
+            opts=self._opts(ignore_changes=["subnetId", "privateIps"], protect=self._protect()),
         )
+        return Interface(made.id, made.private_ip, made.subnet_id)
 
-    def _volume(self, name: str, interface: aws.ec2.NetworkInterface) -> aws.ebs.Volume:
+    def _place_of_data(self, name: str) -> tuple[pulumi.Input[str], pulumi.Input[str]] | None:
+        """Returns zone and address ("" if unknown) of a volume that may have the member's data; None without one."""
+        own, kept = self._given.volumes.get(name), self._kept.get(name)
+        if own is not None:
+            return kept_volumes.zone(own, self._lookup()), kept_volumes.address(own, self._lookup())
+        return (kept.zone, kept.address) if kept else None
+
+    def _volume(self, name: str, interface: Interface) -> aws.ebs.Volume:
         """Registers the member's data volume. No later change replaces it: size and performance change in place."""
-        hardware = self._size.aws
+        hardware, kept = self._size.aws, self._kept.get(name)
         subnet = aws.ec2.get_subnet_output(id=interface.subnet_id, opts=self._lookup())
         return aws.ebs.Volume(
             f"{self._cluster}-{name}-data",
@@ -202,8 +264,15 @@ class Provisioning:
             throughput=max(math.ceil(hardware.mb_per_second), GP3_BASE_MIB_PER_SECOND),
             encrypted=True,
             kms_key_id=self._kms_key,
-            tags=self._tags(f"{name}-data", name),
+            tags={
+                **self._tags(f"{name}-data", name),
+                ADDRESS_TAG: interface.address,
+                OWNER_TAG: self._volumes.owner,
+            },
             opts=self._opts(
+                # No other volume than the stack's own: `DataVolumes`, which knows the state, refuses that.
+                import_=kept.id if kept else None,
+                depends_on=[self._volumes],
                 ignore_changes=["availabilityZone", "kmsKeyId"],
                 protect=self._protect(),
                 retain_on_delete=self._given.retain_volumes,
@@ -219,7 +288,8 @@ class Provisioning:
     ) -> aws.ec2.Instance:
         """Registers the machine. Only the member to replace gets another, once the guard allows it.
 
-        Its user data names the request, and so differs: that alone replaces it, once. The Commands that prepare it follow.
+        Its user data names the request, and so differs: that alone replaces it, once. The Commands that prepare it
+        follow.
         """
         is_replaced = self._given.replaced_member == name
         return aws.ec2.Instance(
@@ -255,21 +325,24 @@ class Provisioning:
                 # Interface and volume belong to one instance at a time, so the old one goes first.
                 delete_before_replace=True,
                 # So that the volume, if it is deleted at all, is deleted after the machine that it is attached to.
-                depends_on=[place.volume, *(guarded if is_replaced else ())],
+                depends_on=[*place.owned, *(guarded if is_replaced else ())],
                 protect=None if is_replaced else self._protect(),
             ),
         )
 
-    def _attachment(self, name: str, instance: aws.ec2.Instance, volume: aws.ebs.Volume) -> aws.ec2.VolumeAttachment:
+    def _attachment(
+        self, name: str, instance: aws.ec2.Instance, volume_id: pulumi.Input[str]
+    ) -> aws.ec2.VolumeAttachment:
         return aws.ec2.VolumeAttachment(
             f"{self._cluster}-{name}-attachment",
             device_name=ATTACHED_AS,
             instance_id=instance.id,
-            volume_id=volume.id,
+            volume_id=volume_id,
             # A mounted file system holds on to its volume.
             stop_instance_before_detaching=True,
             # An instance that ends detaches its volume; a dead one could not be stopped first.
-            opts=self._opts(delete_before_replace=True, deleted_with=instance),
+            # A member that stands keeps its volume, whatever `volumes` names by now.
+            opts=self._opts(delete_before_replace=True, deleted_with=instance, ignore_changes=["volumeId"]),
         )
 
     def _security_groups(self) -> Groups:
@@ -378,11 +451,23 @@ class Login(TypedDict):
 
 
 @dataclass(frozen=True)
-class MemberResources:
-    """The resources that outlive a member's machine, and that a new machine needs to take its place."""
+class Interface:
+    """A member's network interface: of this stack, or the caller's."""
 
-    interface: aws.ec2.NetworkInterface
-    volume: aws.ebs.Volume
+    id: pulumi.Output[str]
+    address: pulumi.Output[str]
+    subnet_id: pulumi.Output[str]
+
+
+@dataclass(frozen=True)
+class MemberResources:
+    """What outlives a member's machine, and what a new machine needs to take its place."""
+
+    interface: Interface
+    owned: Sequence[pulumi.Resource]
+    """Its data volume, unless that is the caller's."""
+    volume_id: pulumi.Output[str]
+    zone: pulumi.Output[str]
     user_data: pulumi.Output[str]
     connection: ConnectionArgs
 

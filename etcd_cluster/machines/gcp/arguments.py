@@ -13,7 +13,14 @@ import pulumi
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
-from etcd_cluster.machines.access import parse_range, require_distinct, require_private, require_unused_access
+from etcd_cluster.machines.access import (
+    Ipv4Address,
+    parse_range,
+    require_distinct,
+    require_members,
+    require_private,
+    require_unused_access,
+)
 from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.gcp.limits import (
     CLOUD_PLATFORM,
@@ -22,6 +29,7 @@ from etcd_cluster.machines.gcp.limits import (
     MOST_LABELS,
     NAME,
     OWN_LABELS,
+    DiskId,
     NetworkTag,
     Scope,
     ServiceAccount,
@@ -116,7 +124,19 @@ class GcpMachines:
     meanwhile.
     """
     retain_disks: bool = True
-    """A data disk stays when its member is removed, by destroy or by fewer members; default True."""
+    """A data disk stays when its member is removed, by destroy or by fewer members; default True. The next `up` with
+    the same names takes it up again, with its address, in its zone.
+    """
+    disks: Mapping[str, pulumi.Input[DiskId]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """Data disks of yours, by member: {"etcd-1": "projects/P/zones/Z/disks/NAME"}; default none. They are attached as
+    they are, and never made, changed or deleted. Their members get their zones. Only for members that the stack does
+    not have yet.
+    """
+    addresses: Mapping[str, pulumi.Input[Ipv4Address]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """Internal IPv4 addresses that you reserved, by member; default an address that is reserved for the member, the one
+    that a data disk has in its label etcd-address, or any that is free. Only for members that the stack does not have
+    yet.
+    """
     replace_member: str | None = None
     """The one member whose machine is replaced now, once, with the newest image and the given type, keeping its address
     and its data disk, which may grow; default no member. A running machine is replaced only while every other member is
@@ -179,6 +199,8 @@ class GcpMachines:
             )
         require_bastion_login(self.bastion, self.private_key)
         names = numbered_names(members)
+        require_members("gcp.disks", self.disks, names)
+        require_members("gcp.addresses", self.addresses, names)
         require_one_to_replace("gcp", self.replace_member, self.replace_dead_member, names)
         if self.replaced_member is not None and self.deletion_protection:
             raise ConfigurationError(
@@ -230,6 +252,8 @@ class GcpMachines:
             service_account=as_input(self.service_account),
             user_data=as_input(self.user_data),
             private_key=as_input(self.private_key),
+            disks=as_input(self.disks),
+            addresses=as_input(self.addresses),
             labels=as_input(self.labels),
         )
 

@@ -25,7 +25,11 @@ LONGEST_CLUSTER_NAME = 40
 
 
 # Labels: https://cloud.google.com/resource-manager/docs/labels-overview
-OWN_LABELS = ("pulumi-project", "pulumi-stack", "etcd-cluster", "etcd-member")
+ADDRESS_LABEL = "etcd-address"
+"""Of a data disk: its member's address, which is in the data, with - for each dot."""
+OWNER_LABEL = "etcd-owner"
+"""Of a data disk: the id of the `DataVolumes` that it was made or taken up by."""
+OWN_LABELS = ("pulumi-project", "pulumi-stack", "etcd-cluster", "etcd-member", ADDRESS_LABEL, OWNER_LABEL)
 LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 MOST_LABELS = 64
@@ -145,8 +149,30 @@ def require_same_place(network: object, subnetwork: object, zones: Sequence[str]
 
 ServiceAccount = Annotated[str, require_service_account]
 Scope = Annotated[str, require_scope]
+
+DISK_ID = re.compile(
+    r"(?:https://www\.googleapis\.com/compute/v1/)?"
+    r"projects/(?P<project>[^/\s]+)/zones/(?P<zone>[^/\s]+)/disks/(?P<name>[^/\s]+)"
+)
+
+
+def require_disk(key: str, value: str) -> None:
+    """Raises `ConfigurationError` for a text that is not the full name of a disk."""
+    if not DISK_ID.fullmatch(value):
+        raise ConfigurationError(
+            key, value, "not the full name of a disk", "write it like projects/P/zones/europe-west1-b/disks/NAME"
+        )
+
+
+DiskId = Annotated[str, require_disk]
 Zone = Annotated[str, require_zone]
 NetworkTag = Annotated[str, require_tag]
+
+
+def zones_of_region(zones: Sequence[str]) -> list[str]:
+    """Returns the given zones, then the others that their region may have."""
+    others = [f"{region_of(zones[0])}-{letter}" for letter in "abcdef"]
+    return list(dict.fromkeys([*zones, *others]))
 
 
 def region_of(zone: str) -> str:
@@ -154,10 +180,18 @@ def region_of(zone: str) -> str:
     return zone.rpartition("-")[0]
 
 
+def disk_name(project: str, stack: str, cluster: str, member: str) -> str:
+    """Returns the name of a member's data disk: Google makes no second one of it in a zone."""
+    return f"{cluster}-{member}-data-{_unique(project, stack, cluster)}"
+
+
+def _unique(project: str, stack: str, cluster: str) -> str:
+    return hashlib.sha256(f"{project}/{stack}/{cluster}".encode()).hexdigest()[:8]
+
+
 def network_tag(project: str, stack: str, cluster: str) -> str:
     """Returns the tag that the firewall's rules are for: no other cluster on the same network has it."""
-    identity = f"{project}/{stack}/{cluster}"
-    unique = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    unique = _unique(project, stack, cluster)
     readable = re.sub("[^a-z0-9]+", "-", f"etcd-{stack}-{cluster}".lower())
     return f"{readable[: LONGEST_NAME - len(unique) - 1].rstrip('-')}-{unique}"
 

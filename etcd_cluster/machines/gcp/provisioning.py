@@ -8,19 +8,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 from pulumi_gcp import compute
 
+from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.access import range_when_known
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
+from etcd_cluster.machines.data_volumes import DataVolumes
+from etcd_cluster.machines.gcp import kept_disks
 from etcd_cluster.machines.gcp.choices import network_project, placement_policy
-from etcd_cluster.machines.gcp.disk_sizes import DiskSizes
-from etcd_cluster.machines.gcp.limits import DEVICE, DISK_NAME, DISK_TYPE, UBUNTU, label, network_tag, region_of
+from etcd_cluster.machines.gcp.limits import (
+    ADDRESS_LABEL,
+    DEVICE,
+    DISK_NAME,
+    DISK_TYPE,
+    OWNER_LABEL,
+    UBUNTU,
+    disk_name,
+    label,
+    network_tag,
+    region_of,
+    zones_of_region,
+)
 from etcd_cluster.machines.gcp.machine_types import bears, offers, question
+from etcd_cluster.machines.kept_volume import to_take_up
 from etcd_cluster.machines.machine import Guard, Machine, Ports
 from etcd_cluster.machines.offers import OfferedType
 from etcd_cluster.machines.placement import zone_warnings
@@ -34,9 +49,9 @@ if TYPE_CHECKING:
     from etcd_cluster.machines.gcp.arguments import GcpMachines
 
 # A member keeps its place for life: another order of zones, or another network, must not move it.
-PLACE_OF_ADDRESS = ["region", "subnetwork"]
-PLACE_OF_DISK = ["zone", "type", "diskEncryptionKey"]
-PLACE_OF_INSTANCE = ["zone", "networkInterfaces"]
+PLACE_OF_ADDRESS = ["region", "subnetwork", "address"]
+PLACE_OF_DISK = ["name", "zone", "type", "diskEncryptionKey"]
+PLACE_OF_INSTANCE = ["zone", "networkInterfaces", "attachedDisks"]
 # Only the member to replace takes these up. On the others, most would stop or replace a running machine.
 TAKEN_UP_BY_A_REPLACED_DISK = ["size"]
 TAKEN_UP_BY_A_REPLACED_INSTANCE = ["machineType", "bootDisk", "serviceAccount", "resourcePolicies"]
@@ -67,21 +82,15 @@ class Provisioning:
         self._policy = placement_policy(
             self._cluster, self._given.spread, region_of(self._given.zones[0]), self._opts()
         )
-        self._sizes = DiskSizes(
-            f"{self._cluster}-disk-sizes",
-            members=names,
-            size_gb=self._disk_gb,
-            replace_member=self._given.replaced_member,
-            opts=self._opts(),
-        )
+        self._take_up_disks(names)
         private_key, public_key = self._login()
         places = {name: self._place(name, index, private_key, public_key) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
-        zones = {name: place.disk.zone for name, place in places.items()}
+        zones = {name: place.zone for name, place in places.items()}
         pulumi.Output.all(**zones).apply(self._warn_of_zones)
         is_dead = self._given.replace_dead_member is not None
         replaced = self._given.replaced_member
-        after = [places[replaced].disk] if replaced else []
+        after = places[replaced].owned if replaced else []
         guarded = [guard(replaced, connections, is_dead=is_dead, after=after)] if guard else []
         key = LoginKey(
             f"{self._cluster}-login-key",
@@ -117,16 +126,19 @@ class Provisioning:
     def _place(
         self, name: str, index: int, private_key: pulumi.Input[str], public_key: pulumi.Input[str]
     ) -> MemberResources:
-        zone = self._given.zones[index % len(self._given.zones)]
         host_key = SshKeyPair(f"{self._cluster}-{name}-host-key", self._opts())
-        address = self._address(name, zone)
+        own, kept, zone = self._given.disks.get(name), self._kept.get(name), self._zones_in_turn(index)[0]
+        address = self._address(name, region_of(zone))
+        disk = self._disk(name, kept.zone if kept else zone, address) if own is None else None
         request = self._request.id if self._given.replaced_member == name else ""
         ssh = Ssh(user=OPERATOR, private_key=private_key, bastion=self._given.bastion)
         return MemberResources(
             address=address,
-            disk=self._disk(name, zone),
+            owned=[disk] if disk else [],
+            disk_id=disk.id if disk else pulumi.Output.from_input(cast("str", own)),
+            zone=disk.zone if disk else pulumi.Output.from_input(cast("str", own)).apply(kept_disks.zone_of),
             user_data=pulumi.Output.secret(_user_data(public_key, host_key, request, self._given.user_data)),
-            connection=ssh.connection(address.address, host_key.public_key),
+            connection=ssh.connection(address.ip, host_key.public_key),
         )
 
     def _machine(
@@ -137,7 +149,7 @@ class Provisioning:
         self._types[name] = type_after_run(instance.machine_type, self._machine_type)
         return Machine(
             name=name,
-            address=place.address.address,
+            address=place.address.ip,
             connection=place.connection,
             device=DEVICE,
             first_boot=True,
@@ -146,36 +158,92 @@ class Provisioning:
             depends_on=[instance, key],
         )
 
-    def _address(self, name: str, zone: str) -> compute.Address:
-        return compute.Address(
+    def _zones_in_turn(self, index: int) -> list[str]:
+        """Returns all zones, first the one that the member of that number gets."""
+        first = index % len(self._given.zones)
+        return [*self._given.zones[first:], *self._given.zones[:first]]
+
+    def _take_up_disks(self, names: Sequence[str]) -> None:
+        """Finds the disks that are there, and those of before that members take up, or the record refuses."""
+        given = self._given
+        self._disk_names = {
+            name: disk_name(pulumi.get_project(), pulumi.get_stack(), self._cluster, name)
+            for name in names
+            if name not in given.disks
+        }
+        zones = {name: zones_of_region(self._zones_in_turn(index)) for index, name in enumerate(names)}
+        found = kept_disks.find(self._disk_names, zones, pulumi.InvokeOptions(parent=self._parent))
+        self._kept = to_take_up(found)
+        self._disk_sizes = {name: disks[0].size for name, disks in found.items() if len(disks) == 1}
+        replaced = given.replaced_member
+        if replaced and self._disk_sizes.get(replaced, 0) > self._disk_gb:
+            has = self._disk_sizes[replaced]
+            raise ConfigurationError(
+                "gcp.diskGb",
+                self._disk_gb,
+                f"the disk of {replaced} has {has} GB, and a smaller one would be another, empty disk",
+                f"give gcp.diskGb: {has} or more, whatever the size of the cluster",
+            )
+        self._volumes = DataVolumes(
+            f"{self._cluster}-data-volumes",
+            key="gcp.disks",
+            label="label etcd-member",
+            members=names,
+            found=found,
+            taken_up=self._kept,
+            given={"gcp.disks": list(given.disks), "gcp.addresses": list(given.addresses)},
+            opts=self._opts(),
+        )
+
+    def _address(self, name: str, region: str) -> Address:
+        """Registers the member's address, or takes the caller's. A disk with data has its member's address."""
+        given, kept = self._given, self._kept.get(name)
+        if name in given.addresses:
+            return Address(pulumi.Output.from_input(given.addresses[name]), given.subnetwork)
+        before: pulumi.Input[str] | None = kept.address if kept else None
+        if name in given.disks:
+            before = kept_disks.address_of(given.disks[name], pulumi.InvokeOptions(parent=self._parent))
+        made = compute.Address(
             f"{self._cluster}-{name}-address",
             address_type="INTERNAL",
-            subnetwork=self._given.subnetwork,
-            region=region_of(zone),
+            address=pulumi.Output.from_input(before).apply(lambda known: known or None) if before else None,
+            subnetwork=given.subnetwork,
+            region=region,
             labels=self._labels(name),
             opts=self._opts(ignore_changes=PLACE_OF_ADDRESS, protect=self._protect()),
         )
+        return Address(made.address, made.subnetwork)
 
-    def _disk(self, name: str, zone: str) -> compute.Disk:
+    def _disk(self, name: str, zone: str, address: Address) -> compute.Disk:
         """Registers the data disk.
 
-        A smaller size would replace it by an empty disk: `DiskSizes` refuses that first.
+        A smaller size would replace it by an empty disk. So only a size that is known to be no smaller is taken up. And
+        a new disk is made before the old one goes, which Google refuses for the same name.
         """
-        given, is_replaced = self._given, self._given.replaced_member == name
+        given, kept = self._given, self._kept.get(name)
+        may_grow = given.replaced_member == name and name in self._disk_sizes
         return compute.Disk(
             f"{self._cluster}-{name}-data",
+            name=self._disk_names[name],
             zone=zone,
             type=DISK_TYPE,
             size=self._disk_gb,
             disk_encryption_key=compute.DiskDiskEncryptionKeyArgs(kms_key_self_link=given.kms_key)
             if given.kms_key is not None
             else None,
-            labels=self._labels(name),
+            labels={
+                **self._labels(name),
+                ADDRESS_LABEL: address.ip.apply(lambda ip: ip.replace(".", "-")),
+                OWNER_LABEL: self._volumes.owner,
+            },
             opts=self._opts(
+                # No other disk than the stack's own: `DataVolumes`, which knows the state, refuses that.
+                import_=kept.id if kept else None,
                 protect=self._protect(),
-                depends_on=[self._sizes],
+                depends_on=[self._volumes],
+                delete_before_replace=False,
                 retain_on_delete=given.retain_disks,
-                ignore_changes=PLACE_OF_DISK if is_replaced else [*PLACE_OF_DISK, *TAKEN_UP_BY_A_REPLACED_DISK],
+                ignore_changes=PLACE_OF_DISK if may_grow else [*PLACE_OF_DISK, *TAKEN_UP_BY_A_REPLACED_DISK],
             ),
         )
 
@@ -190,7 +258,7 @@ class Provisioning:
         return compute.Instance(
             f"{self._cluster}-{name}",
             # Where disk and address are, whatever zones and subnetwork are given by now.
-            zone=place.disk.zone,
+            zone=place.zone,
             machine_type=self._offered.for_member(name, given.replaced_member),
             boot_disk=compute.InstanceBootDiskArgs(
                 initialize_params=compute.InstanceBootDiskInitializeParamsArgs(
@@ -201,12 +269,10 @@ class Provisioning:
             ),
             # Attached here, and not by a resource of its own: it is there at first boot, never detached from a machine
             # that runs, and detached, not deleted, with the instance.
-            attached_disks=[compute.InstanceAttachedDiskArgs(source=place.disk.id, device_name=DISK_NAME)],
+            attached_disks=[compute.InstanceAttachedDiskArgs(source=place.disk_id, device_name=DISK_NAME)],
             # No access_configs: no public address.
             network_interfaces=[
-                compute.InstanceNetworkInterfaceArgs(
-                    subnetwork=place.address.subnetwork, network_ip=place.address.address
-                )
+                compute.InstanceNetworkInterfaceArgs(subnetwork=place.address.subnetwork, network_ip=place.address.ip)
             ],
             shielded_instance_config=compute.InstanceShieldedInstanceConfigArgs(
                 enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
@@ -291,11 +357,22 @@ class Provisioning:
 
 
 @dataclass(frozen=True)
-class MemberResources:
-    """The resources that outlive a member's machine, and that a new machine needs to take its place."""
+class Address:
+    """A member's address, and the subnetwork that it is of."""
 
-    address: compute.Address
-    disk: compute.Disk
+    ip: pulumi.Output[str]
+    subnetwork: pulumi.Input[str]
+
+
+@dataclass(frozen=True)
+class MemberResources:
+    """What outlives a member's machine, and what a new machine needs to take its place."""
+
+    address: Address
+    owned: Sequence[pulumi.Resource]
+    """Its data disk, unless that is the caller's."""
+    disk_id: pulumi.Output[str]
+    zone: pulumi.Output[str]
     user_data: pulumi.Output[str]
     connection: ConnectionArgs
 

@@ -1,0 +1,122 @@
+"""Remembers which members have a data volume, and refuses to put another one in its place. Asks nobody."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, UpdateResult
+
+from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.lifecycle import Lifecycle, Properties
+from etcd_cluster.machines.kept_volume import KeptVolume
+
+STORED = ("owner", "volumes", "given")
+
+
+class DataVolumesLifecycle(Lifecycle):
+    """Stores `owner`, `volumes` (member -> id of the volume that it took up, "" for one that was made) and `given`."""
+
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
+        """Takes up the members, and refuses what would cost one of them its data."""
+        known: Mapping[str, str] = olds.get("volumes") or {}
+        owner = olds.get("owner") or secrets.token_hex(8)
+        taken_up: Mapping[str, str] = news["taken_up"]
+        failures = [
+            CheckFailure("", str(refused))
+            for member in news["members"]
+            for refused in _Member(member, owner, olds, news).refusals()
+        ]
+        volumes = {member: known.get(member, taken_up.get(member, "")) for member in news["members"]}
+        return CheckResult({"owner": owner, "volumes": volumes, "given": news["given"]}, failures)
+
+    def create(self, props: Properties) -> CreateResult:
+        """Stores the volumes."""
+        return CreateResult(props["owner"], props)
+
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """Reports a change if a member came or went, or something is given for another one."""
+        return DiffResult(changes=any(olds.get(key) != news.get(key) for key in STORED))
+
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Stores the volumes."""
+        return UpdateResult(news)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One member, by the state (`olds`) and by what the program found and gives (`news`)."""
+
+    name: str
+    owner: str
+    olds: Properties
+    news: Properties
+
+    def refusals(self) -> Iterator[ConfigurationError]:
+        stands = self.name in (self.olds.get("volumes") or {})
+        yield from self._given_anew() if stands else ()
+        if self.name in self.news["given"].get(self.news["key"], ()):
+            return
+        yield from self._not_its_own() if stands else self._uncertain()
+
+    def _given_anew(self) -> Iterator[ConfigurationError]:
+        """What is the caller's stays the caller's, and what the stack made stays in it."""
+        before: Mapping[str, Sequence[str]] = self.olds.get("given") or {}
+        for key, members in self.news["given"].items():
+            was, is_given = self.name in before.get(key, ()), self.name in members
+            if is_given and not was:
+                yield ConfigurationError(
+                    f"{key}.{self.name}",
+                    "(given)",
+                    f"{self.name} has one of this stack already, and would lose it",
+                    "take it out; it is for a member that the stack does not have yet",
+                )
+            if was and not is_given:
+                yield ConfigurationError(
+                    f"{key}.{self.name}",
+                    None,
+                    f"{self.name} runs with what was given here, and would get a new one in its place",
+                    "give it again, or remove the member first: what is yours stays",
+                )
+
+    def _not_its_own(self) -> Iterator[ConfigurationError]:
+        """The one volume that carries the names of a member that stands is its own."""
+        id_ = self.news["taken_up"].get(self.name)
+        its_own = self.olds["volumes"][self.name]
+        if id_ and id_ != its_own and not any(each.owner == self.owner for each in self._found if each.id == id_):
+            yield ConfigurationError(
+                self.news["key"],
+                id_,
+                f"it carries the names of {self.name}, whose volume in this stack is another one",
+                f"delete its {self.news['label']}; nothing else of it changes",
+            )
+
+    def _uncertain(self) -> Iterator[ConfigurationError]:
+        """For a new member, volumes of its name are taken up if that is certain, and never passed over."""
+        # A stack of a release without this resource has volumes that name no owner.
+        is_former = not self.olds and any(each.in_use and not each.owner for each in self._found)
+        if is_former or self.name in self.news["taken_up"]:
+            return
+        key, label = self.news["key"], self.news["label"]
+        ids = [each.id for each in self._found]
+        if len(ids) > 1:
+            yield ConfigurationError(
+                key,
+                ids,
+                f"these volumes carry the names of {self.name}, and one of them may hold its data",
+                f"delete the {label} of all but the one to take up, or give it as {key}: {{{self.name}: {ids[0]}}}",
+            )
+        elif ids:
+            yield ConfigurationError(
+                key,
+                ids[0],
+                f"it carries the names of {self.name}, and another machine has it",
+                f"detach it to have it taken up, or give another one as {key}: {{{self.name}: ID}}",
+            )
+
+    @property
+    def _found(self) -> list[KeptVolume]:
+        found: Sequence[Mapping[str, Any]] = self.news["found"].get(self.name) or ()
+        return [KeptVolume(**{**each, "size": int(each["size"])}) for each in found]
