@@ -124,6 +124,16 @@ def test_only_a_tag_makes_a_release_and_no_stored_secret_signs_it() -> None:
     assert any(step.get("uses", "").startswith("actions/attest-build-provenance@") for step in steps("release.yml"))
 
 
+def test_ci_tests_every_dependency_and_extra_at_its_lowest_and_newest_version() -> None:
+    declared = (PROJECT / "pyproject.toml").read_text()
+    extras = re.findall(r'^(\w+) = \["pulumi-', declared, re.MULTILINE)
+    job = parsed("checks.yml")["jobs"]["versions"]
+    assert {each["resolution"] for each in job["strategy"]["matrix"]["include"]} == {"lowest-direct", "highest"}
+    scripts = "".join(step.get("run", "") for step in job["steps"])
+    assert f'--resolution "$RESOLUTION" ".[{",".join(extras)}]"' in scripts
+    assert "requirements" not in scripts, "a lock would decide"
+
+
 def test_ci_runs_the_lab_and_every_night_all_of_it() -> None:
     assert "sudo .ci/run" in [step.get("run") for step in steps("checks.yml")]
     assert "sudo .ci/run --exhaustive" in [step.get("run") for step in steps("nightly.yml")]
