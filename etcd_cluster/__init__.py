@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from etcd_cluster.settings import EtcdClusterArgs, Install
     from etcd_cluster.ssh.login import Bastion, Ssh
+    from etcd_cluster.ssh.proxy_command import ProxyCommand
 
 __all__ = [
     "CA",
@@ -48,6 +49,7 @@ __all__ = [
     "Machine",
     "Machines",
     "Ports",
+    "ProxyCommand",
     "Size",
     "Ssh",
 ]
@@ -64,6 +66,7 @@ _NAMES = {
     "pki.resources": "CA Certificate CertificateArgs CertificateAuthority CertificateAuthorityArgs",
     "settings": "EtcdClusterArgs Install",
     "ssh.login": "Bastion Ssh",
+    "ssh.proxy_command": "ProxyCommand",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -191,6 +191,10 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
     )
 
 
+LOGIN_KEYS = {"bastion": "ssh.bastion", "private_key": "ssh.privateKey", "proxy_command": "ssh.proxyCommand"}
+"""Fields of every platform that stack config has elsewhere."""
+
+
 def _require_types(args: EtcdClusterArgs) -> None:
     """Checks the types of everything that is declared here. A platform of another package has types of its own."""
     require_type("args", args, EtcdClusterArgs)
@@ -199,7 +203,7 @@ def _require_types(args: EtcdClusterArgs) -> None:
     machines = args.machines
     if any(kind.__module__.startswith(f"{_PACKAGE}.machines.") for kind in type(machines).__mro__):
         prefix = "" if machines.platform == "hosts" else f"{machines.platform}."
-        require_types(machines, prefix, {"bastion": "ssh.bastion", "private_key": "ssh.privateKey"})
+        require_types(machines, prefix, LOGIN_KEYS)
 
 
 def _require_names(names: object) -> None:

@@ -22,6 +22,7 @@ from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.ssh.key_texts import require_private_key
 from etcd_cluster.ssh.login import Bastion, Ssh
 from etcd_cluster.ssh.missing_key import MissingKey
+from etcd_cluster.ssh.proxy_command import ProxyCommand
 from etcd_cluster.typed import argument_texts, camel_case, hints, plain_type
 
 NAMESPACE = "etcd-cluster"
@@ -90,21 +91,31 @@ def _machines(keys: Keys) -> Machines:
     elif platform == "hosts":
         machines = HostMachines(
             {name: read(Host, hosts.section(name)) for name in hosts.names()},
-            read(Ssh, ssh, private_key=_private_key(ssh), bastion=_bastion(ssh)),
+            read(Ssh, ssh, **_login(ssh)),
         )
     elif platform == "aws":
         from etcd_cluster.machines.aws.arguments import AwsMachines  # lazily: no other platform needs it
 
-        machines = read(AwsMachines, aws, private_key=_private_key(ssh), bastion=_bastion(ssh))
+        machines = read(AwsMachines, aws, **_login(ssh))
     elif platform == "gcp":
         from etcd_cluster.machines.gcp.arguments import GcpMachines  # lazily: no other platform needs it
 
-        machines = read(GcpMachines, gcp, private_key=_private_key(ssh), bastion=_bastion(ssh))
+        machines = read(GcpMachines, gcp, **_login(ssh))
     else:
         raise ConfigurationError("platform", platform, "unknown", "choose local, hosts, aws or gcp")
     for section in (ssh, hosts, local, aws, gcp):
         section.done()
     return machines
+
+
+def _login(ssh: Keys) -> dict[str, Any]:
+    """Returns what is read of `ssh` on every platform: the key, and the way."""
+    command = ssh.section("proxyCommand")
+    return {
+        "private_key": _private_key(ssh),
+        "bastion": _bastion(ssh),
+        "proxy_command": read(ProxyCommand, command) if command.names() else None,
+    }
 
 
 def _bastion(ssh: Keys) -> Bastion | None:

@@ -18,6 +18,7 @@ from etcd_cluster.machines.hosts import Host
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.ssh.login import Bastion, Ssh
+from etcd_cluster.ssh.proxy_command import ProxyCommand
 from etcd_cluster.stack_config import config_name
 from etcd_cluster.typed import Between, argument_texts, hints
 
@@ -27,10 +28,11 @@ MARKED = re.compile(r"(<!-- made by scripts/pages\.py -->\n)(.*?)(<!-- end -->\n
 BLOCKS: tuple[tuple[str, type, Collection[str]], ...] = (
     ("", EtcdClusterArgs, ("machines", "ca", "install", "etcd")),
     ("hosts.NAME.", Host, ()),
-    ("ssh.", Ssh, ("bastion",)),
+    ("ssh.", Ssh, ("bastion", "proxy_command")),
     ("ssh.bastion.", Bastion, ()),
-    ("aws.", AwsMachines, ("bastion", "private_key")),
-    ("gcp.", GcpMachines, ("bastion", "private_key")),
+    ("ssh.proxyCommand.", ProxyCommand, ()),
+    ("aws.", AwsMachines, ("bastion", "private_key", "proxy_command")),
+    ("gcp.", GcpMachines, ("bastion", "private_key", "proxy_command")),
     ("local.", LocalMachines, ()),
     ("install.", Install, ()),
 )

@@ -15,7 +15,7 @@ from etcd_cluster.machines.machine import Machine, when_known
 from etcd_cluster.names import Devices, HostAddress, MachineAddress, require_address, same_host
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.key_texts import HostKey, host_key_blob
-from etcd_cluster.ssh.login import Bastion, Ssh
+from etcd_cluster.ssh.login import Bastion, Ssh, require_one_way
 
 HOSTS_MEMBER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -69,17 +69,18 @@ class HostMachines:
                 "members", members, f"{len(self.hosts)} hosts are listed", "leave `members` out, or list as many hosts"
             )
         self._refuse_shared()
+        require_one_way(self.ssh.bastion, self.ssh.proxy_command)
         return tuple(self.hosts)
 
     def provision(self, cluster: str, names: Sequence[str], size: Size, parent: pulumi.Resource) -> Sequence[Machine]:
         """Registers nothing: the hosts are there. See `Machines.provision`."""
-        return [self._machine(name, self.hosts[name]) for name in names]
+        return [self._machine(name, self.hosts[name], number) for number, name in enumerate(names)]
 
-    def _machine(self, name: str, host: Host) -> Machine:
+    def _machine(self, name: str, host: Host, number: int) -> Machine:
         return Machine(
             name=name,
             address=when_known(f"hosts.{name}.address", as_input(host.address), require_address),
-            connection=self.ssh.connection(as_input(host.ssh_address or host.address), host.host_key),
+            connection=self.ssh.connection(as_input(host.ssh_address or host.address), host.host_key, number),
             device=as_input(host.device),
         )
 

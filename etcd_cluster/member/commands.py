@@ -24,6 +24,7 @@ from etcd_cluster.member.lines import Check, Line, Prepare
 from etcd_cluster.pki.resources import Certificate
 from etcd_cluster.settings import Settings
 from etcd_cluster.ssh.login import with_boot_retries
+from etcd_cluster.ssh.proxy_command import for_provider
 
 STEP_TIMEOUT = "20m"
 """Limit for a Command: longer than any script waits by itself. It includes the time to connect."""
@@ -160,7 +161,7 @@ class MemberCommands:
             return local.Command(name, local.CommandArgs(**arguments, logging=local.Logging.STDERR), opts)
         return remote.Command(
             name,
-            remote.CommandArgs(**arguments, connection=machine.connection, logging=remote.Logging.STDERR),
+            remote.CommandArgs(**arguments, connection=for_provider(machine.connection), logging=remote.Logging.STDERR),
             opts,
         )
 

@@ -217,7 +217,9 @@ class _Target:
                 late = deadline is not None and time.monotonic() + pause > deadline
                 if late or 0 <= limit <= attempt:
                     through = f" through {self.connection.proxy.address}" if self.connection.proxy is not None else ""
-                    kind = SshNoAnswerError if is_silence(said) else SshUnreachableError
+                    # Of a machine behind a command, its silence says nothing.
+                    silent = is_silence(said) and self.connection.proxy_command is None
+                    kind = SshNoAnswerError if silent else SshUnreachableError
                     raise kind(
                         f"cannot reach {self.connection.address}{through} after {attempt} attempt(s): {said}. "
                         "Check that the machine is up, that its address and port are right, and that no firewall "
@@ -379,6 +381,8 @@ def _host_block(connection: Connection, alias: str, socket: Path, key_file: Path
         "ControlPersist": _MASTER_IDLE_SECONDS,
         "LogLevel": "ERROR",
     }
+    if connection.proxy_command is not None:
+        settings["ProxyCommand"] = connection.proxy_command
     if key_file is not None:
         settings |= {"IdentityFile": key_file, "IdentitiesOnly": "yes", "IdentityAgent": "none"}
     else:
@@ -391,6 +395,8 @@ def _agent(socket: str | None) -> str:
 
 
 def _client_environment(connection: Connection) -> dict[str, str]:
+    if connection.proxy_command is not None:
+        return dict(os.environ)  # a cloud's command finds its account and its region there
     kept = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK"}
     return {name: value for name, value in os.environ.items() if name in kept}
 

@@ -47,6 +47,7 @@ class Connection:
         private_key: The text of the key to log in with. Without one, the keys of the ssh-agent at `agent_socket`, or
             else at `SSH_AUTH_SOCK`, are used.
         proxy: The machine to go through (a bastion).
+        proxy_command: The command to go through, as OpenSSH's ProxyCommand; with %h and %p.
         dial_error_limit: Attempts before giving up, -1 for no limit. A refused log-in or a wrong host key is never
             retried.
     """
@@ -60,6 +61,7 @@ class Connection:
     per_dial_timeout_seconds: int = 15
     dial_error_limit: int = 10
     agent_socket: str | None = None
+    proxy_command: str | None = None
 
     @property
     def address(self) -> str:
@@ -79,6 +81,8 @@ def parse_connection(properties: Mapping[str, Any]) -> Connection:
     for key, value in properties.items():
         name = re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", key)
         name = names.get(name, name)
+        if name == "local_port":  # for Pulumi's command provider, which takes no command
+            continue
         if name not in known:
             raise ConfigurationError("ssh", key, "not supported here", "log in with a private key or the SSH agent")
         if value not in (None, ""):

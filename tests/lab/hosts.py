@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import email
 import fcntl
 import hashlib
 import itertools
@@ -41,6 +42,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, final
@@ -568,7 +570,7 @@ class Host:
         self.host_key = " ".join(key.with_suffix(".pub").read_text().split()[:2])
         if user_data is not None:
             # The key made above is the image's, which cloud-init has to throw away.
-            self.host_key = yaml.safe_load(user_data)["ssh_keys"]["ed25519_public"]
+            self.host_key = yaml.safe_load(_first_part(user_data))["ssh_keys"]["ed25519_public"]
             _write(root / SEED / "user-data", user_data)
             _write(root / SEED / "meta-data", f"instance-id: {self._machine}\nlocal-hostname: {self.name}\n")
         for home in USERS.values():
@@ -659,6 +661,13 @@ class Host:
                 return
         if frozen:
             raise LabError("this kernel's cgroups cannot freeze a machine (no cgroup2)")
+
+
+def _first_part(user_data: str) -> str:
+    """The cluster's own user data, of a text that may have parts."""
+    parts = email.message_from_string(user_data)
+    first = parts.get_payload(0) if parts.is_multipart() else None
+    return first.get_payload(decode=True).decode() if isinstance(first, Message) else user_data
 
 
 def remove_leftovers() -> None:

@@ -10,7 +10,7 @@ import pulumi
 import pytest
 import yaml
 
-from etcd_cluster import AwsMachines, ConfigurationError, EtcdClusterArgs, HostMachines, LocalMachines
+from etcd_cluster import AwsMachines, ConfigurationError, EtcdClusterArgs, HostMachines, LocalMachines, ProxyCommand
 from etcd_cluster.etcd.versions import DEFAULT_VERSION
 from etcd_cluster.ssh.missing_key import lacks_key
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
@@ -72,6 +72,20 @@ def test_every_key_reaches_its_argument(tmp_path: Path) -> None:
     assert ssh.bastion.address == "b"
 
 
+LOGIN = ("private_key", "bastion", "proxy_command")
+
+
+def test_a_command_to_connect_through_is_read_on_every_platform() -> None:
+    ssh = {"proxyCommand": {"command": "tunnel %h %p", "localPort": 5000}}
+    machines = read(platform="aws", aws={"subnetIds": ["subnet-a"]}, ssh=ssh).machines
+    assert isinstance(machines, AwsMachines)
+    assert machines.proxy_command == ProxyCommand("tunnel %h %p", 5000)
+    machines.member_names(3)
+    hosts = read(platform="hosts", hosts={"host-1": HOST}, ssh=ssh).machines
+    assert isinstance(hosts, HostMachines)
+    assert hosts.ssh.proxy_command == ProxyCommand("tunnel %h %p", 5000)
+
+
 def test_every_key_of_aws_reaches_its_argument() -> None:
     block = {
         "subnetIds": ["subnet-a", "subnet-b"],
@@ -102,7 +116,7 @@ def test_every_key_of_aws_reaches_its_argument() -> None:
     machines = read(platform="aws", aws=block, ssh=ssh).machines
     assert isinstance(machines, AwsMachines)
     given = {f"{_snake_case(key)}": value for key, value in block.items()}
-    assert {key: value for key, value in vars(machines).items() if key not in ("private_key", "bastion")} == given
+    assert {key: value for key, value in vars(machines).items() if key not in LOGIN} == given
     assert machines.private_key is not None
     assert machines.bastion is not None
     assert machines.bastion.address == "b"

@@ -48,7 +48,8 @@ from etcd_cluster.machines.machine import Guard, Machine, numbered_names, requir
 from etcd_cluster.machines.user_data import UserData
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.key_texts import PrivateKey
-from etcd_cluster.ssh.login import Bastion, require_bastion_login
+from etcd_cluster.ssh.login import Bastion, require_bastion_login, require_one_way
+from etcd_cluster.ssh.proxy_command import ProxyCommand
 from etcd_cluster.typed import Between
 
 DEFAULT_VOLUME_GIB = 32
@@ -82,6 +83,8 @@ class AwsMachines:
     """Make a group for the cluster; default True. With False, your own alone let members, clients and SSH in."""
     bastion: Bastion | None = None
     """Host to jump through, with its own user and key; default None connects straight to the private addresses."""
+    proxy_command: ProxyCommand | None = None
+    """Command to connect through, in place of a bastion, such as `aws ssm start-session`; default None."""
     instance_type: Annotated[str, require_instance_type] | None = None
     """Default the size's row (m4). Types of arm64 (Graviton) get images and programs of arm64."""
     image_id: pulumi.Input[ImageId] | None = None
@@ -175,6 +178,7 @@ class AwsMachines:
             )
         self._require_access()
         require_bastion_login(self.bastion, self.private_key)
+        require_one_way(self.bastion, self.proxy_command)
         if len(self.tags) + len(OWN_TAGS) > MOST_TAGS:
             raise ConfigurationError(
                 "aws.tags", len(self.tags), "more tags than a resource may have", f"leave {MOST_TAGS - len(OWN_TAGS)}"
@@ -201,7 +205,8 @@ class AwsMachines:
                 },
                 "write it as rules of your own security groups",
             )
-        if not (self.ssh_cidrs or self.ssh_security_group_ids or self.security_group_ids):
+        # A command may need no port from outside, as that of AWS Systems Manager.
+        if not (self.proxy_command or self.ssh_cidrs or self.ssh_security_group_ids or self.security_group_ids):
             raise ConfigurationError(
                 "aws.sshCidrs",
                 [],

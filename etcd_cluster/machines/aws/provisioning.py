@@ -178,14 +178,19 @@ class Provisioning:
             request=self._request.id if self._given.replaced_member == name else "",
             additional=self._given.user_data,
         )
-        ssh = Ssh(user=OPERATOR, private_key=login["private_key"], bastion=self._given.bastion)
+        ssh = Ssh(
+            user=OPERATOR,
+            private_key=login["private_key"],
+            bastion=self._given.bastion,
+            proxy_command=self._given.proxy_command,
+        )
         return MemberResources(
             interface=interface,
             owned=[volume] if volume else [],
             volume_id=volume.id if volume else pulumi.Output.from_input(cast("str", own_volume)),
             zone=self._zone(volume, index) if volume else kept_volumes.zone(cast("str", own_volume), self._lookup()),
             user_data=pulumi.Output.secret(keys.apply(lambda known: cloud_config(**known))),
-            connection=ssh.connection(interface.address, host_key.public_key),
+            connection=ssh.connection(interface.address, host_key.public_key, index),
         )
 
     def _machine(

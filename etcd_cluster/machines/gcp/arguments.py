@@ -47,7 +47,8 @@ from etcd_cluster.machines.user_data import UserData
 from etcd_cluster.names import Word
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.key_texts import PrivateKey
-from etcd_cluster.ssh.login import Bastion, require_bastion_login
+from etcd_cluster.ssh.login import Bastion, require_bastion_login, require_one_way
+from etcd_cluster.ssh.proxy_command import ProxyCommand
 from etcd_cluster.typed import Between
 
 
@@ -85,6 +86,8 @@ class GcpMachines:
     """Tags of your own for every machine, in addition to the one made for the cluster."""
     bastion: Bastion | None = None
     """Host to jump through; default None connects straight to the internal addresses."""
+    proxy_command: ProxyCommand | None = None
+    """Command to connect through, in place of a bastion, such as `gcloud compute start-iap-tunnel`; default None."""
     machine_type: Annotated[str, require_machine_type] | None = None
     """Default the size's row (n1). arm64 is refused, and so are types without pd-ssd (n4, c4 and later)."""
     image: pulumi.Input[Word] | None = None
@@ -183,7 +186,7 @@ class GcpMachines:
                 },
                 "write it as a rule of your own firewall",
             )
-        elif not self.ssh_ranges and not self.ssh_tags:
+        elif not self.proxy_command and not self.ssh_ranges and not self.ssh_tags:
             raise ConfigurationError(
                 "gcp.sshRanges",
                 [],
@@ -198,6 +201,7 @@ class GcpMachines:
                 f"leave {MOST_LABELS - len(OWN_LABELS)}",
             )
         require_bastion_login(self.bastion, self.private_key)
+        require_one_way(self.bastion, self.proxy_command)
         names = numbered_names(members)
         require_members("gcp.disks", self.disks, names)
         require_members("gcp.addresses", self.addresses, names)

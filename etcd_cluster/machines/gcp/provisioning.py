@@ -131,14 +131,16 @@ class Provisioning:
         address = self._address(name, region_of(zone))
         disk = self._disk(name, kept.zone if kept else zone, address) if own is None else None
         request = self._request.id if self._given.replaced_member == name else ""
-        ssh = Ssh(user=OPERATOR, private_key=private_key, bastion=self._given.bastion)
+        ssh = Ssh(
+            user=OPERATOR, private_key=private_key, bastion=self._given.bastion, proxy_command=self._given.proxy_command
+        )
         return MemberResources(
             address=address,
             owned=[disk] if disk else [],
             disk_id=disk.id if disk else pulumi.Output.from_input(cast("str", own)),
             zone=disk.zone if disk else pulumi.Output.from_input(cast("str", own)).apply(kept_disks.zone_of),
             user_data=pulumi.Output.secret(_user_data(public_key, host_key, request, self._given.user_data)),
-            connection=ssh.connection(address.ip, host_key.public_key),
+            connection=ssh.connection(address.ip, host_key.public_key, index),
         )
 
     def _machine(
