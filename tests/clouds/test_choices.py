@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from etcd_cluster import ConfigurationError, GcpMachines
+from etcd_cluster import ConfigurationError, GcpMachines, ProxyCommand
 from tests.clouds.simulator import (
     ALARM,
     DISK,
@@ -239,3 +239,16 @@ def test_os_login_is_as_an_organization_s_policy_asks_on_new_machines(account: A
     up(stack, given("gcp", os_login=True, replace_member="etcd-1"))
     replaced = account.standing[machine_of(account, "gcp", "etcd-1")].inputs
     assert replaced["metadata"]["enable-oslogin"] == "true"
+
+
+@CLOUDS
+def test_a_cluster_behind_a_command_needs_no_port_for_ssh_from_outside(
+    account: Account, stack: Stack, cloud: str
+) -> None:
+    way = {"ssh_cidrs" if cloud == "aws" else "ssh_ranges": (), "proxy_command": ProxyCommand("tunnel %h %p")}
+    up(stack, given(cloud, **way))
+    open_to = [each["fromPort"] for each in inputs_of(account, INGRESS)]
+    open_to += [port for each in inputs_of(account, FIREWALL) for port in each["allows"][0]["ports"]]
+    assert open_to
+    assert not {22, "22"} & set(open_to)
+    assert up(stack, given(cloud, **way)).steps == []
