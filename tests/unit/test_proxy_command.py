@@ -69,12 +69,12 @@ def test_a_preview_shows_the_same_and_listens_nowhere() -> None:
 @pytest.mark.parametrize("command", ["", " ", "none", "a\nb", "ssh -W %h:%p %r@bastion", "a %"])
 def test_what_is_no_command_is_refused(command: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^ssh\.proxyCommand\.command: "):
-        build(command, preview=True)
+        build(command)
 
 
 def test_a_connection_goes_one_way() -> None:
     with pytest.raises(ConfigurationError, match=r"^ssh\.proxyCommand: .* a connection goes one way"):
-        build(preview=True, bastion=Bastion("10.0.0.9", host_key(9)))
+        build(bastion=Bastion("10.0.0.9", host_key(9)))
 
 
 def test_a_command_is_expanded_for_each_machine() -> None:
