@@ -179,7 +179,8 @@ class _Target:
         key_file = _write_key(connection, directory / f"k{name}")
         known_hosts = directory / f"h{name}"
         known_hosts.write_text(f"{self.alias} {' '.join(_pinned_key(connection))}\n")
-        self.block = _host_block(connection, self.alias, self._socket, key_file, known_hosts)
+        self._proxy_log = directory / f"p{name}"
+        self.block = _host_block(connection, self.alias, self._socket, key_file, known_hosts, self._proxy_log)
         configuration = directory / f"f{name}"
         jump = f"Host {self.alias}\n  ProxyJump {proxy.alias}\n{proxy.block}" if proxy is not None else ""
         configuration.write_text(f"{self.block}{jump}")
@@ -221,7 +222,8 @@ class _Target:
                     silent = is_silence(said) and self.connection.proxy_command is None
                     kind = SshNoAnswerError if silent else SshUnreachableError
                     raise kind(
-                        f"cannot reach {self.connection.address}{through} after {attempt} attempt(s): {said}. "
+                        f"cannot reach {self.connection.address}{through} after {attempt} attempt(s): {said}"
+                        f"{self._proxy_words()}. "
                         "Check that the machine is up, that its address and port are right, and that no firewall "
                         "is between"
                     )
@@ -249,6 +251,11 @@ class _Target:
         if returncode == 0:
             return None
         return self._log.read_text(errors="replace").strip() or f"ssh ended with {returncode}"
+
+    def _proxy_words(self) -> str:
+        """Returns what the command that is connected through said last. It decides nothing."""
+        said = self._proxy_log.read_text(errors="replace").strip() if self._proxy_log.exists() else ""
+        return f"; ssh.proxyCommand said: {_last_line(said)}" if said else ""
 
     def close(self) -> None:
         if self._socket.exists():
@@ -350,7 +357,9 @@ def _pinned_key(connection: Connection) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _host_block(connection: Connection, alias: str, socket: Path, key_file: Path | None, known_hosts: Path) -> str:
+def _host_block(
+    connection: Connection, alias: str, socket: Path, key_file: Path | None, known_hosts: Path, proxy_log: Path
+) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._:%-]+", connection.host) or connection.host.startswith("-"):
         raise SshConfigurationError(f"{connection.host!r} is not a host name or an address")
     if not _AGENT_SOCKET.fullmatch(connection.agent_socket or ""):
@@ -382,7 +391,8 @@ def _host_block(connection: Connection, alias: str, socket: Path, key_file: Path
         "LogLevel": "ERROR",
     }
     if connection.proxy_command is not None:
-        settings["ProxyCommand"] = connection.proxy_command
+        # ssh, which goes on in the background, shows nothing of what the command says.
+        settings["ProxyCommand"] = f"{connection.proxy_command} 2>{proxy_log}"
     if key_file is not None:
         settings |= {"IdentityFile": key_file, "IdentitiesOnly": "yes", "IdentityAgent": "none"}
     else:
