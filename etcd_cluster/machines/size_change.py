@@ -17,10 +17,11 @@ Bears = Callable[[str, Size], bool | None]
 
 def type_after_run(machine_type: pulumi.Output[str], wanted: str) -> pulumi.Output[str]:
     """Returns the type of a machine, known in a preview too: one that is yet to be made gets the wanted type."""
-    return machine_type.apply(
-        lambda known: known if known and isinstance(known, str) else wanted,
-        run_with_unknowns=pulumi.runtime.is_dry_run(),
-    )
+
+    def known_or_wanted(found: object) -> str:
+        return found if isinstance(found, str) and found else wanted
+
+    return machine_type.apply(known_or_wanted, run_with_unknowns=pulumi.runtime.is_dry_run())
 
 
 def borne_size(machine_type: str, wanted: str, size: Size, bears: Bears) -> str:

@@ -52,6 +52,17 @@ def test_a_host_is_swapped_for_another_behind_that_firewall(cluster: Cluster, ho
         cluster.up()
 
 
+# --- the size ---
+
+
+def test_a_size_that_these_hosts_are_too_small_for_is_refused_before_anything_is_touched(cluster: Cluster) -> None:
+    """docs/change-the-size.md: each of them is measured first."""
+    configure(cluster, size="xlarge", allowUndersized=False)
+    refused(cluster, "but size xlarge needs")
+    configure(cluster, size="small", allowUndersized=True)
+    assert_converged(cluster)
+
+
 # --- the quota and the database ---
 
 MIB = 1024**2
