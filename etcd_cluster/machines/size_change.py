@@ -54,7 +54,7 @@ def smallest_size(names: Sequence[str], size: Size) -> Size:
     return min(known, key=lambda row: [*SIZES].index(row.name), default=size)
 
 
-def runs_left(types: Mapping[str, str], wanted: str, reason: str, key: str) -> str | None:
+def runs_left(types: Mapping[str, str], wanted: str, reason: str, key: str, given: str | None = None) -> str | None:
     """Returns which machines are of another type than new ones get, and what to do; None if all are alike.
 
     Args:
@@ -62,6 +62,7 @@ def runs_left(types: Mapping[str, str], wanted: str, reason: str, key: str) -> s
         wanted: The type that new machines get.
         reason: What asks for that type, such as "size large".
         key: The key that names the member to replace.
+        given: The member that the key names now. If its machine is left, an earlier run has served that request.
     """
     left = [name for name, machine_type in types.items() if machine_type != wanted]
     if not left:
@@ -69,7 +70,13 @@ def runs_left(types: Mapping[str, str], wanted: str, reason: str, key: str) -> s
     by_type = {each: [name for name in types if types[name] == each] for each in dict.fromkeys(types.values())}
     found = "; ".join(f"{', '.join(names)} on {machine_type}" for machine_type, names in by_type.items())
     runs = f"{len(left)} runs are left: followers first, the leader last (the end of `up` names it)"
+    following = next((name for name in left if name != given), None)
+    fix = (
+        f"Set {key}: {following} and run `pulumi up`"
+        if following
+        else f"{key}: {given} was served before: take it out, run `pulumi up`, set it again and run `pulumi up`"
+    )
     return (
-        f"members after this run: {found}. Expected is {wanted} for all, for {reason}. Set {key}: {left[0]} and run "
-        f"`pulumi up`; {runs if len(left) > 1 else '1 run is left'}"
+        f"members after this run: {found}. Expected is {wanted} for all, for {reason}. {fix}; "
+        f"{runs if len(left) > 1 else '1 run is left'}"
     )

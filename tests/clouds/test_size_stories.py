@@ -136,6 +136,27 @@ def test_going_back_half_way_names_the_members_that_were_replaced(cloud: str) ->
 
 
 @CLOUDS
+def test_a_request_that_was_served_before_is_made_again(cloud: str) -> None:
+    """It was left in the config: another type alone replaces nobody."""
+    cluster, key = Cluster(cloud), f"{cloud}.replaceMember"
+    cluster.up("medium")
+    cluster.up("medium", replace_member="etcd-1")
+    run = cluster.up("large", replace_member="etcd-1")
+    assert cluster.types() == [TYPES[cloud]["medium"]] * 3
+    assert f"Set {key}: etcd-2 and run `pulumi up`; 3 runs are left" in run.text
+    for member in ("etcd-2", "etcd-3"):
+        cluster.up("large", replace_member=member)
+    assert f"Set {key}: etcd-1" in cluster.up("large", replace_member="etcd-3").text
+    assert cluster.up("large", replace_member="etcd-1").of("replace")
+    cluster.up("medium", **({"disk_gb": 250} if cloud == "gcp" else {}), replace_member="etcd-3")
+    text = cluster.up("large", replace_member="etcd-3").text
+    assert f"{key}: etcd-3 was served before: take it out" in text
+    cluster.up("large")
+    cluster.up("large", replace_member="etcd-3")
+    assert cluster.types() == [TYPES[cloud]["large"]] * 3
+
+
+@CLOUDS
 def test_another_type_of_ones_own_has_the_same_order(cloud: str) -> None:
     cluster = Cluster(cloud)
     cluster.up("medium")

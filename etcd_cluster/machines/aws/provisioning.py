@@ -155,7 +155,8 @@ class Provisioning:
 
     def _say_what_is_left(self, types: Mapping[str, str]) -> None:
         reason = "aws.instanceType" if self._given.instance_type else f"size {self._size.name}"
-        if (left := runs_left(types, self._instance_type, reason, "aws.replaceMember")) is not None:
+        given = self._given.replace_member
+        if (left := runs_left(types, self._instance_type, reason, "aws.replaceMember", given)) is not None:
             pulumi.log.warn(left, self._parent)
 
     def _login(self) -> Login:

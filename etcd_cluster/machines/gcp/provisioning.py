@@ -112,7 +112,8 @@ class Provisioning:
 
     def _say_what_is_left(self, types: Mapping[str, str]) -> None:
         reason = "gcp.machineType" if self._given.machine_type else f"size {self._size.name}"
-        if (left := runs_left(types, self._machine_type, reason, "gcp.replaceMember")) is not None:
+        given = self._given.replace_member
+        if (left := runs_left(types, self._machine_type, reason, "gcp.replaceMember", given)) is not None:
             pulumi.log.warn(left, self._parent)
 
     def _login(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
