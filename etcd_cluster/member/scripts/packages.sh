@@ -21,7 +21,7 @@ install_packages() {
     await_package_managers "$deadline"
     ! said=$(run_package_manager "${packages[@]}" 2>&1 >/dev/null) || break
     holder=$(other_package_manager)
-    [[ -n $holder ]] || fail "cannot install ${packages[*]}: $(package_manager) says: $(last_words "$said"); install them by hand, or set install.proxy, then run again"
+    [[ -n $holder ]] || fail "cannot install ${packages[*]}: $(package_manager) says: $(last_words "${said:-nothing, within $PACKAGES_INSTALL_SECONDS s}"); install them by hand, or set install.proxy, then run again"
     ((SECONDS < deadline)) ||
       fail "cannot install ${packages[*]}: $holder, and still does after ${package_wait_seconds:-$PACKAGES_WAIT_SECONDS} s; wait until it has ended, then run \`pulumi up\` again"
   done
