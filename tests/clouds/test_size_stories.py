@@ -59,6 +59,9 @@ class Cluster:
     def type_of(self, member: str) -> str:
         return str(self.account.standing[machine_of(self.account, self.cloud, member)].inputs[TYPE_KEY[self.cloud]])
 
+    def disks(self) -> list[int]:
+        return [each.inputs["size"] for each in self.account.of_type(DATA[self.cloud])]
+
     def data(self) -> set[str]:
         return {each.id for each in self.account.of_type(DATA[self.cloud])}
 
@@ -67,25 +70,24 @@ class Cluster:
 @pytest.mark.parametrize(("old", "new"), [("medium", "large"), ("large", "medium")])
 def test_another_size_is_reached_by_one_replaced_machine_a_run(cloud: str, old: str, new: str) -> None:
     cluster, key = Cluster(cloud), f"{cloud}.replaceMember"
-    more: dict[str, Any] = {"disk_gb": 250} if cloud == "gcp" and new == "medium" else {}
     before, after = TYPES[cloud][old], TYPES[cloud][new]
     smaller = "medium"
     cluster.up(old)
     data = cluster.data()
 
-    previewed = cluster.preview(new, **more)
+    previewed = cluster.preview(new)
     all_left = f"etcd-1, etcd-2, etcd-3 on {before}. Expected is {after} for all, for size {new}. Set {key}: etcd-1"
     assert all_left in previewed.text
     assert "3 runs are left" in previewed.text
-    changed = cluster.up(new, **more)
+    changed = cluster.up(new)
     assert all_left in changed.text
     assert not changed.of("replace") | changed.of("create") | changed.of("delete")
     assert cluster.types() == [before] * 3
     assert cluster.borne == dict.fromkeys(MEMBERS, smaller), "the quota stays one that all machines bear"
 
     for number, member in enumerate(MEMBERS, 1):
-        previewed = cluster.preview(new, **more, replace_member=member)
-        replaced = cluster.up(new, **more, replace_member=member)
+        previewed = cluster.preview(new, replace_member=member)
+        replaced = cluster.up(new, replace_member=member)
         machines = {f"etcd-{each}" for each in MEMBERS}
         assert previewed.of("replace") & machines == replaced.of("replace") & machines == {f"etcd-{member}"}
         assert cluster.types() == [after] * number + [before] * (3 - number)
@@ -98,8 +100,10 @@ def test_another_size_is_reached_by_one_replaced_machine_a_run(cloud: str, old: 
         expected = {each: new if each in MEMBERS[:number] else smaller for each in MEMBERS}
         assert cluster.borne == (expected if new == "large" else dict.fromkeys(MEMBERS, smaller))
     assert cluster.data() == data
-    assert not cluster.up(new, **more).of("replace")
-    assert cluster.up(new, **more).steps == []
+    if cloud == "gcp":
+        assert cluster.disks() == [SIZES["large"].gce.disk_gb] * 3, "they grow, and never shrink"
+    assert not cluster.up(new).of("replace")
+    assert cluster.up(new).steps == []
 
 
 @CLOUDS
@@ -126,10 +130,9 @@ def test_a_run_that_ends_before_the_new_machine_stands_leaves_the_order_as_it_wa
 @CLOUDS
 def test_going_back_half_way_names_the_members_that_were_replaced(cloud: str) -> None:
     cluster = Cluster(cloud)
-    more: dict[str, Any] = {"disk_gb": 250} if cloud == "gcp" else {}
-    cluster.up("medium", **more)
-    cluster.up("large", **more, replace_member="etcd-1")
-    back = cluster.up("medium", **more)
+    cluster.up("medium")
+    cluster.up("large", replace_member="etcd-1")
+    back = cluster.up("medium")
     assert f"etcd-1 on {TYPES[cloud]['large']}; etcd-2, etcd-3 on {TYPES[cloud]['medium']}" in back.text
     assert f"Set {cloud}.replaceMember: etcd-1 and run `pulumi up`; 1 run is left" in back.text
     assert cluster.borne == dict.fromkeys(MEMBERS, "medium")
@@ -148,7 +151,7 @@ def test_a_request_that_was_served_before_is_made_again(cloud: str) -> None:
         cluster.up("large", replace_member=member)
     assert f"Set {key}: etcd-1" in cluster.up("large", replace_member="etcd-3").text
     assert cluster.up("large", replace_member="etcd-1").of("replace")
-    cluster.up("medium", **({"disk_gb": 250} if cloud == "gcp" else {}), replace_member="etcd-3")
+    cluster.up("medium", replace_member="etcd-3")
     text = cluster.up("large", replace_member="etcd-3").text
     assert f"{key}: etcd-3 was served before: take it out" in text
     cluster.up("large")

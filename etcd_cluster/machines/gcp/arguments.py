@@ -94,7 +94,7 @@ class GcpMachines:
     """An image with cloud-init; default the newest Ubuntu 24.04 at the time when the machine is made."""
     disk_gb: Annotated[int, Between(1, MOST_DISK_GB)] | None = None
     """Data disk (pd-ssd) in GB, default the row's, since its performance follows from its size. It only ever grows, and
-    only by `replace_member`: before a change to a smaller size, set this to the present size of the disks.
+    only by `replace_member`; without a value here it stays as it is where the row has a smaller one.
     """
     kms_key: pulumi.Input[Annotated[str, require_kms_key]] | None = None
     """Full name of a customer key for all disks; default Google's own. Only new disks use it. Compute Engine's service

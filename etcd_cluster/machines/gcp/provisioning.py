@@ -179,7 +179,7 @@ class Provisioning:
         self._kept = to_take_up(found)
         self._disk_sizes = {name: disks[0].size for name, disks in found.items() if len(disks) == 1}
         replaced = given.replaced_member
-        if replaced and self._disk_sizes.get(replaced, 0) > self._disk_gb:
+        if replaced and given.disk_gb is not None and self._disk_sizes.get(replaced, 0) > self._disk_gb:
             has = self._disk_sizes[replaced]
             raise ConfigurationError(
                 "gcp.diskGb",
@@ -220,11 +220,11 @@ class Provisioning:
     def _disk(self, name: str, zone: str, address: Address) -> compute.Disk:
         """Registers the data disk.
 
-        A smaller size would replace it by an empty disk. So only a size that is known to be no smaller is taken up. And
-        a new disk is made before the old one goes, which Google refuses for the same name.
+        A smaller size would replace it by an empty disk. So only a size that is known to be no smaller is taken up, and
+        no smaller row's. And a new disk is made before the old one goes, which Google refuses for the same name.
         """
         given, kept = self._given, self._kept.get(name)
-        may_grow = given.replaced_member == name and name in self._disk_sizes
+        may_grow = given.replaced_member == name and 0 < self._disk_sizes.get(name, 0) <= self._disk_gb
         return compute.Disk(
             f"{self._cluster}-{name}-data",
             name=self._disk_names[name],
