@@ -11,6 +11,7 @@ from tests.lab import tunnel
 from tests.lab.clusters import Cluster, changes_nothing
 from tests.lab.hosts import Host, Lab
 from tests.lab.stack import Engine, Stack, host_config
+from tests.lab.test_status import status
 
 
 def tunnelled(
@@ -32,6 +33,7 @@ def lives_through_its_tunnel(cluster: Cluster, hosts: list[Host], names: Path) -
     assert "i-host-1" not in cluster.stack.preview().output, "no connection is shown"
     cluster.up()
     assert cluster.healthy()
+    assert status(cluster).returncode == 0, "the command line goes the same way"
     assert changes_nothing(cluster.stack.up())
     pids = cluster.pids()
     cluster.stack.config["etcd"] = {"heartbeat-interval": 200}
