@@ -146,8 +146,8 @@ def test_providers_and_protection_of_the_component_reach_every_resource_and_call
         package = type_.partition(":")[0]
         if package != "pulumi-python":
             assert f"::own-{package}::" in provider, name
-    assert {token.partition(":")[0] for token, _ in calls} == {"aws"}
-    assert [token for token, provider in calls if "::own-aws::" not in provider] == []
+    assert {token.partition(":")[0] for token, _ in calls} == {"aws", "gcp"}
+    assert [token for token, provider in calls if f"::own-{token.partition(':')[0]}::" not in provider] == []
 
 
 SECRETS = """

@@ -36,7 +36,7 @@ from etcd_cluster.machines.gcp.limits import (
 )
 from etcd_cluster.machines.gcp.machine_types import bears, offers, question
 from etcd_cluster.machines.kept_volume import to_take_up
-from etcd_cluster.machines.machine import Guard, Machine, Ports
+from etcd_cluster.machines.machine import Guard, Machine, Ports, when_known
 from etcd_cluster.machines.offers import OfferedType
 from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
@@ -236,7 +236,7 @@ class Provisioning:
             else None,
             labels={
                 **self._labels(name),
-                ADDRESS_LABEL: address.ip.apply(lambda ip: ip.replace(".", "-")),
+                ADDRESS_LABEL: when_known(f"{name}.address", address.ip, lambda _, ip: ip.replace(".", "-")),
                 OWNER_LABEL: self._volumes.owner,
             },
             opts=self._opts(
