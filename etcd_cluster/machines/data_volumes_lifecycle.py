@@ -119,4 +119,4 @@ class _Member:
     @property
     def _found(self) -> list[KeptVolume]:
         found: Sequence[Mapping[str, Any]] = self.news["found"].get(self.name) or ()
-        return [KeptVolume(**{**each, "size": int(each["size"])}) for each in found]
+        return [KeptVolume(**each) for each in found]

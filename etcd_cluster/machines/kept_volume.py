@@ -13,7 +13,7 @@ class KeptVolume:
     Args:
         id: As the cloud's import takes it, and as state holds it.
         zone: Where it is, and where alone a machine can use it.
-        size: In the unit of the platform's arguments (GiB, GB).
+        size: In the unit of the platform's arguments (GiB, GB); from state a float.
         address: The member's address, which is in the data; "" if the volume names none.
         owner: Id of the `DataVolumes` that it was made or taken up by; "" from before there were any.
         in_use: A machine has it.
@@ -21,7 +21,7 @@ class KeptVolume:
 
     id: str
     zone: str
-    size: int
+    size: float
     address: str = ""
     owner: str = ""
     in_use: bool = False

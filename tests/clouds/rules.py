@@ -50,6 +50,22 @@ def _is_another(old: Any, new: Any) -> bool:
     return old is not None and new != old
 
 
+def _another_primary_address(old: list[str] | None, new: list[str] | None) -> bool:
+    """Addresses that are no longer given stay as they are: they are computed as well."""
+    return bool(new) and (not old or old[0] not in new)
+
+
+def _another_boot_disk(old: Any, new: Any) -> bool:
+    """All of it is ForceNew but these."""
+
+    def forcing(disk: Any) -> Any:
+        params = disk.get("initializeParams") or {}
+        rest = {key: value for key, value in params.items() if key not in ("labels", "size")}
+        return rest, {key: disk[key] for key in disk if key not in ("autoDelete", "initializeParams", "interface")}
+
+    return bool(forcing(old or {}) != forcing(new or {}))
+
+
 def _comes_or_goes(old: Any, new: Any) -> bool:
     return old is None or new is None
 
@@ -66,11 +82,15 @@ RULES: Mapping[str, Rules] = {
         replaces_if={"rootBlockDevice": _within("encrypted", "kmsKeyId")},
     ),
     # internal/service/ec2/ebs_volume.go. It never shrinks: docs.aws.amazon.com, API_ModifyVolume
-    "aws:ebs/volume:Volume": rules("availabilityZone", "encrypted", "kmsKeyId", "snapshotId"),
+    "aws:ebs/volume:Volume": rules(
+        *("availabilityZone", "encrypted", "kmsKeyId", "multiAttachEnabled", "outpostArn", "snapshotId")
+    ),
     # internal/service/ec2/ebs_volume_attachment.go
     "aws:ec2/volumeAttachment:VolumeAttachment": rules("deviceName", "instanceId", "volumeId"),
-    # internal/service/ec2/vpc_network_interface.go
-    "aws:ec2/networkInterface:NetworkInterface": rules("subnetId", "interfaceType"),
+    # internal/service/ec2/vpc_network_interface.go (CustomizeDiff: another primary address)
+    "aws:ec2/networkInterface:NetworkInterface": rules(
+        *("interfaceType", "subnetId"), replaces_if={"privateIps": _another_primary_address}
+    ),
     # internal/service/ec2/vpc_security_group.go
     "aws:ec2/securityGroup:SecurityGroup": rules("description", "name", "vpcId"),
     # internal/service/ec2/vpc_security_group_ingress_rule.go. Another source of the same kind: in place.
@@ -80,11 +100,18 @@ RULES: Mapping[str, Rules] = {
     "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule": rules("securityGroupId"),
     # google/services/compute/resource_compute_instance.go
     "gcp:compute/instance:Instance": rules(
-        *("bootDisk", "hostname", "metadataStartupScript", "name", "zone"),
-        replaces_if={"networkInterfaces": _another_address_in_the_same_subnet},
+        *("confidentialInstanceConfig", "guestAccelerators", "hostname", "metadataStartupScript", "name", "params"),
+        *("project", "scratchDisks", "zone"),
+        replaces_if={
+            "bootDisk": _another_boot_disk,
+            "networkInterfaces": _another_address_in_the_same_subnet,
+        },
+        # needToStopInstanceBeforeUpdating
         refuses_in_place={
             "machineType": STOP_FIRST,
             "serviceAccount": STOP_FIRST.replace("machine_type", "service_account"),
+            "shieldedInstanceConfig": STOP_FIRST.replace("machine_type", "shielded_instance_config"),
+            "advancedMachineFeatures": STOP_FIRST.replace("machine_type", "advanced_machine_features"),
             # A machine can leave its policy only while it is stopped: cloud.google.com/compute/docs/instances,
             # use-spread-placement-policies.
             "resourcePolicies": "the resource policy of a running instance cannot change",
@@ -92,12 +119,21 @@ RULES: Mapping[str, Rules] = {
     ),
     # google/services/compute/resource_compute_disk.go (IsDiskShrinkage)
     "gcp:compute/disk:Disk": rules(
-        *("diskEncryptionKey", "name", "type", "zone"), replaces_if={"size": lambda old, new: new < old}
+        *("description", "diskEncryptionKey", "image", "name", "physicalBlockSizeBytes", "project", "snapshot", "type"),
+        "zone",
+        replaces_if={"size": lambda old, new: new < old},
     ),
     # google/services/compute/resource_compute_address.go: all but labels
-    "gcp:compute/address:Address": rules("address", "addressType", "name", "region", "subnetwork"),
-    # google/services/compute/resource_compute_firewall.go
-    "gcp:compute/firewall:Firewall": rules("direction", "name", "network", replaces_if={"project": _is_another}),
+    "gcp:compute/address:Address": rules(
+        *("address", "addressType", "description", "ipVersion", "name", "network", "networkTier", "prefixLength"),
+        *("project", "purpose", "region", "subnetwork"),
+    ),
+    # google/services/compute/resource_compute_firewall.go. The provider sends another network in place; Google refuses.
+    "gcp:compute/firewall:Firewall": rules(
+        *("direction", "name", "params"),
+        replaces_if={"project": _is_another},
+        refuses_in_place={"network": "Invalid value for field 'resource.network': it cannot be changed"},
+    ),
     # google/services/compute/resource_compute_resource_policy.go
     "gcp:compute/resourcePolicy:ResourcePolicy": rules("groupPlacementPolicy", "name", "region"),
     # internal/service/ec2/ec2_placement_group.go: all but tags

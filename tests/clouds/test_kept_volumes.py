@@ -449,8 +449,9 @@ def test_a_stack_of_before_gets_the_record_and_its_tags_and_nothing_else(
             del stack.state.current[urn]
         elif urn.endswith("-data"):
             key = "tags" if cloud == "aws" else "labels"
-            tags = {name: value for name, value in resource.inputs[key].items() if name[5:] not in ("owner", "address")}
-            account.standing[resource.id].inputs[key] = tags
+            standing = account.standing[resource.id]
+            tags: Any = {name: each for name, each in standing.tags.items() if name[5:] not in ("owner", "address")}
+            standing.inputs[key] = tags
             stack.state.current[urn] = replace(resource, inputs={**resource.inputs, key: tags})
     had = attached(account, cloud)
     upgraded = up(stack, given(cloud))

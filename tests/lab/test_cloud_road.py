@@ -260,6 +260,22 @@ def test_no_machine_is_replaced_while_nobody_can_be_asked(road: Road) -> None:
     assert cluster.pids() == pids
 
 
+def test_destroyed_with_its_machines_and_up_again_it_goes_on_with_the_disks_that_are_left(road: Road) -> None:
+    """Other machines, another record of forming, other certificates: the data and addresses are those of before."""
+    cluster = road.cluster
+    cluster.etcdctl("put", "written-before", "the-destroy")
+    ids, machines = cluster.cluster_ids(), {host.run("cat /etc/machine-id").stdout for host in cluster.hosts}
+    road.stack.destroy()
+    assert road.cloud.instances == {}
+    cluster.up()
+    cluster.hosts = [road.cloud.instances[name] for name in sorted(road.cloud.instances)]
+    assert not machines & {host.run("cat /etc/machine-id").stdout for host in cluster.hosts}
+    assert cluster.healthy()
+    assert cluster.cluster_ids() == ids
+    assert cluster.etcdctl("get", "--print-value-only", "written-before").strip() == "the-destroy"
+    assert changes_nothing(road.stack.up())
+
+
 def test_destroying_does_not_wait_for_machines_that_are_gone(road: Road) -> None:
     for host in list(road.cloud.instances.values()):
         host.kill()

@@ -36,7 +36,7 @@ def find(cluster: str, names: Sequence[str], lookup: pulumi.InvokeOptions) -> di
                         id=id_,
                         zone=volume.availability_zone,
                         size=volume.size,
-                        address=tags.get(ADDRESS_TAG, ""),
+                        address=_address_in(tags),
                         owner=tags.get(OWNER_TAG, ""),
                         in_use=status == "in-use",
                     )
@@ -51,7 +51,11 @@ def zone(volume_id: pulumi.Input[str], lookup: pulumi.InvokeOptions) -> pulumi.O
 
 def address(volume_id: pulumi.Input[str], lookup: pulumi.InvokeOptions) -> pulumi.Output[str]:
     """Returns the address in the tags of a volume; "" if it has none."""
-    return _look_up(volume_id, lookup).tags.apply(lambda tags: (tags or {}).get(ADDRESS_TAG, ""))
+    return _look_up(volume_id, lookup).tags.apply(_address_in)
+
+
+def _address_in(tags: Mapping[str, str] | None) -> str:
+    return (tags or {}).get(ADDRESS_TAG, "")
 
 
 def _look_up(volume_id: pulumi.Input[str], lookup: pulumi.InvokeOptions) -> pulumi.Output[aws.ebs.GetVolumeResult]:

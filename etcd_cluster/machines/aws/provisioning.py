@@ -97,7 +97,7 @@ class Provisioning:
         pulumi.Output.all(**zones).apply(self._warn_of_zones)
         is_dead = self._given.replace_dead_member is not None
         replaced = self._given.replaced_member
-        after = places[replaced].owned if replaced else []
+        after: Sequence[pulumi.Resource] = places[replaced].owned if replaced else ()
         guarded = [guard(replaced, connections, is_dead=is_dead, after=after)] if guard else []
         key = LoginKey(
             f"{self._cluster}-login-key",

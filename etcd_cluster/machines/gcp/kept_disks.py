@@ -47,7 +47,7 @@ def _look_up(name: str, zone: str, lookup: pulumi.InvokeOptions) -> KeptVolume |
                 id=disk.id,
                 zone=zone,
                 size=int(disk.size),
-                address=labels.get(ADDRESS_LABEL, "").replace("-", "."),
+                address=_address_in(labels),
                 owner=labels.get(OWNER_LABEL, ""),
                 in_use=bool(disk.users),
             )
@@ -69,4 +69,8 @@ def address_of(disk_id: pulumi.Input[str], lookup: pulumi.InvokeOptions) -> pulu
         project=parts.apply(lambda found: found["project"] if found else ""),
         opts=lookup,
     )
-    return disk.labels.apply(lambda labels: (labels or {}).get(ADDRESS_LABEL, "").replace("-", "."))
+    return disk.labels.apply(_address_in)
+
+
+def _address_in(labels: Mapping[str, str] | None) -> str:
+    return (labels or {}).get(ADDRESS_LABEL, "").replace("-", ".")

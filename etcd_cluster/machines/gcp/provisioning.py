@@ -90,7 +90,7 @@ class Provisioning:
         pulumi.Output.all(**zones).apply(self._warn_of_zones)
         is_dead = self._given.replace_dead_member is not None
         replaced = self._given.replaced_member
-        after = places[replaced].owned if replaced else []
+        after: Sequence[pulumi.Resource] = places[replaced].owned if replaced else ()
         guarded = [guard(replaced, connections, is_dead=is_dead, after=after)] if guard else []
         key = LoginKey(
             f"{self._cluster}-login-key",
@@ -177,7 +177,7 @@ class Provisioning:
         zones = {name: zones_of_region(self._zones_in_turn(index)) for index, name in enumerate(names)}
         found = kept_disks.find(self._disk_names, zones, pulumi.InvokeOptions(parent=self._parent))
         self._kept = to_take_up(found)
-        self._disk_sizes = {name: disks[0].size for name, disks in found.items() if len(disks) == 1}
+        self._disk_sizes = {name: int(disks[0].size) for name, disks in found.items() if len(disks) == 1}
         replaced = given.replaced_member
         if replaced and given.disk_gb is not None and self._disk_sizes.get(replaced, 0) > self._disk_gb:
             has = self._disk_sizes[replaced]
