@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
 
+from etcd_cluster.names import is_one_line
 from etcd_cluster.ssh.connection import (
     Connection,
     SshAuthenticationError,
@@ -369,6 +370,8 @@ def _host_block(
         )
     if not re.fullmatch(r"[A-Za-z0-9._@\\-]+", connection.user) or connection.user.startswith("-"):
         raise SshConfigurationError(f"{connection.user!r} is not a user name ({connection.host})")
+    if not is_one_line(connection.proxy_command or ""):
+        raise SshConfigurationError(f"the proxy command for {connection.host} is not one line: write it in one")
     key_type = _pinned_key(connection)[0]
     algorithms = "rsa-sha2-512,rsa-sha2-256" if key_type == "ssh-rsa" else key_type
     settings = {

@@ -38,6 +38,11 @@ def inputs_of(account: Account, type_: str) -> list[dict[str, Any]]:
     return [each.inputs for each in account.of_type(type_)]
 
 
+def parts_of(user_data: str) -> list[str]:
+    parts = [part for part in email.message_from_string(user_data).walk() if not part.is_multipart()]
+    return [bytes(part.get_payload(decode=True)).decode() for part in parts]
+
+
 def machines_of(account: Account, cloud: str) -> dict[str, dict[str, Any]]:
     return {each.id: each.inputs for each in account.of_type(MACHINE[cloud])}
 
@@ -188,9 +193,9 @@ def test_user_data_of_the_caller_s_comes_with_new_machines_behind_the_cluster_s_
     up(stack, given(cloud, user_data=SCRIPT, replace_member="etcd-1"))
     inputs = account.standing[machine_of(account, cloud, "etcd-1")].inputs
     text = inputs["userData"] if cloud == "aws" else inputs["metadata"]["user-data"]
-    own, theirs = (part.get_payload(decode=True) for part in email.message_from_string(text).get_payload())
-    assert own.startswith(b"#cloud-config\nusers:")
-    assert theirs == SCRIPT.encode()
+    own, theirs = parts_of(text)
+    assert own.startswith("#cloud-config\nusers:")
+    assert theirs == SCRIPT
     assert len(text) < 16 * 1024
 
 

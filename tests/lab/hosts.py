@@ -42,7 +42,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from email.message import Message
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, final
@@ -666,8 +665,8 @@ class Host:
 def _first_part(user_data: str) -> str:
     """The cluster's own user data, of a text that may have parts."""
     parts = email.message_from_string(user_data)
-    first = parts.get_payload(0) if parts.is_multipart() else None
-    return first.get_payload(decode=True).decode() if isinstance(first, Message) else user_data
+    first = next((part for part in parts.walk() if not part.is_multipart()), parts) if parts.is_multipart() else None
+    return bytes(first.get_payload(decode=True)).decode() if first else user_data
 
 
 def remove_leftovers() -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from etcd_cluster import (
     ProxyCommand,
     Ssh,
 )
-from etcd_cluster.ssh.connection import parse_connection
+from etcd_cluster.ssh.client import _host_block
+from etcd_cluster.ssh.connection import Connection, SshConfigurationError, parse_connection
 from etcd_cluster.ssh.proxy_command import Listener, expand
 from tests.unit import test_cluster
 from tests.unit.keys import host_key
@@ -126,3 +128,10 @@ def test_a_port_that_another_program_has_is_named() -> None:
         pytest.raises(ConfigurationError, match=r"^ssh\.proxyCommand\.localPort: .* cannot listen there"),
     ):
         Listener.on(taken.getsockname()[1], "true")
+
+
+def test_no_command_of_a_state_becomes_a_setting_of_ssh(tmp_path: Path) -> None:
+    connection = Connection("10.0.0.1", host_key=host_key(1), proxy_command="true\n  LocalCommand touch ran")
+    files = [tmp_path / name for name in ("c0", "k0", "h0", "p0")]
+    with pytest.raises(SshConfigurationError, match="not one line"):
+        _host_block(connection, "target0", *files)

@@ -24,7 +24,7 @@ OWN = "#cloud-config\nusers: []\n"
 )
 def test_scripts_and_cloud_configs_are_taken(text: str) -> None:
     require_user_data("aws.userData", text)
-    own, theirs = email.message_from_string(joined(OWN, text)).get_payload()
+    own, theirs = (part for part in email.message_from_string(joined(OWN, text)).walk() if not part.is_multipart())
     assert own.get_payload(decode=True) == OWN.encode()
     assert theirs.get_payload(decode=True) == text.encode()
     assert ("Merge-Type" in theirs) == text.startswith("#cloud-config")

@@ -273,14 +273,15 @@ def test_what_is_known_later_is_checked_when_it_is_known() -> None:
 def test_no_word_becomes_a_setting_of_ssh(setting: str, word: str, tmp_path: Path) -> None:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
     connection = replace(Connection("10.0.0.1", host_key=key), **{setting: word})
+    files = [tmp_path / name for name in ("c0", "k0", "h0", "p0")]
     try:
-        block = _host_block(connection, "target0", tmp_path / "c0", tmp_path / "k0", tmp_path / "h0")
+        block = _host_block(connection, "target0", *files)
     except SshError:
         return
     settings = [line.split(None, 1) for line in block.splitlines()[1:]]
     name = {"host": "HostName", "agent_socket": "IdentityAgent"}[setting]
     plain = replace(connection, **{setting: "plain"})
-    expected = _host_block(plain, "target0", tmp_path / "c0", tmp_path / "k0", tmp_path / "h0").splitlines()[1:]
+    expected = _host_block(plain, "target0", *files).splitlines()[1:]
     assert [each[0] for each in settings] == [line.split()[0] for line in expected]
     (value,) = (value for each, value in settings if each == name)
     assert value in (f'"{word}"', f'"{word.replace("%", "%%")}"', "none", "%%h")
