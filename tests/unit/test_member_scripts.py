@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import re
 import shlex
@@ -824,3 +825,28 @@ def test_a_marker_that_is_spoilt_beside_data_is_as_good_as_none(folder: Folder) 
     (folder.path / "volume" / "history").write_text("members=1a\nid=1a\n")
     (folder.path / "state" / "formed").write_text(render.identity(CLUSTER, "etcd-1", TOKEN))
     assert (folder.report()["token"], folder.report()["cluster"]) == (TOKEN, CLUSTER)
+
+
+def test_a_snapshot_is_whole_only_if_its_sum_fits(tmp_path: Path) -> None:
+    """`etcdutl snapshot status` accepts a changed byte and a missing sum."""
+    database = bytes(range(256)) * 8
+    whole = database + hashlib.sha256(database).digest()
+    changed = bytearray(whole)
+    changed[100] ^= 1
+    other_sum = bytearray(whole)
+    other_sum[-1] ^= 1
+    scripts = Path(render.__file__).parent / "scripts"
+    found = {}
+    for name, content in {
+        "whole": whole,
+        "changed": bytes(changed),
+        "other sum": bytes(other_sum),
+        "cut": whole[:-512],
+        "without sum": database,
+        "empty": b"",
+    }.items():
+        file = tmp_path / name
+        file.write_bytes(content)
+        command = f"set -euo pipefail; . {scripts}/upgrade.sh; sum_fits {shlex.quote(str(file))}"
+        found[name] = subprocess.run(["bash", "-c", command], check=False, capture_output=True, timeout=60).returncode == 0
+    assert [name for name, fits in found.items() if fits] == ["whole"]

@@ -19,13 +19,25 @@ snapshot() {
   find_sockets "$(service_pid)"
   url=$(own_client_url) || fail "etcd listens on no port for clients here; nothing was upgraded. Look at its log (journalctl -u etcd-cluster) and run again"
   etcdctl_at "$url" snapshot save "$folder/.new-${spec[file]}" >/dev/null 2>&1 || fail "the snapshot could not be taken; nothing was upgraded. Look at the member's log (journalctl -u etcd-cluster) and run again"
-  checked=$(snapshot_status "$folder/.new-${spec[file]}") || fail "the snapshot is damaged ($checked); nothing was upgraded: run again, and check this machine's disk"
+  checked=$(check_snapshot "$folder/.new-${spec[file]}") || fail "the snapshot is damaged ($checked); nothing was upgraded: run again, and check this machine's disk"
   chmod 600 "$folder/.new-${spec[file]}"
   sync "$folder/.new-${spec[file]}"
   mv -f "$folder/.new-${spec[file]}" "$target"
   sync "$folder"
   say "snapshot checked: $checked"
   find "$folder" -name '*.db' -printf '%T@ %p\n' | sort -rn | tail -n "+$((KEPT_SNAPSHOTS + 1))" | cut -d ' ' -f 2- | xargs -r -d '\n' rm -f
+}
+
+# check_snapshot FILE: prints what it holds; if it is damaged, returns 1 and prints why. `snapshot status` compares no sum.
+check_snapshot() {
+  sum_fits "$1" || { echo "its SHA-256 does not fit" && return 1; }
+  snapshot_status "$1"
+}
+
+# sum_fits FILE: a snapshot is a database, a whole number of 512-byte blocks, and then its SHA-256.
+sum_fits() {
+  (($(stat -c %s "$1") % 512 == 32)) &&
+    [[ $(head -c -32 "$1" | sha256sum | cut -d ' ' -f 1) == "$(tail -c 32 "$1" | od -An -v -tx1 | tr -d ' \n')" ]]
 }
 
 # With the newer version's tool: etcdutl, or etcdctl before 3.5.
