@@ -847,6 +847,6 @@ def test_a_snapshot_is_whole_only_if_its_sum_fits(tmp_path: Path) -> None:
     }.items():
         file = tmp_path / name
         file.write_bytes(content)
-        command = f"set -euo pipefail; . {scripts}/upgrade.sh; sum_fits {shlex.quote(str(file))}"
+        command = f"set -euo pipefail; . {scripts}/snapshot.sh; sum_fits {shlex.quote(str(file))}"
         found[name] = subprocess.run(["bash", "-c", command], check=False, capture_output=True, timeout=60).returncode == 0
     assert [name for name, fits in found.items() if fits] == ["whole"]

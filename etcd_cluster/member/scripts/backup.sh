@@ -1,0 +1,347 @@
+# shellcheck shell=bash
+# Backs the cluster up into a store. Every member's timer runs this; the store coordinates them: a backup of a slot, a length of time,
+# is made once, by the first member that can. $backup_store: rclone's name of the cluster's folder, such as store:bucket/prefix/TOKEN.
+# In it, SLOT-REVISION-MEMBER.db is a snapshot, and .json its manifest, which is written last: what has one is a backup.
+# .tested or .failed holds the result of a restore; .keep marks a backup that is never deleted; .begun is a run's note to the others.
+# Facts and figures are in docs/backup.md.
+# shellcheck disable=SC2154
+TAKE_SECONDS=1800   # limit for a snapshot
+STORE_SECONDS=7200  # limit for the transport of one file
+TURN_SECONDS=60     # a member waits that long for each member that comes before it
+BEGUN_SECONDS=600   # and that long for one that has begun
+scratch_ports=49152 # the first of the dynamic ports
+
+# backup [now=yes] [test=yes]: makes the backup of this slot, unless there is one; with now=yes in any case, at once.
+backup() {
+  read_spec "$@"
+  only_one_run
+  backup_folder=$volume_path/backups
+  slot=$(slot_now)
+  at_exit note_result
+  result=failed error=''
+  if [[ ${spec[now]:-} != yes ]]; then
+    if ! await_turn; then
+      result=done
+      return
+    fi
+  fi
+  make_backup
+  result=done
+}
+
+only_one_run() {
+  must mkdir -p "$state_path"
+  exec 8>"$state_path/backup.lock"
+  flock --nonblock 8 || fail "a backup is running on this machine already; wait for it"
+}
+
+slot_now() {
+  local now
+  now=$(date +%s)
+  if [[ ${spec[now]:-} == yes ]]; then time_of "$now"; else time_of "$((now - now % backup_every))"; fi
+}
+time_of() { date -u -d "@$1" +%Y%m%dT%H%M%SZ; }
+
+# rclone ARGUMENTS...: its credentials are in a file that only root can read.
+rclone() {
+  timeout "$STORE_SECONDS" "$rclone_program" --config "$rclone_configuration" --log-level ERROR --stats 0 \
+    --contimeout 15s --timeout 60s --retries 3 --low-level-retries 5 --s3-no-check-bucket --azureblob-no-check-container "$@"
+}
+
+# to_store ARGUMENTS...: runs rclone; if it fails, the step fails with the reason.
+to_store() {
+  local said
+  said=$(rclone "$@" 2>&1) || fail "$(store_problem "$said")"
+}
+
+# store_problem TEXT: explains what rclone said. The error codes are those of S3, Google Cloud Storage and Azure.
+store_problem() {
+  local problem
+  case $1 in
+    *NoSuchBucket* | *"bucket does not exist"* | *ContainerNotFound*) problem="there is no such bucket. Expected: one that exists. Make it, or correct backup.to" ;;
+    *SignatureDoesNotMatch*) problem="the store refuses the secret key. Expected: the secret of that access key. Correct backup.secretKey" ;;
+    *InvalidAccessKeyId* | *AuthenticationFailed*) problem="the store does not know the access key. Expected: one that is valid. Correct backup.accessKey" ;;
+    *ExpiredToken* | *InvalidToken* | *TokenRefreshRequired* | *RequestExpired*) problem="the credentials have expired. Expected: valid ones. Renew them" ;;
+    *RequestTimeTooSkewed*) problem="this machine's clock is too far from the store's. Expected: a few minutes at most. Set the clock (chronyc tracking, timedatectl)" ;;
+    *NoCredentialProviders* | *"no EC2 IMDS role found"* | *"could not find default credentials"*) problem="there are no credentials. Expected: a role of this machine, or keys. Give the machine a role, or set backup.accessKey and backup.secretKey" ;;
+    *AccessDenied* | *Forbidden* | *"Error 403"* | *AuthorizationPermissionMismatch*) problem="the credentials may not do that. Expected: the rights to list, read and write below that prefix (docs/backup.md). Grant them" ;;
+    *InsufficientStorage* | *QuotaExceeded* | *"no space left"* | *"StatusCode: 507"*) problem="the store is full. Expected: room for a snapshot. Free some space there, or keep fewer backups (backup.keep)" ;;
+    *"no such host"* | *"connection refused"* | *"i/o timeout"* | *"no route to host"* | *"deadline exceeded"* | *"connection reset"*) problem="the store does not answer. Expected: a store that this machine reaches. Check backup.endpoint, the network and the firewall" ;;
+    *"certificate signed by unknown authority"* | *x509*) problem="the store's certificate is not trusted. Expected: one of a known CA. Set backup.ca" ;;
+    '') problem="it did not end within $STORE_SECONDS seconds. Expected: a store that is fast enough. Check the network" ;;
+    *) problem="it failed. Expected: a store that takes the backup. Fix the cause" ;;
+  esac
+  echo "backup to $backup_shown: $problem${1:+ (rclone: $(last_words "$1"))}"
+}
+
+# names: prints the names in the cluster's folder.
+names() {
+  local said
+  # A folder that does not exist has no backups yet.
+  if said=$(rclone lsf --files-only "$backup_store" 2>&1); then printf '%s\n' "$said"; else
+    [[ $said == *"directory not found"* ]] || fail "$(store_problem "$said")"
+  fi
+}
+
+has_slot() { [[ $listed =~ (^|$'\n')$slot-[0-9]+-[a-z0-9-]+\.json ]]; }
+
+# await_turn: waits until this member should make the backup; returns 1 once there is one, or if this member is no voter.
+await_turn() {
+  local rank
+  listed=$(names)
+  ! has_slot || { say "the backup of $slot is there" && return 1; }
+  rank=$(rank) || { say "this member is no voter; others make the backup" && return 1; }
+  sleep "$((rank * TURN_SECONDS))"
+  listed=$(names)
+  ! has_slot || { say "the backup of $slot is there" && return 1; }
+  ! begun_by_another || ! wait_slowly "$BEGUN_SECONDS" made_by_another
+}
+
+# rank: prints after how many others it is this member's turn: by their ids, the leader last. A learner has no turn.
+rank() {
+  local id number=0 url
+  # shellcheck disable=SC2046  # a list of ports
+  metrics $(loopback_ports "$metrics_port") || fail "etcd gives no metrics here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster)"
+  [[ ${measured[server_is_learner]:-0} == 0 ]] || return 1
+  [[ ${measured[server_is_leader]} == 0 ]] || { voters | grep -c . && return; }
+  while read -r id url; do
+    [[ $id != "${measured[server_id]}" ]] || { echo "$number" && return; }
+    number=$((number + 1))
+  done < <(voters)
+  fail "this member is not in the member list. Expected: a member of the cluster. Run \`pulumi up\`"
+}
+
+# voters: prints ID URL NAME lines of the voters, by their ids.
+voters() {
+  etcdctl_at "$(own_client_url)" member list | awk -F ', ' '$2 == "started" && $6 != "true" { sub(/,.*/, "", $5); print $1, $5, $3 }' | sort
+}
+
+begun_by_another() { grep -q "^$slot-0-.*\.begun$" < <(printf '%s\n' "$listed" | grep -v -- "-0-${spec[member]}.begun$"); }
+made_by_another() { listed=$(names) && has_slot; }
+
+# wait_slowly SECONDS COMMAND...: like wait_until, for what costs a request.
+wait_slowly() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < deadline)) || return 1
+    sleep 20
+  done
+}
+
+make_backup() {
+  local file database name revision hash=null
+  begin
+  database=$(stat -c %s "$data_path/member/snap/db")
+  must mkdir -p "$backup_folder"
+  must chmod 700 "$backup_folder"
+  rm -f "$backup_folder"/.new-*
+  # The new snapshot, and the next segment of etcd's log.
+  require_space "$((database * 11 / 10 / 1048576 + 64))" "$backup_folder"
+  file=$backup_folder/.new-$slot.db
+  at_exit remove_partial_snapshot
+  say "takes a snapshot"
+  take_snapshot "$file" "$TAKE_SECONDS" "$(programs_version)"
+  [[ $checked =~ revision\ ([0-9]+) ]] && revision=${BASH_REMATCH[1]}
+  if test_is_due; then hash=$(hash_of_members "$revision"); fi
+  name=$slot-$revision-${spec[member]}
+  manifest "$name" "$revision" "$file" "$hash" >"$backup_folder/.new-$name.json"
+  # Only the newest local copy stays, until it is in the store.
+  rm -f "$backup_folder"/*.db "$backup_folder"/*.json
+  mv -f "$file" "$backup_folder/$name.db"
+  mv -f "$backup_folder/.new-$name.json" "$backup_folder/$name.json"
+  sync "$backup_folder"
+  taken=$name
+  say "a snapshot of revision $revision is in $backup_folder; sends it to $backup_shown"
+  send "$name"
+  rm -f "$backup_folder/$name".{db,json}
+  stored=$name
+  say "backup $name is in the store"
+  forget_old
+  if test_is_due; then prove "$name"; fi
+}
+remove_partial_snapshot() { rm -f "$backup_folder"/.new-*; }
+programs_version() { basename "$(readlink "$binaries_path")"; }
+
+# Tells other members that this one is at work. A store that refuses it refuses the backup: better now than after a snapshot.
+begin() {
+  if [[ ${spec[now]:-} == yes ]]; then listed=$(names); fi
+  to_store rcat "$backup_store/$slot-0-${spec[member]}.begun" < <(date -u +%FT%TZ)
+}
+
+# send NAME: the manifest last.
+send() {
+  local kind
+  for kind in db json; do to_store copyto "$backup_folder/$1.$kind" "$backup_store/$1.$kind"; done
+}
+
+# manifest NAME REVISION FILE HASH: prints it. HASH is JSON.
+manifest() {
+  printf '{"schema": 1, "name": "%s", "cluster": "%s", "token": "%s", "clusterId": "%s", "member": "%s", "version": "%s", "taken": "%s", "revision": %s, "bytes": %s, "sha256": "%s", "hash": %s}\n' \
+    "$1" "$cluster" "$token" "$(data_cluster)" "${spec[member]}" "$(programs_version)" "$(date -u +%FT%TZ)" "$2" \
+    "$(stat -c %s "$3")" "$(sha256sum "$3" | cut -d ' ' -f 1)" "$4"
+}
+
+# test_is_due: true if no backup of this day (week) has passed a restore.
+test_is_due() {
+  local since
+  [[ ${spec[test]:-} != yes ]] || return 0
+  case $backup_test in
+    daily) since=${slot:0:8} ;;
+    weekly) since=$(date -u -d "@$(($(date +%s) - 6 * 86400))" +%Y%m%d) ;;
+    *) return 1 ;;
+  esac
+  ! awk -v since="$since" '/\.tested$/ && substr($0, 1, 8) >= since { found = 1 } END { exit !found }' < <(printf '%s\n' "$listed")
+}
+
+# hash_of_members REVISION: prints, as JSON, the hash over all keys that every healthy member has at that revision. Fails if they
+# differ. Members are asked in turn, the leader last: each stops applying writes meanwhile. Hashes of different compactions do not
+# compare; then all are asked again.
+hash_of_members() {
+  local attempt id url name said hash compacted members='' first first_compacted
+  for attempt in 1 2 3; do
+    first='' first_compacted='' members=''
+    while read -r id url name; do
+      said=$(patience=60 answer_within=55s etcdctl_at "$url" endpoint hashkv --rev "$1" --write-out json 2>/dev/null) || continue
+      hash=$(sed -n 's/.*"hash":\([0-9]*\).*/\1/p' < <(printf '%s\n' "$said"))
+      compacted=$(sed -n 's/.*"compact_revision":\(-\{0,1\}[0-9]*\).*/\1/p' < <(printf '%s\n' "$said"))
+      [[ -n $hash ]] || continue
+      if [[ -z $first ]]; then first=$hash first_compacted=$compacted; fi
+      [[ $compacted == "$first_compacted" ]] || continue 2
+      [[ $hash == "$first" ]] || fail "members differ: at revision $1, $name has other keys than ${members%%,*}. Expected: the same keys on all members. Find the one that differs (etcdctl endpoint hashkv --cluster), and replace it (docs/recover.md)"
+      members+=${members:+,}$name
+    done < <(voters_leader_last)
+    [[ -z $first ]] || { printf '{"value": %s, "compactRevision": %s, "members": "%s"}' "$first" "${first_compacted:-0}" "$members" && return; }
+    break
+  done
+  echo null
+}
+voters_leader_last() {
+  local id url name leader=''
+  while read -r id url name; do
+    if [[ $id == "${measured[server_id]:-}" && ${measured[server_is_leader]:-} == 1 ]]; then leader="$id $url $name"; else echo "$id $url $name"; fi
+  done < <(voters)
+  [[ -z $leader ]] || echo "$leader"
+}
+
+# Deletes what is no longer kept. A store that refuses it, as without the right to delete, keeps it: no failure.
+forget_old() {
+  local name said refused=0
+  [[ $backup_append_only != yes ]] || return 0
+  while read -r name; do
+    said=$(rclone deletefile "$backup_store/$name" 2>&1) || { [[ $said == *"not found"* ]] || refused=$((refused + 1)); }
+  done < <(names | expired)
+  ((refused == 0)) || say "the store refused to delete $refused files; they stay there: $(last_words "$said")"
+}
+expired() { awk -v last="$keep_last" -v daily="$keep_daily" -v weekly="$keep_weekly" "$retention"; }
+
+# prove NAME: fetches a backup from the store, restores it into a member that only this machine reaches, and compares all keys. The
+# result is beside the manifest.
+prove() {
+  local problem=''
+  say "restores $1 to test it"
+  problem=$( (restored_equal "$1") 2>&1 >/dev/null) || true
+  if [[ -z $problem ]]; then
+    to_store rcat "$backup_store/$1.tested" < <(date -u +%FT%TZ)
+    proven=$1
+    say "backup $1 is proven: it restores, and holds what the members held"
+  else
+    to_store rcat "$backup_store/$1.failed" < <(printf '%s\n' "$problem")
+    fail "backup $1 does not restore: $(last_words "$problem"). Expected: the keys of its manifest. Run \`etcd-cluster backup now --test\`, and check the store's disk"
+  fi
+}
+
+note_result() {
+  local now
+  now=$(date +%s)
+  # A reader sees the whole file or the one before.
+  {
+    printf 'attempt=%s\nresult=%s\n' "$now" "$result"
+    newest=$(printf '%s\n' "${listed:-}" "${stored:+$stored.json}" | sed -n 's/^\([0-9TZ]*-[0-9]*-[a-z0-9-]*\)\.json$/\1/p' | sort | tail -n 1)
+    tested=$(printf '%s\n' "${listed:-}" "${proven:+$proven.tested}" | sed -n 's/^\([0-9TZ]*-[0-9]*-[a-z0-9-]*\)\.tested$/\1/p' | sort | tail -n 1)
+    printf 'newest=%s\ntested=%s\nlocal=%s\n' "$newest" "$tested" "${taken:-}"
+  } >"$state_path/.new-backup" && mv -f "$state_path/.new-backup" "$state_path/backup"
+}
+
+# restored_equal NAME: fetches, checks, restores, starts, compares. Fails with the reason.
+restored_equal() {
+  local manifest bytes expected version found hash
+  scratch=$(scratch_folder "$1")
+  at_exit remove_scratch
+  to_store copyto "$backup_store/$1.json" "$scratch/manifest"
+  manifest=$(cat "$scratch/manifest")
+  bytes=$(field bytes) expected=$(field sha256) revision=$(field revision) version=$(field version)
+  [[ $bytes =~ ^[0-9]+$ && $expected =~ ^[0-9a-f]{64}$ ]] || fail "its manifest is damaged. Expected: bytes and sha256. Take another backup"
+  to_store copyto "$backup_store/$1.db" "$scratch/db"
+  found=$(sha256sum "$scratch/db" | cut -d ' ' -f 1)
+  [[ $found == "$expected" ]] || fail "its SHA-256 is $found. Expected: $expected, as in its manifest. The store changed it: take another backup"
+  restore_from "$scratch/db" "$scratch/data"
+  start_scratch
+  found=$(scratch_revision)
+  ((found == revision)) || fail "its revision is $found. Expected: $revision, as in its manifest. Take another backup"
+  hash=$(sed -n 's/.*"hash": {"value": \([0-9]*\).*/\1/p' <<<"$manifest")
+  [[ -n $hash ]] || return 0
+  found=$(at_scratch endpoint hashkv --rev "$revision" --write-out json | sed -n 's/.*"hash":\([0-9]*\).*/\1/p')
+  [[ $found == "$hash" ]] || fail "the hash over its keys is ${found:-unknown}. Expected: $hash, as the members had it. Take another backup"
+}
+field() { sed -n "s/.*\"$1\": \"\{0,1\}\([0-9a-zA-Z.:-]*\).*/\1/p" < <(printf '%s\n' "$manifest"); }
+
+# scratch_folder NAME: makes one, on a file system that bears the snapshot and what is made of it; not that of the data, if it can.
+scratch_folder() {
+  local folder bytes
+  bytes=$(rclone size --json "$backup_store/$1.db" | sed -n 's/.*"bytes":\([0-9]*\).*/\1/p')
+  [[ $bytes =~ ^[0-9]+$ ]] || fail "its data cannot be read from the store. Expected: $1.db there. Take another backup"
+  for folder in "$state_path" "$volume_path"; do
+    (($(df --output=avail -k "$folder" | tail -n 1) > bytes / 1024 * 5 / 2 + 256 * 1024)) || continue
+    mktemp -d "$folder/scratch-XXXXXX"
+    return
+  done
+  fail "$state_path and $volume_path have no room for a test. Expected: $((bytes * 5 / 2 / 1048576 + 256)) MiB. Free some space, or set backup.test to never"
+}
+
+remove_scratch() {
+  if [[ -s $scratch/pid ]]; then
+    kill "$(cat "$scratch/pid")" 2>/dev/null
+    wait_until 20 process_gone "$(cat "$scratch/pid")" || kill -9 "$(cat "$scratch/pid")" 2>/dev/null
+  fi
+  rm -rf "$scratch"
+}
+process_gone() { ! kill -0 "$1" 2>/dev/null; }
+
+# restore_from FILE FOLDER: makes a data folder of a snapshot, for a member of its own cluster.
+restore_from() {
+  local tool=$binaries_path/etcdutl said
+  [[ -x $tool ]] || tool=$binaries_path/etcdctl
+  find_free_ports
+  said=$(ETCDCTL_API=3 "$tool" snapshot restore "$1" --data-dir "$2" --name scratch --initial-cluster "scratch=http://127.0.0.1:$scratch_peer_port" \
+    --initial-advertise-peer-urls "http://127.0.0.1:$scratch_peer_port" --initial-cluster-token "scratch-$RANDOM-$RANDOM" 2>&1) || fail "it does not restore: $(last_words "$said"). Take another backup"
+}
+
+find_free_ports() {
+  local port=$((49152 + RANDOM % 16000))
+  scratch_client_port='' scratch_peer_port=''
+  while [[ -z $scratch_peer_port ]]; do
+    port=$((port + 1))
+    ! listening "$port" || continue
+    if [[ -z $scratch_client_port ]]; then scratch_client_port=$port; else scratch_peer_port=$port; fi
+  done
+}
+
+# start_scratch: starts a member on loopback, with none of the cluster's settings: only its certificate, which it asks clients for.
+start_scratch() {
+  local tls=()
+  scheme=http
+  if [[ -f $pki_path/server.key ]]; then
+    scheme=https
+    tls=(--cert-file "$pki_path/server.crt" --key-file "$pki_path/server.key" --trusted-ca-file "$pki_path/ca.crt" --client-cert-auth)
+  fi
+  # shellcheck disable=SC2016  # for that shell
+  setsid env -i sh -c 'echo "$$" >"$0"; exec "$@"' "$scratch/pid" "$binaries_path/etcd" --name scratch --data-dir "$scratch/data" \
+    --listen-client-urls "$scheme://127.0.0.1:$scratch_client_port" --advertise-client-urls "$scheme://127.0.0.1:$scratch_client_port" \
+    --listen-peer-urls "http://127.0.0.1:$scratch_peer_port" --initial-advertise-peer-urls "http://127.0.0.1:$scratch_peer_port" \
+    --initial-cluster "scratch=http://127.0.0.1:$scratch_peer_port" "${tls[@]}" >"$scratch/log" 2>&1 </dev/null 8>&- &
+  wait_until 120 scratch_serves || fail "a member does not start from it: $(tail -n 3 "$scratch/log" | cut -c1-300 | paste -sd ' '). Take another backup"
+}
+scratch_serves() { at_scratch endpoint health >/dev/null 2>&1; }
+at_scratch() { patience=120 answer_within=100s etcdctl_at "$scheme://127.0.0.1:$scratch_client_port" "$@"; }
+scratch_revision() { at_scratch endpoint status --write-out json | sed -n 's/.*"revision":\([0-9]*\).*/\1/p'; }

@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# Takes and checks snapshots of etcd's data.
+# shellcheck disable=SC2154
+
+# take_snapshot FILE SECONDS VERSION: writes a snapshot of this member, complete and checked, or fails. Sets `checked` to what it holds.
+take_snapshot() {
+  local url said
+  find_sockets "$(service_pid)"
+  url=$(own_client_url) || fail "etcd listens on no port for clients here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster) and run again"
+  # shellcheck disable=SC2034  # for etcdctl_at
+  patience=$2
+  said=$(etcdctl_at "$url" snapshot save "$1" 2>&1 >/dev/null) || fail "the snapshot could not be taken: $(last_words "$said"). Look at the member's log (journalctl -u etcd-cluster) and run again"
+  checked=$(check_snapshot "$1" "$2" "$3") || fail "the snapshot is damaged ($checked): run again, and check this machine's disk"
+  chmod 600 "$1"
+  sync "$1"
+}
+
+# check_snapshot FILE SECONDS VERSION: prints what it holds; if it is damaged, returns 1 and prints why. `snapshot status` compares no sum.
+check_snapshot() {
+  sum_fits "$1" || { echo "its SHA-256 does not fit" && return 1; }
+  snapshot_status "$@"
+}
+
+# sum_fits FILE: a snapshot is a database, a whole number of 512-byte blocks, and then its SHA-256.
+sum_fits() {
+  (($(stat -c %s "$1") % 512 == 32)) &&
+    [[ $(head -c -32 "$1" | sha256sum | cut -d ' ' -f 1) == "$(tail -c 32 "$1" | od -An -v -tx1 | tr -d ' \n')" ]]
+}
+
+# snapshot_status FILE SECONDS VERSION: with the tool of that version: etcdutl, or etcdctl before 3.5.
+snapshot_status() {
+  local tool=$versions_path/$3/etcdutl status
+  [[ -x $tool ]] || tool=$binaries_path/etcdctl
+  status=$(ETCDCTL_API=3 timeout "$2" "$tool" snapshot status "$1" --write-out json 2>&1) || {
+    tail -n 1 < <(printf '%s\n' "$status") | cut -c1-300
+    return 1
+  }
+  # An old etcdctl prints its help and exits with 0.
+  sed -n 's/^{"hash":\([0-9]*\),"revision":\([0-9]*\),"totalKey":\([0-9]*\),.*/hash \1, revision \2, \3 keys/p' < <(printf '%s\n' "$status") | grep .
+}
