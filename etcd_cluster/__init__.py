@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from etcd_cluster.backup.arguments import Backup, Keep
     from etcd_cluster.cluster import EtcdCluster
     from etcd_cluster.errors import ConfigurationError, EtcdClusterError
     from etcd_cluster.etcd.sizes import SIZES, Size
@@ -32,6 +33,7 @@ __all__ = [
     "CA",
     "SIZES",
     "AwsMachines",
+    "Backup",
     "Bastion",
     "Certificate",
     "CertificateArgs",
@@ -45,6 +47,7 @@ __all__ = [
     "Host",
     "HostMachines",
     "Install",
+    "Keep",
     "LocalMachines",
     "Machine",
     "Machines",
@@ -55,6 +58,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "backup.arguments": "Backup Keep",
     "cluster": "EtcdCluster",
     "errors": "ConfigurationError EtcdClusterError",
     "etcd.sizes": "SIZES Size",

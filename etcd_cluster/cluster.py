@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.backup.resource import schedule_backups
 from etcd_cluster.binaries import provide_binaries
 from etcd_cluster.certificates import issue_certificates
 from etcd_cluster.formation import Formation, machine_identity, preflight_report
@@ -108,6 +109,16 @@ class EtcdCluster(pulumi.ComponentResource):
                 parent=self, depends_on=[*checks.values(), *(each.command for each in prepared.values())]
             ),
         )
+        if args.backup is not None:
+            schedule_backups(
+                name,
+                args.backup,
+                cluster=identity,
+                token=formation.token,
+                machines={machine.name: machine for machine in machines},
+                identities=identities,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[rollout]),
+            )
         described = describe(machines, settings.tls)
         endpoints = described.apply(lambda members: [member["clientUrl"] for member in members.values()])
 

@@ -157,3 +157,9 @@ class MachineReplacementProvider(_Provider):
     """Serves `MachineReplacement`."""
 
     implementation = "rollout.machine_replacement_lifecycle:MachineReplacementLifecycle"
+
+
+class BackupScheduleProvider(_Provider):
+    """Serves `BackupSchedule`."""
+
+    implementation = "backup.lifecycle:BackupScheduleLifecycle"

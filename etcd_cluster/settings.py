@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 
 import pulumi
 
+from etcd_cluster.backup.arguments import Backup, require_usable
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
 from etcd_cluster.etcd import options, versions
 from etcd_cluster.etcd.releases import (
@@ -31,6 +32,9 @@ from etcd_cluster.secrecy import as_input
 from etcd_cluster.typed import Between, require_type, require_types
 
 _QUOTA = "quota-backend-bytes"
+NO_BACKUP = (
+    "this cluster has no backups: wherever the data is, it can be lost. Set backup.to, such as s3://BUCKET/PREFIX"
+)
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -95,6 +99,8 @@ class EtcdClusterArgs:
     """How long the old CA stays trusted after a rotation, in hours; default 720. 0 drops it at once."""
     install: Install = field(default_factory=Install)
     """Where etcd's programs come from."""
+    backup: Backup | None = None
+    """Where backups go, how often, and what is kept; default none, with a warning in every `up`."""
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Settings of the server by their own names, such as {"heartbeat-interval": 200}."""
     allow_undersized: bool = False
@@ -170,6 +176,10 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
     _require_writable_logs(server_options, args.machines.platform)
     if isinstance(args.machines, ProvisionedMachines):
         args.machines.require_usable(size, allow_undersized=args.allow_undersized, delete_data=args.delete_data)
+    if args.backup is not None:
+        require_usable(args.backup)
+    elif args.machines.platform != "local":
+        warnings = [*warnings, NO_BACKUP]
     if not args.tls:
         warnings = [*warnings, "tls: false: anyone who reaches this cluster's ports can read and change everything"]
     return Settings(

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
 
+from etcd_cluster.backup.arguments import Backup, Keep
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_private_key, shown
 from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
@@ -48,6 +49,7 @@ def args_from_stack_config() -> EtcdClusterArgs:
         keys,
         machines=_machines(keys),
         install=read(Install, keys.section("install")),
+        backup=_backup(keys.section("backup")),
         etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
         ca=None,
     )
@@ -121,6 +123,10 @@ def _login(ssh: Keys) -> dict[str, Any]:
 def _bastion(ssh: Keys) -> Bastion | None:
     keys = ssh.section("bastion")
     return read(Bastion, keys, private_key=_private_key(keys)) if keys.names() else None
+
+
+def _backup(keys: Keys) -> Backup | None:
+    return read(Backup, keys, keep=read(Keep, keys.section("keep"))) if keys.names() else None
 
 
 def _private_key(keys: Keys) -> pulumi.Input[str] | None:

@@ -354,6 +354,34 @@ class Probe(Line):
     tls: bool = False
 
 
+@dataclass(frozen=True)
+class BackUp(Line):
+    """Makes a backup.
+
+    Args:
+        now: At once, also if this slot has a backup; False is the member's turn.
+        test: Restores it to test it, also if none is due.
+    """
+
+    step = "backup"
+    now: bool = False
+    test: bool = False
+
+
+@dataclass(frozen=True)
+class SetUpBackups(Line):
+    """Sets backups up on a machine.
+
+    Args:
+        look: Only reports what differs.
+        remove: Ends the backups.
+    """
+
+    step = "backup_setup"
+    look: bool = False
+    remove: bool = False
+
+
 LINES: Mapping[str, type[Line]] = {
     each.step: each
     for each in (
@@ -371,6 +399,8 @@ LINES: Mapping[str, type[Line]] = {
         Log,
         PeerLog,
         Probe,
+        BackUp,
+        SetUpBackups,
     )
 }
 """Step -> class of its line."""

@@ -415,6 +415,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "snapshot": ("snapshot", "upgrade"),
     "v2store": ("upgrade",),
     "backup": ("snapshot", "backup"),
+    "backup_setup": ("snapshot", "backup", "backup_setup"),
     "record": ("remove",),
     "remove": ("remove",),
     "log": (),

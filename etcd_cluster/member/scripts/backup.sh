@@ -9,7 +9,7 @@ TAKE_SECONDS=1800   # limit for a snapshot
 STORE_SECONDS=7200  # limit for the transport of one file
 TURN_SECONDS=60     # a member waits that long for each member that comes before it
 BEGUN_SECONDS=600   # and that long for one that has begun
-scratch_ports=49152 # the first of the dynamic ports
+FIRST_PORT=49152    # of the dynamic ports
 
 # backup [now=yes] [test=yes]: makes the backup of this slot, unless there is one; with now=yes in any case, at once.
 backup() {
@@ -18,15 +18,12 @@ backup() {
   backup_folder=$volume_path/backups
   slot=$(slot_now)
   at_exit note_result
-  result=failed error=''
-  if [[ ${spec[now]:-} != yes ]]; then
-    if ! await_turn; then
-      result=done
-      return
-    fi
-  fi
-  make_backup
-  result=done
+  result=failed
+  failure_path=$state_path/backup-failure
+  rm -f "$failure_path"
+  learn_role
+  if [[ ${spec[now]:-} == yes ]] || await_turn; then make_backup; fi
+  result=success
 }
 
 only_one_run() {
@@ -44,8 +41,10 @@ time_of() { date -u -d "@$1" +%Y%m%dT%H%M%SZ; }
 
 # rclone ARGUMENTS...: its credentials are in a file that only root can read.
 rclone() {
-  timeout "$STORE_SECONDS" "$rclone_program" --config "$rclone_configuration" --log-level ERROR --stats 0 \
-    --contimeout 15s --timeout 60s --retries 3 --low-level-retries 5 --s3-no-check-bucket --azureblob-no-check-container "$@"
+  local trusted=()
+  [[ ! -f ${rclone_configuration%/*}/ca.crt ]] || trusted=(--ca-cert "${rclone_configuration%/*}/ca.crt")
+  timeout "$STORE_SECONDS" "$rclone_program" --config "$rclone_configuration" "${trusted[@]}" --log-level ERROR --stats 0 \
+    --contimeout 15s --timeout 60s --retries "${store_attempts:-3}" --low-level-retries "${store_attempts:-5}" --s3-no-check-bucket --azureblob-no-check-container "$@"
 }
 
 # to_store ARGUMENTS...: runs rclone; if it fails, the step fails with the reason.
@@ -71,7 +70,7 @@ store_problem() {
     '') problem="it did not end within $STORE_SECONDS seconds. Expected: a store that is fast enough. Check the network" ;;
     *) problem="it failed. Expected: a store that takes the backup. Fix the cause" ;;
   esac
-  echo "backup to $backup_shown: $problem${1:+ (rclone: $(last_words "$1"))}"
+  echo "backup to $backup_shown: $problem${1:+ (rclone: $(last_words "${1##*api error }"))}"
 }
 
 # names: prints the names in the cluster's folder.
@@ -84,6 +83,13 @@ names() {
 }
 
 has_slot() { [[ $listed =~ (^|$'\n')$slot-[0-9]+-[a-z0-9-]+\.json ]]; }
+
+# learn_role: sets `measured`, which tells whether this member leads.
+learn_role() {
+  find_sockets "$(service_pid)"
+  # shellcheck disable=SC2046  # a list of ports
+  metrics $(loopback_ports "$metrics_port") || fail "etcd gives no metrics here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster), and run \`pulumi up\`"
+}
 
 # await_turn: waits until this member should make the backup; returns 1 once there is one, or if this member is no voter.
 await_turn() {
@@ -100,8 +106,6 @@ await_turn() {
 # rank: prints after how many others it is this member's turn: by their ids, the leader last. A learner has no turn.
 rank() {
   local id number=0 url
-  # shellcheck disable=SC2046  # a list of ports
-  metrics $(loopback_ports "$metrics_port") || fail "etcd gives no metrics here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster)"
   [[ ${measured[server_is_learner]:-0} == 0 ]] || return 1
   [[ ${measured[server_is_leader]} == 0 ]] || { voters | grep -c . && return; }
   while read -r id url; do
@@ -177,8 +181,8 @@ send() {
 
 # manifest NAME REVISION FILE HASH: prints it. HASH is JSON.
 manifest() {
-  printf '{"schema": 1, "name": "%s", "cluster": "%s", "token": "%s", "clusterId": "%s", "member": "%s", "version": "%s", "taken": "%s", "revision": %s, "bytes": %s, "sha256": "%s", "hash": %s}\n' \
-    "$1" "$cluster" "$token" "$(data_cluster)" "${spec[member]}" "$(programs_version)" "$(date -u +%FT%TZ)" "$2" \
+  printf '{"schema": 1, "name": "%s", "cluster": "%s", "token": "%s", "member": "%s", "version": "%s", "taken": "%s", "revision": %s, "bytes": %s, "sha256": "%s", "hash": %s}\n' \
+    "$1" "$cluster" "$token" "${spec[member]}" "$(programs_version)" "$(date -u +%FT%TZ)" "$2" \
     "$(stat -c %s "$3")" "$(sha256sum "$3" | cut -d ' ' -f 1)" "$4"
 }
 
@@ -198,8 +202,8 @@ test_is_due() {
 # differ. Members are asked in turn, the leader last: each stops applying writes meanwhile. Hashes of different compactions do not
 # compare; then all are asked again.
 hash_of_members() {
-  local attempt id url name said hash compacted members='' first first_compacted
-  for attempt in 1 2 3; do
+  local id url name said hash compacted members='' first first_compacted
+  for _ in 1 2 3; do
     first='' first_compacted='' members=''
     while read -r id url name; do
       said=$(patience=60 answer_within=55s etcdctl_at "$url" endpoint hashkv --rev "$1" --write-out json 2>/dev/null) || continue
@@ -219,7 +223,7 @@ hash_of_members() {
 voters_leader_last() {
   local id url name leader=''
   while read -r id url name; do
-    if [[ $id == "${measured[server_id]:-}" && ${measured[server_is_leader]:-} == 1 ]]; then leader="$id $url $name"; else echo "$id $url $name"; fi
+    if [[ $id == "${measured[server_id]}" && ${measured[server_is_leader]} == 1 ]]; then leader="$id $url $name"; else echo "$id $url $name"; fi
   done < <(voters)
   [[ -z $leader ]] || echo "$leader"
 }
@@ -257,6 +261,7 @@ note_result() {
   # A reader sees the whole file or the one before.
   {
     printf 'attempt=%s\nresult=%s\n' "$now" "$result"
+    [[ ! -s $failure_path ]] || printf 'failure=%s\n' "$(tail -n 1 "$failure_path")"
     newest=$(printf '%s\n' "${listed:-}" "${stored:+$stored.json}" | sed -n 's/^\([0-9TZ]*-[0-9]*-[a-z0-9-]*\)\.json$/\1/p' | sort | tail -n 1)
     tested=$(printf '%s\n' "${listed:-}" "${proven:+$proven.tested}" | sed -n 's/^\([0-9TZ]*-[0-9]*-[a-z0-9-]*\)\.tested$/\1/p' | sort | tail -n 1)
     printf 'newest=%s\ntested=%s\nlocal=%s\n' "$newest" "$tested" "${taken:-}"
@@ -265,12 +270,12 @@ note_result() {
 
 # restored_equal NAME: fetches, checks, restores, starts, compares. Fails with the reason.
 restored_equal() {
-  local manifest bytes expected version found hash
+  local manifest bytes expected revision found hash
   scratch=$(scratch_folder "$1")
   at_exit remove_scratch
   to_store copyto "$backup_store/$1.json" "$scratch/manifest"
   manifest=$(cat "$scratch/manifest")
-  bytes=$(field bytes) expected=$(field sha256) revision=$(field revision) version=$(field version)
+  bytes=$(field bytes) expected=$(field sha256) revision=$(field revision)
   [[ $bytes =~ ^[0-9]+$ && $expected =~ ^[0-9a-f]{64}$ ]] || fail "its manifest is damaged. Expected: bytes and sha256. Take another backup"
   to_store copyto "$backup_store/$1.db" "$scratch/db"
   found=$(sha256sum "$scratch/db" | cut -d ' ' -f 1)
@@ -278,8 +283,9 @@ restored_equal() {
   restore_from "$scratch/db" "$scratch/data"
   start_scratch
   found=$(scratch_revision)
-  ((found == revision)) || fail "its revision is $found. Expected: $revision, as in its manifest. Take another backup"
-  hash=$(sed -n 's/.*"hash": {"value": \([0-9]*\).*/\1/p' <<<"$manifest")
+  # An empty database is at revision 1 once it serves.
+  ((found == (revision > 1 ? revision : 1))) || fail "its revision is $found. Expected: $revision, as in its manifest. Take another backup"
+  hash=$(sed -n 's/.*"hash": {"value": \([0-9]*\).*/\1/p' < <(printf '%s\n' "$manifest"))
   [[ -n $hash ]] || return 0
   found=$(at_scratch endpoint hashkv --rev "$revision" --write-out json | sed -n 's/.*"hash":\([0-9]*\).*/\1/p')
   [[ $found == "$hash" ]] || fail "the hash over its keys is ${found:-unknown}. Expected: $hash, as the members had it. Take another backup"
@@ -292,7 +298,7 @@ scratch_folder() {
   bytes=$(rclone size --json "$backup_store/$1.db" | sed -n 's/.*"bytes":\([0-9]*\).*/\1/p')
   [[ $bytes =~ ^[0-9]+$ ]] || fail "its data cannot be read from the store. Expected: $1.db there. Take another backup"
   for folder in "$state_path" "$volume_path"; do
-    (($(df --output=avail -k "$folder" | tail -n 1) > bytes / 1024 * 5 / 2 + 256 * 1024)) || continue
+    (($(df --output=avail -k "$folder" | tail -n 1) > bytes * 5 / 2048 + 256 * 1024)) || continue
     mktemp -d "$folder/scratch-XXXXXX"
     return
   done
@@ -318,7 +324,7 @@ restore_from() {
 }
 
 find_free_ports() {
-  local port=$((49152 + RANDOM % 16000))
+  local port=$((FIRST_PORT + RANDOM % 16000))
   scratch_client_port='' scratch_peer_port=''
   while [[ -z $scratch_peer_port ]]; do
     port=$((port + 1))

@@ -22,10 +22,11 @@ ROOM_MIB=10 PROGRAMS_MIB=200 LOG_SEGMENT_MIB=64
 # say TEXT: prints one short line of progress.
 say() { printf '%s: %s\n' "${spec[member]:-cluster}" "$*" >&2; }
 
-# fail TEXT: ends the step. TEXT says what is wrong, with the value, and what to do.
+# fail TEXT: ends the step. TEXT says what is wrong, with the value, and what to do; $failure_path, if it is set, gets it as well.
 FAILED=70
 fail() {
   printf 'error: %s: %s\n' "${spec[member]:-cluster}" "$*" >&2
+  [[ -z ${failure_path:-} ]] || printf '%s\n' "$*" >"$failure_path"
   exit "$FAILED"
 }
 

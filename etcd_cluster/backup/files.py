@@ -1,0 +1,159 @@
+"""Makes the texts of the files that set a machine's backups up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from etcd_cluster.backup.store import StoreUrl, rclone_configuration
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member import render
+from etcd_cluster.member.layout import Layout
+
+RUN_SECONDS = 6 * 3600
+"""Limit for one backup with its test: snapshot, transport of 8 GiB, and a restore."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When backups are made, and what is kept.
+
+    Args:
+        every_seconds: Time between two backups.
+        last: The newest backups that are kept.
+        daily: Days of which one is kept.
+        weekly: Weeks of which one is kept.
+        test: daily, weekly or never.
+        append_only: Nothing is deleted.
+    """
+
+    every_seconds: int
+    last: int
+    daily: int
+    weekly: int
+    test: str
+    append_only: bool
+
+
+@dataclass(frozen=True)
+class MemberPlace:
+    """One member, as far as its backups need to know it.
+
+    Args:
+        name: Its name.
+        layout: Where its files are.
+        ports: Its ports.
+    """
+
+    name: str
+    layout: Layout
+    ports: Ports
+
+
+def variables(
+    cluster: str, token: str, member: MemberPlace, store: StoreUrl, shown: str, schedule: Schedule, rclone: str
+) -> dict[str, str]:
+    """Returns the shell variables of backup.sh. No credentials are among them."""
+    folder = f"{member.layout.configuration}/backup"
+    return {
+        **render.port_variables(member.ports),
+        "cluster": cluster,
+        "token": token,
+        "backup_store": store.folder(token),
+        "backup_root": store.path if store.scheme == "file" else "",
+        "backup_shown": shown,
+        "backup_every": str(schedule.every_seconds),
+        "backup_test": schedule.test,
+        "backup_append_only": "yes" if schedule.append_only else "",
+        "keep_last": str(schedule.last),
+        "keep_daily": str(schedule.daily),
+        "keep_weekly": str(schedule.weekly),
+        "rclone_program": rclone,
+        "rclone_configuration": f"{folder}/rclone.conf",
+        "retention": retention(),
+    }
+
+
+def set_up_variables(
+    member: MemberPlace, own: Mapping[str, str], store: StoreUrl, given: Mapping[str, str], token: str, every: str
+) -> dict[str, str]:
+    """Returns the shell variables of backup_setup.sh. The file of credentials is among them.
+
+    Args:
+        member: The member.
+        own: What `variables` returned for it.
+        store: The store.
+        given: Credentials, and what else rclone is configured with.
+        token: Token of the cluster.
+        every: Time between two backups, such as 1h.
+    """
+    folder = f"{member.layout.configuration}/backup"
+    program = render.script("backup", member.layout, own)
+    host_key = given.get("host_key", "")
+    texts = {
+        "program": program,
+        "configuration": rclone_configuration(store, given, f"{folder}/known_hosts"),
+        "store_ca": given.get("ca", ""),
+        "known_hosts": f"{_known_host(store)} {host_key}\n" if host_key else "",
+        "service": service_unit(member, token),
+        "timer": timer_unit(token, every),
+    }
+    return {**own, **{f"file_{name}": render.encode(text) for name, text in texts.items()}}
+
+
+def _known_host(store: StoreUrl) -> str:
+    return store.host if store.port == 22 else f"[{store.host}]:{store.port}"
+
+
+@cache
+def retention() -> str:
+    """Returns the rule of what is kept, an awk program."""
+    text = (files("etcd_cluster.member") / "scripts" / "retention.awk").read_text()
+    return "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#"))
+
+
+def service_unit(member: MemberPlace, token: str) -> str:
+    """Returns the service that makes one backup, at the lowest priority. It may reach the metadata service."""
+    return f"""\
+{render.owner_line(token)}
+[Unit]
+Description=Backup of etcd
+Documentation=https://etcd.io/docs/
+Wants=network-online.target
+After=network-online.target time-sync.target etcd-cluster.service
+
+[Service]
+Type=oneshot
+StandardInput=file:{member.layout.configuration}/backup/program
+ExecStart=/bin/bash -s -- backup member={member.name}
+TimeoutStartSec={RUN_SECONDS}
+Nice=15
+IOSchedulingClass=idle
+CPUWeight=20
+UMask=0077
+ProtectSystem=full
+ProtectHome=yes
+PrivateTmp=yes
+NoNewPrivileges=no
+"""
+
+
+def timer_unit(token: str, every: str) -> str:
+    """Returns the timer. A slot that passes while the machine is off is made up for once, when it is back."""
+    number, unit = int(every[:-1]), every[-1]
+    calendar = f"*-*-* *:0/{number}:00" if unit == "m" else f"*-*-* 0/{number}:00:00"
+    return f"""\
+{render.owner_line(token)}
+[Unit]
+Description=Time of etcd's backups
+
+[Timer]
+OnCalendar={calendar} UTC
+Persistent=true
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+"""

@@ -1,0 +1,140 @@
+"""Brings a BackupSchedule about: sends rclone, writes program, configuration and timer, tries the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
+
+from etcd_cluster.backup.arguments import interval_seconds
+from etcd_cluster.backup.files import MemberPlace, Schedule, set_up_variables, variables
+from etcd_cluster.backup.store import StoreUrl
+from etcd_cluster.errors import ConfigurationError, EtcdClusterError
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.member.lines import SetUpBackups
+from etcd_cluster.rollout.lifecycle import same
+from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
+
+SHOWN = ("to", "every", "keep", "test", "append_only", "members")
+INPUTS = ("cluster", "token", *SHOWN, "credentials", "connections", "drift")
+SET_UP_SECONDS = 600
+LOOK_SECONDS = 60
+
+
+class BackupScheduleLifecycle(Lifecycle):
+    """Sets backups up on every member's machine. An `up` without changes looks whether they still are."""
+
+    schema: ClassVar[Schema] = Schema(
+        defaults={"connections": {}, "credentials": {}, "append_only": False, "members": {}, "drift": []}
+    )
+
+    def check(self, olds: Properties, news: Properties) -> CheckResult:
+        """Refuses a store that is none, and looks for drift in an `up` without changes."""
+        news = dict(news)
+        looks = news.pop("looks")
+        news["drift"] = []
+        try:
+            if isinstance(news["to"], str):
+                StoreUrl.parse(news["to"])
+        except ConfigurationError as error:
+            return CheckResult(news, [CheckFailure("to", str(error))])
+        if olds and looks and not _changed(olds, news):
+            news["drift"] = drift(news)
+        return CheckResult(news, [])
+
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """Reports a change if an input differs, or if there is drift."""
+        return DiffResult(changes=_changed(olds, news) or bool(news["drift"]), replaces=[])
+
+    def create(self, props: Properties) -> CreateResult:
+        """Sets backups up on all machines."""
+        _set_up(props)
+        return CreateResult(f"{props['token']}/backups", _inputs(props))
+
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Sets backups up anew where something differs."""
+        for line in news["drift"] or ():
+            say(line)
+        _set_up(news)
+        return UpdateResult(_inputs(news))
+
+    def delete(self, id_: str, props: Properties) -> None:
+        """Ends the backups on machines that can be reached. The store keeps what it has."""
+        with _machines(props, passing=True) as machines:
+            for name, answer in _on_all(machines, props, SetUpBackups(remove=True), LOOK_SECONDS).items():
+                if isinstance(answer, EtcdClusterError):
+                    say(f"{name}: its backups could not be ended: {answer}")
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        """Returns the recorded properties; no machine is asked."""
+        return ReadResult(id_, props, _inputs(props))
+
+
+def drift(props: Properties) -> list[str]:
+    """Returns what differs on the machines, one line each; nothing of a machine that gives no answer."""
+    with _machines(props) as machines:
+        answers = _on_all(machines, props, SetUpBackups(look=True), LOOK_SECONDS)
+    return [
+        f"{name}: backups: {line}"
+        for name, answer in answers.items()
+        if isinstance(answer, str)
+        for line in answer.splitlines()
+    ]
+
+
+def _set_up(props: Properties) -> None:
+    """Raises the first error once all machines were tried."""
+    with _machines(props) as machines:
+        answers = _on_all(machines, props, SetUpBackups(), SET_UP_SECONDS, report=say)
+    for answer in answers.values():
+        if isinstance(answer, EtcdClusterError):
+            raise answer
+
+
+def _on_all(
+    machines: MemberMachines,
+    props: Properties,
+    line: SetUpBackups,
+    seconds: int,
+    report: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    def run(name: str) -> str:
+        return machines.run(name, line, _variables(props, name), timeout_seconds=seconds, say=report)
+
+    return machines.on_all(list(props["members"]), run)
+
+
+def _variables(props: Properties, name: str) -> dict[str, str]:
+    host, store = FormerHost.parse(props["members"][name]), StoreUrl.parse(props["to"])
+    member = MemberPlace(name, host.layout, host.ports)
+    keep, every = props["keep"], props["every"]
+    schedule = Schedule(
+        every_seconds=interval_seconds(every),
+        last=int(keep["last"]),
+        daily=int(keep["daily"]),
+        weekly=int(keep["weekly"]),
+        test=props["test"],
+        append_only=props["append_only"] is True,
+    )
+    own = variables(props["cluster"], props["token"], member, store, props["to"], schedule, rclone_path(props, name))
+    return set_up_variables(member, own, store, props["credentials"], props["token"], every)
+
+
+def rclone_path(props: Mapping[str, Any], name: str) -> str:
+    """Returns where rclone is on the machine of a member."""
+    return str((props.get("programs") or {}).get(name) or "rclone")
+
+
+def _machines(props: Properties, *, passing: bool = False) -> MemberMachines:
+    places = {name: FormerHost.parse(host) for name, host in props["members"].items()}
+    return MemberMachines(places, props["connections"] or {}, passing=passing)
+
+
+def _changed(olds: Properties, news: Properties) -> bool:
+    names = (*SHOWN, "token", "credentials", "connections")
+    return any(not same(olds.get(name), news.get(name)) for name in names)
+
+
+def _inputs(props: Mapping[str, Any]) -> Properties:
+    return {name: props.get(name) for name in INPUTS}

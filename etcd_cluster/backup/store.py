@@ -1,0 +1,159 @@
+"""Describes a store of backups, and configures rclone for it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from etcd_cluster.errors import HIDDEN, ConfigurationError, is_private_key
+from etcd_cluster.names import is_host, is_one_line
+
+REMOTE = "store"
+"""rclone's name for the store."""
+EXAMPLES = (
+    "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://ACCOUNT/CONTAINER/PREFIX, sftp://USER@HOST/FOLDER or /FOLDER"
+)
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html,
+# https://cloud.google.com/storage/docs/buckets#naming and
+# https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
+BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+
+
+@dataclass(frozen=True)
+class StoreUrl:
+    """The place of backups.
+
+    Args:
+        scheme: s3, gs, azure, sftp or file.
+        account: Account of Azure, or user of sftp; else "".
+        host: Server of sftp; else "".
+        port: Port of sftp, default 22.
+        path: BUCKET/PREFIX, or a folder's path.
+    """
+
+    scheme: str
+    path: str
+    account: str = ""
+    host: str = ""
+    port: int = 22
+
+    @staticmethod
+    def parse(to: str) -> StoreUrl:
+        """Reads `backup.to`; raises `ConfigurationError` for a text that names no store."""
+        return require_store("backup.to", to)
+
+    def folder(self, token: str) -> str:
+        """Returns rclone's name for the folder of one cluster."""
+        path = f"{self.path.rstrip('/')}/{token}"
+        return path if self.scheme == "file" else f"{REMOTE}:{path}"
+
+
+def require_store(key: str, to: str) -> StoreUrl:
+    """Returns the store that a text names; raises `ConfigurationError` for any other text."""
+    if not to or not is_one_line(to) or to != to.strip():
+        raise ConfigurationError(key, to, "not the name of a store", f"write one of {EXAMPLES}")
+    if to.startswith("/"):
+        if ".." in to.split("/") or to.strip("/") == "":
+            raise ConfigurationError(key, to, "not a folder for backups", "write an absolute path without ..")
+        return StoreUrl("file", to)
+    try:
+        parts = urlsplit(to)
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError(key, HIDDEN, "not a URL", f"write one of {EXAMPLES}") from None
+    if parts.password or parts.query or parts.fragment:
+        raise ConfigurationError(
+            key,
+            HIDDEN,
+            "it holds a password or a query",
+            "leave it out, and give credentials by accessKey and secretKey",
+        )
+    path = unquote(parts.path).strip("/")
+    if parts.scheme in ("s3", "gs"):
+        if not BUCKET.fullmatch(parts.netloc):
+            raise ConfigurationError(key, to, "its bucket is not usable as a bucket's name", f"write {EXAMPLES}")
+        return StoreUrl(parts.scheme, f"{parts.netloc}/{path}".rstrip("/"))
+    if parts.scheme == "azure":
+        if not ACCOUNT.fullmatch(parts.netloc) or not BUCKET.fullmatch(path.partition("/")[0]):
+            raise ConfigurationError(
+                key, to, "not an account and a container", "write azure://ACCOUNT/CONTAINER/PREFIX"
+            )
+        return StoreUrl("azure", path, account=parts.netloc)
+    if parts.scheme == "sftp":
+        if not parts.username or not is_host(parts.hostname or "") or not path:
+            raise ConfigurationError(key, to, "lacks a user, a host or a folder", "write sftp://USER@HOST:PORT/FOLDER")
+        return StoreUrl("sftp", f"/{path}", unquote(parts.username), parts.hostname or "", port or 22)
+    raise ConfigurationError(key, to, f"{parts.scheme or 'nothing'}:// is no kind of store", f"write one of {EXAMPLES}")
+
+
+def require_endpoint(key: str, endpoint: str) -> str:
+    """Returns the URL of a store; raises `ConfigurationError` for what is none, or shows a password."""
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not is_host(parts.hostname or "") or parts.username or parts.query:
+        raise ConfigurationError(
+            key,
+            HIDDEN if "@" in endpoint else endpoint,
+            "not the URL of a store",
+            "write it like https://s3.example.net",
+        )
+    return endpoint
+
+
+def require_ca(key: str, pem: str) -> str:
+    """Returns certificates of CAs; raises `ConfigurationError` for a text that holds none, or a private key."""
+    if "BEGIN CERTIFICATE" not in pem or is_private_key(pem):
+        raise ConfigurationError(key, HIDDEN, "not a CA certificate in PEM", "give the text of the CA's certificate")
+    return pem
+
+
+def rclone_configuration(store: StoreUrl, given: Mapping[str, str], known_hosts: str) -> str:
+    """Returns rclone's configuration file, with the credentials in it.
+
+    Args:
+        store: The store.
+        given: "endpoint", "region", "access_key" and "secret_key", each if it is given.
+        known_hosts: Path on the machine of the file with the sftp server's host key.
+    """
+    options = _options(store, given, known_hosts)
+    if not options:
+        return ""
+    return "".join([f"[{REMOTE}]\n", *(f"{name} = {_one_line(value)}\n" for name, value in options.items())])
+
+
+def _options(store: StoreUrl, given: Mapping[str, str], known_hosts: str) -> dict[str, str]:
+    secret = given.get("secret_key") or ""
+    if store.scheme == "s3":
+        endpoint = given.get("endpoint")
+        region = given.get("region") or ("us-east-1" if endpoint else "")
+        return {
+            "type": "s3",
+            "provider": "Other" if endpoint else "AWS",
+            **({"access_key_id": given["access_key"], "secret_access_key": secret} if secret else {"env_auth": "true"}),
+            **({"endpoint": endpoint, "force_path_style": "true"} if endpoint else {}),
+            **({"region": region} if region else {}),
+            "no_check_bucket": "true",
+        }
+    if store.scheme == "gs":
+        credentials = {"service_account_credentials": secret} if secret else {"env_auth": "true"}
+        return {"type": "google cloud storage", **credentials, "bucket_policy_only": "true", "no_check_bucket": "true"}
+    if store.scheme == "azure":
+        return {"type": "azureblob", "account": store.account, **({"key": secret} if secret else {"use_msi": "true"})}
+    if store.scheme == "sftp":
+        return {
+            "type": "sftp",
+            "host": store.host,
+            "port": str(store.port),
+            "user": store.account,
+            "key_pem": secret.strip().replace("\n", "\\n"),
+            "known_hosts_file": known_hosts,
+            "shell_type": "none",
+        }
+    return {}
+
+
+def _one_line(value: str) -> str:
+    """Returns a value as one line of the file: a service account's key is JSON, whose line ends mean nothing."""
+    return " ".join(value.split("\n"))

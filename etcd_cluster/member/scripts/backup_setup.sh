@@ -1,0 +1,95 @@
+# shellcheck shell=bash
+# Sets a machine's backups up: their program, its configuration with the credentials, and the timer. What is there already stays.
+# shellcheck disable=SC2154
+backup_path=$configuration_path/backup
+
+# backup_setup [look=yes | remove=yes]: look only prints what is not as desired, a line each.
+backup_setup() {
+  read_spec "$@"
+  if [[ ${spec[look]:-} == yes ]]; then
+    differing
+  elif [[ ${spec[remove]:-} == yes ]]; then
+    remove_backup
+  else
+    set_up
+  fi
+}
+
+# MODE NAME CONTENT(base64) lines of the files in the folder. Only the configuration holds credentials.
+backup_files() {
+  printf '%s\n' "500 program $file_program" "400 rclone.conf $file_configuration"
+  [[ -z $file_store_ca ]] || printf '444 ca.crt %s\n' "$file_store_ca"
+  [[ -z $file_known_hosts ]] || printf '444 known_hosts %s\n' "$file_known_hosts"
+}
+backup_units() { printf '%s\n' "etcd-cluster-backup.service $file_service" "etcd-cluster-backup.timer $file_timer"; }
+
+set_up() {
+  local mode name content is_new=no
+  lock
+  must mkdir -p "$backup_path"
+  must chmod 700 "$backup_path"
+  while read -r mode name content; do
+    put_file "$mode" "$(id -un)" "$backup_path/$name" "$content" || true
+  done < <(backup_files)
+  [[ $("$rclone_program" version 2>/dev/null) == rclone* ]] || fail "$rclone_program does not run here. Expected: rclone for this machine. Set backup.rclone to a program that runs here"
+  try_store
+  if [[ $supervisor == systemd ]]; then
+    while read -r name content; do
+      if put_file 644 root "/etc/systemd/system/$name" "$content"; then is_new=yes; fi
+    done < <(backup_units)
+    if [[ $is_new == yes ]] || ! timer_runs; then
+      must systemctl daemon-reload
+      must systemctl enable --quiet etcd-cluster-backup.timer
+      must systemctl restart etcd-cluster-backup.timer
+    fi
+  fi
+}
+timer_runs() { systemctl --quiet is-enabled etcd-cluster-backup.timer && systemctl --quiet is-active etcd-cluster-backup.timer; }
+
+differing() {
+  local mode name content
+  while read -r mode name content; do
+    if file_differs "$backup_path/$name" "$content" || [[ $(stat -c '%a %U' "$backup_path/$name") != "$mode $(id -un)" ]]; then echo "$backup_path/$name differs"; fi
+  done < <(backup_files)
+  [[ -x $rclone_program ]] || echo "$rclone_program is missing"
+  [[ $supervisor == systemd ]] || return 0
+  while read -r name content; do
+    ! file_differs "/etc/systemd/system/$name" "$content" || echo "$name differs"
+  done < <(backup_units)
+  timer_runs || echo "etcd-cluster-backup.timer does not run"
+}
+
+# try_store: writes an object, reads it, and deletes it, as each backup will.
+try_store() {
+  local object=.trial-${spec[member]} text said
+  # shellcheck disable=SC2034  # for rclone: people wait for this
+  store_attempts=1
+  text="$object $RANDOM$RANDOM"
+  [[ $backup_store != /* ]] || require_folder
+  to_store rcat "$backup_store/$object" < <(printf '%s' "$text")
+  said=$(rclone cat "$backup_store/$object" 2>&1) || fail "$(store_problem "$said")"
+  [[ $said == "$text" ]] || fail "backup to $backup_shown: what was written is read as something else. Expected: a store that keeps what is written. Check it"
+  to_store lsf --files-only --max-depth 1 "$backup_store"
+  [[ $backup_append_only == yes ]] || to_store deletefile "$backup_store/$object"
+  say "backups: the store takes, lists and returns what is written"
+}
+
+# A folder of this machine alone would be lost with it.
+require_folder() {
+  local folder=$backup_root
+  [[ $supervisor == systemd ]] || return 0
+  [[ -d $folder ]] || fail "backup.to: $folder is no folder here. Expected: a network file system that is mounted on every member's machine. Mount it, or use another store"
+  [[ $(stat -c %d "$folder") != "$(stat -c %d /)" && $(stat -c %d "$folder") != "$(stat -c %d "$volume_path")" ]] ||
+    fail "backup.to: $folder is on this machine's own disk, and is lost with it. Expected: a network file system that is mounted there. Mount it, or use another store"
+}
+
+# The store keeps what it has.
+remove_backup() {
+  lock
+  if [[ $supervisor == systemd ]]; then
+    systemctl disable --quiet --now etcd-cluster-backup.timer 2>/dev/null || true
+    rm -f /etc/systemd/system/etcd-cluster-backup.{service,timer}
+    must systemctl daemon-reload
+  fi
+  rm -rf "$backup_path"
+}
