@@ -1,0 +1,140 @@
+"""What is kept in a store: the rule that hosts run, an awk program, against the same rule written once more, plainly."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+import pytest
+
+from etcd_cluster.backup.files import retention
+
+AWKS = [awk for awk in ("mawk", "gawk", "original-awk", "busybox") if shutil.which(awk)] or ["awk"]
+NOW = datetime(2026, 11, 27, 10)
+
+
+def slot(moment: datetime) -> str:
+    return moment.strftime("%Y%m%dT%H%M%SZ")
+
+
+def deleted(names: Collection[str], last: int = 24, daily: int = 14, weekly: int = 8, awk: str = "awk") -> list[str]:
+    command = [awk, *(["awk"] if awk == "busybox" else [])]
+    counts = [
+        word
+        for name, number in (("last", last), ("daily", daily), ("weekly", weekly))
+        for word in ("-v", f"{name}={number}")
+    ]
+    done = subprocess.run(
+        [*command, *counts, retention()],
+        input="".join(f"{name}\n" for name in names),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def backup(moment: datetime, *kinds: str, revision: int = 5, member: str = "etcd-1") -> list[str]:
+    return [f"{slot(moment)}-{revision}-{member}.{kind}" for kind in ("db", "json", *kinds)]
+
+
+def expected(
+    moments: Collection[datetime],
+    marked: Collection[datetime],
+    proven: Collection[datetime],
+    last: int,
+    daily: int,
+    weekly: int,
+) -> set[datetime]:
+    """The moments whose backups are kept."""
+    newest_first = sorted(moments, reverse=True)
+    kept = {*newest_first[: max(last, 1)], *marked}
+    for count, unit in ((daily, lambda moment: moment.date()), (weekly, lambda moment: moment.isocalendar()[:2])):
+        seen: list[object] = []
+        for moment in newest_first:
+            if unit(moment) not in seen and len(seen) < count:
+                seen.append(unit(moment))
+                kept.add(moment)
+    kept |= set(sorted(proven, reverse=True)[:1])
+    return kept
+
+
+@pytest.mark.parametrize("awk", AWKS)
+def test_what_is_kept_is_what_the_rule_says(awk: str) -> None:
+    chance = random.Random(20261127)
+    for _ in range(60):
+        first = datetime(2024, 2, 20) + timedelta(hours=chance.randrange(20_000))
+        moments = {
+            first + timedelta(hours=chance.randrange(chance.choice([30, 400, 5000])))
+            for _ in range(chance.randrange(1, 60))
+        }
+        marked = set(chance.sample(sorted(moments), chance.randrange(min(3, len(moments)) + 1)))
+        proven = set(chance.sample(sorted(moments), chance.randrange(min(4, len(moments)) + 1)))
+        counts = chance.randrange(1, 10), chance.randrange(8), chance.randrange(6)
+        names = [
+            name
+            for moment in moments
+            for name in backup(
+                moment, *(["keep"] if moment in marked else []), *(["tested"] if moment in proven else [])
+            )
+        ]
+        chance.shuffle(names)
+        gone = deleted(names, *counts, awk=awk)
+        kept = expected(moments, marked, proven, *counts)
+        assert {slot(moment) for moment in moments if f"{slot(moment)}-5-etcd-1.json" not in gone} == set(
+            map(slot, kept)
+        )
+        for name in gone:
+            assert name in names
+        for moment in moments - kept:
+            stem = f"{slot(moment)}-5-etcd-1"
+            assert gone.index(f"{stem}.json") < gone.index(f"{stem}.db"), "the manifest goes first"
+
+
+def test_nothing_goes_without_a_backup() -> None:
+    assert deleted([]) == []
+    assert deleted([f"{slot(NOW - timedelta(days=day))}-5-etcd-1.db" for day in range(9)]) == []
+
+
+def test_the_newest_stays_whatever_is_asked() -> None:
+    assert deleted(backup(NOW), last=0, daily=0, weekly=0) == []
+
+
+def test_names_that_do_not_parse_stay() -> None:
+    old = NOW - timedelta(days=900)
+    strange = [
+        "notes.txt",
+        f"{slot(old)}.db",
+        f"{slot(old)}-x-etcd-1.json",
+        f"{slot(old)}-5-etcd-1.db.bak",
+        f"copy-{slot(old)}-5-etcd-1.json",
+        f"../{slot(old)}-5-etcd-1.json",
+        f"{slot(old)}-5-etcd-1.JSON",
+        "20261399T250000Z-5-etcd-1.json ",
+        ".trial-etcd-1",
+    ]
+    assert deleted([*strange, *backup(NOW)], last=1, daily=1, weekly=1) == []
+
+
+def test_data_of_a_cut_upload_goes_a_day_later_by_the_newest_backup() -> None:
+    """Not by a clock: that may be wrong."""
+    cut, begun = f"{slot(NOW - timedelta(hours=25))}-5-etcd-2.db", f"{slot(NOW - timedelta(hours=25))}-0-etcd-2.begun"
+    fresh = f"{slot(NOW - timedelta(hours=23))}-5-etcd-2.db"
+    assert deleted([cut, begun, fresh, *backup(NOW)]) == [cut, begun]
+    assert deleted([cut, begun, fresh, *backup(NOW - timedelta(hours=20))]) == []
+
+
+def test_two_backups_of_one_slot_are_two() -> None:
+    both = [*backup(NOW, revision=5, member="etcd-1"), *backup(NOW, revision=50, member="etcd-2")]
+    assert deleted(both, last=2, daily=0, weekly=0) == []
+    assert deleted(both, last=1, daily=0, weekly=0) == [f"{slot(NOW)}-5-etcd-1.json", f"{slot(NOW)}-5-etcd-1.db"]
+
+
+def test_a_failed_test_proves_nothing() -> None:
+    tested, failed = NOW - timedelta(days=40), NOW - timedelta(days=30)
+    names = [*backup(tested, "tested"), *backup(failed, "failed"), *backup(NOW)]
+    stem = f"{slot(failed)}-5-etcd-1"
+    assert deleted(names, last=1, daily=0, weekly=0) == [f"{stem}.json", f"{stem}.failed", f"{stem}.db"]
