@@ -143,14 +143,15 @@ NoNewPrivileges=no
 def timer_unit(token: str, every: str) -> str:
     """Returns the timer. A slot that passes while the machine is off is made up for once, when it is back."""
     number, unit = int(every[:-1]), every[-1]
-    calendar = f"*-*-* *:0/{number}:00" if unit == "m" else f"*-*-* 0/{number}:00:00"
+    hours = "00" if number == 24 else f"0/{number}"
+    calendar = f"*:0/{number}:00" if unit == "m" else f"{hours}:00:00"
     return f"""\
 {render.owner_line(token)}
 [Unit]
 Description=Time of etcd's backups
 
 [Timer]
-OnCalendar={calendar} UTC
+OnCalendar=*-*-* {calendar} UTC
 Persistent=true
 AccuracySec=1s
 

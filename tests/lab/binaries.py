@@ -104,6 +104,15 @@ def release_sums() -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+def go_install(package: str, target: Path) -> None:
+    """Builds PACKAGE@VERSION, static, into the folder `target`, which is whole or absent."""
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as name:
+        out = Path(name, "out")
+        out.mkdir()
+        _go(Path(name), "install", package, GOBIN=str(out))
+        out.rename(target)
+
+
 def _build(version: str, packages: dict[str, tuple[str, str]], target: Path) -> None:
     """Build into a neighbour of `target`, check, then rename: `target` is whole or absent."""
     missing = requirements()
@@ -124,8 +133,8 @@ def _build(version: str, packages: dict[str, tuple[str, str]], target: Path) -> 
     print(f"lab: built etcd {version} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
-def _go(folder: Path, *arguments: str) -> None:
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+def _go(folder: Path, *arguments: str, **variables: str) -> None:
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", **variables}
     done = subprocess.run(
         ["go", *arguments],
         cwd=folder,
