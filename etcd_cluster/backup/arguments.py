@@ -11,6 +11,7 @@ import pulumi
 from etcd_cluster.backup.store import StoreUrl, require_ca, require_endpoint, require_store
 from etcd_cluster.errors import HIDDEN, ConfigurationError
 from etcd_cluster.names import Word
+from etcd_cluster.ssh.key_texts import HostKey
 from etcd_cluster.typed import Between
 
 Interval = Literal["5m", "10m", "15m", "20m", "30m", "1h", "2h", "3h", "4h", "6h", "8h", "12h", "24h"]
@@ -59,7 +60,7 @@ class Backup:
     """The secret of `access_key`; for Google Cloud the JSON of a service account's key, for Azure the account's key,
     for sftp an SSH private key. Default the role of the machine. Kept secret.
     """
-    host_key: pulumi.Input[Word] | None = None
+    host_key: pulumi.Input[HostKey] | None = None
     """Public SSH host key of an sftp server, pinned."""
     append_only: bool = False
     """The credentials may not delete: the store itself expires old backups. Default False."""
