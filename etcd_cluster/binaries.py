@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 
-from etcd_cluster.etcd.releases import ARCHITECTURES, pinned_sum
+from etcd_cluster.etcd.releases import ETCD
 from etcd_cluster.formation import Formation
 from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
 from etcd_cluster.machines.machine import Machine
+from etcd_cluster.releases import ARCHITECTURES
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.settings import Settings
 
@@ -54,7 +55,7 @@ def provide_binaries(
 
 def _pins(settings: Settings) -> dict[str, pulumi.Input[str]]:
     pins, version = settings.install.sha256, settings.version
-    return {f"pinned_{each}": pinned_sum(pins, version, each) or "" for each in ARCHITECTURES}
+    return {f"pinned_{each}": ETCD.pinned_sum(pins, version, each) or "" for each in ARCHITECTURES}
 
 
 def _on_this_machine(cluster: str, settings: Settings, opts: pulumi.ResourceOptions) -> Variables:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import pulumi
@@ -18,6 +18,20 @@ def as_input(value: T) -> T:
     The declared type is the same, because every place that takes this type takes an Output as well.
     """
     return cast(T, _as_input(value))
+
+
+def checked_input(value: pulumi.Input[str], check: Callable[[str], str]) -> pulumi.Input[str]:
+    """Returns a text as a resource takes it, after a check.
+
+    Args:
+        value: The text. One that is known later is checked then, as a `SecretText`, and is a secret from then on.
+        check: Returns the text to use; raises for one that cannot be used.
+    """
+    if isinstance(value, str):
+        checked = check(value)
+        return pulumi.Output.secret(str(checked)) if isinstance(value, SecretText) else checked
+    later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, value)))
+    return pulumi.Output.secret(later.apply(lambda known: check(SecretText(known))))
 
 
 def _as_input(value: object) -> Any:

@@ -11,24 +11,17 @@ from typing import Annotated, Any, cast
 import pulumi
 
 from etcd_cluster.backup.arguments import Backup, require_usable
-from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, holds_secret
+from etcd_cluster.errors import HIDDEN, ConfigurationError, holds_secret
 from etcd_cluster.etcd import options, versions
-from etcd_cluster.etcd.releases import (
-    DEFAULT_MIRROR,
-    InstallSource,
-    require_go_proxy,
-    require_mirror,
-    require_no_proxy,
-    require_pins,
-    require_proxy,
-)
+from etcd_cluster.etcd.releases import DEFAULT_MIRROR, ETCD
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.machines.machine import MEMBER_COUNTS, Machines, ProvisionedMachines
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.names import FilePath, require_identity, require_member_names
 from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
 from etcd_cluster.pki.resources import CA
-from etcd_cluster.secrecy import as_input
+from etcd_cluster.releases import InstallSource, require_go_proxy, require_no_proxy, require_proxy
+from etcd_cluster.secrecy import as_input, checked_input
 from etcd_cluster.typed import Between, require_type, require_types
 
 _QUOTA = "quota-backend-bytes"
@@ -313,23 +306,11 @@ def _validate_install(install: Install, version: str, platform: str) -> Install:
         raise ConfigurationError(
             "install.noProxy", list(install.no_proxy), "there is no proxy to go past", "give install.proxy as well"
         )
-    require_pins(install.sha256, version)
+    ETCD.require_pins(install.sha256, version)
     downloads = source in ("release", "auto")
     pins = install.sha256 if downloads else ""
-    mirror = install.mirror
-    if isinstance(mirror, SecretText):
-        mirror = pulumi.Output.secret(str(require_mirror(mirror, pins)))
-    elif isinstance(mirror, str):
-        mirror = require_mirror(mirror, pins)
-    else:
-        later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, mirror)))
-        mirror = pulumi.Output.secret(later.apply(lambda known: require_mirror(SecretText(known), pins)))
-    return replace(install, mirror=mirror, proxy=_proxy(install.proxy), go_proxy=as_input(install.go_proxy))
-
-
-def _proxy(proxy: pulumi.Input[str] | None) -> pulumi.Input[str] | None:
-    """Returns the proxy as an input. One that is known later is checked then, and is a secret."""
-    if proxy is None or isinstance(proxy, str):
-        return as_input(proxy)
-    later = cast("pulumi.Output[str]", pulumi.Output.from_input(cast(Any, proxy)))
-    return pulumi.Output.secret(later.apply(lambda known: require_proxy("install.proxy", SecretText(known))))
+    mirror = checked_input(install.mirror, lambda known: ETCD.require_mirror(known, pins))
+    proxy = install.proxy
+    if proxy is not None:
+        proxy = checked_input(proxy, lambda known: require_proxy("install.proxy", known))
+    return replace(install, mirror=mirror, proxy=proxy, go_proxy=as_input(install.go_proxy))

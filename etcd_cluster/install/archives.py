@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import platform
 import re
 import shutil
 import tarfile
@@ -14,20 +13,15 @@ import zlib
 from pathlib import Path
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.etcd.releases import (
-    Architecture,
-    binary_names,
-    parse_architecture,
-    release_directory,
-    release_name,
-)
+from etcd_cluster.etcd.releases import binary_names, release_directory, release_name
 from etcd_cluster.install.cache import cache_directory
+from etcd_cluster.install.elf import require_linux_program, runs_here
 from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.programs import run
+from etcd_cluster.releases import Architecture
 
 # Go's build information, which every binary carries as plain text, names etcd's own modules.
 STATED_VERSION = re.compile(rb"\tgo\.etcd\.io/etcd/api/v3\tv([0-9][0-9A-Za-z.-]*)[\t\n]")
-ELF_MACHINES: dict[Architecture, int] = {"amd64": 62, "arm64": 183}
 # Any fixed time makes the tarball reproducible; GNU tar warns of one in 1970.
 PACKED_AT = 1577836800
 RUN_TIMEOUT_SECONDS = 30
@@ -142,12 +136,11 @@ def require_binary(binary: Path, version: str, architecture: Architecture) -> No
 
     It is run where this machine can run it; elsewhere the version is looked for in its bytes.
     """
-    content = binary.read_bytes()
-    if content[:5] != b"\x7fELF\x02" or int.from_bytes(content[18:20], "little") != ELF_MACHINES[architecture]:
-        raise InstallError(f"{binary.name} is not a Linux program for {architecture}")
-    if platform.system() == "Linux" and parse_architecture(platform.machine()) == architecture:
+    require_linux_program(binary, architecture)
+    if runs_here(architecture):
         actual = reported_version(binary)
     else:
+        content = binary.read_bytes()
         stated = STATED_VERSION.search(content)
         # 3.4 has no module for its version: all that can be seen is whether the text occurs.
         occurs = version if version.encode() in content else "another version"

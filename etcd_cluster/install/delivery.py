@@ -6,8 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
-from etcd_cluster.etcd.releases import Architecture, parse_architecture
 from etcd_cluster.install.errors import InstallError, excerpt
+from etcd_cluster.releases import Architecture, parse_architecture
 from etcd_cluster.ssh.client import OpenSsh
 from etcd_cluster.ssh.connection import Connection
 from etcd_cluster.ssh.processes import Completed

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from etcd_cluster.etcd.releases import DEFAULT_MIRROR, Architecture, file_url, is_sha256, release_name, shown_url
+from etcd_cluster.etcd.releases import DEFAULT_MIRROR, ETCD, release_name
 from etcd_cluster.install.archives import require_sha256
 from etcd_cluster.install.cache import Say, cache_directory, discard, make_once
 from etcd_cluster.install.errors import InstallError
+from etcd_cluster.releases import Architecture, Project, file_url, is_sha256
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
@@ -28,12 +29,20 @@ def download_release(
     sha256: str | None = None,
     say: Say = discard,
 ) -> Path:
-    """Returns the release's tarball, kept in the cache once its sum is right.
+    """Returns the tarball of a release of etcd; see `download_file`."""
+    return download_file(ETCD, version, release_name(version, architecture), mirror, sha256, say)
+
+
+def download_file(
+    project: Project, version: str, name: str, mirror: str, sha256: str | None = None, say: Say = discard
+) -> Path:
+    """Returns a file of a release, kept in the cache once its sum is right.
 
     Args:
-        version: Version of etcd.
-        architecture: Architecture of its programs.
-        mirror: Base URL that holds vX.Y.Z/FILE and vX.Y.Z/SHA256SUMS.
+        project: Whose release.
+        version: Version of the release.
+        name: Name of the file.
+        mirror: Base URL that holds vVERSION/FILE and vVERSION/SHA256SUMS.
         sha256: Pins the file's sum, instead of SHA256SUMS; None to use SHA256SUMS.
         say: Called with each line of progress.
 
@@ -41,18 +50,17 @@ def download_release(
         InstallError: The mirror cannot be reached or lacks the file.
         ChecksumMismatch: The file has another sum.
     """
-    name = release_name(version, architecture)
-    sums_shown = shown_url(mirror, version, "SHA256SUMS")
+    sums_shown = project.shown_url(mirror, version, "SHA256SUMS")
     # A file is identified by its pinned sum, else by the mirror that it comes from.
     key = sha256.lower() if sha256 else hashlib.sha256(mirror.encode()).hexdigest()
 
     def make(partial: Path) -> None:
         expected = sha256 or _published_sum(file_url(mirror, version, "SHA256SUMS"), sums_shown, name)
-        label = shown_url(mirror, version, name)
-        say(f"etcd {version}: downloading {label}")
+        label = project.shown_url(mirror, version, name)
+        say(f"{project.name} {version}: downloading {label}")
         with open(partial, "wb") as file:
             _fetch(file_url(mirror, version, name), label, file.write)
-        require_sha256(partial, expected, "install.sha256" if sha256 else sums_shown)
+        require_sha256(partial, expected, f"{project.block}.sha256" if sha256 else sums_shown)
 
     return make_once(cache_directory() / "downloads" / key[:16] / name, make, say)
 

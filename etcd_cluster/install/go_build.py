@@ -1,17 +1,19 @@
-"""Builds etcd from its Go modules with the Go of this machine, and packs it like an official release."""
+"""Builds programs from their Go modules with the Go of this machine; etcd's are packed like an official release."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from etcd_cluster.etcd.releases import OLDEST_WITH_ETCDUTL, Architecture, binary_names, parse_release, release_name
+from etcd_cluster.etcd.releases import ETCD, OLDEST_WITH_ETCDUTL, binary_names, parse_release, release_name
 from etcd_cluster.install.archives import pack, require_binary
 from etcd_cluster.install.cache import Say, cache_directory, discard, make_once
 from etcd_cluster.install.errors import InstallError, excerpt
 from etcd_cluster.install.programs import run
+from etcd_cluster.releases import Architecture, Project
 
 # 3.4 predates semantic import versioning: to Go its tags are no versions, only their commits are.
 PSEUDO_VERSIONS_3_4 = {
@@ -42,20 +44,52 @@ def build(version: str, architecture: Architecture, go_proxy: str | None = None,
     target = cache_directory() / "builds" / release_name(version, architecture)
 
     def make(partial: Path) -> None:
-        module, binaries = partial.parent / "module", partial.parent / "binaries"
-        module.mkdir()
-        go = _Go(module, architecture, go_proxy)
-        say(f"etcd {version}: fetching its Go modules")
-        # A module with replace directives refuses `go install PACKAGE@VERSION`: require it from a throw-away one.
-        go.run("mod", "init", "etcd-cluster.invalid/build")
-        go.run("get", *(f"{package}@{module_version}" for package, module_version in packages.values()))
-        for name, (package, _) in packages.items():
-            say(f"etcd {version}: building {name} for {architecture}")
-            go.run("build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", str(binaries / name), package)
+        binaries = partial.parent / "binaries"
+        build_programs(ETCD, version, packages, architecture, binaries, go_proxy=go_proxy, say=say)
+        for name in packages:
             require_binary(binaries / name, version, architecture)
         pack(binaries, version, architecture, partial)
 
     return make_once(target, make, say)
+
+
+def build_programs(
+    project: Project,
+    version: str,
+    packages: Mapping[str, tuple[str, str]],
+    architecture: Architecture,
+    into: Path,
+    *,
+    go_proxy: str | None = None,
+    linker_flags: str = "",
+    say: Say = discard,
+) -> None:
+    """Builds static Linux programs into a folder. A folder `module` beside it is used for the build.
+
+    Args:
+        project: Whose programs; its block of settings is named in errors.
+        version: Version of the project, for messages.
+        packages: Name of a program -> its main package and the version of the module that holds it.
+        architecture: Architecture of the programs.
+        into: The folder, which Go makes.
+        go_proxy: GOPROXY for this build; default None leaves it to `go env`.
+        linker_flags: Flags of Go's linker, in addition to those that leave out symbols.
+        say: Called with each step.
+
+    Raises:
+        InstallError: Go is missing, too old, or cannot fetch or build the modules.
+    """
+    module = into.with_name("module")
+    module.mkdir()
+    go = _Go(module, architecture, go_proxy, project.block)
+    say(f"{project.name} {version}: fetching its Go modules")
+    # A module with replace directives refuses `go install PACKAGE@VERSION`: require it from a throw-away one.
+    go.run("mod", "init", "etcd-cluster.invalid/build")
+    go.run("get", *(f"{package}@{module_version}" for package, module_version in packages.values()))
+    flags = ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w {linker_flags}".rstrip()]
+    for name, (package, _) in packages.items():
+        say(f"{project.name} {version}: building {name} for {architecture}")
+        go.run("build", *flags, "-o", str(into / name), package)
 
 
 def go_packages(version: str) -> dict[str, tuple[str, str]]:
@@ -82,8 +116,9 @@ def go_packages(version: str) -> dict[str, tuple[str, str]]:
 class _Go:
     """The go command, run in one directory for one target, at low priority."""
 
-    def __init__(self, directory: Path, architecture: Architecture, go_proxy: str | None) -> None:
+    def __init__(self, directory: Path, architecture: Architecture, go_proxy: str | None, block: str) -> None:
         self._directory = directory
+        self._block = block
         self._environment = {
             **{name: value for name, value in os.environ.items() if name not in CHANGING_PROGRAMS},
             "GO111MODULE": "on",
@@ -96,13 +131,13 @@ class _Go:
             "GOARM64": "v8.0",
         }
         self._proxies = [each for each in re.split("[,|]", go_proxy or "") if "://" in each]
-        self._go = find_go()
+        self._go = find_go(block)
         if go_proxy:
             self._use_proxy(go_proxy)
         version = re.search(r"go(\d+)\.(\d+)", self.run("version"))
         if version is None or (int(version[1]), int(version[2])) < OLDEST_GO:
             raise InstallError(
-                f"{self._go} is too old ({version[0] if version else 'no version'}); {_install_go(OLDEST_GO)}"
+                f"{self._go} is too old ({version[0] if version else 'no version'}); {_install_go(OLDEST_GO, block)}"
             )
 
     def run(self, *arguments: str) -> str:
@@ -117,11 +152,11 @@ class _Go:
             return done.stdout
         required = re.search(r"requires go >= (\d+)\.(\d+)", done.stderr)
         if required:
-            fix = _install_go((int(required[1]), int(required[2])))
+            fix = _install_go((int(required[1]), int(required[2])), self._block)
             raise InstallError(f"{self._go} is too old; {fix}, or set GOTOOLCHAIN=auto")
         said = done.stderr
         for proxy in self._proxies:
-            said = said.replace(proxy.rstrip("/"), "install.goProxy")
+            said = said.replace(proxy.rstrip("/"), f"{self._block}.goProxy")
         raise InstallError(f"go {arguments[0]} failed: {excerpt(said)}")
 
     def _use_proxy(self, go_proxy: str) -> None:
@@ -139,13 +174,13 @@ class _Go:
         self._environment["GOENV"] = str(own)
 
 
-def find_go() -> str:
-    """Returns the go command. Raises `InstallError` if there is none."""
+def find_go(block: str = ETCD.block) -> str:
+    """Returns the go command. Raises `InstallError`, which names that block of settings, if there is none."""
     go = shutil.which("go") or (str(STANDARD_GO) if os.access(STANDARD_GO, os.X_OK) else None)
     if go is None:
-        raise InstallError(f"there is no Go (neither on PATH nor {STANDARD_GO}); {_install_go(OLDEST_GO)}")
+        raise InstallError(f"there is no Go (neither on PATH nor {STANDARD_GO}); {_install_go(OLDEST_GO, block)}")
     return go
 
 
-def _install_go(oldest: tuple[int, int]) -> str:
-    return f"install Go {oldest[0]}.{oldest[1]} or later (https://go.dev/dl), or set install.from to release or archive"
+def _install_go(oldest: tuple[int, int], block: str) -> str:
+    return f"install Go {oldest[0]}.{oldest[1]} or later (https://go.dev/dl), or set {block}.from to release or archive"

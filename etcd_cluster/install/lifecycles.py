@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -14,20 +15,14 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError, SecretText
-from etcd_cluster.etcd.releases import (
-    Architecture,
-    InstallSource,
-    parse_release,
-    release_name,
-    require_mirror,
-    require_pins,
-)
+from etcd_cluster.etcd.releases import ETCD, parse_release, release_name
 from etcd_cluster.install.archives import verify_archive
 from etcd_cluster.install.delivery import Destination
 from etcd_cluster.install.demo import DEMO_VERSION
 from etcd_cluster.install.go_build import build, go_packages
 from etcd_cluster.install.sources import archive_path, local_binaries, pinned_here
 from etcd_cluster.lifecycle import Lifecycle, Properties
+from etcd_cluster.releases import Architecture, InstallSource
 from etcd_cluster.ssh.client import OpenSsh
 from etcd_cluster.ssh.connection import SshError, parse_connection
 from etcd_cluster.ssh.processes import CommandTimeoutError
@@ -52,14 +47,14 @@ class _BinariesLifecycle(Lifecycle):
         checks: dict[str, Callable[[Any], object]] = {
             "version": parse_release,
             "source": self._require_source,
-            "sha256": lambda pins: require_pins(pins, news["version"]),
+            "sha256": lambda pins: ETCD.require_pins(pins, news["version"]),
         }
         if news.get("source") in ("release", "auto"):
-            checks["mirror"] = lambda mirror: require_mirror(SecretText(mirror), news.get("sha256"))
+            checks["mirror"] = lambda mirror: ETCD.require_mirror(SecretText(mirror), news.get("sha256"))
         for key, check in checks.items():
             _collect(failures, key, check, news.get(key))
         if news.get("source") == "archive" and not _same(olds, news, _PROMISED):
-            _collect(failures, "archive", archive_path, news.get("archive") or "")
+            _collect(failures, "archive", partial(archive_path, ETCD), news.get("archive") or "")
         if news.get("source") == "build" and not failures:
             _collect(failures, "version", go_packages, news.get("version"))
         return CheckResult(news, failures)
@@ -140,7 +135,7 @@ class DeliveredBinariesLifecycle(_BinariesLifecycle):
                 tarball,
                 props["version"],
                 architecture,
-                pinned_here(props.get("sha256"), props["version"], architecture),
+                pinned_here(ETCD, props.get("sha256"), props["version"], architecture),
                 key=f"install.{props['source']}",
             )
             path = host.send(tarball, release_name(props["version"], architecture), digest)
@@ -148,7 +143,7 @@ class DeliveredBinariesLifecycle(_BinariesLifecycle):
 
     def _tarball(self, props: Properties, architecture: Architecture) -> Path:
         if props["source"] == "archive":
-            return archive_path(props.get("archive"))
+            return archive_path(ETCD, props.get("archive"))
         return build(props["version"], architecture, props.get("go_proxy"), _say)
 
 

@@ -9,8 +9,9 @@ import pulumi
 from pulumi.dynamic import Resource
 from pulumi_command.remote import ConnectionArgs
 
-from etcd_cluster.etcd.releases import DEFAULT_MIRROR, Pins
+from etcd_cluster.etcd.releases import DEFAULT_MIRROR
 from etcd_cluster.providers import DeliveredBinariesProvider, LocalBinariesProvider
+from etcd_cluster.releases import Pins
 
 
 class LocalBinaries(Resource, module="install", name="LocalBinaries"):

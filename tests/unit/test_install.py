@@ -27,7 +27,7 @@ from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks
 from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
-from etcd_cluster.etcd.releases import Architecture, InstallSource, file_url, parse_architecture, release_name
+from etcd_cluster.etcd.releases import ETCD, release_name
 from etcd_cluster.install import archives, delivery, demo, download, go_build, lifecycles, sources
 from etcd_cluster.install.archives import verify_archive
 from etcd_cluster.install.cache import cache_directory, make_once
@@ -38,6 +38,7 @@ from etcd_cluster.install.lifecycles import DeliveredBinariesLifecycle, LocalBin
 from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
 from etcd_cluster.install.sources import archive_path, local_binaries
 from etcd_cluster.lifecycle import Lifecycle
+from etcd_cluster.releases import Architecture, InstallSource, file_url, parse_architecture
 from etcd_cluster.ssh.connection import Connection, SshUnreachableError, parse_connection
 from etcd_cluster.ssh.processes import Completed
 
@@ -363,7 +364,7 @@ def test_an_archive_of_anything_else_is_refused_by_key(tmp_path: Path, case: str
 @pytest.mark.parametrize("named", [None, "", "missing.tar.gz"])
 def test_an_archive_that_is_not_there_is_refused_by_key(named: str | None) -> None:
     with pytest.raises(ConfigurationError, match="no such file on this machine") as error:
-        archive_path(named)
+        archive_path(ETCD, named)
     assert error.value.key == "install.archive"
 
 

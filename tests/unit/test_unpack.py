@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from etcd_cluster.etcd.releases import parse_architecture
 from etcd_cluster.member import render
+from etcd_cluster.releases import parse_architecture
 
 SCRIPTS = Path(render.__file__).with_name("scripts")
 VERSION = "3.6.16"
