@@ -1,11 +1,15 @@
-"""Sends a tarball to a host over SSH. Knows nothing of Pulumi, nor of what the host does with the file."""
+"""Sends tarballs and programs to a host over SSH. Knows nothing of Pulumi, nor of what the host does with a file."""
 
 from __future__ import annotations
 
+import gzip
 import re
 import shlex
+import shutil
 from pathlib import Path
 
+from etcd_cluster.install.archives import sha256_of
+from etcd_cluster.install.cache import Say, discard, make_once
 from etcd_cluster.install.errors import InstallError, excerpt
 from etcd_cluster.releases import Architecture, parse_architecture
 from etcd_cluster.ssh.client import OpenSsh
@@ -13,6 +17,7 @@ from etcd_cluster.ssh.connection import Connection
 from etcd_cluster.ssh.processes import Completed
 
 REMOTE_DIRECTORY = "/opt/etcd/archives"
+PROGRAMS_DIRECTORY = "/opt/etcd"
 # Generous: an upload may cross a slow line, and dialling is included. Nothing may hang for ever.
 INSPECT_TIMEOUT_SECONDS = 900
 SEND_TIMEOUT_SECONDS = 3600
@@ -29,12 +34,22 @@ umask 022
 install -d -m 0755 -o root -g root {directory}
 partial=$(mktemp {directory}/.incoming.XXXXXX)
 trap 'rm -f "$partial"' EXIT
-cat > "$partial"
+{receive} > "$partial"
 actual=$(sha256sum < "$partial")
 [ "${{actual%% *}}" = {sha256} ] || {{ echo "it arrived with the sha256 ${{actual%% *}}" >&2; exit 1; }}
-chmod 0644 "$partial"
+chmod {mode} "$partial"
+sync "$partial"
 mv -f "$partial" {directory}/{name}
 """
+
+
+def _program_path(name: str, version: str) -> str:
+    return f"{PROGRAMS_DIRECTORY}/{name}/{version}/{name}"
+
+
+def _compress(program: Path, into: Path) -> None:
+    with open(program, "rb") as content, gzip.open(into, "wb", compresslevel=6) as compressed:
+        shutil.copyfileobj(content, compressed)
 
 
 class Destination:
@@ -51,10 +66,18 @@ class Destination:
         stdout = self._as_root(script, "be looked at", INSPECT_TIMEOUT_SECONDS).stdout
         self._sums = {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (\S+)$", stdout, re.MULTILINE)}
         machine = re.search(r"^machine (\S+)$", stdout, re.MULTILINE)
-        architecture = parse_architecture(machine[1]) if machine else None
+        return self._known_architecture(machine[1] if machine else "")
+
+    def architecture(self) -> Architecture:
+        """Returns the host's architecture, and looks at nothing else. Any user may ask."""
+        done = self._ssh.run(self._connection, "uname -m", timeout_seconds=INSPECT_TIMEOUT_SECONDS)
+        return self._known_architecture(done.stdout.strip())
+
+    def _known_architecture(self, machine: str) -> Architecture:
+        architecture = parse_architecture(machine)
         if architecture is None:
             raise InstallError(
-                f"{self._connection.host} is {machine[1] if machine else 'of an unknown architecture'}: "
+                f"{self._connection.host} is {machine or 'of an unknown architecture'}: "
                 "etcd is released for amd64 and arm64; use such a machine"
             )
         return architecture
@@ -71,9 +94,43 @@ class Destination:
         The file is complete or absent there.
         """
         if self._sums.get(name) != sha256:
-            script = _SEND.format(directory=REMOTE_DIRECTORY, name=shlex.quote(name), sha256=shlex.quote(sha256))
-            self._as_root(script, f"take {name}", SEND_TIMEOUT_SECONDS, stdin=tarball.read_bytes())
+            self._put(tarball, REMOTE_DIRECTORY, name, sha256, receive="cat", mode="0644")
         return f"{REMOTE_DIRECTORY}/{name}"
+
+    def has_program(self, name: str, version: str, sha256: str) -> bool:
+        """Returns whether the host holds that program, unchanged and executable. Any user may ask."""
+        path = shlex.quote(_program_path(name, version))
+        command = f"test -x {path} && sha256sum {path}"
+        done = self._ssh.run(self._connection, command, timeout_seconds=INSPECT_TIMEOUT_SECONDS)
+        return done.returncode == 0 and done.stdout.startswith(f"{sha256} ")
+
+    def send_program(self, program: Path, name: str, version: str, say: Say = discard) -> str:
+        """Returns the program's path on the host, after sending the program if it is not there already.
+
+        It is complete or absent there, and belongs to root. It travels compressed; the compressed file stays beside it.
+
+        Args:
+            program: The program, in the cache.
+            name: Its name on the host, such as rclone.
+            version: Its version: each has a folder of its own.
+            say: Called before it is sent.
+
+        Raises:
+            InstallError: The host did not take it; what was there stays.
+        """
+        digest, path = sha256_of(program), _program_path(name, version)
+        if not self.has_program(name, version, digest):
+            beside = program.with_name(f"{program.name}-{digest[:16]}.gz")
+            compressed = make_once(beside, lambda partial: _compress(program, partial))
+            directory = path.rpartition("/")[0]
+            say(f"{name} {version}: sending it to {self._connection.host}")
+            self._put(compressed, directory, name, digest, receive="gzip --decompress --stdout", mode="0755")
+        return path
+
+    def _put(self, file: Path, directory: str, name: str, sha256: str, *, receive: str, mode: str) -> None:
+        words = {"directory": directory, "name": name, "sha256": sha256, "mode": mode}
+        script = _SEND.format(receive=receive, **{key: shlex.quote(word) for key, word in words.items()})
+        self._as_root(script, f"take {name}", SEND_TIMEOUT_SECONDS, stdin=file.read_bytes())
 
     def _as_root(self, script: str, what: str, timeout_seconds: float, stdin: bytes | None = None) -> Completed:
         user = self._connection.user

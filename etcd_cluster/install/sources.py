@@ -63,19 +63,19 @@ def local_binaries(
     parse_release(version)
 
     def pinned() -> str | None:
-        return pinned_here(ETCD, sha256, version, _this_architecture())
+        return pinned_here(ETCD, sha256, version, this_architecture())
 
     def from_release() -> Binaries:
-        tarball = download_release(version, _this_architecture(), mirror, pinned(), say)
+        tarball = download_release(version, this_architecture(), mirror, pinned(), say)
         return _unpacked(tarball, version, "install.mirror")
 
     def from_archive() -> Binaries:
         tarball = archive_path(ETCD, archive)
-        verify_archive(tarball, version, _this_architecture(), pinned())
+        verify_archive(tarball, version, this_architecture(), pinned())
         return _unpacked(tarball, version, "install.archive")
 
     def from_build() -> Binaries:
-        tarball = build(version, _this_architecture(), go_proxy, say)
+        tarball = build(version, this_architecture(), go_proxy, say)
         require_sha256(tarball, pinned())
         return _unpacked(tarball, version, "install.from")
 
@@ -140,7 +140,8 @@ def first_available(project: Project, version: str, attempts: Mapping[str, Calla
     )
 
 
-def _this_architecture() -> Architecture:
+def this_architecture() -> Architecture:
+    """Returns this machine's architecture. Raises `InstallError` if no member can run here."""
     architecture = parse_architecture(platform.machine())
     if platform.system() != "Linux" or architecture is None:
         raise InstallError(
@@ -171,7 +172,7 @@ def _from_path(version: str) -> Binaries:
 def _unpacked(tarball: Path, version: str, key: str) -> Binaries:
     def make(partial: Path) -> None:
         partial.mkdir()
-        unpack(tarball, version, _this_architecture(), partial, key=key)
+        unpack(tarball, version, this_architecture(), partial, key=key)
 
     return Binaries(make_once(_directory(version, tarball), make), version)
 
