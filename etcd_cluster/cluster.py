@@ -109,10 +109,10 @@ class EtcdCluster(pulumi.ComponentResource):
                 parent=self, depends_on=[*checks.values(), *(each.command for each in prepared.values())]
             ),
         )
-        if args.backup is not None:
+        if settings.backup is not None:
             schedule_backups(
                 name,
-                args.backup,
+                settings.backup,
                 cluster=identity,
                 token=formation.token,
                 machines={machine.name: machine for machine in machines},

@@ -51,27 +51,27 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class RcloneInstall:
-    """Where rclone comes from, which carries backups. The machine where Pulumi runs gets it, and sends it to hosts.
-
-    Args:
-        source: `release` downloads the official zip file; `archive` takes a file of yours; `build` compiles the Go
-            module; `auto` (default) takes the first that works of an rclone on PATH that hosts can run, release, build.
-        version: Version of rclone; default 1.76.0, or what the archive or PATH has. 1.65.2 is the oldest that works.
-        mirror: Base URL of releases, default https://downloads.rclone.org; files are at MIRROR/vVERSION/FILE. Over http
-            it needs `sha256`. As a secret it stays out of previews and state, and may contain a password or a query; a
-            program may give an output.
-        sha256: Pins the sum of the zip file or the archive, or the sums of several by their names, for more than one
-            version or architecture; default: the mirror's SHA256SUMS.
-        archive: Path of an official zip file, or of the program in it.
-        go_proxy: GOPROXY for `build`; default: the value of `go env`. A secret stays one.
-    """
+    """Where rclone comes from, which carries backups. The machine where Pulumi runs gets it, and sends it to hosts."""
 
     source: InstallSource = "auto"
+    """`release` downloads the official zip file; `archive` takes a file of yours; `build` compiles the Go module;
+    `auto` (default) takes the first that works of an rclone on PATH that hosts can run, release, build.
+    """
     version: Annotated[str, require_version] | None = None
+    """Version of rclone; default 1.76.0, or what the archive or PATH has. 1.65.2 is the oldest that works."""
     mirror: pulumi.Input[str] = DEFAULT_MIRROR
+    """Base URL of releases, default https://downloads.rclone.org; files are at MIRROR/vVERSION/FILE. Over http it needs
+    `sha256`. As a secret it stays out of previews and state, and may contain a password or a query; a program may
+    give an output.
+    """
     sha256: str | Mapping[str, str] | None = None
+    """Pins the sum of the zip file or the archive, or the sums of several by their names, for more than one version or
+    architecture; default: the mirror's SHA256SUMS.
+    """
     archive: FilePath | None = None
+    """Path of an official zip file, or of the program in it."""
     go_proxy: pulumi.Input[Annotated[str, require_go_proxy]] | None = None
+    """GOPROXY for `build`; default: the value of `go env`. A secret stays one."""
 
 
 def validate_rclone(install: RcloneInstall) -> RcloneInstall:

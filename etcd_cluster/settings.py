@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import pulumi
 
-from etcd_cluster.backup.arguments import Backup, require_usable
+from etcd_cluster.backup.arguments import Backup, validate_backup
 from etcd_cluster.errors import HIDDEN, ConfigurationError, holds_secret
 from etcd_cluster.etcd import options, versions
 from etcd_cluster.etcd.releases import DEFAULT_MIRROR, ETCD
@@ -125,6 +125,7 @@ class Settings:
     has_secret_options: bool
     install: Install
     install_source: InstallSource
+    backup: Backup | None
     ca_rotation: int
     ca_overlap_hours: int
     allow_undersized: bool
@@ -169,9 +170,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
     _require_writable_logs(server_options, args.machines.platform)
     if isinstance(args.machines, ProvisionedMachines):
         args.machines.require_usable(size, allow_undersized=args.allow_undersized, delete_data=args.delete_data)
-    if args.backup is not None:
-        require_usable(args.backup)
-    elif args.machines.platform != "local":
+    if args.backup is None and args.machines.platform != "local":
         warnings = [*warnings, NO_BACKUP]
     if not args.tls:
         warnings = [*warnings, "tls: false: anyone who reaches this cluster's ports can read and change everything"]
@@ -185,6 +184,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         has_secret_options=holds_secret(dict(args.etcd)),
         install=_validate_install(args.install, version, args.machines.platform),
         install_source=_install_source(args.install, args.machines.platform),
+        backup=validate_backup(args.backup) if args.backup else None,
         ca_rotation=args.ca_rotation,
         ca_overlap_hours=args.ca_overlap_hours,
         allow_undersized=args.allow_undersized,
@@ -203,6 +203,10 @@ def _require_types(args: EtcdClusterArgs) -> None:
     require_type("args", args, EtcdClusterArgs)
     require_types(args, inside=False)
     require_types(args.install, "install.", {"source": "install.from"})
+    if args.backup is not None:
+        require_types(args.backup, "backup.", inside=False)
+        require_types(args.backup.keep, "backup.keep.")
+        require_types(args.backup.rclone, "backup.rclone.", {"source": "backup.rclone.from"})
     machines = args.machines
     if any(kind.__module__.startswith(f"{_PACKAGE}.machines.") for kind in type(machines).__mro__):
         prefix = "" if machines.platform == "hosts" else f"{machines.platform}."

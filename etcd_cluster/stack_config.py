@@ -19,6 +19,7 @@ from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Machines
 from etcd_cluster.names import require_file
+from etcd_cluster.rclone import RcloneInstall
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.ssh.key_texts import require_private_key
 from etcd_cluster.ssh.login import Bastion, Ssh
@@ -126,7 +127,10 @@ def _bastion(ssh: Keys) -> Bastion | None:
 
 
 def _backup(keys: Keys) -> Backup | None:
-    return read(Backup, keys, keep=read(Keep, keys.section("keep"))) if keys.names() else None
+    if not keys.names():
+        return None
+    keep, rclone = read(Keep, keys.section("keep")), read(RcloneInstall, keys.section("rclone"))
+    return read(Backup, keys, keep=keep, rclone=rclone)
 
 
 def _private_key(keys: Keys) -> pulumi.Input[str] | None:

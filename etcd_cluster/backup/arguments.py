@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, get_args
 
 import pulumi
@@ -11,6 +11,8 @@ import pulumi
 from etcd_cluster.backup.store import StoreUrl, require_ca, require_endpoint, require_store
 from etcd_cluster.errors import HIDDEN, ConfigurationError
 from etcd_cluster.names import Word
+from etcd_cluster.rclone import RcloneInstall, validate_rclone
+from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.key_texts import HostKey
 from etcd_cluster.typed import Between
 
@@ -18,6 +20,8 @@ Interval = Literal["5m", "10m", "15m", "20m", "30m", "1h", "2h", "3h", "4h", "6h
 """All of them divide a day, so that backups are made at the same times each day."""
 TestInterval = Literal["daily", "weekly", "never"]
 
+SECRET = ("to", "endpoint", "region", "ca", "access_key", "secret_key", "host_key")
+"""Arguments that may be secrets of the stack's config."""
 SECONDS = {"m": 60, "h": 3600}
 
 
@@ -62,6 +66,8 @@ class Backup:
     """
     host_key: pulumi.Input[HostKey] | None = None
     """Public SSH host key of an sftp server, pinned."""
+    rclone: RcloneInstall = field(default_factory=RcloneInstall)
+    """Where rclone comes from, the program that carries backups."""
     append_only: bool = False
     """The credentials may not delete: the store itself expires old backups. Default False."""
 
@@ -71,8 +77,8 @@ def interval_seconds(interval: str) -> int:
     return int(interval[:-1]) * SECONDS[interval[-1]]
 
 
-def require_usable(backup: Backup) -> None:
-    """Refuses arguments that do not go together; see also the rule of each.
+def validate_backup(backup: Backup) -> Backup:
+    """Returns the arguments, with secret ones as secret Outputs; refuses what does not go together.
 
     Raises:
         ConfigurationError: It names the key, and what to do.
@@ -100,6 +106,13 @@ def require_usable(backup: Backup) -> None:
         )
     if scheme == "file" and backup.secret_key is not None:
         raise ConfigurationError("backup.secretKey", HIDDEN, "nothing uses it with a folder", "leave it out")
+    return replace(as_inputs(backup), rclone=validate_rclone(backup.rclone))
+
+
+def as_inputs(backup: Backup) -> Backup:
+    """Returns the arguments, with every text that is a secret of the stack's config as a secret Output."""
+    secret = {name: as_input(getattr(backup, name)) for name in SECRET}
+    return replace(backup, **secret)
 
 
 def _require_choice(key: str, value: str, choices: Sequence[str]) -> None:

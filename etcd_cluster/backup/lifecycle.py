@@ -11,13 +11,16 @@ from etcd_cluster.backup.arguments import interval_seconds
 from etcd_cluster.backup.files import MemberPlace, Schedule, set_up_variables, variables
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
+from etcd_cluster.install.rclone import place_rclone
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member.lines import SetUpBackups
 from etcd_cluster.rollout.lifecycle import same
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
+from etcd_cluster.ssh.connection import parse_connection
 
-SHOWN = ("to", "every", "keep", "test", "append_only", "members")
-INPUTS = ("cluster", "token", *SHOWN, "credentials", "connections", "drift")
+COMPARED = ("token", "to", "every", "keep", "test", "append_only", "members", "credentials", "rclone", "connections")
+INPUTS = ("cluster", *COMPARED, "programs", "drift")
+NOT_PLACED = "rclone"
 SET_UP_SECONDS = 600
 LOOK_SECONDS = 60
 
@@ -26,7 +29,15 @@ class BackupScheduleLifecycle(Lifecycle):
     """Sets backups up on every member's machine. An `up` without changes looks whether they still are."""
 
     schema: ClassVar[Schema] = Schema(
-        defaults={"connections": {}, "credentials": {}, "append_only": False, "members": {}, "drift": []}
+        defaults={
+            "connections": {},
+            "credentials": {},
+            "append_only": False,
+            "members": {},
+            "rclone": {},
+            "programs": {},
+            "drift": [],
+        }
     )
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
@@ -40,7 +51,7 @@ class BackupScheduleLifecycle(Lifecycle):
         except ConfigurationError as error:
             return CheckResult(news, [CheckFailure("to", str(error))])
         if olds and looks and not _changed(olds, news):
-            news["drift"] = drift(news)
+            news["drift"] = drift({**news, "programs": olds["programs"]})
         return CheckResult(news, [])
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
@@ -49,15 +60,13 @@ class BackupScheduleLifecycle(Lifecycle):
 
     def create(self, props: Properties) -> CreateResult:
         """Sets backups up on all machines."""
-        _set_up(props)
-        return CreateResult(f"{props['token']}/backups", _inputs(props))
+        return CreateResult(f"{props['token']}/backups", {**_inputs(props), "programs": _set_up(props)})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         """Sets backups up anew where something differs."""
         for line in news["drift"] or ():
             say(line)
-        _set_up(news)
-        return UpdateResult(_inputs(news))
+        return UpdateResult({**_inputs(news), "programs": _set_up(news)})
 
     def delete(self, id_: str, props: Properties) -> None:
         """Ends the backups on machines that can be reached. The store keeps what it has."""
@@ -83,13 +92,24 @@ def drift(props: Properties) -> list[str]:
     ]
 
 
-def _set_up(props: Properties) -> None:
-    """Raises the first error once all machines were tried."""
+def _set_up(props: Properties) -> dict[str, str]:
+    """Returns member name -> path of rclone on its machine. Raises the first error once all machines were tried."""
     with _machines(props) as machines:
-        answers = _on_all(machines, props, SetUpBackups(), SET_UP_SECONDS, report=say)
+        programs = _of_all(machines.on_all(list(props["members"]), lambda name: _place_rclone(props, name)))
+        _of_all(_on_all(machines, {**props, "programs": programs}, SetUpBackups(), SET_UP_SECONDS, report=say))
+    return programs
+
+
+def _place_rclone(props: Properties, name: str) -> str:
+    connection: Mapping[str, Any] | None = (props["connections"] or {}).get(name)
+    return place_rclone(parse_connection(connection) if connection else None, props["rclone"] or {}, say)
+
+
+def _of_all(answers: Mapping[str, Any]) -> dict[str, str]:
     for answer in answers.values():
         if isinstance(answer, EtcdClusterError):
             raise answer
+    return dict(answers)
 
 
 def _on_all(
@@ -117,13 +137,9 @@ def _variables(props: Properties, name: str) -> dict[str, str]:
         test=props["test"],
         append_only=props["append_only"] is True,
     )
-    own = variables(props["cluster"], props["token"], member, store, props["to"], schedule, rclone_path(props, name))
+    program = (props["programs"] or {}).get(name) or NOT_PLACED
+    own = variables(props["cluster"], props["token"], member, store, props["to"], schedule, program)
     return set_up_variables(member, own, store, props["credentials"], props["token"], every)
-
-
-def rclone_path(props: Mapping[str, Any], name: str) -> str:
-    """Returns where rclone is on the machine of a member."""
-    return str((props.get("programs") or {}).get(name) or "rclone")
 
 
 def _machines(props: Properties, *, passing: bool = False) -> MemberMachines:
@@ -132,8 +148,7 @@ def _machines(props: Properties, *, passing: bool = False) -> MemberMachines:
 
 
 def _changed(olds: Properties, news: Properties) -> bool:
-    names = (*SHOWN, "token", "credentials", "connections")
-    return any(not same(olds.get(name), news.get(name)) for name in names)
+    return any(not same(olds.get(name), news.get(name)) for name in COMPARED)
 
 
 def _inputs(props: Mapping[str, Any]) -> Properties:

@@ -31,8 +31,11 @@ class BackupSchedule(Resource, module="cluster", name="BackupSchedule"):
         append_only: Nothing is deleted in the store.
         members: Member name -> "layout", "ports", and "machine", the id of its machine.
         credentials: What rclone is configured with besides (secret).
+        rclone: Where rclone comes from: the fields of `RcloneInstall`.
         connections: Member name -> SSH connection (secret; none for members on this machine).
         opts: Pulumi's resource options.
+
+    The provider also sets `programs`, member name -> path of rclone on its machine.
 
     Attributes:
         drift: What the last `up` found changed on machines, one line each.
@@ -51,6 +54,7 @@ class BackupSchedule(Resource, module="cluster", name="BackupSchedule"):
         append_only: bool,
         members: Mapping[str, Mapping[str, Any]],
         credentials: Mapping[str, pulumi.Input[str]],
+        rclone: Mapping[str, Any],
         connections: Mapping[str, ConnectionArgs],
         opts: pulumi.ResourceOptions,
     ) -> None:
@@ -67,8 +71,10 @@ class BackupSchedule(Resource, module="cluster", name="BackupSchedule"):
                 "append_only": append_only,
                 "members": members,
                 "credentials": pulumi.Output.secret(credentials),
+                "rclone": rclone,
                 "connections": pulumi.Output.secret(connections),
                 "looks": not pulumi.runtime.is_dry_run(),
+                "programs": None,
                 "drift": None,
             },
             opts,
@@ -115,6 +121,7 @@ def schedule_backups(
             for member, machine in machines.items()
         },
         credentials=given,
+        rclone={key: value for key, value in vars(backup.rclone).items() if value is not None},
         connections={member: machine.connection for member, machine in machines.items() if machine.connection},
         opts=opts,
     )

@@ -43,8 +43,6 @@ def cluster(lab: Lab, store: ObjectStore, mirror_url: str, tmp_path_factory: pyt
     hosts = lab.hosts(3, disk_gib=2)
     config = host_config(hosts, mirror_url, allowUndersized=True, backup=backup_config(store, every="24h"))
     cluster = Cluster(lab, hosts, Stack(lab, tmp_path_factory.mktemp("backup"), config))
-    for host in hosts:  # ZZZ until it is delivered
-        shutil.copy("/tmp/rc/rclone", host._folder / "root" / "usr/local/bin/rclone")
     cluster.up()
     return cluster
 
