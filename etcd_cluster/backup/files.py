@@ -53,7 +53,7 @@ class MemberPlace:
 
 
 def variables(
-    cluster: str, token: str, member: MemberPlace, store: StoreUrl, shown: str, schedule: Schedule, rclone: str
+    cluster: str, token: str, member: MemberPlace, store: StoreUrl, shown: str, schedule: Schedule
 ) -> dict[str, str]:
     """Returns the shell variables of backup.sh. No credentials are among them."""
     folder = f"{member.layout.configuration}/backup"
@@ -70,7 +70,7 @@ def variables(
         "keep_last": str(schedule.last),
         "keep_daily": str(schedule.daily),
         "keep_weekly": str(schedule.weekly),
-        "rclone_program": rclone,
+        "rclone_program": f"{folder}/rclone",
         "rclone_configuration": f"{folder}/rclone.conf",
         "retention": retention(),
     }

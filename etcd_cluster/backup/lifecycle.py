@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
@@ -19,8 +19,7 @@ from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 from etcd_cluster.ssh.connection import parse_connection
 
 COMPARED = ("token", "to", "every", "keep", "test", "append_only", "members", "credentials", "rclone", "connections")
-INPUTS = ("cluster", *COMPARED, "programs", "drift")
-NOT_PLACED = "rclone"
+INPUTS = ("cluster", *COMPARED, "drift")
 SET_UP_SECONDS = 600
 LOOK_SECONDS = 60
 
@@ -51,7 +50,7 @@ class BackupScheduleLifecycle(Lifecycle):
         except ConfigurationError as error:
             return CheckResult(news, [CheckFailure("to", str(error))])
         if olds and looks and not _changed(olds, news):
-            news["drift"] = drift({**news, "programs": olds["programs"]})
+            news["drift"] = drift(news)
         return CheckResult(news, [])
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
@@ -60,18 +59,20 @@ class BackupScheduleLifecycle(Lifecycle):
 
     def create(self, props: Properties) -> CreateResult:
         """Sets backups up on all machines."""
-        return CreateResult(f"{props['token']}/backups", {**_inputs(props), "programs": _set_up(props)})
+        _set_up(props)
+        return CreateResult(f"{props['token']}/backups", _inputs(props))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         """Sets backups up anew where something differs."""
         for line in news["drift"] or ():
             say(line)
-        return UpdateResult({**_inputs(news), "programs": _set_up(news)})
+        _set_up(news)
+        return UpdateResult(_inputs(news))
 
     def delete(self, id_: str, props: Properties) -> None:
         """Ends the backups on machines that can be reached. The store keeps what it has."""
         with _machines(props, passing=True) as machines:
-            for name, answer in _on_all(machines, props, SetUpBackups(remove=True), LOOK_SECONDS).items():
+            for name, answer in _on_all(machines, props, SetUpBackups(remove=True)).items():
                 if isinstance(answer, EtcdClusterError):
                     say(f"{name}: its backups could not be ended: {answer}")
 
@@ -83,7 +84,7 @@ class BackupScheduleLifecycle(Lifecycle):
 def drift(props: Properties) -> list[str]:
     """Returns what differs on the machines, one line each; nothing of a machine that gives no answer."""
     with _machines(props) as machines:
-        answers = _on_all(machines, props, SetUpBackups(look=True), LOOK_SECONDS)
+        answers = _on_all(machines, props, SetUpBackups(look=True))
     return [
         f"{name}: backups: {line}"
         for name, answer in answers.items()
@@ -92,35 +93,25 @@ def drift(props: Properties) -> list[str]:
     ]
 
 
-def _set_up(props: Properties) -> dict[str, str]:
-    """Returns member name -> path of rclone on its machine. Raises the first error once all machines were tried."""
+def _set_up(props: Properties) -> None:
+    """Raises the first error once all machines were tried."""
     with _machines(props) as machines:
-        programs = _of_all(machines.on_all(list(props["members"]), lambda name: _place_rclone(props, name)))
-        _of_all(_on_all(machines, {**props, "programs": programs}, SetUpBackups(), SET_UP_SECONDS, report=say))
-    return programs
 
+        def set_up(name: str) -> str:
+            connection: Mapping[str, Any] | None = (props["connections"] or {}).get(name)
+            placed = place_rclone(parse_connection(connection) if connection else None, props["rclone"] or {}, say)
+            variables = {**_variables(props, name), "rclone_placed": placed}
+            return machines.run(name, SetUpBackups(), variables, timeout_seconds=SET_UP_SECONDS, say=say)
 
-def _place_rclone(props: Properties, name: str) -> str:
-    connection: Mapping[str, Any] | None = (props["connections"] or {}).get(name)
-    return place_rclone(parse_connection(connection) if connection else None, props["rclone"] or {}, say)
-
-
-def _of_all(answers: Mapping[str, Any]) -> dict[str, str]:
+        answers = machines.on_all(list(props["members"]), set_up)
     for answer in answers.values():
         if isinstance(answer, EtcdClusterError):
             raise answer
-    return dict(answers)
 
 
-def _on_all(
-    machines: MemberMachines,
-    props: Properties,
-    line: SetUpBackups,
-    seconds: int,
-    report: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+def _on_all(machines: MemberMachines, props: Properties, line: SetUpBackups) -> dict[str, Any]:
     def run(name: str) -> str:
-        return machines.run(name, line, _variables(props, name), timeout_seconds=seconds, say=report)
+        return machines.run(name, line, _variables(props, name), timeout_seconds=LOOK_SECONDS)
 
     return machines.on_all(list(props["members"]), run)
 
@@ -137,8 +128,7 @@ def _variables(props: Properties, name: str) -> dict[str, str]:
         test=props["test"],
         append_only=props["append_only"] is True,
     )
-    program = (props["programs"] or {}).get(name) or NOT_PLACED
-    own = variables(props["cluster"], props["token"], member, store, props["to"], schedule, program)
+    own = variables(props["cluster"], props["token"], member, store, props["to"], schedule)
     return set_up_variables(member, own, store, props["credentials"], props["token"], every)
 
 

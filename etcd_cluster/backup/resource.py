@@ -35,8 +35,6 @@ class BackupSchedule(Resource, module="cluster", name="BackupSchedule"):
         connections: Member name -> SSH connection (secret; none for members on this machine).
         opts: Pulumi's resource options.
 
-    The provider also sets `programs`, member name -> path of rclone on its machine.
-
     Attributes:
         drift: What the last `up` found changed on machines, one line each.
     """
@@ -74,7 +72,6 @@ class BackupSchedule(Resource, module="cluster", name="BackupSchedule"):
                 "rclone": rclone,
                 "connections": pulumi.Output.secret(connections),
                 "looks": not pulumi.runtime.is_dry_run(),
-                "programs": None,
                 "drift": None,
             },
             opts,

@@ -31,7 +31,8 @@ set_up() {
   while read -r mode name content; do
     put_file "$mode" "$(id -un)" "$backup_path/$name" "$content" || true
   done < <(backup_files)
-  [[ $("$rclone_program" version 2>/dev/null) == rclone* ]] || fail "$rclone_program does not run here. Expected: rclone for this machine. Set backup.rclone to a program that runs here"
+  ln -sfn "$rclone_placed" "$rclone_program"
+  [[ $("$rclone_program" version 2>/dev/null) == rclone* ]] || fail "$rclone_placed does not run here. Expected: rclone for this machine. Set backup.rclone to a program that runs here"
   try_store
   if [[ $supervisor == systemd ]]; then
     while read -r name content; do
