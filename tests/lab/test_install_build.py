@@ -1,4 +1,4 @@
-"""Really builds etcd from its Go modules, and runs it. Needs Go and a module proxy, no host and no root."""
+"""Really builds etcd and rclone from their Go modules, and runs them. Needs Go and a module proxy, no host or root."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from etcd_cluster.install import go_build
 from etcd_cluster.install.archives import sha256_of, verify_archive
 from etcd_cluster.install.errors import InstallError
 from etcd_cluster.install.go_build import build
+from etcd_cluster.install.rclone import rclone_for
 from etcd_cluster.install.sources import local_binaries
 
 pytestmark = pytest.mark.exhaustive
@@ -47,3 +48,12 @@ def test_3_4_is_built_from_its_commit(version: str) -> None:
 def test_a_build_for_the_other_architecture_passes_as_that_release() -> None:
     tarball = build(VERSION, "arm64")
     verify_archive(tarball, VERSION, "arm64")
+
+
+def test_rclone_is_built_from_its_module_and_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = rclone_for("amd64", "build")
+    done = subprocess.run([found.program, "version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"rclone v{found.version}\n")
+    assert "go/linking: static" in done.stdout
+    monkeypatch.setenv("ETCD_CLUSTER_CACHE_DIR", str(tmp_path / "other"))
+    assert sha256_of(rclone_for("amd64", "build").program) == sha256_of(found.program)

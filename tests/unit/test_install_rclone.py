@@ -24,6 +24,7 @@ from etcd_cluster.install.errors import ChecksumMismatch, InstallError
 from etcd_cluster.install.rclone import OpenSsh, place_rclone, rclone_for
 from etcd_cluster.rclone import RcloneInstall, validate_rclone
 from etcd_cluster.ssh.connection import Connection
+from etcd_cluster.typed import argument_texts
 from tests.unit.test_install import GO, LocalShell, Mirror, digest
 
 VERSION = rclone.DEFAULT_VERSION
@@ -401,11 +402,11 @@ def test_defaults_need_nothing_and_secrets_stay_secret() -> None:
     )
 
 
-def test_the_docstring_names_the_versions_that_the_code_has() -> None:
-    text = RcloneInstall.__doc__ or ""
-    assert f"default {rclone.DEFAULT_VERSION}," in text
-    assert f"{rclone.OLDEST_VERSION} is the oldest" in text
-    assert f"default {rclone.DEFAULT_MIRROR};" in text
+def test_the_arguments_texts_name_the_versions_that_the_code_has() -> None:
+    texts = argument_texts(RcloneInstall)
+    assert f"default {rclone.DEFAULT_VERSION}," in texts["version"]
+    assert f"{rclone.OLDEST_VERSION} is the oldest" in texts["version"]
+    assert f"default {rclone.DEFAULT_MIRROR};" in texts["mirror"]
 
 
 # Delivery, to a "host" that is a local shell with stand-ins on PATH
