@@ -9,6 +9,7 @@ import pulumi
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.backup.resource import schedule_backups
+from etcd_cluster.backup.source import find_backup
 from etcd_cluster.binaries import provide_binaries
 from etcd_cluster.certificates import issue_certificates
 from etcd_cluster.formation import Formation, machine_identity, preflight_report
@@ -87,6 +88,20 @@ class EtcdCluster(pulumi.ComponentResource):
         )
         size = size_in_force(machines, settings)
         prepared = commands.prepare(formation.token, binaries)
+        source = (
+            find_backup(
+                name,
+                settings.restore_from,
+                settings.backup,
+                cluster=identity,
+                token=formation.token,
+                version=settings.version,
+                machine=machines[0],
+                opts=child,
+            )
+            if settings.backup and settings.restore_from
+            else None
+        )
         rollout = Rollout(
             f"{name}-rollout",
             version=settings.version,
@@ -100,8 +115,18 @@ class EtcdCluster(pulumi.ComponentResource):
             ca_fingerprints=certificates.trusted_pem.apply(ca_fingerprints) if certificates else [],
             peer_ca_fingerprints=(certificates.peer_ca.trusted_pem.apply(ca_fingerprints) if certificates else []),
             allow_plaintext=settings.allow_plaintext,
+            restore_from=settings.restore_from,
             delete_data=settings.delete_data,
-            desired=desired_json(identity, machines, settings, size, formation, certificates, prepared),
+            desired=desired_json(
+                identity,
+                machines,
+                settings,
+                size,
+                formation,
+                certificates,
+                prepared,
+                source.restored if source else None,
+            ),
             connections=connections,
             record=hosts.record if hosts else None,
             former=hosts.former if hosts else None,

@@ -159,6 +159,12 @@ class MachineReplacementProvider(_Provider):
     implementation = "rollout.machine_replacement_lifecycle:MachineReplacementLifecycle"
 
 
+class BackupSourceProvider(_Provider):
+    """Serves `BackupSource`."""
+
+    implementation = "backup.source_lifecycle:BackupSourceLifecycle"
+
+
 class BackupScheduleProvider(_Provider):
     """Serves `BackupSchedule`."""
 

@@ -10,14 +10,14 @@ from typing import Annotated, Any, cast
 
 import pulumi
 
-from etcd_cluster.backup.arguments import Backup, validate_backup
+from etcd_cluster.backup.arguments import BACKUP_NAME, Backup, validate_backup
 from etcd_cluster.errors import HIDDEN, ConfigurationError, holds_secret
 from etcd_cluster.etcd import options, versions
 from etcd_cluster.etcd.releases import DEFAULT_MIRROR, ETCD
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.machines.machine import MEMBER_COUNTS, Machines, ProvisionedMachines
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.names import FilePath, require_identity, require_member_names
+from etcd_cluster.names import FilePath, Line, require_identity, require_member_names
 from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
 from etcd_cluster.pki.resources import CA
 from etcd_cluster.releases import InstallSource, require_go_proxy, require_no_proxy, require_proxy
@@ -94,6 +94,10 @@ class EtcdClusterArgs:
     """Where etcd's programs come from."""
     backup: Backup | None = None
     """Where backups go, how often, and what is kept; default none, with a warning in every `up`."""
+    restore_from: Line | None = None
+    """The backup in `backup.to` that a new cluster starts with: `latest`, the name of a backup, or TOKEN/NAME for one
+    of several clusters; default none. Once the cluster is formed, it counts no more.
+    """
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Settings of the server by their own names, such as {"heartbeat-interval": 200}."""
     allow_undersized: bool = False
@@ -126,6 +130,7 @@ class Settings:
     install: Install
     install_source: InstallSource
     backup: Backup | None
+    restore_from: str
     ca_rotation: int
     ca_overlap_hours: int
     allow_undersized: bool
@@ -185,6 +190,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         install=_validate_install(args.install, version, args.machines.platform),
         install_source=_install_source(args.install, args.machines.platform),
         backup=validate_backup(args.backup) if args.backup else None,
+        restore_from=_restore_from(args),
         ca_rotation=args.ca_rotation,
         ca_overlap_hours=args.ca_overlap_hours,
         allow_undersized=args.allow_undersized,
@@ -196,6 +202,24 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
 
 LOGIN_KEYS = {"bastion": "ssh.bastion", "private_key": "ssh.privateKey", "proxy_command": "ssh.proxyCommand"}
 """Fields of every platform that stack config has elsewhere."""
+
+
+def _restore_from(args: EtcdClusterArgs) -> str:
+    """Returns the backup to start with; "" for none."""
+    if args.restore_from is None:
+        return ""
+    if args.backup is None:
+        raise ConfigurationError(
+            "restoreFrom", args.restore_from, "there is no store to take it from", "give backup.to, which holds it"
+        )
+    if args.restore_from != "latest" and not BACKUP_NAME.fullmatch(args.restore_from):
+        raise ConfigurationError(
+            "restoreFrom",
+            args.restore_from,
+            "not the name of a backup",
+            "write latest, a name that `etcd-cluster backup list` shows, or TOKEN/NAME",
+        )
+    return args.restore_from
 
 
 def _require_types(args: EtcdClusterArgs) -> None:

@@ -130,7 +130,7 @@ def _backup(keys: Keys) -> Backup | None:
     if not keys.names():
         return None
     keep, rclone = read(Keep, keys.section("keep")), read(RcloneInstall, keys.section("rclone"))
-    return read(Backup, keys, keep=keep, rclone=rclone)
+    return read(Backup, keys, keep=keep, rclone=rclone, private_key=_private_key(keys))
 
 
 def _private_key(keys: Keys) -> pulumi.Input[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, get_args
@@ -13,14 +14,16 @@ from etcd_cluster.errors import HIDDEN, ConfigurationError
 from etcd_cluster.names import Word
 from etcd_cluster.rclone import RcloneInstall, validate_rclone
 from etcd_cluster.secrecy import as_input
-from etcd_cluster.ssh.key_texts import HostKey
+from etcd_cluster.ssh.key_texts import HostKey, PrivateKey
 from etcd_cluster.typed import Between
 
 Interval = Literal["5m", "10m", "15m", "20m", "30m", "1h", "2h", "3h", "4h", "6h", "8h", "12h", "24h"]
 """All of them divide a day, so that backups are made at the same times each day."""
 TestInterval = Literal["daily", "weekly", "never"]
 
-SECRET = ("to", "endpoint", "region", "ca", "access_key", "secret_key", "host_key")
+BACKUP_NAME = re.compile(r"([0-9a-f]{32}/)?[0-9]{8}T[0-9]{6}Z-[0-9]+-[A-Za-z0-9._-]+")
+"""SLOT-REVISION-MEMBER, with the token of its cluster before it or not."""
+SECRET = ("to", "endpoint", "region", "ca", "access_key", "secret_key", "private_key", "host_key")
 """Arguments that may be secrets of the stack's config."""
 SECONDS = {"m": 60, "h": 3600}
 
@@ -61,9 +64,11 @@ class Backup:
     access_key: pulumi.Input[Word] | None = None
     """Id of the key for S3; default the role of the machine."""
     secret_key: pulumi.Input[str] | None = None
-    """The secret of `access_key`; for Google Cloud the JSON of a service account's key, for Azure the account's key,
-    for sftp an SSH private key. Default the role of the machine. Kept secret.
+    """The secret of `access_key`; for Google Cloud the JSON of a service account's key, for Azure the account's key.
+    Default the role of the machine. Kept secret.
     """
+    private_key: pulumi.Input[PrivateKey] | None = None
+    """Text of an unencrypted SSH private key for sftp. Kept secret."""
     host_key: pulumi.Input[HostKey] | None = None
     """Public SSH host key of an sftp server, pinned."""
     rclone: RcloneInstall = field(default_factory=RcloneInstall)
@@ -97,15 +102,21 @@ def validate_backup(backup: Backup) -> Backup:
             "missing, and the other half of the credentials is given",
             "give accessKey and secretKey, or neither for the machine's role",
         )
-    if scheme == "sftp" and (backup.secret_key is None or backup.host_key is None):
+    if scheme == "sftp" and (backup.private_key is None or backup.host_key is None):
         raise ConfigurationError(
-            "backup.secretKey" if backup.secret_key is None else "backup.hostKey",
+            "backup.privateKey" if backup.private_key is None else "backup.hostKey",
             None,
             "missing, and sftp needs a private key and the server's pinned host key",
             "give both: ssh-keyscan -t ed25519 HOST prints the host key",
         )
-    if scheme == "file" and backup.secret_key is not None:
-        raise ConfigurationError("backup.secretKey", HIDDEN, "nothing uses it with a folder", "leave it out")
+    unused: dict[str, object] = {
+        "secretKey": backup.secret_key if scheme in ("file", "sftp") else None,
+        "privateKey": backup.private_key if scheme not in (None, "sftp") else None,
+        "hostKey": backup.host_key if scheme not in (None, "sftp") else None,
+    }
+    for key, unwanted in unused.items():
+        if unwanted is not None:
+            raise ConfigurationError(f"backup.{key}", HIDDEN, f"nothing uses it with {scheme}://", "leave it out")
     return replace(as_inputs(backup), rclone=validate_rclone(backup.rclone))
 
 

@@ -61,6 +61,7 @@ def variables(
         **render.port_variables(member.ports),
         "cluster": cluster,
         "token": token,
+        "backup_parent": store.root,
         "backup_store": store.folder(token),
         "backup_root": store.path if store.scheme == "file" else "",
         "backup_shown": shown,

@@ -14,7 +14,7 @@ from etcd_cluster.machines.machine import Machine
 from etcd_cluster.member.commands import layout
 from etcd_cluster.providers import BackupScheduleProvider
 
-CREDENTIALS = ("access_key", "secret_key", "host_key", "ca", "endpoint", "region")
+CREDENTIALS = ("access_key", "secret_key", "private_key", "host_key", "ca", "endpoint", "region")
 
 
 class BackupSchedule(Resource, module="cluster", name="BackupSchedule"):
@@ -99,7 +99,6 @@ def schedule_backups(
         identities: Member name -> id of its machine: another machine has nothing set up.
         opts: Pulumi's resource options.
     """
-    given = {key: value for key in CREDENTIALS if (value := getattr(backup, key)) is not None}
     return BackupSchedule(
         f"{name}-backups",
         cluster=cluster,
@@ -117,8 +116,18 @@ def schedule_backups(
             }
             for member, machine in machines.items()
         },
-        credentials=given,
-        rclone={key: value for key, value in vars(backup.rclone).items() if value is not None},
+        credentials=credentials_of(backup),
+        rclone=rclone_of(backup),
         connections={member: machine.connection for member, machine in machines.items() if machine.connection},
         opts=opts,
     )
+
+
+def credentials_of(backup: Backup) -> dict[str, pulumi.Input[str]]:
+    """Returns what rclone is configured with, besides the store."""
+    return {key: value for key in CREDENTIALS if (value := getattr(backup, key)) is not None}
+
+
+def rclone_of(backup: Backup) -> dict[str, Any]:
+    """Returns the fields of `RcloneInstall` that are given."""
+    return {key: value for key, value in vars(backup.rclone).items() if value is not None}

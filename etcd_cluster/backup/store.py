@@ -47,7 +47,12 @@ class StoreUrl:
 
     def folder(self, token: str) -> str:
         """Returns rclone's name for the folder of one cluster."""
-        path = f"{self.path.rstrip('/')}/{token}"
+        return f"{self.root}/{token}"
+
+    @property
+    def root(self) -> str:
+        """The folder that holds those of all clusters, as rclone names it."""
+        path = self.path.rstrip("/")
         return path if self.scheme == "file" else f"{REMOTE}:{path}"
 
 
@@ -147,7 +152,7 @@ def _options(store: StoreUrl, given: Mapping[str, str], known_hosts: str) -> dic
             "host": store.host,
             "port": str(store.port),
             "user": store.account,
-            "key_pem": secret.strip().replace("\n", "\\n"),
+            "key_pem": (given.get("private_key") or "").strip().replace("\n", "\\n"),
             "known_hosts_file": known_hosts,
             "shell_type": "none",
         }

@@ -382,6 +382,38 @@ class SetUpBackups(Line):
     remove: bool = False
 
 
+@dataclass(frozen=True)
+class FindBackup(Line):
+    """Finds the backup to restore, and checks its manifest.
+
+    Args:
+        backup: latest, NAME, or TOKEN/NAME.
+        series: Minor version of etcd that is to read it.
+    """
+
+    step = "find_backup"
+    backup: str
+    series: str
+
+
+@dataclass(frozen=True)
+class Restore(Line):
+    """Restores a backup as the data of the first member of a new cluster.
+
+    Args:
+        backup: TOKEN/NAME.
+        url: Peer URL of the member.
+        version: Version of etcd that restores it.
+    """
+
+    step = "restore"
+    needs_run = True
+    has_progress_text = True
+    backup: str
+    url: str
+    version: str
+
+
 LINES: Mapping[str, type[Line]] = {
     each.step: each
     for each in (
@@ -401,6 +433,8 @@ LINES: Mapping[str, type[Line]] = {
         Probe,
         BackUp,
         SetUpBackups,
+        FindBackup,
+        Restore,
     )
 }
 """Step -> class of its line."""

@@ -416,6 +416,8 @@ STEPS: Mapping[str, Sequence[str]] = {
     "v2store": ("upgrade",),
     "backup": ("snapshot", "backup"),
     "backup_setup": ("snapshot", "backup", "backup_setup"),
+    "find_backup": ("snapshot", "backup", "backup_setup", "restore"),
+    "restore": ("snapshot", "backup", "backup_setup", "restore"),
     "record": ("remove",),
     "remove": ("remove",),
     "log": (),

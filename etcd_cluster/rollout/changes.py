@@ -41,6 +41,8 @@ def refusals(olds: Inputs, news: Inputs) -> list[RefusedError]:
             found.append(RefusedError(Refusal.TLS_TURNED_OFF_AND_MEMBERS_CHANGED, members))
         elif _is_another_ca(olds, news):
             found.append(RefusedError(Refusal.CA_REPLACED_AND_MEMBERS_CHANGED, members))
+    if news.get("restore_from") and news["restore_from"] != olds.get("restore_from"):
+        found.append(RefusedError(Refusal.RESTORE_OF_RUNNING_CLUSTER, {"backup": news["restore_from"]}))
     unsupported = unsupported_change(olds["version"], news["version"])
     return [*found, *_misplaced(olds, news), *([RefusedError(*unsupported)] if unsupported else [])]
 
@@ -185,6 +187,12 @@ def _started_from(desired: Mapping[str, Any], name: str) -> list[Any]:
 
 def first_steps(news: Inputs) -> list[str]:
     """Returns the steps of an `up` that forms a cluster."""
+    if news.get("restore_from"):
+        first, *others = sorted(news["members"])
+        return [
+            f"{first} starts with backup {news['restore_from']} of etcd's data, once its restore is proven",
+            *(f"{name} joins as a learner, gets all data, and is promoted" for name in others),
+        ]
     return [f"a new cluster of etcd {news['version']} is formed: {_names(news['members'])}"]
 
 

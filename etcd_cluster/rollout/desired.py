@@ -84,6 +84,21 @@ class DesiredMember:
 
 
 @dataclass(frozen=True)
+class RestoredBackup:
+    """The backup that a new cluster starts with.
+
+    Args:
+        backup: TOKEN/NAME.
+        member: The member that it is restored to; the others join.
+        variables: Shell variables of restore.sh.
+    """
+
+    backup: str
+    member: str
+    variables: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class DesiredCluster:
     """The desired state of the whole cluster.
 
@@ -100,6 +115,7 @@ class DesiredCluster:
         members: Member name -> member, in the order in which they are restarted, all else being equal.
         delete_data: `destroy` deletes etcd's data as well.
         client: Certificate and key that the stack exports for clients.
+        restored: The backup that a new cluster starts with; None for none.
     """
 
     cluster: str
@@ -114,6 +130,7 @@ class DesiredCluster:
     members: Mapping[str, DesiredMember]
     delete_data: bool
     client: CertificatePair | None = None
+    restored: RestoredBackup | None = None
 
     @staticmethod
     def parse(text: str) -> DesiredCluster:
@@ -143,6 +160,7 @@ class DesiredCluster:
             members={name: _member(name, properties["members"][name]) for name in _order(properties)},
             delete_data=properties.get("delete_data") is True,
             client=_pair(properties.get("client")),
+            restored=_restored(properties.get("restored")),
         )
 
     @cached_property
@@ -254,6 +272,12 @@ class DesiredCluster:
         cluster = ",".join(f"{member}={url}" for member, url in peer_urls.items())
         content = render.etcd_configuration(spec, {"initial-cluster": cluster, "initial-cluster-state": state})
         return File(f"{self.members[name].layout.configuration}/bootstrap.yaml", "640", "member", content)
+
+
+def _restored(properties: Mapping[str, Any] | None) -> RestoredBackup | None:
+    if not properties:
+        return None
+    return RestoredBackup(properties["backup"], properties["member"], properties["variables"])
 
 
 def series(version: str) -> str:

@@ -37,6 +37,7 @@ def desired_json(
     formation: Formation,
     certificates: ClusterCertificates | None,
     prepared: Mapping[str, Prepared],
+    restored: pulumi.Input[Mapping[str, Any]] | None,
 ) -> pulumi.Output[str]:
     """Returns the JSON text that `DesiredCluster.parse` reads, once every value is known."""
     everything: dict[str, Any] = {
@@ -54,6 +55,7 @@ def desired_json(
             machine.name: _member(machine, formation, certificates, prepared[machine.name]) for machine in machines
         },
         "delete_data": settings.delete_data,
+        **({} if restored is None else {"restored": restored}),
         "client": certificate_pair(certificates.client).apply(_pems) if certificates else None,
     }
     return pulumi.Output.json_dumps(everything, sort_keys=True)

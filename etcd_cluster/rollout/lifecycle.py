@@ -22,7 +22,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
-from etcd_cluster.member.lines import Apply, Log, PeerLog, PrepareAgain, Probe, Remove
+from etcd_cluster.member.lines import Apply, Log, PeerLog, PrepareAgain, Probe, Remove, Restore
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.desired import DesiredCluster, DesiredMember
 from etcd_cluster.rollout.machines import (
@@ -53,6 +53,7 @@ SHOWN = (
     "ca_fingerprints",
     "peer_ca_fingerprints",
     "allow_plaintext",
+    "restore_from",
     "delete_data",
 )
 """The inputs whose changes a reviewer sees."""
@@ -291,6 +292,8 @@ def _carry_out(
 def _variables(step: HostStep, desired: DesiredCluster) -> Mapping[str, str]:
     if isinstance(step.line, PrepareAgain):
         return desired.members[step.member].prepare_variables
+    if isinstance(step.line, Restore) and desired.restored is not None:
+        return desired.restored.variables
     manifest = "\n".join(f"{file.mode} {file.owner} {render.encode(file.content)} {file.path}" for file in step.files)
     history = render.encode(step.history.text()) if step.history else ""
     return {"manifest": manifest, "history": history}

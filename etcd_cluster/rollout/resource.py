@@ -26,6 +26,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         ca_fingerprints: Fingerprints of the CAs that sign clients.
         peer_ca_fingerprints: Fingerprints of the CAs that sign members.
         allow_plaintext: TLS may be given up.
+        restore_from: The backup that a new cluster starts with, as the user set it; "" for none.
         delete_data: `destroy` deletes etcd's data as well.
         desired: The whole desired state with every file and key, the JSON text that `DesiredCluster.parse` reads
             (secret).
@@ -54,6 +55,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         ca_fingerprints: pulumi.Input[list[str]],
         peer_ca_fingerprints: pulumi.Input[list[str]],
         allow_plaintext: bool,
+        restore_from: str,
         delete_data: bool,
         desired: pulumi.Input[str],
         connections: Mapping[str, ConnectionArgs],
@@ -74,6 +76,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "ca_fingerprints": ca_fingerprints,
                 "peer_ca_fingerprints": peer_ca_fingerprints,
                 "allow_plaintext": allow_plaintext,
+                "restore_from": restore_from,
                 "delete_data": delete_data,
                 "desired": pulumi.Output.secret(desired),
                 "connections": pulumi.Output.secret(connections),

@@ -131,6 +131,34 @@ def test_a_timer_that_was_removed_comes_back(cluster: Cluster) -> None:
     assert_converged(cluster)
 
 
+def test_after_everything_is_destroyed_the_newest_backup_brings_all_keys_back(
+    cluster: Cluster, store: ObjectStore
+) -> None:
+    ids = cluster.cluster_ids()
+    for number in range(20):
+        cluster.etcdctl("put", f"key-{number}", "value")
+    cluster.hosts[0].run("bash -s -- backup member=host-1 now=yes < /etc/etcd/backup/program", timeout=300)
+    newest = max(each["name"] for each in manifests(store))
+    configure(cluster, deleteData=True)
+    cluster.up()
+    cluster.stack.destroy()
+    for host in cluster.hosts:
+        assert host.run("ls /data/etcd").stdout.split() == []
+    configure(cluster, deleteData=None, restoreFrom="latest")
+    preview = cluster.stack.preview()
+    assert "host-1 starts with backup latest of etcd's data, once its restore is proven" in preview.output
+    run = cluster.up()
+    assert f"host-1: restored {newest}" in run.output
+    assert len(cluster.etcdctl("get", "key-", "--prefix", "--keys-only").split()) == 20
+    assert cluster.cluster_ids() != ids
+    assert_converged(cluster)
+    refused = cluster.stack.preview(check=False) if configure(cluster, restoreFrom=newest) is None else None
+    assert refused is not None
+    assert "this cluster runs, with data of its own" in refused.output
+    configure(cluster, restoreFrom=None)
+    cluster.up()
+
+
 def test_without_backups_timers_and_keys_go_and_the_store_keeps_what_it_has(
     cluster: Cluster, store: ObjectStore
 ) -> None:

@@ -44,7 +44,7 @@ rclone() {
   local trusted=()
   [[ ! -f ${rclone_configuration%/*}/ca.crt ]] || trusted=(--ca-cert "${rclone_configuration%/*}/ca.crt")
   timeout "$STORE_SECONDS" "$rclone_program" --config "$rclone_configuration" "${trusted[@]}" --log-level ERROR --stats 0 \
-    --contimeout 15s --timeout 60s --retries "${store_attempts:-3}" --low-level-retries "${store_attempts:-5}" --s3-no-check-bucket --azureblob-no-check-container "$@"
+    --contimeout 15s --timeout 60s --retries "${store_attempts:-2}" --low-level-retries 2 --s3-no-check-bucket --azureblob-no-check-container "$@"
 }
 
 # to_store ARGUMENTS...: runs rclone; if it fails, the step fails with the reason.
@@ -75,14 +75,16 @@ store_problem() {
 
 # names: prints the names in the cluster's folder.
 names() {
-  local said
-  # A folder that does not exist has no backups yet.
-  if said=$(rclone lsf --files-only "$backup_store" 2>&1); then printf '%s\n' "$said"; else
-    [[ $said == *"directory not found"* ]] || fail "$(store_problem "$said")"
-  fi
+  local said status=0
+  said=$(rclone lsf --files-only "$backup_store" 2>&1) || status=$?
+  case $status in
+    0) printf '%s\n' "$said" ;;
+    3) ;; # a folder that does not exist has no backups yet
+    *) fail "$(store_problem "$said")" ;;
+  esac
 }
 
-has_slot() { [[ $listed =~ (^|$'\n')$slot-[0-9]+-[a-z0-9-]+\.json ]]; }
+has_slot() { [[ $listed =~ (^|$'\n')$slot-[0-9]+-[A-Za-z0-9._-]+\.json($'\n'|$) ]]; }
 
 # learn_role: sets `measured`, which tells whether this member leads.
 learn_role() {
@@ -182,7 +184,7 @@ send() {
 # manifest NAME REVISION FILE HASH: prints it. HASH is JSON.
 manifest() {
   printf '{"schema": 1, "name": "%s", "cluster": "%s", "token": "%s", "member": "%s", "version": "%s", "taken": "%s", "revision": %s, "bytes": %s, "sha256": "%s", "hash": %s}\n' \
-    "$1" "$cluster" "$token" "${spec[member]}" "$(programs_version)" "$(date -u +%FT%TZ)" "$2" \
+    "$1" "$(json_text "$cluster")" "$token" "${spec[member]}" "$(programs_version)" "$(date -u +%FT%TZ)" "$2" \
     "$(stat -c %s "$3")" "$(sha256sum "$3" | cut -d ' ' -f 1)" "$4"
 }
 
@@ -262,15 +264,16 @@ note_result() {
   {
     printf 'attempt=%s\nresult=%s\n' "$now" "$result"
     [[ ! -s $failure_path ]] || printf 'failure=%s\n' "$(tail -n 1 "$failure_path")"
-    newest=$(printf '%s\n' "${listed:-}" "${stored:+$stored.json}" | sed -n 's/^\([0-9TZ]*-[0-9]*-[a-z0-9-]*\)\.json$/\1/p' | sort | tail -n 1)
-    tested=$(printf '%s\n' "${listed:-}" "${proven:+$proven.tested}" | sed -n 's/^\([0-9TZ]*-[0-9]*-[a-z0-9-]*\)\.tested$/\1/p' | sort | tail -n 1)
+    newest=$(printf '%s\n' "${listed:-}" "${stored:+$stored.json}" | sed -n 's/^\([0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.json$/\1/p' | sort | tail -n 1)
+    tested=$(printf '%s\n' "${listed:-}" "${proven:+$proven.tested}" | sed -n 's/^\([0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.tested$/\1/p' | sort | tail -n 1)
     printf 'newest=%s\ntested=%s\nlocal=%s\n' "$newest" "$tested" "${taken:-}"
   } >"$state_path/.new-backup" && mv -f "$state_path/.new-backup" "$state_path/backup"
 }
 
-# restored_equal NAME: fetches, checks, restores, starts, compares. Fails with the reason.
+# restored_equal NAME: fetches, checks, restores, starts, compares. Fails with the reason. Sets `scratch`, the folder with it, and
+# `manifest`.
 restored_equal() {
-  local manifest bytes expected revision found hash
+  local bytes expected revision found hash
   scratch=$(scratch_folder "$1")
   at_exit remove_scratch
   to_store copyto "$backup_store/$1.json" "$scratch/manifest"
@@ -306,11 +309,15 @@ scratch_folder() {
 }
 
 remove_scratch() {
+  stop_scratch
+  rm -rf "$scratch"
+}
+stop_scratch() {
   if [[ -s $scratch/pid ]]; then
     kill "$(cat "$scratch/pid")" 2>/dev/null
     wait_until 20 process_gone "$(cat "$scratch/pid")" || kill -9 "$(cat "$scratch/pid")" 2>/dev/null
+    rm -f "$scratch/pid"
   fi
-  rm -rf "$scratch"
 }
 process_gone() { ! kill -0 "$1" 2>/dev/null; }
 

@@ -23,9 +23,8 @@ backup_files() {
 }
 backup_units() { printf '%s\n' "etcd-cluster-backup.service $file_service" "etcd-cluster-backup.timer $file_timer"; }
 
-set_up() {
-  local mode name content is_new=no
-  lock
+write_backup_files() {
+  local mode name content
   must mkdir -p "$backup_path"
   must chmod 700 "$backup_path"
   while read -r mode name content; do
@@ -33,6 +32,12 @@ set_up() {
   done < <(backup_files)
   ln -sfn "$rclone_placed" "$rclone_program"
   [[ $("$rclone_program" version 2>/dev/null) == rclone* ]] || fail "$rclone_placed does not run here. Expected: rclone for this machine. Set backup.rclone to a program that runs here"
+}
+
+set_up() {
+  local name content is_new=no
+  lock
+  write_backup_files
   try_store
   if [[ $supervisor == systemd ]]; then
     while read -r name content; do
@@ -70,7 +75,7 @@ try_store() {
   to_store rcat "$backup_store/$object" < <(printf '%s' "$text")
   said=$(rclone cat "$backup_store/$object" 2>&1) || fail "$(store_problem "$said")"
   [[ $said == "$text" ]] || fail "backup to $backup_shown: what was written is read as something else. Expected: a store that keeps what is written. Check it"
-  to_store lsf --files-only --max-depth 1 "$backup_store"
+  names >/dev/null
   [[ $backup_append_only == yes ]] || to_store deletefile "$backup_store/$object"
   say "backups: the store takes, lists and returns what is written"
 }

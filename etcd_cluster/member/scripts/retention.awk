@@ -14,7 +14,7 @@ function days_of(slot,   year, month, day) {
 }
 function minutes_of(slot) { return days_of(slot) * 1440 + substr(slot, 10, 2) * 60 + substr(slot, 12, 2) }
 function exists(name, kind) { return (name "." kind) in present }
-/^[0-9][0-9][0-9][0-9][0-1][0-9][0-3][0-9]T[0-2][0-9][0-5][0-9][0-5][0-9]Z-[0-9]+-[a-z0-9]([a-z0-9-]*[a-z0-9])?\.(db|json|tested|failed|keep|begun)$/ {
+/^[0-9][0-9][0-9][0-9][0-1][0-9][0-3][0-9]T[0-2][0-9][0-5][0-9][0-5][0-9]Z-[0-9]+-[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.(db|json|tested|failed|keep|begun)$/ {
   name = kind = $0
   sub(/\.[a-z]+$/, "", name)
   sub(/^.*\./, "", kind)

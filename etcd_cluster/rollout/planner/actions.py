@@ -32,6 +32,7 @@ class ActionKind(Enum):
     RENEW_CERTIFICATES = auto()
     WRITE_PENDING_FILES = auto()
     NOTE_LOG_POSITION = auto()
+    RESTORE = auto()
     START = auto()
     JOIN = auto()
     PROMOTE = auto()
@@ -104,6 +105,7 @@ class Refusal(Enum):
     DIRECTORY_CHANGED_WITH_STACK = auto()
     DIRECTORY_CHANGED_WITH_CLUSTER = auto()
     PORT_OF_ANOTHER_MEMBER = auto()
+    RESTORE_OF_RUNNING_CLUSTER = auto()
     # Found on the machines.
     UNREACHABLE = auto()
     TAKEN_OVER = auto()
@@ -123,6 +125,7 @@ class Refusal(Enum):
     FORMING_UNREACHABLE = auto()
     FORMING_WITH_LOST_DATA = auto()
     FORMING_WITHOUT_FOUNDERS = auto()
+    RESTORING_WITH_DATA = auto()
     STOPPED_AT_ANOTHER_MINOR = auto()
     # Of the membership and the leadership.
     RUNS_WITH_OTHER_DATA = auto()

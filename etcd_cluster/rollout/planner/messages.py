@@ -30,6 +30,7 @@ TEXTS: dict[Enum, str] = {
     ActionKind.RENEW_CERTIFICATES: "renewing certificates, without a restart",
     ActionKind.WRITE_PENDING_FILES: "putting files in place, without a restart",
     ActionKind.NOTE_LOG_POSITION: "noting where its log stands",
+    ActionKind.RESTORE: "restoring backup {backup}",
     ActionKind.START: "starting",
     ActionKind.JOIN: "joining as a learner",
     ActionKind.PROMOTE: "promoting {member}, once it has all data",
@@ -298,6 +299,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "find what else prints on that machine, such as a login file of root, and remove it",
     ),
     # --- what is on the machines ---
+    Refusal.RESTORE_OF_RUNNING_CLUSTER: Explanation(
+        "restoreFrom is {backup}, and this cluster runs, with data of its own",
+        "a new cluster, which starts with the backup",
+        "take restoreFrom out, or restore into a new stack (docs/recover.md)",
+    ),
     Refusal.UNREACHABLE: Explanation(
         "no answer from the machines of these members: {unreachable}",
         "an answer from the machines of all members",
@@ -392,6 +398,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "no machine holds the data that this cluster was to start with",
         "the data that the machines held in the first `up`",
         "bring the data back, or, to start empty, run `pulumi destroy`",
+    ),
+    Refusal.RESTORING_WITH_DATA: Explanation(
+        "restoreFrom is set, and {members} already hold data",
+        "machines without data, where a new cluster starts with a backup",
+        "take restoreFrom out to go on with that data, or run `pulumi destroy` and move the data away "
+        '(docs/destroy.md, "Start empty")',
     ),
     Refusal.STOPPED_AT_ANOTHER_MINOR: Explanation(
         "{member} holds the data of etcd {series}, and a stopped cluster cannot be upgraded to {version}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from etcd_cluster.member.layout import FOUNDING
-from etcd_cluster.member.lines import ApplyAction, Until
+from etcd_cluster.member.lines import ApplyAction, Restore, Until
 from etcd_cluster.rollout.desired import series
 from etcd_cluster.rollout.observed import History
 from etcd_cluster.rollout.planner import forming, quorum, rolling_restart
@@ -27,6 +27,8 @@ def start(view: ClusterView) -> Action | None:
     running member reports a leader: then this member is no loss to a majority of others, and may be the one that a
     majority lacks. Precondition of a start without data: see forming.py.
     """
+    if (restoring := _restore(view)) is not None:
+        return restoring
     steps: list[HostStep] = []
     nobody_leads = not view.following() and not quorum.may_be_held(view, by_those_asked=True)
     for name, host in view.hosts.items():
@@ -37,6 +39,30 @@ def start(view: ClusterView) -> Action | None:
         elif not host.data and forming.may_form(view, name):
             steps.append(_form_call(view, name))
     return Action(ActionKind.START, steps) if steps else None
+
+
+def _restore(view: ClusterView) -> Action | None:
+    """Returns the restore that a new cluster starts with, instead of forming; None once it is done.
+
+    Precondition: nothing of a member is on any machine. The restored member then is a cluster of one, and the others
+    join it.
+
+    Raises:
+        RefusedError: There were data before: which of the two should count is for people to say.
+    """
+    restored = view.desired.restored
+    if not view.context.forming or restored is None:
+        return None
+    founding = [name for name, host in view.hosts.items() if host.data and host.history.members == FOUNDING]
+    if founding or not any(member.founder for member in view.desired.members.values()):
+        having = founding or [name for name, host in view.hosts.items() if host.data]
+        raise RefusedError(Refusal.RESTORING_WITH_DATA, {"members": having})
+    if not all(forming.may_form(view, name) for name in view.desired.members):
+        return None
+    version = view.desired.version
+    url = view.spec(restored.member, version, view.desired.security).peer_url
+    line = Restore(restored.backup, url, version)
+    return Action(ActionKind.RESTORE, [HostStep(restored.member, line)], {"backup": restored.backup})
 
 
 def _form_call(view: ClusterView, name: str) -> HostStep:

@@ -1,0 +1,65 @@
+"""Finds a BackupSource in its store, from the machine that it is restored to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, UpdateResult
+
+from etcd_cluster.backup.files import MemberPlace, Schedule, set_up_variables, variables
+from etcd_cluster.backup.store import StoreUrl
+from etcd_cluster.etcd.versions import Version
+from etcd_cluster.install.rclone import place_rclone
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.member.lines import FindBackup
+from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
+from etcd_cluster.ssh.connection import parse_connection
+
+INPUTS = ("cluster", "token", "backup", "version", "to", "member", "place", "credentials", "rclone", "connection")
+FIND_SECONDS = 300
+NO_SCHEDULE = Schedule(every_seconds=3600, last=1, daily=0, weekly=0, test="never", append_only=True)
+"""Nothing is written to the store."""
+
+
+class BackupSourceLifecycle(Lifecycle):
+    """Finds the backup once. Later runs that go on with a restore that was cut short take the same one."""
+
+    schema: ClassVar[Schema] = Schema(defaults={"credentials": {}, "rclone": {}, "connection": None})
+
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """Reports a change if another backup is asked for."""
+        return DiffResult(changes=olds.get("backup") != news.get("backup"), replaces=[])
+
+    def create(self, props: Properties) -> CreateResult:
+        """Finds the backup, and checks its manifest."""
+        restored = _find(props)
+        return CreateResult(restored["backup"], {**_inputs(props), "restored": restored})
+
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Finds the other backup."""
+        return UpdateResult({**_inputs(news), "restored": _find(news)})
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        """Returns the recorded properties; no machine is asked."""
+        return ReadResult(id_, props, _inputs(props))
+
+
+def _find(props: Properties) -> dict[str, Any]:
+    name, host, store = props["member"], FormerHost.parse(props["place"]), StoreUrl.parse(props["to"])
+    connection: Mapping[str, Any] | None = props["connection"]
+    placed = place_rclone(parse_connection(connection) if connection else None, props["rclone"], say)
+    member = MemberPlace(name, host.layout, host.ports)
+    own = variables(props["cluster"], props["token"], member, store, props["to"], NO_SCHEDULE)
+    given = {
+        **set_up_variables(member, own, store, props["credentials"], props["token"], "1h"),
+        "rclone_placed": placed,
+    }
+    line = FindBackup(props["backup"], Version.parse(props["version"]).series)
+    with MemberMachines({name: host}, {name: connection} if connection else {}) as machines:
+        found = machines.run(name, line, given, timeout_seconds=FIND_SECONDS, say=say).strip()
+    return {"backup": found, "member": name, "variables": given}
+
+
+def _inputs(props: Mapping[str, Any]) -> Properties:
+    return {name: props.get(name) for name in INPUTS}
