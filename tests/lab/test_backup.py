@@ -145,8 +145,6 @@ def test_after_everything_is_destroyed_the_newest_backup_brings_all_keys_back(
     for host in cluster.hosts:
         assert host.run("ls /data/etcd").stdout.split() == []
     configure(cluster, deleteData=None, restoreFrom="latest")
-    preview = cluster.stack.preview()
-    assert "host-1 starts with backup latest of etcd's data, once its restore is proven" in preview.output
     run = cluster.up()
     assert f"host-1: restored {newest}" in run.output
     assert len(cluster.etcdctl("get", "key-", "--prefix", "--keys-only").split()) == 20
