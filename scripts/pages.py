@@ -11,11 +11,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
+from etcd_cluster.backup.arguments import Backup, Keep
 from etcd_cluster.etcd import options
 from etcd_cluster.machines.aws.arguments import AwsMachines
 from etcd_cluster.machines.gcp.arguments import GcpMachines
 from etcd_cluster.machines.hosts import Host
 from etcd_cluster.machines.local import LocalMachines
+from etcd_cluster.rclone import RcloneInstall
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.ssh.login import Bastion, Ssh
 from etcd_cluster.ssh.proxy_command import ProxyCommand
@@ -26,7 +28,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 MARKED = re.compile(r"(<!-- made by scripts/pages\.py -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
 
 BLOCKS: tuple[tuple[str, type, Collection[str]], ...] = (
-    ("", EtcdClusterArgs, ("machines", "ca", "install", "etcd")),
+    ("", EtcdClusterArgs, ("machines", "ca", "install", "backup", "etcd")),
     ("hosts.NAME.", Host, ()),
     ("ssh.", Ssh, ("bastion", "proxy_command")),
     ("ssh.bastion.", Bastion, ()),
@@ -35,6 +37,9 @@ BLOCKS: tuple[tuple[str, type, Collection[str]], ...] = (
     ("gcp.", GcpMachines, ("bastion", "private_key", "proxy_command")),
     ("local.", LocalMachines, ()),
     ("install.", Install, ()),
+    ("backup.", Backup, ("keep", "rclone")),
+    ("backup.keep.", Keep, ()),
+    ("backup.rclone.", RcloneInstall, ()),
 )
 """Each block of stack config: its prefix, the class that it is read into, and fields that are not read from it."""
 
