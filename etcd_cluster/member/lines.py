@@ -356,16 +356,18 @@ class Probe(Line):
 
 @dataclass(frozen=True)
 class BackUp(Line):
-    """Makes a backup.
+    """Makes a backup, or tests one.
 
     Args:
         now: At once, also if this slot has a backup; False is the member's turn.
         test: Restores it to test it, also if none is due.
+        prove: Makes none, and restores the backup of this name to test it; "" for none.
     """
 
     step = "backup"
     now: bool = False
     test: bool = False
+    prove: str = ""
 
 
 @dataclass(frozen=True)

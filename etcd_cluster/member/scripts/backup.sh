@@ -6,12 +6,12 @@
 # Facts and figures are in docs/backup.md.
 # shellcheck disable=SC2154
 TAKE_SECONDS=1800   # limit for a snapshot
-STORE_SECONDS=7200  # limit for the transport of one file
 TURN_SECONDS=60     # a member waits that long for each member that comes before it
 BEGUN_SECONDS=600   # and that long for one that has begun
 FIRST_PORT=49152    # of the dynamic ports
 
-# backup [now=yes] [test=yes]: makes the backup of this slot, unless there is one; with now=yes in any case, at once.
+# backup [now=yes] [test=yes]: makes the backup of this slot, unless there is one; with now=yes in any case, at once. Or backup
+# prove=NAME: makes none, and restores that one to test it. Prints what was made, and what passed a restore.
 backup() {
   read_spec "$@"
   only_one_run
@@ -21,9 +21,15 @@ backup() {
   result=failed
   failure_path=$state_path/backup-failure
   rm -f "$failure_path"
-  learn_role
-  if [[ ${spec[now]:-} == yes ]] || await_turn; then make_backup; fi
+  if [[ -n ${spec[prove]:-} ]]; then
+    listed=$(names)
+    prove "${spec[prove]}"
+  else
+    learn_role
+    if [[ ${spec[now]:-} == yes ]] || await_turn; then make_backup; fi
+  fi
   result=success
+  printf 'stored=%s\nproven=%s\n' "${stored:-}" "${proven:-}"
 }
 
 only_one_run() {
@@ -38,51 +44,6 @@ slot_now() {
   if [[ ${spec[now]:-} == yes ]]; then time_of "$now"; else time_of "$((now - now % backup_every))"; fi
 }
 time_of() { date -u -d "@$1" +%Y%m%dT%H%M%SZ; }
-
-# rclone ARGUMENTS...: its credentials are in a file that only root can read.
-rclone() {
-  local trusted=()
-  [[ ! -f ${rclone_configuration%/*}/ca.crt ]] || trusted=(--ca-cert "${rclone_configuration%/*}/ca.crt")
-  timeout "$STORE_SECONDS" "$rclone_program" --config "$rclone_configuration" "${trusted[@]}" --log-level ERROR --stats 0 \
-    --contimeout 15s --timeout 60s --retries "${store_attempts:-2}" --low-level-retries 2 --s3-no-check-bucket --azureblob-no-check-container "$@"
-}
-
-# to_store ARGUMENTS...: runs rclone; if it fails, the step fails with the reason.
-to_store() {
-  local said
-  said=$(rclone "$@" 2>&1) || fail "$(store_problem "$said")"
-}
-
-# store_problem TEXT: explains what rclone said. The error codes are those of S3, Google Cloud Storage and Azure.
-store_problem() {
-  local problem
-  case $1 in
-    *NoSuchBucket* | *"bucket does not exist"* | *ContainerNotFound*) problem="there is no such bucket. Expected: one that exists. Make it, or correct backup.to" ;;
-    *SignatureDoesNotMatch*) problem="the store refuses the secret key. Expected: the secret of that access key. Correct backup.secretKey" ;;
-    *InvalidAccessKeyId* | *AuthenticationFailed*) problem="the store does not know the access key. Expected: one that is valid. Correct backup.accessKey" ;;
-    *ExpiredToken* | *InvalidToken* | *TokenRefreshRequired* | *RequestExpired*) problem="the credentials have expired. Expected: valid ones. Renew them" ;;
-    *RequestTimeTooSkewed*) problem="this machine's clock is too far from the store's. Expected: a few minutes at most. Set the clock (chronyc tracking, timedatectl)" ;;
-    *NoCredentialProviders* | *"no EC2 IMDS role found"* | *"could not find default credentials"*) problem="there are no credentials. Expected: a role of this machine, or keys. Give the machine a role, or set backup.accessKey and backup.secretKey" ;;
-    *AccessDenied* | *Forbidden* | *"Error 403"* | *AuthorizationPermissionMismatch*) problem="the credentials may not do that. Expected: the rights to list, read and write below that prefix (docs/backup.md). Grant them" ;;
-    *InsufficientStorage* | *QuotaExceeded* | *"no space left"* | *"StatusCode: 507"*) problem="the store is full. Expected: room for a snapshot. Free some space there, or keep fewer backups (backup.keep)" ;;
-    *"no such host"* | *"connection refused"* | *"i/o timeout"* | *"no route to host"* | *"deadline exceeded"* | *"connection reset"*) problem="the store does not answer. Expected: a store that this machine reaches. Check backup.endpoint, the network and the firewall" ;;
-    *"certificate signed by unknown authority"* | *x509*) problem="the store's certificate is not trusted. Expected: one of a known CA. Set backup.ca" ;;
-    '') problem="it did not end within $STORE_SECONDS seconds. Expected: a store that is fast enough. Check the network" ;;
-    *) problem="it failed. Expected: a store that takes the backup. Fix the cause" ;;
-  esac
-  echo "backup to $backup_shown: $problem${1:+ (rclone: $(last_words "${1##*api error }"))}"
-}
-
-# names: prints the names in the cluster's folder.
-names() {
-  local said status=0
-  said=$(rclone lsf --files-only "$backup_store" 2>&1) || status=$?
-  case $status in
-    0) printf '%s\n' "$said" ;;
-    3) ;; # a folder that does not exist has no backups yet
-    *) fail "$(store_problem "$said")" ;;
-  esac
-}
 
 has_slot() { [[ $listed =~ (^|$'\n')$slot-[0-9]+-[A-Za-z0-9._-]+\.json($'\n'|$) ]]; }
 
@@ -244,31 +205,48 @@ expired() { awk -v last="$keep_last" -v daily="$keep_daily" -v weekly="$keep_wee
 # prove NAME: fetches a backup from the store, restores it into a member that only this machine reaches, and compares all keys. The
 # result is beside the manifest.
 prove() {
-  local problem=''
+  local problem=$state_path/test-failure status
   say "restores $1 to test it"
-  problem=$( (restored_equal "$1") 2>&1 >/dev/null) || true
-  if [[ -z $problem ]]; then
+  rm -f "$problem"
+  set +e # within `if` or `||`, `set -e` would count for nothing in there
+  (apart "$problem" restored_equal "$1") >/dev/null 2>&1
+  status=$?
+  set -e
+  if ((status == 0)); then
     to_store rcat "$backup_store/$1.tested" < <(date -u +%FT%TZ)
+    [[ $listed != *"$1.failed"* ]] || rclone deletefile "$backup_store/$1.failed" >/dev/null 2>&1 || true
     proven=$1
     say "backup $1 is proven: it restores, and holds what the members held"
   else
-    to_store rcat "$backup_store/$1.failed" < <(printf '%s\n' "$problem")
-    fail "backup $1 does not restore: $(last_words "$problem"). Expected: the keys of its manifest. Run \`etcd-cluster backup now --test\`, and check the store's disk"
+    to_store rcat "$backup_store/$1.failed" <"$problem"
+    fail "backup $1 does not restore: $(last_words "$(cat "$problem")")"
   fi
 }
 
+# apart FILE COMMAND...: runs it, in a shell of its own, as a step: it ends at the first failure, whose reason is in FILE then, and
+# runs what it gave to at_exit.
+apart() {
+  failure_path=$1 exits=''
+  trap 'failing=$BASH_COMMAND' ERR
+  trap 'end_step "$?"' EXIT
+  set -eE
+  "${@:2}"
+}
+
+# note_result: leaves what came of this run for observe.sh. Of a store that could not be listed, what it had last time stays.
 note_result() {
-  local now
-  now=$(date +%s)
+  local newest tested
+  newest=$(latest json "${stored:-}") tested=$(latest tested "${proven:-}")
   # A reader sees the whole file or the one before.
   {
-    printf 'attempt=%s\nresult=%s\n' "$now" "$result"
+    printf 'attempt=%s\nresult=%s\n' "$(date +%s)" "$result"
     [[ ! -s $failure_path ]] || printf 'failure=%s\n' "$(tail -n 1 "$failure_path")"
-    newest=$(printf '%s\n' "${listed:-}" "${stored:+$stored.json}" | sed -n 's/^\([0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.json$/\1/p' | sort | tail -n 1)
-    tested=$(printf '%s\n' "${listed:-}" "${proven:+$proven.tested}" | sed -n 's/^\([0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.tested$/\1/p' | sort | tail -n 1)
-    printf 'newest=%s\ntested=%s\nlocal=%s\n' "$newest" "$tested" "${taken:-}"
+    printf 'newest=%s\ntested=%s\nlocal=%s\n' "${newest:-$(noted newest)}" "${tested:-$(noted tested)}" "${taken:-}"
   } >"$state_path/.new-backup" && mv -f "$state_path/.new-backup" "$state_path/backup"
 }
+# latest KIND NAME: prints the newest backup with a file of that kind in the store, NAME included.
+latest() { printf '%s\n' "${listed:-}" "${2:+$2.$1}" | sed -n "s/^\([0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.$1\$/\1/p" | sort | tail -n 1; }
+noted() { sed -n "s/^$1=//p" "$state_path/backup" 2>/dev/null || true; }
 
 # restored_equal NAME: fetches, checks, restores, starts, compares. Fails with the reason. Sets `scratch`, the folder with it, and
 # `manifest`.

@@ -1,0 +1,49 @@
+# shellcheck shell=bash
+# Carries files to and from the store of backups, with rclone, and explains what it says.
+# shellcheck disable=SC2154
+STORE_SECONDS=7200 # limit for the transport of one file
+
+# rclone ARGUMENTS...: its credentials are in a file that only root can read.
+rclone() {
+  local trusted=()
+  [[ ! -f ${rclone_configuration%/*}/ca.crt ]] || trusted=(--ca-cert "${rclone_configuration%/*}/ca.crt")
+  timeout "$STORE_SECONDS" "$rclone_program" --config "$rclone_configuration" "${trusted[@]}" --log-level ERROR --stats 0 \
+    --contimeout 15s --timeout 60s --retries "${store_attempts:-2}" --low-level-retries 2 --s3-no-check-bucket --azureblob-no-check-container "$@"
+}
+
+# to_store ARGUMENTS...: runs rclone; if it fails, the step fails with the reason.
+to_store() {
+  local said
+  said=$(rclone "$@" 2>&1) || fail "$(store_problem "$said")"
+}
+
+# store_problem TEXT: explains what rclone said. The error codes are those of S3, Google Cloud Storage and Azure.
+store_problem() {
+  local problem
+  case $1 in
+    *NoSuchBucket* | *"bucket does not exist"* | *ContainerNotFound*) problem="there is no such bucket. Expected: one that exists. Make it, or correct backup.to" ;;
+    *SignatureDoesNotMatch*) problem="the store refuses the secret key. Expected: the secret of that access key. Correct backup.secretKey" ;;
+    *InvalidAccessKeyId* | *AuthenticationFailed*) problem="the store does not know the access key. Expected: one that is valid. Correct backup.accessKey" ;;
+    *ExpiredToken* | *InvalidToken* | *TokenRefreshRequired* | *RequestExpired*) problem="the credentials have expired. Expected: valid ones. Renew them" ;;
+    *RequestTimeTooSkewed*) problem="this machine's clock is too far from the store's. Expected: a few minutes at most. Set the clock (chronyc tracking, timedatectl)" ;;
+    *NoCredentialProviders* | *"no EC2 IMDS role found"* | *"could not find default credentials"*) problem="there are no credentials. Expected: a role of this machine, or keys. Give the machine a role, or set backup.accessKey and backup.secretKey" ;;
+    *AccessDenied* | *Forbidden* | *"Error 403"* | *AuthorizationPermissionMismatch*) problem="the credentials may not do that. Expected: the rights to list, read and write below that prefix (docs/backup.md). Grant them" ;;
+    *InsufficientStorage* | *QuotaExceeded* | *"no space left"* | *"StatusCode: 507"*) problem="the store is full. Expected: room for a snapshot. Free some space there, or keep fewer backups (backup.keep)" ;;
+    *"no such host"* | *"connection refused"* | *"i/o timeout"* | *"no route to host"* | *"deadline exceeded"* | *"connection reset"*) problem="the store does not answer. Expected: a store that this machine reaches. Check backup.endpoint, the network and the firewall" ;;
+    *"certificate signed by unknown authority"* | *x509*) problem="the store's certificate is not trusted. Expected: one of a known CA. Set backup.ca" ;;
+    '') problem="it did not end within $STORE_SECONDS seconds. Expected: a store that is fast enough. Check the network" ;;
+    *) problem="it failed. Expected: a store that takes the backup. Fix the cause" ;;
+  esac
+  echo "backup to $backup_shown: $problem${1:+ (rclone: $(last_words "${1##*api error }"))}"
+}
+
+# names: prints the names in the cluster's folder.
+names() {
+  local said status=0
+  said=$(rclone lsf --files-only "$backup_store" 2>&1) || status=$?
+  case $status in
+    0) printf '%s\n' "$said" ;;
+    3) ;; # a folder that does not exist has no backups yet
+    *) fail "$(store_problem "$said")" ;;
+  esac
+}
