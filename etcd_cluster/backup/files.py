@@ -97,21 +97,33 @@ def set_up_variables(
         "program": program,
         "configuration": rclone_configuration(store, given, f"{folder}/known_hosts"),
         "store_ca": given.get("ca", ""),
-        "known_hosts": f"{_known_host(store)} {host_key}\n" if host_key else "",
+        "known_hosts": f"{known_host(store)} {host_key}\n" if host_key else "",
         "service": service_unit(member, token),
         "timer": timer_unit(token, every),
     }
     return {**own, **{f"file_{name}": render.encode(text) for name, text in texts.items()}}
 
 
-def _known_host(store: StoreUrl) -> str:
+def known_host(store: StoreUrl) -> str:
+    """Returns the name of an sftp server in a file of known hosts."""
     return store.host if store.port == 22 else f"[{store.host}]:{store.port}"
 
 
 @cache
 def retention() -> str:
     """Returns the rule of what is kept, an awk program."""
-    text = (files("etcd_cluster.member") / "scripts" / "retention.awk").read_text()
+    return _script("retention.awk")
+
+
+@cache
+def store_problem_script() -> str:
+    """Returns a program for bash that explains what rclone said, which it reads; its argument names the store."""
+    functions = f"pki_path=''\n{_script('common.sh')}\n{_script('store.sh')}"
+    return f'{functions}\nbackup_shown=$1\nstore_problem "$(tail -c 20000)"\n'
+
+
+def _script(name: str) -> str:
+    text = (files("etcd_cluster.member") / "scripts" / name).read_text()
     return "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#"))
 
 

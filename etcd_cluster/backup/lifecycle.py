@@ -119,17 +119,29 @@ def _on_all(machines: MemberMachines, props: Properties, line: SetUpBackups) -> 
 def _variables(props: Properties, name: str) -> dict[str, str]:
     host, store = FormerHost.parse(props["members"][name]), StoreUrl.parse(props["to"])
     member = MemberPlace(name, host.layout, host.ports)
-    keep, every = props["keep"], props["every"]
-    schedule = Schedule(
-        every_seconds=interval_seconds(every),
+    return set_up_variables(
+        member, run_variables(props, name), store, props["credentials"], props["token"], props["every"]
+    )
+
+
+def run_variables(props: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Returns the shell variables of backup.sh on the machine of a member."""
+    host, store = FormerHost.parse(props["members"][name]), StoreUrl.parse(props["to"])
+    member = MemberPlace(name, host.layout, host.ports)
+    return variables(props["cluster"], props["token"], member, store, props["to"], schedule_of(props))
+
+
+def schedule_of(props: Mapping[str, Any]) -> Schedule:
+    """Returns when backups are made, and what is kept."""
+    keep = props["keep"]
+    return Schedule(
+        every_seconds=interval_seconds(props["every"]),
         last=int(keep["last"]),
         daily=int(keep["daily"]),
         weekly=int(keep["weekly"]),
         test=props["test"],
         append_only=props["append_only"] is True,
     )
-    own = variables(props["cluster"], props["token"], member, store, props["to"], schedule)
-    return set_up_variables(member, own, store, props["credentials"], props["token"], every)
 
 
 def _machines(props: Properties, *, passing: bool = False) -> MemberMachines:

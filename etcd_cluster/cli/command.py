@@ -17,7 +17,8 @@ class ExitCode(IntEnum):
 
     Attributes:
         SUCCESS: The answer is printed; for `status`, all is well.
-        NOT_HEALTHY: Only for `status`: something is not well, or `up` has something to do.
+        NOT_HEALTHY: For `status`, something is not well, or `up` has something to do; for `backup`, one could not be
+            made, differs from what was stored, or does not restore.
         NO_ANSWER: The command line is wrong, or the stack's state or the machines cannot be asked.
         INTERRUPTED: Ctrl-C, or a signal to end.
     """
@@ -82,6 +83,33 @@ class Command:
     options: Sequence[Option]
     run: Callable[[argparse.Namespace], ExitCode]
     takes_stack: bool = True
+
+
+@dataclass(frozen=True)
+class CommandGroup:
+    """Commands that share their first word.
+
+    Attributes:
+        name: That word.
+        summary: One line for the list of commands.
+        description: What `NAME --help` explains.
+        commands: The commands, by their second words.
+    """
+
+    name: str
+    summary: str
+    description: str
+    commands: Sequence[Command]
+
+    @property
+    def examples(self) -> Sequence[tuple[str, str]]:
+        """The first example of each command."""
+        return [each.examples[0] for each in self.commands]
+
+    @property
+    def options(self) -> Sequence[Option]:
+        """The options of all commands."""
+        return [option for each in self.commands for option in each.options]
 
 
 def existing_folder(text: str) -> Path:

@@ -8,21 +8,23 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from etcd_cluster.cli import completion, env, members, status
-from etcd_cluster.cli.command import STACK_OPTIONS, Command, ExitCode
+from etcd_cluster.cli import backup, completion, env, members, status
+from etcd_cluster.cli.command import STACK_OPTIONS, Command, CommandGroup, ExitCode
 from etcd_cluster.errors import EtcdClusterError
 
 PROGRAM = "etcd-cluster"
-COMMANDS: Sequence[Command] = (
+COMMANDS: Sequence[Command | CommandGroup] = (
     status.COMMAND,
     env.COMMAND,
     members.COMMAND,
+    backup.COMMANDS,
     completion.command(PROGRAM, lambda: COMMANDS),
 )
-"""The commands in the order of `--help`. A new command is a module with a `Command`, and a line here."""
+"""The commands in the order of `--help`. Each is a module with a `Command` or a `CommandGroup`, and a line here."""
 
 DESCRIPTION = """\
-Answers questions about the etcd clusters of a Pulumi stack. Every command only reads.
+Answers questions about the etcd clusters of a Pulumi stack, and looks after their backups. No command changes
+a cluster.
 
 Clusters are found in the stack's state by their type: in this project's own program, and in any program
 that uses the component EtcdCluster. The state is read through the Pulumi CLI, with the backend and the
@@ -30,7 +32,8 @@ passphrase, or key, that the CLI itself uses."""
 EPILOG = """\
 exit codes:
   0  answered; for `status`, all is well
-  1  `status`: drift, an alarm, a member that is not healthy, or anything that the next `up` would do
+  1  `status`: drift, an alarm, a member that is not healthy, late backups, or anything that the next `up` would do;
+     `backup`: none could be made, one differs from what was stored, or does not restore
   2  no answer: a wrong option, several clusters and no --cluster, no such stack, a state that cannot be read
 
 examples:
@@ -86,9 +89,14 @@ def parser() -> argparse.ArgumentParser:
     )
     for option in STACK_OPTIONS:
         option.add_to(whole)
-    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        one = commands.add_parser(
+    _add(whole, COMMANDS)
+    return whole
+
+
+def _add(parser: argparse.ArgumentParser, commands: Sequence[Command | CommandGroup]) -> None:
+    parsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in commands:
+        one = parsers.add_parser(
             command.name,
             help=command.summary,
             description=command.description,
@@ -96,16 +104,18 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        for option in STACK_OPTIONS if command.takes_stack else ():
+        for option in STACK_OPTIONS if isinstance(command, CommandGroup) or command.takes_stack else ():
             # An option before the command's name counts, unless it is given again after it.
             option.add_to(one, default=argparse.SUPPRESS)
+        if isinstance(command, CommandGroup):
+            _add(one, command.commands)
+            continue
         for option in command.options:
             option.add_to(one)
         one.set_defaults(command=command)
-    return whole
 
 
-def _examples(command: Command) -> Iterator[str]:
+def _examples(command: Command | CommandGroup) -> Iterator[str]:
     yield "examples:"
     width = max(len(line) for line, _ in command.examples)
     for line, purpose in command.examples:

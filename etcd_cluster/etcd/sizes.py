@@ -17,6 +17,14 @@ MIB: Final = 1024**2
 GIB: Final = 1024**3
 
 
+def size_text(number: int) -> str:
+    """Returns a size in the unit that suits, without a meaningless fraction: 20 KiB, 1.5 GiB."""
+    amount, units = float(number), ["bytes", "KiB", "MiB", "GiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount, units = amount / 1024, units[1:]
+    return f"{amount:.0f} {units[0]}" if amount >= 100 or amount.is_integer() else f"{amount:.1f} {units[0]}"
+
+
 @dataclass(frozen=True)
 class AwsHardware:
     """An EC2 instance type, with the disk performance that etcd may expect there."""

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.etcd.sizes import size_text
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.limits import PkiError
@@ -362,7 +363,7 @@ def _table(status: ClusterStatus, colours: bool) -> list[str]:
 def _cells(member: MemberStatus, now: datetime) -> tuple[str, ...]:
     database = disk = certificates = "-"
     if member.database_bytes is not None and member.share_of_quota is not None:
-        database = f"{_bytes(member.database_bytes)} ({member.share_of_quota:.0%})"
+        database = f"{size_text(member.database_bytes)} ({member.share_of_quota:.0%})"
     if member.disk is not None:
         used, size = member.disk
         disk = f"{used / size:.0%}"
@@ -389,7 +390,7 @@ def _notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
         "peers": [f"{pair.member} does not reach {pair.peer} at its peer port" for pair in status.broken_pairs],
         "cluster id": [status.id or "unknown: no member leads, so none can answer for the cluster"],
         "endpoints": ["  ".join(status.endpoints)],
-        "quota": [f"{_bytes(status.quota_bytes)} for the database; once it is full, etcd takes no more writes"],
+        "quota": [f"{size_text(status.quota_bytes)} for the database; once it is full, etcd takes no more writes"],
         "alarms": status.alarms or (["none"] if status.id else ["unknown"]),
         **{label: _ca(status, transport) for transport, label in _LABELS.items()},
         "next up": status.next or ["nothing to do"],
@@ -421,14 +422,6 @@ def _wrapped(text: str, label: str) -> list[str]:
 
 def _aligned(column: int, cell: str, width: int) -> str:
     return f"{cell:>{width}}" if _HEADINGS[column] in ("DATABASE", "LAG", "DISK") else f"{cell:<{width}}"
-
-
-def _bytes(number: int) -> str:
-    """Returns a size in the unit that suits, without a meaningless fraction: 20 KiB, 1.5 GiB."""
-    amount, units = float(number), ["bytes", "KiB", "MiB", "GiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount, units = amount / 1024, units[1:]
-    return f"{amount:.0f} {units[0]}" if amount >= 100 or amount.is_integer() else f"{amount:.1f} {units[0]}"
 
 
 def _colour_of(state: State) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.cli import clusters, completion, env, main, stacks, status
+from etcd_cluster.cli import backup, clusters, completion, env, main, stacks, status
 from etcd_cluster.cli.command import CommandError, ExitCode
 from etcd_cluster.cli.stacks import HIDDEN, Project, Stack, StackResource
 from etcd_cluster.member.render import Transport
@@ -554,6 +554,8 @@ def parsed(*words: str) -> argparse.Namespace:
 def test_global_options_may_stand_before_the_command_or_after_it(tmp_path: Path) -> None:
     for line in ("--stack prod status", "status --stack prod", "--stack other env --stack prod"):
         assert parsed(*line.split()).stack == "prod"
+    for line in ("--stack prod backup now", "backup --stack prod now", "backup now --stack prod"):
+        assert parsed(*line.split()).stack == "prod"
     assert parsed("--cwd", str(tmp_path), "members", "--cluster", "etcd").cwd == tmp_path
     assert (parsed("status").stack, parsed("status").cluster, parsed("status").watch) == (None, None, None)
     assert (parsed("status", "--watch").watch, parsed("status", "--watch", "60").watch) == (5, 60)
@@ -571,6 +573,9 @@ def test_global_options_may_stand_before_the_command_or_after_it(tmp_path: Path)
         (["status", "--cwd", "/no/such"], "/no/such: there is no such folder"),
         (["completion", "powershell"], "invalid choice: 'powershell'"),
         (["completion", "bash", "--stack", "prod"], "unrecognized arguments: --stack prod"),
+        (["backup"], "the following arguments are required: COMMAND"),
+        (["backup", "restore"], "invalid choice: 'restore'"),
+        (["backup", "keep"], "the following arguments are required: NAME"),
     ],
 )
 def test_a_wrong_command_line_ends_with_code_2(
@@ -583,21 +588,28 @@ def test_a_wrong_command_line_ends_with_code_2(
     assert (said.out, problem in said.err) == ("", True), said.err
 
 
-@pytest.mark.parametrize("command", main.COMMANDS, ids=lambda command: command.name)
+HELP = {
+    **{each.name: each for each in main.COMMANDS},
+    **{f"backup {each.name}": each for each in backup.COMMANDS.commands},
+}
+
+
+@pytest.mark.parametrize("words", HELP)
 def test_help_has_examples_that_parse_and_fits_a_page(
-    command: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    command = HELP[words]
     monkeypatch.setenv("COLUMNS", "110")
     with pytest.raises(SystemExit) as end:
-        main.main([command.name, "--help"])
+        main.main([*words.split(), "--help"])
     assert end.value.code == 0
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 120
     assert "examples:" in said
     for line, _ in command.examples:
         assert line in said
-        for words in (part.strip('$()"') for part in line.split('"') if "etcd-cluster" in part):
-            parsed(*shlex.split(words.split("|")[0].split(">")[0])[1:])
+        for typed in (part.strip('$()"') for part in line.split('"') if "etcd-cluster" in part):
+            parsed(*shlex.split(typed.split("|")[0].split(">")[0])[1:])
 
 
 def test_status_explains_its_columns_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -625,6 +637,11 @@ CASES = {
     "--stack ": ["dev", "prod"],
     "--stack prod env --cl": ["--cluster"],
     "completion z": ["zsh"],
+    "backup v": ["verify"],
+    "backup --stack prod l": ["list"],
+    "backup list --al": ["--all"],
+    "--stack prod backup keep --u": ["--undo"],
+    "backup list --output ": ["json", "table"],
 }
 
 

@@ -2,6 +2,7 @@
 # cut off half-way leaves data without a manifest, which the next run deletes. No clock is asked: ages count from the newest backup.
 # A backup is what has a manifest. Kept are the newest `last`, the newest of each of the newest `daily` days and `weekly` weeks, the
 # newest of all, the newest that passed a restore, and what is marked to be kept. Names that do not parse are never printed.
+# With explain=1 it prints instead why the others stay: NAME REASON,... lines.
 function days_of(slot,   year, month, day) {
   year = substr(slot, 1, 4) + 0
   month = substr(slot, 5, 2) + 0
@@ -34,24 +35,30 @@ END {
     name = backups[place]
     day = days_of(name)
     week = int((day + 1) / 7)
-    keep = place == 1 || place <= last || exists(name, "keep")
+    keep = place == 1 || place <= last ? ",last" : ""
+    if (exists(name, "keep")) keep = keep ",marked"
     if (day != newest_day && days < daily) {
       days++
-      keep = 1
+      keep = keep ",daily"
     }
     if (week != newest_week && weeks < weekly) {
       weeks++
-      keep = 1
+      keep = keep ",weekly"
     }
     newest_day = day
     newest_week = week
-    if (!proven && exists(name, "tested")) keep = proven = 1
-    if (keep) continue
+    if (!proven && exists(name, "tested")) {
+      proven = 1
+      keep = keep ",tested"
+    }
+    if (explain && keep != "") print name, substr(keep, 2)
+    if (explain || keep != "") continue
     print name ".json"
     if (exists(name, "tested")) print name ".tested"
     if (exists(name, "failed")) print name ".failed"
     if (exists(name, "db")) print name ".db"
   }
+  if (explain) exit
   # Data without a manifest, a day before the newest backup: their upload was cut off.
   for (place = 1; place <= rest; place++) {
     name = others[place]

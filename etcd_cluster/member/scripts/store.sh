@@ -22,6 +22,8 @@ store_problem() {
   local problem
   case $1 in
     *NoSuchBucket* | *"bucket does not exist"* | *ContainerNotFound*) problem="there is no such bucket. Expected: one that exists. Make it, or correct backup.to" ;;
+    # All that rclone says of an error 404 when it lists.
+    *"directory not found"*) problem="there is no such bucket or folder, or the store does not know the access key. Expected: one that exists, and credentials for it. Correct backup.to, or backup.accessKey" ;;
     *SignatureDoesNotMatch*) problem="the store refuses the secret key. Expected: the secret of that access key. Correct backup.secretKey" ;;
     *InvalidAccessKeyId* | *AuthenticationFailed*) problem="the store does not know the access key. Expected: one that is valid. Correct backup.accessKey" ;;
     *ExpiredToken* | *InvalidToken* | *TokenRefreshRequired* | *RequestExpired*) problem="the credentials have expired. Expected: valid ones. Renew them" ;;

@@ -1,0 +1,245 @@
+"""Makes a list of backups from what is in a store, with what the next run deletes, by the very rule that it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Any, cast
+
+from etcd_cluster.backup.files import Schedule, retention
+from etcd_cluster.backup.transport import StoredFile, StoreError, StoreFolder
+
+NAME = re.compile(r"(?P<slot>[0-9]{8}T[0-9]{6}Z)-(?P<revision>[0-9]+)-(?P<member>[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)")
+SLOT = "%Y%m%dT%H%M%SZ"
+MANIFEST, DATA, TESTED, FAILED, MARK = "json", "db", "tested", "failed", "keep"
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Test(Enum):
+    """What came of the restore of a backup."""
+
+    __test__ = False  # no class of tests
+    PASSED = "passed"
+    FAILED = "failed"
+    NONE = "none"
+
+
+class Problem(Enum):
+    """Why a backup that has a manifest is none."""
+
+    MANIFEST = "its manifest is damaged"
+    NO_DATA = "its data is gone"
+    SIZE = "its data has another size than its manifest says"
+
+
+@dataclass(frozen=True)
+class StoredBackup:
+    """One backup in a store.
+
+    Args:
+        name: Its name.
+        token: Token of its cluster: the folder that it is in.
+        slot: The time that it was due, or taken at.
+        revision: Revision of the snapshot.
+        member: The member that took it.
+        cluster: PROJECT/STACK/NAME; "" if the manifest is damaged, as for the fields below.
+        version: Version of etcd.
+        bytes: Size of the snapshot; -1 if the manifest is damaged.
+        sha256: Its sum, hexadecimal.
+        test: What came of its restore.
+        test_text: When it passed, or why it failed.
+        marked: It is marked to be kept.
+        problem: Why it cannot be restored, as far as names and sizes show; None for nothing.
+    """
+
+    name: str
+    token: str
+    slot: datetime
+    revision: int
+    member: str
+    cluster: str
+    version: str
+    bytes: int
+    sha256: str
+    test: Test
+    test_text: str
+    marked: bool
+    problem: Problem | None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The backups in the folder of one cluster.
+
+    Args:
+        token: Token of the cluster.
+        backups: The newest first.
+        names: The names of all files in that folder.
+    """
+
+    token: str
+    backups: Sequence[StoredBackup]
+    names: Collection[str]
+
+    @property
+    def cluster(self) -> str:
+        """PROJECT/STACK/NAME, as the newest manifest says; "" if none is readable."""
+        return next((each.cluster for each in self.backups if each.cluster), "")
+
+    @property
+    def unfinished(self) -> Sequence[str]:
+        """Data without a manifest, which is no backup: an upload that was cut off, or that runs."""
+        whole = {each.name for each in self.backups}
+        found = (name.removesuffix(f".{DATA}") for name in self.names if name.endswith(f".{DATA}"))
+        return sorted(f"{name}.{DATA}" for name in found if NAME.fullmatch(name) and name not in whole)
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What becomes of the backups of one cluster in the next run.
+
+    Args:
+        kept: Name -> reasons why it is kept, in the words of the rule: last, daily, weekly, tested, marked.
+        deleted: Names of files that it deletes.
+    """
+
+    kept: Mapping[str, Sequence[str]]
+    deleted: Sequence[str]
+
+
+def read_catalogs(folder: StoreFolder, token: str | None) -> list[Catalog]:
+    """Reads the names, the manifests and the results of tests.
+
+    Args:
+        folder: The store.
+        token: Token of one cluster; None for every cluster there.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    files = folder.files(token)
+    texts = folder.texts(token, (MANIFEST, TESTED, FAILED)) if files else {}
+    tokens = sorted({file.token for file in files if _is_of_a_backup(file.name)})
+    return [_catalog(each, [file for file in files if file.token == each], texts) for each in tokens]
+
+
+def _is_of_a_backup(name: str) -> bool:
+    stem, _, kind = name.rpartition(".")
+    return kind in (MANIFEST, DATA) and NAME.fullmatch(stem) is not None
+
+
+def _catalog(token: str, files: Sequence[StoredFile], texts: Mapping[tuple[str, str], str]) -> Catalog:
+    sizes = {file.name: file.size for file in files}
+    backups = [
+        _backup(token, found, sizes, texts)
+        for file in files
+        if file.name.endswith(f".{MANIFEST}") and (found := NAME.fullmatch(file.name.removesuffix(f".{MANIFEST}")))
+    ]
+    return Catalog(token, sorted(backups, key=lambda each: (each.slot, each.revision), reverse=True), sizes.keys())
+
+
+def _backup(
+    token: str, found: re.Match[str], sizes: Mapping[str, int], texts: Mapping[tuple[str, str], str]
+) -> StoredBackup:
+    name = found[0]
+    manifest = _manifest(texts.get((token, f"{name}.{MANIFEST}"), ""), name)
+    data = sizes.get(f"{name}.{DATA}")
+    size = manifest["bytes"] if manifest else -1
+    problem = None
+    if manifest is None:
+        problem = Problem.MANIFEST
+    elif data is None:
+        problem = Problem.NO_DATA
+    elif data != size:
+        problem = Problem.SIZE
+    test = Test.NONE
+    if f"{name}.{FAILED}" in sizes:
+        test = Test.FAILED
+    elif f"{name}.{TESTED}" in sizes:
+        test = Test.PASSED
+    kind = {Test.FAILED: FAILED, Test.PASSED: TESTED}.get(test, "")
+    return StoredBackup(
+        name=name,
+        token=token,
+        slot=parse_slot(found["slot"]) or datetime.min.replace(tzinfo=timezone.utc),
+        revision=int(found["revision"]),
+        member=found["member"],
+        cluster=str(manifest["cluster"]) if manifest else "",
+        version=str(manifest["version"]) if manifest else "",
+        bytes=size,
+        sha256=str(manifest["sha256"]) if manifest else "",
+        test=test,
+        test_text=texts.get((token, f"{name}.{kind}"), "").strip(),
+        marked=f"{name}.{MARK}" in sizes,
+        problem=problem,
+    )
+
+
+def _manifest(text: str, name: str) -> Mapping[str, Any] | None:
+    """Returns a manifest; None if it is damaged, or that of another backup."""
+    try:
+        found: Any = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    manifest = cast("dict[str, Any]", found)
+    is_whole = (
+        manifest.get("name") == name
+        and isinstance(manifest.get("bytes"), int)
+        and SHA256.fullmatch(str(manifest.get("sha256")))
+        and {"cluster", "version"} <= manifest.keys()
+    )
+    return manifest if is_whole else None
+
+
+def parse_slot(text: str) -> datetime | None:
+    """Reads the time in the name of a backup; None if there is no such time."""
+    try:
+        return datetime.strptime(text[:16], SLOT).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
+
+
+def next_retention(catalog: Catalog, schedule: Schedule, now: datetime) -> Retention:
+    """Returns what the next run keeps and deletes, if nothing else changes until then.
+
+    Args:
+        catalog: The backups of one cluster.
+        schedule: What is kept.
+        now: The time.
+
+    Raises:
+        StoreError: There is no `awk` here, which the rule is for.
+    """
+    newest = max((each.slot for each in catalog.backups), default=now)
+    made = max(_next_slot(now, schedule.every_seconds), newest + timedelta(seconds=1))
+    stem = f"{made.strftime(SLOT)}-0-next"
+    names = [*catalog.names, f"{stem}.{DATA}", f"{stem}.{MANIFEST}"]
+    kept: dict[str, Sequence[str]] = {}
+    for line in _apply_rule(names, schedule, explain=True):
+        name, _, reasons = line.partition(" ")
+        if name != stem:
+            kept[name] = reasons.split(",")
+    return Retention(kept, [] if schedule.append_only else _apply_rule(names, schedule))
+
+
+def _next_slot(now: datetime, every_seconds: int) -> datetime:
+    moment = int(now.timestamp())
+    return datetime.fromtimestamp(moment - moment % every_seconds + every_seconds, timezone.utc)
+
+
+def _apply_rule(names: Collection[str], schedule: Schedule, *, explain: bool = False) -> list[str]:
+    given = {"last": schedule.last, "daily": schedule.daily, "weekly": schedule.weekly, "explain": int(explain)}
+    counts = [word for name, number in given.items() for word in ("-v", f"{name}={number}")]
+    text = "".join(f"{name}\n" for name in names)
+    try:
+        done = subprocess.run(["awk", *counts, retention()], input=text, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise StoreError(f"awk does not run on this machine: {error}. Expected: any awk. Install mawk") from None
+    return done.stdout.splitlines()

@@ -1,0 +1,253 @@
+"""What is read from a store of backups, by a real rclone from a folder: names, manifests, data, and their sums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from etcd_cluster.backup.catalog import Problem, Test, next_retention, read_catalogs
+from etcd_cluster.backup.files import Schedule
+from etcd_cluster.backup.store import StoreUrl
+from etcd_cluster.backup.transport import StoreError, StoreFolder
+from etcd_cluster.backup.verification import Difference, verify
+
+NOW = datetime(2026, 11, 27, 10, 30, tzinfo=timezone.utc)
+RCLONE = shutil.which("rclone")
+needs_rclone = pytest.mark.skipif(RCLONE is None, reason="rclone is not installed")
+SECRET = "no eye sees this"
+
+
+def put_backup(root: Path, moment: datetime, *kinds: str, token: str = "TOKEN", member: str = "etcd-1") -> str:
+    """Writes a backup as hosts do, and returns its name."""
+    folder = root / token
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{moment:%Y%m%dT%H%M%SZ}-7-{member}"
+    body = os.urandom(4096)
+    data = body + hashlib.sha256(body).digest()
+    (folder / f"{name}.db").write_bytes(data)
+    manifest = {
+        "schema": 1,
+        "name": name,
+        "cluster": f"shop/prod/{token.lower()}",
+        "token": token,
+        "member": member,
+        "version": "3.6.16",
+        "taken": "2026-11-27T10:00:05Z",
+        "revision": 7,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "hash": None,
+    }
+    (folder / f"{name}.json").write_text(json.dumps(manifest) + "\n")
+    for kind in kinds:
+        (folder / f"{name}.{kind}").write_text(f"{kind}\n")
+    return name
+
+
+def open_store(root: Path) -> StoreFolder:
+    return StoreFolder(StoreUrl("file", str(root)), str(root), {}, RCLONE or "rclone")
+
+
+def hours_ago(hours: float) -> datetime:
+    return NOW.replace(minute=0) - timedelta(hours=hours)
+
+
+@needs_rclone
+def test_a_backup_is_what_has_a_manifest(tmp_path: Path) -> None:
+    tested, failed = put_backup(tmp_path, hours_ago(2), "tested", "keep"), put_backup(tmp_path, hours_ago(1), "failed")
+    fresh = put_backup(tmp_path, hours_ago(0), member="etcd-2")
+    cut = tmp_path / "TOKEN" / f"{hours_ago(3):%Y%m%dT%H%M%SZ}-6-etcd-1.db"
+    cut.write_bytes(b"half")
+    (tmp_path / "TOKEN" / "notes.json").write_text("{}")
+    (tmp_path / "TOKEN" / "etcd-1.begun").touch()
+    with open_store(tmp_path) as folder:
+        (catalog,) = read_catalogs(folder, "TOKEN")
+    assert [each.name for each in catalog.backups] == [fresh, failed, tested]
+    assert [each.test for each in catalog.backups] == [Test.NONE, Test.FAILED, Test.PASSED]
+    assert [each.marked for each in catalog.backups] == [False, False, True]
+    assert {each.problem for each in catalog.backups} == {None}
+    assert (catalog.backups[0].member, catalog.backups[0].version, catalog.backups[0].bytes) == (
+        "etcd-2",
+        "3.6.16",
+        4128,
+    )
+    assert catalog.backups[1].test_text == "failed"
+    assert (catalog.unfinished, catalog.cluster) == ([cut.name], "shop/prod/token")
+
+
+@needs_rclone
+def test_clusters_below_one_prefix_are_told_apart(tmp_path: Path) -> None:
+    put_backup(tmp_path, NOW, token="BLUE")
+    put_backup(tmp_path, NOW, token="GREEN")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file.json").touch()
+    with open_store(tmp_path) as folder:
+        assert [each.token for each in read_catalogs(folder, None)] == ["BLUE", "GREEN"]
+        assert [each.token for each in read_catalogs(folder, "BLUE")] == ["BLUE"]
+        assert read_catalogs(folder, "RED") == [], "a folder that is not there has no backups"
+
+
+@needs_rclone
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda path, name: (path / f"{name}.db").unlink(), Problem.NO_DATA),
+        (lambda path, name: (path / f"{name}.db").write_bytes(b"short"), Problem.SIZE),
+        (lambda path, name: (path / f"{name}.json").write_text("{"), Problem.MANIFEST),
+        (lambda path, name: (path / f"{name}.json").write_text('["no object"]'), Problem.MANIFEST),
+        (lambda path, name: (path / f"{name}.json").write_text('{"name": "another"}'), Problem.MANIFEST),
+    ],
+    ids=["no data", "cut", "no JSON", "no object", "of another"],
+)
+def test_damage_that_shows_without_reading_the_data(
+    damage: Callable[[Path, str], object], problem: Problem, tmp_path: Path
+) -> None:
+    name = put_backup(tmp_path, NOW)
+    damage(tmp_path / "TOKEN", name)
+    with open_store(tmp_path) as folder:
+        ((backup,),) = [each.backups for each in read_catalogs(folder, "TOKEN")]
+        assert backup.problem is problem
+        assert verify(folder, backup, lambda _: None).differences
+
+
+@needs_rclone
+def test_what_is_whole_is_read_whole(tmp_path: Path) -> None:
+    put_backup(tmp_path, NOW)
+    counts: list[int] = []
+    with open_store(tmp_path) as folder:
+        ((backup,),) = [each.backups for each in read_catalogs(folder, "TOKEN")]
+        found = verify(folder, backup, counts.append)
+    assert (found.differences, found.bytes, found.sha256) == ((), backup.bytes, backup.sha256)
+    assert counts[-1] == backup.bytes
+
+
+@needs_rclone
+def test_a_changed_byte_is_found_by_both_sums_and_a_changed_manifest_by_one(tmp_path: Path) -> None:
+    name = put_backup(tmp_path, NOW)
+    data, manifest = (tmp_path / "TOKEN" / f"{name}.{kind}" for kind in ("db", "json"))
+    whole = bytearray(data.read_bytes())
+    with open_store(tmp_path) as folder:
+
+        def differences() -> tuple[Difference, ...]:
+            ((backup,),) = [each.backups for each in read_catalogs(folder, "TOKEN")]
+            return verify(folder, backup, lambda _: None).differences
+
+        data.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+        assert differences() == (Difference.SHA256, Difference.OWN_SUM)
+        data.write_bytes(whole[:-1])
+        assert differences() == (Difference.BYTES, Difference.SHA256, Difference.OWN_SUM)
+        data.write_bytes(whole)
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "sha256": "0" * 64}))
+        assert differences() == (Difference.SHA256,)
+
+
+@needs_rclone
+def test_the_next_run_is_told_by_the_rule_that_it_runs(tmp_path: Path) -> None:
+    names = [put_backup(tmp_path, hours_ago(hours), *(["keep"] if hours == 3 else [])) for hours in range(5)]
+    week_old = put_backup(tmp_path, hours_ago(24 * 7), "tested")
+    with open_store(tmp_path) as folder:
+        (catalog,) = read_catalogs(folder, "TOKEN")
+    schedule = Schedule(3600, last=3, daily=1, weekly=2, test="daily", append_only=False)
+    found = next_retention(catalog, schedule, NOW)
+    # The backup of the next run is the newest of the last 3, of its day and of its week.
+    assert dict(found.kept) == {
+        names[0]: ["last"],
+        names[1]: ["last"],
+        names[3]: ["marked"],
+        week_old: ["weekly", "tested"],
+    }
+    assert found.deleted == [f"{names[place]}.{kind}" for place in (2, 4) for kind in ("json", "db")]
+    unbounded = Schedule(3600, last=3, daily=1, weekly=2, test="daily", append_only=True)
+    assert next_retention(catalog, unbounded, NOW).deleted == []
+
+
+@needs_rclone
+def test_a_mark_is_written_and_taken_away(tmp_path: Path) -> None:
+    name = put_backup(tmp_path, NOW)
+    with open_store(tmp_path) as folder:
+        folder.put("TOKEN", f"{name}.keep", "since\n")
+        assert (tmp_path / "TOKEN" / f"{name}.keep").read_text() == "since\n"
+        folder.delete("TOKEN", f"{name}.keep")
+    assert not (tmp_path / "TOKEN" / f"{name}.keep").exists()
+
+
+@needs_rclone
+def test_a_file_that_is_gone_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    put_backup(tmp_path, NOW)
+    with open_store(tmp_path) as folder, pytest.raises(StoreError, match=f"backup to {tmp_path}: "):
+        list(folder.pieces("TOKEN", "gone.db"))
+
+
+def test_a_folder_that_is_not_here_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is no folder on this machine") as caught, open_store(tmp_path / "nope"):
+        pass
+    assert "Expected: " in str(caught.value)
+
+
+GIVEN = {
+    "endpoint": "https://s3.example.net",
+    "access_key": "KEY",
+    "secret_key": SECRET,
+    "ca": "-----BEGIN CERTIFICATE-----",
+}
+
+
+def fake_rclone(tmp_path: Path, end: str) -> str:
+    """A program that notes how it is called, and ends so."""
+    program = tmp_path / "rclone"
+    program.write_text(
+        f"""#!/bin/sh
+        {{ echo "$@"; env; }} >>{tmp_path}/called
+        stat -c '%a %n' "$2" "$(dirname "$2")" >>{tmp_path}/modes
+        cat "$2" >>{tmp_path}/configuration
+        {end}
+        """
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_credentials_are_in_a_file_of_this_user_alone_and_gone_at_the_end(tmp_path: Path) -> None:
+    with StoreFolder(
+        StoreUrl.parse("s3://bucket/p"), "s3://bucket/p", GIVEN, fake_rclone(tmp_path, "echo []")
+    ) as store:
+        store.files(None)
+    called = (tmp_path / "called").read_text()
+    assert "store:bucket/p" in called
+    assert "--ca-cert" in called
+    assert SECRET not in called
+    assert f"secret_access_key = {SECRET}\n" in (tmp_path / "configuration").read_text()
+    (file, path), (folder_mode, folder) = (line.split(" ", 1) for line in (tmp_path / "modes").read_text().splitlines())
+    assert (file, folder_mode) == ("600", "700")
+    assert not Path(folder).exists()
+    assert stat.S_ISDIR(Path(folder).parent.stat().st_mode)
+    assert path.startswith("/dev/shm/") or not os.access("/dev/shm", os.W_OK)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "sentence"),
+    [
+        ("api error SignatureDoesNotMatch: x", 1, "the store refuses the secret key"),
+        ("dial tcp: connection refused", 1, "the store does not answer"),
+        ("error listing: directory not found", 3, "there is no such bucket"),
+        ("something new", 1, "it failed"),
+        ("", 1, "it did not end within"),
+    ],
+)
+def test_what_rclone_says_is_explained_as_on_machines(said: str, code: int, sentence: str, tmp_path: Path) -> None:
+    program = fake_rclone(tmp_path, f"echo '{said}' >&2; exit {code}" if said else f"exit {code}")
+    with (
+        StoreFolder(StoreUrl.parse("s3://bucket/p"), "s3://bucket/p", GIVEN, program) as store,
+        pytest.raises(StoreError, match=f"backup to s3://bucket/p: {sentence}") as caught,
+    ):
+        store.files("TOKEN")
+    assert SECRET not in str(caught.value)

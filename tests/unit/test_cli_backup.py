@@ -1,0 +1,311 @@
+"""The command `etcd-cluster backup`: a store that a real rclone reads, and machines that are played."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcd_cluster.backup.files import RUN_SECONDS
+from etcd_cluster.cli import backup, clusters
+from etcd_cluster.cli.command import ExitCode
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import Line
+from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
+from etcd_cluster.ssh.connection import SshUnreachableError
+from tests.unit.test_backup_store import RCLONE, needs_rclone, put_backup
+from tests.unit.test_cli import MEMBERS, ONE, Cli, secret, urn
+from tests.unit.test_status import NAMES, observation
+
+SECRET = "no eye sees this"
+NOW = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+
+
+def schedule(to: str, cluster: str = "orders", token: str = "TOKEN", **changes: Any) -> dict[str, Any]:
+    """What a state holds of the backups of one cluster."""
+    place = {"layout": vars(Layout.system()), "ports": vars(Ports()), "machine": "m"}
+    connections = {name: {"host": each["address"], "user": "admin"} for name, each in MEMBERS.items()}
+    inputs = {
+        "cluster": f"shop/prod/{cluster}",
+        "token": token,
+        "to": to,
+        "every": "1h",
+        "keep": {"last": 2, "daily": 1, "weekly": 1},
+        "test": "daily",
+        "append_only": False,
+        "members": dict.fromkeys(NAMES, place),
+        "credentials": secret({"secret_key": SECRET}),
+        "connections": secret(connections),
+        **changes,
+    }
+    return {
+        "type": backup.SCHEDULE_TYPE,
+        "urn": urn(backup.SCHEDULE_TYPE, f"{cluster}-backups"),
+        "parent": urn(clusters.CLUSTER_TYPE, cluster),
+        "inputs": inputs,
+    }
+
+
+class Machines:
+    """Plays the machines: what each step is answered with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ran: list[tuple[str, Line, Mapping[str, str], int]] = []
+        self.answers: dict[str, str | Exception] = {}
+        monkeypatch.setattr(MemberMachines, "run", lambda _, *words, **named: self.run(*words, **named))
+
+    def run(self, name: str, line: Line, variables: Mapping[str, str], *, timeout_seconds: int, say: Any = None) -> str:
+        self.ran.append((name, line, variables, timeout_seconds))
+        say(f"{name}: at work")
+        answer = self.answers.get(name, "stored=20261127T100000Z-7-etcd-1\nproven=\n")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
+    return Machines(monkeypatch)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    store = tmp_path / "store"
+    store.mkdir()
+    return store
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    return Cli(tmp_path, monkeypatch)
+
+
+def install(cli: Cli, monkeypatch: pytest.MonkeyPatch, resources: Sequence[Mapping[str, Any]]) -> Cli:
+    cli.install(resources)
+    if RCLONE is not None:
+        monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{Path(RCLONE).parent}")
+    return cli
+
+
+# --- now ---
+
+
+def test_a_backup_is_made_by_a_follower(
+    cli: Cli, machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(cli, monkeypatch, [*ONE, schedule("s3://bucket/p")])
+    assert cli.run("backup", "now", "--stack", "prod") == ExitCode.SUCCESS
+    ((name, line, variables, seconds),) = machines.ran
+    assert (name, line.text(name)) == ("etcd-1", "bash -s -- backup member=etcd-1 now=yes")
+    assert (variables["backup_store"], variables["keep_last"]) == ("store:bucket/p/TOKEN", "2")
+    assert SECRET not in str(variables), "the machine has it already"
+    assert seconds == RUN_SECONDS
+    said = capsys.readouterr()
+    assert said.out.startswith("20261127T100000Z-7-etcd-1 is in s3://bucket/p; not tested yet")
+    assert "etcd-1: at work" in said.err
+
+
+def test_a_machine_that_does_not_answer_is_passed_over_and_the_leader_comes_after_followers(
+    cli: Cli, machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(MemberMachines, "observe", lambda _: observation())
+    machines.answers = {name: SshUnreachableError(f"cannot reach {name}") for name in ("etcd-1", "etcd-3")}
+    install(cli, monkeypatch, [*ONE, schedule("s3://bucket/p")])
+    assert cli.run("backup", "now", "--stack", "prod", "--test", "--output", "json") == ExitCode.SUCCESS
+    assert [name for name, *_ in machines.ran] == ["etcd-1", "etcd-3", "etcd-2"]
+    assert machines.ran[0][1].text("etcd-1") == "bash -s -- backup member=etcd-1 now=yes test=yes"
+    document = json.loads(capsys.readouterr().out)
+    assert (document["on"], document["made"], document["tested"]) == ("etcd-2", True, False)
+    machines.answers["etcd-2"] = SshUnreachableError("cannot reach etcd-2")
+    assert cli.run("backup", "now", "--stack", "prod") == ExitCode.NO_ANSWER
+    assert "no member's machine answers (etcd-1: cannot reach etcd-1; " in capsys.readouterr().err
+
+
+def test_a_backup_that_fails_says_why_and_no_other_machine_is_tried(
+    cli: Cli, machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines.answers = {"etcd-1": StepFailedError("etcd-1: backup to s3://bucket/p: the store is full. Expected: room")}
+    install(cli, monkeypatch, [*ONE, schedule("s3://bucket/p")])
+    assert cli.run("backup", "now", "--stack", "prod") == ExitCode.NOT_HEALTHY
+    assert "error: etcd-1: backup to s3://bucket/p: the store is full" in capsys.readouterr().err
+    assert len(machines.ran) == 1
+
+
+def test_a_stack_without_backups_is_told_what_to_do(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(cli, monkeypatch, ONE)
+    for words in (["now"], ["list"], ["test", "latest"], ["verify", "latest"], ["keep", "latest"]):
+        assert cli.run("backup", *words, "--stack", "prod") == ExitCode.NO_ANSWER
+        said = capsys.readouterr().err
+        assert "stack prod has no backups. Expected: backup.to in the stack's config" in said
+        assert "--to URL" in said
+
+
+def test_of_several_clusters_none_is_taken_unasked(
+    cli: Cli, machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(cli, monkeypatch, [*ONE, schedule("s3://bucket/p"), schedule("s3://other/p", "stock")])
+    assert cli.run("backup", "now", "--stack", "prod") == ExitCode.NO_ANSWER
+    assert "backups of 2 clusters: orders, stock. Choose one with --cluster NAME" in capsys.readouterr().err
+    assert cli.run("backup", "now", "--stack", "prod", "--cluster", "stock") == ExitCode.SUCCESS
+    assert machines.ran[0][2]["backup_store"] == "store:other/p/TOKEN"
+
+
+# --- list ---
+
+
+@needs_rclone
+def test_the_list_shows_what_is_kept_why_and_what_goes_next(
+    cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [put_backup(store, NOW - timedelta(hours=hours)) for hours in range(3)]
+    tested = put_backup(store, NOW - timedelta(hours=3), "tested")
+    failed = put_backup(store, NOW - timedelta(hours=4), "keep", "failed")
+    put_backup(store, NOW, token="OTHER")
+    install(cli, monkeypatch, [*ONE, schedule(str(store))])
+    assert cli.run("backup", "list", "--stack", "prod") == ExitCode.SUCCESS
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in said.splitlines() if line.strip()}
+    assert said.startswith("shop/prod/token: 5 backups, 20.2 KiB, in ")
+    assert rows["NAME"].split() == ["NAME", "AGE", "REVISION", "SIZE", "MEMBER", "ETCD", "TEST", "NEXT", "RUN"]
+    assert rows[names[0]].endswith("keeps: last")
+    assert rows[names[2]].endswith("deletes")
+    assert rows[tested].endswith("passed  keeps: tested")
+    assert rows[failed].endswith("failed  keeps: marked")
+    assert rows["failed"] == f"failed      {failed}: failed"
+    assert (
+        rows["next"]
+        == f"next run    deletes {', '.join(f'{name}.{kind}' for name in names[1:] for kind in ('json', 'db'))}"
+    )
+    assert max(map(len, said.splitlines()[:8])) <= 120
+
+
+@needs_rclone
+def test_the_list_as_json_can_hold_every_cluster(
+    cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = put_backup(store, NOW, "tested")
+    put_backup(store, NOW, token="OTHER")
+    install(cli, monkeypatch, [*ONE, schedule(str(store))])
+    assert cli.run("backup", "list", "--stack", "prod", "--all", "--output", "json") == ExitCode.SUCCESS
+    other, own = json.loads(capsys.readouterr().out)["clusters"]
+    assert (other["token"], other["nextRunDeletes"]) == ("OTHER", None), "its rule is not known here"
+    assert (own["token"], own["nextRunDeletes"], own["unfinished"]) == ("TOKEN", [], [])
+    (found,) = own["backups"]
+    assert (found["name"], found["bytes"], found["test"], found["marked"]) == (name, 4128, "passed", False)
+    assert found["keptFor"] == ["last", "tested"]
+
+
+@needs_rclone
+def test_without_a_stack_the_store_is_named_and_nothing_else_is_asked(
+    cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = put_backup(store, NOW)
+    install(cli, monkeypatch, [])
+    assert cli.run("backup", "list", "--to", str(store)) == ExitCode.SUCCESS
+    assert name in capsys.readouterr().out
+    assert not (cli.folder / "calls").exists(), "no state was read"
+    assert cli.run("backup", "list", "--to", f"{store}/nope") == ExitCode.NO_ANSWER
+    assert cli.run("backup", "list", "--to", "ftp://x") == ExitCode.NO_ANSWER
+    assert '--to: "ftp://x": ftp:// is no kind of store' in capsys.readouterr().err
+
+
+def test_without_rclone_it_is_said_what_to_install(
+    cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(store))
+    assert cli.run("backup", "list", "--to", str(store)) == ExitCode.NO_ANSWER
+    assert "there is no rclone on this machine's PATH. Expected: rclone" in capsys.readouterr().err
+
+
+# --- verify, test, keep ---
+
+
+@needs_rclone
+def test_verify_reads_the_data_and_ends_with_1_if_anything_differs(
+    cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = put_backup(store, NOW - timedelta(hours=1)), put_backup(store, NOW)
+    install(cli, monkeypatch, [*ONE, schedule(str(store))])
+    data = store / "TOKEN" / f"{old}.db"
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    assert cli.run("backup", "verify", "latest", "--stack", "prod") == ExitCode.SUCCESS
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].split() == [new, "4.0", "KiB", "whole"]
+    assert f"{new}: 4.0 KiB of 4.0 KiB" in said.err
+    assert cli.run("backup", "verify", old, "--stack", "prod") == ExitCode.NOT_HEALTHY
+    capsys.readouterr()
+    assert cli.run("backup", "verify", "--all-backups", "--output", "json", "--stack", "prod") == ExitCode.NOT_HEALTHY
+    document = json.loads(capsys.readouterr().out)
+    assert [(each["name"], each["whole"]) for each in document["backups"]] == [(new, True), (old, False)]
+    assert len(document["backups"][1]["differences"]) == 2
+
+
+@needs_rclone
+@pytest.mark.parametrize("words", [["verify", "nope"], ["keep", "nope"], ["test", "nope"]])
+def test_a_name_that_the_store_does_not_have_is_refused(
+    words: list[str], cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_backup(store, NOW)
+    install(cli, monkeypatch, [*ONE, schedule(str(store))])
+    assert cli.run("backup", *words, "--stack", "prod") == ExitCode.NO_ANSWER
+    assert (
+        f"{store} has no backup nope. Expected: a name that `etcd-cluster backup list` shows" in capsys.readouterr().err
+    )
+
+
+def test_verify_needs_to_know_what(cli: Cli, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["latest", "--all-backups"]):
+        assert cli.run("backup", "verify", *words, "--to", str(store)) == ExitCode.NO_ANSWER
+        assert "name one backup" in capsys.readouterr().err
+
+
+@needs_rclone
+def test_a_backup_is_tested_on_a_machine(
+    cli: Cli,
+    store: Path,
+    machines: Machines,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = put_backup(store, NOW)
+    machines.answers = {"etcd-1": f"stored=\nproven={name}\n"}
+    install(cli, monkeypatch, [*ONE, schedule(str(store))])
+    assert cli.run("backup", "test", "latest", "--stack", "prod") == ExitCode.SUCCESS
+    assert machines.ran[0][1].text("etcd-1") == f"bash -s -- backup member=etcd-1 prove={name}"
+    assert capsys.readouterr().out == f"{name} passed a restore on etcd-1\n"
+
+
+@needs_rclone
+def test_a_mark_is_written_once_and_taken_away(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = store / "TOKEN" / f"{put_backup(store, NOW)}.keep"
+    install(cli, monkeypatch, [*ONE, schedule(str(store))])
+    assert cli.run("backup", "keep", mark.stem, "--stack", "prod") == ExitCode.SUCCESS
+    text = mark.read_text()
+    assert cli.run("backup", "keep", mark.stem, "--stack", "prod") == ExitCode.SUCCESS
+    assert mark.read_text() == text
+    for _ in range(2):
+        assert cli.run("backup", "keep", mark.stem, "--undo", "--stack", "prod") == ExitCode.SUCCESS
+        assert not mark.exists()
+
+
+@needs_rclone
+def test_of_several_clusters_in_a_store_none_is_taken_unasked(
+    cli: Cli, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for token in ("BLUE", "GREEN"):
+        put_backup(store, NOW, token=token)
+    install(cli, monkeypatch, [])
+    assert cli.run("backup", "verify", "latest", "--to", str(store)) == ExitCode.NO_ANSWER
+    said = capsys.readouterr().err
+    assert (
+        "backups of 2 clusters: BLUE (shop/prod/blue), GREEN (shop/prod/green). Choose one with --token TOKEN" in said
+    )
+    assert cli.run("backup", "verify", "latest", "--to", str(store), "--token", "GREEN") == ExitCode.SUCCESS
