@@ -1,6 +1,8 @@
-"""Compares the clocks of two machines: one comparison, one tolerance."""
+"""Compares the clocks of two machines: one comparison, one tolerance. Writes lengths of time."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 CLOCK_TOLERANCE_SECONDS = 5.0
 """Chosen between two limits. Below it: a loaded machine delays an answer by seconds. Above it: leases and certificates
@@ -28,3 +30,11 @@ def are_apart(seconds: float) -> bool:
 def describe(name: str, seconds: float) -> str:
     """Returns the text of an offset, for people."""
     return f"the clock of {name} is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} this machine's"
+
+
+def length_text(passed: timedelta) -> str:
+    """Returns a length of time in the unit that suits, for people: 40 min, 3 h, 12 days."""
+    minutes = int(passed.total_seconds() // 60)
+    if minutes < 120:
+        return f"{max(minutes, 0)} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"

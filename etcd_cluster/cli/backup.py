@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from etcd_cluster.cli.clusters import CLUSTER_TYPE
+from etcd_cluster.cli.clusters import recorded_backups
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, CommandGroup, ExitCode, Option
 from etcd_cluster.cli.members import table
-from etcd_cluster.cli.stacks import Stack, read_stack
+from etcd_cluster.cli.stacks import read_stack
+from etcd_cluster.clocks import length_text
 from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.sizes import size_text
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from etcd_cluster.member.lines import BackUp
     from etcd_cluster.rollout.machines import MemberMachines
 
-SCHEDULE_TYPE = "pulumi-python:dynamic/cluster:BackupSchedule"
 LATEST = "latest"
 PROGRESS_SECONDS = 10.0
 """Between two lines of progress, where they do not go to a terminal."""
@@ -61,37 +61,9 @@ class Source:
 # --- Where from ---
 
 
-def recorded_schedule(stack: Stack, cluster: str | None) -> Mapping[str, Any] | None:
-    """Returns the inputs of a cluster's backups, as of the current schema; None if it has none.
-
-    Args:
-        stack: The stack, read with its secrets.
-        cluster: Name of the cluster; None for the only one that has backups.
-
-    Raises:
-        CommandError: Several clusters have backups, and none was named.
-    """
-    from etcd_cluster.backup.lifecycle import BackupScheduleLifecycle
-
-    owners = {each.urn: each.name for each in stack.resources if each.type == CLUSTER_TYPE}
-    found = {
-        owners.get(each.parent, each.name.removesuffix("-backups")): each.inputs
-        for each in stack.resources
-        if each.type == SCHEDULE_TYPE
-    }
-    if cluster is not None:
-        found = {name: inputs for name, inputs in found.items() if name == cluster}
-    if len(found) > 1:
-        raise CommandError(
-            f"stack {stack.name} has backups of {len(found)} clusters: {', '.join(sorted(found))}. Choose one with "
-            "--cluster NAME"
-        )
-    return next((BackupScheduleLifecycle.schema.read(each) for each in found.values()), None)
-
-
 def _recorded(options: argparse.Namespace) -> Mapping[str, Any]:
     stack = read_stack(options.stack, options.cwd, secrets=True)
-    props = recorded_schedule(stack, options.cluster)
+    props = recorded_backups(stack, options.cluster)
     if props is None:
         raise CommandError(
             str(
@@ -356,7 +328,7 @@ def _row(backup: StoredBackup, retention: Retention | None, where: Source, now: 
         fate = "keeps: append-only" if where.schedule and where.schedule.append_only else "deletes"
     return (
         backup.name,
-        age(now - backup.slot),
+        length_text(now - backup.slot),
         str(backup.revision),
         size_text(backup.bytes) if backup.bytes >= 0 else "-",
         backup.member,
@@ -364,14 +336,6 @@ def _row(backup: StoredBackup, retention: Retention | None, where: Source, now: 
         "-" if backup.test is Test.NONE else backup.test.value,
         fate,
     )
-
-
-def age(passed: timedelta) -> str:
-    """Returns a length of time in the unit that suits: 40 min, 3 h, 12 days."""
-    minutes = int(passed.total_seconds() // 60)
-    if minutes < 120:
-        return f"{max(minutes, 0)} min"
-    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"
 
 
 # --- verify ---

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CLUSTER_TYPE = "etcd-cluster:index:EtcdCluster"
 ROLLOUT_TYPE = "pulumi-python:dynamic/cluster:Rollout"
+BACKUPS_TYPE = "pulumi-python:dynamic/cluster:BackupSchedule"
 CA_TYPE = "pulumi-python:dynamic/pki:CertificateAuthority"
 
 
@@ -111,3 +112,31 @@ def _cluster(stack: Stack, component: StackResource, components: Sequence[StackR
     others = {each.urn for each in components} - {component.urn}
     cas = {each.name: each.inputs for each in stack.resources if each.type == CA_TYPE and each.parent not in others}
     return Cluster(component.name, stack, component.outputs, rollout.inputs, cas)
+
+
+def recorded_backups(stack: Stack, cluster: str | None) -> Mapping[str, Any] | None:
+    """Returns the inputs of a cluster's backups, as of the current schema; None if it has none.
+
+    Args:
+        stack: The stack, read with its secrets.
+        cluster: Name of the cluster; None for the only one that has backups.
+
+    Raises:
+        CommandError: Several clusters have backups, and none was named.
+    """
+    from etcd_cluster.backup.lifecycle import BackupScheduleLifecycle
+
+    owners = {each.urn: each.name for each in stack.resources if each.type == CLUSTER_TYPE}
+    found = {
+        owners.get(each.parent, each.name.removesuffix("-backups")): each.inputs
+        for each in stack.resources
+        if each.type == BACKUPS_TYPE
+    }
+    if cluster is not None:
+        found = {name: inputs for name, inputs in found.items() if name == cluster}
+    if len(found) > 1:
+        raise CommandError(
+            f"stack {stack.name} has backups of {len(found)} clusters: {', '.join(sorted(found))}. Choose one with "
+            "--cluster NAME"
+        )
+    return next((BackupScheduleLifecycle.schema.read(each) for each in found.values()), None)

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from etcd_cluster.cli.clusters import Cluster, selected_cluster
+from etcd_cluster.cli.clusters import Cluster, recorded_backups, selected_cluster
 from etcd_cluster.cli.command import OUTPUT, Command, ExitCode, Option
 from etcd_cluster.errors import EtcdClusterError
 
 if TYPE_CHECKING:
+    from etcd_cluster.backup.status import BackupPlan
     from etcd_cluster.rollout.status import CASchedule, ClusterStatus, Schedules
 
 DIAL_ATTEMPTS = 2
@@ -42,13 +43,15 @@ columns:
   CERTIFICATES  the earlier end of its two certificates; due: the next `up` renews them
   DRIFT         how the machine differs from what the last `up` made of it
   peers         below the table: running members that do not reach one another
+  backups       below the table: where they go; ages of the newest, and of the newest that passed a restore;
+                when the next one is made. Late: the newest is older than two intervals, or a test overdue
   next up       below the table: the first thing that an `up` would do though nothing was changed in the
                 program
 
 exit codes:
   0  all is well
-  1  drift, an alarm, a member that is not healthy or does not reach another one, or anything that the
-     next `up` would do
+  1  drift, an alarm, a member that is not healthy or does not reach another one, late or failed backups,
+     or anything that the next `up` would do
   2  no answer: a wrong option, no such stack or cluster, a state that cannot be read
 With --watch, Ctrl-C ends with the code of the last answer."""
 
@@ -135,7 +138,19 @@ def look(cluster: Cluster) -> ClusterStatus:
     connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in cluster.connections.items()}
     with MemberMachines(desired.members, connections) as machines:
         observation = machines.observe(disk=True)
-    return cluster_status(desired, observation, schedules(cluster), datetime.now(timezone.utc))
+    now = datetime.now(timezone.utc)
+    return cluster_status(desired, observation, schedules(cluster), now, backup_plan(cluster))
+
+
+def backup_plan(cluster: Cluster) -> BackupPlan | None:
+    """Returns where and when backups are to be made; None for a cluster without any."""
+    from etcd_cluster.backup.arguments import interval_seconds
+    from etcd_cluster.backup.status import BackupPlan
+
+    props = recorded_backups(cluster.stack, cluster.name)
+    if props is None:
+        return None
+    return BackupPlan(props["to"], props["every"], interval_seconds(props["every"]), props["test"])
 
 
 def schedules(cluster: Cluster) -> Schedules:

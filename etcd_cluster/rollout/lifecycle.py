@@ -19,6 +19,7 @@ from pulumi.dynamic import (
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
+from etcd_cluster.backup.status import failure_warnings
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
@@ -346,6 +347,12 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
             left_out=True,
             record=news.get("record") or "",
         )
+    _warn_of_failed_backups(observation)
+
+
+def _warn_of_failed_backups(observation: Observation) -> None:
+    for line in failure_warnings(observation):
+        say(line)
 
 
 def _is_a_members(name: str, desired: DesiredCluster, observation: Observation) -> bool:
@@ -437,6 +444,7 @@ def drift(news: Properties) -> list[str]:
     try:
         with MemberMachines(desired.members, news["connections"]) as machines:
             observation = machines.observe()
+        _warn_of_failed_backups(observation)
         action = next_action(desired, observation, RunContext())
     except RefusedError as error:
         return [error.explanation.problem]  # the update says what to do

@@ -126,6 +126,27 @@ class Live:
 
 
 @dataclass(frozen=True)
+class HostBackups:
+    """What a machine reports of the backups that are set up there.
+
+    Args:
+        attempt: When its last run ended, in seconds since 1970; 0 for none.
+        failure: Why that run failed; "" if it did not.
+        newest: Name of the newest backup that it has seen in the store; "" for none.
+        tested: Name of the newest that has passed a restore; "" for none.
+        has_timer: Its timer runs.
+        next_run: When that makes a backup next, in seconds since 1970; 0 if it does not say.
+    """
+
+    attempt: int = 0
+    failure: str = ""
+    newest: str = ""
+    tested: str = ""
+    has_timer: bool = False
+    next_run: int = 0
+
+
+@dataclass(frozen=True)
 class Host:
     """One machine and the member on it.
 
@@ -169,6 +190,7 @@ class Host:
         claim: Id of the run that took the machine over last.
         unknown: What a running process could not be asked -> why.
         announced: How the member speaks, by what it has told the cluster about itself; None if nobody could be asked.
+        backups: What it reports of backups; None if none are set up there.
     """
 
     machine: str
@@ -206,6 +228,7 @@ class Host:
     other_service: str = ""
     unknown: Mapping[Question, str] = field(default_factory=dict[Question, str])
     announced: Security | None = None
+    backups: HostBackups | None = None
 
     @property
     def quota_before(self) -> int:
@@ -511,10 +534,25 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         foreign_unit_files=foreign_unit_files,
         other_service=facts.get("other_service", ""),
         claim=facts.get("claim", ""),
+        backups=_backups(facts) if "backup" in facts else None,
     )
     reports: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
     reports |= {name: facts[name] for name in ("scheme", "users") if name in facts}
     return host, reports
+
+
+def _backups(facts: Mapping[str, str]) -> HostBackups:
+    failure = "" if facts.get("backup_result") == "success" else facts.get("backup_failure", "")
+    if facts.get("backup_result") == "failed" and not failure:
+        failure = "its last run ended before it could say why; see journalctl -u etcd-cluster-backup"
+    return HostBackups(
+        attempt=_integer(facts.get("backup_attempt")),
+        failure=failure,
+        newest=facts.get("backup_newest", ""),
+        tested=facts.get("backup_tested", ""),
+        has_timer="backup_timer" in facts,
+        next_run=_integer(facts.get("backup_next")),
+    )
 
 
 def without_member(host: Host) -> Host:

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from etcd_cluster.backup.status import BackupPlan, BackupStatus, backup_status, status_json, status_lines
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.etcd.sizes import size_text
 from etcd_cluster.member.render import Transport
@@ -29,6 +30,8 @@ _NARROWEST_LAST_COLUMN = 24
 _HEADINGS = ("MEMBER", "STATE", "ETCD", "DATABASE", "LAG", "DISK", "CERTIFICATES", "DRIFT")
 _SAID_ELSEWHERE = frozenset({DriftKind.DOWN, DriftKind.UNHEALTHY, DriftKind.LEARNER, DriftKind.BROKEN_PAIR})
 _RED, _YELLOW = "31", "33"
+_BACKUPS = "backups"
+_NO_BACKUPS = "none: wherever the data is, it can be lost; set backup.to"
 
 
 class State(Enum):
@@ -113,6 +116,7 @@ class ClusterStatus:
         cas_until: Transport -> ends of the trusted CAs, newest CA first.
         schedules: Transport -> schedule of its CA.
         next: What `up` would do first, with an unchanged stack; empty for nothing.
+        backups: How its backups stand; None for a cluster without any.
     """
 
     cluster: str
@@ -128,18 +132,25 @@ class ClusterStatus:
     cas_until: Mapping[Transport, Sequence[datetime]]
     schedules: Schedules
     next: Sequence[str]
+    backups: BackupStatus | None = None
 
     @property
     def ok(self) -> bool:
-        """True if all members are well and reach one another, no alarm stands, and `up` would do nothing."""
+        """True if members are well and reach one another, no alarm stands, backups are in order, and `up` is idle."""
         are_well = all(member.is_well for member in self.members)
-        return are_well and not self.broken_pairs and not self.alarms and not self.next
+        has_backups = self.backups is None or not self.backups.problems
+        return are_well and has_backups and not self.broken_pairs and not self.alarms and not self.next
 
 
 def cluster_status(
-    desired: DesiredCluster, observation: Observation, schedules: Schedules, now: datetime
+    desired: DesiredCluster,
+    observation: Observation,
+    schedules: Schedules,
+    now: datetime,
+    backups: BackupPlan | None = None,
 ) -> ClusterStatus:
     """Returns the status of the cluster."""
+    by_timer = all(member.layout.supervisor == "systemd" for member in desired.members.values())
     members = [_member(desired, observation, name, now) for name in desired.members]
     return ClusterStatus(
         cluster=desired.cluster,
@@ -158,6 +169,7 @@ def cluster_status(
         },
         schedules=schedules,
         next=[*_next(desired, observation), *_due(desired, members, schedules, now)],
+        backups=backup_status(backups, observation, by_timer, now) if backups else None,
     )
 
 
@@ -278,6 +290,7 @@ def as_json(status: ClusterStatus) -> dict[str, Any]:
         "brokenPairs": [vars(pair) for pair in status.broken_pairs],
         **_ca_as_json(status, Transport.CLIENT, "casUntil", "caRotatesAfter", "caOverlapUntil"),
         **_ca_as_json(status, Transport.PEER, "peerCasUntil", "peerCaRotatesAfter", "peerCaOverlapUntil"),
+        "backups": status_json(status.backups) if status.backups else None,
         "next": list(status.next),
     }
 
@@ -320,9 +333,10 @@ def as_text(status: ClusterStatus, *, colours: bool = False) -> str:
     """
     lines = [_headline(status), "", *_table(status, colours), ""]
     for label, texts in _notes(status).items():
-        for text in texts:
-            lines += _wrapped(text, f"{label:<{_LABEL_WIDTH}}")
-            label = ""
+        is_wrong = label == _BACKUPS and status.backups is not None and bool(status.backups.problems)
+        for number, text in enumerate(texts):
+            wrapped = _wrapped(text, f"{'' if number else label:<{_LABEL_WIDTH}}")
+            lines += [_coloured(line, _RED) for line in wrapped] if colours and is_wrong else wrapped
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -393,6 +407,7 @@ def _notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
         "quota": [f"{size_text(status.quota_bytes)} for the database; once it is full, etcd takes no more writes"],
         "alarms": status.alarms or (["none"] if status.id else ["unknown"]),
         **{label: _ca(status, transport) for transport, label in _LABELS.items()},
+        _BACKUPS: status_lines(status.backups, status.now) if status.backups else [_NO_BACKUPS],
         "next up": status.next or ["nothing to do"],
     }
     return {label: texts for label, texts in notes.items() if texts}

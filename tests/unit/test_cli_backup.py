@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from etcd_cluster.backup.arguments import Backup
 from etcd_cluster.backup.files import RUN_SECONDS
-from etcd_cluster.cli import backup, clusters
+from etcd_cluster.cli import clusters
 from etcd_cluster.cli.command import ExitCode
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
@@ -21,6 +22,7 @@ from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
 from etcd_cluster.ssh.connection import SshUnreachableError
 from tests.unit.test_backup_store import RCLONE, needs_rclone, put_backup
 from tests.unit.test_cli import MEMBERS, ONE, Cli, secret, urn
+from tests.unit.test_cluster import build
 from tests.unit.test_status import NAMES, observation
 
 SECRET = "no eye sees this"
@@ -45,8 +47,8 @@ def schedule(to: str, cluster: str = "orders", token: str = "TOKEN", **changes: 
         **changes,
     }
     return {
-        "type": backup.SCHEDULE_TYPE,
-        "urn": urn(backup.SCHEDULE_TYPE, f"{cluster}-backups"),
+        "type": clusters.BACKUPS_TYPE,
+        "urn": urn(clusters.BACKUPS_TYPE, f"{cluster}-backups"),
         "parent": urn(clusters.CLUSTER_TYPE, cluster),
         "inputs": inputs,
     }
@@ -91,6 +93,27 @@ def install(cli: Cli, monkeypatch: pytest.MonkeyPatch, resources: Sequence[Mappi
     if RCLONE is not None:
         monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{Path(RCLONE).parent}")
     return cli
+
+
+def test_a_program_registers_what_is_looked_for() -> None:
+    made = build(backup=Backup(to="s3://bucket/p")).resources
+    found = next(each for each in made.values() if each.type == clusters.BACKUPS_TYPE)
+    assert found.request.parent.endswith("etcd-cluster:index:EtcdCluster::etcd")
+    assert {"to", "every", "keep", "test", "token", "credentials", "members", "connections"} <= found.inputs.keys()
+
+
+def test_status_tells_of_the_backups_of_this_cluster(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(cli, monkeypatch, [*ONE, schedule("s3://of-another/p", "stock")])
+    cli.run("status", "--stack", "prod")
+    assert "backups     none: wherever the data is, it can be lost; set backup.to" in capsys.readouterr().out
+    install(cli, monkeypatch, [*ONE, schedule("s3://bucket/p")])
+    assert cli.run("status", "--stack", "prod") == ExitCode.NOT_HEALTHY, "no machine has a timer"
+    said = capsys.readouterr().out
+    assert "backups     s3://bucket/p, every 1h; none yet" in said
+    assert "etcd-1, etcd-2, etcd-3: no timer makes backups there; the next `up` sets it up" in said
+    assert SECRET not in said
 
 
 # --- now ---

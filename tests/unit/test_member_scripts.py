@@ -25,7 +25,7 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import BUSY, framed_answer
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.rollout.observed import History, parse_host, parse_reached
+from etcd_cluster.rollout.observed import History, HostBackups, parse_host, parse_reached
 
 CLUSTER, TOKEN = "project/stack/etcd", "the-token"
 # In place of etcd: one that makes data and listens on a port, and one that ends at once.
@@ -848,5 +848,39 @@ def test_a_snapshot_is_whole_only_if_its_sum_fits(tmp_path: Path) -> None:
         file = tmp_path / name
         file.write_bytes(content)
         command = f"set -euo pipefail; . {scripts}/snapshot.sh; sum_fits {shlex.quote(str(file))}"
-        found[name] = subprocess.run(["bash", "-c", command], check=False, capture_output=True, timeout=60).returncode == 0
+        found[name] = (
+            subprocess.run(["bash", "-c", command], check=False, capture_output=True, timeout=60).returncode == 0
+        )
     assert [name for name, fits in found.items() if fits] == ["whole"]
+
+
+def test_a_machine_with_backups_tells_of_the_last_one(folder: Folder) -> None:
+    assert parse_host(folder.run("observe").stdout)[0].backups is None
+    (folder.path / "configuration" / "backup").mkdir(parents=True)
+    assert parse_host(folder.run("observe").stdout)[0].backups == HostBackups()
+    (folder.path / "state").mkdir(exist_ok=True)
+    noted = "attempt=1900000000\nresult=failed\nfailure=the store is full\nnewest=20261127T100000Z-7-etcd-1\n"
+    (folder.path / "state" / "backup").write_text(f"{noted}tested=\nlocal=\nattempt=soon\n\x01\npid=1\n")
+    found, _ = parse_host(folder.run("observe").stdout)
+    assert found.backups == HostBackups(1_900_000_000, "the store is full", "20261127T100000Z-7-etcd-1")
+    assert found.pid == ""
+
+
+@pytest.mark.parametrize(
+    ("shown", "has_timer", "next_run"),
+    [
+        ("ActiveState=active\nNextElapseUSecRealtime=Fri 2026-11-27 01:00:00 UTC\n", True, 1_795_741_200),
+        ("NextElapseUSecRealtime=\nActiveState=active\n", True, 0),
+        ("ActiveState=inactive\nNextElapseUSecRealtime=\n", False, 0),
+    ],
+    ids=["waits", "runs just now", "stopped"],
+)
+def test_a_timer_tells_when_it_runs_next(folder: Folder, shown: str, has_timer: bool, next_run: int) -> None:
+    """In UTC, whatever the machine's time zone is."""
+    functions, call, _ = render.script("observe", folder.layout, {}).rpartition('\nanswer "$@"')
+    assert call
+    asked = f"systemctl() {{ [[ $TZ == UTC ]] && printf %s {shlex.quote(shown)}; }}; supervisor=systemd; observe_backup"
+    done = subprocess.run(
+        ["bash"], input=f"{functions}\nTZ=Asia/Tokyo\n{asked}; exit\n", capture_output=True, text=True, check=True
+    )
+    assert parse_host(done.stdout)[0].backups == HostBackups(has_timer=has_timer, next_run=next_run)

@@ -15,6 +15,7 @@ from etcd_cluster.member.render import PeerSecurity, Security
 from etcd_cluster.rollout.observed import (
     Alarm,
     History,
+    HostBackups,
     Live,
     MemberEntry,
     Missing,
@@ -129,6 +130,21 @@ def test_all_that_a_machine_tells_is_read() -> None:
     )
     assert report["members"] == MEMBERS
     assert report["health"] == HEALTH
+
+
+def test_what_a_machine_tells_of_its_backups_is_read() -> None:
+    assert parse_host(BLANK)[0].backups is None
+    assert parse_host(f"{BLANK}backup=yes\n")[0].backups == HostBackups()
+    newest, tested = "20261127T100000Z-7-etcd-1", "20261126T100000Z-5-etcd-2"
+    noted = f"backup_attempt=1900000000\nbackup_newest={newest}\nbackup_tested={tested}\n"
+    timer = "backup_timer=yes\nbackup_next=1900003600\n"
+    found, _ = parse_host(f"{BLANK}backup=yes\n{noted}backup_result=success\n{timer}")
+    assert found.backups == HostBackups(1_900_000_000, "", newest, tested, True, 1_900_003_600)
+    failed, _ = parse_host(f"{BLANK}backup=yes\n{noted}backup_result=failed\nbackup_failure=a=b: the store is full\n")
+    assert failed.backups == HostBackups(1_900_000_000, "a=b: the store is full", newest, tested)
+    killed, _ = parse_host(f"{BLANK}backup=yes\nbackup_result=failed\n")
+    assert killed.backups is not None
+    assert "journalctl" in killed.backups.failure
 
 
 def test_a_blank_machine_tells_of_nothing() -> None:

@@ -20,7 +20,7 @@ from etcd_cluster.rollout import changes, lifecycle
 from etcd_cluster.rollout.desired import DesiredCluster, File
 from etcd_cluster.rollout.lifecycle import INPUTS, NotRemovedError, RolloutLifecycle
 from etcd_cluster.rollout.machines import Place, StepFailedError, say
-from etcd_cluster.rollout.observed import History, Observation, Question
+from etcd_cluster.rollout.observed import History, HostBackups, Observation, Question
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, Refusal, WaitReason
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext, V2Data
@@ -365,6 +365,26 @@ def test_what_was_changed_by_hand_is_found_and_told_by_member(machines: Machines
     after = check(before, inputs(GOAL), looks=True)
     assert after["drift"] == ["b: found: does not run", f"c: found: {CONFIGURATION} differs"]
     assert RolloutLifecycle().diff("id", before, after).changes
+
+
+def test_every_up_warns_of_a_machine_whose_last_backup_failed(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no drift: there is nothing that an update would do."""
+    observe = machines.observe
+    failed = HostBackups(failure="the store is full. Expected: room")
+
+    def with_failure(**asked: Any) -> Observation:
+        observation = observe(**asked)
+        return replace(observation, hosts={**observation.hosts, "b": replace(observation.hosts["b"], backups=failed)})
+
+    monkeypatch.setattr(machines, "observe", with_failure)
+    before = check({}, inputs(GOAL), looks=True)
+    assert check(before, inputs(GOAL), looks=True)["drift"] == []
+    warning = "warning: b: its last backup failed: the store is full. Expected: room\n"
+    assert capsys.readouterr().err == warning
+    RolloutLifecycle().update("id", inputs(GOAL), {**inputs(SETTINGS), "steps": [], "drift": []})
+    assert capsys.readouterr().err.endswith(warning)
 
 
 def test_a_change_of_the_stack_is_not_looked_for_twice(machines: Machines) -> None:

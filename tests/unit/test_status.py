@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from etcd_cluster.backup.status import BackupPlan
 from etcd_cluster.etcd import options
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
@@ -21,6 +22,7 @@ from etcd_cluster.rollout.observed import (
     Alarm,
     History,
     Host,
+    HostBackups,
     Live,
     MemberEntry,
     Missing,
@@ -186,6 +188,7 @@ quota       2 GiB for the database; once it is full, etcd takes no more writes
 alarms      none
 CA          until 2039-12-29 (3649 days); rotated by the first `up` after 2036-09-01
 peer CA     until 2039-12-30 (3650 days); rotated by the first `up` after 2036-09-02
+backups     none: wherever the data is, it can be lost; set backup.to
 next up     nothing to do"""
     )
     assert cluster_status(DESIRED, observation(), SCHEDULES, NOW).ok
@@ -350,6 +353,102 @@ def test_no_key_is_shown_in_any_form() -> None:
     said = as_text(status) + json.dumps(as_json(status)) + repr(status)
     assert "PRIVATE" not in said
     assert "BEGIN" not in said
+
+
+PLAN = BackupPlan("s3://bucket/etcd", "1h", 3600, "daily")
+
+
+def name_of(hours: float) -> str:
+    """A backup that was made that many hours ago."""
+    return f"{NOW - timedelta(hours=hours):%Y%m%dT%H%M%SZ}-7-etcd-1"
+
+
+def with_backups(**changes: Any) -> Observation:
+    """All timers run, etcd-1 reports so, and the others have nothing to tell."""
+    usual = {
+        "attempt": int(NOW.timestamp()) - 600,
+        "newest": name_of(0.5),
+        "tested": name_of(9),
+        "has_timer": True,
+        "next_run": int(NOW.timestamp()) + 1860,
+    }
+    told = HostBackups(**{**usual, **changes})
+    others = HostBackups(has_timer=True)
+    reports = {"etcd-1": told, "etcd-2": others, "etcd-3": others}
+    return observation({name: host(name, n, backups=reports[name]) for n, name in enumerate(NAMES, 1)})
+
+
+def backups_of(observed: Observation, plan: BackupPlan = PLAN) -> tuple[bool, list[str]]:
+    """Whether all is well, and the lines on backups."""
+    status = cluster_status(DESIRED, observed, SCHEDULES, NOW, plan)
+    assert as_json(status)["backups"]["ok"] == status.ok
+    lines = as_text(status).splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("backups "))
+    end = next(number for number, line in enumerate(lines) if line.startswith("next up"))
+    return status.ok, [line[12:] for line in lines[start:end]]
+
+
+def test_backups_that_are_in_order_take_one_line() -> None:
+    assert backups_of(with_backups()) == (
+        True,
+        ["s3://bucket/etcd, every 1h; newest 30 min ago; tested 9 h ago; next in 31 min"],
+    )
+    found = as_json(cluster_status(DESIRED, with_backups(), SCHEDULES, NOW, PLAN))["backups"]
+    assert found == {
+        "to": "s3://bucket/etcd",
+        "every": "1h",
+        "newest": name_of(0.5),
+        "newestTime": "2029-12-31T23:30:00Z",
+        "testedTime": "2029-12-31T15:00:00Z",
+        "nextRun": "2030-01-01T00:31:00Z",
+        "ok": True,
+        "problems": [],
+    }
+    assert as_json(cluster_status(DESIRED, observation(), SCHEDULES, NOW))["backups"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "plan", "line"),
+    [
+        ({"newest": name_of(1.9)}, PLAN, ""),
+        ({"newest": name_of(2.1)}, PLAN, "late: the newest is 2 h old, and one is made every 1h"),
+        ({"newest": ""}, PLAN, "none was made yet, though a timer ran"),
+        ({"newest": "", "tested": "", "attempt": 0}, PLAN, ""),
+        ({"tested": name_of(47)}, PLAN, ""),
+        ({"tested": name_of(49)}, PLAN, "the last test is 2 days old, and one is tested daily"),
+        ({"tested": name_of(49)}, replace(PLAN, test="weekly"), ""),
+        ({"tested": ""}, PLAN, "none was tested, and one is tested daily"),
+        ({"tested": ""}, replace(PLAN, test="never"), ""),
+        ({"failure": "the store is full. Expected: room"}, PLAN, "etcd-1: its last backup failed: the store is full"),
+        ({"has_timer": False}, PLAN, "etcd-1: no timer makes backups there; the next `up` sets it up"),
+    ],
+)
+def test_backups_that_are_not_in_order_say_how(changes: dict[str, Any], plan: BackupPlan, line: str) -> None:
+    ok, (_, *problems) = backups_of(with_backups(**changes), plan)
+    assert ok == (not line)
+    assert len(problems) == (1 if line else 0), problems
+    assert line in "".join(problems)
+
+
+def test_a_late_backup_is_red() -> None:
+    late = cluster_status(DESIRED, with_backups(newest=name_of(9)), SCHEDULES, NOW, PLAN)
+    assert "\x1b[31mbackups     s3://bucket/etcd" in as_text(late, colours=True)
+    fine = cluster_status(DESIRED, with_backups(), SCHEDULES, NOW, PLAN)
+    assert "\x1b" not in as_text(fine, colours=True)
+
+
+def test_where_people_make_the_backups_none_is_late() -> None:
+    """On this machine there are no timers."""
+    here = desired_json()
+    for name, member in here["members"].items():
+        member["layout"] = vars(Layout.below(f"/here/{name}"))
+    told = with_backups(newest=name_of(900), tested="", has_timer=False, next_run=0)
+    status = cluster_status(DesiredCluster.parse(json.dumps(here)), told, SCHEDULES, NOW, PLAN)
+    assert status.backups is not None
+    assert not status.backups.problems
+    assert "backups     s3://bucket/etcd, by hand; newest 37 days ago; next: `etcd-cluster backup now`" in as_text(
+        status
+    )
 
 
 def test_what_a_machine_says_of_its_disk_is_read() -> None:

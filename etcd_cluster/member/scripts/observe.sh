@@ -26,6 +26,7 @@ observe() {
   [[ -e $state_path/pending ]] && fact pending yes
   fact snapshot "$(newest_snapshot)"
   [[ ! -f $volume_path/history ]] || observe_history
+  [[ ! -d $configuration_path/backup ]] || observe_backup
   [[ $supervisor != systemd ]] || observe_system
   observe_file_system
   observe_files
@@ -71,6 +72,18 @@ observe_file_system() {
 # Reads line by line. A line that was damaged by hand is left out, and does not change the other lines.
 observe_history() {
   awk '/^(series=[0-9.]*|(series|members)_index=[0-9]+|members=[a-z0-9,]*|id=[0-9a-f]*)$/ { print "history_" $0 }' "$volume_path/history"
+}
+
+# Reports what came of this machine's last backup, and when its timer runs next.
+observe_backup() {
+  local timer
+  echo backup=yes
+  [[ ! -f $state_path/backup ]] ||
+    awk '/^(attempt=[0-9]+|result=[a-z]+|(newest|tested)=[0-9A-Za-z-]*|failure=.*)$/ { print "backup_" substr($0, 1, 1000) }' "$state_path/backup"
+  [[ $supervisor == systemd ]] || return 0
+  timer=$(TZ=UTC LC_ALL=C systemctl show --property ActiveState,NextElapseUSecRealtime etcd-cluster-backup.timer)
+  if [[ $timer == *ActiveState=active* ]]; then fact backup_timer yes; fi
+  if [[ $timer =~ NextElapseUSecRealtime=([^$'\n']*UTC) ]]; then fact backup_next "$(date -d "${BASH_REMATCH[1]}" +%s)"; fi
 }
 
 # Reports the file system that the data are on, or will be on.
