@@ -14,7 +14,9 @@ from typing import Any, cast
 from etcd_cluster.backup.files import Schedule, retention
 from etcd_cluster.backup.transport import StoredFile, StoreError, StoreFolder
 
-NAME = re.compile(r"(?P<slot>[0-9]{8}T[0-9]{6}Z)-(?P<revision>[0-9]+)-(?P<member>[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)")
+NAME = re.compile(
+    r"(?P<slot>[0-9]{8}T[0-9]{6}Z)-(?P<revision>[0-9]+)-(?P<member>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
+)
 SLOT = "%Y%m%dT%H%M%SZ"
 MANIFEST, DATA, TESTED, FAILED, MARK = "json", "db", "tested", "failed", "keep"
 SHA256 = re.compile(r"[0-9a-f]{64}")

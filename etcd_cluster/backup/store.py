@@ -45,15 +45,15 @@ class StoreUrl:
         """Reads `backup.to`; raises `ConfigurationError` for a text that names no store."""
         return require_store("backup.to", to)
 
-    @property
-    def root(self) -> str:
-        """Rclone's name for the folder that holds those of all clusters."""
-        path = self.path.rstrip("/")
-        return path if self.scheme == "file" else f"{REMOTE}:{path}"
-
     def folder(self, token: str) -> str:
         """Returns rclone's name for the folder of one cluster."""
         return f"{self.root}/{token}"
+
+    @property
+    def root(self) -> str:
+        """The folder that holds those of all clusters, as rclone names it."""
+        path = self.path.rstrip("/")
+        return path if self.scheme == "file" else f"{REMOTE}:{path}"
 
 
 def require_store(key: str, to: str) -> StoreUrl:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -200,26 +199,6 @@ class StoreFolder:
             check=False,
         )
         return StoreError(done.stdout.strip() or said.strip()[-300:])
-
-
-def rclone_here() -> str:
-    """Returns rclone on this machine.
-
-    Raises:
-        StoreError: There is none.
-    """
-    found = shutil.which("rclone")
-    if found is None:
-        raise StoreError(
-            str(
-                Explanation(
-                    "there is no rclone on this machine's PATH",
-                    "rclone, which reads the store",
-                    "install it: https://rclone.org/install",
-                )
-            )
-        )
-    return found
 
 
 def _write(path: Path, text: str) -> None:

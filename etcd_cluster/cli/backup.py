@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -50,12 +50,14 @@ class Source:
         given: Credentials, and what else rclone is configured with.
         token: The folder of the cluster there; None if it is not known.
         schedule: What is kept; None if it is not known.
+        rclone: Where rclone comes from, as `backup.rclone` says.
     """
 
     to: str
     given: Mapping[str, str] = field(repr=False)
     token: str | None
     schedule: Schedule | None
+    rclone: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 # --- Where from ---
@@ -81,7 +83,7 @@ def source(options: argparse.Namespace) -> Source:
     """Returns where backups are, by the options or the stack's state.
 
     Args:
-        options: The global ones, and `to`, `endpoint`, `region` and `token`.
+        options: The global ones, and `to`, `endpoint` and `region`.
 
     Raises:
         CommandError: The stack has no backups.
@@ -89,26 +91,40 @@ def source(options: argparse.Namespace) -> Source:
     """
     from etcd_cluster.backup.store import require_endpoint, require_store
 
-    if options.to is not None:
-        require_store("--to", options.to)
-        given = {"region": options.region} if options.region else {}
-        if options.endpoint:
-            given["endpoint"] = require_endpoint("--endpoint", options.endpoint)
-        return Source(options.to, given, options.token, None)
+    if options.to is None:
+        return _recorded_source(_recorded(options))
+    require_store("--to", options.to)
+    given = {"region": options.region} if options.region else {}
+    if options.endpoint:
+        given["endpoint"] = require_endpoint("--endpoint", options.endpoint)
+    return Source(options.to, given, None, None)
 
+
+def _recorded_source(props: Mapping[str, Any]) -> Source:
     from etcd_cluster.backup.lifecycle import schedule_of
 
-    props = _recorded(options)
-    return Source(props["to"], props["credentials"] or {}, options.token or props["token"], schedule_of(props))
+    given, rclone = props["credentials"] or {}, props["rclone"] or {}
+    return Source(props["to"], given, props["token"], schedule_of(props), rclone)
+
+
+def rclone_program(where: Source) -> str:
+    """Returns rclone on this machine: it comes from where the machines' own comes from."""
+    from etcd_cluster.install.rclone import place_rclone
+    from etcd_cluster.rollout.machines import say
+
+    return place_rclone(None, where.rclone, say)
 
 
 @contextmanager
 def opened(where: Source) -> Iterator[StoreFolder]:
     """Opens the store from this machine. A signal to end removes what was written for it, like Ctrl-C."""
     from etcd_cluster.backup.store import StoreUrl
-    from etcd_cluster.backup.transport import StoreFolder, rclone_here
+    from etcd_cluster.backup.transport import StoreFolder
 
-    with _interruptible(), StoreFolder(StoreUrl.parse(where.to), where.to, where.given, rclone_here()) as folder:
+    with (
+        _interruptible(),
+        StoreFolder(StoreUrl.parse(where.to), where.to, where.given, rclone_program(where)) as folder,
+    ):
         yield folder
 
 
@@ -128,20 +144,32 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def find(catalogs: Sequence[Catalog], name: str, where: Source) -> StoredBackup:
-    """Returns the backup of that name, or the latest.
+def find(folder: StoreFolder, where: Source, chosen: str) -> StoredBackup:
+    """Returns one backup.
+
+    Args:
+        folder: The store.
+        where: Whose backups are meant, if `chosen` does not say.
+        chosen: NAME, `latest`, TOKEN/NAME or TOKEN/latest.
 
     Raises:
         CommandError: There is none, or there are several clusters and none was named.
+        StoreError: The store cannot be read.
     """
+    from etcd_cluster.backup.catalog import read_catalogs
+
+    token, _, name = chosen.rpartition("/")
+    catalogs = read_catalogs(folder, token or where.token)
     found = [each for catalog in catalogs for each in catalog.backups if name in (LATEST, each.name)]
     tokens = {each.token for each in found}
     if len(tokens) > 1:
         names = ", ".join(f"{each.token} ({each.cluster})" for each in catalogs if each.token in tokens)
-        raise CommandError(f"{where.to} has backups of {len(tokens)} clusters: {names}. Choose one with --token TOKEN")
+        raise CommandError(
+            f"{where.to} has backups of {len(tokens)} clusters: {names}. Expected: one cluster. Write TOKEN/{name}"
+        )
     if found:
         return found[0]
-    what = "no backup of this cluster" if name == LATEST else f"no backup {name}"
+    what = "no backup of this cluster" if chosen == LATEST else f"no backup {chosen}"
     raise CommandError(
         str(
             Explanation(
@@ -172,15 +200,18 @@ def run_test(options: argparse.Namespace) -> ExitCode:
     Args:
         options: The global ones, `name` and `output`.
     """
-    from etcd_cluster.backup.catalog import read_catalogs
-    from etcd_cluster.backup.lifecycle import schedule_of
     from etcd_cluster.member.lines import BackUp
 
     props = _recorded(options)
-    where = Source(props["to"], props["credentials"] or {}, props["token"], schedule_of(props))
+    where = _recorded_source(props)
     with opened(where) as folder:
-        name = find(read_catalogs(folder, where.token), options.name, where).name
-    return _on_a_machine(options, props, BackUp(prove=name))
+        backup = find(folder, where, options.name)
+    if backup.token != where.token:
+        raise CommandError(
+            f"{options.name} is of another cluster. Expected: a backup of {props['cluster']}, whose members have the "
+            "programs for it. Use `verify`, or restore it into a cluster of its own (restoreFrom)"
+        )
+    return _on_a_machine(options, props, BackUp(prove=backup.name))
 
 
 def _on_a_machine(options: argparse.Namespace, props: Mapping[str, Any], line: BackUp) -> ExitCode:
@@ -190,18 +221,25 @@ def _on_a_machine(options: argparse.Namespace, props: Mapping[str, Any], line: B
     from etcd_cluster.rollout.machines import FormerHost, MemberMachines, StepFailedError, say
     from etcd_cluster.ssh.connection import SshError
 
+    shown: list[str] = []
+
+    def show(line: str) -> None:
+        shown.append(line)
+        say(line)
+
     places = {name: FormerHost.parse(host) for name, host in props["members"].items()}
     connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in props["connections"].items()}
     reasons: list[str] = []
     with _interruptible(), MemberMachines(places, connections) as machines:
         for name in _in_order(machines, places):
             try:
-                answer = machines.run(name, line, run_variables(props, name), timeout_seconds=RUN_SECONDS, say=say)
+                answer = machines.run(name, line, run_variables(props, name), timeout_seconds=RUN_SECONDS, say=show)
             except SshError as error:
                 reasons.append(f"{name}: {error}")
                 continue
             except StepFailedError as error:
-                print(f"error: {error}", file=sys.stderr)
+                if f"error: {error}" not in shown:
+                    say(f"error: {error}")
                 return ExitCode.NOT_HEALTHY
             facts = dict(each.split("=", 1) for each in answer.splitlines() if "=" in each)
             _print_made(options, props["to"], name, facts.get("stored", ""), facts.get("proven", ""))
@@ -355,9 +393,11 @@ def run_verify(options: argparse.Namespace) -> ExitCode:
     where = source(options)
     found: list[Verification] = []
     with opened(where) as folder:
-        catalogs = read_catalogs(folder, where.token)
-        chosen = [find(catalogs, options.name, where)] if options.name else []
-        for backup in chosen or [each for catalog in catalogs for each in catalog.backups]:
+        if options.name:
+            chosen = [find(folder, where, options.name)]
+        else:
+            chosen = [each for catalog in read_catalogs(folder, where.token) for each in catalog.backups]
+        for backup in chosen:
             found.append(verify(folder, backup, _progress(backup.name, backup.bytes)))
     are_whole = all(not each.differences for each in found)
     if options.output == "json":
@@ -409,11 +449,11 @@ def run_keep(options: argparse.Namespace) -> ExitCode:
     Args:
         options: The global ones, those of the store, `name` and `undo`.
     """
-    from etcd_cluster.backup.catalog import MARK, read_catalogs
+    from etcd_cluster.backup.catalog import MARK
 
     where = source(options)
     with opened(where) as folder:
-        backup = find(read_catalogs(folder, where.token), options.name, where)
+        backup = find(folder, where, options.name)
         if options.undo and backup.marked:
             folder.delete(backup.token, f"{backup.name}.{MARK}")
         elif not options.undo and not backup.marked:
@@ -433,13 +473,10 @@ STORE_OPTIONS = (
     ),
     Option("--endpoint", "with --to: URL of a store that speaks S3's protocol", {"metavar": "URL", "default": None}),
     Option("--region", "with --to: region of the bucket", {"metavar": "REGION", "default": None}),
-    Option(
-        "--token",
-        "the cluster's folder in the store, as `list` shows it (default: the stack's; with --to, the only one)",
-        {"metavar": "TOKEN", "default": None},
-    ),
 )
-NAME = Option("name", "name of a backup, as `list` shows it, or `latest`", {"metavar": "NAME"})
+NAME = Option(
+    "name", "a backup, as `list` shows it, or `latest`; TOKEN/NAME for another cluster's", {"metavar": "NAME"}
+)
 EXIT_CODES = """\
 
 exit codes:

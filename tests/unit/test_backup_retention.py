@@ -1,4 +1,4 @@
-"""What is kept in a store: the rule that hosts run, an awk program, against the same rule written once more, plainly."""
+"""What is kept in a store: the rule that hosts run, an awk program, against the same rule once more in Python."""
 
 from __future__ import annotations
 
@@ -138,3 +138,12 @@ def test_a_failed_test_proves_nothing() -> None:
     names = [*backup(tested, "tested"), *backup(failed, "failed"), *backup(NOW)]
     stem = f"{slot(failed)}-5-etcd-1"
     assert deleted(names, last=1, daily=0, weekly=0) == [f"{stem}.json", f"{stem}.failed", f"{stem}.db"]
+
+
+def test_what_passed_once_and_failed_since_proves_nothing_either() -> None:
+    passed, both = NOW - timedelta(days=40), NOW - timedelta(days=30)
+    names = [*backup(passed, "tested"), *backup(both, "tested", "failed"), *backup(NOW)]
+    stem = f"{slot(both)}-5-etcd-1"
+    assert deleted(names, last=1, daily=0, weekly=0) == [
+        f"{stem}.{kind}" for kind in ("json", "tested", "failed", "db")
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from etcd_cluster.backup.arguments import Backup
 from etcd_cluster.backup.files import RUN_SECONDS
-from etcd_cluster.cli import clusters
+from etcd_cluster.cli import backup, clusters
 from etcd_cluster.cli.command import ExitCode
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
@@ -41,6 +40,7 @@ def schedule(to: str, cluster: str = "orders", token: str = "TOKEN", **changes: 
         "keep": {"last": 2, "daily": 1, "weekly": 1},
         "test": "daily",
         "append_only": False,
+        "rclone": {},
         "members": dict.fromkeys(NAMES, place),
         "credentials": secret({"secret_key": SECRET}),
         "connections": secret(connections),
@@ -89,10 +89,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 
 def install(cli: Cli, monkeypatch: pytest.MonkeyPatch, resources: Sequence[Mapping[str, Any]]) -> Cli:
-    cli.install(resources)
-    if RCLONE is not None:
-        monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{Path(RCLONE).parent}")
-    return cli
+    monkeypatch.setattr(backup, "rclone_program", lambda _: RCLONE)
+    return cli.install(resources)
 
 
 def test_a_program_registers_what_is_looked_for() -> None:
@@ -240,12 +238,20 @@ def test_without_a_stack_the_store_is_named_and_nothing_else_is_asked(
     assert '--to: "ftp://x": ftp:// is no kind of store' in capsys.readouterr().err
 
 
-def test_without_rclone_it_is_said_what_to_install(
-    cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_rclone_comes_from_where_that_of_the_machines_comes_from(
+    cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(store))
-    assert cli.run("backup", "list", "--to", str(store)) == ExitCode.NO_ANSWER
-    assert "there is no rclone on this machine's PATH. Expected: rclone" in capsys.readouterr().err
+    asked: list[object] = []
+
+    def place(connection: object, rclone: Mapping[str, Any], _: object) -> str:
+        asked.extend([connection, rclone])
+        return RCLONE or "rclone"
+
+    monkeypatch.setattr("etcd_cluster.install.rclone.place_rclone", place)
+    cli.install([*ONE, schedule(str(store), rclone={"mirror": "https://mirror"})])
+    cli.run("backup", "list", "--stack", "prod")
+    cli.run("backup", "list", "--to", str(store))
+    assert asked == [None, {"mirror": "https://mirror"}, None, {}]
 
 
 # --- verify, test, keep ---
@@ -325,10 +331,12 @@ def test_of_several_clusters_in_a_store_none_is_taken_unasked(
 ) -> None:
     for token in ("BLUE", "GREEN"):
         put_backup(store, NOW, token=token)
-    install(cli, monkeypatch, [])
+    install(cli, monkeypatch, [*ONE, schedule(str(store), token="BLUE")])
     assert cli.run("backup", "verify", "latest", "--to", str(store)) == ExitCode.NO_ANSWER
     said = capsys.readouterr().err
-    assert (
-        "backups of 2 clusters: BLUE (shop/prod/blue), GREEN (shop/prod/green). Choose one with --token TOKEN" in said
-    )
-    assert cli.run("backup", "verify", "latest", "--to", str(store), "--token", "GREEN") == ExitCode.SUCCESS
+    assert "backups of 2 clusters: BLUE (shop/prod/blue), GREEN (shop/prod/green). Expected: one cluster" in said
+    assert "Write TOKEN/latest" in said
+    assert cli.run("backup", "verify", "GREEN/latest", "--to", str(store)) == ExitCode.SUCCESS
+    assert cli.run("backup", "verify", "GREEN/latest", "--stack", "prod") == ExitCode.SUCCESS
+    assert cli.run("backup", "test", "GREEN/latest", "--stack", "prod") == ExitCode.NO_ANSWER
+    assert "GREEN/latest is of another cluster. Expected: a backup of shop/prod/orders" in capsys.readouterr().err

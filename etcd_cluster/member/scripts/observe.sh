@@ -79,7 +79,7 @@ observe_backup() {
   local timer
   echo backup=yes
   [[ ! -f $state_path/backup ]] ||
-    awk '/^(attempt=[0-9]+|result=[a-z]+|(newest|tested)=[0-9A-Za-z-]*|failure=.*)$/ { print "backup_" substr($0, 1, 1000) }' "$state_path/backup"
+    awk '/^(attempt=[0-9]+|result=[a-z]+|(newest|tested)=[0-9A-Za-z._-]*|failure=.*)$/ { print "backup_" substr($0, 1, 1000) }' "$state_path/backup"
   [[ $supervisor == systemd ]] || return 0
   timer=$(TZ=UTC LC_ALL=C systemctl show --property ActiveState,NextElapseUSecRealtime etcd-cluster-backup.timer)
   if [[ $timer == *ActiveState=active* ]]; then fact backup_timer yes; fi

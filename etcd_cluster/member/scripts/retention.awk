@@ -47,7 +47,7 @@ END {
     }
     newest_day = day
     newest_week = week
-    if (!proven && exists(name, "tested")) {
+    if (!proven && exists(name, "tested") && !exists(name, "failed")) {
       proven = 1
       keep = keep ",tested"
     }
