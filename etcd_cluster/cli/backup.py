@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -103,7 +103,8 @@ def source(options: argparse.Namespace) -> Source:
 def _recorded_source(props: Mapping[str, Any]) -> Source:
     from etcd_cluster.backup.lifecycle import schedule_of
 
-    given, rclone = props["credentials"] or {}, props["rclone"] or {}
+    given: Mapping[str, str] = props["credentials"] or {}
+    rclone: Mapping[str, Any] = props["rclone"] or {}
     return Source(props["to"], given, props["token"], schedule_of(props), rclone)
 
 
@@ -116,7 +117,7 @@ def rclone_program(where: Source) -> str:
 
 
 @contextmanager
-def opened(where: Source) -> Iterator[StoreFolder]:
+def opened(where: Source) -> Generator[StoreFolder]:
     """Opens the store from this machine. A signal to end removes what was written for it, like Ctrl-C."""
     from etcd_cluster.backup.store import StoreUrl
     from etcd_cluster.backup.transport import StoreFolder
@@ -129,7 +130,7 @@ def opened(where: Source) -> Iterator[StoreFolder]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible() -> Generator[None]:
     from etcd_cluster.ssh.processes import ChildProcesses
 
     def stop(_number: int, _frame: object) -> None:

@@ -226,6 +226,7 @@ prove() {
 # apart FILE COMMAND...: runs it, in a shell of its own, as a step: it ends at the first failure, whose reason is in FILE then, and
 # runs what it gave to at_exit.
 apart() {
+  # shellcheck disable=SC2034  # for end_step
   failure_path=$1 exits=''
   trap 'failing=$BASH_COMMAND' ERR
   trap 'end_step "$?"' EXIT
