@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -27,7 +27,9 @@ from etcd_cluster.typed import Between, argument_texts, hints
 DOCS = Path(__file__).parents[1] / "docs"
 MARKED = re.compile(r"(<!-- made by scripts/pages\.py -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
 
-BLOCKS: tuple[tuple[str, type, Collection[str]], ...] = (
+Block = tuple[str, type, Collection[str]]
+
+BLOCKS: tuple[Block, ...] = (
     ("", EtcdClusterArgs, ("machines", "ca", "install", "backup", "etcd")),
     ("hosts.NAME.", Host, ()),
     ("ssh.", Ssh, ("bastion", "proxy_command")),
@@ -37,6 +39,8 @@ BLOCKS: tuple[tuple[str, type, Collection[str]], ...] = (
     ("gcp.", GcpMachines, ("bastion", "private_key", "proxy_command")),
     ("local.", LocalMachines, ()),
     ("install.", Install, ()),
+)
+BACKUP_BLOCKS: tuple[Block, ...] = (
     ("backup.", Backup, ("keep", "rclone")),
     ("backup.keep.", Keep, ()),
     ("backup.rclone.", RcloneInstall, ()),
@@ -50,10 +54,10 @@ PLATFORM = "| `platform` | Required. Where members run: `local`, `hosts`, `aws` 
 HEADING = "| Key (`etcd-cluster:...`) | What it is |\n|---|---|\n"
 
 
-def keys_table() -> str:
-    """Returns the table of all keys of stack config."""
-    rows = [row for prefix, kind, left_out in BLOCKS for row in _rows(prefix, kind, left_out)]
-    return HEADING + "".join(f"{row}\n" for row in [PLATFORM, *rows])
+def keys_table(blocks: Sequence[Block], *first: str) -> str:
+    """Returns the table of the keys of some blocks of stack config, after the rows that are given."""
+    rows = [row for prefix, kind, left_out in blocks for row in _rows(prefix, kind, left_out)]
+    return HEADING + "".join(f"{row}\n" for row in [*first, *rows])
 
 
 def _rows(prefix: str, kind: Any, left_out: Collection[str]) -> Iterator[str]:
@@ -110,7 +114,11 @@ def _ranges(ranges: str) -> str:
     return ", ".join(f"{since} to before {until}" if until else f"{since} and later" for since, until in parts)
 
 
-TABLES: Mapping[str, str] = {"configuration.md": keys_table(), "etcd-settings.md": settings_table()}
+TABLES: Mapping[str, str] = {
+    "configuration.md": keys_table(BLOCKS, PLATFORM),
+    "backup.md": keys_table(BACKUP_BLOCKS),
+    "etcd-settings.md": settings_table(),
+}
 
 
 def with_table(page: str, table: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 
 import pytest
@@ -22,9 +23,10 @@ def test_a_page_has_the_table_that_the_code_declares(name: str) -> None:
     assert page.read_text() == made, "UPDATE_GOLDEN=1 scripts/test tests/unit/test_pages.py writes it anew"
 
 
-def test_every_field_has_a_key_in_the_table() -> None:
-    table = pages.keys_table()
-    for prefix, kind, left_out in pages.BLOCKS:
+@pytest.mark.parametrize("blocks", [pages.BLOCKS, pages.BACKUP_BLOCKS], ids=["configuration.md", "backup.md"])
+def test_every_field_has_a_key_in_the_table(blocks: Sequence[pages.Block]) -> None:
+    table = pages.keys_table(blocks)
+    for prefix, kind, left_out in blocks:
         for field in fields(kind):
             if field.name not in left_out:
                 keys = pages.TWO_WAYS.get(field.name, (config_name(field.name),))
@@ -32,4 +34,5 @@ def test_every_field_has_a_key_in_the_table() -> None:
 
 
 def test_no_word_of_python_is_on_the_page_of_config() -> None:
-    assert re.findall(r"\b(?:None|True|False|Output|[a-z]+_[a-z]+)\b", pages.keys_table()) == []
+    table = pages.keys_table([*pages.BLOCKS, *pages.BACKUP_BLOCKS])
+    assert re.findall(r"\b(?:None|True|False|Output|[a-z]+_[a-z]+)\b", table) == []

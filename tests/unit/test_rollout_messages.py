@@ -132,6 +132,7 @@ DETAILS: dict[str, object] = {
     "least": "2139 MiB",
     "leaving": ["etcd-3"],
     "lost": ["etcd-2", "etcd-3"],
+    "backup": "20261127T100000Z-5102-etcd-1",
     "machine": "8a1b",
     "member": "etcd-2",
     "members": ["etcd-2", "etcd-3"],

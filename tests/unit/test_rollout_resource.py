@@ -64,6 +64,7 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
         "ca_fingerprints": [str(number) for number in goal.trusted] if goal.tls else [],
         "peer_ca_fingerprints": [f"of peers {number}" for number in goal.peer_trusted or ()] if goal.tls else [],
         "allow_plaintext": False,
+        "restore_from": "",
         "delete_data": False,
         "desired": desired_text(goal.desired),
         "connections": {name: {"host": goal.address(name)} for name in goal.names},

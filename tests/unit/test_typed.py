@@ -83,7 +83,8 @@ def fields() -> list[tuple[str, Any, Any]]:
         (["release", {}, None, LATER], "", ["install"]),
         (["own", 5, LATER], "", ["ca"]),
         (["local", 5, {}, None, LATER], "", ["machines"]),
-        ([*TEXTS, LATER], "", ["moved_from"]),
+        ([*TEXTS, LATER], "", ["moved_from", "restore_from"]),
+        (["s3://bucket", {}, LATER], "", ["backup"]),
     ]
     for values, _, names in tables:
         rows += [(name, lambda value, name=name: args(**{name: value}), value) for name in names for value in values]
