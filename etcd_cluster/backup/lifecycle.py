@@ -95,11 +95,12 @@ def drift(props: Properties) -> list[str]:
 
 def _set_up(props: Properties) -> None:
     """Raises the first error once all machines were tried."""
+    connections: Mapping[str, Mapping[str, Any]] = props["connections"] or {}
     with _machines(props) as machines:
 
         def set_up(name: str) -> str:
-            connection: Mapping[str, Any] | None = (props["connections"] or {}).get(name)
-            placed = place_rclone(parse_connection(connection) if connection else None, props["rclone"] or {}, say)
+            connection = parse_connection(connections[name]) if name in connections else None
+            placed = place_rclone(connection, props["rclone"] or {}, say)
             variables = {**_variables(props, name), "rclone_placed": placed}
             return machines.run(name, SetUpBackups(), variables, timeout_seconds=SET_UP_SECONDS, say=say)
 

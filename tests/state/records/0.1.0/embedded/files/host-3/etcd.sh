@@ -1,4 +1,4 @@
-# etcd-cluster: 7321108d0b7735a3faac9a15cbd3553a
+# etcd-cluster: a7875d58a1b4a1c21926456197552e02
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
