@@ -200,7 +200,7 @@ class CloudMachines:
         login: SshKeyPair,
         host_key: SshKeyPair,
         connection: ConnectionArgs,
-        guarded: pulumi.Resource,
+        guarded: pulumi.Input[pulumi.Resource],
         parent: pulumi.Resource,
     ) -> Machine:
         user_data = pulumi.Output.all(
