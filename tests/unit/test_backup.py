@@ -118,7 +118,7 @@ def test_a_restore_needs_a_store() -> None:
 def test_rclone_gets_the_role_of_the_machine_without_keys() -> None:
     assert "env_auth = true" in rclone_configuration(StoreUrl.parse("s3://bucket/a"), {}, "/k")
     assert "env_auth = true" in rclone_configuration(StoreUrl.parse("gs://bucket/a"), {}, "/k")
-    assert "use_msi = true" in rclone_configuration(StoreUrl.parse("azure://account1/container"), {}, "/k")
+    assert "env_auth = true" in rclone_configuration(StoreUrl.parse("azure://account1/container"), {}, "/k")
     assert rclone_configuration(StoreUrl.parse("/mnt/a"), {}, "/k") == ""
 
 

@@ -70,7 +70,7 @@ await_turn() {
 rank() {
   local id number=0 url
   [[ ${measured[server_is_learner]:-0} == 0 ]] || return 1
-  [[ ${measured[server_is_leader]} == 0 ]] || { voters | grep -c . && return; }
+  [[ ${measured[server_is_leader]} == 0 ]] || { voters | awk 'END { print NR > 1 ? NR : 0 }' && return; }
   while read -r id url; do
     [[ $id != "${measured[server_id]}" ]] || { echo "$number" && return; }
     number=$((number + 1))
@@ -223,15 +223,11 @@ prove() {
   fi
 }
 
-# apart FILE COMMAND...: runs it, in a shell of its own, as a step: it ends at the first failure, whose reason is in FILE then, and
-# runs what it gave to at_exit.
+# apart FILE COMMAND...: runs it as a step of its own, in a shell of its own; the reason of its failure is in FILE then.
 apart() {
   # shellcheck disable=SC2034  # for end_step
   failure_path=$1 exits=''
-  trap 'failing=$BASH_COMMAND' ERR
-  trap 'end_step "$?"' EXIT
-  set -eE
-  "${@:2}"
+  as_step "${@:2}"
 }
 
 # note_result: leaves what came of this run for observe.sh. Of a store that could not be listed, what it had last time stays.

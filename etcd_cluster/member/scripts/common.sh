@@ -60,18 +60,21 @@ end_step() {
   exit "$ended"
 }
 
+# as_step COMMAND...: in a shell of its own, runs it until its first failure, and then what it gave to at_exit.
+as_step() {
+  trap 'failing=$BASH_COMMAND' ERR
+  trap 'end_step "$?"' EXIT
+  set -eE
+  "$@"
+}
+
 # answer STEP PAIR...: runs the step. What it prints gets a frame, so that whoever reads it can tell it from what a login file
 # prints, and from a part of it. Only ASCII is counted: of a character that was cut, its reader sees another number of bytes.
 # Standard input is this script, which no program may eat.
 answer() {
   local printed
   step=$1
-  printed=$(
-    trap 'failing=$BASH_COMMAND' ERR
-    trap 'end_step "$?"' EXIT
-    set -eE
-    "$1" "$@" </dev/null
-  )
+  printed=$(as_step "$1" "$@" </dev/null)
   local ascii=${printed//[![:ascii:]]/}
   printf '\netcd-cluster answers:\n%s\netcd-cluster answered, ASCII bytes: %s\n' "$printed" "${#ascii}"
 }
