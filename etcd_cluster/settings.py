@@ -57,7 +57,9 @@ class Install:
     downloads go by the environment. With a user or a password it has to be a secret; a program may give an output.
     """
     no_proxy: Sequence[Annotated[str, require_no_proxy]] = ()
-    """Names, or domains with a dot before them, that hosts reach past the proxy, such as a mirror of yours."""
+    """Names, or domains with a dot before them, that hosts reach past the proxy, such as a mirror of yours; default
+    none.
+    """
 
 
 @dataclass(frozen=True)

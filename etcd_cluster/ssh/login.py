@@ -49,7 +49,7 @@ class Ssh:
     dial_attempts: Annotated[int, Between(1, 100)] = 3
     """How often to try to connect, default 3, so that an unreachable host shows within seconds."""
     dial_timeout_seconds: Annotated[int, Between(1, 300)] = 5
-    """Seconds for each attempt, default 5."""
+    """Seconds for each attempt, default 5; at least 30 through a proxy command."""
 
     def connection(self, address: pulumi.Input[str], host_key: pulumi.Input[str], number: int = 0) -> ConnectionArgs:
         """Returns the connection to one machine, with its host key pinned.

@@ -70,12 +70,12 @@ class AwsMachines:
     client_security_group_ids: SecurityGroups = ()
     """Who may reach etcd (2379); default only the members."""
     ssh_cidrs: NamedRanges = ()
-    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless a group of your own lets them in.
-    The whole world is refused here and for clients.
+    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless a group of your own lets them in,
+    or a proxy command needs none. The whole world is refused here and for clients.
     """
     ssh_security_group_ids: SecurityGroups = ()
-    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless a group of your own lets them in.
-    The whole world is refused here and for clients.
+    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless a group of your own lets them in,
+    or a proxy command needs none. The whole world is refused here and for clients.
     """
     security_group_ids: Sequence[pulumi.Input[SecurityGroupId]] = ()
     """Groups of your own for every member, in addition to the one made for the cluster."""
@@ -94,7 +94,9 @@ class AwsMachines:
     for medium, 20 for large, 32 for xlarge. It only ever grows.
     """
     kms_key_id: pulumi.Input[Annotated[str, require_kms_key]] | None = None
-    """ARN of a customer key for the volumes; default the account's own key for EBS. Only new volumes use it."""
+    """ARN of a customer key, or of its alias, for the volumes; default the account's own key for EBS. Only new volumes
+    use it.
+    """
     private_key: pulumi.Input[PrivateKey] | None = None
     """Text of an unencrypted SSH private key; default a key pair made for this cluster. Another one is let in beside
     the one before, on every machine.
@@ -131,7 +133,7 @@ class AwsMachines:
     """
     addresses: Mapping[str, pulumi.Input[Ipv4Address]] = field(default_factory=dict[str, pulumi.Input[str]])
     """IPv4 address, by member, of an interface that is made; default the one that a data volume has in its tag
-    etcd:address, or any that is free.
+    etcd:address, or any that is free. An interface that stands keeps its address, whatever is given here.
     """
     replace_member: str | None = None
     """The one member whose machine is replaced now, once, with the newest image and the given type, keeping its data

@@ -71,12 +71,12 @@ class GcpMachines:
     client_tags: Sequence[pulumi.Input[NetworkTag]] = ()
     """Who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances; default only the members."""
     ssh_ranges: Sequence[pulumi.Input[str]] = ()
-    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world is refused here and for
-    clients.
+    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless the firewall is your own, or a
+    proxy command needs none. The whole world is refused here and for clients.
     """
     ssh_tags: Sequence[pulumi.Input[NetworkTag]] = ()
-    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one. The whole world is refused here and for
-    clients.
+    """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless the firewall is your own, or a
+    proxy command needs none. The whole world is refused here and for clients.
     """
     make_firewall: bool = True
     """Make the firewall's rules; default True. With False, your own alone let members, clients and SSH in, such as
