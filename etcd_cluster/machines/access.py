@@ -114,6 +114,6 @@ def require_members(key: str, given: Mapping[str, pulumi.Input[str]], names: Seq
     for name in given:
         if name not in names:
             raise ConfigurationError(
-                key, name, "no such member", f"choose of {', '.join(names)}, or take out what is left of a member"
+                key, name, "no such member", f"choose one of {', '.join(names)}, or remove the entry"
             )
     require_distinct(key, list(given.values()))

@@ -21,7 +21,7 @@ class DataVolumes(Resource, module="cluster", name="DataVolumes"):
         label: What a volume names its member by, for people: tag etcd:member.
         members: Names of the members.
         found: Member name -> volumes that carry its names.
-        taken_up: Member name -> id of the volume that the stack takes up, unless it has it already.
+        taken_up: Member name -> the volume that the stack takes up, unless it has it already.
         given: Key of config -> the members that something of the caller's is given for by that key.
         opts: Pulumi's resource options.
 

@@ -20,7 +20,7 @@ class DataVolumesLifecycle(Lifecycle):
     """Stores `owner`, `volumes` (member -> id of the volume that it took up, "" for one that was made) and `given`."""
 
     def check(self, olds: Properties, news: Properties) -> CheckResult:
-        """Takes up the members, and refuses what would cost one of them its data."""
+        """Records the volume of each member, and refuses what would cost one of them its data."""
         known: Mapping[str, str] = olds.get("volumes") or {}
         owner = olds.get("owner") or secrets.token_hex(8)
         taken_up: Mapping[str, str] = news["taken_up"]

@@ -30,7 +30,7 @@ https://cloudinit.readthedocs.io/en/latest/reference/merging.html
 """
 
 OWN_KEYS = frozenset({"users", "disable_root", "ssh_pwauth", "ssh_deletekeys", "ssh_keys", "package_update", "locale"})
-"""Keys of the cluster's own part, but for write_files, which lists of both are joined for."""
+"""Keys of the cluster's own part. write_files is not among them: the lists of both parts are joined."""
 
 HARMFUL_KEYS: Mapping[str, str] = {
     **dict.fromkeys(("disk_setup", "fs_setup"), "it can format the data volume, whatever is on it"),

@@ -20,7 +20,7 @@ class MachineReplacement(Resource, module="cluster", name="MachineReplacement"):
         replace_member: The member whose machine is to be replaced; None for none.
         is_dead: The machine is known to be dead: it is replaced although nobody can report on it.
         connections: Member name -> SSH connection (secret).
-        quota_bytes: The quota that members get in this run.
+        quota_bytes: The quota of the size: members get it in this run or, while `size` grows, with the last machine.
         opts: Pulumi's resource options.
 
     Attributes:

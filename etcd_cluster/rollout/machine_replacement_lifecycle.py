@@ -59,7 +59,7 @@ class MachineReplacementLifecycle(Lifecycle):
         return CreateResult("machine-replacement", _with_run(props))
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
-        """Reports a change if a member is to be replaced, or if any input differs."""
+        """Reports a change if a member is to be replaced, if an input differs, or if an older state lacks `run`."""
         differs = any(olds.get(key) != news.get(key) for key in INPUTS)
         return DiffResult(changes=bool(news.get("replace_member")) or differs or "run" not in olds)
 
@@ -95,13 +95,13 @@ def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool 
     Precondition of a replacement: every other voter is healthy, they reach one another, and are a majority; or the
     member is down already, as its own machine reports or, if that is unreachable, a majority of the others; or, if
     nobody can tell, it was named as dead and its machine does not answer. In any case, all databases have room in the
-    quota that comes with this run.
+    quota of the size.
 
     Args:
         member: Name of the member.
         machines: The machines of all members.
         is_dead: The machine was named as dead.
-        quota_bytes: The quota that members get in this run; 0 if unknown.
+        quota_bytes: The quota of the size; 0 if unknown.
 
     Raises:
         RefusedError: The machine may not be replaced.

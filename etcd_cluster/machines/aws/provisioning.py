@@ -114,7 +114,7 @@ class Provisioning:
         return machines
 
     def _kept_volumes(self, names: Sequence[str]) -> dict[str, KeptVolume]:
-        """Returns the volumes of before that members take up. Registers the record that may refuse them."""
+        """Returns the volumes of before that members take up, and registers `DataVolumes`, which may refuse them."""
         given = self._given
         found = kept_volumes.find(self._cluster, names, self._lookup())
         kept = {name: volume for name, volume in to_take_up(found).items() if name not in given.volumes}
@@ -276,7 +276,7 @@ class Provisioning:
                 OWNER_TAG: self._volumes.owner,
             },
             opts=self._opts(
-                # No other volume than the stack's own: `DataVolumes`, which knows the state, refuses that.
+                # Never in place of a volume of the stack's: `DataVolumes`, which knows the state, has refused that.
                 import_=kept.id if kept else None,
                 depends_on=[self._volumes],
                 ignore_changes=["availabilityZone", "kmsKeyId"],

@@ -37,7 +37,7 @@ def _look_up(name: str, zone: str, lookup: pulumi.InvokeOptions) -> KeptVolume |
     """Returns the disk; None if there is none, or nobody can be asked.
 
     Pulumi's provider lists no disks by label, and a call for a disk that does not exist fails as one that is not
-    allowed. If it exists all the same, Google refuses to make another one of its name: none is passed over.
+    allowed. If it exists all the same, Google refuses to make another one of its name in its zone.
     """
     with contextlib.suppress(Exception):
         disk = compute.get_disk(name=name, zone=zone, opts=lookup)

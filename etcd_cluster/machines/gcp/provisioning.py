@@ -167,7 +167,7 @@ class Provisioning:
         return [*self._given.zones[first:], *self._given.zones[:first]]
 
     def _take_up_disks(self, names: Sequence[str]) -> None:
-        """Finds the disks that are there, and those of before that members take up, or the record refuses."""
+        """Finds the disks of before that members take up, and registers `DataVolumes`, which may refuse them."""
         given = self._given
         self._disk_names = {
             name: disk_name(pulumi.get_project(), pulumi.get_stack(), self._cluster, name)
@@ -240,7 +240,7 @@ class Provisioning:
                 OWNER_LABEL: self._volumes.owner,
             },
             opts=self._opts(
-                # No other disk than the stack's own: `DataVolumes`, which knows the state, refuses that.
+                # Never in place of a disk of the stack's: `DataVolumes`, which knows the state, has refused that.
                 import_=kept.id if kept else None,
                 protect=self._protect(),
                 depends_on=[self._volumes],
