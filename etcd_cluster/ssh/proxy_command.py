@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, cast
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 
-from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.errors import ConfigurationError, SecretText
 from etcd_cluster.names import is_one_line
 from etcd_cluster.typed import Between
 
@@ -99,7 +99,8 @@ class ProxiedConnectionArgs(ConnectionArgs):
     def _listen(self, values: dict[str, Any]) -> str:
         """Listens, but not in a preview, which opens no connection."""
         if not pulumi.runtime.is_dry_run():
-            require_command("ssh.proxyCommand.command", values["command"])
+            # It may be a secret, which an output no longer says.
+            require_command("ssh.proxyCommand.command", SecretText(values["command"]))
             Listener.on(self.local_port, expand(values["command"], values["host"], int(values["port"])))
         return LOOPBACK
 

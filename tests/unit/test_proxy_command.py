@@ -24,7 +24,7 @@ from etcd_cluster import (
 )
 from etcd_cluster.ssh.client import _host_block
 from etcd_cluster.ssh.connection import Connection, SshConfigurationError, parse_connection
-from etcd_cluster.ssh.proxy_command import Listener, expand
+from etcd_cluster.ssh.proxy_command import Listener, ProxiedConnectionArgs, expand
 from tests.unit import test_cluster
 from tests.unit.keys import host_key
 from tests.unit.recording import Recording, record
@@ -74,6 +74,14 @@ def test_what_is_no_command_is_refused(command: str) -> None:
         build(command)
 
 
+def test_a_secret_command_that_is_refused_late_is_not_shown() -> None:
+    command = "tunnel %r --token hunter2"
+    connection = ProxiedConnectionArgs(proxy_command=command, local_port=0, host="10.0.0.1", port=22)
+    with pytest.raises(ConfigurationError, match=r"^ssh\.proxyCommand\.command: .*%r is unknown") as refused:
+        connection._listen({"command": command, "host": "10.0.0.1", "port": 22})
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_connection_goes_one_way() -> None:
     with pytest.raises(ConfigurationError, match=r"^ssh\.proxyCommand: .* a connection goes one way"):
         build(bastion=Bastion("10.0.0.9", host_key(9)))
@@ -81,6 +89,13 @@ def test_a_connection_goes_one_way() -> None:
 
 def test_a_command_is_expanded_for_each_machine() -> None:
     assert expand(COMMAND, "10.0.0.1", 22) == "tunnel 10.0.0.1:22 --rate 5%"
+
+
+def wait_for_runs() -> None:
+    """Until each run of a command has ended, and is told."""
+    for thread in threading.enumerate():
+        if "(_serve)" in thread.name:
+            thread.join(20)
 
 
 @pytest.fixture
@@ -115,11 +130,13 @@ def test_each_connection_is_a_run_of_the_command(echo: int, capfd: pytest.Captur
         with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as client:
             client.sendall(message)
             assert client.recv(100) == message
-    Listener.on(port, "echo no tunnel today >&2; false")
+    # The shell runs `exec COMMAND`: without `sh -c`, `false` would never be reached.
+    Listener.on(port, "sh -c 'echo no tunnel today >&2; false'")
     for _ in range(2):
         with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as client:
             assert client.recv(100) == b""
-    assert capfd.readouterr().err.count("ssh.proxyCommand: no tunnel today") <= 1
+        wait_for_runs()
+    assert capfd.readouterr().err.count("ssh.proxyCommand: no tunnel today") == 1
 
 
 def test_a_port_that_another_program_has_is_named() -> None:
