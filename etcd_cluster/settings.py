@@ -24,6 +24,8 @@ from etcd_cluster.releases import InstallSource, require_go_proxy, require_no_pr
 from etcd_cluster.secrecy import as_input, checked_input
 from etcd_cluster.typed import Between, require_type, require_types
 
+_LOGIN_KEYS = {"bastion": "ssh.bastion", "private_key": "ssh.privateKey", "proxy_command": "ssh.proxyCommand"}
+"""Fields of the platforms -> their keys in stack config, which has them under `ssh`."""
 _QUOTA = "quota-backend-bytes"
 NO_BACKUP = (
     "this cluster has no backups: wherever the data is, it can be lost. Set backup.to, such as s3://BUCKET/PREFIX"
@@ -202,10 +204,6 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
     )
 
 
-LOGIN_KEYS = {"bastion": "ssh.bastion", "private_key": "ssh.privateKey", "proxy_command": "ssh.proxyCommand"}
-"""Fields of every platform that stack config has elsewhere."""
-
-
 def _restore_from(args: EtcdClusterArgs) -> str:
     """Returns the backup to start with; "" for none."""
     if args.restore_from is None:
@@ -236,7 +234,7 @@ def _require_types(args: EtcdClusterArgs) -> None:
     machines = args.machines
     if any(kind.__module__.startswith(f"{_PACKAGE}.machines.") for kind in type(machines).__mro__):
         prefix = "" if machines.platform == "hosts" else f"{machines.platform}."
-        require_types(machines, prefix, LOGIN_KEYS)
+        require_types(machines, prefix, _LOGIN_KEYS)
 
 
 def _require_names(names: object) -> None:
