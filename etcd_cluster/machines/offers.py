@@ -40,11 +40,11 @@ class Question:
         """All types to ask for, in one question."""
         return [self.machine_type, *(each for each in self.alternatives if each != self.machine_type)]
 
-    def require_offered(self, offers: Offers | None, new: Collection[str], all_zones: Collection[str]) -> None:
+    def require_offered(self, offers: Offers, new: Collection[str], all_zones: Collection[str]) -> None:
         """Refuses a type that a zone of a new machine does not offer; names the nearest one that all zones offer.
 
         Args:
-            offers: The answer; None or empty if there is none.
+            offers: The answer; empty if there is none.
             new: Zones of machines that are made.
             all_zones: Zones of all machines.
 
