@@ -39,19 +39,20 @@ def _look_up(name: str, zone: str, lookup: pulumi.InvokeOptions) -> KeptVolume |
     Pulumi's provider lists no disks by label, and a call for a disk that does not exist fails as one that is not
     allowed. If it exists all the same, Google refuses to make another one of its name in its zone.
     """
+    disk = None
     with contextlib.suppress(Exception):
         disk = compute.get_disk(name=name, zone=zone, opts=lookup)
-        if disk.id and disk.size:
-            labels = disk.labels or {}
-            return KeptVolume(
-                id=disk.id,
-                zone=zone,
-                size=int(disk.size),
-                address=_address_in(labels),
-                owner=labels.get(OWNER_LABEL, ""),
-                in_use=bool(disk.users),
-            )
-    return None
+    if disk is None or not disk.id or not disk.size:
+        return None
+    labels = disk.labels or {}
+    return KeptVolume(
+        id=disk.id,
+        zone=zone,
+        size=int(disk.size),
+        address=_address_in(labels),
+        owner=labels.get(OWNER_LABEL, ""),
+        in_use=bool(disk.users),
+    )
 
 
 def zone_of(disk_id: str) -> str:
