@@ -52,16 +52,6 @@ MACHINE_TYPES = "gcp:compute/getMachineTypes:getMachineTypes"
 ADDRESS, FIREWALL = "gcp:compute/address:Address", "gcp:compute/firewall:Firewall"
 
 
-class DeniedError(grpc.RpcError):
-    """As the engine answers where a provider's function fails."""
-
-    def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.UNKNOWN
-
-    def details(self) -> str:
-        return f"{self.args[0]}: AccessDenied"
-
-
 @dataclass
 class Standing:
     """One resource of an account. made: how many were made before it, over all types."""
@@ -80,21 +70,21 @@ class Standing:
 class Account:
     """What stands in a cloud. image: what a family or a search for the newest image finds now.
 
-    refuses_new: the type of which nothing is made now, as in a zone that has run out of machines. offered: type of
+    refuses_new: the type of which nothing is made now, as in a zone that has run out of machines. refuses_growth: no
+    disk gets larger, as at the end of a quota. key_of_aliases: the key that each alias points to. offered: type of
     machine -> zones that have it; None for all everywhere. denied: the function that credentials do not cover. asked:
-    the functions that were called. refuses_growth: no disk gets larger, as at
-    the end of a quota.
+    the functions that were called.
     """
 
     standing: dict[str, Standing] = field(default_factory=dict[str, Standing])
     image: str = "image-1"
     refuses_new: str | None = None
+    refuses_growth: bool = False
     key_of_aliases: str = "key-1"
     offered: Mapping[str, Collection[str]] | None = None
     denied: str = ""
     asked: list[str] = field(default_factory=list[str])
     _zones: set[str] = field(default_factory=set[str])
-    refuses_growth: bool = False
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -109,7 +99,7 @@ class Account:
     def call(self, token: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         self.asked.append(token)
         if token == self.denied:
-            raise DeniedError(token)
+            raise StepError(f"{token}: AccessDenied")
         if token == "aws:ec2/getSubnet:getSubnet":
             self._zones.add(self.zone_of_subnet(arguments["id"]))
             found = {"availabilityZone": self.zone_of_subnet(arguments["id"]), "vpcId": "vpc-1"}

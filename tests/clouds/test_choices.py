@@ -24,9 +24,9 @@ from tests.clouds.simulator import (
     Account,
     Stack,
 )
-from tests.clouds.test_stories import CLOUDS, MACHINE, account, given, machine_of, program, pytestmark, stack, up
+from tests.clouds.test_stories import CLOUDS, MACHINE, given, machine_of, program, pytestmark, up
 
-__all__ = ["account", "pytestmark", "stack"]
+__all__ = ["pytestmark"]
 
 ALIAS = "arn:aws:kms:eu-central-1:111122223333:alias/etcd"
 KEY = "arn:aws:kms:eu-central-1:111122223333:key"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import pulumi
@@ -15,11 +14,9 @@ from etcd_cluster.rollout import MachineReplacement, machine_replacement_lifecyc
 from etcd_cluster.rollout.planner.actions import Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from tests.clouds.simulator import Account, Stack
-from tests.clouds.test_stories import CLOUDS, DATA, MACHINE, given
+from tests.clouds.test_stories import CLOUDS, DATA, MACHINE, given, pytestmark
 
-pytestmark = pytest.mark.skipif(
-    find_spec("pulumi_aws") is None or find_spec("pulumi_gcp") is None, reason="the clouds' SDKs are not installed"
-)
+__all__ = ["pytestmark"]
 GUARD = "etcd-machine-replacement"
 
 
@@ -71,16 +68,6 @@ def program(cloud: str, size: str = "small", **changes: Any) -> Callable[[], Non
     return register
 
 
-@pytest.fixture
-def account() -> Account:
-    return Account()
-
-
-@pytest.fixture
-def stack(account: Account) -> Stack:
-    return Stack(account)
-
-
 def machines(account: Account, cloud: str) -> set[str]:
     return {each.id for each in account.of_type(MACHINE[cloud])}
 
@@ -124,11 +111,11 @@ def test_a_preview_asks_nobody(stack: Stack, members: Members, cloud: str) -> No
 
 @CLOUDS
 def test_without_a_request_no_change_replaces_a_machine(
-    account: Account, stack: Stack, members: Members, cloud: str, monkeypatch: pytest.MonkeyPatch
+    account: Account, stack: Stack, members: Members, cloud: str
 ) -> None:
     assert stack.up(program(cloud)).ok
     before = machines(account, cloud)
-    for change in list(CHANGES.values())[:4]:
+    for change in (each for name, each in CHANGES.items() if name != "named as dead"):
         ran = stack.up(program(cloud, **change(cloud)))
         assert ran.ok, ran.text
         assert not ran.of("replace")

@@ -29,16 +29,6 @@ MEMBERS = ("etcd-1", "etcd-2", "etcd-3")
 TAG = {"aws": "etcd:member", "gcp": "etcd-member"}
 
 
-@pytest.fixture
-def account() -> Account:
-    return Account()
-
-
-@pytest.fixture
-def stack(account: Account) -> Stack:
-    return Stack(account)
-
-
 def volumes(account: Account, cloud: str) -> dict[str, str]:
     """Member -> id of its data volume. Fails if a member has two."""
     found = [(each.tags[TAG[cloud]], each.id) for each in account.of_type(DATA[cloud])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import pulumi
@@ -11,11 +10,9 @@ import pytest
 
 from etcd_cluster import SIZES
 from tests.clouds.simulator import Account, Run, Stack
-from tests.clouds.test_stories import CLOUDS, DATA, MACHINE, given, machine_of
+from tests.clouds.test_stories import CLOUDS, DATA, MACHINE, given, machine_of, pytestmark
 
-pytestmark = pytest.mark.skipif(
-    find_spec("pulumi_aws") is None or find_spec("pulumi_gcp") is None, reason="the clouds' SDKs are not installed"
-)
+__all__ = ["pytestmark"]
 MEMBERS = ("etcd-1", "etcd-2", "etcd-3")
 TYPES = {
     "aws": {"medium": "m4.xlarge", "large": "m4.2xlarge"},

@@ -48,16 +48,6 @@ def program(machines: Given, members: int = 3, size: str = "small") -> Callable[
     return register
 
 
-@pytest.fixture
-def account() -> Account:
-    return Account()
-
-
-@pytest.fixture
-def stack(account: Account) -> Stack:
-    return Stack(account)
-
-
 def up(stack: Stack, machines: Given, **more: Any) -> Run:
     ran = stack.up(program(machines, **more))
     assert ran.ok, ran.text

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
-import pytest
-
 from tests.clouds.simulator import MACHINE_TYPES, OFFERINGS, Account, Stack
-from tests.clouds.test_stories import CLOUDS, MACHINE, ZONES, given, machine_of, program, up
+from tests.clouds.test_stories import CLOUDS, MACHINE, ZONES, given, machine_of, program, pytestmark, up
 
-pytestmark = pytest.mark.skipif(
-    find_spec("pulumi_aws") is None or find_spec("pulumi_gcp") is None, reason="the clouds' SDKs are not installed"
-)
+__all__ = ["pytestmark"]
 PLACES = {"aws": ("zone-of-subnet-a", "zone-of-subnet-b", "zone-of-subnet-c"), "gcp": ZONES}
 OFFERS = {"aws": OFFERINGS, "gcp": MACHINE_TYPES}
 DEFAULT = {"aws": "m4.large", "gcp": "n1-standard-2"}
 NEAREST = {"aws": ("m7i.large", "m6i.large"), "gcp": ("n2-standard-2", "n2d-standard-2")}
 KEY = {"aws": "aws.instanceType", "gcp": "gcp.machineType"}
 OWN_TYPE = {"aws": "instance_type", "gcp": "machine_type"}
-
-
-@pytest.fixture
-def account() -> Account:
-    return Account()
-
-
-@pytest.fixture
-def stack(account: Account) -> Stack:
-    return Stack(account)
 
 
 @CLOUDS

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
-import pytest
+from tests.clouds.simulator import Stack
+from tests.clouds.test_stories import CLOUDS, SUBNETS, ZONES, given, program, pytestmark, up
 
-from tests.clouds.simulator import Account, Stack
-from tests.clouds.test_stories import CLOUDS, SUBNETS, ZONES, given, program, up
-
-pytestmark = pytest.mark.skipif(
-    find_spec("pulumi_aws") is None or find_spec("pulumi_gcp") is None, reason="the clouds' SDKs are not installed"
-)
+__all__ = ["pytestmark"]
 WARNING = "loses its quorum with that zone"
 ZONE = {"aws": "zone-of-subnet-a", "gcp": "europe-west1-b"}
-
-
-@pytest.fixture
-def stack() -> Stack:
-    return Stack(Account())
 
 
 def places(cloud: str, count: int) -> dict[str, Any]:

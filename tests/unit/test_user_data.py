@@ -5,9 +5,11 @@ from __future__ import annotations
 import email
 
 import pytest
+import yaml
 
 from etcd_cluster.errors import ConfigurationError
-from etcd_cluster.machines.user_data import MOST_BYTES, joined, require_user_data
+from etcd_cluster.machines.cloud_init import cloud_config
+from etcd_cluster.machines.user_data import MOST_BYTES, OWN_KEYS, joined, require_user_data
 
 OWN = "#cloud-config\nusers: []\n"
 
@@ -56,6 +58,11 @@ def test_scripts_and_cloud_configs_are_taken(text: str) -> None:
 def test_what_could_disturb_the_cluster_s_own_is_refused(text: str, problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem):
         require_user_data("aws.userData", text)
+
+
+def test_each_key_of_the_cluster_s_own_part_is_refused_but_the_one_that_is_joined() -> None:
+    own = yaml.safe_load(cloud_config(authorized_key="a", host_private_key="b", host_public_key="c"))
+    assert own.keys() == OWN_KEYS | {"write_files"}
 
 
 def test_without_any_the_text_is_the_cluster_s_own_as_before() -> None:
