@@ -21,16 +21,16 @@ class MissingKey(str):
     __slots__ = ()
 
 
-def lacks_key(description: object) -> bool:
+def is_key_missing(description: object) -> bool:
     """Returns whether a private key in the description of machines is a `MissingKey`."""
     if is_dataclass(description):
-        return any(lacks_key(getattr(description, field.name)) for field in fields(description))
+        return any(is_key_missing(getattr(description, field.name)) for field in fields(description))
     return isinstance(description, MissingKey)
 
 
 def with_keys_kept(description: object, opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions | None:
     """Returns the options of a component whose machines are so described, with keys kept below it if one is missing."""
-    if not lacks_key(description):
+    if not is_key_missing(description):
         return opts
     return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(transformations=[_keep_keys]))
 

@@ -12,7 +12,7 @@ import yaml
 
 from etcd_cluster import AwsMachines, ConfigurationError, EtcdClusterArgs, HostMachines, LocalMachines, ProxyCommand
 from etcd_cluster.etcd.versions import DEFAULT_VERSION
-from etcd_cluster.ssh.missing_key import lacks_key
+from etcd_cluster.ssh.missing_key import is_key_missing
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
 from tests.unit.keys import host_key, private_key
 
@@ -207,7 +207,7 @@ def test_a_preview_elsewhere_does_not_need_the_key_file(monkeypatch: pytest.Monk
     warned: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", warned.append)
     args = read(platform="hosts", hosts={"a": HOST}, ssh={"privateKeyFile": "/nowhere"})
-    assert lacks_key(args.machines)
+    assert is_key_missing(args.machines)
     assert not warned, "it does not read as one with the file"
 
 
