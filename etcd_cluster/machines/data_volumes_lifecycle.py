@@ -95,9 +95,7 @@ class _Member:
 
     def _uncertain(self) -> Iterator[ConfigurationError]:
         """For a new member, volumes of its name are taken up if that is certain, and never passed over."""
-        # A stack of a release without this resource has volumes that name no owner.
-        is_former = not self.olds and any(each.in_use and not each.owner for each in self._found)
-        if is_former or self.name in self.news["taken_up"]:
+        if self._is_of_before or self.name in self.news["taken_up"]:
             return
         key, label = self.news["key"], self.news["label"]
         ids = [each.id for each in self._found]
@@ -117,6 +115,16 @@ class _Member:
             )
 
     @property
+    def _is_of_before(self) -> bool:
+        """Returns whether the stack was made without this resource: all its volumes run, and name no owner."""
+        found = [_volumes(self.news, member) for member in self.news["members"]]
+        return not self.olds and all(any(each.in_use and not each.owner for each in volumes) for volumes in found)
+
+    @property
     def _found(self) -> list[KeptVolume]:
-        found: Sequence[Mapping[str, Any]] = self.news["found"].get(self.name) or ()
-        return [KeptVolume(**each) for each in found]
+        return _volumes(self.news, self.name)
+
+
+def _volumes(news: Properties, member: str) -> list[KeptVolume]:
+    found: Sequence[Mapping[str, Any]] = news["found"].get(member) or ()
+    return [KeptVolume(**each) for each in found]

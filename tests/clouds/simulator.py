@@ -113,7 +113,10 @@ class Account:
             return {**volume.inputs, "id": volume.id, "volumeId": volume.id}
         if token == "gcp:compute/getDisk:getDisk":
             # google/services/compute/data_source_google_compute_disk.go: "%s not found"
-            disk = self._existing(f"projects/p/zones/{arguments['zone']}/disks/{arguments['name']}")
+            id_ = f"projects/p/zones/{arguments['zone']}/disks/{arguments['name']}"
+            if id_ not in self.standing:
+                raise StepError(f"{id_} not found")
+            disk = self._existing(id_)
             users = [each.id for each in self.of_type(VM) if disk.id in _disks(each.inputs)]
             return {**disk.inputs, "id": disk.id, "users": users}
         if token == "aws:kms/getKey:getKey":

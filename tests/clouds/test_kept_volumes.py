@@ -250,6 +250,50 @@ def test_a_volume_that_another_machine_has_is_refused(account: Account, stack: S
     assert volumes(account, cloud) == had
 
 
+def test_where_nobody_can_say_whether_a_disk_is_there_none_is_made(account: Account, stack: Stack) -> None:
+    """An empty disk beside the kept one would form a second cluster."""
+    up(stack, given("gcp"))
+    had = volumes(account, "gcp")
+    assert stack.destroy().ok
+    account.denied = "gcp:compute/getDisk:getDisk"
+    for zones in (ZONES, ZONES[::-1]):
+        for refused in (
+            stack.preview(program(given("gcp", zones=zones))),
+            stack.up(program(given("gcp", zones=zones))),
+        ):
+            assert not refused.ok
+            assert "nobody can say whether etcd-1 has a disk" in refused.text
+            assert "AccessDenied" in refused.text
+    account.denied = ""
+    up(stack, given("gcp"))
+    assert attached(account, "gcp") == had
+
+
+@CLOUDS
+def test_a_volume_without_an_owner_that_another_machine_has_is_refused_as_well(
+    account: Account, stack: Stack, cloud: str
+) -> None:
+    up(stack, given(cloud))
+    had = volumes(account, cloud)
+    assert stack.destroy().ok
+    for id_ in had.values():
+        key = "tags" if cloud == "aws" else "labels"
+        tags = account.standing[id_].tags
+        account.standing[id_].inputs[key] = {name: each for name, each in tags.items() if not name.endswith("owner")}
+    if cloud == "aws":
+        eni, _ = account.create(INTERFACE, {"subnetId": "subnet-b", "securityGroups": []})
+        machine, _ = account.create(INSTANCE, {"primaryNetworkInterface": {"networkInterfaceId": eni}})
+        account.create(ATTACHMENT, {"instanceId": machine, "volumeId": had["etcd-2"]})
+    else:
+        inputs: dict[str, Any] = {"name": "rescue", "zone": ZONES[1], "attachedDisks": [{"source": had["etcd-2"]}]}
+        inputs["networkInterfaces"] = [{"subnetwork": "private", "networkIp": "10.0.0.250"}]
+        account.create(VM, inputs)
+    refused = stack.up(program(given(cloud)))
+    assert not refused.ok
+    assert "it carries the names of etcd-2, and another machine has it" in refused.text
+    assert volumes(account, cloud) == had
+
+
 def renamed(stack: Stack, name: str) -> Stack:
     """As `pulumi stack rename` does: the same state, under another name."""
     state = stack.state

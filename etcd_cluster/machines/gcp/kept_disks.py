@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 
 import pulumi
 from pulumi_gcp import compute
 
+from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.gcp.limits import ADDRESS_LABEL, DISK_ID, OWNER_LABEL
 from etcd_cluster.machines.kept_volume import KeptVolume
 
@@ -21,28 +21,45 @@ def find(
         disks: Member name -> name of its disk.
         zones: Member name -> zones to look in, in order. Names are unique in a zone.
         lookup: Options of the calls.
+
+    Raises:
+        ConfigurationError: Google answers for no zone of a member: a disk from before would be passed over.
     """
     found: dict[str, list[KeptVolume]] = {}
     for member, name in disks.items():
-        found[member] = []
+        found[member], failures = [], list[Exception]()
         for zone in zones[member]:
-            if disk := _look_up(name, zone, lookup):
-                found[member].append(disk)
-            if disk and disk.in_use:  # as a rule: the member runs with it
+            answer = _look_up(name, zone, lookup)
+            if isinstance(answer, Exception):
+                failures.append(answer)
+            elif answer:
+                found[member].append(answer)
+            if isinstance(answer, KeptVolume) and answer.in_use:  # as a rule: the member runs with it
                 break
+        if len(failures) == len(zones[member]):
+            raise ConfigurationError(
+                "gcp.zones",
+                list(zones[member]),
+                f"nobody can say whether {member} has a disk {name} from before there: {_reason(failures[0])}",
+                "correct the zones, grant compute.disks.get (roles/compute.viewer has it), or give gcp.disks",
+            )
     return found
 
 
-def _look_up(name: str, zone: str, lookup: pulumi.InvokeOptions) -> KeptVolume | None:
-    """Returns the disk; None if there is none, or nobody can be asked.
+NOT_FOUND = "not found"
+"""What the provider says of a disk that does not exist, and of no other failure: data_source_google_compute_disk.go."""
 
-    Pulumi's provider lists no disks by label, and a call for a disk that does not exist fails as one that is not
-    allowed. If it exists all the same, Google refuses to make another one of its name in its zone.
+
+def _look_up(name: str, zone: str, lookup: pulumi.InvokeOptions) -> KeptVolume | Exception | None:
+    """Returns the disk; None if there is none; the failure if Google does not say. A zone may not exist.
+
+    Pulumi's provider lists no disks by label.
     """
-    disk = None
-    with contextlib.suppress(Exception):
+    try:
         disk = compute.get_disk(name=name, zone=zone, opts=lookup)
-    if disk is None or not disk.id or not disk.size:
+    except Exception as error:  # Pulumi has no narrower one
+        return None if NOT_FOUND in str(error) else error
+    if not disk.id or not disk.size:
         return None
     labels = disk.labels or {}
     return KeptVolume(
@@ -53,6 +70,10 @@ def _look_up(name: str, zone: str, lookup: pulumi.InvokeOptions) -> KeptVolume |
         owner=labels.get(OWNER_LABEL, ""),
         in_use=bool(disk.users),
     )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
 
 
 def zone_of(disk_id: str) -> str:
