@@ -121,6 +121,7 @@ class Listener:
     """A port on loopback, each connection to which is a run of the command. It ends with this process."""
 
     command: str
+    run: object
     server: socket.socket
     running: list[subprocess.Popen[bytes]] = field(default_factory=list[Any])
     _said: str = ""
@@ -130,10 +131,23 @@ class Listener:
 
     @classmethod
     def on(cls, port: int, command: str) -> None:
-        """Listens on the port, unless this process does already; raises `ConfigurationError` if another one does."""
+        """Listens on the port, unless this process does already.
+
+        Raises:
+            ConfigurationError: Another process listens there, or another cluster of the same run does.
+        """
+        run = pulumi.runtime.get_root_resource()
         with cls._lock:
             if port in cls._open:
-                cls._open[port].command = command
+                listener = cls._open[port]
+                if listener.run is run and listener.command != command:
+                    raise ConfigurationError(
+                        "ssh.proxyCommand.localPort",
+                        port,
+                        "another cluster of this program uses it",
+                        "give each cluster ports of its own, as many in a row as it has members",
+                    )
+                listener.run, listener.command = run, command  # of a later run in this process
                 return
             try:
                 server = socket.create_server((LOOPBACK, port))
@@ -144,7 +158,7 @@ class Listener:
                     f"this machine cannot listen there ({error.strerror})",
                     "give another port, with as many free ones behind it as there are members",
                 ) from None
-            listener = cls._open[port] = cls(command, server)
+            listener = cls._open[port] = cls(command, run, server)
             atexit.register(listener.close)
         threading.Thread(target=listener._accept, daemon=True).start()
 

@@ -152,3 +152,15 @@ def test_no_command_of_a_state_becomes_a_setting_of_ssh(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("c0", "k0", "h0", "p0")]
     with pytest.raises(SshConfigurationError, match="not one line"):
         _host_block(connection, "target0", *files)
+
+
+def test_two_clusters_of_one_program_do_not_share_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = iter([1, 1, 1, 2])
+    monkeypatch.setattr("pulumi.runtime.get_root_resource", lambda: next(runs))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    Listener.on(port, "true")
+    Listener.on(port, "true")
+    with pytest.raises(ConfigurationError, match=r"localPort: .* another cluster of this program uses it"):
+        Listener.on(port, "false")
+    Listener.on(port, "false")
