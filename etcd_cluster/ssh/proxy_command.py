@@ -140,7 +140,7 @@ class Listener:
         with cls._lock:
             if port in cls._open:
                 listener = cls._open[port]
-                if listener.run is run and listener.command != command:
+                if run is not None and listener.run is run and listener.command != command:
                     raise ConfigurationError(
                         "ssh.proxyCommand.localPort",
                         port,
