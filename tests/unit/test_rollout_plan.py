@@ -14,9 +14,18 @@ import yaml
 
 from etcd_cluster.etcd.versions import UnsupportedChange
 from etcd_cluster.member.layout import FOUNDING
-from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Snapshot, Until, V2Store
+from etcd_cluster.member.lines import (
+    Apply,
+    ApplyAction,
+    Membership,
+    MembershipChange,
+    Restore,
+    Snapshot,
+    Until,
+    V2Store,
+)
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
-from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH, DesiredCluster
+from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH, DesiredCluster, RestoredBackup
 from etcd_cluster.rollout.observed import History, Missing, MissingKind, Observation
 from etcd_cluster.rollout.planner import data, differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import (
@@ -1648,3 +1657,53 @@ def test_a_check_of_the_v2_api_that_prints_something_else_is_no_result() -> None
     with pytest.raises(RefusedError) as error:
         context.note(step, "hello\n", index=5)
     assert error.value.details == {"member": "b", "printed": "hello"}
+
+
+# --- a new cluster that starts with a backup ---
+
+RESTORED = RestoredBackup("0a/20261127T100000Z-7-a", "a", {"rclone_placed": "rclone"})
+
+
+def restoring(model: Model, goal: Goal = GOAL, *, forming: bool = True) -> Action | WaitFor | None:
+    desired = replace(goal.desired, restored=RESTORED)
+    return next_action(desired, model.observe(list(model.machines)), RunContext(forming=forming))
+
+
+def test_the_first_member_is_restored_before_any_is_formed() -> None:
+    decided = restoring(Model.blank(GOAL))
+    assert isinstance(decided, Action)
+    assert decided.kind is ActionKind.RESTORE
+    ((member, line),) = [(step.member, step.line) for step in decided.steps]
+    assert (member, line) == ("a", Restore(RESTORED.backup, "https://10.0.0.1:2380", GOAL.version))
+
+
+def restored_model() -> Model:
+    """The first machine holds restored data, which have no history, and nothing runs."""
+    model = Model.blank(GOAL)
+    model.machines["a"].data, model.machines["a"].data_id = True, "restored"
+    return model
+
+
+def test_once_restored_that_member_alone_starts_and_the_others_are_not_formed() -> None:
+    decided = restoring(restored_model())
+    assert isinstance(decided, Action)
+    assert (decided.kind, [step.member for step in decided.steps]) == (ActionKind.START, ["a"])
+
+
+def test_no_restore_goes_beside_data_of_a_forming_that_was_cut_short() -> None:
+    model = Model.blank(GOAL)
+    model.machines["b"].data, model.machines["b"].history = True, History("3.6", 0, FOUNDING, 0)
+    with pytest.raises(RefusedError) as refusal:
+        restoring(model)
+    assert (refusal.value.kind, refusal.value.details["members"]) == (Refusal.RESTORING_WITH_DATA, ["b"])
+
+
+def test_no_restore_goes_where_machines_held_data_before() -> None:
+    model = Model.blank(GOAL)
+    with pytest.raises(RefusedError) as refusal:
+        restoring(model, forget_the_founders(model))
+    assert refusal.value.kind is Refusal.RESTORING_WITH_DATA
+
+
+def test_a_cluster_that_runs_is_never_restored() -> None:
+    assert restoring(Model.running(), forming=False) is None
