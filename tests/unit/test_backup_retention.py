@@ -147,3 +147,18 @@ def test_what_passed_once_and_failed_since_proves_nothing_either() -> None:
     assert deleted(names, last=1, daily=0, weekly=0) == [
         f"{stem}.{kind}" for kind in ("json", "tested", "failed", "db")
     ]
+
+
+def test_what_others_send_just_now_stays_if_a_clock_was_ahead_once() -> None:
+    """A backup of next year made every upload that runs look like one that was cut off long ago."""
+    ahead, sent = NOW + timedelta(days=365), f"{slot(NOW)}-6-etcd-2.db"
+    names = [*backup(ahead), *backup(NOW), sent]
+    command = ["awk", "-v", "last=24", "-v", "daily=1", "-v", "weekly=1", "-v", f"made={slot(NOW)}", retention()]
+    done = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+
+
+def test_a_backup_whose_data_is_gone_is_not_the_newest_that_passed() -> None:
+    passed, gone = NOW - timedelta(days=40), NOW - timedelta(days=30)
+    names = [*backup(passed, "tested"), *backup(gone, "tested")[1:], *backup(NOW)]
+    assert all(slot(passed) not in name for name in deleted(names, last=1, daily=0, weekly=0))

@@ -12,7 +12,7 @@ from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.machines.machine import Ports
 from tests.unit.test_member_scripts import Folder
 
-NAME = "20261127T100000Z-7-etcd-1"
+NAME = "20201127T100000Z-7-etcd-1"
 SCHEDULE = Schedule(3600, last=2, daily=1, weekly=1, test="daily", append_only=False)
 
 
@@ -29,7 +29,7 @@ def play_store(folder: Folder, has_data: bool) -> dict[str, str]:
         for word; do case $word in lsf | size | copyto | rcat | deletefile) break ;; esac; shift; done
         echo "$*" >>'{folder.path}/asked'
         case $1 in
-          lsf) echo {NAME}.json ;;
+          lsf) printf "%s\\n" {NAME}.json{f" {NAME}.db" if has_data else ""} ;;
           size) {"echo '{" + '"bytes":3' + "}'" if has_data else "exit 1"} ;;
           copyto) echo '{manifest}' >"$3" ;;
           rcat) cat >"$2" 2>/dev/null || cat >'{folder.path}/result' ;;
@@ -42,7 +42,7 @@ def play_store(folder: Folder, has_data: bool) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("has_data", "why"),
-    [(False, "its data cannot be read from the store"), (True, "its SHA-256 is ")],
+    [(False, "its data is gone from the store"), (True, "its SHA-256 is ")],
     ids=["no data", "other data"],
 )
 def test_a_backup_that_does_not_restore_ends_the_test_at_once_and_leaves_nothing(

@@ -15,12 +15,14 @@ FIRST_PORT=49152    # of the dynamic ports
 backup() {
   read_spec "$@"
   only_one_run
+  remove_leftovers
   backup_folder=$volume_path/backups
   slot=$(slot_now)
   at_exit note_result
   result=failed
   failure_path=$state_path/backup-failure
   rm -f "$failure_path"
+  [[ $backup_store != /* ]] || require_folder
   if [[ -n ${spec[prove]:-} ]]; then
     listed=$(names)
     prove "${spec[prove]}"
@@ -59,22 +61,27 @@ await_turn() {
   local rank
   listed=$(names)
   ! has_slot || { say "the backup of $slot is there" && return 1; }
-  rank=$(rank) || { say "this member is no voter; others make the backup" && return 1; }
+  rank=$(rank) || {
+    (($? == 1)) || exit "$FAILED" # it has said why
+    say "this member is no voter; others make the backup"
+    return 1
+  }
   sleep "$((rank * TURN_SECONDS))"
   listed=$(names)
   ! has_slot || { say "the backup of $slot is there" && return 1; }
   ! begun_by_another || ! wait_slowly "$BEGUN_SECONDS" made_by_another
 }
 
-# rank: prints after how many others it is this member's turn: by their ids, the leader last. A learner has no turn.
+# rank: prints after how many others it is this member's turn: by their ids, the leader last. A learner has no turn: returns 1.
 rank() {
-  local id number=0 url
+  local id number=0 url found
   [[ ${measured[server_is_learner]:-0} == 0 ]] || return 1
-  [[ ${measured[server_is_leader]} == 0 ]] || { voters | awk 'END { print NR > 1 ? NR : 0 }' && return; }
+  found=$(voters 2>/dev/null) || fail "etcd does not tell its members. Expected: a cluster with a leader. Run \`pulumi up\`, which says what it lacks (docs/recover.md)"
+  [[ ${measured[server_is_leader]} == 0 ]] || { awk 'END { print NR > 1 ? NR : 0 }' < <(printf '%s\n' "$found") && return; }
   while read -r id url; do
     [[ $id != "${measured[server_id]}" ]] || { echo "$number" && return; }
     number=$((number + 1))
-  done < <(voters)
+  done < <(printf '%s\n' "$found")
   fail "this member is not in the member list. Expected: a member of the cluster. Run \`pulumi up\`"
 }
 
@@ -149,7 +156,7 @@ manifest() {
     "$(stat -c %s "$3")" "$(sha256sum "$3" | cut -d ' ' -f 1)" "$4"
 }
 
-# test_is_due: true if no backup of this day (week) has passed a restore.
+# test_is_due: true if no backup of this day (week) has passed a restore. One of a clock that was ahead does not count.
 test_is_due() {
   local since
   [[ ${spec[test]:-} != yes ]] || return 0
@@ -158,7 +165,7 @@ test_is_due() {
     weekly) since=$(date -u -d "@$(($(date +%s) - 6 * 86400))" +%Y%m%d) ;;
     *) return 1 ;;
   esac
-  ! awk -v since="$since" '/\.tested$/ && substr($0, 1, 8) >= since { found = 1 } END { exit !found }' < <(printf '%s\n' "$listed")
+  ! awk -v since="$since" -v slot="$slot" '/\.tested$/ && substr($0, 1, 8) >= since && substr($0, 1, 16) <= slot { found = 1 } END { exit !found }' < <(printf '%s\n' "$listed")
 }
 
 # hash_of_members REVISION: prints, as JSON, the hash over all keys that every healthy member has at that revision. Fails if they
@@ -200,27 +207,39 @@ forget_old() {
   done < <(names | expired)
   ((refused == 0)) || say "the store refused to delete $refused files; they stay there: $(last_words "$said")"
 }
-expired() { awk -v last="$keep_last" -v daily="$keep_daily" -v weekly="$keep_weekly" "$retention"; }
+expired() { awk -v made="$slot" -v last="$keep_last" -v daily="$keep_daily" -v weekly="$keep_weekly" "$retention"; }
 
 # prove NAME: fetches a backup from the store, restores it into a member that only this machine reaches, and compares all keys. The
-# result is beside the manifest.
+# result is beside the manifest. A test that could not be made, as of a store that does not answer, is no result.
 prove() {
-  local problem=$state_path/test-failure status
+  local problem=$state_path/test-failure
   say "restores $1 to test it"
-  rm -f "$problem"
+  rm -f "$problem" "$state_path/test-verdict"
   set +e # within `if` or `||`, `set -e` would count for nothing in there
-  (apart "$problem" restored_equal "$1") >/dev/null 2>&1
-  status=$?
+  (apart "$problem" judge "$1") >/dev/null 2>&1
   set -e
-  if ((status == 0)); then
-    to_store rcat "$backup_store/$1.tested" < <(date -u +%FT%TZ)
-    [[ $listed != *"$1.failed"* ]] || rclone deletefile "$backup_store/$1.failed" >/dev/null 2>&1 || true
-    proven=$1
-    say "backup $1 is proven: it restores, and holds what the members held"
-  else
-    to_store rcat "$backup_store/$1.failed" <"$problem"
-    fail "backup $1 does not restore: $(last_words "$(cat "$problem")")"
-  fi
+  case $(cat "$state_path/test-verdict" 2>/dev/null) in
+    passed)
+      to_store rcat "$backup_store/$1.tested" < <(date -u +%FT%TZ)
+      [[ $listed != *"$1.failed"* ]] || rclone deletefile "$backup_store/$1.failed" >/dev/null 2>&1 || true
+      proven=$1
+      say "backup $1 is proven: it restores, and holds what the members held"
+      ;;
+    failed)
+      to_store rcat "$backup_store/$1.failed" <"$problem"
+      fail "backup $1 does not restore: $(last_words "$(cat "$problem")")"
+      ;;
+    *) fail "backup $1 could not be tested: $(last_words "$(cat "$problem" 2>/dev/null || echo "the test was stopped. Run it again")")" ;;
+  esac
+}
+judge() {
+  restored_equal "$1"
+  echo passed >"$state_path/test-verdict"
+}
+# unfit TEXT: fails, as the backup itself cannot be restored.
+unfit() {
+  echo failed >"$state_path/test-verdict"
+  fail "$1"
 }
 
 # apart FILE COMMAND...: runs it as a step of its own, in a shell of its own; the reason of its failure is in FILE then.
@@ -240,41 +259,56 @@ note_result() {
     [[ ! -s $failure_path ]] || printf 'failure=%s\n' "$(tail -n 1 "$failure_path")"
     printf 'newest=%s\ntested=%s\nlocal=%s\n' "${newest:-$(noted newest)}" "${tested:-$(noted tested)}" "${taken:-}"
   } >"$state_path/.new-backup" && mv -f "$state_path/.new-backup" "$state_path/backup"
+  # The service is no longer failed, by whatever ran before: see observe.sh.
+  [[ $supervisor != systemd || $result != success ]] || systemctl reset-failed etcd-cluster-backup.service 2>/dev/null || true
 }
-# latest KIND NAME: prints the newest backup with a file of that kind in the store, NAME included.
-latest() { printf '%s\n' "${listed:-}" "${2:+$2.$1}" | sed -n "s/^\([0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.$1\$/\1/p" | sort | tail -n 1; }
+# latest KIND NAME: prints the newest backup with a file of that kind in the store, NAME included. None is of the future.
+latest() {
+  printf '%s\n' "${listed:-}" "${2:+$2.$1}" | sed -n "s/^\([0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.$1\$/\1/p" |
+    awk -v now="$(time_of "$(date +%s)")" 'substr($0, 1, 16) <= now' | sort | tail -n 1
+}
 noted() { sed -n "s/^$1=//p" "$state_path/backup" 2>/dev/null || true; }
 
 # restored_equal NAME: fetches, checks, restores, starts, compares. Fails with the reason. Sets `scratch`, the folder with it, and
 # `manifest`.
 restored_equal() {
-  local bytes expected revision found hash
+  local bytes expected revision found hash compacted
   scratch=$(scratch_folder "$1")
   at_exit remove_scratch
-  to_store copyto "$backup_store/$1.json" "$scratch/manifest"
+  # With our own sums: that of the store would tell of a transport that failed, and not of a backup that is damaged.
+  to_store copyto "$backup_store/$1.json" "$scratch/manifest" --ignore-checksum
   manifest=$(cat "$scratch/manifest")
   bytes=$(field bytes) expected=$(field sha256) revision=$(field revision)
-  [[ $bytes =~ ^[0-9]+$ && $expected =~ ^[0-9a-f]{64}$ ]] || fail "its manifest is damaged. Expected: bytes and sha256. Take another backup"
-  to_store copyto "$backup_store/$1.db" "$scratch/db"
+  [[ $bytes =~ ^[0-9]+$ && $revision =~ ^[0-9]+$ && $expected =~ ^[0-9a-f]{64}$ ]] || unfit "its manifest is damaged. Expected: bytes, revision and sha256. Take another backup"
+  is_manifest_of "$1" || unfit "its manifest is that of another backup. Expected: its own, with its name. Take another backup"
+  to_store copyto "$backup_store/$1.db" "$scratch/db" --ignore-checksum
   found=$(sha256sum "$scratch/db" | cut -d ' ' -f 1)
-  [[ $found == "$expected" ]] || fail "its SHA-256 is $found. Expected: $expected, as in its manifest. The store changed it: take another backup"
+  [[ $found == "$expected" ]] || unfit "its SHA-256 is $found. Expected: $expected, as in its manifest. The store changed it: take another backup"
   restore_from "$scratch/db" "$scratch/data"
   start_scratch
   found=$(scratch_revision)
-  # An empty database is at revision 1 once it serves.
-  ((found == (revision > 1 ? revision : 1))) || fail "its revision is $found. Expected: $revision, as in its manifest. Take another backup"
+  # An empty database is at revision 1 once it serves. Leases that end are later revisions.
+  ((found >= (revision > 1 ? revision : 1))) || unfit "its revision is ${found:-unknown}. Expected: $revision, as in its manifest. Take another backup"
   hash=$(sed -n 's/.*"hash": {"value": \([0-9]*\).*/\1/p' < <(printf '%s\n' "$manifest"))
   [[ -n $hash ]] || return 0
-  found=$(at_scratch endpoint hashkv --rev "$revision" --write-out json | sed -n 's/.*"hash":\([0-9]*\).*/\1/p')
-  [[ $found == "$hash" ]] || fail "the hash over its keys is ${found:-unknown}. Expected: $hash, as the members had it. Take another backup"
+  # Members may have compacted between the snapshot and their hash, which depends on that.
+  compacted=$(sed -n 's/.*"compactRevision": \(-\{0,1\}[0-9]*\).*/\1/p' < <(printf '%s\n' "$manifest"))
+  found=$(scratch_hash "$revision" compact_revision)
+  ((${compacted:-0} <= ${found:-0})) || at_scratch compaction --physical "$compacted" >/dev/null
+  found=$(scratch_hash "$revision" hash)
+  [[ $found == "$hash" ]] || unfit "the hash over its keys is ${found:-unknown}. Expected: $hash, as the members had it. Take another backup"
 }
 field() { sed -n "s/.*\"$1\": \"\{0,1\}\([0-9a-zA-Z.:-]*\).*/\1/p" < <(printf '%s\n' "$manifest"); }
+# is_manifest_of NAME: a copy of another backup over this one would pass for it.
+is_manifest_of() { [[ $manifest == *"\"name\": \"$1\""* ]]; }
 
 # scratch_folder NAME: makes one, on a file system that bears the snapshot and what is made of it; not that of the data, if it can.
 scratch_folder() {
-  local folder bytes
-  bytes=$(rclone size --json "$backup_store/$1.db" | sed -n 's/.*"bytes":\([0-9]*\).*/\1/p')
-  [[ $bytes =~ ^[0-9]+$ ]] || fail "its data cannot be read from the store. Expected: $1.db there. Take another backup"
+  local folder bytes said
+  said=$(names)
+  [[ $'\n'$said$'\n' == *$'\n'"$1.db"$'\n'* ]] || unfit "its data is gone from the store. Expected: $1.db there. Take another backup"
+  said=$(rclone size --json "$backup_store/$1.db" 2>&1) || fail "$(store_problem "$said")"
+  bytes=$(sed -n 's/.*"bytes":\([0-9]*\).*/\1/p' < <(printf '%s\n' "$said"))
   for folder in "$state_path" "$volume_path"; do
     (($(df --output=avail -k "$folder" | tail -n 1) > bytes * 5 / 2048 + 256 * 1024)) || continue
     mktemp -d "$folder/scratch-XXXXXX"
@@ -288,13 +322,24 @@ remove_scratch() {
   rm -rf "$scratch"
 }
 stop_scratch() {
-  if [[ -s $scratch/pid ]]; then
-    kill "$(cat "$scratch/pid")" 2>/dev/null
-    wait_until 20 process_gone "$(cat "$scratch/pid")" || kill -9 "$(cat "$scratch/pid")" 2>/dev/null
-    rm -f "$scratch/pid"
+  local pid
+  pid=$(cat "$scratch/pid" 2>/dev/null) || return 0
+  if scratch_runs "$pid"; then
+    kill "$pid" 2>/dev/null || true
+    wait_until 20 process_gone "$pid" || kill -9 "$pid" 2>/dev/null || true
   fi
+  rm -f "$scratch/pid"
 }
 process_gone() { ! kill -0 "$1" 2>/dev/null; }
+# scratch_runs PID: since a reboot, another process may have that id.
+scratch_runs() { tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline" | grep -qxF -e "$scratch/data"; }
+
+# remove_leftovers: ends the members and removes the folders of runs that were killed.
+remove_leftovers() {
+  for scratch in "$state_path"/scratch-* "$volume_path"/scratch-*; do
+    [[ ! -d $scratch ]] || remove_scratch
+  done
+}
 
 # restore_from FILE FOLDER: makes a data folder of a snapshot, for a member of its own cluster.
 restore_from() {
@@ -302,7 +347,10 @@ restore_from() {
   [[ -x $tool ]] || tool=$binaries_path/etcdctl
   find_free_ports
   said=$(ETCDCTL_API=3 "$tool" snapshot restore "$1" --data-dir "$2" --name scratch --initial-cluster "scratch=http://127.0.0.1:$scratch_peer_port" \
-    --initial-advertise-peer-urls "http://127.0.0.1:$scratch_peer_port" --initial-cluster-token "scratch-$RANDOM-$RANDOM" 2>&1) || fail "it does not restore: $(last_words "$said"). Take another backup"
+    --initial-advertise-peer-urls "http://127.0.0.1:$scratch_peer_port" --initial-cluster-token "scratch-$RANDOM-$RANDOM" 2>&1) || {
+    [[ $said != *"no space left"* ]] || fail "there is no room to restore it. Expected: more free space in ${2%/*}. Free some space"
+    unfit "it does not restore: $(last_words "$said"). Take another backup"
+  }
 }
 
 find_free_ports() {
@@ -327,9 +375,17 @@ start_scratch() {
   setsid env -i sh -c 'echo "$$" >"$0"; exec "$@"' "$scratch/pid" "$binaries_path/etcd" --name scratch --data-dir "$scratch/data" \
     --listen-client-urls "$scheme://127.0.0.1:$scratch_client_port" --advertise-client-urls "$scheme://127.0.0.1:$scratch_client_port" \
     --listen-peer-urls "http://127.0.0.1:$scratch_peer_port" --initial-advertise-peer-urls "http://127.0.0.1:$scratch_peer_port" \
-    --initial-cluster "scratch=http://127.0.0.1:$scratch_peer_port" "${tls[@]}" >"$scratch/log" 2>&1 </dev/null 8>&- &
-  wait_until 120 scratch_serves || fail "a member does not start from it: $(tail -n 3 "$scratch/log" | cut -c1-300 | paste -sd ' '). Take another backup"
+    --initial-cluster "scratch=http://127.0.0.1:$scratch_peer_port" "${tls[@]}" >"$scratch/log" 2>&1 </dev/null 8>&- 9>&- &
+  wait_until 120 scratch_settled || fail "a member that was started from it does not serve after 120 seconds. Expected: less, on a machine with time to spare. Run it again (etcd-cluster backup test)"
+  scratch_serves || {
+    ! grep -q -e 'address already in use' -e 'no space left' "$scratch/log" || fail "a member to test it does not start here: $(last_words "$(cut -c1-300 "$scratch/log")"). Run it again (etcd-cluster backup test)"
+    unfit "a member does not start from it: $(tail -n 3 "$scratch/log" | cut -c1-300 | paste -sd ' '). Take another backup"
+  }
 }
-scratch_serves() { at_scratch endpoint health >/dev/null 2>&1; }
+scratch_settled() { scratch_serves || { [[ -s $scratch/pid ]] && process_gone "$(cat "$scratch/pid")"; }; }
+# It has a leader: itself. An alarm that the snapshot holds, as of a full database, says nothing of the data.
+scratch_serves() { [[ $(patience=10 answer_within=5s etcdctl_at "$scheme://127.0.0.1:$scratch_client_port" endpoint status --write-out json 2>/dev/null) =~ \"leader\":[1-9] ]]; }
 at_scratch() { patience=120 answer_within=100s etcdctl_at "$scheme://127.0.0.1:$scratch_client_port" "$@"; }
 scratch_revision() { at_scratch endpoint status --write-out json | sed -n 's/.*"revision":\([0-9]*\).*/\1/p'; }
+# scratch_hash REVISION FIELD: prints a field of the answer: hash, or compact_revision.
+scratch_hash() { at_scratch endpoint hashkv --rev "$1" --write-out json | sed -n "s/.*\"$2\":\(-\{0,1\}[0-9]*\).*/\1/p"; }

@@ -80,15 +80,6 @@ try_store() {
   say "backups: the store takes, lists and returns what is written"
 }
 
-# A folder of this machine alone would be lost with it.
-require_folder() {
-  local folder=$backup_root
-  [[ $supervisor == systemd ]] || return 0
-  [[ -d $folder ]] || fail "backup.to: $folder is no folder here. Expected: a network file system that is mounted on every member's machine. Mount it, or use another store"
-  [[ $(stat -c %d "$folder") != "$(stat -c %d /)" && $(stat -c %d "$folder") != "$(stat -c %d "$volume_path")" ]] ||
-    fail "backup.to: $folder is on this machine's own disk, and is lost with it. Expected: a network file system that is mounted there. Mount it, or use another store"
-}
-
 # The store keeps what it has.
 remove_backup() {
   lock

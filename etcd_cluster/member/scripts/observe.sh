@@ -81,6 +81,8 @@ observe_backup() {
   [[ ! -f $state_path/backup ]] ||
     awk '/^(attempt=[0-9]+|result=[a-z]+|(newest|tested)=[0-9A-Za-z._-]*|failure=.*)$/ { print "backup_" substr($0, 1, 1000) }' "$state_path/backup"
   [[ $supervisor == systemd ]] || return 0
+  # A run that could not start, or was killed, has noted nothing.
+  if systemctl --quiet is-failed etcd-cluster-backup.service; then echo backup_result=failed; fi
   timer=$(TZ=UTC LC_ALL=C systemctl show --property ActiveState,NextElapseUSecRealtime etcd-cluster-backup.timer)
   if [[ $timer == *ActiveState=active* ]]; then fact backup_timer yes; fi
   if [[ $timer =~ NextElapseUSecRealtime=([^$'\n']*UTC) ]]; then fact backup_next "$(date -d "${BASH_REMATCH[1]}" +%s)"; fi

@@ -22,9 +22,12 @@ resolve() {
   [[ $1 != */* ]] || { echo "$1" && return; }
   if ! said=$(rclone lsf --recursive --files-only --include '*.json' "$backup_parent" 2>&1); then fail "$(store_problem "$said")"; fi
   listed=$(printf '%s\n' "$said" | sed -n 's|^\([0-9a-f]*/[0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.json$|\1|p' | sort -t / -k 2,2r)
+  # One of the future is of a clock that was ahead.
+  if [[ $1 == latest ]]; then listed=$(awk -F / -v now="$(time_of "$(($(date +%s) + 3600))")" 'substr($2, 1, 16) <= now' < <(printf '%s\n' "$listed")); fi
   [[ -n $listed ]] || fail "restoreFrom: $1: there is no backup in $backup_shown. Expected: at least one. Correct backup.to"
   if [[ $1 != latest ]]; then
-    found=$(grep "/$1\$" < <(printf '%s\n' "$listed")) || fail "restoreFrom: $1: there is no such backup in $backup_shown. Expected: one of those there; the newest is $(head -n 1 < <(printf '%s\n' "$listed")). Correct the name"
+    found=$(awk -v name="/$1" 'substr($0, length($0) - length(name) + 1) == name' < <(printf '%s\n' "$listed"))
+    [[ -n $found ]] || fail "restoreFrom: $1: there is no such backup in $backup_shown. Expected: one of those there; the newest is $(head -n 1 < <(printf '%s\n' "$listed")). Correct the name"
     [[ $found != *$'\n'* ]] || fail "restoreFrom: $1: several clusters have a backup of that name: $(last_words "$found"). Expected: one backup. Write TOKEN/NAME"
     echo "$found"
     return
@@ -40,7 +43,9 @@ resolve() {
 require_restorable() {
   local version
   version=$(field version)
-  [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ && $(field sha256) =~ ^[0-9a-f]{64}$ ]] || fail "restoreFrom: the manifest of $1 is damaged. Expected: version and sha256. Choose another backup"
+  if [[ ! $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ || ! $(field sha256) =~ ^[0-9a-f]{64}$ ]] || ! is_manifest_of "${1##*/}"; then
+    fail "restoreFrom: the manifest of $1 is damaged. Expected: its name, version and sha256. Choose another backup"
+  fi
   [[ $(printf '%s\n' "${version%.*}" "${spec[series]}" | sort -V | tail -n 1) == "${spec[series]}" ]] || fail "restoreFrom: $1 is of etcd $version. Expected: ${spec[series]} or older. Set version to ${version%.*} or later"
 }
 
@@ -53,6 +58,7 @@ restore() {
   require_claim
   ! holds_data || fail "$data_path holds data. Expected: none, where a backup is restored. Take restoreFrom out to go on with the data"
   say "${spec[say]}"
+  remove_leftovers
   write_backup_files
   make_data_folder
   # shellcheck disable=SC2034  # for backup.sh

@@ -2,6 +2,7 @@
 # cut off half-way leaves data without a manifest, which the next run deletes. No clock is asked: ages count from the newest backup.
 # A backup is what has a manifest. Kept are the newest `last`, the newest of each of the newest `daily` days and `weekly` weeks, the
 # newest of all, the newest that passed a restore, and what is marked to be kept. Names that do not parse are never printed.
+# made: the time of the run that asks. A backup of a clock that was ahead does not make what others send just now look old.
 # With explain=1 it prints instead why the others stay: NAME REASON,... lines.
 function days_of(slot,   year, month, day) {
   year = substr(slot, 1, 4) + 0
@@ -47,7 +48,7 @@ END {
     }
     newest_day = day
     newest_week = week
-    if (!proven && exists(name, "tested") && !exists(name, "failed")) {
+    if (!proven && exists(name, "db") && exists(name, "tested") && !exists(name, "failed")) {
       proven = 1
       keep = keep ",tested"
     }
@@ -60,12 +61,13 @@ END {
   }
   if (explain) exit
   # Data without a manifest, a day before the newest backup: their upload was cut off.
+  until = made != "" && made < substr(backups[1], 1, 16) ? made : backups[1]
   for (place = 1; place <= rest; place++) {
     name = others[place]
     kind = name
     sub(/\.[a-z]+$/, "", name)
     if (kind ~ /\.db$/ && exists(name, "json")) continue
-    if (minutes_of(backups[1]) - minutes_of(name) >= 1440) print kind
+    if (minutes_of(until) - minutes_of(name) >= 1440) print kind
   }
 }
 function older(one, other,   revision, other_revision) {

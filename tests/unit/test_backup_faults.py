@@ -1,0 +1,231 @@
+"""Faults of a backup's run and of its test, by the functions that machines run, with what they call played."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcd_cluster.member import render
+from tests.unit.test_backup_script import NAME, play_store
+from tests.unit.test_member_scripts import Folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "a member")
+
+
+def call(folder: Folder, code: str, step: str = "backup", **variables: str) -> Any:
+    """Runs a part of a step: `code` follows its functions."""
+    known = {**play_store(folder, has_data=True), **variables}
+    functions, found, _ = render.script(step, folder.layout, known).rpartition('\nanswer "$@"')
+    assert found
+    script = f"{functions}\nspec[member]=etcd-1\n{code}\nexit\n"
+    return subprocess.run(["bash"], input=script, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("played", "why"),
+    [
+        ("to_store() { fail 'the store does not answer'; }", "the store does not answer"),
+        ("df() { echo 1; }", "have no room for a test"),
+        ("restored_equal() { kill -9 $BASHPID; }", "the test was stopped"),
+    ],
+    ids=["no store", "no room", "killed"],
+)
+def test_a_test_that_could_not_be_made_condemns_no_backup(folder: Folder, played: str, why: str) -> None:
+    """A mark would take the protection from the newest backup that has passed."""
+    original = 'eval "real_$(declare -f to_store)"; '
+    put = 'to_store() { [[ $1 != rcat ]] || echo "marked" >&2; real_to_store "$@"; }'
+    done = call(folder, f"listed=''; {original}{put if 'to_store()' not in played else ''}\n{played}\nprove {NAME}")
+    assert done.returncode == 70
+    assert f"error: etcd-1: backup {NAME} could not be tested: " in done.stderr
+    assert why in done.stderr
+    assert "marked" not in done.stderr
+    assert not (folder.path / "result").exists()
+
+
+def test_what_a_killed_run_left_goes_and_no_other_process_with_its_id(folder: Folder) -> None:
+    state, volume = folder.path / "state", folder.path / "volume"
+    ours, others = volume / "scratch-aaaaaa", state / "scratch-bbbbbb"
+    with (
+        subprocess.Popen(["sh", "-c", "sleep 60; :", "etcd", "--data-dir", str(ours / "data")]) as member,
+        subprocess.Popen(["sleep", "60"]) as stranger,
+    ):
+        try:
+            make = [f"mkdir -p {shlex.quote(str(path))}" for path in (ours, others)]
+            ids = [
+                f"echo {process.pid} >{shlex.quote(str(path / 'pid'))}"
+                for path, process in ((ours, member), (others, stranger))
+            ]
+            done = call(folder, "\n".join([*make, *ids, "remove_leftovers"]))
+            assert done.returncode == 0, done.stderr
+            assert member.wait(timeout=10) != 0
+            assert stranger.poll() is None
+        finally:
+            for process in (member, stranger):
+                process.kill()
+    assert list(folder.path.rglob("scratch-*")) == []
+
+
+def test_a_member_that_outlives_its_run_holds_no_lock(folder: Folder) -> None:
+    """A restore that was killed left its test member, and every later step then waited for the lock in vain."""
+    code = """
+        mkdir -p "$binaries_path" "$state_path/scratch-x"
+        printf '#!/bin/sh\\nls -l /proc/$$/fd >"%s/fds"\\nsleep 60\\n' "$state_path" >"$binaries_path/etcd"
+        chmod +x "$binaries_path/etcd"
+        scratch=$state_path/scratch-x scratch_client_port=1 scratch_peer_port=2
+        scratch_settled() { [[ -s $state_path/fds ]] && sleep 0.2; }
+        scratch_serves() { true; }
+        lock
+        only_one_run
+        start_scratch
+        kill "$(cat "$scratch/pid")"
+    """
+    done = call(folder, code)
+    assert done.returncode == 0, done.stderr
+    held = (folder.path / "state" / "fds").read_text()
+    assert "scratch-x/log" in held
+    assert "/lock" not in held
+    assert "backup.lock" not in held
+
+
+PLAYED = """
+    scratch_folder() { mkdir -p "$state_path/scratch-x"; echo "$state_path/scratch-x"; }
+    restore_from() { :; }
+    start_scratch() { :; }
+    scratch_revision() { echo "${at:-31}"; }
+    to_store() {
+      if [[ $2 == *.json ]]; then printf '%s' "$given" >"$3"; else printf data >"$3"; fi
+    }
+    at_scratch() {
+      case $1 in
+        compaction) [[ $2 == --physical ]] && compact=$3 ;;
+        endpoint) echo '[{"HashKV":{"hash":'"$((1000 + ${compact:-1}))"',"compact_revision":'"${compact:--1}"'}}]' ;;
+      esac
+    }
+    hash_of_data=$(printf data | sha256sum | cut -d ' ' -f 1)
+"""
+
+
+def manifest(name: str = NAME, revision: int = 31, value: int = 1025, compacted: int = 25) -> str:
+    hashed = f'{{"value": {value}, "compactRevision": {compacted}, "members": "etcd-1"}}'
+    text = f'{{"name": "{name}", "revision": {revision}, "bytes": 4, "sha256": "SUM", "hash": {hashed}}}'
+    return f"given={shlex.quote(text)}; given=${{given/SUM/$hash_of_data}}\n"
+
+
+def test_a_compaction_between_the_snapshot_and_the_hash_is_no_damage(folder: Folder) -> None:
+    """Kubernetes compacts every five minutes, and the hash of keys depends on it."""
+    done = call(folder, f"{PLAYED}{manifest()}restored_equal {NAME} && echo equal")
+    assert "equal" in done.stdout, done.stderr
+
+
+def test_other_keys_are_found_after_a_compaction_too(folder: Folder) -> None:
+    done = call(folder, f"{PLAYED}{manifest(value=7)}restored_equal {NAME}; echo equal")
+    assert done.returncode == 70
+    assert "the hash over its keys is 1025. Expected: 7" in done.stderr
+    assert (folder.path / "state" / "test-verdict").read_text() == "failed\n"
+
+
+def test_leases_that_end_meanwhile_are_no_damage(folder: Folder) -> None:
+    """The test's member leads itself, and revokes what ends: each is a revision more."""
+    done = call(folder, f"at=33\n{PLAYED}{manifest()}restored_equal {NAME} && echo equal")
+    assert "equal" in done.stdout, done.stderr
+    lost = call(folder_of(folder, "b"), f"at=30\n{PLAYED}{manifest()}restored_equal {NAME}; echo equal")
+    assert "its revision is 30. Expected: 31" in lost.stderr
+
+
+def folder_of(folder: Folder, name: str) -> Folder:
+    return Folder(folder.path.parent / name)
+
+
+def test_another_backup_in_its_place_does_not_pass_for_it(folder: Folder) -> None:
+    other = NAME.replace("etcd-1", "etcd-2")
+    done = call(folder, f"{PLAYED}{manifest(other)}restored_equal {NAME}; echo equal")
+    assert done.returncode == 70
+    assert "its manifest is that of another backup" in done.stderr
+
+
+def test_the_alarm_of_a_full_database_in_a_snapshot_is_no_damage(folder: Folder) -> None:
+    """`endpoint health` fails while an alarm stands, and alarms are part of a snapshot."""
+    played = """
+        scheme=http scratch_client_port=1
+        etcdctl_at() { [[ $3 != health ]] && echo '[{"Status":{"leader":'"$leader"',"errors":["NOSPACE"]}}]'; }
+        leader=9; scratch_serves && echo serves
+        leader=0; scratch_serves || echo waits
+    """
+    assert call(folder, played).stdout == "serves\nwaits\n"
+
+
+def test_a_cluster_without_a_leader_is_no_reason_for_silence(folder: Folder) -> None:
+    """Every member took itself for a learner, and its run for a success."""
+    played = "learn_role() { declare -gA measured=([server_is_leader]=0 [server_id]=a); }; etcdctl_at() { return 1; }"
+    done = call(folder, f"{played}\nanswer backup")
+    assert "etcd does not tell its members" in done.stderr
+    assert "no voter" not in done.stderr
+    assert "result=failed\nfailure=etcd does not tell its members" in (folder.path / "state" / "backup").read_text()
+
+
+def test_a_learner_leaves_the_backup_to_others(folder: Folder) -> None:
+    played = "learn_role() { declare -gA measured=([server_is_learner]=1 [server_is_leader]=0 [server_id]=a); }"
+    done = call(folder, f"{played}\nanswer backup")
+    assert "this member is no voter; others make the backup" in done.stderr
+    assert "result=success" in (folder.path / "state" / "backup").read_text()
+
+
+FUTURE = "20280101T000000Z-9-etcd-9"
+
+
+def test_a_backup_of_a_clock_that_was_ahead_puts_off_no_test(folder: Folder) -> None:
+    code = "slot=20261127T100000Z\nlisted={}.tested\ntest_is_due && echo due || echo done"
+    assert call(folder, code.format(FUTURE)).stdout == "due\n"
+    assert call(folder_of(folder, "b"), code.format("20261127T090000Z-7-etcd-1")).stdout == "done\n"
+
+
+def test_a_backup_of_a_clock_that_was_ahead_is_not_noted_as_the_newest(folder: Folder) -> None:
+    clock = 'date() { if [[ $* == +%s ]]; then echo 1795773600; else command date "$@"; fi; }'
+    code = f"{clock}\nlisted=$'{NAME}.json\\n{FUTURE}.json'\nlatest json ''"
+    assert call(folder, code).stdout == f"{NAME}\n"
+
+
+def test_a_folder_that_is_no_longer_mounted_takes_no_backup(folder: Folder) -> None:
+    """Its mount point is on the machine's own disk: what is written there is lost with the machine."""
+    code = "supervisor=systemd\nlearn_role() { echo 'went on' >&2; exit 1; }\nbackup backup now=yes"
+    done = call(folder, code, backup_root=str(folder.path / "store"))
+    assert done.returncode == 70
+    assert "is on this machine's own disk" in done.stderr
+    assert "went on" not in done.stderr
+
+
+def test_a_name_with_a_dot_finds_no_other_backup(folder: Folder) -> None:
+    played = f"rclone() {{ echo {'a' * 32}/{NAME}.json; }}\nwrite_backup_files() {{ :; }}\n"
+    wanted = NAME.replace("etcd-1", "etcd.1")
+    assert "there is no such backup" in call(folder, f"{played}resolve {wanted}", "find_backup").stderr
+    assert call(folder_of(folder, "b"), f"{played}resolve {NAME}", "find_backup").stdout == f"{'a' * 32}/{NAME}\n"
+
+
+def test_the_latest_backup_is_not_that_of_a_clock_that_was_ahead(folder: Folder) -> None:
+    far = "99980101T000000Z-9-etcd-9"
+    past = NAME
+    listed = f"printf '%s\\n' {'a' * 32}/{far}.json {'b' * 32}/{past}.json"
+    manifests = """echo '{"cluster": "p/s/etcd"}'"""
+    played = f"rclone() {{ if [[ $1 == lsf ]]; then {listed}; else {manifests}; fi; }}\nresolve latest"
+    assert call(folder, played, "find_backup").stdout == f"{'b' * 32}/{past}\n"
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_run_that_could_not_even_begin_is_told(folder: Folder, failed: bool) -> None:
+    functions, found, _ = render.script("observe", folder.layout, {}).rpartition('\nanswer "$@"')
+    assert found
+    (folder.path / "state").mkdir(parents=True)
+    (folder.path / "state" / "backup").write_text("attempt=1\nresult=success\n")
+    played = (
+        f"systemctl() {{ [[ $* != *is-failed* ]] || return {int(not failed)}; }}; supervisor=systemd; observe_backup"
+    )
+    done = subprocess.run(["bash"], input=f"{functions}\n{played}\nexit\n", capture_output=True, text=True, check=False)
+    results = [line for line in done.stdout.splitlines() if line.startswith("backup_result=")]
+    assert results[-1] == ("backup_result=failed" if failed else "backup_result=success")
