@@ -13,12 +13,15 @@ from typing import Any, cast
 
 from etcd_cluster.backup.files import Schedule, retention
 from etcd_cluster.backup.transport import StoredFile, StoreError, StoreFolder
+from etcd_cluster.names import is_one_line
 
 NAME = re.compile(
     r"(?P<slot>[0-9]{8}T[0-9]{6}Z)-(?P<revision>[0-9]+)-(?P<member>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
 )
+LATEST_SLOT = datetime(9999, 12, 31, tzinfo=timezone.utc)
 SLOT = "%Y%m%dT%H%M%SZ"
 MANIFEST, DATA, TESTED, FAILED, MARK = "json", "db", "tested", "failed", "keep"
+MOST_BYTES = 2**63
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -176,17 +179,22 @@ def _backup(
         bytes=size,
         sha256=str(manifest["sha256"]) if manifest else "",
         test=test,
-        test_text=texts.get((token, f"{name}.{kind}"), "").strip(),
+        test_text=_shown(texts.get((token, f"{name}.{kind}"), "")),
         marked=f"{name}.{MARK}" in sizes,
         problem=problem,
     )
+
+
+def _shown(text: str) -> str:
+    """Returns a text of the store as one line that a terminal only shows."""
+    return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
 def _manifest(text: str, name: str) -> Mapping[str, Any] | None:
     """Returns a manifest; None if it is damaged, or that of another backup."""
     try:
         found: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None
@@ -194,8 +202,9 @@ def _manifest(text: str, name: str) -> Mapping[str, Any] | None:
     is_whole = (
         manifest.get("name") == name
         and isinstance(manifest.get("bytes"), int)
+        and 0 <= manifest["bytes"] <= MOST_BYTES
         and SHA256.fullmatch(str(manifest.get("sha256")))
-        and {"cluster", "version"} <= manifest.keys()
+        and all(isinstance(manifest.get(key), str) and is_one_line(manifest[key]) for key in ("cluster", "version"))
     )
     return manifest if is_whole else None
 
@@ -220,7 +229,7 @@ def next_retention(catalog: Catalog, schedule: Schedule, now: datetime) -> Reten
         StoreError: There is no `awk` here, which the rule is for.
     """
     newest = max((each.slot for each in catalog.backups), default=now)
-    made = max(_next_slot(now, schedule.every_seconds), newest + timedelta(seconds=1))
+    made = max(_next_slot(now, schedule.every_seconds), min(newest, LATEST_SLOT) + timedelta(seconds=1))
     stem = f"{made.strftime(SLOT)}-0-next"
     names = [*catalog.names, f"{stem}.{DATA}", f"{stem}.{MANIFEST}"]
     kept: dict[str, Sequence[str]] = {}
@@ -228,7 +237,8 @@ def next_retention(catalog: Catalog, schedule: Schedule, now: datetime) -> Reten
         name, _, reasons = line.partition(" ")
         if name != stem:
             kept[name] = reasons.split(",")
-    return Retention(kept, [] if schedule.append_only else _apply_rule(names, schedule))
+    deleted = [] if schedule.append_only else _apply_rule(names, schedule)
+    return Retention(kept, [name for name in deleted if not name.startswith(f"{stem}.")])
 
 
 def _next_slot(now: datetime, every_seconds: int) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -14,6 +14,8 @@ from etcd_cluster.pki.x509 import rfc3339
 from etcd_cluster.rollout.observed import Host, Observation
 
 TEST_SECONDS = {"daily": 86_400, "weekly": 7 * 86_400}
+CLOCK_SLACK = timedelta(hours=1)
+"""A backup further in the future is of a clock that was ahead: it says nothing of how old the data in the store are."""
 MOST_INTERVALS = 2
 """A backup, or a test, is late once the one before is older than that many intervals."""
 
@@ -93,8 +95,8 @@ def backup_status(plan: BackupPlan, observation: Observation, by_timer: bool, no
         now: The time.
     """
     reports = [host.backups for host in observation.hosts.values() if host.backups]
-    name = max((each.newest for each in reports), default="")
-    newest, tested = parse_slot(name), parse_slot(max((each.tested for each in reports), default=""))
+    name = _latest((each.newest for each in reports), now)
+    newest, tested = parse_slot(name), parse_slot(_latest((each.tested for each in reports), now))
     next_run = min((each.next_run for each in reports if each.next_run), default=0)
     problems = [*_failures(observation.hosts)]
     if by_timer:
@@ -113,6 +115,11 @@ def backup_status(plan: BackupPlan, observation: Observation, by_timer: bool, no
         next_run=datetime.fromtimestamp(next_run, timezone.utc) if next_run else None,
         problems=problems,
     )
+
+
+def _latest(names: Iterable[str], now: datetime) -> str:
+    found = ((parse_slot(name), name) for name in names)
+    return max((name for slot, name in found if slot and slot <= now + CLOCK_SLACK), default="")
 
 
 def _failures(hosts: Mapping[str, Host]) -> Iterator[BackupProblem]:

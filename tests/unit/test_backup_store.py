@@ -251,3 +251,36 @@ def test_what_rclone_says_is_explained_as_on_machines(said: str, code: int, sent
     ):
         store.files("TOKEN")
     assert SECRET not in str(caught.value)
+
+
+@needs_rclone
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"bytes": 10**400},
+        {"bytes": -1},
+        {"cluster": "\x1b[2Jshop"},
+        {"cluster": None},
+        {"version": 3},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_says_what_none_says_is_damaged(changed: dict[str, object], tmp_path: Path) -> None:
+    name = put_backup(tmp_path, hours_ago(1), "failed")
+    file = tmp_path / "TOKEN" / f"{name}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+    (tmp_path / "TOKEN" / f"{name}.failed").write_text("its sum\x1b[2J\nis another")
+    with open_store(tmp_path) as store:
+        (catalog,) = read_catalogs(store, "TOKEN")
+    assert [each.problem for each in catalog.backups] == [Problem.MANIFEST]
+    assert catalog.backups[0].test_text == "its sum [2J is another"
+
+
+@needs_rclone
+def test_deep_manifests_and_far_times_end_no_list(tmp_path: Path) -> None:
+    name = put_backup(tmp_path, datetime(9999, 12, 31, 23, 59, 59))
+    (tmp_path / "TOKEN" / f"{name}.json").write_text("[" * 60_000)
+    with open_store(tmp_path) as store:
+        (catalog,) = read_catalogs(store, "TOKEN")
+    assert [each.problem for each in catalog.backups] == [Problem.MANIFEST]
+    assert next_retention(catalog, Schedule(3600, 1, 0, 0, "daily", False), NOW).deleted == []

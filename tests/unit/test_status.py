@@ -430,6 +430,15 @@ def test_backups_that_are_not_in_order_say_how(changes: dict[str, Any], plan: Ba
     assert line in "".join(problems)
 
 
+def test_a_backup_of_a_clock_that_was_ahead_hides_no_late_one() -> None:
+    told = with_backups(newest=name_of(9))
+    ahead = HostBackups(newest=name_of(-9000), tested=name_of(-9000), has_timer=True)
+    hosts = {**told.hosts, "etcd-2": replace(told.hosts["etcd-2"], backups=ahead)}
+    ok, (_, *problems) = backups_of(replace(told, hosts=hosts))
+    assert not ok
+    assert any("late: the newest is 9 h" in line for line in problems)
+
+
 def test_a_late_backup_is_red() -> None:
     late = cluster_status(DESIRED, with_backups(newest=name_of(9)), SCHEDULES, NOW, PLAN)
     assert "\x1b[31mbackups     s3://bucket/etcd" in as_text(late, colours=True)
