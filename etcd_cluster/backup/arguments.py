@@ -95,7 +95,9 @@ def validate_backup(backup: Backup) -> Backup:
     for key, argument in given.items():
         if argument is not None and scheme not in (None, "s3"):
             raise ConfigurationError(f"backup.{key}", HIDDEN, f"nothing uses it with {scheme}://", "leave it out")
-    if scheme in (None, "s3") and (backup.access_key is None) != (backup.secret_key is None):
+    # Of a store that is not known yet, `secretKey` alone may be that of Google Cloud or Azure.
+    lacks_access_key = scheme == "s3" and backup.access_key is None and backup.secret_key is not None
+    if lacks_access_key or (scheme in (None, "s3") and backup.access_key is not None and backup.secret_key is None):
         raise ConfigurationError(
             "backup.secretKey" if backup.secret_key is None else "backup.accessKey",
             None,

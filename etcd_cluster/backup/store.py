@@ -19,6 +19,18 @@ EXAMPLES = (
 # https://cloud.google.com/storage/docs/buckets#naming and
 # https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+UNREADABLE = re.compile(r"^\s*`|%\([^)]+\)")
+"""What the file means otherwise: text over several lines, and the value of another option. Nothing escapes it."""
+KEYS = {
+    "access_key_id": "accessKey",
+    "secret_access_key": "secretKey",
+    "service_account_credentials": "secretKey",
+    "key": "secretKey",
+    "endpoint": "endpoint",
+    "region": "region",
+    "key_pem": "privateKey",
+}
+"""Option of rclone -> key of the config."""
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 
 
@@ -121,10 +133,22 @@ def rclone_configuration(store: StoreUrl, given: Mapping[str, str], known_hosts:
         store: The store.
         given: "endpoint", "region", "access_key" and "secret_key", each if it is given.
         known_hosts: Path on the machine of the file with the sftp server's host key.
+
+    Raises:
+        ConfigurationError: A value cannot be in that file.
     """
     options = _options(store, given, known_hosts)
     if not options:
         return ""
+    for name, value in options.items():
+        if UNREADABLE.search(_one_line(value)):
+            key = KEYS.get(name, "to")
+            raise ConfigurationError(
+                f"backup.{key}",
+                HIDDEN,
+                "rclone cannot read it from its configuration: it begins with ` or holds %(...)",
+                "choose another value",
+            )
     return "".join([f"[{REMOTE}]\n", *(f"{name} = {_one_line(value)}\n" for name, value in options.items())])
 
 
@@ -136,7 +160,11 @@ def _options(store: StoreUrl, given: Mapping[str, str], known_hosts: str) -> dic
         return {
             "type": "s3",
             "provider": "Other" if endpoint else "AWS",
-            **({"access_key_id": given["access_key"], "secret_access_key": secret} if secret else {"env_auth": "true"}),
+            **(
+                {"access_key_id": given.get("access_key", ""), "secret_access_key": secret}
+                if secret
+                else {"env_auth": "true"}
+            ),
             **({"endpoint": endpoint, "force_path_style": "true"} if endpoint else {}),
             **({"region": region} if region else {}),
             "no_check_bucket": "true",

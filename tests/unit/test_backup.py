@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, get_args
 
+import pulumi
 import pytest
 
 from etcd_cluster.backup.arguments import Backup, Interval, validate_backup
@@ -132,6 +133,23 @@ def test_no_value_adds_a_line_to_the_configuration_of_rclone() -> None:
         "bucket_policy_only",
         "no_check_bucket",
     ]
+
+
+@pytest.mark.parametrize("secret", ["`tick", "a%(type)s"])
+def test_what_the_configuration_of_rclone_cannot_hold_is_refused_and_not_shown(secret: str) -> None:
+    """rclone would print the line with the secret, or put another option's value in its place."""
+    given = {"access_key": "A", "secret_key": secret}
+    with pytest.raises(ConfigurationError, match=r"backup\.secretKey") as refused:
+        rclone_configuration(StoreUrl.parse("s3://bucket/a"), given, "/k")
+    assert secret not in str(refused.value)
+    assert "100%" in rclone_configuration(StoreUrl.parse("s3://bucket/a"), {**given, "secret_key": "100%"}, "/k")
+
+
+def test_the_secret_key_of_a_store_that_is_a_secret_itself_may_be_alone() -> None:
+    """It may be Google Cloud's or Azure's, which have no access key."""
+    assert validate_backup(Backup(pulumi.Output.secret("gs://bucket/a"), secret_key="S")).access_key is None
+    with pytest.raises(ConfigurationError, match=r"backup\.secretKey"):
+        validate_backup(Backup(pulumi.Output.secret("s3://bucket/a"), access_key="A"))
 
 
 def test_rclone_reads_the_configuration_of_each_store(tmp_path: Path) -> None:
