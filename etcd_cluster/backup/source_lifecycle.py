@@ -13,10 +13,12 @@ from etcd_cluster.etcd.versions import Version
 from etcd_cluster.install.rclone import place_rclone
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member.lines import FindBackup
+from etcd_cluster.rollout.lifecycle import same
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 from etcd_cluster.ssh.connection import parse_connection
 
 INPUTS = ("cluster", "token", "backup", "version", "to", "member", "place", "credentials", "rclone", "connection")
+COMPARED = ("token", "backup", "to", "member", "place", "credentials")
 FIND_SECONDS = 300
 NO_SCHEDULE = Schedule(every_seconds=3600, last=1, daily=0, weekly=0, test="never", append_only=True)
 """Nothing is written to the store."""
@@ -28,8 +30,8 @@ class BackupSourceLifecycle(Lifecycle):
     schema: ClassVar[Schema] = Schema(defaults={"credentials": {}, "rclone": {}, "connection": None})
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
-        """Reports a change if another backup is asked for."""
-        return DiffResult(changes=olds.get("backup") != news.get("backup"), replaces=[])
+        """Reports a change if another backup is asked for, or if its restore needs other credentials or paths."""
+        return DiffResult(changes=any(not same(olds.get(name), news.get(name)) for name in COMPARED), replaces=[])
 
     def create(self, props: Properties) -> CreateResult:
         """Finds the backup, and checks its manifest."""
@@ -37,8 +39,12 @@ class BackupSourceLifecycle(Lifecycle):
         return CreateResult(restored["backup"], {**_inputs(props), "restored": restored})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
-        """Finds the other backup."""
-        return UpdateResult({**_inputs(news), "restored": _find(news)})
+        """Finds the other backup; the same one stays, and no machine is asked."""
+        before = olds["restored"]
+        if olds["backup"] != news["backup"]:
+            return UpdateResult({**_inputs(news), "restored": _find(news)})
+        given = _variables(news, before["variables"]["rclone_placed"])
+        return UpdateResult({**_inputs(news), "restored": {**before, "member": news["member"], "variables": given}})
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         """Returns the recorded properties; no machine is asked."""
@@ -46,19 +52,22 @@ class BackupSourceLifecycle(Lifecycle):
 
 
 def _find(props: Properties) -> dict[str, Any]:
-    name, host, store = props["member"], FormerHost.parse(props["place"]), StoreUrl.parse(props["to"])
+    name, host = props["member"], FormerHost.parse(props["place"])
     connection: Mapping[str, Any] | None = props["connection"]
     placed = place_rclone(parse_connection(connection) if connection else None, props["rclone"], say)
-    member = MemberPlace(name, host.layout, host.ports)
-    own = variables(props["cluster"], props["token"], member, store, props["to"], NO_SCHEDULE)
-    given = {
-        **set_up_variables(member, own, store, props["credentials"], props["token"], "1h"),
-        "rclone_placed": placed,
-    }
+    given = _variables(props, placed)
     line = FindBackup(props["backup"], Version.parse(props["version"]).series)
     with MemberMachines({name: host}, {name: connection} if connection else {}) as machines:
         found = machines.run(name, line, given, timeout_seconds=FIND_SECONDS, say=say).strip()
     return {"backup": found, "member": name, "variables": given}
+
+
+def _variables(props: Properties, placed: str) -> dict[str, str]:
+    host, store = FormerHost.parse(props["place"]), StoreUrl.parse(props["to"])
+    member = MemberPlace(props["member"], host.layout, host.ports)
+    own = variables(props["cluster"], props["token"], member, store, props["to"], NO_SCHEDULE)
+    given = set_up_variables(member, own, store, props["credentials"], props["token"], "1h")
+    return {**given, "rclone_placed": placed}
 
 
 def _inputs(props: Mapping[str, Any]) -> Properties:
