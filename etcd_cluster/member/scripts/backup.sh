@@ -117,6 +117,7 @@ make_backup() {
   say "takes a snapshot"
   take_snapshot "$file" "$TAKE_SECONDS" "$(programs_version)"
   [[ $checked =~ revision\ ([0-9]+) ]] && revision=${BASH_REMATCH[1]}
+  rm -f "$state_path/members-differ"
   if test_is_due; then hash=$(hash_of_members "$revision"); fi
   name=$slot-$revision-${spec[member]}
   manifest "$name" "$revision" "$file" "$hash" >"$backup_folder/.new-$name.json"
@@ -131,6 +132,7 @@ make_backup() {
   rm -f "$backup_folder/$name".{db,json}
   stored=$name
   say "backup $name is in the store"
+  [[ ! -s $state_path/members-differ ]] || fail "$(cat "$state_path/members-differ")"
   forget_old
   if test_is_due; then prove "$name"; fi
 }
@@ -182,13 +184,19 @@ hash_of_members() {
       [[ -n $hash ]] || continue
       if [[ -z $first ]]; then first=$hash first_compacted=$compacted; fi
       [[ $compacted == "$first_compacted" ]] || continue 2
-      [[ $hash == "$first" ]] || fail "members differ: at revision $1, $name has other keys than ${members%%,*}. Expected: the same keys on all members. Find the one that differs (etcdctl endpoint hashkv --cluster), and replace it (docs/recover.md)"
+      [[ $hash == "$first" ]] || differ "members differ: at revision $1, $name has other keys than ${members%%,*}. Expected: the same keys on all members. Find the one that differs (etcdctl endpoint hashkv --cluster), and replace it (docs/recover.md)"
       members+=${members:+,}$name
     done < <(voters_leader_last)
     [[ -z $first ]] || { printf '{"value": %s, "compactRevision": %s, "members": "%s"}' "$first" "${first_compacted:-0}" "$members" && return; }
     break
   done
   echo null
+}
+# differ TEXT: the backup is made all the same, without a hash, and the run fails then.
+differ() {
+  printf '%s\n' "$1" >"$state_path/members-differ"
+  echo null
+  exit 0
 }
 voters_leader_last() {
   local id url name leader=''
@@ -223,7 +231,7 @@ prove() {
       to_store rcat "$backup_store/$1.tested" < <(date -u +%FT%TZ)
       [[ $listed != *"$1.failed"* ]] || rclone deletefile "$backup_store/$1.failed" >/dev/null 2>&1 || true
       proven=$1
-      say "backup $1 is proven: it restores, and holds what the members held"
+      say "backup $1 is proven: it restores, and holds what its manifest says"
       ;;
     failed)
       to_store rcat "$backup_store/$1.failed" <"$problem"
@@ -290,6 +298,7 @@ restored_equal() {
   # An empty database is at revision 1 once it serves. Leases that end are later revisions.
   ((found >= (revision > 1 ? revision : 1))) || unfit "its revision is ${found:-unknown}. Expected: $revision, as in its manifest. Take another backup"
   hash=$(sed -n 's/.*"hash": {"value": \([0-9]*\).*/\1/p' < <(printf '%s\n' "$manifest"))
+  # Without a hash, there is nothing of the members to compare with.
   [[ -n $hash ]] || return 0
   # Members may have compacted between the snapshot and their hash, which depends on that.
   compacted=$(sed -n 's/.*"compactRevision": \(-\{0,1\}[0-9]*\).*/\1/p' < <(printf '%s\n' "$manifest"))
@@ -384,7 +393,16 @@ start_scratch() {
 }
 scratch_settled() { scratch_serves || { [[ -s $scratch/pid ]] && process_gone "$(cat "$scratch/pid")"; }; }
 # It has a leader: itself. An alarm that the snapshot holds, as of a full database, says nothing of the data.
-scratch_serves() { [[ $(patience=10 answer_within=5s etcdctl_at "$scheme://127.0.0.1:$scratch_client_port" endpoint status --write-out json 2>/dev/null) =~ \"leader\":[1-9] ]]; }
+scratch_serves() {
+  local said
+  said=$(patience=10 answer_within=5s etcdctl_at "$scheme://127.0.0.1:$scratch_client_port" endpoint status --write-out json 2>&1)
+  case $said in
+    *"user name is empty"* | *"user name not found"* | *"user not found"* | *"permission denied"*)
+      fail "etcd's authentication is on in it, and no certificate of this machine may read it. Expected: authentication off. See docs/backup.md"
+      ;;
+  esac
+  [[ $said =~ \"leader\":[1-9] ]]
+}
 at_scratch() { patience=120 answer_within=100s etcdctl_at "$scheme://127.0.0.1:$scratch_client_port" "$@"; }
 scratch_revision() { at_scratch endpoint status --write-out json | sed -n 's/.*"revision":\([0-9]*\).*/\1/p'; }
 # scratch_hash REVISION FIELD: prints a field of the answer: hash, or compact_revision.
