@@ -22,7 +22,8 @@ class DataVolumes(Resource, module="cluster", name="DataVolumes"):
         members: Names of the members.
         found: Member name -> volumes that carry its names.
         taken_up: Member name -> the volume that the stack takes up, unless it has it already.
-        given: Key of config -> the members that something of the caller's is given for by that key.
+        given: Key of config -> member name -> id of what is the caller's.
+        replaced: The member whose machine is to be replaced; None for none.
         opts: Pulumi's resource options.
 
     Attributes:
@@ -40,7 +41,8 @@ class DataVolumes(Resource, module="cluster", name="DataVolumes"):
         members: Sequence[str],
         found: Mapping[str, Sequence[KeptVolume]],
         taken_up: Mapping[str, KeptVolume],
-        given: Mapping[str, Sequence[str]],
+        given: Mapping[str, Mapping[str, pulumi.Input[str]]],
+        replaced: str | None,
         opts: pulumi.ResourceOptions,
     ) -> None:
         properties = {
@@ -49,7 +51,8 @@ class DataVolumes(Resource, module="cluster", name="DataVolumes"):
             "members": list(members),
             "found": {member: [asdict(each) for each in volumes] for member, volumes in found.items()},
             "taken_up": {member: volume.id for member, volume in taken_up.items()},
-            "given": {each: sorted(names) for each, names in given.items()},
+            "given": {each: dict(by_member) for each, by_member in given.items()},
+            "replaced": replaced,
             "owner": None,
         }
         super().__init__(DataVolumesProvider(), name, properties, opts)

@@ -63,9 +63,11 @@ class _Member:
 
     def _given_anew(self) -> Iterator[ConfigurationError]:
         """What is the caller's stays the caller's, and what the stack made stays in it."""
-        before: Mapping[str, Sequence[str]] = self.olds.get("given") or {}
+        before: Mapping[str, Mapping[str, object]] = self.olds.get("given") or {}
         for key, members in self.news["given"].items():
             was, is_given = self.name in before.get(key, ()), self.name in members
+            if was and is_given and self.name != self.news.get("replaced"):
+                yield from self._another(key, before[key][self.name], members[self.name])
             if is_given and not was:
                 yield ConfigurationError(
                     f"{key}.{self.name}",
@@ -80,6 +82,16 @@ class _Member:
                     f"{self.name} runs with what was given here, and would get a new one in its place",
                     "give it again, or remove the member first: what is yours stays",
                 )
+
+    def _another(self, key: str, had: object, given: object) -> Iterator[ConfigurationError]:
+        """Another one comes with another machine. One that is known only later is checked by `up`."""
+        if isinstance(had, str) and isinstance(given, str) and given != had:
+            yield ConfigurationError(
+                f"{key}.{self.name}",
+                given,
+                f"{self.name} runs with {had}, and another one needs another machine",
+                f"give {had} again, or {key.partition('.')[0]}.replaceMember: {self.name} in the same run",
+            )
 
     def _not_its_own(self) -> Iterator[ConfigurationError]:
         """The one volume that carries the names of a member that stands is its own."""

@@ -470,6 +470,76 @@ def test_an_address_that_the_caller_reserved_is_used_on_google(account: Account,
     assert own in account.standing
 
 
+def own_interfaces(account: Account, last: int) -> dict[str, str]:
+    addresses = {member: f"10.0.{ord('a')}.{number}{last}" for number, member in enumerate(MEMBERS, 1)}
+    inputs = {
+        member: {"subnetId": "subnet-a", "privateIps": [at], "securityGroups": []} for member, at in addresses.items()
+    }
+    return {member: account.create(INTERFACE, each)[0] for member, each in inputs.items()}
+
+
+def test_other_interfaces_of_the_callers_replace_no_machine(account: Account, stack: Stack) -> None:
+    """Each would be another machine, all of them at once, and no member would be asked."""
+    before, after = own_interfaces(account, 1), own_interfaces(account, 2)
+    up(stack, given("aws", network_interfaces=before))
+    machines = {each.id for each in account.of_type(INSTANCE)}
+    changed = program(given("aws", network_interfaces=after))
+    for refused in (stack.preview(changed), stack.up(changed)):
+        assert not refused.ok
+        assert f"etcd-1 runs with {before['etcd-1']}, and another one needs another machine" in refused.text
+        assert not refused.of("replace")
+    assert {each.id for each in account.of_type(INSTANCE)} == machines
+    assert up(stack, given("aws", network_interfaces=before)).steps == []
+    one = {**before, "etcd-2": after["etcd-2"]}
+    up(stack, given("aws", network_interfaces=one, replace_member="etcd-2"))
+    assert len({each.id for each in account.of_type(INSTANCE)} & machines) == 2
+    assert addresses(account, "aws")["etcd-2"].endswith(".22")
+    up(stack, given("aws", network_interfaces=one))
+    assert up(stack, given("aws", network_interfaces=one)).steps == []
+
+
+def test_interfaces_that_are_known_late_replace_no_machine(account: Account, stack: Stack) -> None:
+    def late(own: dict[str, str]) -> Callable[[], None]:
+        return lambda: program(
+            given("aws", network_interfaces={key: pulumi.Output.from_input(each) for key, each in own.items()})
+        )()
+
+    assert stack.up(late(own_interfaces(account, 1))).ok
+    refused = stack.up(late(own_interfaces(account, 2)))
+    assert "another one needs another machine" in refused.text
+    assert not refused.of("replace")
+
+
+@CLOUDS
+def test_another_volume_of_the_callers_comes_with_another_machine_alone(
+    account: Account, stack: Stack, cloud: str
+) -> None:
+    def own(name: str) -> dict[str, str]:
+        place = {"availabilityZone": "zone-of-subnet-a"} if cloud == "aws" else {"name": name, "zone": ZONES[0]}
+        return {"etcd-1": account.create(DATA[cloud], {**place, "size": 100})[0]}
+
+    before, after = own("before"), own("after")
+    up(stack, named(cloud, before))
+    for refused in (stack.preview(program(named(cloud, after))), stack.up(program(named(cloud, after)))):
+        assert not refused.ok
+        assert f"Give {before['etcd-1']} again" in refused.text
+    assert attached(account, cloud)["etcd-1"] == before["etcd-1"]
+    up(stack, named(cloud, after, replace_member="etcd-1"))
+    assert attached(account, cloud)["etcd-1"] == after["etcd-1"]
+    up(stack, named(cloud, after))
+    assert up(stack, named(cloud, after)).steps == []
+
+
+def test_another_reserved_address_is_not_taken_for_the_machine_s(account: Account, stack: Stack) -> None:
+    """Every later run would look for the member where it is not."""
+    up(stack, given("gcp", addresses={"etcd-2": "10.0.0.200"}))
+    refused = stack.up(program(given("gcp", addresses={"etcd-2": "10.0.0.201"})))
+    assert "etcd-2 runs with 10.0.0.200" in refused.text
+    assert not refused.of("update")
+    up(stack, given("gcp", addresses={"etcd-2": "10.0.0.201"}, replace_member="etcd-2"))
+    assert addresses(account, "gcp")["etcd-2"] == "10.0.0.201"
+
+
 # --- stacks of before ---
 
 

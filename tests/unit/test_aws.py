@@ -147,7 +147,10 @@ def test_a_volume_goes_after_the_machine_that_has_it(three_members: Recording) -
     assert "etcd-etcd-2-data" in test_cluster.dependencies(three_members, "etcd-etcd-2")
 
 
-TAKEN_UP_BY_A_REPLACEMENT = ["ami", "instanceType", "rootBlockDevice.kmsKeyId", "placementGroup"]
+TAKEN_UP_BY_A_REPLACEMENT = [
+    *("ami", "instanceType", "rootBlockDevice.kmsKeyId", "placementGroup"),
+    "primaryNetworkInterface.networkInterfaceId",
+]
 
 
 @needs_sdk

@@ -59,7 +59,10 @@ ATTACHED_AS = "/dev/sdf"
 XEN_DEVICE = "/dev/xvdf"
 """The device that instances on Xen (m4) make of ATTACHED_AS; instances on Nitro name the volume by its id."""
 
-TAKEN_UP_BY_A_REPLACEMENT = ["ami", "instanceType", "rootBlockDevice.kmsKeyId", "placementGroup"]
+TAKEN_UP_BY_A_REPLACEMENT = [
+    *("ami", "instanceType", "rootBlockDevice.kmsKeyId", "placementGroup"),
+    "primaryNetworkInterface.networkInterfaceId",
+]
 """Inputs of an instance that replace, or stop and start, a machine. A new machine takes them up, and asks for none."""
 
 Tags = dict[str, pulumi.Input[str]]
@@ -133,7 +136,8 @@ class Provisioning:
             members=names,
             found=found,
             taken_up=kept,
-            given={"aws.volumes": list(given.volumes), "aws.networkInterfaces": list(given.network_interfaces)},
+            given={"aws.volumes": given.volumes, "aws.networkInterfaces": given.network_interfaces},
+            replaced=given.replaced_member,
             opts=self._opts(),
         )
         return kept

@@ -194,7 +194,8 @@ class Provisioning:
             members=names,
             found=found,
             taken_up=self._kept,
-            given={"gcp.disks": list(given.disks), "gcp.addresses": list(given.addresses)},
+            given={"gcp.disks": given.disks, "gcp.addresses": given.addresses},
+            replaced=given.replaced_member,
             opts=self._opts(),
         )
 
