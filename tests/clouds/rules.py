@@ -52,7 +52,7 @@ def _is_another(old: Any, new: Any) -> bool:
 
 def _another_primary_address(old: list[str] | None, new: list[str] | None) -> bool:
     """Addresses that are no longer given stay as they are: they are computed as well."""
-    return bool(new) and (not old or old[0] not in new)
+    return bool(new and (not old or old[0] not in new))
 
 
 def _another_boot_disk(old: Any, new: Any) -> bool:
