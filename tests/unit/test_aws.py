@@ -349,6 +349,35 @@ def test_ranges_that_are_known_later_are_let_in_by_name_and_checked_then() -> No
         build(client_cidrs=later("10.1.0.0/16"), client_security_group_ids={"vpn": "sg-1"})
 
 
+@pytest.mark.parametrize(
+    ("ranges", "groups"),
+    [
+        ({"sg-1": "10.1.0.0/16"}, ["sg-1"]),
+        (["10.1.0.0/16"], {"10.1.0.0-16": "sg-1"}),
+        ({"group": "10.1.0.0/16"}, [pulumi.Output.from_input("sg-later")]),
+    ],
+)
+def test_no_rule_takes_another_s_place_by_its_name(ranges: Any, groups: Any) -> None:
+    """The range would not be let in, and nothing would say so."""
+    with pytest.raises(ConfigurationError, match="a security group has this name as well"):
+        AwsMachines(SUBNETS, ssh_cidrs=ranges, ssh_security_group_ids=groups).member_names(3)
+
+
+def not_given() -> Any:
+    """What a mocked resource of the caller's has where its provider would compute it."""
+    return pulumi.Output.from_input("mocked").apply(lambda _: None)
+
+
+@needs_sdk
+@pytest.mark.parametrize("key", ["recovery_alarm", "kms_key_id", "subnet_ids"])
+def test_what_a_users_mocks_do_not_give_ends_no_test(key: str) -> None:
+    def program() -> None:
+        own: Any = {key: True if key == "recovery_alarm" else not_given()}
+        EtcdCluster("etcd", EtcdClusterArgs(machines=machines(**own)))
+
+    assert record(program, calls=lambda *_: {}).resources
+
+
 @needs_sdk
 def test_a_source_that_goes_leaves_the_other_rules_alone() -> None:
     both, one = build(client_cidrs=["10.1.0.0/16", "10.2.0.0/16"]), build(client_cidrs=["10.2.0.0/16"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
+
+from etcd_cluster.machines.machine import LATER
 
 
 def placement_group(
@@ -45,8 +48,10 @@ def recovery_alarm(
     )
 
 
-def _recover(instance_arn: str) -> str:
-    """Returns the action for an instance's partition and region: arn:PARTITION:ec2:REGION:..."""
+def _recover(instance_arn: str | None) -> str:
+    """Returns the action for an instance's partition and region: arn:PARTITION:ec2:REGION:... Mocks give no ARN."""
+    if instance_arn is None:
+        return LATER
     _, partition, _, region, *_ = instance_arn.split(":")
     return f"arn:{partition}:automate:{region}:ec2:recover"
 
@@ -59,7 +64,7 @@ def key_arn(given: pulumi.Input[str] | None, lookup: pulumi.InvokeOptions) -> pu
     if given is None or (isinstance(given, str) and ":alias/" not in given):
         return given
 
-    def resolved(known: str) -> pulumi.Input[str]:
-        return aws.kms.get_key_output(key_id=known, opts=lookup).arn if ":alias/" in known else known
+    def resolved(known: str | None) -> Any:  # None: mocks of a cloud give no ARN
+        return aws.kms.get_key_output(key_id=known, opts=lookup).arn if known and ":alias/" in known else known
 
     return pulumi.Output.from_input(given).apply(resolved)

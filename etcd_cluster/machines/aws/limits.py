@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,10 +138,16 @@ def require_told_apart(key: str, groups: SecurityGroups) -> None:
         )
 
 
+def name_of_range(range_: str) -> str:
+    """Returns the name of the rule for a listed range."""
+    return str(ipaddress.ip_network(range_)).replace("/", "-").replace(":", ".")
+
+
 def require_different_names(key: str, ranges: NamedRanges, groups: SecurityGroups) -> None:
     """Refuses a name that both a range and a group have: rules are told apart by it."""
-    both = [name for name in ranges if name in groups] if isinstance(ranges, Mapping) else []
-    if both and isinstance(groups, Mapping):
+    by_name = ranges if isinstance(ranges, Mapping) else [name_of_range(text) for text in ranges]
+    both = [name for name in by_name if name in named_groups(groups)]
+    if both:
         raise ConfigurationError(
             key, both[0], "a security group has this name as well", "give the range, or the group, another name"
         )

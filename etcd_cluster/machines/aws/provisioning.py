@@ -31,13 +31,14 @@ from etcd_cluster.machines.aws.limits import (
     VOLUME_TYPE,
     SecurityGroups,
     architecture,
+    name_of_range,
     named_groups,
     require_subnets,
 )
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.data_volumes import DataVolumes
 from etcd_cluster.machines.kept_volume import KeptVolume, to_take_up
-from etcd_cluster.machines.machine import Guard, Machine, Ports
+from etcd_cluster.machines.machine import LATER, Guard, Machine, Ports
 from etcd_cluster.machines.offers import OfferedType
 from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
@@ -501,7 +502,7 @@ def ingress_sources(key: str, ranges: NamedRanges, groups: SecurityGroups) -> di
         groups: Security groups.
     """
     named: dict[str, IngressSource] = {}
-    by_name = ranges if isinstance(ranges, Mapping) else {_name_of(text): text for text in ranges}
+    by_name = ranges if isinstance(ranges, Mapping) else {name_of_range(text): text for text in ranges}
     for name, value in by_name.items():
         if isinstance(value, str):
             network = ipaddress.ip_network(value)
@@ -517,10 +518,6 @@ def ingress_sources(key: str, ranges: NamedRanges, groups: SecurityGroups) -> di
     return named
 
 
-def _name_of(range_: str) -> str:
-    return str(ipaddress.ip_network(range_)).replace("/", "-").replace(":", ".")
-
-
 def former_names(ranges: NamedRanges, groups: SecurityGroups) -> dict[str, list[str]]:
     """Returns name -> the names that a rule had while what it lets in was in a list.
 
@@ -529,7 +526,7 @@ def former_names(ranges: NamedRanges, groups: SecurityGroups) -> dict[str, list[
     """
     former: dict[str, list[str]] = {}
     if isinstance(ranges, Mapping):
-        former |= {name: [_name_of(text)] for name, text in ranges.items() if isinstance(text, str)}
+        former |= {name: [name_of_range(text)] for name, text in ranges.items() if isinstance(text, str)}
     for number, (name, group) in enumerate(named_groups(groups).items()):
         if isinstance(group, str):
             former[name] = [group]
@@ -545,6 +542,8 @@ def device(volume_id: str) -> str:
     return f"{nitro},{XEN_DEVICE}"
 
 
-def _in_turn(subnet_ids: Sequence[str], index: int) -> str:
+def _in_turn(subnet_ids: Sequence[str] | None, index: int) -> str:
+    if subnet_ids is None:  # of a component that a test mocks
+        return LATER
     require_subnets(subnet_ids)
     return subnet_ids[index % len(subnet_ids)]

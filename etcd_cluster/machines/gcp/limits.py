@@ -113,12 +113,13 @@ NETWORK_LINK = re.compile(r"(?:https://[^/]+/compute/\w+/)?projects/([^/]+)/glob
 SUBNETWORK_LINK = re.compile(r"(?:https://[^/]+/compute/\w+/)?projects/([^/]+)/regions/([^/]+)/subnetworks/[^/]+")
 
 
-def project_of_network(network: str) -> str | None:
+def project_of_network(network: str | None) -> str | None:
     """Returns the project that a link to a network names; None for a name, which is of the provider's own project.
 
+    Mocks of a cloud may give no network.
     A firewall's rules are made in the project of their network: https://cloud.google.com/vpc/docs/shared-vpc
     """
-    linked = NETWORK_LINK.fullmatch(network)
+    linked = NETWORK_LINK.fullmatch(network or "")
     return linked[1] if linked else None
 
 
