@@ -107,7 +107,9 @@ class _Member:
 
     def _uncertain(self) -> Iterator[ConfigurationError]:
         """For a new member, volumes of its name are taken up if that is certain, and never passed over."""
-        if self._is_of_before or self.name in self.news["taken_up"]:
+        # A run that was to remove the member ended before its machine went.
+        is_back = any(each.in_use and each.owner == self.owner for each in self._found)
+        if self._is_of_before or is_back or self.name in self.news["taken_up"]:
             return
         key, label = self.news["key"], self.news["label"]
         ids = [each.id for each in self._found]

@@ -339,6 +339,20 @@ def test_volumes_of_a_former_stack_never_replace_those_of_one_that_gets_its_name
     assert left | set(own.values()) == {each.id for each in account.of_type(DATA[cloud])}
 
 
+@CLOUDS
+def test_members_that_a_run_failed_to_remove_can_stay(account: Account, stack: Stack, cloud: str) -> None:
+    """Their volumes are in use by their own machines. Nobody is told to detach one."""
+    up(stack, given(cloud, deletion_protection=True))
+    had = attached(account, cloud)
+    assert not stack.up(program(given(cloud, deletion_protection=True), members=1)).ok
+    assert attached(account, cloud) == had
+    for run in (stack.preview(program(given(cloud))), stack.up(program(given(cloud)))):
+        assert run.ok, run.text
+        assert by_name(run, "create", "replace", "import-replacement") == set()
+    assert attached(account, cloud) == had
+    assert up(stack, given(cloud)).steps == []
+
+
 # --- a machine that is gone ---
 
 
