@@ -96,12 +96,13 @@ class OfferedType:
             return self._question.machine_type
         return self._zones.apply(lambda zones: self._checked([name], zones))
 
-    def check_new(self, ids: Mapping[str, pulumi.Output[str]]) -> None:
-        """In a preview, checks the type for machines that have no id yet: `up` makes them."""
+    def check_new(self, ids: Mapping[str, pulumi.Output[str]], replaced: str | None) -> None:
+        """In a preview, checks the type for machines that have no id yet, and the one that `up` always checks."""
         if not pulumi.runtime.is_dry_run():
             return
         new = pulumi.Output.all(**ids).apply(
-            lambda known: [name for name, id_ in known.items() if isinstance(id_, Unknown)], run_with_unknowns=True
+            lambda known: [name for name, id_ in known.items() if isinstance(id_, Unknown) or name == replaced],
+            run_with_unknowns=True,
         )
 
         def checked(both: list[Any]) -> Any:

@@ -95,3 +95,17 @@ def test_a_member_more_is_asked_for_its_own_zone(account: Account, stack: Stack,
     assert stack.preview(program(given(cloud), members=3)).ok, "the first one stands"
     account.offered = {DEFAULT[cloud]: places[:2]}
     assert f"not offered in {places[2]}" in stack.preview(program(given(cloud), members=3)).text
+
+
+@CLOUDS
+def test_a_preview_refuses_what_up_refuses_while_a_served_request_is_left(
+    account: Account, stack: Stack, cloud: str
+) -> None:
+    up(stack, given(cloud))
+    up(stack, given(cloud, replace_member="etcd-2"))
+    account.offered = {"m5.large": account._zones, "n2-standard-2": ZONES}
+    request = program(given(cloud, replace_member="etcd-2"))
+    for refused in (stack.preview(request), stack.up(request)):
+        assert not refused.ok
+        assert "not offered in" in refused.text
+    up(stack, given(cloud))

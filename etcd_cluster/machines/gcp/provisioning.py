@@ -103,7 +103,7 @@ class Provisioning:
         self._offered = OfferedType(asked, zones, partial(offers, asked, self._parent))
         machines = [self._machine(name, place, guarded, key) for name, place in places.items()]
         pulumi.Output.all(**self._types).apply(self._say_what_is_left)
-        self._offered.check_new(self._ids)
+        self._offered.check_new(self._ids, replaced)
         return machines
 
     def _warn_of_zones(self, zones: Mapping[str, str]) -> None:
