@@ -191,6 +191,7 @@ class Host:
         unknown: What a running process could not be asked -> why.
         announced: How the member speaks, by what it has told the cluster about itself; None if nobody could be asked.
         backups: What it reports of backups; None if none are set up there.
+        restored: The backup, TOKEN/NAME, that was restored there before etcd's first start; "" for none.
     """
 
     machine: str
@@ -229,6 +230,7 @@ class Host:
     unknown: Mapping[Question, str] = field(default_factory=dict[Question, str])
     announced: Security | None = None
     backups: HostBackups | None = None
+    restored: str = ""
 
     @property
     def quota_before(self) -> int:
@@ -525,6 +527,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         mounted_over=facts.get("mounted_over", ""),
         unknown=unknown,
         forming=facts.get("forming", ""),
+        restored=facts.get("restored", ""),
         formed=facts.get("formed", ""),
         quota_bytes=_integer(facts.get("quota_bytes")),
         may_administer={"yes": True, "no": False}.get(facts.get("rights", "")),

@@ -261,6 +261,7 @@ class Machine:
     frozen: bool = False
     clock_ahead: float = 0.0
     mounted_over: str = ""
+    restored: str = ""
 
     @property
     def source(self) -> str:
@@ -540,6 +541,7 @@ class Model:
             owner="" if machine.mounted_over or not machine.token else machine.name,
             mounted_over=machine.mounted_over,
             forming=machine.forming,
+            restored=machine.restored,
             formed=machine.formed,
             quota_bytes=process.quota_bytes if process else 0,
             database_bytes=self.database_bytes if machine.data and not process else 0,

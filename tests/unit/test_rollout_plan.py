@@ -1698,6 +1698,16 @@ def test_no_restore_goes_beside_data_of_a_forming_that_was_cut_short() -> None:
     assert (refusal.value.kind, refusal.value.details["members"]) == (Refusal.RESTORING_WITH_DATA, ["b"])
 
 
+def test_a_restore_that_was_cut_short_does_not_go_on_with_another_backup() -> None:
+    model = restored_model()
+    model.machines["a"].restored = RESTORED.backup
+    assert isinstance(restoring(model), Action)
+    model.machines["a"].restored = "0a/20261126T100000Z-5-a"
+    with pytest.raises(RefusedError) as refusal:
+        restoring(model)
+    assert refusal.value.kind is Refusal.RESTORING_WITH_DATA
+
+
 def test_no_restore_goes_where_machines_held_data_before() -> None:
     model = Model.blank(GOAL)
     with pytest.raises(RefusedError) as refusal:

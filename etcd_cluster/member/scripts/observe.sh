@@ -14,6 +14,7 @@ observe() {
   fact token "$token"
   fact owner "$(marker_field member)"
   has_data && fact data yes && fact data_of "$(data_cluster)"
+  [[ ! -f $volume_path/restored ]] || fact restored "$(cat "$volume_path/restored")"
   fact forming "$(marker_field token "$state_path/forming")"
   fact formed "$(marker_field token "$state_path/formed")"
   fact versions "$(installed_versions)"

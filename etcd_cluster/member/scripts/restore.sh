@@ -72,6 +72,8 @@ restore() {
     --initial-advertise-peer-urls "${spec[url]}" --initial-cluster-token "$token" "${bump[@]}" 2>&1) || fail "it does not restore: $(last_words "$said")"
   [[ $supervisor != systemd ]] || chown -R etcd: "$new"
   chmod 700 "$new"
+  # Which backup it is, for a run that goes on with another one in its config.
+  put_file 644 "$(id -un)" "$volume_path/restored" "$(printf '%s' "${spec[backup]}" | base64 -w 0)" || true
   sync
   rmdir "$data_path"
   mv -T "$new" "$data_path"

@@ -400,7 +400,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "bring the data back, or, to start empty, run `pulumi destroy`",
     ),
     Refusal.RESTORING_WITH_DATA: Explanation(
-        "restoreFrom is set, and {members} already hold data",
+        "restoreFrom is set, and {members} already hold other data",
         "machines without data, where a new cluster starts with a backup",
         "take restoreFrom out to go on with that data, or run `pulumi destroy` and move the data away "
         '(docs/destroy.md, "Start empty")',

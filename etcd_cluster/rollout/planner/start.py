@@ -54,6 +54,7 @@ def _restore(view: ClusterView) -> Action | None:
     if not view.context.forming or restored is None:
         return None
     founding = [name for name, host in view.hosts.items() if host.data and host.history.members == FOUNDING]
+    founding += [name for name, host in view.hosts.items() if host.data and host.restored not in ("", restored.backup)]
     if founding or not any(member.founder for member in view.desired.members.values()):
         having = founding or [name for name, host in view.hosts.items() if host.data]
         raise RefusedError(Refusal.RESTORING_WITH_DATA, {"members": having})

@@ -1,4 +1,4 @@
-# etcd-cluster: a7875d58a1b4a1c21926456197552e02
+# etcd-cluster: 41f0ccc5fddc1a87f689957b06274613
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
