@@ -1661,11 +1661,11 @@ def test_a_check_of_the_v2_api_that_prints_something_else_is_no_result() -> None
 
 # --- a new cluster that starts with a backup ---
 
-RESTORED = RestoredBackup("0a/20261127T100000Z-7-a", "a", {"rclone_placed": "rclone"})
+BACKUP = RestoredBackup("0a/20261127T100000Z-7-a", "a", {"rclone_placed": "rclone"})
 
 
 def restoring(model: Model, goal: Goal = GOAL, *, forming: bool = True) -> Action | WaitFor | None:
-    desired = replace(goal.desired, restored=RESTORED)
+    desired = replace(goal.desired, restored=BACKUP)
     return next_action(desired, model.observe(list(model.machines)), RunContext(forming=forming))
 
 
@@ -1674,7 +1674,7 @@ def test_the_first_member_is_restored_before_any_is_formed() -> None:
     assert isinstance(decided, Action)
     assert decided.kind is ActionKind.RESTORE
     ((member, line),) = [(step.member, step.line) for step in decided.steps]
-    assert (member, line) == ("a", Restore(RESTORED.backup, "https://10.0.0.1:2380", GOAL.version))
+    assert (member, line) == ("a", Restore(BACKUP.backup, "https://10.0.0.1:2380", GOAL.version))
 
 
 def restored_model() -> Model:
@@ -1700,7 +1700,7 @@ def test_no_restore_goes_beside_data_of_a_forming_that_was_cut_short() -> None:
 
 def test_a_restore_that_was_cut_short_does_not_go_on_with_another_backup() -> None:
     model = restored_model()
-    model.machines["a"].restored = RESTORED.backup
+    model.machines["a"].restored = BACKUP.backup
     assert isinstance(restoring(model), Action)
     model.machines["a"].restored = "0a/20261126T100000Z-5-a"
     with pytest.raises(RefusedError) as refusal:
