@@ -257,3 +257,19 @@ def test_a_cluster_behind_a_command_needs_no_port_for_ssh_from_outside(
     assert open_to
     assert not {22, "22"} & set(open_to)
     assert up(stack, given(cloud, **way)).steps == []
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        [["10.1.0.0/16"], {"office": "10.1.0.0/16"}, {"bureau": "10.1.0.0/16"}, ["10.1.0.0/16"]],
+        [{"office": "10.1.0.0/16"}, {"bureau": "10.1.0.0/16", "office": "10.2.0.0/16"}],
+    ],
+)
+def test_another_key_of_a_range_makes_no_other_rule(account: Account, stack: Stack, ways: list[Any]) -> None:
+    """AWS refuses a second rule for one source, and the old one goes last."""
+    for ssh_cidrs in ways:
+        up(stack, given("aws", ssh_cidrs=ssh_cidrs))
+    ranges = [each.inputs["cidrIpv4"] for each in account.of_type(INGRESS) if each.inputs["description"] == "ssh"]
+    wanted = ways[-1].values() if isinstance(ways[-1], dict) else ways[-1]
+    assert sorted(ranges) == sorted(wanted)

@@ -118,10 +118,20 @@ def require_tag_value(key: str, value: str) -> None:
 
 
 def named_groups(groups: SecurityGroups) -> dict[str, pulumi.Input[str]]:
-    """Returns each group by a name that stays when others come and go: the given one, or its id."""
+    """Returns each group by a name that stays when others come and go: its id, or the given one if that is not known.
+
+    AWS refuses a second rule for one source, so a source has the same name whatever its key is.
+    """
     if isinstance(groups, Mapping):
-        return dict(groups)
+        return {group if isinstance(group, str) else name: group for name, group in groups.items()}
     return {group if isinstance(group, str) else UNNAMED_GROUP: group for group in groups}
+
+
+def named_ranges(ranges: NamedRanges) -> dict[str, pulumi.Input[str]]:
+    """Returns each range in the same way."""
+    if isinstance(ranges, Mapping):
+        return {name_of_range(text) if isinstance(text, str) else name: text for name, text in ranges.items()}
+    return {name_of_range(text): text for text in ranges}
 
 
 def require_told_apart(key: str, groups: SecurityGroups) -> None:
@@ -145,8 +155,7 @@ def name_of_range(range_: str) -> str:
 
 def require_different_names(key: str, ranges: NamedRanges, groups: SecurityGroups) -> None:
     """Refuses a name that both a range and a group have: rules are told apart by it."""
-    by_name = ranges if isinstance(ranges, Mapping) else [name_of_range(text) for text in ranges]
-    both = [name for name in by_name if name in named_groups(groups)]
+    both = [name for name in named_ranges(ranges) if name in named_groups(groups)]
     if both:
         raise ConfigurationError(
             key, both[0], "a security group has this name as well", "give the range, or the group, another name"

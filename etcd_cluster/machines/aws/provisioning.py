@@ -33,6 +33,7 @@ from etcd_cluster.machines.aws.limits import (
     architecture,
     name_of_range,
     named_groups,
+    named_ranges,
     require_subnets,
 )
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
@@ -502,8 +503,7 @@ def ingress_sources(key: str, ranges: NamedRanges, groups: SecurityGroups) -> di
         groups: Security groups.
     """
     named: dict[str, IngressSource] = {}
-    by_name = ranges if isinstance(ranges, Mapping) else {name_of_range(text): text for text in ranges}
-    for name, value in by_name.items():
+    for name, value in named_ranges(ranges).items():
         if isinstance(value, str):
             network = ipaddress.ip_network(value)
             named[name] = {"cidr_ipv4": str(network)} if network.version == 4 else {"cidr_ipv6": str(network)}
@@ -519,21 +519,22 @@ def ingress_sources(key: str, ranges: NamedRanges, groups: SecurityGroups) -> di
 
 
 def former_names(ranges: NamedRanges, groups: SecurityGroups) -> dict[str, list[str]]:
-    """Returns name -> the names that a rule had while what it lets in was in a list.
+    """Returns name -> the names that a rule had before.
 
-    A listed range had the name of its addresses. A listed group had the name of its id; if that is known only later, a
-    name by its place, or `UNNAMED_GROUP` if it was the only one of these.
+    One that is known had the name of its key. A listed group that is known only later had a name by its place, or
+    `UNNAMED_GROUP` if it was the only one of these.
     """
     former: dict[str, list[str]] = {}
     if isinstance(ranges, Mapping):
-        former |= {name: [name_of_range(text)] for name, text in ranges.items() if isinstance(text, str)}
+        former |= {name_of_range(text): [name] for name, text in ranges.items() if isinstance(text, str)}
+    if isinstance(groups, Mapping):
+        former |= {group: [name] for name, group in groups.items() if isinstance(group, str)}
     for number, (name, group) in enumerate(named_groups(groups).items()):
-        if isinstance(group, str):
-            former[name] = [group]
-        else:
+        if not isinstance(group, str):
             is_first = UNNAMED_GROUP not in itertools.chain(*former.values())
             former[name] = [f"group-{number}", *([UNNAMED_GROUP] if is_first else [])]
-    return {name: [each for each in names if each != name] for name, names in former.items()}
+    present = {*named_ranges(ranges), *named_groups(groups)}
+    return {name: [each for each in names if each not in present] for name, names in former.items()}
 
 
 def device(volume_id: str) -> str:
