@@ -240,7 +240,7 @@ def test_credentials_are_in_a_file_of_this_user_alone_and_gone_at_the_end(tmp_pa
         ("dial tcp: connection refused", 1, "the store does not answer"),
         ("error listing: directory not found", 3, "there is no such bucket"),
         ("something new", 1, "it failed"),
-        ("", 1, "it did not end within"),
+        ("", 1, "it did not end in time"),
     ],
 )
 def test_what_rclone_says_is_explained_as_on_machines(said: str, code: int, sentence: str, tmp_path: Path) -> None:

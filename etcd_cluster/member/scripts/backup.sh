@@ -208,10 +208,13 @@ voters_leader_last() {
 
 # Deletes what is no longer kept. A store that refuses it, as without the right to delete, keeps it: no failure.
 forget_old() {
-  local name said refused=0
+  local name said status refused=0
   [[ $backup_append_only != yes ]] || return 0
   while read -r name; do
-    said=$(rclone deletefile "$backup_store/$name" 2>&1) || { [[ $said == *"not found"* ]] || refused=$((refused + 1)); }
+    status=0
+    said=$(rclone deletefile "$backup_store/$name" 2>&1) || status=$?
+    ((status == 0)) || [[ $said == *"not found"* ]] || refused=$((refused + 1))
+    ((status != TIMED_OUT)) || break # it would not answer for the others either
   done < <(names | expired)
   ((refused == 0)) || say "the store refused to delete $refused files; they stay there: $(last_words "$said")"
 }

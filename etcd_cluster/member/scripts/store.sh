@@ -1,13 +1,17 @@
 # shellcheck shell=bash
 # Carries files to and from the store of backups, with rclone, and explains what it says.
 # shellcheck disable=SC2154
-STORE_SECONDS=7200 # limit for the transport of one file
+STORE_SECONDS=7200  # limit for the transport of one file
+REQUEST_SECONDS=300 # limit for any other request: a store that hangs answers none
+# shellcheck disable=SC2034  # the status of timeout(1), for the steps
+TIMED_OUT=124
 
 # rclone ARGUMENTS...: its credentials are in a file that only root can read.
 rclone() {
-  local trusted=()
+  local trusted=() limit=$REQUEST_SECONDS
+  [[ $1 != copyto ]] || limit=$STORE_SECONDS
   [[ ! -f ${rclone_configuration%/*}/ca.crt ]] || trusted=(--ca-cert "${rclone_configuration%/*}/ca.crt")
-  timeout "$STORE_SECONDS" "$rclone_program" --config "$rclone_configuration" "${trusted[@]}" --log-level ERROR --stats 0 \
+  timeout "$limit" "$rclone_program" --config "$rclone_configuration" "${trusted[@]}" --log-level ERROR --stats 0 \
     --contimeout 15s --timeout 60s --retries "${store_attempts:-2}" --low-level-retries 2 --s3-no-check-bucket --azureblob-no-check-container "$@"
 }
 
@@ -33,7 +37,7 @@ store_problem() {
     *InsufficientStorage* | *QuotaExceeded* | *"no space left"* | *"StatusCode: 507"*) problem="the store is full. Expected: room for a snapshot. Free some space there, or keep fewer backups (backup.keep)" ;;
     *"no such host"* | *"connection refused"* | *"i/o timeout"* | *"no route to host"* | *"deadline exceeded"* | *"connection reset"*) problem="the store does not answer. Expected: a store that this machine reaches. Check backup.endpoint, the network and the firewall" ;;
     *"certificate signed by unknown authority"* | *x509*) problem="the store's certificate is not trusted. Expected: one of a known CA. Set backup.ca" ;;
-    '') problem="it did not end within $STORE_SECONDS seconds. Expected: a store that is fast enough. Check the network" ;;
+    '') problem="it did not end in time. Expected: a store that answers. Check it, and the network" ;;
     *) problem="it failed. Expected: a store that takes the backup. Fix the cause" ;;
   esac
   echo "backup to $backup_shown: $problem${1:+ (rclone: $(last_words "${1##*api error }"))}"
