@@ -43,7 +43,7 @@ def cloud_config(
         host_public_key: One line.
         request: Id of the request that the machine is made for, as a comment: with it the user data differs from that
             of the machine before. Default "" for the first machine.
-        additional: User data of the caller's, which runs after it; default None.
+        additional: User data of the caller's, which runs after it; default None, and "" for none as well.
     """
     settings = {
         "users": [
@@ -65,7 +65,7 @@ def cloud_config(
         "locale": "C.UTF-8",
     }
     text: str = yaml.dump(settings, Dumper=_ReadableDumper, sort_keys=False, width=1000)
-    return joined(f"#cloud-config\n{text}" + (f"# replacement {request}\n" if request else ""), additional)
+    return joined(f"#cloud-config\n{text}" + (f"# replacement {request}\n" if request else ""), additional or None)
 
 
 class _ReadableDumper(yaml.SafeDumper):

@@ -13,6 +13,7 @@ class ReplacementRequestLifecycle(Lifecycle):
     """Gives each request an id of its own: what is made from the id differs, and so is made anew.
 
     The end of a request changes nothing but what is remembered, so that the next one, for the same member, is new.
+    Other keys and other user data change no request: the machine was made of those before.
     """
 
     def create(self, props: Properties) -> CreateResult:
@@ -23,7 +24,8 @@ class ReplacementRequestLifecycle(Lifecycle):
         """Reports another member as another request, and none as a change in place."""
         member = news.get("member")
         is_another = olds.get("member") != member
-        return DiffResult(changes=is_another, replaces=["member"] if is_another and member else [])
+        is_incomplete = "authorized_key" not in olds  # of a version before: what is current is what the machine has
+        return DiffResult(changes=is_another or is_incomplete, replaces=["member"] if is_another and member else [])
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         """Remembers that there is no request."""

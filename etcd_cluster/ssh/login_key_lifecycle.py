@@ -45,9 +45,12 @@ class LoginKeyLifecycle(Lifecycle):
         """Lets another key in on every machine that stands. After an error the connections before are kept."""
         if olds.get("public_key") != news["public_key"]:
             before: Mapping[str, Any] = olds.get("connections") or {}
+            # A member whose machine an earlier run replaced has the key of then.
+            requested = news.get("replace_member")
+            replaced_now = requested if requested != olds.get("replace_member") else None
             with OpenSsh() as ssh:
                 for member, connection in news["connections"].items():
-                    if member in before and member != news.get("replace_member"):
+                    if member in before and member != replaced_now:
                         _let_in(ssh, member, news["public_key"], before[member], connection)
         return UpdateResult(news)
 

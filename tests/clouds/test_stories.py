@@ -443,3 +443,33 @@ def test_a_disk_of_another_name_is_never_resized(account: Account, stack: Stack)
     up(stack, given("gcp", disk_gb=500, replace_member="etcd-1"))
     assert {each.id for each in account.of_type(DISK)} == before
     assert sizes(account, "gcp") == [400] * 3
+
+
+@CLOUDS
+def test_another_key_never_replaces_a_machine_whose_request_is_still_in_the_program(
+    account: Account, stack: Stack, logins: Logins, cloud: str
+) -> None:
+    old, new = key(), key()
+    up(stack, given(cloud, private_key=old))
+    up(stack, given(cloud, private_key=old, replace_member="etcd-2"))
+    had = {each.id for each in account.of_type(MACHINE[cloud])}
+    up(stack, given(cloud, private_key=new, replace_member="etcd-2"))
+    assert {each.id for each in account.of_type(MACHINE[cloud])} == had
+    for machine in account.of_type(MACHINE[cloud]):
+        assert len(logins.keys(logins.address(machine))) == 2
+    assert up(stack, given(cloud, private_key=new, replace_member="etcd-2")).steps == []
+    assert up(stack, given(cloud, private_key=new)).of("replace") == set()
+
+
+@CLOUDS
+def test_other_user_data_never_replace_a_machine_whose_request_is_still_in_the_program(
+    account: Account, stack: Stack, cloud: str
+) -> None:
+    up(stack, given(cloud))
+    up(stack, given(cloud, replace_member="etcd-2"))
+    had = {each.id for each in account.of_type(MACHINE[cloud])}
+    up(stack, given(cloud, user_data="#!/bin/sh\n", replace_member="etcd-2"))
+    assert {each.id for each in account.of_type(MACHINE[cloud])} == had
+    up(stack, given(cloud, user_data="#!/bin/sh\n"))
+    up(stack, given(cloud, user_data="#!/bin/sh\n", replace_member="etcd-2"))
+    assert {each.id for each in account.of_type(MACHINE[cloud])} != had

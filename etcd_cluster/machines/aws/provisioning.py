@@ -83,9 +83,6 @@ class Provisioning:
         self._types: dict[str, pulumi.Output[str]] = {}
         self._ids: dict[str, pulumi.Output[str]] = {}
         self._volume_gib = given.volume_gib_for(size)
-        self._request = ReplacementRequest(
-            f"{cluster}-replacement-request", member=given.replaced_member, opts=self._opts()
-        )
         self._kms_key = key_arn(given.kms_key_id, self._lookup())
         self._subnet_ids = cast("pulumi.Output[Sequence[str]]", pulumi.Output.from_input(given.subnet_ids))
 
@@ -96,6 +93,13 @@ class Provisioning:
         self._placement_group = placement_group(self._cluster, self._given.spread, self._tags("spread"), self._opts())
         image_id = self._image_id()
         login = self._login()
+        self._request = ReplacementRequest(
+            f"{self._cluster}-replacement-request",
+            member=self._given.replaced_member,
+            authorized_key=login["public_key"],
+            additional=self._given.user_data,
+            opts=self._opts(),
+        )
         places = {name: self._place(name, index, groups, login) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
         zones = {name: place.zone for name, place in places.items()}
@@ -178,12 +182,13 @@ class Provisioning:
         interface = self._interface(name, index, groups)
         own_volume = self._given.volumes.get(name)
         volume = self._volume(name, interface) if own_volume is None else None
+        is_replaced = self._given.replaced_member == name
         keys = pulumi.Output.all(
-            authorized_key=login["public_key"],
+            authorized_key=self._request.authorized_key if is_replaced else login["public_key"],
             host_private_key=host_key.private_key,
             host_public_key=host_key.public_key,
-            request=self._request.id if self._given.replaced_member == name else "",
-            additional=self._given.user_data,
+            request=self._request.id if is_replaced else "",
+            additional=self._request.additional if is_replaced else self._given.user_data,
         )
         ssh = Ssh(
             user=OPERATOR,

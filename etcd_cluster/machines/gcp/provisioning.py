@@ -69,9 +69,6 @@ class Provisioning:
         self._types: dict[str, pulumi.Output[str]] = {}
         self._ids: dict[str, pulumi.Output[str]] = {}
         self._disk_gb = given.disk_gb_for(size)
-        self._request = ReplacementRequest(
-            f"{cluster}-replacement-request", member=given.replaced_member, opts=self._opts()
-        )
         self._network_project = network_project(given.network)
         self._tag = network_tag(pulumi.get_project(), pulumi.get_stack(), cluster)
 
@@ -84,6 +81,13 @@ class Provisioning:
         )
         self._take_up_disks(names)
         private_key, public_key = self._login()
+        self._request = ReplacementRequest(
+            f"{self._cluster}-replacement-request",
+            member=self._given.replaced_member,
+            authorized_key=public_key,
+            additional=self._given.user_data,
+            opts=self._opts(),
+        )
         places = {name: self._place(name, index, private_key, public_key) for index, name in enumerate(names)}
         connections = {name: place.connection for name, place in places.items()}
         zones = {name: place.zone for name, place in places.items()}
@@ -131,7 +135,7 @@ class Provisioning:
         own, kept, zone = self._given.disks.get(name), self._kept.get(name), self._zones_in_turn(index)[0]
         address = self._address(name, region_of(zone))
         disk = self._disk(name, kept.zone if kept else zone, address) if own is None else None
-        request = self._request.id if self._given.replaced_member == name else ""
+        is_replaced = self._given.replaced_member == name
         ssh = Ssh(
             user=OPERATOR, private_key=private_key, bastion=self._given.bastion, proxy_command=self._given.proxy_command
         )
@@ -140,7 +144,14 @@ class Provisioning:
             owned=[disk] if disk else [],
             disk_id=disk.id if disk else pulumi.Output.from_input(cast("str", own)),
             zone=disk.zone if disk else pulumi.Output.from_input(cast("str", own)).apply(kept_disks.zone_of),
-            user_data=pulumi.Output.secret(_user_data(public_key, host_key, request, self._given.user_data)),
+            user_data=pulumi.Output.secret(
+                _user_data(
+                    self._request.authorized_key if is_replaced else public_key,
+                    host_key,
+                    self._request.id if is_replaced else "",
+                    self._request.additional if is_replaced else self._given.user_data,
+                )
+            ),
             connection=ssh.connection(address.ip, host_key.public_key, index),
         )
 
