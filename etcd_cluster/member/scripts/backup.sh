@@ -85,9 +85,9 @@ rank() {
   fail "this member is not in the member list. Expected: a member of the cluster. Run \`pulumi up\`"
 }
 
-# voters: prints ID URL NAME lines of the voters, by their ids.
+# voters: prints ID URL NAME lines of the voters, by their ids. One that has not told its name yet has its turn as well, without URL.
 voters() {
-  etcdctl_at "$(own_client_url)" member list | awk -F ', ' '$2 == "started" && $6 != "true" { sub(/,.*/, "", $5); print $1, $5, $3 }' | sort
+  etcdctl_at "$(own_client_url)" member list | awk -F ', ' '$6 != "true" { sub(/,.*/, "", $5); print $1, $5, $3 }' | sort
 }
 
 begun_by_another() { grep -q "^$slot-0-.*\.begun$" < <(printf '%s\n' "$listed" | grep -v -- "-0-${spec[member]}.begun$"); }
@@ -178,6 +178,7 @@ hash_of_members() {
   for _ in 1 2 3; do
     first='' first_compacted='' members=''
     while read -r id url name; do
+      [[ -n $name ]] || continue
       said=$(patience=60 answer_within=55s etcdctl_at "$url" endpoint hashkv --rev "$1" --write-out json 2>/dev/null) || continue
       hash=$(sed -n 's/.*"hash":\([0-9]*\).*/\1/p' < <(printf '%s\n' "$said"))
       compacted=$(sed -n 's/.*"compact_revision":\(-\{0,1\}[0-9]*\).*/\1/p' < <(printf '%s\n' "$said"))
