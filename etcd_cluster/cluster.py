@@ -8,8 +8,8 @@ from typing import Any
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 
-from etcd_cluster.backup.resource import schedule_backups
-from etcd_cluster.backup.source import find_backup
+from etcd_cluster.backup.restore import find_backup
+from etcd_cluster.backup.schedule import schedule_backups
 from etcd_cluster.binaries import provide_binaries
 from etcd_cluster.certificates import issue_certificates
 from etcd_cluster.formation import Formation, machine_identity, preflight_report

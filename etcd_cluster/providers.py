@@ -162,10 +162,10 @@ class MachineReplacementProvider(_Provider):
 class BackupSourceProvider(_Provider):
     """Serves `BackupSource`."""
 
-    implementation = "backup.source_lifecycle:BackupSourceLifecycle"
+    implementation = "backup.restore_lifecycle:BackupSourceLifecycle"
 
 
 class BackupScheduleProvider(_Provider):
     """Serves `BackupSchedule`."""
 
-    implementation = "backup.lifecycle:BackupScheduleLifecycle"
+    implementation = "backup.schedule_lifecycle:BackupScheduleLifecycle"

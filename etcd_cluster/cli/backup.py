@@ -101,7 +101,7 @@ def source(options: argparse.Namespace) -> Source:
 
 
 def _recorded_source(props: Mapping[str, Any]) -> Source:
-    from etcd_cluster.backup.lifecycle import schedule_of
+    from etcd_cluster.backup.schedule_lifecycle import schedule_of
 
     given: Mapping[str, str] = props["credentials"] or {}
     rclone: Mapping[str, Any] = props["rclone"] or {}
@@ -220,7 +220,7 @@ def run_test(options: argparse.Namespace) -> ExitCode:
 
 def _on_a_machine(options: argparse.Namespace, props: Mapping[str, Any], line: BackUp) -> ExitCode:
     from etcd_cluster.backup.files import RUN_SECONDS
-    from etcd_cluster.backup.lifecycle import run_variables
+    from etcd_cluster.backup.schedule_lifecycle import run_variables
     from etcd_cluster.cli.status import DIAL_ATTEMPTS
     from etcd_cluster.rollout.machines import FormerHost, MemberMachines, StepFailedError, say
     from etcd_cluster.ssh.connection import SshError

@@ -124,7 +124,7 @@ def recorded_backups(stack: Stack, cluster: str | None) -> Mapping[str, Any] | N
     Raises:
         CommandError: Several clusters have backups, and none was named.
     """
-    from etcd_cluster.backup.lifecycle import BackupScheduleLifecycle
+    from etcd_cluster.backup.schedule_lifecycle import BackupScheduleLifecycle
 
     owners = {each.urn: each.name for each in stack.resources if each.type == CLUSTER_TYPE}
     found = {

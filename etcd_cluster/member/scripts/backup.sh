@@ -69,7 +69,7 @@ await_turn() {
   sleep "$((rank * TURN_SECONDS))"
   listed=$(names)
   ! has_slot || { say "the backup of $slot is there" && return 1; }
-  ! begun_by_another || ! wait_slowly "$BEGUN_SECONDS" made_by_another
+  ! begun_by_another || ! pause=20 wait_until "$BEGUN_SECONDS" made_by_another
 }
 
 # rank: prints after how many others it is this member's turn: by their ids, the leader last. A learner has no turn: returns 1.
@@ -92,16 +92,6 @@ voters() {
 
 begun_by_another() { grep -q "^$slot-0-.*\.begun$" < <(printf '%s\n' "$listed" | grep -v -- "-0-${spec[member]}.begun$"); }
 made_by_another() { listed=$(names) && has_slot; }
-
-# wait_slowly SECONDS COMMAND...: like wait_until, for what costs a request.
-wait_slowly() {
-  local deadline=$((SECONDS + $1))
-  shift
-  until "$@"; do
-    ((SECONDS < deadline)) || return 1
-    sleep 20
-  done
-}
 
 make_backup() {
   local file database name revision hash=null

@@ -105,13 +105,13 @@ require_claim() {
   [[ $(cat "$state_path/run" 2>/dev/null) == "${spec[run]}" ]] || fail "a later run has taken this cluster over; this one ends here"
 }
 
-# wait_until SECONDS COMMAND...: returns 0 once the command succeeds, 1 after that time.
+# wait_until SECONDS COMMAND...: returns 0 once the command succeeds, 1 after that time. $pause is the time between two attempts.
 wait_until() {
   local deadline=$((SECONDS + $1))
   shift
   until "$@"; do
     ((SECONDS < deadline)) || return 1
-    sleep 0.05
+    sleep "${pause:-0.05}"
   done
 }
 

@@ -53,11 +53,14 @@ def _restore(view: ClusterView) -> Action | None:
     restored = view.desired.restored
     if not view.context.forming or restored is None:
         return None
-    founding = [name for name, host in view.hosts.items() if host.data and host.history.members == FOUNDING]
-    founding += [name for name, host in view.hosts.items() if host.data and host.restored not in ("", restored.backup)]
-    if founding or not any(member.founder for member in view.desired.members.values()):
-        having = founding or [name for name, host in view.hosts.items() if host.data]
-        raise RefusedError(Refusal.RESTORING_WITH_DATA, {"members": having})
+    having = {name: host for name, host in view.hosts.items() if host.data}
+    with_other_data = [
+        name
+        for name, host in having.items()
+        if host.history.members == FOUNDING or host.restored not in ("", restored.backup)
+    ]
+    if with_other_data or not any(member.founder for member in view.desired.members.values()):
+        raise RefusedError(Refusal.RESTORING_WITH_DATA, {"members": with_other_data or [*having]})
     if not all(forming.may_form(view, name) for name in view.desired.members):
         return None
     version = view.desired.version

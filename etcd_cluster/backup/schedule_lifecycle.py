@@ -34,7 +34,6 @@ class BackupScheduleLifecycle(Lifecycle):
             "append_only": False,
             "members": {},
             "rclone": {},
-            "programs": {},
             "drift": [],
         }
     )
@@ -118,18 +117,19 @@ def _on_all(machines: MemberMachines, props: Properties, line: SetUpBackups) -> 
 
 
 def _variables(props: Properties, name: str) -> dict[str, str]:
-    host, store = FormerHost.parse(props["members"][name]), StoreUrl.parse(props["to"])
-    member = MemberPlace(name, host.layout, host.ports)
-    return set_up_variables(
-        member, run_variables(props, name), store, props["credentials"], props["token"], props["every"]
-    )
+    own, store = run_variables(props, name), StoreUrl.parse(props["to"])
+    return set_up_variables(_place(props, name), own, store, props["credentials"], props["token"], props["every"])
 
 
 def run_variables(props: Mapping[str, Any], name: str) -> dict[str, str]:
     """Returns the shell variables of backup.sh on the machine of a member."""
-    host, store = FormerHost.parse(props["members"][name]), StoreUrl.parse(props["to"])
-    member = MemberPlace(name, host.layout, host.ports)
-    return variables(props["cluster"], props["token"], member, store, props["to"], schedule_of(props))
+    store, place = StoreUrl.parse(props["to"]), _place(props, name)
+    return variables(props["cluster"], props["token"], place, store, props["to"], schedule_of(props))
+
+
+def _place(props: Mapping[str, Any], name: str) -> MemberPlace:
+    host = FormerHost.parse(props["members"][name])
+    return MemberPlace(name, host.layout, host.ports)
 
 
 def schedule_of(props: Mapping[str, Any]) -> Schedule:

@@ -10,7 +10,7 @@ from pulumi.dynamic import Resource
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.backup.arguments import Backup
-from etcd_cluster.backup.resource import credentials_of, rclone_of
+from etcd_cluster.backup.schedule import credentials_of, rclone_of
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.member.commands import layout
 from etcd_cluster.providers import BackupSourceProvider

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etcd_cluster.backup import source_lifecycle
-from etcd_cluster.backup.source_lifecycle import BackupSourceLifecycle
+from etcd_cluster.backup.restore_lifecycle import BackupSourceLifecycle
 from etcd_cluster.member.layout import Layout
 
 NAME = "a" * 32 + "/20201127T100000Z-7-etcd-1"

@@ -1,4 +1,4 @@
-"""The BackupSchedule resource, as the component declares it. lifecycle.py brings it about."""
+"""The BackupSchedule resource, as the component declares it. schedule_lifecycle.py brings it about."""
 
 from __future__ import annotations
 
