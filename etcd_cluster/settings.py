@@ -144,12 +144,12 @@ class Settings:
 
     @property
     def quota_bytes(self) -> int:
-        """Quota that members get once all machines bear the size."""
+        """Quota that members get once all machines are large enough for the size."""
         quota = self.options[_QUOTA]
         return quota if isinstance(quota, int) else self.size.quota_bytes
 
     def options_on(self, size: Size) -> Mapping[str, object]:
-        """Returns etcd's settings while a machine bears no more than that size: a quota that its memory holds."""
+        """Returns etcd's settings while a machine is only large enough for that size: its memory holds the quota."""
         return self.options if size == self.size else {**self.options, _QUOTA: self._quota_on(size)}
 
     def user_options_on(self, size: Size) -> Mapping[str, object]:

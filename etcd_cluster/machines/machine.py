@@ -72,8 +72,8 @@ class Machine:
     depends_on: Sequence[pulumi.Resource] = ()
     """What must exist before the machine can be reached."""
     size: pulumi.Input[str] | None = None
-    """Name of the row of the hardware table that the machine bears: a smaller one than the cluster's while `size` has
-    grown and the machine was not replaced yet; "" for an unknown one. Default None: the cluster's.
+    """Name of the size that the machine is large enough for: smaller than the cluster's while `size` has grown and
+    the machine was not replaced yet; "" for an unknown one. Default None: the cluster's.
     """
 
 

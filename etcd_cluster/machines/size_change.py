@@ -11,7 +11,7 @@ from etcd_cluster.etcd.sizes import SIZES, Size
 UNKNOWN_SIZE = ""
 """Of a machine whose type is in no table: the preflight measured it when it was made."""
 
-Bears = Callable[[str, Size], bool | None]
+Sufficiency = Callable[[str, Size], bool | None]
 """Returns whether a type has the vCPUs and the memory of a row; None if that is unknown."""
 
 
@@ -24,14 +24,14 @@ def type_after_run(machine_type: pulumi.Output[str], wanted: str) -> pulumi.Outp
     return machine_type.apply(known_or_wanted, run_with_unknowns=pulumi.runtime.is_dry_run())
 
 
-def borne_size(machine_type: str, wanted: str, size: Size, bears: Bears) -> str:
-    """Returns the name of the largest row, up to `size`, that a standing machine bears.
+def fitting_size(machine_type: str, wanted: str, size: Size, is_sufficient: Sufficiency) -> str:
+    """Returns the name of the largest row, up to `size`, that a standing machine is large enough for.
 
     Args:
         machine_type: The machine's type.
-        wanted: The type that new machines get; it bears `size`, or was allowed to be smaller.
+        wanted: The type that new machines get; it is large enough for `size`, or was allowed to be smaller.
         size: The row that is asked for.
-        bears: What types have.
+        is_sufficient: Tells whether a type is large enough for a row; None if that is unknown.
 
     Returns:
         The row's name, or `UNKNOWN_SIZE`. The smallest row for a type below it.
@@ -40,10 +40,10 @@ def borne_size(machine_type: str, wanted: str, size: Size, bears: Bears) -> str:
         return size.name
     rows = list(SIZES.values())
     for row in reversed(rows[: rows.index(size) + 1]):
-        is_borne = bears(machine_type, row)
-        if is_borne is None:
+        is_enough = is_sufficient(machine_type, row)
+        if is_enough is None:
             return UNKNOWN_SIZE
-        if is_borne:
+        if is_enough:
             return row.name
     return rows[0].name
 

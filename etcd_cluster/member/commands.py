@@ -104,7 +104,7 @@ class MemberCommands:
         if machine.size is None:
             return "refuse"
         size = self._settings.size.name
-        return pulumi.Output.from_input(machine.size).apply(lambda borne: "refuse" if borne == size else "allow")
+        return pulumi.Output.from_input(machine.size).apply(lambda fitting: "refuse" if fitting == size else "allow")
 
     def prepare(
         self, token: pulumi.Output[str], binaries: Mapping[str, Mapping[str, pulumi.Input[str]]]

@@ -18,7 +18,7 @@ from etcd_cluster.settings import Settings
 
 
 def size_in_force(machines: Sequence[Machine], settings: Settings) -> pulumi.Output[str]:
-    """Returns the name of the row whose quota holds: the smallest that a machine bears.
+    """Returns the name of the row whose quota holds: the smallest that a machine is large enough for.
 
     While `size` grows, machines are replaced one after the other, and the quota follows with the last of them.
     """

@@ -19,7 +19,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         name: Name of the resource.
         version: Version of etcd, as the user set it.
         tls: Whether clients and members speak TLS, as the user set it.
-        size: The size whose quota holds: the one that the user set, once all machines bear it.
+        size: The size whose quota holds: the one that the user set, once all machines are large enough for it.
         etcd: etcd's settings, as the user set them.
         members: Member name -> address.
         places: Member name -> "device" and "directory", if it has them, and "ports" (client, peer, metrics).

@@ -29,14 +29,14 @@ class Cluster:
         self.account = Account()
         self.stack = Stack(self.account)
         self.cloud = cloud
-        self.borne: dict[str, str] = {}
+        self.fitting: dict[str, str] = {}
 
     def program(self, size: str, **changes: Any) -> Callable[[], None]:
         def register() -> None:
             parent = pulumi.ComponentResource("test:index:Machines", "etcd")
             made = given(self.cloud, **changes)
             for machine in made.provision("etcd", made.member_names(3), SIZES[size], parent):
-                pulumi.Output.all(machine.name, machine.size).apply(lambda both: self.borne.update([tuple(both)]))
+                pulumi.Output.all(machine.name, machine.size).apply(lambda both: self.fitting.update([tuple(both)]))
 
         return register
 
@@ -80,7 +80,9 @@ def test_another_size_is_reached_by_one_replaced_machine_a_run(cloud: str, old: 
     assert all_left in changed.text
     assert not changed.of("replace") | changed.of("create") | changed.of("delete")
     assert cluster.types() == [before] * 3
-    assert cluster.borne == dict.fromkeys(MEMBERS, smaller), "the quota stays one that all machines bear"
+    assert cluster.fitting == dict.fromkeys(MEMBERS, smaller), (
+        "the quota stays one that all machines are large enough for"
+    )
 
     for number, member in enumerate(MEMBERS, 1):
         previewed = cluster.preview(new, replace_member=member)
@@ -95,7 +97,7 @@ def test_another_size_is_reached_by_one_replaced_machine_a_run(cloud: str, old: 
         for run in (previewed, replaced):
             assert left[number].format(key) in run.text if number < 3 else "left" not in run.text
         expected = {each: new if each in MEMBERS[:number] else smaller for each in MEMBERS}
-        assert cluster.borne == (expected if new == "large" else dict.fromkeys(MEMBERS, smaller))
+        assert cluster.fitting == (expected if new == "large" else dict.fromkeys(MEMBERS, smaller))
     assert cluster.data() == data
     if cloud == "gcp":
         assert cluster.disks() == [SIZES["large"].gce.disk_gb] * 3, "they grow, and never shrink"
@@ -109,7 +111,7 @@ def test_the_first_machine_may_go_in_the_run_that_changes_the_size(cloud: str) -
     cluster.up("medium")
     cluster.up("large", replace_member="etcd-2")
     assert cluster.types() == [TYPES[cloud]["medium"], TYPES[cloud]["large"], TYPES[cloud]["medium"]]
-    assert cluster.borne == {"etcd-1": "medium", "etcd-2": "large", "etcd-3": "medium"}
+    assert cluster.fitting == {"etcd-1": "medium", "etcd-2": "large", "etcd-3": "medium"}
 
 
 @CLOUDS
@@ -132,7 +134,7 @@ def test_going_back_half_way_names_the_members_that_were_replaced(cloud: str) ->
     back = cluster.up("medium")
     assert f"etcd-1 on {TYPES[cloud]['large']}; etcd-2, etcd-3 on {TYPES[cloud]['medium']}" in back.text
     assert f"Set {cloud}.replaceMember: etcd-1 and run `pulumi up`; 1 run is left" in back.text
-    assert cluster.borne == dict.fromkeys(MEMBERS, "medium")
+    assert cluster.fitting == dict.fromkeys(MEMBERS, "medium")
 
 
 @CLOUDS
@@ -163,7 +165,7 @@ def test_another_type_of_ones_own_has_the_same_order(cloud: str) -> None:
     own = {"aws": "m7i.xlarge", "gcp": "n2-standard-4"}[cloud]
     said = cluster.up("medium", **{OWN_TYPE[cloud]: own}).text
     assert f"Expected is {own} for all, for {cloud}.{TYPE_KEY[cloud]}. Set {cloud}.replaceMember: etcd-1" in said
-    assert cluster.borne == dict.fromkeys(MEMBERS, "medium")
+    assert cluster.fitting == dict.fromkeys(MEMBERS, "medium")
 
 
 def test_a_larger_size_makes_aws_volumes_faster_at_once_and_never_smaller() -> None:

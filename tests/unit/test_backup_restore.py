@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.backup import source_lifecycle
+from etcd_cluster.backup import restore_lifecycle
 from etcd_cluster.backup.restore_lifecycle import BackupSourceLifecycle
 from etcd_cluster.member.layout import Layout
 
@@ -35,9 +35,9 @@ def inputs(**changes: Any) -> dict[str, Any]:
 
 def test_new_credentials_reach_a_restore_that_was_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The credentials had expired, and every later run took them from the state. The same backup stays."""
-    monkeypatch.setattr(source_lifecycle, "_find", lambda _: pytest.fail("latest may be another backup by now"))
+    monkeypatch.setattr(restore_lifecycle, "_find", lambda _: pytest.fail("latest may be another backup by now"))
     lifecycle = BackupSourceLifecycle()
-    before = source_lifecycle._variables(inputs(), "/opt/etcd/rclone")  # pyright: ignore[reportPrivateUsage]
+    before = restore_lifecycle._variables(inputs(), "/opt/etcd/rclone")  # pyright: ignore[reportPrivateUsage]
     olds = {**inputs(), "restored": {"backup": NAME, "member": "etcd-1", "variables": before}}
     news = inputs(credentials={"access_key": "NEW", "secret_key": "new"})
     assert not lifecycle.diff(NAME, olds, inputs()).changes

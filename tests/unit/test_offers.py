@@ -50,7 +50,7 @@ def test_what_is_named_in_its_place_has_what_the_row_has(size: Size, arm: bool) 
     assert {capacity(each) for each in asked.alternatives} == {(size.aws.vcpus, size.aws.memory_gb)}
     of_google = machine_types.question(size.gce.machine_type, size)
     for each in of_google.alternatives:
-        assert machine_types.bears(each, size)
+        assert machine_types.is_sufficient(each, size)
         machine_types.require_ssd_and_secure_boot(each, size)
 
 

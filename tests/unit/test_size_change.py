@@ -12,7 +12,7 @@ from etcd_cluster import SIZES, EtcdClusterArgs
 from etcd_cluster.etcd.sizes import GIB, MIB
 from etcd_cluster.machines.aws import instance_types
 from etcd_cluster.machines.gcp import machine_types
-from etcd_cluster.machines.size_change import UNKNOWN_SIZE, borne_size, runs_left, smallest_size
+from etcd_cluster.machines.size_change import UNKNOWN_SIZE, fitting_size, runs_left, smallest_size
 from tests.unit import test_aws
 from tests.unit.recording import Recorded, Recording, record
 
@@ -24,22 +24,22 @@ needs_sdk = pytest.mark.skipif(find_spec("pulumi_aws") is None, reason="pulumi_a
     [
         ("m4.xlarge", "large", "medium"),
         ("m4.large", "xlarge", "small"),
-        ("m4.4xlarge", "medium", "medium"),  # larger than asked for: it bears what is asked for
+        ("m4.4xlarge", "medium", "medium"),  # larger than asked for: it is large enough for what is asked for
         ("m7i.2xlarge", "large", "large"),  # another type, as large
         ("r7i.large", "large", "small"),  # enough memory for medium, but not enough processors
         ("t3.micro", "large", "small"),
         ("x2gd.large", "large", UNKNOWN_SIZE),
     ],
 )
-def test_a_machine_of_before_bears_the_largest_row_that_its_type_has(
+def test_a_machine_of_before_fits_the_largest_row_that_its_type_has(
     machine_type: str, size: Any, expected: str
 ) -> None:
     wanted = SIZES[size].aws.instance_type
-    assert borne_size(machine_type, wanted, SIZES[size], instance_types.bears) == expected
+    assert fitting_size(machine_type, wanted, SIZES[size], instance_types.is_sufficient) == expected
 
 
-def test_a_machine_of_the_type_that_is_asked_for_bears_the_size_whatever_is_known_of_it() -> None:
-    assert borne_size("x2gd.large", "x2gd.large", SIZES["large"], instance_types.bears) == "large"
+def test_a_machine_of_the_type_that_is_asked_for_fits_the_size_whatever_is_known_of_it() -> None:
+    assert fitting_size("x2gd.large", "x2gd.large", SIZES["large"], instance_types.is_sufficient) == "large"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_machine_of_the_type_that_is_asked_for_bears_the_size_whatever_is_know
     ],
 )
 def test_google_types_are_compared_with_a_row(machine_type: str, expected: bool | None) -> None:
-    assert machine_types.bears(machine_type, SIZES["medium"]) is expected
+    assert machine_types.is_sufficient(machine_type, SIZES["medium"]) is expected
 
 
 def test_the_smallest_row_that_is_known_counts() -> None:

@@ -1,4 +1,4 @@
-"""Tells which rows of the hardware table an EC2 instance type bears, and asks AWS which zones offer it."""
+"""Tells which sizes an EC2 instance type is large enough for, and asks AWS which zones offer it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEMORY_TOLERANCE = 0.95
 """Some families have a little less than their kind: r4 15.25 GiB for 16."""
 
 
-def bears(instance_type: str, size: Size) -> bool | None:
+def is_sufficient(instance_type: str, size: Size) -> bool | None:
     """Returns whether a type has the vCPUs and the memory of a row; None for a type that is in no table."""
     known = capacity(instance_type)
     return None if known is None else _is_enough(known, size)

@@ -21,7 +21,7 @@ from etcd_cluster.etcd.sizes import Size
 from etcd_cluster.machines.access import NamedRanges, range_when_known
 from etcd_cluster.machines.aws import kept_volumes
 from etcd_cluster.machines.aws.choices import key_arn, placement_group, recovery_alarm
-from etcd_cluster.machines.aws.instance_types import bears, offers, question
+from etcd_cluster.machines.aws.instance_types import is_sufficient, offers, question
 from etcd_cluster.machines.aws.limits import (
     ADDRESS_TAG,
     GP3_BASE_IOPS,
@@ -43,7 +43,7 @@ from etcd_cluster.machines.machine import LATER, Guard, Machine, Ports
 from etcd_cluster.machines.offers import OfferedType
 from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
-from etcd_cluster.machines.size_change import borne_size, runs_left, type_after_run
+from etcd_cluster.machines.size_change import fitting_size, runs_left, type_after_run
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
 from etcd_cluster.ssh.login_key import LoginKey
@@ -226,7 +226,9 @@ class Provisioning:
             device=place.volume_id.apply(device),
             first_boot=True,
             deleted_with=instance,
-            size=self._types[name].apply(lambda found: borne_size(found, self._instance_type, self._size, bears)),
+            size=self._types[name].apply(
+                lambda found: fitting_size(found, self._instance_type, self._size, is_sufficient)
+            ),
             depends_on=[instance, attachment, key],
         )
 

@@ -1,4 +1,4 @@
-"""Tells which rows of the hardware table a Compute Engine machine type bears, and asks Google which zones have it."""
+"""Tells which sizes a machine type is large enough for, and asks Google which zones have it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HIGHCPU_GB_A_VCPU = {"n1": 0.9, "c3": 2.0, "c3d": 2.0}
 """GB of memory a vCPU. All others have 1; standard and highmem have at least what n1-standard has."""
 
 
-def bears(machine_type: str, size: Size) -> bool | None:
+def is_sufficient(machine_type: str, size: Size) -> bool | None:
     """Returns whether a type has the vCPUs and the memory of a row; None for a type that is in no table."""
     if machine_type in SHARED_CORE:
         return False
@@ -51,7 +51,7 @@ def require_ssd_and_secure_boot(machine_type: str, size: Size) -> None:
 
 def require_large_enough(machine_type: str, size: Size) -> None:
     """Refuses a type below the size; the preflight on the machine measures a type that is in no table."""
-    if bears(machine_type, size) is False:
+    if is_sufficient(machine_type, size) is False:
         raise ConfigurationError(
             "gcp.machineType",
             machine_type,

@@ -34,13 +34,13 @@ from etcd_cluster.machines.gcp.limits import (
     region_of,
     zones_of_region,
 )
-from etcd_cluster.machines.gcp.machine_types import bears, offers, question
+from etcd_cluster.machines.gcp.machine_types import is_sufficient, offers, question
 from etcd_cluster.machines.kept_volume import to_take_up
 from etcd_cluster.machines.machine import Guard, Machine, Ports, when_known
 from etcd_cluster.machines.offers import OfferedType
 from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
-from etcd_cluster.machines.size_change import borne_size, runs_left, type_after_run
+from etcd_cluster.machines.size_change import fitting_size, runs_left, type_after_run
 from etcd_cluster.ssh.keys import SshKeyPair, public_half
 from etcd_cluster.ssh.login import Ssh
 from etcd_cluster.ssh.login_key import LoginKey
@@ -168,7 +168,9 @@ class Provisioning:
             device=DEVICE,
             first_boot=True,
             deleted_with=instance,
-            size=self._types[name].apply(lambda found: borne_size(found, self._machine_type, self._size, bears)),
+            size=self._types[name].apply(
+                lambda found: fitting_size(found, self._machine_type, self._size, is_sufficient)
+            ),
             depends_on=[instance, key],
         )
 
