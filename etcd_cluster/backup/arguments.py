@@ -9,7 +9,13 @@ from typing import Annotated, Literal, get_args
 
 import pulumi
 
-from etcd_cluster.backup.store import StoreUrl, require_ca, require_endpoint, require_store
+from etcd_cluster.backup.store import (
+    StoreUrl,
+    require_ca,
+    require_encryption_password,
+    require_endpoint,
+    require_store,
+)
 from etcd_cluster.errors import HIDDEN, ConfigurationError
 from etcd_cluster.names import Word
 from etcd_cluster.rclone import RcloneInstall, validate_rclone
@@ -23,7 +29,10 @@ TestInterval = Literal["daily", "weekly", "never"]
 
 BACKUP_NAME = re.compile(r"([0-9a-f]{32}/)?[0-9]{8}T[0-9]{6}Z-[0-9]+-[A-Za-z0-9._-]+")
 """SLOT-REVISION-MEMBER, with the token of its cluster before it or not."""
-SECRET = ("to", "endpoint", "region", "ca", "access_key", "secret_key", "private_key", "host_key")
+SECRET = (
+    *("to", "endpoint", "region", "ca", "access_key", "secret_key", "private_key", "host_key"),
+    "encryption_password",
+)
 """Arguments that may be secrets of the stack's config."""
 SECONDS = {"m": 60, "h": 3600}
 
@@ -56,7 +65,9 @@ class Backup:
     test: TestInterval = "daily"
     """How often a backup is fetched from the store and restored to prove it: daily (default), weekly or never."""
     endpoint: pulumi.Input[Annotated[str, require_endpoint]] | None = None
-    """URL of a store that speaks the protocol of S3; default Amazon's."""
+    """URL of a store that speaks the protocol of S3, of Google Cloud Storage (`https://HOST/storage/v1/`) or of Azure;
+    default Amazon's, Google's or Microsoft's.
+    """
     region: pulumi.Input[Word] | None = None
     """Region of the bucket; default the machine's, and us-east-1 with `endpoint`."""
     ca: pulumi.Input[Annotated[str, require_ca]] | None = None
@@ -71,6 +82,10 @@ class Backup:
     """Text of an unencrypted SSH private key for sftp. Kept secret."""
     host_key: pulumi.Input[HostKey] | None = None
     """Public SSH host key of an sftp server, pinned."""
+    encryption_password: pulumi.Input[Annotated[str, require_encryption_password]] | None = None
+    """Encrypts the content of backups on the machine, by rclone's crypt; default none. Their
+    names stay readable. Without this password nobody can read them: keep it where the cluster is not. Kept secret.
+    """
     rclone: RcloneInstall = field(default_factory=RcloneInstall)
     """Where rclone comes from, the program that carries backups."""
     append_only: bool = False
@@ -91,9 +106,13 @@ def validate_backup(backup: Backup) -> Backup:
     _require_choice("every", backup.every, get_args(Interval))
     _require_choice("test", backup.test, get_args(TestInterval))
     scheme = StoreUrl.parse(backup.to).scheme if isinstance(backup.to, str) else None
-    given = {"endpoint": backup.endpoint, "region": backup.region, "accessKey": backup.access_key}
-    for key, argument in given.items():
-        if argument is not None and scheme not in (None, "s3"):
+    given: dict[str, tuple[object, Sequence[str]]] = {
+        "endpoint": (backup.endpoint, ("s3", "gs", "azure")),
+        "region": (backup.region, ("s3",)),
+        "accessKey": (backup.access_key, ("s3",)),
+    }
+    for key, (argument, schemes) in given.items():
+        if argument is not None and scheme not in (None, *schemes):
             raise ConfigurationError(f"backup.{key}", HIDDEN, f"nothing uses it with {scheme}://", "leave it out")
     # Of a store that is not known yet, `secretKey` alone may be that of Google Cloud or Azure.
     lacks_access_key = scheme == "s3" and backup.access_key is None and backup.secret_key is not None

@@ -22,6 +22,7 @@ LATEST_SLOT = datetime(9999, 12, 31, tzinfo=timezone.utc)
 SLOT = "%Y%m%dT%H%M%SZ"
 MANIFEST, DATA, TESTED, FAILED, MARK = "json", "db", "tested", "failed", "keep"
 MOST_BYTES = 2**63
+RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -162,11 +163,7 @@ def _backup(
         problem = Problem.NO_DATA
     elif data != size:
         problem = Problem.SIZE
-    test = Test.NONE
-    if f"{name}.{FAILED}" in sizes:
-        test = Test.FAILED
-    elif f"{name}.{TESTED}" in sizes:
-        test = Test.PASSED
+    test = _test(name, token, sizes, texts)
     kind = {Test.FAILED: FAILED, Test.PASSED: TESTED}.get(test, "")
     return StoredBackup(
         name=name,
@@ -183,6 +180,15 @@ def _backup(
         marked=f"{name}.{MARK}" in sizes,
         problem=problem,
     )
+
+
+def _test(name: str, token: str, names: Collection[str], texts: Mapping[tuple[str, str], str]) -> Test:
+    """Returns the later result. Both are there where a test passed after a failure and nothing may be deleted."""
+    if f"{name}.{FAILED}" not in names:
+        return Test.PASSED if f"{name}.{TESTED}" in names else Test.NONE
+    # Both begin with their time.
+    passed, failed = (texts.get((token, f"{name}.{kind}"), "").strip()[:20] for kind in (TESTED, FAILED))
+    return Test.PASSED if RFC3339.fullmatch(failed) and passed > failed else Test.FAILED
 
 
 def _shown(text: str) -> str:

@@ -140,7 +140,7 @@ After=network-online.target time-sync.target etcd-cluster.service
 [Service]
 Type=oneshot
 StandardInput=file:{member.layout.configuration}/backup/program
-ExecStart=/bin/bash -s -- backup member={member.name}
+ExecStart=/usr/bin/env bash -s -- backup member={member.name}
 TimeoutStartSec={RUN_SECONDS}
 Nice=15
 IOSchedulingClass=idle

@@ -14,7 +14,10 @@ from etcd_cluster.machines.machine import Machine
 from etcd_cluster.member.commands import layout
 from etcd_cluster.providers import BackupScheduleProvider
 
-CREDENTIALS = ("access_key", "secret_key", "private_key", "host_key", "ca", "endpoint", "region")
+CREDENTIALS = (
+    *("access_key", "secret_key", "private_key", "host_key", "ca", "endpoint", "region"),
+    "encryption_password",
+)
 
 
 class BackupSchedule(Resource, module="cluster", name="BackupSchedule"):

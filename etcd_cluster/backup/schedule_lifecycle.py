@@ -21,6 +21,10 @@ from etcd_cluster.ssh.connection import parse_connection
 COMPARED = ("token", "to", "every", "keep", "test", "append_only", "members", "credentials", "rclone", "connections")
 INPUTS = ("cluster", *COMPARED, "drift")
 SET_UP_SECONDS = 600
+ENCRYPTED = (
+    "backups are encrypted: without backup.encryptionPassword nobody can read them. Keep it where neither the cluster "
+    "nor this stack can take it along"
+)
 LOOK_SECONDS = 60
 
 
@@ -107,6 +111,9 @@ def _set_up(props: Properties) -> None:
     for answer in answers.values():
         if isinstance(answer, EtcdClusterError):
             raise answer
+    credentials: Mapping[str, str] = props["credentials"] or {}
+    if credentials.get("encryption_password"):
+        say(ENCRYPTED)
 
 
 def _on_all(machines: MemberMachines, props: Properties, line: SetUpBackups) -> dict[str, Any]:

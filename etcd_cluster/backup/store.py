@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +13,12 @@ from etcd_cluster.errors import HIDDEN, ConfigurationError, is_private_key
 from etcd_cluster.names import is_host, is_one_line
 
 REMOTE = "store"
-"""rclone's name for the store."""
+"""rclone's name for the store; with encryption, for what it holds, decrypted."""
+ENCRYPTED_REMOTE = "encrypted"
+"""rclone's name for the store as others see it, if backups are encrypted."""
+SHORTEST_PASSWORD = 16
+OBSCURING_KEY = bytes.fromhex("9c935b48730a554d6bfd7c63c886a92bd390198eb8128afbf4de162b8b95f638")
+"""rclone's own, the same everywhere, so it hides nothing: https://rclone.org/commands/rclone_obscure/"""
 EXAMPLES = (
     "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://ACCOUNT/CONTAINER/PREFIX, sftp://USER@HOST/FOLDER or /FOLDER"
 )
@@ -29,6 +36,7 @@ KEYS = {
     "endpoint": "endpoint",
     "region": "region",
     "key_pem": "privateKey",
+    "password": "encryptionPassword",
 }
 """Option of rclone -> key of the config."""
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
@@ -64,8 +72,7 @@ class StoreUrl:
     @property
     def root(self) -> str:
         """The folder that holds those of all clusters, as rclone names it."""
-        path = self.path.rstrip("/")
-        return path if self.scheme == "file" else f"{REMOTE}:{path}"
+        return f"{REMOTE}:{self.path.rstrip('/')}"
 
 
 def require_store(key: str, to: str) -> StoreUrl:
@@ -126,20 +133,37 @@ def require_ca(key: str, pem: str) -> str:
     return pem
 
 
+def require_encryption_password(key: str, password: str) -> str:
+    """Returns the password; raises `ConfigurationError` for one that can be guessed, or is no line."""
+    if len(password) < SHORTEST_PASSWORD or not is_one_line(password) or password != password.strip():
+        raise ConfigurationError(
+            key,
+            HIDDEN,
+            f"shorter than {SHORTEST_PASSWORD} characters, or not one line without blanks at its ends",
+            "take a random one (openssl rand -base64 32), and keep it where the cluster is not",
+        )
+    return password
+
+
 def rclone_configuration(store: StoreUrl, given: Mapping[str, str], known_hosts: str) -> str:
     """Returns rclone's configuration file, with the credentials in it.
 
     Args:
         store: The store.
-        given: "endpoint", "region", "access_key" and "secret_key", each if it is given.
+        given: "endpoint", "region", "access_key", "secret_key", "private_key" and "encryption_password", each if it is
+            given.
         known_hosts: Path on the machine of the file with the sftp server's host key.
 
     Raises:
         ConfigurationError: A value cannot be in that file.
     """
     options = _options(store, given, known_hosts)
-    if not options:
-        return ""
+    password = given.get("encryption_password")
+    sections = {ENCRYPTED_REMOTE: options, REMOTE: _encryption(password)} if password else {REMOTE: options}
+    return "\n".join(_section(name, section) for name, section in sections.items())
+
+
+def _section(remote: str, options: Mapping[str, str]) -> str:
     for name, value in options.items():
         if UNREADABLE.search(_one_line(value)):
             key = KEYS.get(name, "to")
@@ -149,13 +173,42 @@ def rclone_configuration(store: StoreUrl, given: Mapping[str, str], known_hosts:
                 "rclone cannot read it from its configuration: it begins with ` or holds %(...)",
                 "choose another value",
             )
-    return "".join([f"[{REMOTE}]\n", *(f"{name} = {_one_line(value)}\n" for name, value in options.items())])
+    return "".join([f"[{remote}]\n", *(f"{name} = {_one_line(value)}\n" for name, value in options.items())])
+
+
+def _encryption(password: str) -> dict[str, str]:
+    """Returns the options of rclone's encryption. Names stay readable: they are what retention and people go by."""
+    return {
+        "type": "crypt",
+        "remote": f"{ENCRYPTED_REMOTE}:",
+        "filename_encryption": "off",
+        "directory_name_encryption": "false",
+        "suffix": "none",
+        "password": obscured(password),
+    }
+
+
+def obscured(password: str) -> str:
+    """Returns a password as `rclone obscure` writes it, the only form in which rclone reads one from its configuration.
+
+    Always the same for the same password, so that the file changes only with what is in it.
+    """
+    from cryptography.hazmat.primitives.ciphers import (
+        Cipher,
+        algorithms,
+        modes,
+    )  # lazily: no program needs it to preview
+
+    start = hashlib.sha256(b"etcd-cluster " + password.encode()).digest()[:16]
+    encryptor = Cipher(algorithms.AES(OBSCURING_KEY), modes.CTR(start)).encryptor()
+    hidden = start + encryptor.update(password.encode()) + encryptor.finalize()
+    return base64.urlsafe_b64encode(hidden).rstrip(b"=").decode()
 
 
 def _options(store: StoreUrl, given: Mapping[str, str], known_hosts: str) -> dict[str, str]:
     secret = given.get("secret_key") or ""
+    endpoint = {"endpoint": url} if (url := given.get("endpoint")) else {}
     if store.scheme == "s3":
-        endpoint = given.get("endpoint")
         region = given.get("region") or ("us-east-1" if endpoint else "")
         return {
             "type": "s3",
@@ -165,15 +218,17 @@ def _options(store: StoreUrl, given: Mapping[str, str], known_hosts: str) -> dic
                 if secret
                 else {"env_auth": "true"}
             ),
-            **({"endpoint": endpoint, "force_path_style": "true"} if endpoint else {}),
+            **({**endpoint, "force_path_style": "true"} if endpoint else {}),
             **({"region": region} if region else {}),
             "no_check_bucket": "true",
         }
     if store.scheme == "gs":
         credentials = {"service_account_credentials": secret} if secret else {"env_auth": "true"}
-        return {"type": "google cloud storage", **credentials, "bucket_policy_only": "true", "no_check_bucket": "true"}
+        fixed = {"bucket_policy_only": "true", "no_check_bucket": "true"}
+        return {"type": "google cloud storage", **credentials, **fixed, **endpoint}
     if store.scheme == "azure":
-        return {"type": "azureblob", "account": store.account, **({"key": secret} if secret else {"env_auth": "true"})}
+        credentials = {"key": secret} if secret else {"env_auth": "true"}
+        return {"type": "azureblob", "account": store.account, **credentials, **endpoint}
     if store.scheme == "sftp":
         return {
             "type": "sftp",
@@ -184,7 +239,7 @@ def _options(store: StoreUrl, given: Mapping[str, str], known_hosts: str) -> dic
             "known_hosts_file": known_hosts,
             "shell_type": "none",
         }
-    return {}
+    return {"type": "local"}
 
 
 def _one_line(value: str) -> str:

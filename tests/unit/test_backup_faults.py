@@ -212,9 +212,62 @@ def test_the_latest_backup_is_not_that_of_a_clock_that_was_ahead(folder: Folder)
     far = "99980101T000000Z-9-etcd-9"
     past = NAME
     listed = f"printf '%s\\n' {'a' * 32}/{far}.json {'b' * 32}/{past}.json"
-    manifests = """echo '{"cluster": "p/s/etcd"}'"""
+    manifests = (
+        f"""echo '{{"name": "{far}", "cluster": "p/s/etcd", "token": "{"a" * 32}"}}'; """
+        f"""echo '{{"name": "{past}", "cluster": "p/s/etcd", "token": "{"b" * 32}"}}'"""
+    )
     played = f"rclone() {{ if [[ $1 == lsf ]]; then {listed}; else {manifests}; fi; }}\nresolve latest"
     assert call(folder, played, "find_backup").stdout == f"{'b' * 32}/{past}\n"
+
+
+def latest_of(folder: Folder, played: str) -> Any:
+    """Runs what finds the latest backup, with one in the store, and counts what it asks."""
+    listed = f"echo {'b' * 32}/{NAME}.json"
+    count = f"echo asked >>{shlex.quote(str(folder.path / 'asked'))}"
+    code = f"rclone() {{ {count}; if [[ $1 == lsf ]]; then {listed}; else {played}; fi; }}\nresolve latest"
+    return call(folder, code, "find_backup")
+
+
+def test_the_latest_backup_is_found_by_two_questions_whatever_lies_beside_it(folder: Folder) -> None:
+    manifest = f"""echo '{{"name": "{NAME}", "cluster": "p/s/etcd", "token": "{"b" * 32}"}}'"""
+    refused = "echo 'x: failed to authenticate decrypted block - bad password?' >&2; return 1"
+    encrypted = f"printf 'RCLONE\\0\\0\\x01\\xff'; {refused}"
+    done = latest_of(folder, f"{manifest}; {encrypted}")
+    assert (done.stdout, done.stderr) == (f"{'b' * 32}/{NAME}\n", "")
+    assert (folder.path / "asked").read_text() == "asked\n" * 2
+
+
+def test_a_latest_backup_that_cannot_be_decrypted_is_not_passed_over(folder: Folder) -> None:
+    done = latest_of(folder, "echo 'x: failed to authenticate decrypted block - bad password?'; return 1")
+    assert "its content is not encrypted with that password" in done.stderr
+    assert "Correct backup.encryptionPassword" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("printf 'RCLONE\\0\\0rest'", "the backups there are encrypted"),
+        (
+            "echo 'not an encrypted file - bad magic string'; return 1",
+            "its content is not encrypted with that password",
+        ),
+        ("echo '{}'", ""),
+    ],
+    ids=["encrypted", "plain", "same"],
+)
+def test_backups_of_another_encryption_in_one_folder_are_refused(folder: Folder, said: str, why: str) -> None:
+    played = f"rclone() {{ {said}; }}\nrequire_same_encryption {NAME}.json"
+    done = call(folder, played, "backup_setup")
+    assert (why in done.stderr, done.returncode) == (True, 70 if why else 0)
+
+
+def test_a_full_disk_here_is_told_from_a_full_store(folder: Folder) -> None:
+    played = "rclone() { echo 'write /x: no space left on device'; return 1; }\n"
+    here = call(folder, f'{played}to_store copyto "$backup_store/a.db" /var/x/a.db').stderr
+    assert "this machine has no room" in here
+    assert "more free space in /var/x" in here
+    there = call(folder_of(folder, "b"), f'{played}to_store copyto /var/x/a.db "$backup_store/a.db"').stderr
+    assert "the store is full" in there
 
 
 @pytest.mark.parametrize("failed", [True, False])

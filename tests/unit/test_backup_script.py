@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from etcd_cluster.backup.catalog import RFC3339
 from etcd_cluster.backup.files import MemberPlace, Schedule, variables
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.machines.machine import Ports
@@ -32,7 +33,7 @@ def play_store(folder: Folder, has_data: bool) -> dict[str, str]:
           lsf) printf "%s\\n" {NAME}.json{f" {NAME}.db" if has_data else ""} ;;
           size) {"echo '{" + '"bytes":3' + "}'" if has_data else "exit 1"} ;;
           copyto) echo '{manifest}' >"$3" ;;
-          rcat) cat >"$2" 2>/dev/null || cat >'{folder.path}/result' ;;
+          rcat) set -- "$1" "${{2#store:}}"; cat >"$2" 2>/dev/null || cat >'{folder.path}/result' ;;
         esac
         """
     )
@@ -55,8 +56,10 @@ def test_a_backup_that_does_not_restore_ends_the_test_at_once_and_leaves_nothing
     assert f"error: etcd-1: backup {NAME} does not restore: {why}" in done.stderr
     asked = (folder.path / "asked").read_text()
     assert ("copyto" in asked) == has_data
-    assert f"rcat {folder.path}/store/TOKEN/{NAME}.failed" in asked
-    assert (folder.path / "result").read_text().startswith(why)
+    assert f"rcat store:{folder.path}/store/TOKEN/{NAME}.failed" in asked
+    told = (folder.path / "result").read_text().splitlines()
+    assert RFC3339.fullmatch(told[0])
+    assert told[1].startswith(why)
     noted = (folder.path / "state" / "backup").read_text()
     assert f"result=failed\nfailure=backup {NAME} does not restore: {why}" in noted
     assert f"newest={NAME}\n" in noted

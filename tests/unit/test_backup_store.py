@@ -171,6 +171,22 @@ def test_the_next_run_is_told_by_the_rule_that_it_runs(tmp_path: Path) -> None:
 
 
 @needs_rclone
+def test_of_two_results_the_later_one_counts_where_nothing_may_be_deleted(tmp_path: Path) -> None:
+    passed_again, failed_again, old = (put_backup(tmp_path, hours_ago(hours)) for hours in (1, 2, 3))
+    early, late = "2026-11-27T09:00:00Z\n", "2026-11-27T10:00:00Z\n"
+    for name, passed, failed in (
+        (passed_again, late, f"{early}its sum differs\n"),
+        (failed_again, early, f"{late}its sum differs\n"),
+        (old, late, "its sum differs\n"),
+    ):
+        (tmp_path / "TOKEN" / f"{name}.tested").write_text(passed)
+        (tmp_path / "TOKEN" / f"{name}.failed").write_text(failed)
+    with open_store(tmp_path) as store:
+        (catalog,) = read_catalogs(store, None)
+    assert [each.test for each in catalog.backups] == [Test.PASSED, Test.FAILED, Test.FAILED]
+
+
+@needs_rclone
 def test_a_mark_is_written_and_taken_away(tmp_path: Path) -> None:
     name = put_backup(tmp_path, NOW)
     with open_store(tmp_path) as folder:

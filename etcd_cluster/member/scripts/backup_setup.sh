@@ -39,6 +39,7 @@ set_up() {
   lock
   write_backup_files
   try_store
+  remove_other_versions
   if [[ $supervisor == systemd ]]; then
     while read -r name content; do
       if put_file 644 root "/etc/systemd/system/$name" "$content"; then is_new=yes; fi
@@ -67,24 +68,44 @@ differing() {
 
 # try_store: writes an object, reads it, and deletes it, as each backup will.
 try_store() {
-  local object=.trial-${spec[member]} text said
+  local object=.trial-${spec[member]} text said newest
   # shellcheck disable=SC2034  # for rclone: people wait for this
   store_attempts=1
   text="$object $RANDOM$RANDOM"
-  [[ $backup_store != /* ]] || require_folder
+  [[ -z $backup_root ]] || require_folder
+  # Where nothing may be deleted, nothing can be written anew either, as in Google Cloud Storage.
+  [[ $backup_append_only != yes ]] || object+=-$(date +%s)
   to_store rcat "$backup_store/$object" < <(printf '%s' "$text")
   said=$(rclone cat "$backup_store/$object" 2>&1) || fail "$(store_problem "$said")"
   [[ $said == "$text" ]] || fail "backup to $backup_shown: what was written is read as something else. Expected: a store that keeps what is written. Check it"
-  names >/dev/null
+  newest=$(names | sed -n 's/^\([0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\.json\)$/\1/p' | sort | tail -n 1)
+  if [[ -n $newest ]]; then require_same_encryption "$newest"; fi
   [[ $backup_append_only == yes ]] || to_store deletefile "$backup_store/$object"
   say "backups: the store takes, lists and returns what is written"
 }
 
-# The store keeps what it has.
+# require_same_encryption MANIFEST: in one folder, all backups are encrypted with one password, or none is. Else nobody could list them.
+require_same_encryption() {
+  local said
+  if ! said=$(rclone cat "$backup_store/$1" 2>&1 | tr -d '\0'); then fail "$(store_problem "$said")"; fi
+  [[ $said != RCLONE* ]] || fail "backup to $backup_shown: the backups there are encrypted. Expected: their password. Set backup.encryptionPassword, or another prefix in backup.to"
+}
+
+# Other versions of rclone, of which each takes 80 MB: nothing uses them any more.
+remove_other_versions() {
+  local folder
+  [[ $supervisor == systemd && $rclone_placed == /opt/etcd/rclone/*/rclone ]] || return 0
+  for folder in /opt/etcd/rclone/*/; do
+    [[ $folder == "${rclone_placed%rclone}" ]] || rm -rf "$folder"
+  done
+}
+
+# The store keeps what it has. A backup that runs ends: without its manifest, it is none.
 remove_backup() {
   lock
   if [[ $supervisor == systemd ]]; then
     systemctl disable --quiet --now etcd-cluster-backup.timer 2>/dev/null || true
+    systemctl stop etcd-cluster-backup.service 2>/dev/null || true
     rm -f /etc/systemd/system/etcd-cluster-backup.{service,timer}
     must systemctl daemon-reload
   fi

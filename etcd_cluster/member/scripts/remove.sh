@@ -49,6 +49,7 @@ remove() {
     systemctl disable --quiet --no-reload etcd-cluster.service "$(service)" 2>/dev/null || true
     [[ -z $(owner_of "$package_unit") ]] || rm -f "$package_unit"
     systemctl disable --quiet --now etcd-cluster-backup.timer 2>/dev/null || true
+    systemctl stop etcd-cluster-backup.service 2>/dev/null || true
     rm -f "$unit_path" /etc/profile.d/etcd.sh /etc/systemd/system/etcd-cluster-backup.{service,timer}
     unmask_package_unit
     must systemctl daemon-reload

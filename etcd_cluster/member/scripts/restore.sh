@@ -32,10 +32,16 @@ resolve() {
     echo "$found"
     return
   fi
+  # All manifests by one call. What it names has to be in the list, and its own manifest is read again.
+  if ! said=$(rclone cat --include '*.json' --separator $'\n' "$backup_parent" 2>&1 | tr -d '\0'); then
+    # Another cluster may be there that is encrypted, and this one not, or otherwise.
+    is_other_encryption "$said" || fail "$(store_problem "$said")"
+  fi
+  found=$(printf '%s\n' "$said" | grep -aF "\"cluster\": \"$(json_text "$cluster")\"" | sed -n 's/.*"name": "\([^"]*\)".*"token": "\([^"]*\)".*/\2\/\1/p') || true
   while read -r line; do
-    said=$(rclone cat "$backup_parent/$line.json" 2>&1) || fail "$(store_problem "$said")"
-    [[ $said != *"\"cluster\": \"$(json_text "$cluster")\""* ]] || { echo "$line" && return; }
+    [[ $'\n'$found$'\n' != *$'\n'$line$'\n'* ]] || { echo "$line" && return; }
   done < <(printf '%s\n' "$listed")
+  ! is_other_encryption "$said" || fail "$(store_problem "$said")"
   fail "restoreFrom: latest: no backup in $backup_shown is of $cluster. Expected: at least one. Write TOKEN/NAME; the newest of another cluster is $(head -n 1 < <(printf '%s\n' "$listed"))"
 }
 

@@ -18,14 +18,19 @@ rclone() {
 # to_store ARGUMENTS...: runs rclone; if it fails, the step fails with the reason.
 to_store() {
   local said
-  said=$(rclone "$@" 2>&1) || fail "$(store_problem "$said")"
+  said=$(rclone "$@" 2>&1) || {
+    # To a path on this machine, and not to the store.
+    [[ $1 != copyto || $3 != /* || $said != *"no space left"* ]] || fail "this machine has no room for what is in the store. Expected: more free space in ${3%/*}. Free some space"
+    fail "$(store_problem "$said")"
+  }
 }
 
 # store_problem TEXT: explains what rclone said. The error codes are those of S3, Google Cloud Storage and Azure.
 store_problem() {
   local problem
   case $1 in
-    *NoSuchBucket* | *"bucket does not exist"* | *ContainerNotFound*) problem="there is no such bucket. Expected: one that exists. Make it, or correct backup.to" ;;
+    *"bad password"* | *"bad magic"* | *"too short to be encrypted"*) problem="its content is not encrypted with that password. Expected: the password that it was encrypted with. Correct backup.encryptionPassword, or set another prefix in backup.to" ;;
+    *NoSuchBucket* | *"bucket does not exist"* | *ContainerNotFound* | *"googleapi: Error 404"*) problem="there is no such bucket. Expected: one that exists. Make it, or correct backup.to" ;;
     # All that rclone says of an error 404 when it lists.
     *"directory not found"*) problem="there is no such bucket or folder, or the store does not know the access key. Expected: one that exists, and credentials for it. Correct backup.to, or backup.accessKey" ;;
     *SignatureDoesNotMatch*) problem="the store refuses the secret key. Expected: the secret of that access key. Correct backup.secretKey" ;;
@@ -42,6 +47,8 @@ store_problem() {
   esac
   echo "backup to $backup_shown: $problem${1:+ (rclone: $(last_words "${1##*api error }"))}"
 }
+
+is_other_encryption() { [[ $1 == *"bad password"* || $1 == *"bad magic"* || $1 == *"too short to be encrypted"* ]]; }
 
 # names: prints the names in the cluster's folder.
 names() {
