@@ -18,4 +18,6 @@ pulumi.export("caCertificate", cluster.ca_certificate)
 pulumi.export("clientCertificate", cluster.client_certificate)
 pulumi.export("clientKey", cluster.client_key)
 pulumi.export("version", cluster.version)
+if cluster.backup_policy is not None:
+    pulumi.export("backupPolicy", cluster.backup_policy)
 pulumi.export("readme", Path(__file__).with_name("Pulumi.README.md").read_text())

@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.backup.bucket import make_bucket
 from etcd_cluster.backup.restore import find_backup
 from etcd_cluster.backup.schedule import schedule_backups
 from etcd_cluster.binaries import provide_binaries
@@ -33,6 +34,8 @@ class EtcdCluster(pulumi.ComponentResource):
         members: Member name -> {"address", "clientUrl", "peerUrl"}.
         ca_certificate, client_certificate, client_key: PEM for clients, the key secret; empty texts without TLS.
         version: Installed version of etcd: a demo on this machine may have fallen back to another one.
+        backup_policy: With `backup.make_bucket`, the rights that machines need in the bucket, as the cloud writes them
+            (JSON): for a role of yours. Else None.
 
     Raises:
         ConfigurationError: Arguments cannot work. No resource is registered then.
@@ -44,6 +47,7 @@ class EtcdCluster(pulumi.ComponentResource):
     client_certificate: pulumi.Output[str]
     client_key: pulumi.Output[str]
     version: pulumi.Output[str]
+    backup_policy: pulumi.Output[str] | None
 
     def __init__(self, name: str, args: EtcdClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         identity = require_cluster_name(name, pulumi.get_project(), pulumi.get_stack())
@@ -55,7 +59,9 @@ class EtcdCluster(pulumi.ComponentResource):
             pulumi.log.warn(warning, self)
         child = pulumi.ResourceOptions(parent=self)
 
-        machines = checked_machines(self._machines(name, args.machines, settings), settings.names)
+        bucket = make_bucket(name, settings.backup, args.machines, identity, args.moved_from, parent=self)
+        given = bucket.machines if bucket else args.machines
+        machines = checked_machines(self._machines(name, given, settings), settings.names)
         certificates = (
             issue_certificates(name, machines, args.ca, child, settings.ca_rotation, settings.ca_overlap_hours)
             if settings.tls
@@ -97,7 +103,7 @@ class EtcdCluster(pulumi.ComponentResource):
                 token=formation.token,
                 version=settings.version,
                 machine=machines[0],
-                opts=child,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=bucket.resources if bucket else None),
             )
             if settings.backup and settings.restore_from
             else None
@@ -142,7 +148,7 @@ class EtcdCluster(pulumi.ComponentResource):
                 token=formation.token,
                 machines={machine.name: machine for machine in machines},
                 identities=identities,
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[rollout]),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[rollout, *(bucket.resources if bucket else ())]),
             )
         described = describe(machines, settings.tls)
         endpoints = described.apply(lambda members: [member["clientUrl"] for member in members.values()])
@@ -155,6 +161,7 @@ class EtcdCluster(pulumi.ComponentResource):
             after_health(rollout, certificates.client.private_key_pem if certificates else "")
         )
         self.version = after_health(rollout, binaries[machines[0].name]["version"])
+        self.backup_policy = bucket.rights if bucket else None
         self.register_outputs(
             {
                 "endpoints": self.endpoints,
@@ -163,6 +170,7 @@ class EtcdCluster(pulumi.ComponentResource):
                 "clientCertificate": self.client_certificate,
                 "clientKey": self.client_key,
                 "version": self.version,
+                **({"backupPolicy": self.backup_policy} if self.backup_policy else {}),
             }
         )
 

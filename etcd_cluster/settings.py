@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 import pulumi
 
 from etcd_cluster.backup.arguments import BACKUP_NAME, Backup, validate_backup
+from etcd_cluster.backup.bucket import require_bucket
 from etcd_cluster.errors import HIDDEN, ConfigurationError, holds_secret
 from etcd_cluster.etcd import options, versions
 from etcd_cluster.etcd.releases import DEFAULT_MIRROR, ETCD
@@ -179,6 +180,8 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
     _require_writable_logs(server_options, args.machines.platform)
     if isinstance(args.machines, ProvisionedMachines):
         args.machines.require_usable(size, allow_undersized=args.allow_undersized, delete_data=args.delete_data)
+    if args.backup is not None:
+        require_bucket(args.backup, args.machines)
     if args.backup is None and args.machines.platform != "local":
         warnings = [*warnings, NO_BACKUP]
     if not args.tls:

@@ -49,6 +49,23 @@ def volumes_encrypted(type_: str, inputs: Inputs) -> Iterator[str]:
                 yield f"volume {device.get('deviceName')} is not encrypted: set its `encrypted`"
 
 
+def backups_kept(type_: str, inputs: Inputs) -> Iterator[str]:
+    """Buckets that a cluster makes for its backups, by their tags: not deleted with what is in them, and not public."""
+    tags = inputs.get("tags" if type_ == "aws:s3/bucket:Bucket" else "labels")
+    if type_ not in ("aws:s3/bucket:Bucket", "gcp:storage/bucket:Bucket") or not tags:
+        return
+    if not {"etcd:cluster", "etcd-cluster"} & set(tags):
+        return
+    if inputs.get("forceDestroy") is True:
+        yield "the bucket is deleted with the backups in it: take `forceDestroy` out"
+    if type_ == "gcp:storage/bucket:Bucket":
+        if inputs.get("publicAccessPrevention") != "enforced" or inputs.get("uniformBucketLevelAccess") is not True:
+            yield "the bucket can be made public: set `publicAccessPrevention` and `uniformBucketLevelAccess`"
+        versioning: Inputs = inputs.get("versioning") or {}
+        if versioning.get("enabled") is not True:
+            yield "what is deleted in the bucket is gone: set `versioning`"
+
+
 def host_keys_pinned(type_: str, inputs: Inputs) -> Iterator[str]:
     """Every SSH connection of the command provider, and its bastion's: without a key, it trusts whoever answers."""
     if type_.startswith("command:remote:"):
@@ -71,6 +88,7 @@ def members_odd(type_: str, inputs: Inputs) -> Iterator[str]:
 RULES = (
     Rule("etcd-not-open-to-the-world", "SSH and etcd are reachable from named places alone.", not_open_to_the_world),
     Rule("etcd-volumes-encrypted", "Everything that etcd writes is encrypted at rest.", volumes_encrypted),
+    Rule("etcd-backups-kept", "The bucket of backups is private, and outlives the stack.", backups_kept),
     Rule("etcd-host-keys-pinned", "SSH connections check the host that answers.", host_keys_pinned),
     Rule("etcd-members-odd", "A cluster has an odd number of members.", members_odd),
 )

@@ -58,6 +58,10 @@ class Backup:
     `gs://BUCKET/PREFIX`, `azure://ACCOUNT/CONTAINER/PREFIX`, `sftp://USER@HOST:PORT/FOLDER`, or the absolute path of
     a folder that is on all machines, such as a network file system.
     """
+    make_bucket: bool = False
+    """Make that bucket, on AWS and Google Cloud: private, encrypted, versioned, and with a role for machines that have
+    none; default False. It outlives the stack, and the next `up` takes it up again.
+    """
     every: Interval = "1h"
     """Time between two backups: 5m, 10m, 15m, 20m, 30m, 1h (default), 2h, 3h, 4h, 6h, 8h, 12h or 24h."""
     keep: Keep = field(default_factory=Keep)

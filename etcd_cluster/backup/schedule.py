@@ -32,6 +32,7 @@ class BackupSchedule(Resource, module="cluster", name="BackupSchedule"):
         keep: "last", "daily" and "weekly": how many backups are kept.
         test: daily, weekly or never.
         append_only: Nothing is deleted in the store.
+        make_bucket: The stack makes the bucket and the role, which may take a minute to count.
         members: Member name -> "layout", "ports", and "machine", the id of its machine.
         credentials: What rclone is configured with besides (secret).
         rclone: Where rclone comes from: the fields of `RcloneInstall`.
@@ -53,6 +54,7 @@ class BackupSchedule(Resource, module="cluster", name="BackupSchedule"):
         keep: Mapping[str, int],
         test: str,
         append_only: bool,
+        make_bucket: bool,
         members: Mapping[str, Mapping[str, Any]],
         credentials: Mapping[str, pulumi.Input[str]],
         rclone: Mapping[str, Any],
@@ -70,6 +72,7 @@ class BackupSchedule(Resource, module="cluster", name="BackupSchedule"):
                 "keep": keep,
                 "test": test,
                 "append_only": append_only,
+                "make_bucket": make_bucket,
                 "members": members,
                 "credentials": pulumi.Output.secret(credentials),
                 "rclone": rclone,
@@ -111,6 +114,7 @@ def schedule_backups(
         keep=dict(vars(backup.keep)),
         test=backup.test,
         append_only=backup.append_only,
+        make_bucket=backup.make_bucket,
         members={
             member: {
                 "layout": dict(vars(layout(machine))),

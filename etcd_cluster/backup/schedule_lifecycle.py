@@ -19,8 +19,10 @@ from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 from etcd_cluster.ssh.connection import parse_connection
 
 COMPARED = ("token", "to", "every", "keep", "test", "append_only", "members", "credentials", "rclone", "connections")
-INPUTS = ("cluster", *COMPARED, "drift")
+INPUTS = ("cluster", *COMPARED, "make_bucket", "drift")
 SET_UP_SECONDS = 600
+ROLE_SECONDS = 120
+"""A role that was made just now has its rights on a machine after so long."""
 ENCRYPTED = (
     "backups are encrypted: without backup.encryptionPassword nobody can read them. Keep it where neither the cluster "
     "nor this stack can take it along"
@@ -36,6 +38,7 @@ class BackupScheduleLifecycle(Lifecycle):
             "connections": {},
             "credentials": {},
             "append_only": False,
+            "make_bucket": False,
             "members": {},
             "rclone": {},
             "drift": [],
@@ -104,7 +107,8 @@ def _set_up(props: Properties) -> None:
         def set_up(name: str) -> str:
             connection = parse_connection(connections[name]) if name in connections else None
             placed = place_rclone(connection, props["rclone"] or {}, say)
-            variables = {**_variables(props, name), "rclone_placed": placed}
+            role_seconds = str(ROLE_SECONDS if props["make_bucket"] else 0)
+            variables = {**_variables(props, name), "rclone_placed": placed, "role_seconds": role_seconds}
             return machines.run(name, SetUpBackups(), variables, timeout_seconds=SET_UP_SECONDS, say=say)
 
         answers = machines.on_all(list(props["members"]), set_up)

@@ -140,7 +140,8 @@ class Account:
         self._subnets: dict[str, _Subnet] = {}
         self._zones: dict[str, str] = {}
         self.ec2 = self._client("ec2")
-        self.kms = self._client("kms")
+        self.kms, self.s3, self.iam = self._client("kms"), self._client("s3"), self._client("iam")
+        self.tagging = self._client("resourcegroupstaggingapi")
         self.ids: dict[str, str] = {}
         self.ec2.meta.events.register("provide-client-params.ec2", _check_enumerations)
 
@@ -183,6 +184,17 @@ class Account:
             if token == "aws:ec2/getSubnet:getSubnet":
                 subnet = self._subnets[arguments["id"]]
                 return {**arguments, "vpcId": subnet.vpc, "availabilityZone": subnet.zone}
+            if token == "aws:index/getPartition:getPartition":
+                return {"partition": "aws", "dnsSuffix": "amazonaws.com"}
+            if token == "aws:resourcegroupstaggingapi/getResources:getResources":
+                by_tag = [_capitalized(each) for each in arguments["tagFilters"]]
+                found = self.tagging.get_resources(ResourceTypeFilters=["s3"], TagFilters=by_tag)
+                assert arguments["resourceTypeFilters"] == ["s3:bucket"]  # moto knows this kind only by its service
+                mapped = [
+                    {"resourceArn": each["ResourceARN"], "tags": tags_of(each)}
+                    for each in found["ResourceTagMappingList"]
+                ]
+                return {"resourceTagMappingLists": mapped}
             filters = [{"Name": each["name"], "Values": each["values"]} for each in arguments["filters"]]
             if token == OFFERINGS:
                 offered = self.ec2.describe_instance_type_offerings(
@@ -210,6 +222,15 @@ class Account:
             "aws:ebs/volume:Volume": self._volume,
             "aws:ec2/instance:Instance": self._instance,
             "aws:ec2/volumeAttachment:VolumeAttachment": self._attachment,
+            "aws:s3/bucket:Bucket": self._bucket,
+            "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": self._public_access_block,
+            "aws:s3/bucketVersioning:BucketVersioning": self._versioning,
+            "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": self._encryption,
+            "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": self._lifecycle,
+            "aws:s3/bucketPolicy:BucketPolicy": self._bucket_policy,
+            "aws:iam/role:Role": self._role,
+            "aws:iam/rolePolicy:RolePolicy": self._role_policy,
+            "aws:iam/instanceProfile:InstanceProfile": self._instance_profile,
         }[resource.type]
         inputs = plain(resource.inputs)
         with self._lock:
@@ -336,6 +357,74 @@ class Account:
         self.ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device=inputs.pop("deviceName"))
         _require_all_taken(name, inputs)
         return {"id": f"vai-{volume}"}
+
+    def _bucket(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        assert inputs.pop("forceDestroy") is False  # matters only when it is deleted
+        bucket = inputs.pop("bucket")
+        self.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": _pairs(inputs.pop("tags"))})
+        _require_all_taken(name, inputs)
+        return {"id": bucket}
+
+    def _public_access_block(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        bucket = inputs.pop("bucket")
+        self.s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=_capitalized(inputs))
+        return {"id": bucket}
+
+    def _versioning(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        bucket = inputs.pop("bucket")
+        configuration = _capitalized(inputs.pop("versioningConfiguration"))
+        self.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=configuration)
+        _require_all_taken(name, inputs)
+        return {"id": bucket}
+
+    def _encryption(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        bucket, (rule,) = inputs.pop("bucket"), inputs.pop("rules")
+        default = rule.pop("applyServerSideEncryptionByDefault")
+        rules = [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": default.pop("sseAlgorithm")}}]
+        self.s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": rules})
+        _require_all_taken(name, {**inputs, **rule, **default})
+        return {"id": bucket}
+
+    def _lifecycle(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        bucket, (rule,) = inputs.pop("bucket"), inputs.pop("rules")
+        blocks = {key: _capitalized(value) for key, value in rule.items() if isinstance(value, dict)}
+        made = {**_capitalized(rule), **_capitalized(blocks), "ID": rule.pop("id")}
+        self.s3.put_bucket_lifecycle_configuration(
+            Bucket=bucket, LifecycleConfiguration={"Rules": [{key: made[key] for key in made if key != "Id"}]}
+        )
+        _require_all_taken(name, inputs)
+        return {"id": bucket}
+
+    def _bucket_policy(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        bucket = inputs.pop("bucket")
+        self.s3.put_bucket_policy(Bucket=bucket, Policy=inputs.pop("policy"))
+        _require_all_taken(name, inputs)
+        return {"id": bucket}
+
+    def _role(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        role = f"{name}-1a2b3c4"  # as the engine names it
+        self.iam.create_role(
+            RoleName=role,
+            Description=inputs.pop("description"),
+            AssumeRolePolicyDocument=inputs.pop("assumeRolePolicy"),
+            Tags=_pairs(inputs.pop("tags")),
+        )
+        _require_all_taken(name, inputs)
+        return {"id": role, "name": role}
+
+    def _role_policy(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        role = inputs.pop("role")
+        self.iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=inputs.pop("policy"))
+        _require_all_taken(name, inputs)
+        return {"id": f"{role}:{name}"}
+
+    def _instance_profile(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        profile = f"{name}-1a2b3c4"
+        self.iam.create_instance_profile(InstanceProfileName=profile, Tags=_pairs(inputs.pop("tags")))
+        self.iam.add_role_to_instance_profile(InstanceProfileName=profile, RoleName=inputs.pop("role"))
+        _require_all_taken(name, inputs)
+        return {"id": profile, "name": profile}
 
     def read(self) -> Standing:
         """Everything, asked for again."""

@@ -138,6 +138,27 @@ RULES: Mapping[str, Rules] = {
     "gcp:compute/resourcePolicy:ResourcePolicy": rules("groupPlacementPolicy", "name", "region"),
     # internal/service/ec2/ec2_placement_group.go: all but tags
     "aws:ec2/placementGroup:PlacementGroup": rules("name", "spreadLevel", "strategy"),
+    # internal/service/s3/bucket.go, bucket_versioning.go, bucket_policy.go and so on: of another bucket, another one
+    "aws:s3/bucket:Bucket": rules("bucket", "bucketPrefix", "objectLockEnabled"),
+    **{
+        f"aws:s3/{kind[0].lower()}{kind[1:]}:{kind}": rules("bucket", "expectedBucketOwner")
+        for kind in (
+            *("BucketPublicAccessBlock", "BucketVersioning", "BucketServerSideEncryptionConfiguration"),
+            *("BucketLifecycleConfiguration", "BucketPolicy"),
+        )
+    },
+    # internal/service/iam/role.go, role_policy.go, instance_profile.go
+    "aws:iam/role:Role": rules("name", "namePrefix", "path"),
+    "aws:iam/rolePolicy:RolePolicy": rules("name", "namePrefix", "role"),
+    "aws:iam/instanceProfile:InstanceProfile": rules("name", "namePrefix", "path"),
+    # google/services/storage/resource_storage_bucket.go
+    "gcp:storage/bucket:Bucket": rules(
+        *("customPlacementConfig", "enableObjectRetention", "hierarchicalNamespace", "location", "name", "project")
+    ),
+    # google/tpgiamresource/resource_iam_member.go: all of it
+    "gcp:storage/bucketIAMMember:BucketIAMMember": rules("bucket", "condition", "member", "role"),
+    # google/services/resourcemanager/resource_google_service_account.go
+    "gcp:serviceaccount/account:Account": rules("accountId", "project"),
     # internal/service/cloudwatch/metric_alarm.go
     "aws:cloudwatch/metricAlarm:MetricAlarm": rules("name"),
 }

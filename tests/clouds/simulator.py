@@ -49,6 +49,8 @@ PLACEMENT_GROUP, POLICY = "aws:ec2/placementGroup:PlacementGroup", "gcp:compute/
 ALARM = "aws:cloudwatch/metricAlarm:MetricAlarm"
 OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
 MACHINE_TYPES = "gcp:compute/getMachineTypes:getMachineTypes"
+BUCKET, GOOGLE_BUCKET = "aws:s3/bucket:Bucket", "gcp:storage/bucket:Bucket"
+BUCKETS = "aws:resourcegroupstaggingapi/getResources:getResources"
 ADDRESS, FIREWALL = "gcp:compute/address:Address", "gcp:compute/firewall:Firewall"
 
 
@@ -133,6 +135,21 @@ class Account:
             # cloud.google.com/compute/docs/reference/rest/v1/machineTypes/list
             names = re.findall(r'name = "([^"]+)"', arguments["filter"])
             return {"machineTypes": [{"name": each} for each in names if arguments["zone"] in self._zones_with(each)]}
+        if token == "aws:index/getPartition:getPartition":
+            return {"partition": "aws-cn", "dnsSuffix": "amazonaws.com.cn"}
+        if token == BUCKETS:
+            # docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html: all filters
+            assert arguments["resourceTypeFilters"] == ["s3:bucket"]
+            found = [
+                each
+                for each in self.of_type(BUCKET)
+                if all(each.tags.get(one["key"]) in one["values"] for one in arguments["tagFilters"])
+            ]
+            mapped = [{"resourceArn": f"arn:aws-cn:s3:::{each.id}", "tags": each.tags} for each in found]
+            return {"resourceTagMappingLists": mapped}
+        if token == "gcp:storage/getBuckets:getBuckets":
+            buckets = [each for each in self.of_type(GOOGLE_BUCKET) if each.id.startswith(arguments["prefix"])]
+            return {"buckets": [{"name": each.id, "labels": each.tags} for each in buckets]}
         raise AssertionError(f"the simulator knows no function {token}")
 
     def _zones_with(self, type_: str) -> Collection[str]:
@@ -158,6 +175,10 @@ class Account:
             id_ = f"{type_.partition(':')[0]}-{type_.rpartition(':')[2].lower()}-{number}"
             if type_ == DISK:
                 id_ = f"projects/p/zones/{inputs['zone']}/disks/{inputs['name']}"
+            if type_ in (BUCKET, GOOGLE_BUCKET):
+                id_ = inputs["bucket" if type_ == BUCKET else "name"]
+            elif type_.startswith("aws:s3/"):  # a part of the bucket, which is written, and not made
+                id_ = f"{type_}/{inputs['bucket']}"
             outputs = {**inputs, **self._computed(type_, id_, number, inputs)}
             self.standing[id_] = Standing(id_, type_, outputs, number)
             return id_, outputs
@@ -218,6 +239,9 @@ class Account:
 
     def _refuse(self, type_: str, inputs: Mapping[str, Any], own: str | None) -> None:
         others = [each for each in self.of_type(type_) if each.id != own]
+        if type_ == BUCKET and any(each.inputs["bucket"] == inputs["bucket"] for each in others):
+            # docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
+            raise StepError(f"BucketAlreadyOwnedByYou: {inputs['bucket']}")
         if type_.startswith("gcp:") and any(_name(each.inputs) == _name(inputs) for each in others):
             # https://cloud.google.com/compute/docs/naming-resources: unique in a zone, or in a region
             raise StepError(f"alreadyExists: the resource {inputs['name']} already exists")
@@ -274,6 +298,10 @@ class Account:
             subnet = self._existing(_interface(inputs)).inputs["subnetId"]
             arn = f"arn:aws-cn:ec2:cn-north-1:111122223333:instance/{id_}"
             return {"availabilityZone": self.zone_of_subnet(subnet), "arn": arn}
+        if type_ in ("aws:iam/role:Role", "aws:iam/instanceProfile:InstanceProfile"):
+            return {"name": id_}
+        if type_ == "gcp:serviceaccount/account:Account":
+            return {"email": f"{inputs['accountId']}@p.iam.gserviceaccount.com"}
         if type_ == PLACEMENT_GROUP:
             return {"name": id_}
         if type_ == POLICY:

@@ -5,6 +5,7 @@ Then it is read back, and compared with the hardware table.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 import pytest
 
-from etcd_cluster import SIZES, AwsMachines, EtcdCluster, EtcdClusterArgs, Machine
+from etcd_cluster import SIZES, AwsMachines, Backup, EtcdCluster, EtcdClusterArgs, Machine
 from tests.unit import test_cluster
 from tests.unit.recording import Recorded, Recording, record
 
@@ -244,6 +245,52 @@ def test_address_and_data_outlive_the_instance_and_take_another(account: Account
     assert created.ids["etcd-etcd-1"] != instance
     check_instance(created, "etcd-1", "small", interface["SubnetId"])
     check_volumes(created, "etcd-1", "small", aws_account.ZONES[0])
+
+
+@pytest.mark.parametrize("append_only", [False, True])
+def test_a_bucket_of_backups_is_private_encrypted_versioned_and_written_by_a_role(
+    account: Account, append_only: bool
+) -> None:
+    def program() -> None:
+        given = AwsMachines(account.make_network(1), ssh_cidrs=["10.0.0.8/32"], tags={"team": "storage"})
+        backup = Backup("s3://shop-backups/etcd", make_bucket=True, append_only=append_only)
+        cluster = EtcdCluster("etcd", EtcdClusterArgs(machines=given, members=1, backup=backup))
+        assert cluster.backup_policy is not None
+        pulumi.export("backupPolicy", cluster.backup_policy)
+
+    recording = record(program, results=lambda resource: answer(account, resource), calls=account.call)
+    s3, bucket = account.s3, {"Bucket": "shop-backups"}
+    tags = aws_account.tags_of(s3.get_bucket_tagging(**bucket))
+    assert tags == {
+        **{"pulumi:project": "etcd-cluster", "pulumi:stack": "test", "etcd:cluster": "etcd"},
+        **{"Name": "etcd-backup-bucket", "team": "storage"},
+    }
+    assert set(s3.get_public_access_block(**bucket)["PublicAccessBlockConfiguration"].values()) == {True}
+    assert s3.get_bucket_versioning(**bucket)["Status"] == "Enabled"
+    (rule,) = s3.get_bucket_encryption(**bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    (rule,) = s3.get_bucket_lifecycle_configuration(**bucket)["Rules"]
+    assert rule["NoncurrentVersionExpiration"]["NoncurrentDays"] == 30
+    assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 7
+    assert "Days" not in rule["Expiration"], "no rule ends what is current: the newest backup may be old"
+    (denied,) = json.loads(s3.get_bucket_policy(**bucket)["Policy"])["Statement"]
+    assert (denied["Effect"], denied["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+    instance = account.read().instances[account.ids["etcd-etcd-1"]]
+    profile = instance["IamInstanceProfile"]["Arn"].rpartition("/")[2]
+    (role,) = account.iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
+    (name,) = account.iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]
+    document = account.iam.get_role_policy(RoleName=role["RoleName"], PolicyName=name)["PolicyDocument"]
+    assert document == json.loads(recording.outputs["etcd-cluster-test"]["backupPolicy"])
+    allowed = {action for each in document["Statement"] for action in [each["Action"]] if isinstance(action, str)}
+    allowed |= {
+        action for each in document["Statement"] if isinstance(each["Action"], list) for action in each["Action"]
+    }
+    assert ("s3:DeleteObject" in allowed) == (not append_only)
+    assert allowed - {"s3:DeleteObject"} == {"s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"}
+    kept = [each for each in recording.resources.values() if each.type.startswith("aws:s3/")]
+    assert len(kept) == 6
+    assert all(each.request.retainOnDelete for each in kept)
 
 
 @pytest.mark.parametrize("members", [1, 3, 5])

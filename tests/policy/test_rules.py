@@ -20,6 +20,13 @@ OLD_RULE = "aws:ec2/securityGroupRule:SecurityGroupRule"
 GROUP = "aws:ec2/securityGroup:SecurityGroup"
 FIREWALL = "gcp:compute/firewall:Firewall"
 VOLUME, INSTANCE = "aws:ebs/volume:Volume", "aws:ec2/instance:Instance"
+S3, GCS = "aws:s3/bucket:Bucket", "gcp:storage/bucket:Bucket"
+CLOSED: dict[str, Any] = {
+    "labels": {"etcd-cluster": "etcd"},
+    "publicAccessPrevention": "enforced",
+    "uniformBucketLevelAccess": True,
+    "versioning": {"enabled": True},
+}
 REMOTE = "command:remote:Command"
 CLUSTER = "etcd-cluster:index:EtcdCluster"
 TCP_2379 = {"ipProtocol": "tcp", "fromPort": 2379.0, "toPort": 2379.0}
@@ -37,6 +44,10 @@ KEPT: list[tuple[str, str, dict[str, Any]]] = [
     ("not-open-to-the-world", FIREWALL, {"allows": [{"protocol": "tcp", "ports": ["80", "443"]}]}),
     ("volumes-encrypted", VOLUME, {"encrypted": True}),
     ("volumes-encrypted", INSTANCE, {"rootBlockDevice": {"encrypted": True}}),
+    ("backups-kept", S3, {"tags": {"etcd:cluster": "etcd"}, "forceDestroy": False}),
+    ("backups-kept", S3, {"tags": {"team": "web"}, "forceDestroy": True}),
+    ("backups-kept", GCS, CLOSED),
+    ("backups-kept", GCS, {"labels": {"team": "web"}, "publicAccessPrevention": "inherited"}),
     ("host-keys-pinned", REMOTE, {"connection": {"host": "a", "hostKey": "ssh-ed25519 A"}}),
     ("host-keys-pinned", REMOTE, {"connection": {"host": "a", "hostKey": "k", "proxy": {"host": "b", "hostKey": "k"}}}),
     ("host-keys-pinned", "command:local:Command", {"create": "true"}),
@@ -76,6 +87,11 @@ BROKEN: list[tuple[str, str, dict[str, Any], str]] = [
         {"rootBlockDevice": {"encrypted": True}, "ebsBlockDevices": [{"deviceName": "/dev/sdf"}]},
         "volume /dev/sdf is not encrypted",
     ),
+    ("backups-kept", S3, {"tags": {"etcd:cluster": "etcd"}, "forceDestroy": True}, "deleted with the backups"),
+    ("backups-kept", GCS, {**CLOSED, "forceDestroy": True}, "deleted with the backups"),
+    ("backups-kept", GCS, {**CLOSED, "publicAccessPrevention": "inherited"}, "can be made public"),
+    ("backups-kept", GCS, {**CLOSED, "uniformBucketLevelAccess": False}, "can be made public"),
+    ("backups-kept", GCS, {**CLOSED, "versioning": {"enabled": False}}, "is gone"),
     ("host-keys-pinned", REMOTE, {"connection": {"host": "a"}}, "trusts any host"),
     ("host-keys-pinned", "command:remote:CopyToRemote", {"connection": {"host": "a"}}, "trusts any host"),
     ("host-keys-pinned", REMOTE, {"connection": {"hostKey": "k", "proxy": {"host": "b"}}}, "bastion"),

@@ -43,6 +43,7 @@ from etcd_cluster.machines.aws.limits import (
     require_tag_value,
     require_told_apart,
 )
+from etcd_cluster.machines.buckets import Bucket, MadeBucket
 from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
 from etcd_cluster.machines.user_data import UserData
@@ -238,6 +239,24 @@ class AwsMachines:
         from etcd_cluster.machines.aws.provisioning import Provisioning  # lazily: it needs the optional SDK
 
         return Provisioning(self._kept_secret(), cluster, size, parent).machines(names, guard)
+
+    @property
+    def bucket_scheme(self) -> str:
+        """See `BucketMaker`."""
+        return "s3"
+
+    def make_bucket(self, cluster: str, bucket: Bucket, parent: pulumi.Resource) -> MadeBucket:
+        """Registers the bucket, and an instance profile if none is given; see `BucketMaker`."""
+        from etcd_cluster.machines.aws import buckets  # lazily: it needs the optional SDK
+
+        given = self._kept_secret()
+        made = buckets.register_bucket(cluster, bucket, given.tags, parent)
+        rights = buckets.rights_in(bucket, parent)
+        if self.instance_profile is not None:
+            return MadeBucket(self, rights, made)
+        tags = {**given.tags, **buckets.tags_of(bucket.owners[0])}
+        profile, role = buckets.register_role(cluster, rights, tags, parent)
+        return MadeBucket(replace(self, instance_profile=profile), rights, [*made, *role])
 
     def _kept_secret(self) -> AwsMachines:
         """Makes secret Outputs of what came from a secret block of config, wherever a resource takes an Output.

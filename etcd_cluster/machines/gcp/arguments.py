@@ -21,6 +21,7 @@ from etcd_cluster.machines.access import (
     require_private,
     require_unused_access,
 )
+from etcd_cluster.machines.buckets import Bucket, MadeBucket
 from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.gcp.limits import (
     CLOUD_PLATFORM,
@@ -241,6 +242,24 @@ class GcpMachines:
         from etcd_cluster.machines.gcp.provisioning import Provisioning  # lazily: it needs the optional SDK
 
         return Provisioning(self._kept_secret(), cluster, size, parent).machines(names, guard)
+
+    @property
+    def bucket_scheme(self) -> str:
+        """See `BucketMaker`."""
+        return "gs"
+
+    def make_bucket(self, cluster: str, bucket: Bucket, parent: pulumi.Resource) -> MadeBucket:
+        """Registers the bucket, a service account if none is given, and its rights; see `BucketMaker`."""
+        from etcd_cluster.machines.gcp import buckets  # lazily: it needs the optional SDK
+
+        given = self._kept_secret()
+        made = buckets.register_bucket(cluster, bucket, region_of(self.zones[0]), given.labels, parent)
+        account = given.service_account
+        if account is None:
+            account = buckets.register_account(cluster, bucket.owners[0], parent)
+        rights = pulumi.Output.from_input(account).apply(lambda known: buckets.rights_document(bucket, known))
+        granted = buckets.grant(cluster, bucket, made, account, parent)
+        return MadeBucket(replace(self, service_account=account), rights, [made, *granted])
 
     def _kept_secret(self) -> GcpMachines:
         """Makes secret Outputs of what came from a secret block of config, wherever a resource takes an Output.

@@ -197,6 +197,11 @@ def network_tag(project: str, stack: str, cluster: str) -> str:
     return f"{readable[: LONGEST_NAME - len(unique) - 1].rstrip('-')}-{unique}"
 
 
+def service_account_id(project: str, stack: str, cluster: str) -> str:
+    """Returns the id of the cluster's service account: 6 to 30 characters, and one of it in a project."""
+    return f"etcd-cluster-{_unique(project, stack, cluster)}"
+
+
 def label(text: str) -> str:
     """Returns `text` as the value of a label."""
     return re.sub("[^a-z0-9_-]", "-", text.lower())[:LONGEST_NAME]

@@ -72,6 +72,8 @@ try_store() {
   # shellcheck disable=SC2034  # for rclone: people wait for this
   store_attempts=1
   text="$object $RANDOM$RANDOM"
+  # A role that was made just now has no rights yet.
+  ((role_seconds == 0)) || pause=5 wait_until "$role_seconds" role_counts || true
   [[ -z $backup_root ]] || require_folder
   # Where nothing may be deleted, nothing can be written anew either, as in Google Cloud Storage.
   [[ $backup_append_only != yes ]] || object+=-$(date +%s)
@@ -82,6 +84,12 @@ try_store() {
   if [[ -n $newest ]]; then require_same_encryption "$newest"; fi
   [[ $backup_append_only == yes ]] || to_store deletefile "$backup_store/$object"
   say "backups: the store takes, lists and returns what is written"
+}
+
+role_counts() {
+  local status=0
+  rclone lsf --files-only "$backup_store" >/dev/null 2>&1 || status=$?
+  ((status == 0 || status == 3)) # 3: a folder that does not exist yet
 }
 
 # require_same_encryption MANIFEST: in one folder, all backups are encrypted with one password, or none is. Else nobody could list them.
