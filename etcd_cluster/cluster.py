@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,14 +99,14 @@ class EtcdCluster(pulumi.ComponentResource):
             find_backup(
                 name,
                 settings.restore_from,
-                settings.backup,
+                settings.restore_store,
                 cluster=identity,
                 token=formation.token,
                 version=settings.version,
                 machine=machines[0],
                 opts=pulumi.ResourceOptions(parent=self, depends_on=bucket.resources if bucket else None),
             )
-            if settings.backup and settings.restore_from
+            if settings.restore_store and settings.restore_from
             else None
         )
         rollout = Rollout(
@@ -131,11 +132,12 @@ class EtcdCluster(pulumi.ComponentResource):
                 formation,
                 certificates,
                 prepared,
-                source.restored if source else None,
+                source.restored.apply(json.loads) if source else None,
             ),
             connections=connections,
             record=hosts.record if hosts else None,
             former=hosts.former if hosts else None,
+            backups={"every": settings.backup.every, "test": settings.backup.test} if settings.backup else None,
             opts=pulumi.ResourceOptions(
                 parent=self, depends_on=[*checks.values(), *(each.command for each in prepared.values())]
             ),

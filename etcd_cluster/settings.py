@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROT
 from etcd_cluster.pki.resources import CA
 from etcd_cluster.releases import InstallSource, require_go_proxy, require_no_proxy, require_proxy
 from etcd_cluster.secrecy import as_input, checked_input
+from etcd_cluster.state_folder import backup_folder
 from etcd_cluster.typed import Between, require_type, require_types
 
 _LOGIN_KEYS = {"bastion": "ssh.bastion", "private_key": "ssh.privateKey", "proxy_command": "ssh.proxyCommand"}
@@ -98,7 +100,9 @@ class EtcdClusterArgs:
     install: Install = field(default_factory=Install)
     """Where etcd's programs come from."""
     backup: Backup | None = None
-    """Where backups go, how often, and what is kept; default none, with a warning in every `up`."""
+    """Where backups go, how often, and what is kept; default none, with a warning in every `up`. Of members on this
+    machine people make them, by default into `~/.local/share/etcd-cluster-backups` (XDG_DATA_HOME is honoured).
+    """
     restore_from: Line | None = None
     """The backup in `backup.to` that a new cluster starts with: `latest`, the name of a backup, or TOKEN/NAME for one
     of several clusters; default none. Once the cluster is formed, it counts no more.
@@ -136,6 +140,7 @@ class Settings:
     install_source: InstallSource
     backup: Backup | None
     restore_from: str
+    restore_store: Backup | None
     ca_rotation: int
     ca_overlap_hours: int
     allow_undersized: bool
@@ -182,7 +187,8 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         args.machines.require_usable(size, allow_undersized=args.allow_undersized, delete_data=args.delete_data)
     if args.backup is not None:
         require_bucket(args.backup, args.machines)
-    if args.backup is None and args.machines.platform != "local":
+    backup = validate_backup(args.backup) if args.backup else None
+    if backup is None and args.machines.platform != "local":
         warnings = [*warnings, NO_BACKUP]
     if not args.tls:
         warnings = [*warnings, "tls: false: anyone who reaches this cluster's ports can read and change everything"]
@@ -196,8 +202,9 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         has_secret_options=holds_secret(dict(args.etcd)),
         install=_validate_install(args.install, version, args.machines.platform),
         install_source=_install_source(args.install, args.machines.platform),
-        backup=validate_backup(args.backup) if args.backup else None,
+        backup=backup,
         restore_from=_restore_from(args),
+        restore_store=backup or _default_backup(args.machines.platform),
         ca_rotation=args.ca_rotation,
         ca_overlap_hours=args.ca_overlap_hours,
         allow_undersized=args.allow_undersized,
@@ -207,11 +214,16 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
     )
 
 
+def _default_backup(platform: str) -> Backup | None:
+    """Returns where backups are that people make on demand, as of members on this machine; None elsewhere."""
+    return Backup(to=str(backup_folder(os.environ))) if platform == "local" else None
+
+
 def _restore_from(args: EtcdClusterArgs) -> str:
     """Returns the backup to start with; "" for none."""
     if args.restore_from is None:
         return ""
-    if args.backup is None:
+    if args.backup is None and _default_backup(args.machines.platform) is None:
         raise ConfigurationError(
             "restoreFrom", args.restore_from, "there is no store to take it from", "give backup.to, which holds it"
         )

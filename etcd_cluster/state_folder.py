@@ -1,4 +1,4 @@
-"""Finds the folder of a project's data on this machine, for the command, the scripts and the embedded engine."""
+"""Finds folders on this machine: of a project's states and passphrases, and of backups of clusters that run here."""
 
 from __future__ import annotations
 
@@ -20,3 +20,14 @@ def state_folder(environment: Mapping[str, str], project: str) -> Path:
         return Path(own).expanduser().absolute() / project
     home = environment.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return Path(home) / "etcd-cluster" / project
+
+
+def backup_folder(environment: Mapping[str, str]) -> Path:
+    """Returns the folder for backups of clusters on this machine, if `backup.to` names none.
+
+    It is not below the folder of their data, which people delete as a whole.
+
+    Args:
+        environment: XDG_DATA_HOME and HOME count.
+    """
+    return Path(environment.get("XDG_DATA_HOME") or "~/.local/share").expanduser().absolute() / "etcd-cluster-backups"

@@ -25,6 +25,7 @@ def summary(file: StackFile, outputs: Mapping[str, Any], stack: str, scripts: st
     """
     of_stack = "" if stack == stacks.DEFAULT_STACK else f" {stack}"
     setup, down, status = (shlex.quote(f"{scripts}/{name}") + of_stack for name in ("env", "down", "status"))
+    back_up = shlex.quote(f"{scripts}/backup") + " now" + (f" --stack {stack}" if of_stack else "")
     if file.platform == "local":
         members = file.local_folder / "MEMBER"
         data, logs = f"{members}/volume", f"{members}/logs/etcd.log"
@@ -34,6 +35,7 @@ def summary(file: StackFile, outputs: Mapping[str, Any], stack: str, scripts: st
         "endpoints": " ".join(outputs["endpoints"]),
         "use it": f'eval "$({setup})" && etcdctl endpoint health --cluster',
         "look at it": status,
+        "back it up": back_up,
         "stop it": f"{down}   (the data stays; --delete-data deletes it)",
         "data": data,
         "logs": logs,

@@ -34,10 +34,10 @@ class BackupSource(Resource, module="cluster", name="BackupSource"):
         opts: Pulumi's resource options.
 
     Attributes:
-        restored: "backup", as TOKEN/NAME, "member", and "variables" of the script that restores it (secret).
+        restored: JSON of "backup", as TOKEN/NAME, "member", and "variables" of the script that restores it (secret).
     """
 
-    restored: pulumi.Output[dict[str, Any]]
+    restored: pulumi.Output[str]
 
     def __init__(
         self,

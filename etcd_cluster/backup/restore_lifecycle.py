@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, UpdateResult
 
 from etcd_cluster.backup.files import MemberPlace, Schedule, set_up_variables, variables
+from etcd_cluster.backup.schedule_lifecycle import placed_rclone
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.etcd.versions import Version
-from etcd_cluster.install.rclone import place_rclone
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member.lines import FindBackup
 from etcd_cluster.rollout.lifecycle import same
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
-from etcd_cluster.ssh.connection import parse_connection
 
 INPUTS = ("cluster", "token", "backup", "version", "to", "member", "place", "credentials", "rclone", "connection")
 COMPARED = ("token", "backup", "to", "member", "place", "credentials")
@@ -36,15 +36,16 @@ class BackupSourceLifecycle(Lifecycle):
     def create(self, props: Properties) -> CreateResult:
         """Finds the backup, and checks its manifest."""
         restored = _find(props)
-        return CreateResult(restored["backup"], {**_inputs(props), "restored": restored})
+        return CreateResult(restored["backup"], {**_inputs(props), "restored": json.dumps(restored)})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
         """Finds the other backup; the same one stays, and no machine is asked."""
-        before = olds["restored"]
+        before = json.loads(olds["restored"])
         if olds["backup"] != news["backup"]:
-            return UpdateResult({**_inputs(news), "restored": _find(news)})
+            return UpdateResult({**_inputs(news), "restored": json.dumps(_find(news))})
         given = _variables(news, before["variables"]["rclone_placed"])
-        return UpdateResult({**_inputs(news), "restored": {**before, "member": news["member"], "variables": given}})
+        restored = {**before, "member": news["member"], "variables": given}
+        return UpdateResult({**_inputs(news), "restored": json.dumps(restored)})
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         """Returns the recorded properties; no machine is asked."""
@@ -53,9 +54,8 @@ class BackupSourceLifecycle(Lifecycle):
 
 def _find(props: Properties) -> dict[str, Any]:
     name, host = props["member"], FormerHost.parse(props["place"])
-    connection: Mapping[str, Any] | None = props["connection"]
-    placed = place_rclone(parse_connection(connection) if connection else None, props["rclone"], say)
-    given = _variables(props, placed)
+    connection: Mapping[str, Any] | None = props.get("connection")
+    given = _variables(props, placed_rclone(props, connection))
     line = FindBackup(props["backup"], Version.parse(props["version"]).series)
     with MemberMachines({name: host}, {name: connection} if connection else {}) as machines:
         found = machines.run(name, line, given, timeout_seconds=FIND_SECONDS, say=say).strip()
@@ -63,7 +63,7 @@ def _find(props: Properties) -> dict[str, Any]:
 
 
 def _variables(props: Properties, placed: str) -> dict[str, str]:
-    host, store = FormerHost.parse(props["place"]), StoreUrl.parse(props["to"])
+    host, store = FormerHost.parse(props["place"]), StoreUrl.of(props["to"], props["credentials"] or {})
     member = MemberPlace(props["member"], host.layout, host.ports)
     own = variables(props["cluster"], props["token"], member, store, props["to"], NO_SCHEDULE)
     given = set_up_variables(member, own, store, props["credentials"], props["token"], "1h")

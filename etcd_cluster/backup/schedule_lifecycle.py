@@ -11,7 +11,6 @@ from etcd_cluster.backup.arguments import interval_seconds
 from etcd_cluster.backup.files import MemberPlace, Schedule, set_up_variables, variables
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
-from etcd_cluster.install.rclone import place_rclone
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member.lines import SetUpBackups
 from etcd_cluster.rollout.lifecycle import same
@@ -105,8 +104,7 @@ def _set_up(props: Properties) -> None:
     with _machines(props) as machines:
 
         def set_up(name: str) -> str:
-            connection = parse_connection(connections[name]) if name in connections else None
-            placed = place_rclone(connection, props["rclone"] or {}, say)
+            placed = placed_rclone(props, connections.get(name))
             role_seconds = str(ROLE_SECONDS if props["make_bucket"] else 0)
             variables = {**_variables(props, name), "rclone_placed": placed, "role_seconds": role_seconds}
             return machines.run(name, SetUpBackups(), variables, timeout_seconds=SET_UP_SECONDS, say=say)
@@ -120,6 +118,15 @@ def _set_up(props: Properties) -> None:
         say(ENCRYPTED)
 
 
+def placed_rclone(props: Properties, connection: Mapping[str, Any] | None) -> str:
+    """Returns the path of rclone on a machine, after sending it there; "" for a store that needs none."""
+    if not StoreUrl.of(props["to"], props["credentials"] or {}).needs_rclone:
+        return ""
+    from etcd_cluster.install.rclone import place_rclone
+
+    return place_rclone(parse_connection(connection) if connection else None, props["rclone"] or {}, say)
+
+
 def _on_all(machines: MemberMachines, props: Properties, line: SetUpBackups) -> dict[str, Any]:
     def run(name: str) -> str:
         return machines.run(name, line, _variables(props, name), timeout_seconds=LOOK_SECONDS)
@@ -128,13 +135,13 @@ def _on_all(machines: MemberMachines, props: Properties, line: SetUpBackups) -> 
 
 
 def _variables(props: Properties, name: str) -> dict[str, str]:
-    own, store = run_variables(props, name), StoreUrl.parse(props["to"])
+    own, store = run_variables(props, name), StoreUrl.of(props["to"], props["credentials"] or {})
     return set_up_variables(_place(props, name), own, store, props["credentials"], props["token"], props["every"])
 
 
 def run_variables(props: Mapping[str, Any], name: str) -> dict[str, str]:
     """Returns the shell variables of backup.sh on the machine of a member."""
-    store, place = StoreUrl.parse(props["to"]), _place(props, name)
+    store, place = StoreUrl.of(props["to"], props["credentials"] or {}), _place(props, name)
     return variables(props["cluster"], props["token"], place, store, props["to"], schedule_of(props))
 
 

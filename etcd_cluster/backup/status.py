@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
 
+from etcd_cluster.backup.arguments import interval_seconds
 from etcd_cluster.backup.catalog import parse_slot
 from etcd_cluster.clocks import length_text
 from etcd_cluster.pki.x509 import rfc3339
@@ -35,6 +36,12 @@ class BackupPlan:
     every: str
     every_seconds: int
     test: str
+
+    @staticmethod
+    def parse(properties: Mapping[str, Any]) -> BackupPlan:
+        """Reads a plan from "to" (default ""), "every" and "test"."""
+        every = properties["every"]
+        return BackupPlan(properties.get("to", ""), every, interval_seconds(every), properties["test"])
 
 
 class BackupProblemKind(Enum):
@@ -166,9 +173,18 @@ def failure_text(member: str, failure: str) -> str:
     return f"{member}: its last backup failed: {failure}"
 
 
-def failure_warnings(observation: Observation) -> list[str]:
-    """Returns, for a run that has observed anyway, a line for each machine whose last backup failed."""
-    return [f"warning: {failure_text(', '.join(each.members), each.detail)}" for each in _failures(observation.hosts)]
+def warnings(plan: BackupPlan, observation: Observation, by_timer: bool, now: datetime) -> list[str]:
+    """Returns a line for each problem that an `up` does not fix itself. It has observed the machines anyway.
+
+    Args:
+        plan: When backups are to be made.
+        observation: What the machines report.
+        by_timer: Timers make them.
+        now: The time.
+    """
+    problems = backup_status(plan, observation, by_timer, now).problems
+    left = [each for each in problems if each.kind is not BackupProblemKind.NO_TIMER]
+    return [f"warning: backups: {problem_text(each, plan)}" for each in left]
 
 
 def status_lines(status: BackupStatus, now: datetime) -> list[str]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from etcd_cluster.errors import HIDDEN, ConfigurationError, is_private_key
@@ -52,6 +52,7 @@ class StoreUrl:
         host: Server of sftp; else "".
         port: Port of sftp, default 22.
         path: BUCKET/PREFIX, or a folder's path.
+        encrypted: Backups are encrypted before they leave a machine.
     """
 
     scheme: str
@@ -59,20 +60,32 @@ class StoreUrl:
     account: str = ""
     host: str = ""
     port: int = 22
+    encrypted: bool = False
 
     @staticmethod
     def parse(to: str) -> StoreUrl:
         """Reads `backup.to`; raises `ConfigurationError` for a text that names no store."""
         return require_store("backup.to", to)
 
+    @staticmethod
+    def of(to: str, given: Mapping[str, str]) -> StoreUrl:
+        """Reads `backup.to`, for a store with these credentials."""
+        return replace(StoreUrl.parse(to), encrypted=bool(given.get("encryption_password")))
+
     def folder(self, token: str) -> str:
         """Returns rclone's name for the folder of one cluster."""
         return f"{self.root}/{token}"
 
     @property
+    def needs_rclone(self) -> bool:
+        """False for a folder that is not encrypted: members and the command read and write its files themselves."""
+        return self.scheme != "file" or self.encrypted
+
+    @property
     def root(self) -> str:
         """The folder that holds those of all clusters, as rclone names it."""
-        return f"{REMOTE}:{self.path.rstrip('/')}"
+        path = self.path.rstrip("/")
+        return f"{REMOTE}:{path}" if self.needs_rclone else path
 
 
 def require_store(key: str, to: str) -> StoreUrl:

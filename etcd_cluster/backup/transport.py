@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 
 from etcd_cluster.backup.files import known_host, store_problem_script
 from etcd_cluster.backup.store import StoreUrl, rclone_configuration
-from etcd_cluster.errors import EtcdClusterError, Explanation
+from etcd_cluster.errors import EtcdClusterError
 
 MEMORY = Path("/dev/shm")  # noqa: S108  a folder that only this user reads is made in it
 NO_SUCH_FOLDER = 3
@@ -23,7 +23,7 @@ NO_SUCH_FOLDER = 3
 WITH_FOLDERS = ("file", "sftp")
 """Kinds of stores in which a folder may be missing. In a bucket, what has no objects is empty."""
 PIECE_BYTES = 1024 * 1024
-SMALL_FILES = "64k"
+MOST_SMALL_BYTES = 64 * 1024
 """More than any file beside the data takes."""
 OPTIONS = (
     *("--log-level", "ERROR", "--stats", "0", "--contimeout", "15s", "--timeout", "60s"),
@@ -68,16 +68,6 @@ class StoreFolder:
         self._context = ExitStack()
 
     def __enter__(self) -> StoreFolder:
-        if self._store.scheme == "file" and not Path(self._store.path).is_dir():
-            raise StoreError(
-                str(
-                    Explanation(
-                        f"{self.shown} is no folder on this machine",
-                        "the folder that backups are in",
-                        "mount it here, or name the place where it is mounted with --to FOLDER",
-                    )
-                )
-            )
         where = MEMORY if os.access(MEMORY, os.W_OK) else None
         self._folder = Path(self._context.enter_context(tempfile.TemporaryDirectory(prefix="etcd-cluster-", dir=where)))
         host_key, ca = self._given.get("host_key"), self._given.get("ca")
@@ -125,7 +115,15 @@ class StoreFolder:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             self._run(
                 [
-                    *("copy", "--transfers", "16", "--max-depth", "1" if token else "2", "--max-size", SMALL_FILES),
+                    *(
+                        "copy",
+                        "--transfers",
+                        "16",
+                        "--max-depth",
+                        "1" if token else "2",
+                        "--max-size",
+                        f"{MOST_SMALL_BYTES}B",
+                    ),
                     *(*chosen, self._path(token or ""), folder),
                 ],
                 missing_is_empty=True,
@@ -155,7 +153,7 @@ class StoreFolder:
                 out.close()
             if code != 0:
                 said.seek(0)
-                raise self._error(said.read().decode(errors="replace"))
+                raise self.explained(said.read().decode(errors="replace"))
 
     def put(self, token: str, name: str, text: str) -> None:
         """Writes a small file; raises `StoreError` if the store refuses it."""
@@ -179,7 +177,7 @@ class StoreFolder:
         if missing_is_empty and process.returncode == NO_SUCH_FOLDER and self._store.scheme in WITH_FOLDERS:
             return ""
         if process.returncode != 0:
-            raise self._error(said.decode(errors="replace"))
+            raise self.explained(said.decode(errors="replace"))
         return out.decode(errors="replace")
 
     def _start(
@@ -189,8 +187,8 @@ class StoreFolder:
         command = [self._program, "--config", str(self._folder / "rclone.conf"), *trusted, *OPTIONS, *words]
         return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr)
 
-    def _error(self, said: str) -> StoreError:
-        """Explains what rclone said, by the sentences that machines have for it."""
+    def explained(self, said: str) -> StoreError:
+        """Explains what rclone, or the system, said, by the sentences that machines have for it."""
         done = subprocess.run(
             ["bash", "-c", store_problem_script(), "bash", self.shown],
             input=said,

@@ -133,14 +133,18 @@ def rclone_program(where: Source) -> str:
 @contextmanager
 def opened(where: Source) -> Generator[StoreFolder]:
     """Opens the store from this machine. A signal to end removes what was written for it, like Ctrl-C."""
+    from etcd_cluster.backup.plain_folder import PlainFolder
     from etcd_cluster.backup.store import StoreUrl
     from etcd_cluster.backup.transport import StoreFolder
 
-    with (
-        _interruptible(),
-        StoreFolder(StoreUrl.parse(where.to), where.to, where.given, rclone_program(where)) as folder,
-    ):
-        yield folder
+    store = StoreUrl.of(where.to, where.given)
+    with _interruptible():
+        if store.needs_rclone:
+            opening = StoreFolder(store, where.to, where.given, rclone_program(where))
+        else:
+            opening = PlainFolder(store, where.to)
+        with opening as folder:
+            yield folder
 
 
 @contextmanager
@@ -356,7 +360,8 @@ def _catalog_text(catalog: Catalog, retention: Retention | None, where: Source, 
     from etcd_cluster.backup.catalog import Test
 
     total = size_text(sum(max(each.bytes, 0) for each in catalog.backups))
-    yield f"{catalog.cluster or 'unknown cluster'}: {len(catalog.backups)} backups, {total}, in {where.to}"
+    count = "1 backup" if len(catalog.backups) == 1 else f"{len(catalog.backups)} backups"
+    yield f"{catalog.cluster or 'unknown cluster'}: {count}, {total}, in {where.to}"
     yield ""
     if catalog.backups:
         yield table((HEADINGS, *(_row(each, retention, where, now) for each in catalog.backups)))

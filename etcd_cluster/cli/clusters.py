@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,8 @@ def _cluster(stack: Stack, component: StackResource, components: Sequence[StackR
 def recorded_backups(stack: Stack, cluster: str | None) -> Mapping[str, Any] | None:
     """Returns the inputs of a cluster's backups, as of the current schema; None if it has none.
 
+    A cluster on this machine whose config has no `backup` has those that people make on demand, in the default folder.
+
     Args:
         stack: The stack, read with its secrets.
         cluster: Name of the cluster; None for the only one that has backups.
@@ -139,4 +142,34 @@ def recorded_backups(stack: Stack, cluster: str | None) -> Mapping[str, Any] | N
             f"stack {stack.name} has backups of {len(found)} clusters: {', '.join(sorted(found))}. Choose one with "
             "--cluster NAME"
         )
-    return next((BackupScheduleLifecycle.schema.read(each) for each in found.values()), None)
+    if not found:
+        return _backups_on_this_machine(stack, cluster)
+    return next(BackupScheduleLifecycle.schema.read(each) for each in found.values())
+
+
+def _backups_on_this_machine(stack: Stack, name: str | None) -> Mapping[str, Any] | None:
+    from etcd_cluster.backup.arguments import Backup
+    from etcd_cluster.state_folder import backup_folder
+
+    if not any(each.type == CLUSTER_TYPE and name in (None, each.name) for each in stack.resources):
+        return None
+    desired = select(stack, name).desired()
+    if any(member.layout.supervisor != "process" for member in desired.members.values()):
+        return None
+    backup = Backup(to=str(backup_folder(os.environ)))
+    return {
+        "cluster": desired.cluster,
+        "token": desired.token,
+        "to": backup.to,
+        "every": backup.every,
+        "keep": dict(vars(backup.keep)),
+        "test": backup.test,
+        "append_only": backup.append_only,
+        "members": {
+            member.name: {"layout": dict(vars(member.layout)), "ports": dict(vars(member.ports))}
+            for member in desired.members.values()
+        },
+        "credentials": {},
+        "rclone": {},
+        "connections": {},
+    }

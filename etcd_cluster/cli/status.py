@@ -144,13 +144,10 @@ def look(cluster: Cluster) -> ClusterStatus:
 
 def backup_plan(cluster: Cluster) -> BackupPlan | None:
     """Returns where and when backups are to be made; None for a cluster without any."""
-    from etcd_cluster.backup.arguments import interval_seconds
     from etcd_cluster.backup.status import BackupPlan
 
     props = recorded_backups(cluster.stack, cluster.name)
-    if props is None:
-        return None
-    return BackupPlan(props["to"], props["every"], interval_seconds(props["every"]), props["test"])
+    return None if props is None else BackupPlan.parse(props)
 
 
 def schedules(cluster: Cluster) -> Schedules:

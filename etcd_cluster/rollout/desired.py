@@ -164,6 +164,11 @@ class DesiredCluster:
         )
 
     @cached_property
+    def by_systemd(self) -> bool:
+        """False where members are processes of the caller, on this machine."""
+        return all(member.layout.supervisor == "systemd" for member in self.members.values())
+
+    @cached_property
     def security(self) -> Security:
         """How members speak in the end."""
         return Security.of(self.tls)

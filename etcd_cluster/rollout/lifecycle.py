@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any, ClassVar, cast
 
 from pulumi.dynamic import (
@@ -19,7 +20,7 @@ from pulumi.dynamic import (
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
-from etcd_cluster.backup.status import failure_warnings
+from etcd_cluster.backup.status import BackupPlan, warnings
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
@@ -58,7 +59,7 @@ SHOWN = (
     "delete_data",
 )
 """The inputs whose changes a reviewer sees."""
-INPUTS = (*SHOWN, "desired", "connections", "record", "former", "steps", "drift")
+INPUTS = (*SHOWN, "desired", "connections", "record", "former", "steps", "drift", "backups")
 LOOK_AGAIN_SECONDS = 0.3
 RECONNECT_SECONDS = 1.0
 """Time after a step that restarts a member until others are asked whether they reach it: an attempt to connect that a
@@ -347,12 +348,14 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
             left_out=True,
             record=news.get("record") or "",
         )
-    _warn_of_failed_backups(observation)
+    _warn_of_backups(news, desired, observation)
 
 
-def _warn_of_failed_backups(observation: Observation) -> None:
-    for line in failure_warnings(observation):
-        say(line)
+def _warn_of_backups(news: Properties, desired: DesiredCluster, observation: Observation) -> None:
+    if news.get("backups"):
+        plan, now = BackupPlan.parse(news["backups"]), datetime.now(timezone.utc)
+        for line in warnings(plan, observation, desired.by_systemd, now):
+            say(line)
 
 
 def _is_a_members(name: str, desired: DesiredCluster, observation: Observation) -> bool:
@@ -444,7 +447,7 @@ def drift(news: Properties) -> list[str]:
     try:
         with MemberMachines(desired.members, news["connections"]) as machines:
             observation = machines.observe()
-        _warn_of_failed_backups(observation)
+        _warn_of_backups(news, desired, observation)
         action = next_action(desired, observation, RunContext())
     except RefusedError as error:
         return [error.explanation.problem]  # the update says what to do

@@ -33,6 +33,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         connections: Member name -> SSH connection (secret; none for members on this machine).
         record: Id of the HostRecord; None without one.
         former: The HostRecord's hosts that are no longer listed (secret); None without a record.
+        backups: "every" and "test", for warnings of late ones; None without backups.
         opts: Pulumi's resource options.
 
     Attributes:
@@ -61,6 +62,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         connections: Mapping[str, ConnectionArgs],
         record: pulumi.Input[str] | None,
         former: pulumi.Input[Mapping[str, Any]] | None,
+        backups: Mapping[str, str] | None,
         opts: pulumi.ResourceOptions,
     ) -> None:
         super().__init__(
@@ -83,6 +85,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "record": record,
                 "former": None if former is None else pulumi.Output.secret(former),
                 "looks": not pulumi.runtime.is_dry_run(),
+                "backups": backups,
                 "steps": None,
                 "drift": None,
             },

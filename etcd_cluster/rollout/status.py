@@ -150,7 +150,6 @@ def cluster_status(
     backups: BackupPlan | None = None,
 ) -> ClusterStatus:
     """Returns the status of the cluster."""
-    by_timer = all(member.layout.supervisor == "systemd" for member in desired.members.values())
     members = [_member(desired, observation, name, now) for name in desired.members]
     return ClusterStatus(
         cluster=desired.cluster,
@@ -169,7 +168,7 @@ def cluster_status(
         },
         schedules=schedules,
         next=[*_next(desired, observation), *_due(desired, members, schedules, now)],
-        backups=backup_status(backups, observation, by_timer, now) if backups else None,
+        backups=backup_status(backups, observation, desired.by_systemd, now) if backups else None,
     )
 
 

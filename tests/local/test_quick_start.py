@@ -36,7 +36,7 @@ def checkout(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Checkou
     checkout.script("down", "--delete-data")
 
 
-def test_up_use_again_down_up_again_and_down_for_good(checkout: Checkout) -> None:
+def test_up_use_again_down_up_again_back_up_down_for_good_and_back(checkout: Checkout) -> None:
     stack_file = checkout.stack_file.read_text()
     up = checkout.script("up")
     assert "is up, all 3 members healthy" in up.stdout
@@ -62,9 +62,26 @@ def test_up_use_again_down_up_again_and_down_for_good(checkout: Checkout) -> Non
     checkout.script("up")
     assert checkout.shell("etcdctl get greeting --print-value-only").stdout == "hello\n"
 
+    made = checkout.script("backup", "now").stdout
+    backups = checkout.home / ".local" / "share" / "etcd-cluster-backups"
+    assert f"is in {backups}; it passed a restore" in made
+    ids = checkout.shell("etcdctl member list").stdout
     checkout.script("down", "--delete-data")
     assert not checkout.members.exists()
     assert checkout.stack_file.read_text() == stack_file, "the checkout stays as it was"
+
+    with checkout.stack_file.open("a") as file:
+        file.write("  etcd-cluster:restoreFrom: latest\n")
+    restored = checkout.script("up")
+    assert f"etcd-1: restored {made.split()[0]}" in restored.stdout + restored.stderr
+    assert checkout.shell("etcdctl get greeting --print-value-only").stdout == "hello\n"
+    assert checkout.shell("etcdctl member list").stdout != ids, "another cluster"
+    status = " ".join(checkout.script("status").stdout.split())
+    assert f"backups {backups}, by hand; none yet; next: `etcd-cluster backup now`" in status
+    processes = checkout.processes()
+    checkout.script("up")
+    assert checkout.processes() == processes, "the backup counts no more"
+    assert not list(checkout.home.rglob("rclone")), "a folder needs no program"
 
 
 def runs(process: str) -> bool:

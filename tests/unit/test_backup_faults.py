@@ -195,7 +195,7 @@ def test_a_backup_of_a_clock_that_was_ahead_is_not_noted_as_the_newest(folder: F
 def test_a_folder_that_is_no_longer_mounted_takes_no_backup(folder: Folder) -> None:
     """Its mount point is on the machine's own disk: what is written there is lost with the machine."""
     code = "supervisor=systemd\nlearn_role() { echo 'went on' >&2; exit 1; }\nbackup backup now=yes"
-    done = call(folder, code, backup_root=str(folder.path / "store"))
+    done = call(folder, code, backup_store="/mnt/etcd/TOKEN", backup_root=str(folder.path))
     assert done.returncode == 70
     assert "is on this machine's own disk" in done.stderr
     assert "went on" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -38,13 +39,13 @@ def test_new_credentials_reach_a_restore_that_was_cut_short(monkeypatch: pytest.
     monkeypatch.setattr(restore_lifecycle, "_find", lambda _: pytest.fail("latest may be another backup by now"))
     lifecycle = BackupSourceLifecycle()
     before = restore_lifecycle._variables(inputs(), "/opt/etcd/rclone")  # pyright: ignore[reportPrivateUsage]
-    olds = {**inputs(), "restored": {"backup": NAME, "member": "etcd-1", "variables": before}}
+    olds = {**inputs(), "restored": json.dumps({"backup": NAME, "member": "etcd-1", "variables": before})}
     news = inputs(credentials={"access_key": "NEW", "secret_key": "new"})
     assert not lifecycle.diff(NAME, olds, inputs()).changes
     assert lifecycle.diff(NAME, olds, news).changes
     updated = lifecycle.update(NAME, olds, news).outs
     assert updated is not None
-    restored = updated["restored"]
+    restored = json.loads(updated["restored"])
     assert (restored["backup"], restored["variables"]["rclone_placed"]) == (NAME, "/opt/etcd/rclone")
     configuration = base64.b64decode(restored["variables"]["file_configuration"]).decode()
     assert "access_key_id = NEW" in configuration

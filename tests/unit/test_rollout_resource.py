@@ -70,6 +70,7 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
         "connections": {name: {"host": goal.address(name)} for name in goal.names},
         "record": "the-record",
         "former": {},
+        "backups": None,
         **changes,
     }
 
@@ -368,24 +369,36 @@ def test_what_was_changed_by_hand_is_found_and_told_by_member(machines: Machines
     assert RolloutLifecycle().diff("id", before, after).changes
 
 
-def test_every_up_warns_of_a_machine_whose_last_backup_failed(
+def test_every_up_warns_of_backups_that_are_late_or_failed(
     machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is no drift: there is nothing that an update would do."""
     observe = machines.observe
-    failed = HostBackups(failure="the store is full. Expected: room")
+    failed = HostBackups(newest="20200101T000000Z-7-b", failure="the store is full. Expected: room")
 
     def with_failure(**asked: Any) -> Observation:
         observation = observe(**asked)
         return replace(observation, hosts={**observation.hosts, "b": replace(observation.hosts["b"], backups=failed)})
 
     monkeypatch.setattr(machines, "observe", with_failure)
-    before = check({}, inputs(GOAL), looks=True)
+    backups = {"every": "1h", "test": "daily"}
+    before = check({}, inputs(GOAL, backups=backups), looks=True)
+    assert check(before, inputs(GOAL, backups=backups), looks=True)["drift"] == []
+    warning = (
+        "warning: backups: b: its last backup failed: the store is full. Expected: room\n"
+        "warning: backups: late: the newest is "
+    )
+    assert capsys.readouterr().err.startswith(warning)
     assert check(before, inputs(GOAL), looks=True)["drift"] == []
-    warning = "warning: b: its last backup failed: the store is full. Expected: room\n"
-    assert capsys.readouterr().err == warning
-    RolloutLifecycle().update("id", inputs(GOAL), {**inputs(SETTINGS), "steps": [], "drift": []})
-    assert capsys.readouterr().err.endswith(warning)
+    assert capsys.readouterr().err == "", "without backups, none is missed"
+    RolloutLifecycle().update("id", inputs(GOAL), {**inputs(SETTINGS, backups=backups), "steps": [], "drift": []})
+    assert warning in capsys.readouterr().err
+
+
+def test_a_stack_of_an_earlier_release_shows_no_difference_for_the_warnings(machines: Machines) -> None:
+    before = check({}, inputs(GOAL), looks=True)
+    after = check(before, inputs(GOAL, backups={"every": "1h", "test": "daily"}), looks=True)
+    assert not RolloutLifecycle().diff("id", before, after).changes
 
 
 def test_a_change_of_the_stack_is_not_looked_for_twice(machines: Machines) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.backup.status import BackupPlan
+from etcd_cluster.backup.status import BackupPlan, warnings
 from etcd_cluster.etcd import options
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
@@ -437,6 +437,24 @@ def test_a_backup_of_a_clock_that_was_ahead_hides_no_late_one() -> None:
     ok, (_, *problems) = backups_of(replace(told, hosts=hosts))
     assert not ok
     assert any("late: the newest is 9 h" in line for line in problems)
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({}, ""),
+        ({"newest": name_of(2.1)}, "late: the newest is 2 h old, and one is made every 1h"),
+        ({"tested": name_of(49)}, "the last test is 2 days old, and one is tested daily"),
+        ({"failure": "members differ: at revision 7"}, "etcd-1: its last backup failed: members differ"),
+        ({"has_timer": False}, ""),  # what the `up` itself sets up
+    ],
+    ids=["fine", "late", "untested", "failed", "no timer"],
+)
+def test_an_up_that_looks_at_the_machines_warns_of_what_it_does_not_fix(changes: dict[str, Any], warning: str) -> None:
+    said = warnings(PLAN, with_backups(**changes), by_timer=True, now=NOW)
+    assert len(said) == bool(warning)
+    assert not warning or said[0].startswith(f"warning: backups: {warning}")
+    assert "run `etcd-cluster backup" in said[0] if changes.keys() & {"newest", "tested"} else True
 
 
 def test_a_late_backup_is_red() -> None:

@@ -30,6 +30,7 @@ write_backup_files() {
   while read -r mode name content; do
     put_file "$mode" "$(id -un)" "$backup_path/$name" "$content" || true
   done < <(backup_files)
+  [[ -n $rclone_placed ]] || return 0
   ln -sfn "$rclone_placed" "$rclone_program"
   [[ $("$rclone_program" version 2>/dev/null) == rclone* ]] || fail "$rclone_placed does not run here. Expected: rclone for this machine. Set backup.rclone to a program that runs here"
 }
@@ -58,7 +59,7 @@ differing() {
   while read -r mode name content; do
     if file_differs "$backup_path/$name" "$content" || [[ $(stat -c '%a %U' "$backup_path/$name") != "$mode $(id -un)" ]]; then echo "$backup_path/$name differs"; fi
   done < <(backup_files)
-  [[ -x $rclone_program ]] || echo "$rclone_program is missing"
+  [[ $backup_parent == /* || -x $rclone_program ]] || echo "$rclone_program is missing"
   [[ $supervisor == systemd ]] || return 0
   while read -r name content; do
     ! file_differs "/etc/systemd/system/$name" "$content" || echo "$name differs"
@@ -117,5 +118,5 @@ remove_backup() {
     rm -f /etc/systemd/system/etcd-cluster-backup.{service,timer}
     must systemctl daemon-reload
   fi
-  rm -rf "$backup_path"
+  rm -rf "$backup_path" "$state_path/backup"
 }

@@ -27,7 +27,7 @@ observe() {
   [[ -e $state_path/pending ]] && fact pending yes
   fact snapshot "$(newest_snapshot)"
   [[ ! -f $volume_path/history ]] || observe_history
-  [[ ! -d $configuration_path/backup ]] || observe_backup
+  [[ ! -d $configuration_path/backup && ! -f $state_path/backup ]] || observe_backup
   [[ $supervisor != systemd ]] || observe_system
   observe_file_system
   observe_files

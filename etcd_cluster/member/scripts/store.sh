@@ -10,6 +10,10 @@ TIMED_OUT=124
 rclone() {
   local trusted=() limit=$REQUEST_SECONDS
   [[ $1 != copyto ]] || limit=$STORE_SECONDS
+  if [[ $backup_parent == /* ]]; then
+    in_folder "$limit" "$@"
+    return
+  fi
   [[ ! -f ${rclone_configuration%/*}/ca.crt ]] || trusted=(--ca-cert "${rclone_configuration%/*}/ca.crt")
   timeout "$limit" "$rclone_program" --config "$rclone_configuration" "${trusted[@]}" --log-level ERROR --stats 0 \
     --contimeout 15s --timeout 60s --retries "${store_attempts:-2}" --low-level-retries 2 --s3-no-check-bucket --azureblob-no-check-container "$@"
@@ -20,7 +24,7 @@ to_store() {
   local said
   said=$(rclone "$@" 2>&1) || {
     # To a path on this machine, and not to the store.
-    [[ $1 != copyto || $3 != /* || $said != *"no space left"* ]] || fail "this machine has no room for what is in the store. Expected: more free space in ${3%/*}. Free some space"
+    [[ $1 != copyto || $3 != /* || $3 == "$backup_parent"/* || $said != *"o space left"* ]] || fail "this machine has no room for what is in the store. Expected: more free space in ${3%/*}. Free some space"
     fail "$(store_problem "$said")"
   }
 }
@@ -39,13 +43,14 @@ store_problem() {
     *RequestTimeTooSkewed*) problem="this machine's clock is too far from the store's. Expected: a few minutes at most. Set the clock (chronyc tracking, timedatectl)" ;;
     *NoCredentialProviders* | *"no EC2 IMDS role found"* | *"could not find default credentials"*) problem="there are no credentials. Expected: a role of this machine, or keys. Give the machine a role, or set backup.accessKey and backup.secretKey" ;;
     *AccessDenied* | *Forbidden* | *"Error 403"* | *AuthorizationPermissionMismatch*) problem="the credentials may not do that. Expected: the rights to list, read and write below that prefix (docs/backup.md). Grant them" ;;
-    *InsufficientStorage* | *QuotaExceeded* | *"no space left"* | *"StatusCode: 507"*) problem="the store is full. Expected: room for a snapshot. Free some space there, or keep fewer backups (backup.keep)" ;;
+    *"ermission denied"* | *"ead-only file system"*) problem="that folder may not be written. Expected: one that etcd-cluster on the machine may write (an NFS export with root_squash refuses root). Change its rights" ;;
+    *InsufficientStorage* | *QuotaExceeded* | *"o space left"* | *"quota exceeded"* | *"StatusCode: 507"*) problem="the store is full. Expected: room for a snapshot. Free some space there, or keep fewer backups (backup.keep)" ;;
     *"no such host"* | *"connection refused"* | *"i/o timeout"* | *"no route to host"* | *"deadline exceeded"* | *"connection reset"*) problem="the store does not answer. Expected: a store that this machine reaches. Check backup.endpoint, the network and the firewall" ;;
     *"certificate signed by unknown authority"* | *x509*) problem="the store's certificate is not trusted. Expected: one of a known CA. Set backup.ca" ;;
     '') problem="it did not end in time. Expected: a store that answers. Check it, and the network" ;;
     *) problem="it failed. Expected: a store that takes the backup. Fix the cause" ;;
   esac
-  echo "backup to $backup_shown: $problem${1:+ (rclone: $(last_words "${1##*api error }"))}"
+  echo "backup to $backup_shown: $problem${1:+ ($(last_words "${1##*api error }"))}"
 }
 
 is_other_encryption() { [[ $1 == *"bad password"* || $1 == *"bad magic"* || $1 == *"too short to be encrypted"* ]]; }
