@@ -24,11 +24,16 @@ backup() {
   rm -f "$failure_path"
   [[ -z $backup_root ]] || require_folder
   if [[ -n ${spec[prove]:-} ]]; then
-    listed=$(names)
+    listed=$(names) || exit "$FAILED"
     prove "${spec[prove]}"
   else
     learn_role
-    if [[ ${spec[now]:-} == yes ]] || await_turn; then make_backup; fi
+    if [[ ${spec[now]:-} == yes ]]; then
+      begin
+      make_backup
+    elif claim_slot; then
+      make_backup
+    fi
   fi
   result=success
   printf 'stored=%s\nproven=%s\n' "${stored:-}" "${proven:-}"
@@ -56,10 +61,25 @@ learn_role() {
   metrics $(loopback_ports "$metrics_port") || fail "etcd gives no metrics here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster), and run \`pulumi up\`"
 }
 
+# claim_slot: waits until this member should make the backup, and tells the others; returns 1 as await_turn does. A member tells
+# before it looks again, so of two that begin at once, the later one at least sees the other: it takes its word back, and waits again.
+claim_slot() {
+  local attempt waited_for
+  for attempt in 1 2 3; do
+    await_turn || return 1
+    waited_for=$(begun_by_others)
+    begin
+    listed=$(names) || exit "$FAILED"
+    ! has_slot || { say "the backup of $slot is there" && return 1; }
+    [[ $attempt != 3 && $backup_append_only != yes && $(begun_by_others) != "$waited_for" ]] || return 0
+    rclone deletefile "$backup_store/$slot-0-${spec[member]}.begun" >/dev/null 2>&1 || true
+  done
+}
+
 # await_turn: waits until this member should make the backup; returns 1 once there is one, or if this member is no voter.
 await_turn() {
   local rank
-  listed=$(names)
+  listed=$(names) || exit "$FAILED"
   ! has_slot || { say "the backup of $slot is there" && return 1; }
   rank=$(rank) || {
     (($? == 1)) || exit "$FAILED" # it has said why
@@ -67,9 +87,9 @@ await_turn() {
     return 1
   }
   sleep "$((rank * TURN_SECONDS))"
-  listed=$(names)
+  listed=$(names) || exit "$FAILED"
   ! has_slot || { say "the backup of $slot is there" && return 1; }
-  ! begun_by_another || ! pause=20 wait_until "$BEGUN_SECONDS" made_by_another
+  [[ -z $(begun_by_others) ]] || ! pause=20 wait_until "$BEGUN_SECONDS" made_by_another
 }
 
 # rank: prints after how many others it is this member's turn: by their ids, the leader last. A learner has no turn: returns 1.
@@ -90,12 +110,11 @@ voters() {
   etcdctl_at "$(own_client_url)" member list | awk -F ', ' '$6 != "true" { sub(/,.*/, "", $5); print $1, $5, $3 }' | sort
 }
 
-begun_by_another() { grep -q "^$slot-0-.*\.begun$" < <(printf '%s\n' "$listed" | grep -v -- "-0-${spec[member]}.begun$"); }
+begun_by_others() { printf '%s\n' "$listed" | grep "^$slot-0-.*\.begun$" | grep -vxF -- "$slot-0-${spec[member]}.begun" || true; }
 made_by_another() { listed=$(names) && has_slot; }
 
 make_backup() {
   local file database name revision hash=null
-  begin
   database=$(stat -c %s "$data_path/member/snap/db")
   must mkdir -p "$backup_folder"
   must chmod 700 "$backup_folder"
