@@ -22,7 +22,7 @@ from typing import Any
 import grpc
 
 from tests.lab import wire
-from tests.lab.writes import Access, Failure, Result, Write, longest_stall, lost_writes
+from tests.lab.writes import Access, Failure, Result, Write, longest_stall, lost_writes, percentile
 
 ATTEMPT_SECONDS = 3.0
 AVOID_SECONDS = 1.0
@@ -228,6 +228,7 @@ class Clients:
             longest_stall_seconds=stall_seconds,
             stall_at_seconds=stall_began - began,
             longest_write_seconds=max(write.ended - write.started for write in writes),
+            p99_write_seconds=percentile([write.ended - write.started for write in writes], 0.99),
             own_delay_seconds=max(client.own_delay_seconds for client in self._clients),
             first_revision=min((header.revision for header in headers), default=0),
             last_revision=max((header.revision for header in headers), default=0),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import secrets
 import subprocess
@@ -86,6 +87,7 @@ class Result:
     longest_stall_seconds: the longest time of these in which a write waited and none of any client was acknowledged; it
         began stall_at_seconds after the start. Down to a few milliseconds, which is what a write takes.
     longest_write_seconds: the longest that one client had to wait for one write, over all its attempts.
+    p99_write_seconds: what 99 of 100 writes took at most.
     own_delay_seconds: how long the machine kept the clients from running; a stall of that size says nothing.
     retried: writes that took more than one attempt; retry_errors: what the attempts died of -> how many.
     first_revision, last_revision: of acknowledged writes. read_revision: at which they were read back, through every
@@ -101,6 +103,7 @@ class Result:
     longest_stall_seconds: float
     stall_at_seconds: float
     longest_write_seconds: float
+    p99_write_seconds: float
     own_delay_seconds: float
     first_revision: int
     last_revision: int
@@ -262,6 +265,11 @@ def writing(
             writes.finish()
         finally:
             writes.kill()
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that this share of all does not pass: the nearest rank."""
+    return sorted(values)[math.ceil(len(values) * share) - 1]
 
 
 def longest_stall(writes: Iterable[Write], since: float) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.lab import wire
-from tests.lab.writes import Access, Failure, Result, Write, longest_stall, lost_writes
+from tests.lab.writes import Access, Failure, Result, Write, longest_stall, lost_writes, percentile
 
 
 def write(started: float, ended: float, error: str | None = None) -> Write:
@@ -60,6 +60,7 @@ def test_a_result_survives_the_way_from_the_process_of_the_clients() -> None:
         longest_stall_seconds=0.5,
         stall_at_seconds=0.1,
         longest_write_seconds=0.6,
+        p99_write_seconds=0.4,
         own_delay_seconds=0.0,
         first_revision=2,
         last_revision=9,
@@ -105,3 +106,8 @@ def test_answers_are_read_with_fields_that_are_not_known_here() -> None:
 def test_what_is_no_message_is_refused(message: bytes) -> None:
     with pytest.raises(ValueError, match=r"field|number"):
         list(wire.decode(message))
+
+
+def test_ninety_nine_of_a_hundred_values_do_not_pass_it() -> None:
+    assert percentile([float(number) for number in range(100, 0, -1)], 0.99) == 99
+    assert percentile([3.0], 0.99) == 3
