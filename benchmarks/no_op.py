@@ -1,4 +1,4 @@
-"""What a run costs that changes nothing: three members against a program with one local Command, in turns.
+"""What a run costs that changes nothing: three members, without and with backups, against a program with one Command.
 
     python -m benchmarks.no_op [--rounds 10] [--engine embedded|pulumi ...]
 
@@ -17,12 +17,15 @@ from benchmarks.forming import MEMBERS, USER, VERSION
 from benchmarks.ratios import table
 from tests.lab import binaries
 from tests.lab.hosts import Lab
+from tests.lab.object_store import ObjectStore
 from tests.lab.stack import Engine, Stack, host_config
+from tests.lab.test_backup import backup_config
 
 WANTED = 1.25
 OPERATIONS = ("up", "preview")
 ONE_RESOURCE = "one resource"
 CLUSTER = "three members"
+BACKED_UP = "with backups"
 PROGRAM = """\
 import pulumi
 from pulumi_command import local
@@ -47,10 +50,16 @@ def measure(engine: Engine, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Operation -> program -> seconds of each round."""
     with tempfile.TemporaryDirectory() as folder, Lab() as lab, contextlib.ExitStack() as stacks:
         mirror_url = lab.mirror(binaries.mirror(Path(folder, "mirror"), [VERSION]))
-        config = host_config(lab.hosts(MEMBERS), mirror_url, user=USER, version=VERSION, allowUndersized=True)
+        config, others = (
+            host_config(lab.hosts(MEMBERS), mirror_url, user=USER, version=VERSION, allowUndersized=True)
+            for _ in range(2)
+        )
+        store = ObjectStore(lab, Path(folder, "objects"))
+        store.start()
         programs = {
             ONE_RESOURCE: stacks.enter_context(clean_stack(lab, config, engine)),
             CLUSTER: stacks.enter_context(clean_stack(lab, config, engine)),
+            BACKED_UP: stacks.enter_context(clean_stack(lab, {**others, "backup": backup_config(store)}, engine)),
         }
         _write_program(programs[ONE_RESOURCE])
         for stack in programs.values():

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -233,3 +233,16 @@ UserName = Annotated[str, require_user]
 FilePath = Annotated[str, require_file]
 Line = Annotated[str, require_line]
 Word = Annotated[str, require_word]
+
+
+def nearest(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
+    """Returns the known name that a misspelt one is closest to; None if none is.
+
+    Args:
+        name: The misspelt name.
+        known: The names.
+        least: How close it has to be, from 0 to 1.
+    """
+    import difflib  # lazily: a program without mistakes has no need of it
+
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=least)), None)

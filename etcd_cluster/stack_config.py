@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -18,7 +17,7 @@ from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_priva
 from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Machines
-from etcd_cluster.names import require_file
+from etcd_cluster.names import nearest, require_file
 from etcd_cluster.rclone import RcloneInstall
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.ssh.key_texts import require_private_key
@@ -272,8 +271,8 @@ class Keys:
     def done(self) -> None:
         """Raises `ConfigurationError` for a key that was not taken."""
         for name in self._values:
-            near = difflib.get_close_matches(name, self._known, n=1)
-            fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(self._known))}"
+            near = nearest(name, self._known)
+            fix = f"did you mean {near}?" if near else f"known here: {', '.join(sorted(self._known))}"
             readable = CONFIG_KEY.fullmatch(name) and not (self._path and name in self._secrets)
             raise ConfigurationError(
                 self._path.rstrip(".") or "config", name if readable else HIDDEN, "unknown key", fix

@@ -6,7 +6,6 @@ key that is not in these tables is refused here, and values become exactly what 
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import json
 import re
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.versions import Version, within
-from etcd_cluster.names import is_host, is_one_line
+from etcd_cluster.names import is_host, is_one_line, nearest
 
 Value = str | int | bool | list[str]  # as it stands in the configuration file
 
@@ -518,8 +517,8 @@ def _find(name: str, value: object, release: Version) -> Setting:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in reserved.names.split()):
             raise _error(name, value, reserved.why, reserved.fix)
     names = [known for known, setting in KNOWN.items() if within(release, setting.releases)]
-    near = difflib.get_close_matches(name.lstrip("-").replace("_", "-").lower(), names, n=1, cutoff=0.7)
-    raise _error(name, value, f"etcd {release} has no such setting", f"use {near[0]}" if near else "leave it out")
+    near = nearest(name.lstrip("-").replace("_", "-").lower(), names, least=0.7)
+    raise _error(name, value, f"etcd {release} has no such setting", f"use {near}" if near else "leave it out")
 
 
 def _replacement(name: str, release: Version) -> str:
@@ -554,8 +553,8 @@ def _read(name: str, value: object, setting: Setting, release: Version) -> Value
         known = [gate.name for gate in FEATURE_GATES if within(release, gate.releases)]
         for gate in _states({name: read}):
             if gate not in known:
-                near = difflib.get_close_matches(gate, known, n=1) or known
-                raise _error(name, value, f"etcd {release} has no feature gate {gate}", f"use {', '.join(near)}")
+                fix = f"use {nearest(gate, known) or ', '.join(known)}"
+                raise _error(name, value, f"etcd {release} has no feature gate {gate}", fix)
     return read
 
 

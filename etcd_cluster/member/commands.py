@@ -20,7 +20,7 @@ from pulumi_command import local, remote
 from etcd_cluster.machines.machine import LATER, Machine
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.lines import Check, Line, Prepare
+from etcd_cluster.member.line import Check, Line, Prepare
 from etcd_cluster.pki.resources import Certificate
 from etcd_cluster.settings import Settings
 from etcd_cluster.ssh.login import with_boot_retries

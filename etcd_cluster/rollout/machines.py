@@ -18,7 +18,8 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import BUSY, NoAnswerError, framed_answer
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.lines import Health, Line, Observe, Reach
+from etcd_cluster.member.line import Line
+from etcd_cluster.member.lines import Health, Observe, Reach
 from etcd_cluster.member.runner import Runner, Say
 from etcd_cluster.rollout.observed import (
     Host,

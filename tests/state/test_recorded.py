@@ -19,7 +19,7 @@ import pytest
 from etcd_cluster import providers
 from etcd_cluster.cli.stacks import without_marks
 from etcd_cluster.errors import is_private_key
-from etcd_cluster.member.lines import Line
+from etcd_cluster.member.line import Line
 from etcd_cluster.rollout import host_record_lifecycle, lifecycle
 from tests.lab.stack import PASSPHRASE, STACK
 from tests.state.recorded import CONFIG, FILES, KEY_FILE, STATE, Record, embedded_state, outputs, records, started_files

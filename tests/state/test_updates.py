@@ -22,7 +22,7 @@ from embedded_engine.commands import RemoteCommand
 from embedded_engine.values import Secret, Values, encode
 from etcd_cluster.formation_lifecycle import FormationLifecycle
 from etcd_cluster.lifecycle import SCHEMA, SCHEMA_VERSION
-from etcd_cluster.member.lines import Line
+from etcd_cluster.member.line import Line
 from etcd_cluster.member.lines import Record as RecordLine
 from etcd_cluster.pki import lifecycles as pki_lifecycles
 from etcd_cluster.pki.x509 import KeyPair

@@ -16,7 +16,7 @@ from etcd_cluster.cli import backup, clusters
 from etcd_cluster.cli.command import ExitCode
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.lines import Line
+from etcd_cluster.member.line import Line
 from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
 from etcd_cluster.ssh.connection import SshUnreachableError
 from tests.unit.test_backup_store import RCLONE, needs_rclone, put_backup

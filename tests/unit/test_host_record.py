@@ -12,7 +12,7 @@ from pulumi.output import Unknown
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.lines import Line
+from etcd_cluster.member.line import Line
 from etcd_cluster.rollout import host_record_lifecycle
 from etcd_cluster.rollout.host_record_lifecycle import HostRecordLifecycle
 from etcd_cluster.rollout.lifecycle import NotRemovedError

@@ -11,7 +11,8 @@ from typing import Any, get_type_hints
 import pytest
 
 from etcd_cluster.member import render
-from etcd_cluster.member.lines import LINES, Apply, ApplyAction, Line, Prepare, PrepareAgain
+from etcd_cluster.member.line import Line, Prepare
+from etcd_cluster.member.lines import LINES, Apply, ApplyAction, PrepareAgain
 
 SCRIPTS = Path(render.__file__).with_name("scripts")
 FUNCTION = re.compile(r"^(\w+)\(\) \{(?: [^\n]*\}$|\n(?:[^}\n][^\n]*\n|\n)*\})", re.MULTILINE)

@@ -13,7 +13,7 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import runner
 from etcd_cluster.member.answers import BUSY
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.lines import Line
+from etcd_cluster.member.line import Line
 from etcd_cluster.rollout import machines
 from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.rollout.observed import BrokenPair

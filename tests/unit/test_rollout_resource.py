@@ -15,7 +15,8 @@ from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
-from etcd_cluster.member.lines import Apply, ApplyAction, Line, Log, PeerLog, Probe, Remove
+from etcd_cluster.member.line import Line
+from etcd_cluster.member.lines import Apply, ApplyAction, Log, PeerLog, Probe, Remove
 from etcd_cluster.rollout import changes, lifecycle
 from etcd_cluster.rollout.desired import DesiredCluster, File
 from etcd_cluster.rollout.lifecycle import INPUTS, NotRemovedError, RolloutLifecycle

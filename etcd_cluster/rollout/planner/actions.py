@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from etcd_cluster.member.lines import Apply, ApplyAction, Line, PrepareAgain
+from etcd_cluster.member.line import Line
+from etcd_cluster.member.lines import Apply, ApplyAction, PrepareAgain
 from etcd_cluster.rollout.desired import File
 from etcd_cluster.rollout.observed import BrokenPair, History
 
