@@ -58,7 +58,7 @@ class Member:
         self.snapshot = checkout.members.parent / "by-hand.db"
         self.folder = Path(self.layout.configuration, "backup")
         set_up = set_up_variables(place, own, url, given, TOKEN, "1h")
-        set_up["rclone_placed"] = shutil.which("rclone") or "rclone"
+        set_up |= {"rclone_placed": shutil.which("rclone") or "rclone", "role_seconds": "0"}
         self._run(render.script("backup_setup", self.layout, set_up), "backup_setup")
 
     def back_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Defines what the line of a step is, and the two that a program registers. It has no need of the others, in lines.py."""
+"""Defines what the line of a step is, and the two that a program registers: it does without the others, in lines.py."""
 
 from __future__ import annotations
 
