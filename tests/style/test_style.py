@@ -22,7 +22,9 @@ PYTHON_TOOLS = {
     "mypy": ["mypy"],
     "pyright": ["pyright", "--pythonpath", sys.executable],
 }
-SH_SCRIPTS = [PROJECT / "scripts" / name for name in ("up", "down", "env", "status", "test", "lint", "lock", "lib.sh")]
+SH_SCRIPTS = [
+    PROJECT / "scripts" / name for name in ("up", "down", "env", "status", "backup", "test", "lint", "lock", "lib.sh")
+]
 BASH_SCRIPTS = [PROJECT / ".ci" / "run", *sorted((PROJECT / "etcd_cluster" / "member" / "scripts").glob("*.sh"))]
 PINNED = re.compile(r"^([\w.-]+)(?:\[.*\])?==(\S+)", re.MULTILINE)
 TIMEOUT_SECONDS = 3000

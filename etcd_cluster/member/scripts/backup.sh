@@ -114,7 +114,7 @@ begun_by_others() { printf '%s\n' "$listed" | grep "^$slot-0-.*\.begun$" | grep 
 made_by_another() { listed=$(names) && has_slot; }
 
 make_backup() {
-  local file database name revision hash=null
+  local file database name revision sum hash=null
   database=$(stat -c %s "$data_path/member/snap/db")
   must mkdir -p "$backup_folder"
   must chmod 700 "$backup_folder"
@@ -124,12 +124,15 @@ make_backup() {
   file=$backup_folder/.new-$slot.db
   at_exit remove_partial_snapshot
   say "takes a snapshot"
-  take_snapshot "$file" "$TAKE_SECONDS" "$(programs_version)"
+  save_snapshot "$file" "$TAKE_SECONDS"
+  # While it is checked: each of them reads all of it.
+  exec {sum}< <(sha256sum "$file" | cut -d ' ' -f 1)
+  accept_snapshot "$file" "$TAKE_SECONDS" "$(programs_version)"
   [[ $checked =~ revision\ ([0-9]+) ]] && revision=${BASH_REMATCH[1]}
   rm -f "$state_path/members-differ"
   if test_is_due; then hash=$(hash_of_members "$revision"); fi
   name=$slot-$revision-${spec[member]}
-  manifest "$name" "$revision" "$file" "$hash" >"$backup_folder/.new-$name.json"
+  manifest "$name" "$revision" "$file" "$(cat <&"$sum")" "$hash" >"$backup_folder/.new-$name.json"
   # Only the newest local copy stays, until it is in the store.
   rm -f "$backup_folder"/*.db "$backup_folder"/*.json
   mv -f "$file" "$backup_folder/$name.db"
@@ -161,11 +164,11 @@ send() {
   for kind in db json; do to_store copyto "$backup_folder/$1.$kind" "$backup_store/$1.$kind" --no-check-dest; done
 }
 
-# manifest NAME REVISION FILE HASH: prints it. HASH is JSON.
+# manifest NAME REVISION FILE SHA256 HASH: prints it. HASH is JSON.
 manifest() {
   printf '{"schema": 1, "name": "%s", "cluster": "%s", "token": "%s", "member": "%s", "version": "%s", "taken": "%s", "revision": %s, "bytes": %s, "sha256": "%s", "hash": %s}\n' \
     "$1" "$(json_text "$cluster")" "$token" "${spec[member]}" "$(programs_version)" "$(date -u +%FT%TZ)" "$2" \
-    "$(stat -c %s "$3")" "$(sha256sum "$3" | cut -d ' ' -f 1)" "$4"
+    "$(stat -c %s "$3")" "$4" "$5"
 }
 
 # test_is_due: true if no backup of this day (week) has passed a restore. One of a clock that was ahead does not count.

@@ -4,21 +4,36 @@
 
 # take_snapshot FILE SECONDS VERSION: writes a snapshot of this member, complete and checked, or fails. Sets `checked` to what it holds.
 take_snapshot() {
+  save_snapshot "$1" "$2"
+  accept_snapshot "$@"
+}
+
+# save_snapshot FILE SECONDS
+save_snapshot() {
   local url said
   find_sockets "$(service_pid)"
   url=$(own_client_url) || fail "etcd listens on no port for clients here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster) and run again"
   # shellcheck disable=SC2034  # for etcdctl_at
   patience=$2
   said=$(etcdctl_at "$url" snapshot save "$1" 2>&1 >/dev/null) || fail "the snapshot could not be taken: $(last_words "$said"). Look at the member's log (journalctl -u etcd-cluster) and run again"
+}
+
+# accept_snapshot FILE SECONDS VERSION
+accept_snapshot() {
   checked=$(check_snapshot "$1" "$2" "$3") || fail "the snapshot is damaged ($checked): run again, and check this machine's disk"
   chmod 600 "$1"
   sync "$1"
 }
 
 # check_snapshot FILE SECONDS VERSION: prints what it holds; if it is damaged, returns 1 and prints why. `snapshot status` compares no sum.
+# Both read all of it, so they do it at the same time.
 check_snapshot() {
-  sum_fits "$1" || { echo "its SHA-256 does not fit" && return 1; }
-  snapshot_status "$@"
+  local fits said status=0
+  exec {fits}< <(! sum_fits "$1" || echo yes)
+  said=$(snapshot_status "$@") || status=$?
+  [[ $(cat <&"$fits") == yes ]] || { echo "its SHA-256 does not fit" && return 1; }
+  printf '%s\n' "$said"
+  return "$status"
 }
 
 # sum_fits FILE: a snapshot is a database, a whole number of 512-byte blocks, and then its SHA-256.
