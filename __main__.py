@@ -8,7 +8,8 @@ from etcd_cluster import ConfigurationError, EtcdCluster
 from etcd_cluster.stack_config import args_from_stack_config
 
 try:
-    cluster = EtcdCluster("etcd", args_from_stack_config())
+    args = args_from_stack_config()
+    cluster = EtcdCluster("etcd", args)
 except ConfigurationError as error:
     raise pulumi.RunError(str(error)) from None
 
@@ -20,4 +21,6 @@ pulumi.export("clientKey", cluster.client_key)
 pulumi.export("version", cluster.version)
 if cluster.backup_policy is not None:
     pulumi.export("backupPolicy", cluster.backup_policy)
+if args.dns is not None:
+    pulumi.export("dnsRecords", cluster.dns_records)
 pulumi.export("readme", Path(__file__).with_name("Pulumi.README.md").read_text())

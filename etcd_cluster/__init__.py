@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from etcd_cluster.backup.arguments import Backup, Keep
     from etcd_cluster.cluster import EtcdCluster
+    from etcd_cluster.dns import Dns
     from etcd_cluster.errors import ConfigurationError, EtcdClusterError
     from etcd_cluster.etcd.sizes import SIZES, Size
     from etcd_cluster.machines.aws.arguments import AwsMachines
@@ -40,6 +41,7 @@ __all__ = [
     "CertificateAuthority",
     "CertificateAuthorityArgs",
     "ConfigurationError",
+    "Dns",
     "EtcdCluster",
     "EtcdClusterArgs",
     "EtcdClusterError",
@@ -60,6 +62,7 @@ __all__ = [
 _NAMES = {
     "backup.arguments": "Backup Keep",
     "cluster": "EtcdCluster",
+    "dns": "Dns",
     "errors": "ConfigurationError EtcdClusterError",
     "etcd.sizes": "SIZES Size",
     "machines.aws.arguments": "AwsMachines",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pulumi
 
+from etcd_cluster.dns import ClusterNames
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.names import shortened
 from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_COMMON_NAME, Profile
@@ -61,6 +62,7 @@ def issue_certificates(
     opts: pulumi.ResourceOptions,
     rotation: int = 0,
     overlap_hours: int = CA_OVERLAP_HOURS,
+    names: ClusterNames | None = None,
 ) -> ClusterCertificates:
     """Registers the certificates of `cluster`.
 
@@ -74,6 +76,7 @@ def issue_certificates(
         opts: Pulumi's resource options of every resource.
         rotation: Rotation number of every CA that is made.
         overlap_hours: Overlap of every CA that is made, in hours.
+        names: DNS names for clients; None for none. Members show one another addresses alone.
     """
 
     def made(name: str, purpose: str) -> CA:
@@ -85,7 +88,8 @@ def issue_certificates(
     peer_ca = made("peer-ca", "etcd peer CA")
 
     def issued(machine: Machine, profile: Profile, signed_by: CA) -> Certificate:
-        hosts = [machine.name, machine.address, *LOOPBACK_NAMES]
+        of_clients = names.of(machine.name) if names and profile == "server" else []
+        hosts = [machine.name, machine.address, *LOOPBACK_NAMES, *of_clients]
         args = CertificateArgs(signed_by, common_name=machine.name, profile=profile, hosts=hosts)
         return Certificate(f"{cluster}-{machine.name}-{profile}", args, opts)
 

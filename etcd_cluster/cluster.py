@@ -15,8 +15,10 @@ from etcd_cluster.backup.schedule import schedule_backups
 from etcd_cluster.binaries import provide_binaries
 from etcd_cluster.certificates import issue_certificates
 from etcd_cluster.formation import Formation, machine_identity, preflight_report
+from etcd_cluster.kubernetes import external_etcd
 from etcd_cluster.machines.machine import Machine, Machines, ReplaceableMachines, checked_machines
 from etcd_cluster.member.commands import MemberCommands
+from etcd_cluster.name_records import publish_names
 from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout import MachineReplacement, Rollout
 from etcd_cluster.rollout.host_record import record_hosts
@@ -37,6 +39,9 @@ class EtcdCluster(pulumi.ComponentResource):
         version: Installed version of etcd: a demo on this machine may have fallen back to another one.
         backup_policy: With `backup.make_bucket`, the rights that machines need in the bucket, as the cloud writes them
             (JSON): for a role of yours. Else None.
+        kubeadm: The part of kubeadm's ClusterConfiguration (v1beta4) that has a control plane use this cluster, YAML;
+            where it expects the certificates, `etcd-cluster kubeadm` tells.
+        dns_records: Records of the names in `dns`, each with name, type, ttl and values; empty without names.
 
     Raises:
         ConfigurationError: Arguments cannot work. No resource is registered then.
@@ -49,6 +54,8 @@ class EtcdCluster(pulumi.ComponentResource):
     client_key: pulumi.Output[str]
     version: pulumi.Output[str]
     backup_policy: pulumi.Output[str] | None
+    dns_records: pulumi.Output[list[dict[str, Any]]]
+    kubeadm: pulumi.Output[str]
 
     def __init__(self, name: str, args: EtcdClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         identity = require_cluster_name(name, pulumi.get_project(), pulumi.get_stack())
@@ -64,7 +71,9 @@ class EtcdCluster(pulumi.ComponentResource):
         given = bucket.machines if bucket else args.machines
         machines = checked_machines(self._machines(name, given, settings), settings.names)
         certificates = (
-            issue_certificates(name, machines, args.ca, child, settings.ca_rotation, settings.ca_overlap_hours)
+            issue_certificates(
+                name, machines, args.ca, child, settings.ca_rotation, settings.ca_overlap_hours, settings.dns
+            )
             if settings.tls
             else None
         )
@@ -123,6 +132,7 @@ class EtcdCluster(pulumi.ComponentResource):
             peer_ca_fingerprints=(certificates.peer_ca.trusted_pem.apply(ca_fingerprints) if certificates else []),
             allow_plaintext=settings.allow_plaintext,
             restore_from=settings.restore_from,
+            names=settings.dns.owners if settings.dns else None,
             delete_data=settings.delete_data,
             desired=desired_json(
                 identity,
@@ -152,7 +162,12 @@ class EtcdCluster(pulumi.ComponentResource):
                 identities=identities,
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[rollout, *(bucket.resources if bucket else ())]),
             )
-        described = describe(machines, settings.tls)
+        records = (
+            publish_names(name, args.machines, machines, settings.dns, settings.tls, rollout, parent=self)
+            if settings.dns
+            else None
+        )
+        described = describe(machines, settings.tls, settings.dns)
         endpoints = described.apply(lambda members: [member["clientUrl"] for member in members.values()])
 
         self.endpoints = after_health(rollout, endpoints)
@@ -164,6 +179,8 @@ class EtcdCluster(pulumi.ComponentResource):
         )
         self.version = after_health(rollout, binaries[machines[0].name]["version"])
         self.backup_policy = bucket.rights if bucket else None
+        self.dns_records = after_health(rollout, [] if records is None else records)
+        self.kubeadm = self.endpoints.apply(external_etcd)
         self.register_outputs(
             {
                 "endpoints": self.endpoints,
@@ -173,6 +190,7 @@ class EtcdCluster(pulumi.ComponentResource):
                 "clientKey": self.client_key,
                 "version": self.version,
                 **({"backupPolicy": self.backup_policy} if self.backup_policy else {}),
+                **({} if records is None else {"dnsRecords": self.dns_records}),
             }
         )
 

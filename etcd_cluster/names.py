@@ -18,6 +18,8 @@ from etcd_cluster.errors import ConfigurationError
 
 MEMBER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 DNS_LABEL = re.compile(r"[0-9A-Za-z_]([0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?")
+HOST_LABEL = re.compile(r"[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?")
+"""A label of a host's name, by RFC 1123: without the underscores that other names in DNS may have."""
 NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 LONGEST_DNS_NAME = 253
 DEVICE = re.compile(r"/dev(/(?!\.{1,2}(/|$))([\w.+:=@#-]|\\x[0-9a-f]{2})+)+")
@@ -179,6 +181,36 @@ def require_address(key: str, address: str) -> str:
     return same_host(require_host(key, address))
 
 
+def require_dns_name(key: str, name: str) -> str:
+    """Returns a DNS name that clients can use, in lower case; raises `ConfigurationError` for one that is none.
+
+    It is in full, by RFC 1123: certificates, URLs and SRV records take no other.
+    """
+    labels = name.split(".")
+    problem, fix = "", "write it in full, like etcd.example.com"
+    if ip_address(name) or NUMBER.fullmatch(labels[-1]):
+        problem = "an address, and not a name"
+    elif "*" in name:
+        problem, fix = "a wildcard, which would stand for every name there", "write the one name that clients use"
+    elif name.endswith(".") and len(labels) > 2:
+        problem, fix = "it ends in a dot", "leave its last dot out"
+    elif len(name) > LONGEST_DNS_NAME:
+        problem, fix = f"longer than {LONGEST_DNS_NAME} characters", "choose a shorter one"
+    elif not name.isascii():
+        problem, fix = "not in ASCII", "write it as DNS has it, with xn-- before each such label"
+    elif not all(map(HOST_LABEL.fullmatch, labels)):
+        problem = (
+            "not a host's name by RFC 1123: labels of letters, digits and hyphens, up to 63 each, with dots between"
+        )
+    elif LOOPBACK_NAME.fullmatch(labels[-1].lower()):
+        problem, fix = "every machine has this name for itself", "choose a name in a zone of yours"
+    elif len(labels) < 2:
+        problem = "in no zone"
+    if problem:
+        raise ConfigurationError(key, name, problem, fix)
+    return name.lower()
+
+
 def require_devices(key: str, devices: str) -> str:
     """Returns paths of block devices, one or several with commas between; raises `ConfigurationError` for all else."""
     listed = devices.split(",")
@@ -228,6 +260,7 @@ def require_word(key: str, text: str) -> str:
 
 MachineAddress = Annotated[str, require_address]
 HostAddress = Annotated[str, require_host]
+DnsName = Annotated[str, require_dns_name]
 Devices = Annotated[str, require_devices]
 UserName = Annotated[str, require_user]
 FilePath = Annotated[str, require_file]

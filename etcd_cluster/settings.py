@@ -13,11 +13,13 @@ import pulumi
 
 from etcd_cluster.backup.arguments import BACKUP_NAME, Backup, validate_backup
 from etcd_cluster.backup.bucket import require_bucket
+from etcd_cluster.dns import ClusterNames, Dns, validate_dns
 from etcd_cluster.errors import HIDDEN, ConfigurationError, holds_secret
 from etcd_cluster.etcd import options, versions
 from etcd_cluster.etcd.releases import DEFAULT_MIRROR, ETCD
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.machines.machine import MEMBER_COUNTS, Machines, ProvisionedMachines
+from etcd_cluster.machines.records import RecordingMachines
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.names import FilePath, Line, require_identity, require_member_names
 from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
@@ -99,6 +101,8 @@ class EtcdClusterArgs:
     """How long the old CA stays trusted after a rotation, in hours; default 720. 0 drops it at once."""
     install: Install = field(default_factory=Install)
     """Where etcd's programs come from."""
+    dns: Dns | None = None
+    """DNS names for clients; default none: they use addresses."""
     backup: Backup | None = None
     """Where backups go, how often, and what is kept; default none, with a warning in every `up`. Of members on this
     machine people make them, by default into `~/.local/share/etcd-cluster-backups` (XDG_DATA_HOME is honoured).
@@ -138,6 +142,7 @@ class Settings:
     has_secret_options: bool
     install: Install
     install_source: InstallSource
+    dns: ClusterNames | None
     backup: Backup | None
     restore_from: str
     restore_store: Backup | None
@@ -202,6 +207,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         has_secret_options=holds_secret(dict(args.etcd)),
         install=_validate_install(args.install, version, args.machines.platform),
         install_source=_install_source(args.install, args.machines.platform),
+        dns=_validate_dns(args, names),
         backup=backup,
         restore_from=_restore_from(args),
         restore_store=backup or _default_backup(args.machines.platform),
@@ -217,6 +223,15 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
 def _default_backup(platform: str) -> Backup | None:
     """Returns where backups are that people make on demand, as of members on this machine; None elsewhere."""
     return Backup(to=str(backup_folder(os.environ))) if platform == "local" else None
+
+
+def _validate_dns(args: EtcdClusterArgs, members: Sequence[str]) -> ClusterNames | None:
+    """Returns the names for clients; None for none."""
+    if args.dns is not None:
+        return validate_dns(args.dns, members, args.machines.platform)
+    if isinstance(args.machines, RecordingMachines) and (key := args.machines.zone_key) is not None:
+        raise ConfigurationError(key, None, "there is no name to make records for", "give dns.name, or leave it out")
+    return None
 
 
 def _restore_from(args: EtcdClusterArgs) -> str:
@@ -242,6 +257,8 @@ def _require_types(args: EtcdClusterArgs) -> None:
     require_type("args", args, EtcdClusterArgs)
     require_types(args, inside=False)
     require_types(args.install, "install.", {"source": "install.from"})
+    if args.dns is not None:
+        require_types(args.dns, "dns.")
     if args.backup is not None:
         require_types(args.backup, "backup.", inside=False)
         require_types(args.backup.keep, "backup.keep.")

@@ -13,6 +13,7 @@ import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
 
 from etcd_cluster.backup.arguments import Backup, Keep
+from etcd_cluster.dns import Dns
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_private_key, shown
 from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
@@ -49,6 +50,7 @@ def args_from_stack_config() -> EtcdClusterArgs:
         keys,
         machines=_machines(keys),
         install=read(Install, keys.section("install")),
+        dns=_dns(keys),
         backup=_backup(keys.section("backup")),
         etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
         ca=None,
@@ -123,6 +125,12 @@ def _login(ssh: Keys) -> dict[str, Any]:
 def _bastion(ssh: Keys) -> Bastion | None:
     keys = ssh.section("bastion")
     return read(Bastion, keys, private_key=_private_key(keys)) if keys.names() else None
+
+
+def _dns(keys: Keys) -> Dns | None:
+    keys.refuse_secret("dns")  # names of resources, and of certificates, which everybody sees
+    block = keys.section("dns")
+    return read(Dns, block) if block.names() else None
 
 
 def _backup(keys: Keys) -> Backup | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from etcd_cluster.backup.arguments import Backup, Keep
+from etcd_cluster.dns import Dns
 from etcd_cluster.etcd import options
 from etcd_cluster.machines.aws.arguments import AwsMachines
 from etcd_cluster.machines.gcp.arguments import GcpMachines
@@ -30,7 +31,7 @@ MARKED = re.compile(r"(<!-- made by scripts/pages\.py -->\n)(.*?)(<!-- end -->\n
 Block = tuple[str, type, Collection[str]]
 
 BLOCKS: tuple[Block, ...] = (
-    ("", EtcdClusterArgs, ("machines", "ca", "install", "backup", "etcd")),
+    ("", EtcdClusterArgs, ("machines", "ca", "install", "dns", "backup", "etcd")),
     ("hosts.NAME.", Host, ()),
     ("ssh.", Ssh, ("bastion", "proxy_command")),
     ("ssh.bastion.", Bastion, ()),
@@ -40,6 +41,7 @@ BLOCKS: tuple[Block, ...] = (
     ("local.", LocalMachines, ()),
     ("install.", Install, ()),
 )
+DNS_BLOCKS: tuple[Block, ...] = (("dns.", Dns, ()),)
 BACKUP_BLOCKS: tuple[Block, ...] = (
     ("backup.", Backup, ("keep", "rclone")),
     ("backup.keep.", Keep, ()),
@@ -117,6 +119,7 @@ def _ranges(ranges: str) -> str:
 TABLES: Mapping[str, str] = {
     "configuration.md": keys_table(BLOCKS, PLATFORM),
     "backup.md": keys_table(BACKUP_BLOCKS),
+    "names.md": keys_table(DNS_BLOCKS),
     "etcd-settings.md": settings_table(),
 }
 

@@ -74,12 +74,12 @@ def write_credentials(outputs: Mapping[str, Any], folder: Path) -> dict[str, str
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     for output, name in CREDENTIALS.values():
-        _write(folder / name, outputs[output])
+        write_private(folder / name, outputs[output])
     return {variable: str(folder / name) for variable, (_, name) in CREDENTIALS.items()}
 
 
-def _write(path: Path, text: str) -> None:
-    """Replaces a file by a 0600 one: an etcdctl that starts meanwhile reads the old one or the new one."""
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file by a 0600 one: whoever reads it meanwhile has the old one or the new one."""
     descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from etcd_cluster.cli import backup, completion, env, members, status
+from etcd_cluster.cli import backup, completion, dns, env, kubeadm, members, status
 from etcd_cluster.cli.command import STACK_OPTIONS, Command, CommandGroup, ExitCode
 from etcd_cluster.errors import EtcdClusterError
 
@@ -17,6 +17,8 @@ COMMANDS: Sequence[Command | CommandGroup] = (
     status.COMMAND,
     env.COMMAND,
     members.COMMAND,
+    dns.COMMAND,
+    kubeadm.COMMAND,
     backup.COMMANDS,
     completion.command(PROGRAM, lambda: COMMANDS),
 )

@@ -13,6 +13,7 @@ from typing import Any
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
+from etcd_cluster.dns import ALL
 from etcd_cluster.etcd.versions import change_warnings, unsupported_change
 from etcd_cluster.rollout.desired import series
 from etcd_cluster.rollout.planner.actions import Details, Refusal
@@ -183,6 +184,20 @@ def steps_of_the_rest(olds: Inputs, news: Inputs) -> list[str]:
 def _started_from(desired: Mapping[str, Any], name: str) -> list[Any]:
     member = desired["members"][name]
     return [desired.get("options"), *(member.get(key) for key in ("ports", "layout")), bool(member.get("device"))]
+
+
+def dropped_names(olds: Inputs, news: Inputs) -> list[str]:
+    """Returns what becomes of clients that use a name which certificates do not hold any more."""
+    before: Mapping[str, str] = olds.get("names") or {}
+    after: Mapping[str, str] = news.get("names") or {}
+    staying = {ALL, *news["members"]}
+    dropped = [name for name, member in before.items() if name not in after and member in staying]
+    if not dropped or not (olds["tls"] and news["tls"]):
+        return []
+    return [
+        f"{_names(dropped)}: members' certificates hold this no more: clients that use it fail when they next connect "
+        "(dns.otherNames keeps a name of the cluster, and those below it)"
+    ]
 
 
 def first_steps(news: Inputs) -> list[str]:

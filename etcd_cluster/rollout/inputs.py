@@ -8,12 +8,13 @@ from typing import Any
 import pulumi
 
 from etcd_cluster.certificates import ClusterCertificates
+from etcd_cluster.dns import ClusterNames
 from etcd_cluster.etcd.sizes import SIZES
 from etcd_cluster.formation import Formation
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.machines.size_change import smallest_size
 from etcd_cluster.member.commands import Prepared, certificate_pair, layout
-from etcd_cluster.member.render import CertificatePair, Member
+from etcd_cluster.member.render import CertificatePair, Member, url
 from etcd_cluster.settings import Settings
 
 
@@ -107,8 +108,10 @@ def ca_fingerprints(trusted_pem: str | None) -> list[str]:
     return [x509.fingerprint(ca)[:16] for ca in x509.split_bundle(trusted_pem)]
 
 
-def describe(machines: Sequence[Machine], tls: bool) -> pulumi.Output[dict[str, dict[str, str]]]:
-    """Returns member name -> address and URLs, as the stack exports it."""
+def describe(
+    machines: Sequence[Machine], tls: bool, names: ClusterNames | None
+) -> pulumi.Output[dict[str, dict[str, str]]]:
+    """Returns member name -> address and URLs, as the stack exports it: for clients by address, or by name."""
 
     def described(addresses: Sequence[str]) -> dict[str, dict[str, str]]:
         members = [
@@ -117,7 +120,7 @@ def describe(machines: Sequence[Machine], tls: bool) -> pulumi.Output[dict[str, 
         return {
             member.name: {
                 "address": member.address,
-                "clientUrl": member.client_url(tls),
+                "clientUrl": url((names and names.endpoint(member.name)) or member.address, member.ports.client, tls),
                 "peerUrl": member.peer_url(tls),
             }
             for member in members

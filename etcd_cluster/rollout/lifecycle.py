@@ -56,6 +56,7 @@ SHOWN = (
     "peer_ca_fingerprints",
     "allow_plaintext",
     "restore_from",
+    "names",
     "delete_data",
 )
 """The inputs whose changes a reviewer sees."""
@@ -466,7 +467,8 @@ def _steps(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
         return changes.first_steps(news)
     if not _changed(olds, news):
         return list(olds.get("steps") or [])
-    return changes.steps(olds, news) or changes.steps_of_the_rest(olds, news)
+    steps = changes.steps(olds, news) or changes.steps_of_the_rest(olds, news)
+    return [*steps, *changes.dropped_names(olds, news)]
 
 
 def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:

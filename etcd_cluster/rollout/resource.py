@@ -27,6 +27,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         peer_ca_fingerprints: Fingerprints of the CAs that sign members.
         allow_plaintext: TLS may be given up.
         restore_from: The backup that a new cluster starts with, as the user set it; "" for none.
+        names: DNS name for clients, in certificates -> the member that it stands for, or `ALL`; None for none.
         delete_data: `destroy` deletes etcd's data as well.
         desired: The whole desired state with every file and key, the JSON text that `DesiredCluster.parse` reads
             (secret).
@@ -57,6 +58,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         peer_ca_fingerprints: pulumi.Input[list[str]],
         allow_plaintext: bool,
         restore_from: str,
+        names: Mapping[str, str] | None,
         delete_data: bool,
         desired: pulumi.Input[str],
         connections: Mapping[str, ConnectionArgs],
@@ -79,6 +81,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "peer_ca_fingerprints": peer_ca_fingerprints,
                 "allow_plaintext": allow_plaintext,
                 "restore_from": restore_from,
+                "names": names,
                 "delete_data": delete_data,
                 "desired": pulumi.Output.secret(desired),
                 "connections": pulumi.Output.secret(connections),

@@ -142,6 +142,7 @@ class Account:
         self.ec2 = self._client("ec2")
         self.kms, self.s3, self.iam = self._client("kms"), self._client("s3"), self._client("iam")
         self.tagging = self._client("resourcegroupstaggingapi")
+        self.route53 = self._client("route53")
         self.ids: dict[str, str] = {}
         self.ec2.meta.events.register("provide-client-params.ec2", _check_enumerations)
 
@@ -195,6 +196,8 @@ class Account:
                     for each in found["ResourceTagMappingList"]
                 ]
                 return {"resourceTagMappingLists": mapped}
+            if token == "aws:route53/getZone:getZone":
+                return {**arguments, "name": self.route53.get_hosted_zone(Id=arguments["zoneId"])["HostedZone"]["Name"]}
             filters = [{"Name": each["name"], "Values": each["values"]} for each in arguments["filters"]]
             if token == OFFERINGS:
                 offered = self.ec2.describe_instance_type_offerings(
@@ -231,6 +234,7 @@ class Account:
             "aws:iam/role:Role": self._role,
             "aws:iam/rolePolicy:RolePolicy": self._role_policy,
             "aws:iam/instanceProfile:InstanceProfile": self._instance_profile,
+            "aws:route53/record:Record": self._record,
         }[resource.type]
         inputs = plain(resource.inputs)
         with self._lock:
@@ -425,6 +429,33 @@ class Account:
         self.iam.add_role_to_instance_profile(InstanceProfileName=profile, RoleName=inputs.pop("role"))
         _require_all_taken(name, inputs)
         return {"id": profile, "name": profile}
+
+    def make_zone(self, domain: str) -> str:
+        """Id of a private hosted zone."""
+        made = self.route53.create_hosted_zone(Name=domain, CallerReference=domain)
+        return str(made["HostedZone"]["Id"].removeprefix("/hostedzone/"))
+
+    def _record(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        zone = inputs.pop("zoneId")
+        record = {
+            "Name": inputs.pop("name"),
+            "Type": inputs.pop("type"),
+            "TTL": inputs.pop("ttl"),
+            "ResourceRecords": [{"Value": value} for value in inputs.pop("records")],
+        }
+        _require_all_taken(name, inputs)
+        changes = [{"Action": "CREATE", "ResourceRecordSet": record}]
+        self.route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+        return {"id": f"{zone}_{record['Name']}_{record['Type']}"}
+
+    def records(self, zone: str) -> dict[tuple[str, str], tuple[int, set[str]]]:
+        """Name and type -> TTL and values, of all that were made in a zone."""
+        found = self.route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+        return {
+            (each["Name"], each["Type"]): (each["TTL"], {value["Value"] for value in each["ResourceRecords"]})
+            for each in found
+            if each["Type"] not in ("NS", "SOA")
+        }
 
     def read(self) -> Standing:
         """Everything, asked for again."""

@@ -159,6 +159,10 @@ RULES: Mapping[str, Rules] = {
     "gcp:storage/bucketIAMMember:BucketIAMMember": rules("bucket", "condition", "member", "role"),
     # google/services/resourcemanager/resource_google_service_account.go
     "gcp:serviceaccount/account:Account": rules("accountId", "project"),
+    # internal/service/route53/record.go: another type in place, by an upsert of both
+    "aws:route53/record:Record": rules("name", "zoneId"),
+    # google/services/dns/resource_dns_record_set.go
+    "gcp:dns/recordSet:RecordSet": rules("managedZone", "name", replaces_if={"project": _is_another}),
     # internal/service/cloudwatch/metric_alarm.go
     "aws:cloudwatch/metricAlarm:MetricAlarm": rules("name"),
 }

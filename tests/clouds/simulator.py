@@ -51,6 +51,7 @@ OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
 MACHINE_TYPES = "gcp:compute/getMachineTypes:getMachineTypes"
 BUCKET, GOOGLE_BUCKET = "aws:s3/bucket:Bucket", "gcp:storage/bucket:Bucket"
 BUCKETS = "aws:resourcegroupstaggingapi/getResources:getResources"
+RECORD, RECORD_SET = "aws:route53/record:Record", "gcp:dns/recordSet:RecordSet"
 ADDRESS, FIREWALL = "gcp:compute/address:Address", "gcp:compute/firewall:Firewall"
 
 
@@ -74,8 +75,8 @@ class Account:
 
     refuses_new: the type of which nothing is made now, as in a zone that has run out of machines. refuses_growth: no
     disk gets larger, as at the end of a quota. key_of_aliases: the key that each alias points to. offered: type of
-    machine -> zones that have it; None for all everywhere. denied: the function that credentials do not cover. asked:
-    the functions that were called.
+    machine -> zones that have it; None for all everywhere. domain: what every DNS zone is for. denied: the function
+    that credentials do not cover. asked: the functions that were called.
     """
 
     standing: dict[str, Standing] = field(default_factory=dict[str, Standing])
@@ -84,6 +85,7 @@ class Account:
     refuses_growth: bool = False
     key_of_aliases: str = "key-1"
     offered: Mapping[str, Collection[str]] | None = None
+    domain: str = "example.com"
     denied: str = ""
     asked: list[str] = field(default_factory=list[str])
     _zones: set[str] = field(default_factory=set[str])
@@ -150,6 +152,10 @@ class Account:
         if token == "gcp:storage/getBuckets:getBuckets":
             buckets = [each for each in self.of_type(GOOGLE_BUCKET) if each.id.startswith(arguments["prefix"])]
             return {"buckets": [{"name": each.id, "labels": each.tags} for each in buckets]}
+        if token == "aws:route53/getZone:getZone":
+            return {**arguments, "name": self.domain}
+        if token == "gcp:dns/getManagedZone:getManagedZone":
+            return {**arguments, "dnsName": f"{self.domain}."}
         raise AssertionError(f"the simulator knows no function {token}")
 
     def _zones_with(self, type_: str) -> Collection[str]:
@@ -242,7 +248,14 @@ class Account:
         if type_ == BUCKET and any(each.inputs["bucket"] == inputs["bucket"] for each in others):
             # docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
             raise StepError(f"BucketAlreadyOwnedByYou: {inputs['bucket']}")
-        if type_.startswith("gcp:") and any(_name(each.inputs) == _name(inputs) for each in others):
+        if type_ == RECORD and own is None and any(_record(each.inputs) == _record(inputs) for each in others):
+            # internal/service/route53/record.go creates, and overwrites nothing: InvalidChangeBatch
+            raise StepError(f"Tried to create resource record set {_record(inputs)} but it already exists")
+        if type_ == RECORD_SET:
+            # google/services/dns/resource_dns_record_set.go: what stands under the name is deleted first
+            for each in [each for each in others if _record(each.inputs) == _record(inputs)]:
+                del self.standing[each.id]
+        elif type_.startswith("gcp:") and any(_name(each.inputs) == _name(inputs) for each in others):
             # https://cloud.google.com/compute/docs/naming-resources: unique in a zone, or in a region
             raise StepError(f"alreadyExists: the resource {inputs['name']} already exists")
         if type_ == INGRESS and any(_permission(each.inputs) == _permission(inputs) for each in others):
@@ -320,6 +333,10 @@ def range_of_subnet(subnet: str) -> str:
 
 def _name(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
     return inputs["name"], inputs.get("zone"), inputs.get("region")
+
+
+def _record(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    return inputs.get("zoneId") or inputs.get("managedZone"), inputs["name"], inputs["type"]
 
 
 def _interface(inputs: Mapping[str, Any]) -> str:

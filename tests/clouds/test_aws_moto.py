@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 import pytest
 
-from etcd_cluster import SIZES, AwsMachines, Backup, EtcdCluster, EtcdClusterArgs, Machine
+from etcd_cluster import SIZES, AwsMachines, Backup, Dns, EtcdCluster, EtcdClusterArgs, Machine
 from tests.unit import test_cluster
 from tests.unit.recording import Recorded, Recording, record
 
@@ -311,3 +311,31 @@ def test_the_whole_component_connects_to_what_stands(account: Account, members: 
         assert address in recording.resources[f"etcd-{name}-server"].value("hosts")
         endpoints.append(f"https://{address}:2379")
     assert recording.outputs["etcd"]["endpoints"] == endpoints
+
+
+def test_records_stand_in_the_hosted_zone(account: Account) -> None:
+    subnet_ids, zone = account.make_network(3), account.make_zone("example.com")
+    given = AwsMachines(subnet_ids, ssh_cidrs=["10.0.0.8/32"], hosted_zone_id=zone)
+    arguments = EtcdClusterArgs(machines=given, dns=Dns("etcd.example.com", ttl_seconds=30))
+    recording = record(
+        lambda: EtcdCluster("etcd", arguments),
+        results=lambda resource: answer(account, resource),
+        calls=account.call,
+    )
+    addresses = [
+        account.read().interfaces[account.ids[f"etcd-{name}-interface"]]["PrivateIpAddress"] for name in names(3)
+    ]
+    assert account.records(zone) == {
+        ("etcd.example.com.", "A"): (30, set(addresses)),
+        **{
+            (f"{name}.etcd.example.com.", "A"): (30, {address})
+            for name, address in zip(names(3), addresses, strict=True)
+        },
+        ("_etcd-client-ssl._tcp.etcd.example.com.", "SRV"): (
+            *(30, {f"0 0 2379 {name}.etcd.example.com" for name in names(3)}),
+        ),
+    }
+    for name, resource in recording.resources.items():
+        if resource.type == "aws:route53/record:Record":
+            rollout = {urn.split("::")[-1] for urn in resource.request.dependencies}
+            assert "etcd-rollout" in rollout, name

@@ -109,8 +109,24 @@ def go_install(package: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as name:
         out = Path(name, "out")
         out.mkdir()
-        _go(Path(name), "install", package, GOBIN=str(out))
+        go(Path(name), "install", package, GOBIN=str(out))
         out.rename(target)
+
+
+def build_main(name: str, source: str, *modules: str) -> Path:
+    """A static program of this main package, with modules at MODULE@VERSION; built if the cache lacks it."""
+    unique = hashlib.sha256("\n".join([source, *modules]).encode()).hexdigest()[:12]
+    target = cache_dir() / f"{name}-{unique}"
+    if not target.is_file():
+        with locked(target), tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as folder:
+            if not target.is_file():
+                Path(folder, "main.go").write_text(source)
+                go(Path(folder), "mod", "init", f"lab.invalid/{name}")
+                go(Path(folder), "get", *modules)
+                go(Path(folder), "mod", "tidy")
+                go(Path(folder), "build", "-trimpath", "-ldflags", "-s -w", "-o", str(Path(folder, name)), ".")
+                Path(folder, name).rename(target)
+    return target
 
 
 def _build(version: str, packages: dict[str, tuple[str, str]], target: Path) -> None:
@@ -123,17 +139,18 @@ def _build(version: str, packages: dict[str, tuple[str, str]], target: Path) -> 
         module, out = Path(name, "module"), Path(name, "out")
         module.mkdir()
         out.mkdir()
-        _go(module, "mod", "init", "lab.invalid/etcd")
+        go(module, "mod", "init", "lab.invalid/etcd")
         # Modules with replace directives refuse `go install pkg@version`: require them from this one.
-        _go(module, "get", "-tool", *(f"{package}@{release}" for package, release in packages.values()))
+        go(module, "get", "-tool", *(f"{package}@{release}" for package, release in packages.values()))
         for binary, (package, _) in packages.items():
-            _go(module, "build", "-trimpath", "-ldflags", "-s -w", "-o", str(out / binary), package)
+            go(module, "build", "-trimpath", "-ldflags", "-s -w", "-o", str(out / binary), package)
         _check_version(out / "etcd", version)
         out.rename(target)
     print(f"lab: built etcd {version} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
-def _go(folder: Path, *arguments: str, **variables: str) -> None:
+def go(folder: Path, *arguments: str, **variables: str) -> str:
+    """What `go ARGUMENTS...` prints in a folder; without cgo, so that programs are static. Raises BuildError."""
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", **variables}
     done = subprocess.run(
         ["go", *arguments],
@@ -147,6 +164,7 @@ def _go(folder: Path, *arguments: str, **variables: str) -> None:
     )
     if done.returncode != 0:
         raise BuildError(f"go {' '.join(arguments)}: {done.stderr.strip()[-2000:]}")
+    return done.stdout
 
 
 def _check_version(etcd: Path, version: str) -> None:

@@ -17,6 +17,7 @@ from etcd_cluster import (
     AwsMachines,
     Bastion,
     ConfigurationError,
+    Dns,
     EtcdClusterArgs,
     GcpMachines,
     Host,
@@ -73,6 +74,10 @@ def aws(**block: Any) -> Config:
 def gcp(**block: Any) -> Config:
     given = {"network": "n", "subnetwork": "s", "zones": ["europe-west1-b"], "sshRanges": ["10.0.0.0/16"]}
     return {"platform": "gcp", "gcp": {**given, **block}}
+
+
+def dns(**block: Any) -> Config:
+    return hosts() | {"dns": block}
 
 
 def rows(key: str, build: Any, name: str, *values: Any) -> list[tuple[str, Config]]:
@@ -326,7 +331,37 @@ CLOUDS = [
     *rows("gcp.labels", gcp, "labels", [], {"a": None}, {f"k{n}": "v" for n in range(70)}),
 ]  # fmt: skip
 
-ROWS = [*ETCD, *HOSTS, *SSH, *INSTALL, *VERSIONS, *REST, *CLOUDS]
+NO_NAMES: tuple[Any, ...] = (
+    *("", " ", "etcd", "*.example.com", "etcd.*", "etcd_1.example.com", "-a.example.com", "a-.example.com", "a..b"),
+    *("etcd.example.com.", "10.0.0.1", "fd00::1", "example.1", "a.0x1", "etcd.localhost", "a b.example", "a.b\n", "."),
+    *("é.example", "https://etcd.example", "etcd.example:2379", f"{'a' * 64}.example", ".".join(["a" * 60] * 5), 5, []),
+    ".".join(["a" * 58] * 4),  # the SRV record's name is too long
+)
+NAMED = "etcd.example.com"
+
+DNS = [
+    *rows("dns.name", dns, "name", *NO_NAMES, None),
+    *each("dns.otherNames", lambda value: dns(name=NAMED, otherNames=[value]), *NO_NAMES, NAMED, "ETCD.example.com"),
+    *each("dns.memberNames.h2", lambda value: dns(name=NAMED, memberNames={"h2": value}), *NO_NAMES[:-1]),
+    *each("dns.memberNames.h2", lambda value: dns(name=NAMED, memberNames={"h2": value}), f"H1.{NAMED}"),
+    ("dns.memberNames.h2", dns(name=NAMED, memberNames={"h2": NAMED})),
+    ("dns.memberNames.h9", dns(name=NAMED, memberNames={"h9": "h9.example.com"})),
+    ("dns.memberNames.h2", dns(name=NAMED, memberNames={"h1": "a.example", "h2": "A.example"})),
+    ("dns.memberNames.h1", dns(name=NAMED, otherNames=["old.example"], memberNames={"h1": "old.example"})),
+    ("dns.memberNames.h1", dns(name=NAMED, otherNames=["old.example"], memberNames={"h2": "h1.old.example"})),
+    *each("dns.endpoints", lambda value: dns(name=NAMED, endpoints=value), "", "names", "Name", 5, []),
+    *each("dns.ttlSeconds", lambda value: dns(name=NAMED, ttlSeconds=value), 0, -1, 86_401, "", True, "1m"),
+    ("dns.name", local(dns={"name": NAMED})),
+    ("dns", local(dns="etcd.example.com")),
+    ("aws.hostedZoneId", aws(hostedZoneId="Z0123")),
+    ("gcp.managedZone", gcp(managedZone="zone")),
+    *each("aws.hostedZoneId", lambda value: aws(hostedZoneId=value) | {"dns": {"name": NAMED}},
+          "", "example.com", "/hostedzone/Z1", "z123", "Z1 2", 5, []),
+    *each("gcp.managedZone", lambda value: gcp(managedZone=value) | {"dns": {"name": NAMED}},
+          "", "example.com", "Zone", "projects/p/zones/z", "projects//managedZones/z", 5, []),
+]  # fmt: skip
+
+ROWS = [*ETCD, *HOSTS, *SSH, *INSTALL, *VERSIONS, *REST, *CLOUDS, *DNS]
 
 
 GOOD: list[Config] = [
@@ -362,6 +397,12 @@ GOOD: list[Config] = [
     aws(securityGroupIds=["sg-a", "sg-b"], volumeGib=16_384, imageId="ami-0a1", tags={"a b": "", "é": "c" * 256}),
     aws(makeSecurityGroup=False, securityGroupIds=["sg-a"], sshCidrs=[], userData="#!/bin/sh\ndate", spread=False),
     gcp(makeFirewall=False, networkTags=["a"], sshRanges=[], spread=True, serviceAccount="a@p.iam.gserviceaccount.com"),
+    dns(name="Etcd.Example.com"),
+    dns(name="a.b", memberNames={"h1": "db-1.example"}, otherNames=["b.c", "c.d"], endpoints="name", ttlSeconds=5),
+    dns(name="xn--tcd-9la.example"),
+    aws(hostedZoneId="Z0123456789ABCDEFGHIJ") | {"dns": {"name": "a.b"}},
+    gcp(managedZone="projects/p/managedZones/a-b") | {"dns": {"name": "a.b"}},
+    gcp(managedZone="zone") | {"dns": {"name": "a.b"}},
     aws(kmsKeyId="arn:aws-cn:kms:cn-north-1:111122223333:key/1-2", instanceType="m7i-flex.2xlarge"),
     gcp(clientTags=["a", "b"], diskGb=65_536, labels={"a": ""}, image="projects/p/global/images/i"),
     *(etcd(**settings) for settings in (
@@ -413,6 +454,8 @@ def from_program(values: Config) -> Settings:
         rest["install"] = built(
             Install, {{"from": "source"}.get(name, name): each for name, each in rest["install"].items()}
         )
+    if isinstance(rest.get("dns"), Mapping):
+        rest["dns"] = built(Dns, rest["dns"], name=None)
     return validate_arguments(built(EtcdClusterArgs, rest, machines=machines))
 
 
@@ -430,7 +473,7 @@ def named(rows: list[tuple[str, Config]]) -> list[Any]:
     return [pytest.param(key, values, id=f"{key}-{number}") for number, (key, values) in enumerate(rows)]
 
 
-ONLY_IN_CONFIG = ("platform", "install", "local")  # to a program, these are other classes
+ONLY_IN_CONFIG = ("platform", "install", "dns", "local")  # to a program, these are other classes
 
 
 @pytest.mark.parametrize(("key", "values"), named(ROWS))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from etcd_cluster.cli import backup, clusters, completion, env, main, stacks, status
 from etcd_cluster.cli.command import CommandError, ExitCode
@@ -264,6 +265,94 @@ def test_secret_addresses_are_not_shown_by_members(cli: Cli, capsys: pytest.Capt
     assert "are secret" in capsys.readouterr().err
 
 
+# --- dns, kubeadm ---
+
+
+RECORDS = [
+    {"name": "etcd.example.com", "type": "A", "ttl": 60, "values": ["192.0.2.1", "192.0.2.2"]},
+    {"name": "_etcd-client-ssl._tcp.etcd.example.com", "type": "SRV", "ttl": 60.0, "values": ["0 0 2379 a.example."]},
+]
+
+
+def with_outputs(**outputs: Any) -> list[Any]:
+    changed = json.loads(json.dumps(ONE))
+    changed[1]["outputs"].update(outputs)
+    return changed
+
+
+def test_dns_prints_lines_for_a_zone_file_without_decrypting_anything(
+    cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.install(with_outputs(dnsRecords=RECORDS))
+    assert cli.run("dns", "--stack", "prod") == ExitCode.SUCCESS
+    assert capsys.readouterr().out.splitlines() == [
+        "etcd.example.com. 60 IN A 192.0.2.1",
+        "etcd.example.com. 60 IN A 192.0.2.2",
+        "_etcd-client-ssl._tcp.etcd.example.com. 60 IN SRV 0 0 2379 a.example.",
+    ]
+    assert not [call for call in cli.calls if "--show-secrets" in call]
+    assert cli.run("dns", "--stack", "prod", "--output", "json") == ExitCode.SUCCESS
+    assert json.loads(capsys.readouterr().out) == RECORDS
+
+
+def test_dns_says_where_there_are_no_names_or_they_are_secret(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.install(ONE).run("dns", "--stack", "prod") == ExitCode.NO_ANSWER
+    assert "has no DNS names" in capsys.readouterr().err
+    assert cli.install(with_outputs(dnsRecords=secret(RECORDS))).run("dns", "--stack", "prod") == ExitCode.NO_ANSWER
+    assert "secret" in capsys.readouterr().err
+
+
+def test_kubeadm_prints_the_configuration_and_no_secret(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.install(ONE)
+    assert cli.run("kubeadm", "--stack", "prod") == ExitCode.SUCCESS
+    assert yaml.safe_load(capsys.readouterr().out) == {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "ClusterConfiguration",
+        "etcd": {
+            "external": {
+                "endpoints": OUTPUTS["endpoints"],
+                "caFile": "/etc/kubernetes/pki/etcd/ca.crt",
+                "certFile": "/etc/kubernetes/pki/apiserver-etcd-client.crt",
+                "keyFile": "/etc/kubernetes/pki/apiserver-etcd-client.key",
+            }
+        },
+    }
+    assert not [call for call in cli.calls if "--show-secrets" in call]
+    assert cli.run("kubeadm", "--stack", "prod", "--api-version", "v1beta3") == ExitCode.SUCCESS
+    assert "kubeadm.k8s.io/v1beta3" in capsys.readouterr().out
+
+
+def test_kubeadm_writes_the_files_for_the_caller_only(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = cli.folder / "new" / "pki"
+    assert cli.install(ONE).run("kubeadm", "--stack", "prod", "--write", str(folder)) == ExitCode.SUCCESS
+    said = capsys.readouterr()
+    assert "PRIVATE KEY" not in said.out + said.err
+    found = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert found == {
+        "etcd/ca.crt": "CA\n",
+        "apiserver-etcd-client.crt": "certificate\n",
+        "apiserver-etcd-client.key": KEY,
+    }
+    assert {stat.S_IMODE((folder / path).stat().st_mode) for path in found} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_kubeadm_says_what_it_cannot_do(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    hidden = with_outputs(endpoints=secret(OUTPUTS["endpoints"]))
+    assert cli.install(hidden).run("kubeadm", "--stack", "prod") == ExitCode.NO_ANSWER
+    assert "--write" in capsys.readouterr().err
+    file = cli.folder / "file"
+    file.write_text("")
+    assert cli.install(ONE).run("kubeadm", "--stack", "prod", "--write", str(file)) == ExitCode.NO_ANSWER
+    assert "--write" in capsys.readouterr().err
+    plain = with_outputs(endpoints=["http://192.0.2.1:2379"], caCertificate="", clientCertificate="", clientKey="")
+    assert cli.install(plain).run("kubeadm", "--stack", "prod", "--write", str(cli.folder / "k")) == ExitCode.SUCCESS
+    said = capsys.readouterr()
+    assert "no files" in said.err
+    assert yaml.safe_load(said.out)["etcd"]["external"] == {"endpoints": ["http://192.0.2.1:2379"]}
+    assert not (cli.folder / "k").exists()
+
+
 # --- env ---
 
 
@@ -395,7 +484,7 @@ def test_a_program_registers_what_is_looked_for() -> None:
     assert {clusters.CLUSTER_TYPE, clusters.ROLLOUT_TYPE, clusters.CA_TYPE} <= registered
 
 
-@pytest.mark.parametrize("command", ["status", "env", "members"])
+@pytest.mark.parametrize("command", ["status", "env", "members", "kubeadm"])
 def test_of_several_clusters_none_is_taken_unasked(command: str, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.install(TWO).run(command, "--stack", "prod") == ExitCode.NO_ANSWER
     assert "stack prod has 2 clusters: orders, stock. Choose one with --cluster NAME" in capsys.readouterr().err
@@ -476,7 +565,7 @@ def test_backend_and_passphrase_of_the_scripts_are_used_but_the_callers_come_fir
     assert "PASSPHRASE_FILE" not in handed
 
 
-@pytest.mark.parametrize("command", ["status", "env", "members"])
+@pytest.mark.parametrize("command", ["status", "env", "members", "kubeadm"])
 def test_a_defect_of_ours_is_no_answer(
     command: str, cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,6 +108,7 @@ def test_every_key_of_aws_reaches_its_argument() -> None:
         "volumes": {"etcd-1": "vol-1"},
         "networkInterfaces": {"etcd-1": "eni-1"},
         "addresses": {"etcd-2": "10.0.0.5"},
+        "hostedZoneId": "Z0123456789ABCDEFGHIJ",
         "replaceMember": "etcd-1",
         "replaceDeadMember": "etcd-2",
         "tags": {"team": "storage"},

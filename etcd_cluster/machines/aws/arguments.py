@@ -28,6 +28,7 @@ from etcd_cluster.machines.aws.limits import (
     GP3_MOST_GIB,
     MOST_TAGS,
     OWN_TAGS,
+    HostedZoneId,
     ImageId,
     InstanceProfile,
     InterfaceId,
@@ -46,6 +47,7 @@ from etcd_cluster.machines.aws.limits import (
 from etcd_cluster.machines.buckets import Bucket, MadeBucket
 from etcd_cluster.machines.extras import require_extra
 from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
+from etcd_cluster.machines.records import AddressRecord, ServiceRecord
 from etcd_cluster.machines.user_data import UserData
 from etcd_cluster.secrecy import as_input
 from etcd_cluster.ssh.key_texts import PrivateKey
@@ -135,6 +137,10 @@ class AwsMachines:
     addresses: Mapping[str, pulumi.Input[Ipv4Address]] = field(default_factory=dict[str, pulumi.Input[str]])
     """IPv4 address, by member, of an interface that is made; default the one that a data volume has in its tag
     etcd:address, or any that is free. An interface that stands keeps its address, whatever is given here.
+    """
+    hosted_zone_id: pulumi.Input[HostedZoneId] | None = None
+    """Hosted zone of Route 53 in which records for the names of `dns` are made, such as Z0123456789ABCDEFGHIJ; default
+    none: they are yours to make.
     """
     replace_member: str | None = None
     """The one member whose machine is replaced now, once, with the newest image and the given type, keeping its data
@@ -257,6 +263,25 @@ class AwsMachines:
         tags = {**given.tags, **buckets.tags_of(bucket.owners[0])}
         profile, role = buckets.register_role(cluster, rights, tags, parent)
         return MadeBucket(replace(self, instance_profile=profile), rights, [*made, *role])
+
+    @property
+    def zone_key(self) -> str | None:
+        """See `RecordingMachines.zone_key`."""
+        return "aws.hostedZoneId" if self.hosted_zone_id is not None else None
+
+    def publish(
+        self,
+        cluster: str,
+        addresses: Mapping[str, pulumi.Input[str]],
+        address_records: Sequence[AddressRecord],
+        service_records: Sequence[ServiceRecord],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        """Registers records in the hosted zone, if one was given; see `RecordingMachines.publish`."""
+        if self.hosted_zone_id is not None:
+            from etcd_cluster.machines.aws.records import publish  # lazily: it needs the optional SDK
+
+            publish(as_input(self.hosted_zone_id), cluster, addresses, address_records, service_records, opts)
 
     def _kept_secret(self) -> AwsMachines:
         """Makes secret Outputs of what came from a secret block of config, wherever a resource takes an Output.

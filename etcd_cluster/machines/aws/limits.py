@@ -59,11 +59,18 @@ class Id:
             )
 
 
+def require_hosted_zone(key: str, value: str) -> None:
+    """Raises `ConfigurationError` for a text that is no id of a hosted zone."""
+    if not re.fullmatch(r"[0-9A-Z]{1,32}", value):
+        raise ConfigurationError(key, value, "not the id of a hosted zone", "write it like Z0123456789ABCDEFGHIJ")
+
+
 SubnetId = Annotated[str, Id("subnet")]
 SecurityGroupId = Annotated[str, Id("sg")]
 ImageId = Annotated[str, Id("ami")]
 VolumeId = Annotated[str, Id("vol")]
 InterfaceId = Annotated[str, Id("eni")]
+HostedZoneId = Annotated[str, require_hosted_zone]
 SecurityGroups = Sequence[pulumi.Input[SecurityGroupId]] | Mapping[str, pulumi.Input[SecurityGroupId]]
 """Ids; or ids by names of the caller's, for groups that are made by the same program."""
 

@@ -31,6 +31,7 @@ from etcd_cluster.machines.gcp.limits import (
     NAME,
     OWN_LABELS,
     DiskId,
+    ManagedZone,
     NetworkTag,
     Scope,
     ServiceAccount,
@@ -44,6 +45,7 @@ from etcd_cluster.machines.gcp.limits import (
 )
 from etcd_cluster.machines.gcp.machine_types import require_large_enough, require_ssd_and_secure_boot
 from etcd_cluster.machines.machine import Guard, Machine, numbered_names, require_one_to_replace
+from etcd_cluster.machines.records import AddressRecord, ServiceRecord
 from etcd_cluster.machines.user_data import UserData
 from etcd_cluster.names import Word
 from etcd_cluster.secrecy import as_input
@@ -140,6 +142,10 @@ class GcpMachines:
     """Internal IPv4 addresses that you reserved, by member; default an address that is reserved for the member, the one
     that a data disk has in its label etcd-address, or any that is free. Only for members that the stack does not have
     yet.
+    """
+    managed_zone: pulumi.Input[ManagedZone] | None = None
+    """Managed zone of Cloud DNS in which records for the names of `dns` are made, by name, or of another project as
+    projects/P/managedZones/NAME; default none: they are yours to make.
     """
     replace_member: str | None = None
     """The one member whose machine is replaced now, once, with the newest image and the given type, keeping its address
@@ -260,6 +266,25 @@ class GcpMachines:
         rights = pulumi.Output.from_input(account).apply(lambda known: buckets.rights_document(bucket, known))
         granted = buckets.grant(cluster, bucket, made, account, parent)
         return MadeBucket(replace(self, service_account=account), rights, [made, *granted])
+
+    @property
+    def zone_key(self) -> str | None:
+        """See `RecordingMachines.zone_key`."""
+        return "gcp.managedZone" if self.managed_zone is not None else None
+
+    def publish(
+        self,
+        cluster: str,
+        addresses: Mapping[str, pulumi.Input[str]],
+        address_records: Sequence[AddressRecord],
+        service_records: Sequence[ServiceRecord],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        """Registers records in the managed zone, if one was given; see `RecordingMachines.publish`."""
+        if self.managed_zone is not None:
+            from etcd_cluster.machines.gcp.records import publish  # lazily: it needs the optional SDK
+
+            publish(as_input(self.managed_zone), cluster, addresses, address_records, service_records, opts)
 
     def _kept_secret(self) -> GcpMachines:
         """Makes secret Outputs of what came from a secret block of config, wherever a resource takes an Output.

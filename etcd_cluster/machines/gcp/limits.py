@@ -165,6 +165,27 @@ def require_disk(key: str, value: str) -> None:
         )
 
 
+MANAGED_ZONE = re.compile(r"(?:projects/(?P<project>[^/\s]+)/managedZones/)?(?P<name>[a-z]([a-z0-9-]{0,61}[a-z0-9])?)")
+
+
+def require_managed_zone(key: str, value: str) -> None:
+    """Raises `ConfigurationError` for a text that is no name of a managed zone."""
+    if not MANAGED_ZONE.fullmatch(value):
+        raise ConfigurationError(
+            key,
+            value,
+            "not the name of a managed zone",
+            "write it like ZONE, or projects/P/managedZones/ZONE",
+        )
+
+
+def managed_zone(zone: str) -> tuple[str | None, str]:
+    """Returns project, if it is named, and name of a managed zone."""
+    parts = MANAGED_ZONE.fullmatch(zone)
+    return (parts["project"], parts["name"]) if parts else (None, zone)
+
+
+ManagedZone = Annotated[str, require_managed_zone]
 DiskId = Annotated[str, require_disk]
 Zone = Annotated[str, require_zone]
 NetworkTag = Annotated[str, require_tag]

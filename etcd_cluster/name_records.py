@@ -1,0 +1,36 @@
+"""Makes the DNS records of a cluster's names, where the platform has a zone for them, and says which they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+
+from etcd_cluster.dns import ClusterNames
+from etcd_cluster.machines.machine import Machine, Machines
+from etcd_cluster.machines.records import RecordingMachines, documents
+
+
+def publish_names(
+    cluster: str,
+    platform: Machines,
+    machines: Sequence[Machine],
+    names: ClusterNames,
+    tls: bool,
+    rollout: pulumi.Resource,
+    parent: pulumi.Resource,
+) -> pulumi.Output[list[dict[str, Any]]]:
+    """Returns every record, and registers those for which there is a zone.
+
+    They follow the rollout: a name stands for an address once the member serves there, with a certificate for the name.
+    On destroy they go first.
+    """
+    addresses = {machine.name: machine.address for machine in machines}
+    of_addresses = names.address_records()
+    of_services = names.service_records({machine.name: machine.ports.client for machine in machines}, tls=tls)
+    if isinstance(platform, RecordingMachines) and platform.zone_key is not None:
+        opts = pulumi.ResourceOptions(parent=parent, depends_on=[rollout])
+        platform.publish(cluster, addresses, of_addresses, of_services, opts)
+    known: Any = pulumi.Output.all(**addresses)
+    return known.apply(lambda found: documents(found, of_addresses, of_services))
