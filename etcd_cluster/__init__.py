@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from etcd_cluster.backup.arguments import Backup, Keep
+    from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
     from etcd_cluster.cluster import EtcdCluster
     from etcd_cluster.dns import Dns
     from etcd_cluster.errors import ConfigurationError, EtcdClusterError
@@ -55,12 +56,15 @@ __all__ = [
     "Machines",
     "Ports",
     "ProxyCommand",
+    "Recover",
+    "RestoreInPlace",
     "Size",
     "Ssh",
 ]
 
 _NAMES = {
     "backup.arguments": "Backup Keep",
+    "backup.restore_arguments": "Recover RestoreInPlace",
     "cluster": "EtcdCluster",
     "dns": "Dns",
     "errors": "ConfigurationError EtcdClusterError",

@@ -165,6 +165,12 @@ class BackupSourceProvider(_Provider):
     implementation = "backup.restore_lifecycle:BackupSourceLifecycle"
 
 
+class RestoreSourceProvider(_Provider):
+    """Serves `RestoreSource`."""
+
+    implementation = "backup.restore_source_lifecycle:RestoreSourceLifecycle"
+
+
 class BackupScheduleProvider(_Provider):
     """Serves `BackupSchedule`."""
 

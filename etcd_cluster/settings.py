@@ -11,8 +11,9 @@ from typing import Annotated, Any, cast
 
 import pulumi
 
-from etcd_cluster.backup.arguments import BACKUP_NAME, Backup, validate_backup
+from etcd_cluster.backup.arguments import Backup, validate_backup
 from etcd_cluster.backup.bucket import require_bucket
+from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace, SourceKind, parse_source, require_store
 from etcd_cluster.dns import ClusterNames, Dns, validate_dns
 from etcd_cluster.errors import HIDDEN, ConfigurationError, holds_secret
 from etcd_cluster.etcd import options, versions
@@ -108,9 +109,14 @@ class EtcdClusterArgs:
     machine people make them, by default into `~/.local/share/etcd-cluster-backups` (XDG_DATA_HOME is honoured).
     """
     restore_from: Line | None = None
-    """The backup in `backup.to` that a new cluster starts with: `latest`, the name of a backup, or TOKEN/NAME for one
-    of several clusters; default none. Once the cluster is formed, it counts no more.
+    """What a new cluster starts with: a backup in `backup.to` (`latest`, its name, or TOKEN/NAME for one of several
+    clusters), or the path of a file here, such as ./backup.db; default none. Once the cluster is formed, it counts no
+    more.
     """
+    restore_in_place: RestoreInPlace | None = None
+    """A restore that takes the place of all data of the running cluster; default none. It is done once."""
+    recover: Recover | None = None
+    """The way out of a lost quorum; default none. It is done once."""
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Settings of the server by their own names, such as {"heartbeat-interval": 200}."""
     allow_undersized: bool = False
@@ -146,6 +152,9 @@ class Settings:
     backup: Backup | None
     restore_from: str
     restore_store: Backup | None
+    restore_kind: SourceKind
+    restoration: RestoreInPlace | Recover | None
+    restoration_kind: SourceKind
     ca_rotation: int
     ca_overlap_hours: int
     allow_undersized: bool
@@ -197,6 +206,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         warnings = [*warnings, NO_BACKUP]
     if not args.tls:
         warnings = [*warnings, "tls: false: anyone who reaches this cluster's ports can read and change everything"]
+    restore_from, restore_kind = _restore_from(args)
     return Settings(
         names=names,
         size=size,
@@ -209,8 +219,11 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         install_source=_install_source(args.install, args.machines.platform),
         dns=_validate_dns(args, names),
         backup=backup,
-        restore_from=_restore_from(args),
+        restore_from=restore_from,
+        restore_kind=restore_kind,
         restore_store=backup or _default_backup(args.machines.platform),
+        restoration=args.restore_in_place or args.recover,
+        restoration_kind=_restoration_kind(args, names),
         ca_rotation=args.ca_rotation,
         ca_overlap_hours=args.ca_overlap_hours,
         allow_undersized=args.allow_undersized,
@@ -234,22 +247,35 @@ def _validate_dns(args: EtcdClusterArgs, members: Sequence[str]) -> ClusterNames
     return None
 
 
-def _restore_from(args: EtcdClusterArgs) -> str:
-    """Returns the backup to start with; "" for none."""
+def _has_store(args: EtcdClusterArgs) -> bool:
+    return args.backup is not None or _default_backup(args.machines.platform) is not None
+
+
+def _restore_from(args: EtcdClusterArgs) -> tuple[str, SourceKind]:
+    """Returns what a new cluster starts with, and what that names; "" for nothing."""
     if args.restore_from is None:
-        return ""
-    if args.backup is None and _default_backup(args.machines.platform) is None:
-        raise ConfigurationError(
-            "restoreFrom", args.restore_from, "there is no store to take it from", "give backup.to, which holds it"
-        )
-    if args.restore_from != "latest" and not BACKUP_NAME.fullmatch(args.restore_from):
-        raise ConfigurationError(
-            "restoreFrom",
-            args.restore_from,
-            "not the name of a backup",
-            "write latest, a name that `etcd-cluster backup list` shows, or TOKEN/NAME",
-        )
-    return args.restore_from
+        return "", SourceKind.STORE
+    kind = parse_source("restoreFrom", args.restore_from)
+    require_store("restoreFrom", args.restore_from, kind, has_store=_has_store(args))
+    return args.restore_from, kind
+
+
+def _restoration_kind(args: EtcdClusterArgs, names: Sequence[str]) -> SourceKind:
+    """Returns what a restore in the place of a cluster's data goes on with."""
+    if args.restore_in_place is not None and args.recover is not None:
+        raise ConfigurationError("recover", None, "restoreInPlace is given as well", "take one of the two out")
+    for name in args.recover.lost if args.recover else ():
+        if name not in names:
+            raise ConfigurationError("recover.lost", name, "no member of this name", f"write one of {', '.join(names)}")
+    asked = args.restore_in_place or args.recover
+    if asked is None or asked.source is None:
+        return SourceKind.MEMBER
+    key = "recover.from" if args.recover else "restoreInPlace.from"
+    kind = parse_source(key, asked.source, names if args.recover else ())
+    require_store(key, asked.source, kind, has_store=_has_store(args))
+    if args.recover and kind is SourceKind.MEMBER and asked.source in args.recover.lost:
+        raise ConfigurationError(key, asked.source, "it is in recover.lost as well", "name a member that is left")
+    return kind
 
 
 def _require_types(args: EtcdClusterArgs) -> None:
@@ -259,6 +285,9 @@ def _require_types(args: EtcdClusterArgs) -> None:
     require_types(args.install, "install.", {"source": "install.from"})
     if args.dns is not None:
         require_types(args.dns, "dns.")
+    for key, given in (("restoreInPlace", args.restore_in_place), ("recover", args.recover)):
+        if given is not None:
+            require_types(given, f"{key}.", {"source": f"{key}.from"})
     if args.backup is not None:
         require_types(args.backup, "backup.", inside=False)
         require_types(args.backup.keep, "backup.keep.")

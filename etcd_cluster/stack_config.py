@@ -13,6 +13,7 @@ import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
 
 from etcd_cluster.backup.arguments import Backup, Keep
+from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
 from etcd_cluster.dns import Dns
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_private_key, shown
 from etcd_cluster.machines.hosts import Host, HostMachines
@@ -52,6 +53,8 @@ def args_from_stack_config() -> EtcdClusterArgs:
         install=read(Install, keys.section("install")),
         dns=_dns(keys),
         backup=_backup(keys.section("backup")),
+        restore_in_place=_block(RestoreInPlace, keys.section("restoreInPlace")),
+        recover=_block(Recover, keys.section("recover")),
         etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
         ca=None,
     )
@@ -138,6 +141,11 @@ def _backup(keys: Keys) -> Backup | None:
         return None
     keep, rclone = read(Keep, keys.section("keep")), read(RcloneInstall, keys.section("rclone"))
     return read(Backup, keys, keep=keep, rclone=rclone, private_key=_private_key(keys))
+
+
+def _block(kind: type[T], keys: Keys) -> T | None:
+    """Reads a block that may be absent."""
+    return read(kind, keys) if keys.names() else None
 
 
 def _private_key(keys: Keys) -> pulumi.Input[str] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from etcd_cluster.backup.arguments import Backup, Keep
+from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
 from etcd_cluster.dns import Dns
 from etcd_cluster.etcd import options
 from etcd_cluster.machines.aws.arguments import AwsMachines
@@ -31,7 +32,11 @@ MARKED = re.compile(r"(<!-- made by scripts/pages\.py -->\n)(.*?)(<!-- end -->\n
 Block = tuple[str, type, Collection[str]]
 
 BLOCKS: tuple[Block, ...] = (
-    ("", EtcdClusterArgs, ("machines", "ca", "install", "dns", "backup", "etcd")),
+    (
+        "",
+        EtcdClusterArgs,
+        ("machines", "ca", "install", "dns", "backup", "etcd", "restore_in_place", "recover"),
+    ),
     ("hosts.NAME.", Host, ()),
     ("ssh.", Ssh, ("bastion", "proxy_command")),
     ("ssh.bastion.", Bastion, ()),
@@ -46,6 +51,10 @@ BACKUP_BLOCKS: tuple[Block, ...] = (
     ("backup.", Backup, ("keep", "rclone")),
     ("backup.keep.", Keep, ()),
     ("backup.rclone.", RcloneInstall, ()),
+)
+RESTORE_BLOCKS: tuple[Block, ...] = (
+    ("restoreInPlace.", RestoreInPlace, ()),
+    ("recover.", Recover, ()),
 )
 """Each block of stack config: its prefix, the class that it is read into, and fields that are not read from it."""
 
@@ -119,6 +128,7 @@ def _ranges(ranges: str) -> str:
 TABLES: Mapping[str, str] = {
     "configuration.md": keys_table(BLOCKS, PLATFORM),
     "backup.md": keys_table(BACKUP_BLOCKS),
+    "recover.md": keys_table(RESTORE_BLOCKS),
     "names.md": keys_table(DNS_BLOCKS),
     "etcd-settings.md": settings_table(),
 }

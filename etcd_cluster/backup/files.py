@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
+from etcd_cluster.backup.arguments import interval_seconds
 from etcd_cluster.backup.store import StoreUrl, rclone_configuration
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
@@ -35,6 +37,19 @@ class Schedule:
     weekly: int
     test: str
     append_only: bool
+
+
+def schedule_of(props: Mapping[str, Any]) -> Schedule:
+    """Returns when backups are made, and what is kept, by the properties of a BackupSchedule."""
+    keep = props["keep"]
+    return Schedule(
+        every_seconds=interval_seconds(props["every"]),
+        last=int(keep["last"]),
+        daily=int(keep["daily"]),
+        weekly=int(keep["weekly"]),
+        test=props["test"],
+        append_only=props["append_only"] is True,
+    )
 
 
 @dataclass(frozen=True)
@@ -102,6 +117,45 @@ def set_up_variables(
         "timer": timer_unit(token, every),
     }
     return {**own, **{f"file_{name}": render.encode(text) for name, text in texts.items()}}
+
+
+def restore_variables(
+    cluster: str,
+    token: str,
+    member: MemberPlace,
+    store: StoreUrl | None,
+    shown: str,
+    given: Mapping[str, str],
+    rclone: str,
+) -> dict[str, str]:
+    """Returns the shell variables of restore.sh. The file of credentials is among them; it is there for a step alone.
+
+    Args:
+        cluster: PROJECT/STACK/NAME.
+        token: Token of the cluster.
+        member: The member.
+        store: The store; None if nothing is taken from one.
+        shown: How the user named it.
+        given: Credentials, and what else rclone is configured with.
+        rclone: Path of rclone on the machine.
+    """
+    folder = f"{member.layout.state}/store"
+    known = {**render.port_variables(member.ports), "cluster": cluster, "token": token}
+    if store is None:
+        return known
+    host_key = given.get("host_key", "")
+    texts = {
+        "configuration": rclone_configuration(store, given, f"{folder}/known_hosts"),
+        "store_ca": given.get("ca", ""),
+        "known_hosts": f"{known_host(store)} {host_key}\n" if host_key else "",
+    }
+    return {
+        **known,
+        "backup_parent": store.root,
+        "backup_shown": shown,
+        "rclone_placed": rclone,
+        **{f"file_{name}": render.encode(text) for name, text in texts.items()},
+    }
 
 
 def known_host(store: StoreUrl) -> str:

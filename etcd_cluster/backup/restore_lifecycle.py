@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, UpdateResult
 
-from etcd_cluster.backup.files import MemberPlace, Schedule, set_up_variables, variables
+from etcd_cluster.backup.files import MemberPlace, restore_variables
 from etcd_cluster.backup.schedule_lifecycle import placed_rclone
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.etcd.versions import Version
@@ -20,8 +20,6 @@ from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 INPUTS = ("cluster", "token", "backup", "version", "to", "member", "place", "credentials", "rclone", "connection")
 COMPARED = ("token", "backup", "to", "member", "place", "credentials")
 FIND_SECONDS = 300
-NO_SCHEDULE = Schedule(every_seconds=3600, last=1, daily=0, weekly=0, test="never", append_only=True)
-"""Nothing is written to the store."""
 
 
 class BackupSourceLifecycle(Lifecycle):
@@ -65,9 +63,7 @@ def _find(props: Properties) -> dict[str, Any]:
 def _variables(props: Properties, placed: str) -> dict[str, str]:
     host, store = FormerHost.parse(props["place"]), StoreUrl.of(props["to"], props["credentials"] or {})
     member = MemberPlace(props["member"], host.layout, host.ports)
-    own = variables(props["cluster"], props["token"], member, store, props["to"], NO_SCHEDULE)
-    given = set_up_variables(member, own, store, props["credentials"], props["token"], "1h")
-    return {**given, "rclone_placed": placed}
+    return restore_variables(props["cluster"], props["token"], member, store, props["to"], props["credentials"], placed)
 
 
 def _inputs(props: Mapping[str, Any]) -> Properties:

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
 
-from etcd_cluster.backup.arguments import interval_seconds
-from etcd_cluster.backup.files import MemberPlace, Schedule, set_up_variables, variables
+from etcd_cluster.backup.files import MemberPlace, schedule_of, set_up_variables, variables
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
@@ -148,19 +147,6 @@ def run_variables(props: Mapping[str, Any], name: str) -> dict[str, str]:
 def _place(props: Mapping[str, Any], name: str) -> MemberPlace:
     host = FormerHost.parse(props["members"][name])
     return MemberPlace(name, host.layout, host.ports)
-
-
-def schedule_of(props: Mapping[str, Any]) -> Schedule:
-    """Returns when backups are made, and what is kept."""
-    keep = props["keep"]
-    return Schedule(
-        every_seconds=interval_seconds(props["every"]),
-        last=int(keep["last"]),
-        daily=int(keep["daily"]),
-        weekly=int(keep["weekly"]),
-        test=props["test"],
-        append_only=props["append_only"] is True,
-    )
 
 
 def _machines(props: Properties, *, passing: bool = False) -> MemberMachines:

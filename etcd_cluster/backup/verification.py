@@ -44,13 +44,19 @@ class Verification:
     differences: tuple[Difference, ...]
 
 
-def verify(folder: StoreFolder, backup: StoredBackup, progress: Callable[[int], None]) -> Verification:
+def verify(
+    folder: StoreFolder,
+    backup: StoredBackup,
+    progress: Callable[[int], None],
+    keep: Callable[[bytes], object] | None = None,
+) -> Verification:
     """Reads the data of one backup.
 
     Args:
         folder: The store.
         backup: The backup.
         progress: Called with the number of bytes that were read so far.
+        keep: Called with each piece of the data; None keeps nothing.
 
     Raises:
         StoreError: The store cannot be read.
@@ -60,6 +66,8 @@ def verify(folder: StoreFolder, backup: StoredBackup, progress: Callable[[int], 
     whole, body, end, count = hashlib.sha256(), hashlib.sha256(), b"", 0
     for piece in folder.pieces(backup.token, f"{backup.name}.{DATA}"):
         whole.update(piece)
+        if keep is not None:
+            keep(piece)
         end += piece
         body.update(end[:-SUM_BYTES])
         end = end[-SUM_BYTES:]

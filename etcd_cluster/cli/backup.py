@@ -115,7 +115,7 @@ def _password_in(path: str) -> str:
 
 
 def _recorded_source(props: Mapping[str, Any]) -> Source:
-    from etcd_cluster.backup.schedule_lifecycle import schedule_of
+    from etcd_cluster.backup.files import schedule_of
 
     given: Mapping[str, str] = props["credentials"] or {}
     rclone: Mapping[str, Any] = props["rclone"] or {}
@@ -421,7 +421,7 @@ def run_verify(options: argparse.Namespace) -> ExitCode:
         else:
             chosen = [each for catalog in read_catalogs(folder, where.token) for each in catalog.backups]
         for backup in chosen:
-            found.append(verify(folder, backup, _progress(backup.name, backup.bytes)))
+            found.append(verify(folder, backup, reading_progress(backup.name, backup.bytes)))
     are_whole = all(not each.differences for each in found)
     if options.output == "json":
         documents = [
@@ -444,7 +444,7 @@ def run_verify(options: argparse.Namespace) -> ExitCode:
     return ExitCode.SUCCESS if are_whole else ExitCode.NOT_HEALTHY
 
 
-def _progress(name: str, size: int) -> Callable[[int], None]:
+def reading_progress(name: str, size: int) -> Callable[[int], None]:
     """Returns a function that shows how many bytes were read: in one line of a terminal, else in a line at times."""
     on_terminal = sys.stderr.isatty()
     shown = time.monotonic()

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from etcd_cluster.cli import backup, completion, dns, env, kubeadm, members, status
+from etcd_cluster.cli import backup, completion, dns, env, kubeadm, members, restore, status
 from etcd_cluster.cli.command import STACK_OPTIONS, Command, CommandGroup, ExitCode
 from etcd_cluster.errors import EtcdClusterError
 
@@ -20,6 +20,7 @@ COMMANDS: Sequence[Command | CommandGroup] = (
     dns.COMMAND,
     kubeadm.COMMAND,
     backup.COMMANDS,
+    restore.COMMAND,
     completion.command(PROGRAM, lambda: COMMANDS),
 )
 """The commands in the order of `--help`. Each is a module with a `Command` or a `CommandGroup`, and a line here."""
@@ -35,7 +36,7 @@ EPILOG = """\
 exit codes:
   0  answered; for `status`, all is well
   1  `status`: drift, an alarm, a member that is not healthy, late backups, or anything that the next `up` would do;
-     `backup`: none could be made, one differs from what was stored, or does not restore
+     `backup`, `restore`: none could be made, one differs from what was stored, or does not restore
   2  no answer: a wrong option, several clusters and no --cluster, no such stack, a state that cannot be read
 
 examples:

@@ -293,21 +293,26 @@ class FindBackup(Line):
     Args:
         backup: latest, NAME, or TOKEN/NAME.
         series: Minor version of etcd that is to read it.
+        key: The key of stack config that asks for it, for texts.
     """
 
     step = "find_backup"
     backup: str
     series: str
+    key: str = ""
 
 
 @dataclass(frozen=True)
 class Restore(Line):
-    """Restores a backup as the data of the first member of a new cluster.
+    """Restores a snapshot as the data of the first member of a new cluster.
 
     Args:
-        backup: TOKEN/NAME.
+        backup: TOKEN/NAME; "" for a file.
         url: Peer URL of the member.
         version: Version of etcd that restores it.
+        file: Path of the file on the machine; "" for a backup in the store.
+        sha256: Its sum.
+        bare: It is a copy of a member's database, without etcd's own sum at its end.
     """
 
     step = "restore"
@@ -316,6 +321,64 @@ class Restore(Line):
     backup: str
     url: str
     version: str
+    file: str = ""
+    sha256: str = ""
+    bare: bool = False
+
+
+@dataclass(frozen=True)
+class PrepareRestore(Restore):
+    """Proves a snapshot, and makes the data of it that take the place of a cluster's. Nothing is stopped.
+
+    Args:
+        cluster: Id of that cluster.
+        snapshot: The snapshot is taken of the member itself.
+    """
+
+    step = "prepare_restore"
+    cluster: str = ""
+    snapshot: bool = False
+
+
+@dataclass(frozen=True)
+class TryRestore(Line):
+    """Proves a snapshot apart from any cluster.
+
+    Args:
+        file: Its path.
+        version: Version of etcd that restores it.
+        bare: It is a copy of a member's database, without etcd's own sum at its end.
+    """
+
+    step = "try_restore"
+    file: str
+    version: str
+    bare: bool = False
+
+
+@dataclass(frozen=True)
+class PutRestored(Line):
+    """Stops the member, and puts restored data in the place of its data, which get another name.
+
+    Args:
+        cluster: Id of the cluster whose data these are.
+        version: Version of etcd that starts next.
+        snapshot: The restored data are of the member's own snapshot: it must have no leader.
+    """
+
+    step = "put_restored"
+    needs_run = True
+    has_progress_text = True
+    cluster: str
+    version: str
+    snapshot: bool = False
+
+
+@dataclass(frozen=True)
+class RaftPosition(Line):
+    """Prints raft's term, and the index up to which a member has applied entries."""
+
+    step = "raft_position"
 
 
 LINES: Mapping[str, type[Line]] = {
@@ -339,6 +402,10 @@ LINES: Mapping[str, type[Line]] = {
         SetUpBackups,
         FindBackup,
         Restore,
+        PrepareRestore,
+        TryRestore,
+        PutRestored,
+        RaftPosition,
     )
 }
 """Step -> class of its line."""

@@ -44,8 +44,38 @@ def refusals(olds: Inputs, news: Inputs) -> list[RefusedError]:
             found.append(RefusedError(Refusal.CA_REPLACED_AND_MEMBERS_CHANGED, members))
     if news.get("restore_from") and news["restore_from"] != olds.get("restore_from"):
         found.append(RefusedError(Refusal.RESTORE_OF_RUNNING_CLUSTER, {"backup": news["restore_from"]}))
+    if restores(olds, news):
+        names = ("version", "tls", "size", "etcd")
+        changed = [name for name in names if _is_another(olds.get(name) or None, news.get(name) or None)]
+        if changed:
+            details = {"key": news["restoration"]["key"], "changed": changed}
+            found.append(RefusedError(Refusal.RESTORE_WITH_OTHER_CHANGES, details))
+        before: Mapping[str, Any] = olds.get("restoration") or {}
+        if (
+            before.get("cluster") == news["restoration"]["cluster"]
+            and before.get("from") != news["restoration"]["from"]
+        ):
+            found.append(RefusedError(Refusal.RESTORE_DONE, news["restoration"]))
     unsupported = unsupported_change(olds["version"], news["version"])
     return [*found, *_misplaced(olds, news), *([RefusedError(*unsupported)] if unsupported else [])]
+
+
+def first_refusals(news: Inputs) -> list[RefusedError]:
+    """Returns the reasons to refuse an `up` that forms a cluster."""
+    restoration = news.get("restoration")
+    return [RefusedError(Refusal.RESTORE_OF_NEW_CLUSTER, {"key": restoration["key"]})] if restoration else []
+
+
+def given_up(olds: Inputs, news: Inputs) -> list[str] | None:
+    """Returns the ids of the clusters whose data restores took, or take, the place of; None for none."""
+    before: Sequence[str] = olds.get("given_up") or ()
+    now = [news["restoration"]["cluster"]] if news.get("restoration") else []
+    return [*dict.fromkeys([*before, *now])] or None
+
+
+def restores(olds: Inputs, news: Inputs) -> bool:
+    """Returns whether a restore in the place of the cluster's data is asked for that no `up` has done to its end."""
+    return bool(news.get("restoration")) and news["restoration"] != olds.get("restoration")
 
 
 Place = Mapping[str, Any]
@@ -156,6 +186,7 @@ def steps(olds: Inputs, news: Inputs) -> list[str]:
     old, new = olds["members"], news["members"]
     staying = sorted(old.keys() & new.keys())
     return [
+        *_restoration(olds, news),
         *_membership(old, new),
         *_addresses(old, new),
         *_moves(places(olds), places(news)),
@@ -209,6 +240,43 @@ def first_steps(news: Inputs) -> list[str]:
             *(f"{name} joins as a learner, gets all data, and is promoted" for name in others),
         ]
     return [f"a new cluster of etcd {news['version']} is formed: {_names(news['members'])}"]
+
+
+def _restoration(olds: Inputs, news: Inputs) -> list[str]:
+    """Returns the steps of a restore in the place of a cluster's data. What is given up comes first."""
+    if not restores(olds, news):
+        return []
+    asked: Mapping[str, Any] = news["restoration"]
+    cluster, source, lost = asked["cluster"], asked.get("from") or "", list(asked.get("lost") or ())
+    names = sorted(news["members"])
+    of_a_member = asked["key"] == "recover" and source in ("", *names)
+    if of_a_member:
+        first = source or "the member that is left and has most, by raft's term and index,"
+        given_up = (
+            f"the data of all others: {_names(name for name in names if name != source)}"
+            if source
+            else ("the data of all others")
+        )
+        begin = [f"{first} is asked for a snapshot of its data, running alone; the restore of that is tested there"]
+    else:
+        given_up = f"every write since {source} was made"
+        begin = [
+            f"a restore of {source} is tested beside the data of a follower; if that fails, nothing is stopped",
+            "what is there is backed up, if a member answers",
+        ]
+    return [
+        f"GIVEN UP: the data of cluster {cluster}, if that is this cluster's id: {given_up}",
+        *(
+            [f"GIVEN UP: whatever {_names(lost)} holds, which gives no answer and may not come back unwiped"]
+            if lost
+            else []
+        ),
+        *begin,
+        "all members stop; their data are renamed (data.removed-TIME), and none are deleted",
+        "one member starts with the restored data, as a new cluster that no member of the old one can join; revisions "
+        "are raised, so that watches start anew",
+        "the others join it as learners, get all data, and are promoted",
+    ]
 
 
 def _membership(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

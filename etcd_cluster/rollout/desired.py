@@ -84,18 +84,79 @@ class DesiredMember:
 
 
 @dataclass(frozen=True)
+class RestoredFile:
+    """A file on the machine where Pulumi runs that is restored.
+
+    Args:
+        path: Its path there.
+        sha256: Its sum.
+        bare: It is a copy of a database, without etcd's own sum at its end.
+    """
+
+    path: str
+    sha256: str
+    bare: bool
+
+    def place(self, volume: str) -> str:
+        """Returns where it is on the machine that restores it: below the root of the data's file system."""
+        return f"{volume}/incoming/{self.sha256}.db"
+
+
+@dataclass(frozen=True)
 class RestoredBackup:
     """The backup that a new cluster starts with.
 
     Args:
-        backup: TOKEN/NAME.
+        backup: TOKEN/NAME; "" for a file.
         member: The member that it is restored to; the others join.
         variables: Shell variables of restore.sh.
+        file: The file that is restored.
     """
 
     backup: str
     member: str
     variables: Mapping[str, str] = field(repr=False)
+    file: RestoredFile | None = None
+
+    @property
+    def label(self) -> str:
+        """What a machine notes of it: TOKEN/NAME, or the sum of a file."""
+        return self.file.sha256 if self.file else self.backup
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A restore that takes the place of the data of a cluster.
+
+    Args:
+        cluster: Id of that cluster.
+        quorum_lost: It is the way out of a lost quorum; False for a cluster that runs.
+        member: The member whose own data it goes on with; "" for a backup or file, or for the member with most.
+        lost: Members whose machines are gone for good.
+        backup: TOKEN/NAME; "" for none.
+        file: The file that is restored; None for none.
+        variables: Member name -> shell variables of restore.sh, of the members that it can be restored to.
+        schedule: What backup.sh needs to know to back up before, as BackupSchedule has it; None without a store.
+    """
+
+    cluster: str
+    quorum_lost: bool
+    member: str = ""
+    lost: Sequence[str] = ()
+    backup: str = ""
+    file: RestoredFile | None = None
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]], repr=False)
+    schedule: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def has_store(self) -> bool:
+        """True if the stack has a store of backups."""
+        return self.schedule is not None
+
+    @property
+    def of_a_member(self) -> bool:
+        """True if it goes on with the data of a member."""
+        return not self.backup and self.file is None
 
 
 @dataclass(frozen=True)
@@ -116,6 +177,7 @@ class DesiredCluster:
         delete_data: `destroy` deletes etcd's data as well.
         client: Certificate and key that the stack exports for clients.
         restored: The backup that a new cluster starts with; None for none.
+        restoration: The restore that takes the place of a cluster's data; None for none.
     """
 
     cluster: str
@@ -131,6 +193,7 @@ class DesiredCluster:
     delete_data: bool
     client: CertificatePair | None = None
     restored: RestoredBackup | None = None
+    restoration: Restoration | None = None
 
     @staticmethod
     def parse(text: str) -> DesiredCluster:
@@ -161,6 +224,7 @@ class DesiredCluster:
             delete_data=properties.get("delete_data") is True,
             client=_pair(properties.get("client")),
             restored=_restored(properties.get("restored")),
+            restoration=_restoration(properties.get("restoration")),
         )
 
     @cached_property
@@ -282,7 +346,31 @@ class DesiredCluster:
 def _restored(properties: Mapping[str, Any] | None) -> RestoredBackup | None:
     if not properties:
         return None
-    return RestoredBackup(properties["backup"], properties["member"], properties["variables"])
+    return RestoredBackup(
+        properties.get("backup") or "", properties["member"], properties["variables"], _file(properties)
+    )
+
+
+def _restoration(properties: Mapping[str, Any] | None) -> Restoration | None:
+    if not properties:
+        return None
+    found: Mapping[str, Any] = properties.get("found") or {}
+    return Restoration(
+        cluster=properties["cluster"],
+        quorum_lost=properties["quorum_lost"] is True,
+        member=properties.get("member") or "",
+        lost=properties.get("lost") or (),
+        backup=found.get("backup") or "",
+        file=_file(found),
+        variables=found.get("variables") or {},
+        schedule=properties.get("schedule"),
+    )
+
+
+def _file(properties: Mapping[str, Any]) -> RestoredFile | None:
+    if not properties.get("file"):
+        return None
+    return RestoredFile(properties["file"], properties["sha256"], properties["bare"] is True)
 
 
 def series(version: str) -> str:

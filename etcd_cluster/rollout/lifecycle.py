@@ -6,7 +6,9 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from pulumi.dynamic import (
@@ -20,11 +22,25 @@ from pulumi.dynamic import (
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
+from etcd_cluster.backup.files import MemberPlace, schedule_of, variables
 from etcd_cluster.backup.status import BackupPlan, warnings
+from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.member import render
-from etcd_cluster.member.lines import Apply, Log, PeerLog, PrepareAgain, Probe, Remove, Restore
+from etcd_cluster.member.lines import (
+    Apply,
+    BackUp,
+    Log,
+    PeerLog,
+    PrepareAgain,
+    PrepareRestore,
+    Probe,
+    PutRestored,
+    RaftPosition,
+    Remove,
+    Restore,
+)
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.desired import DesiredCluster, DesiredMember
 from etcd_cluster.rollout.machines import (
@@ -57,10 +73,11 @@ SHOWN = (
     "allow_plaintext",
     "restore_from",
     "names",
+    "restoration",
     "delete_data",
 )
 """The inputs whose changes a reviewer sees."""
-INPUTS = (*SHOWN, "desired", "connections", "record", "former", "steps", "drift", "backups")
+INPUTS = (*SHOWN, "desired", "connections", "record", "former", "given_up", "steps", "drift", "backups")
 LOOK_AGAIN_SECONDS = 0.3
 RECONNECT_SECONDS = 1.0
 """Time after a step that restarts a member until others are asked whether they reach it: an attempt to connect that a
@@ -94,8 +111,10 @@ class RolloutLifecycle(Lifecycle):
         looks = news.pop("looks")
         if olds and "desired" not in olds:
             return CheckResult(news, [CheckFailure("", str(OF_A_DEVELOPMENT_VERSION))])
-        failures = [CheckFailure("", str(each.explanation)) for each in changes.refusals(olds, news)] if olds else []
+        refused = changes.refusals(olds, news) if olds else changes.first_refusals(news)
+        failures = [CheckFailure("", str(each.explanation)) for each in refused]
         news["steps"] = _steps(olds, news)
+        news["given_up"] = changes.given_up(olds, news)
         news["drift"] = drift(news) if olds and looks and not failures and not _changed(olds, news) else []
         return CheckResult(news, failures)
 
@@ -112,7 +131,7 @@ class RolloutLifecycle(Lifecycle):
         """Shows the drift that was found, and brings the cluster to its new desired state."""
         for line in news["drift"] or ():
             say(line)
-        _bring_about(news, olds, RunContext())
+        _bring_about(news, olds, _context(news, restoring=changes.restores(olds, news)))
         return UpdateResult(_inputs(news))
 
     def delete(self, id_: str, props: Properties) -> None:
@@ -273,6 +292,8 @@ def _carry_out(
 
     def do(name: str) -> str:
         step = steps[name]
+        if isinstance(step.line, Restore) and step.line.file:
+            machines.deliver(name, Path(_restored_file(desired)), step.line.file, step.line.sha256)
         return machines.run(
             name,
             step.line,
@@ -295,11 +316,29 @@ def _carry_out(
 def _variables(step: HostStep, desired: DesiredCluster) -> Mapping[str, str]:
     if isinstance(step.line, PrepareAgain):
         return desired.members[step.member].prepare_variables
+    restoration = desired.restoration
+    if isinstance(step.line, PrepareRestore | PutRestored | RaftPosition) and restoration is not None:
+        own = {"cluster": desired.cluster, "token": desired.token}
+        return restoration.variables.get(step.member, own)
+    if isinstance(step.line, BackUp) and restoration is not None and restoration.schedule is not None:
+        return _backup_variables(restoration.schedule, desired, step.member)
     if isinstance(step.line, Restore) and desired.restored is not None:
         return desired.restored.variables
     manifest = "\n".join(f"{file.mode} {file.owner} {render.encode(file.content)} {file.path}" for file in step.files)
     history = render.encode(step.history.text()) if step.history else ""
     return {"manifest": manifest, "history": history}
+
+
+def _restored_file(desired: DesiredCluster) -> str:
+    found = desired.restoration or desired.restored
+    return found.file.path if found and found.file else ""
+
+
+def _backup_variables(props: Mapping[str, Any], desired: DesiredCluster, name: str) -> Mapping[str, str]:
+    member, to = desired.members[name], str(props["to"])
+    place = MemberPlace(name, member.layout, member.ports)
+    store = replace(StoreUrl.parse(to), encrypted=props["encrypted"] is True)
+    return variables(desired.cluster, desired.token, place, store, to, schedule_of(props))
 
 
 def _bring_about(news: Properties, olds: Properties, context: RunContext) -> None:
@@ -449,7 +488,7 @@ def drift(news: Properties) -> list[str]:
         with MemberMachines(desired.members, news["connections"]) as machines:
             observation = machines.observe()
         _warn_of_backups(news, desired, observation)
-        action = next_action(desired, observation, RunContext())
+        action = next_action(desired, observation, _context(news))
     except RefusedError as error:
         return [error.explanation.problem]  # the update says what to do
     except EtcdClusterError as error:
@@ -459,6 +498,10 @@ def drift(news: Properties) -> list[str]:
     found = {name: differences(desired, observation, name) for name in desired.members}
     lines = [f"{name}: found: {', '.join(map(messages.describe, each))}" for name, each in found.items() if each]
     return lines or [messages.describe(action)]
+
+
+def _context(news: Properties, *, restoring: bool = False) -> RunContext:
+    return RunContext(restoring=restoring, given_up=frozenset(news.get("given_up") or ()))
 
 
 def _steps(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:

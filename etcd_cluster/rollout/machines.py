@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from etcd_cluster.clocks import offset
-from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.errors import EtcdClusterError, Explanation
+from etcd_cluster.etcd.sizes import size_text
+from etcd_cluster.install.delivery import Destination
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import BUSY, NoAnswerError, framed_answer
@@ -34,7 +38,8 @@ from etcd_cluster.rollout.observed import (
     with_reached,
     without_member,
 )
-from etcd_cluster.ssh.connection import SshError, SshNoAnswerError, SshUnreachableError
+from etcd_cluster.ssh.client import OpenSsh
+from etcd_cluster.ssh.connection import SshError, SshNoAnswerError, SshUnreachableError, parse_connection
 from etcd_cluster.ssh.processes import CommandTimeoutError
 
 OBSERVATION_SECONDS = 60
@@ -122,6 +127,7 @@ class MemberMachines:
         token: str = "",
     ) -> None:
         self._members = members
+        self._connections = connections
         self._leaving = leaving
         self._token = token
         self._gone: dict[str, SshUnreachableError] = {}
@@ -191,6 +197,33 @@ class MemberMachines:
             return framed_answer(done.stdout, f"{name}: {line.step}")
         except NoAnswerError as error:
             raise StepFailedError(str(error)) from None
+
+    def deliver(self, name: str, file: Path, path: str, sha256: str) -> None:
+        """Sends a file to a member's machine, unless the machine holds it already. It is complete or absent there.
+
+        Args:
+            name: Name of the member.
+            file: The file on this machine.
+            path: Its absolute path on the member's.
+            sha256: Its sum.
+
+        Raises:
+            EtcdClusterError: There is no such file any more, or the machine does not take it.
+        """
+        if not file.is_file():
+            problem = f"{file}: no such file on this machine"
+            raise StepFailedError(str(Explanation(problem, "the file that is restored", "put it back")))
+        say(f"{name}: getting {file} ({size_text(file.stat().st_size)})")
+        if name in self._connections:
+            with OpenSsh.for_one_task() as ssh:
+                Destination(ssh, parse_connection(self._connections[name])).send_file(file, path, sha256)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}")
+        partial.touch(mode=0o600)
+        shutil.copyfile(file, partial)  # the step that reads it compares its sum
+        partial.replace(target)
 
     def on_all(self, names: Sequence[str], do: Callable[[str], Any]) -> dict[str, Any]:
         """Calls `do` for every name, at once; returns name -> answer, or the error that it raised."""

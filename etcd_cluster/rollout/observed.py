@@ -192,6 +192,8 @@ class Host:
         announced: How the member speaks, by what it has told the cluster about itself; None if nobody could be asked.
         backups: What it reports of backups; None if none are set up there.
         restored: The backup, TOKEN/NAME, that was restored there before etcd's first start; "" for none.
+        replaced: Id of the cluster whose data restored data took, or take, the place of there; "" for none.
+        restoring: Id of the cluster for whose data restored data are ready beside the data; "" for none.
     """
 
     machine: str
@@ -231,6 +233,8 @@ class Host:
     announced: Security | None = None
     backups: HostBackups | None = None
     restored: str = ""
+    replaced: str = ""
+    restoring: str = ""
 
     @property
     def quota_before(self) -> int:
@@ -528,10 +532,12 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         unknown=unknown,
         forming=facts.get("forming", ""),
         restored=facts.get("restored", ""),
+        replaced=facts.get("replaced", ""),
+        restoring=facts.get("restoring", ""),
         formed=facts.get("formed", ""),
         quota_bytes=_integer(facts.get("quota_bytes")),
         may_administer={"yes": True, "no": False}.get(facts.get("rights", "")),
-        data_of=facts.get("data_of", ""),
+        data_of=_cluster_id(facts.get("data_of", "")),
         foreign=facts.get("foreign", ""),
         masked=facts.get("masked", "yes") == "yes",
         foreign_unit_files=foreign_unit_files,
@@ -812,6 +818,16 @@ def _json(text: str) -> Any:
 
 def _decoded(encoded: str) -> str:
     return base64.b64decode(encoded).decode(errors="replace")
+
+
+def _cluster_id(text: str) -> str:
+    """Reads the id in the begin of etcd's log, a number in groups of 7 bits, as etcd itself writes ids."""
+    try:
+        groups = bytes.fromhex(text)
+    except ValueError:
+        return text
+    number = sum((group & 0x7F) << (7 * place) for place, group in enumerate(groups))
+    return f"{number:x}" if groups else ""
 
 
 def _version(folder: str) -> str:

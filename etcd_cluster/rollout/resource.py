@@ -28,6 +28,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         allow_plaintext: TLS may be given up.
         restore_from: The backup that a new cluster starts with, as the user set it; "" for none.
         names: DNS name for clients, in certificates -> the member that it stands for, or `ALL`; None for none.
+        restoration: "key", "cluster", "from" and "lost" of a restore in the place of a cluster's data; None for none.
         delete_data: `destroy` deletes etcd's data as well.
         desired: The whole desired state with every file and key, the JSON text that `DesiredCluster.parse` reads
             (secret).
@@ -38,6 +39,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         opts: Pulumi's resource options.
 
     Attributes:
+        given_up: Ids of the clusters whose data restores took the place of.
         steps: What a change does, one sentence a step. The provider sets it, and `drift`: what was found changed, one
             line a member.
     """
@@ -59,6 +61,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         allow_plaintext: bool,
         restore_from: str,
         names: Mapping[str, str] | None,
+        restoration: Mapping[str, Any] | None,
         delete_data: bool,
         desired: pulumi.Input[str],
         connections: Mapping[str, ConnectionArgs],
@@ -82,6 +85,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "allow_plaintext": allow_plaintext,
                 "restore_from": restore_from,
                 "names": names,
+                "restoration": restoration,
                 "delete_data": delete_data,
                 "desired": pulumi.Output.secret(desired),
                 "connections": pulumi.Output.secret(connections),
@@ -89,6 +93,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "former": None if former is None else pulumi.Output.secret(former),
                 "looks": not pulumi.runtime.is_dry_run(),
                 "backups": backups,
+                "given_up": None,
                 "steps": None,
                 "drift": None,
             },

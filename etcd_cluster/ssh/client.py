@@ -10,6 +10,7 @@ import base64
 import binascii
 import contextlib
 import fcntl
+import mmap
 import os
 import re
 import shutil
@@ -90,7 +91,7 @@ class OpenSsh:
         connection: Connection,
         command: str,
         *,
-        stdin: bytes | str | None = None,
+        stdin: bytes | str | mmap.mmap | None = None,
         on_stderr_line: Callable[[str], None] | None = None,
         on_stdout_line: Callable[[str], None] | None = None,
         timeout_seconds: float | None = None,

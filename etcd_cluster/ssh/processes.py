@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import selectors
 import signal
@@ -57,7 +58,7 @@ class ChildProcesses:
         self,
         arguments: Sequence[str],
         *,
-        stdin: bytes | str | None = None,
+        stdin: bytes | str | mmap.mmap | None = None,
         on_stdout_line: Callable[[str], None] | None = None,
         on_stderr_line: Callable[[str], None] | None = None,
         environment: Mapping[str, str] | None = None,
@@ -161,7 +162,7 @@ def _end_group(process: subprocess.Popen[bytes], with_signal: int) -> None:
 
 def _collect(
     process: subprocess.Popen[bytes],
-    stdin: bytes | str | None,
+    stdin: bytes | str | mmap.mmap | None,
     on_stdout_line: Callable[[str], None] | None,
     on_stderr_line: Callable[[str], None] | None,
     timeout_seconds: float | None,

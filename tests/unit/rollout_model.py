@@ -25,16 +25,20 @@ from etcd_cluster.member.layout import FOUNDING, Layout
 from etcd_cluster.member.lines import (
     Apply,
     ApplyAction,
+    BackUp,
     Membership,
     MembershipChange,
     PrepareAgain,
+    PrepareRestore,
+    PutRestored,
+    RaftPosition,
     Snapshot,
     Until,
     V2Store,
 )
 from etcd_cluster.member.render import CertificatePair, PeerSecurity, Security
 from etcd_cluster.pki import x509
-from etcd_cluster.rollout.desired import UNIT_PATH, DesiredCluster, DesiredMember, File, series
+from etcd_cluster.rollout.desired import UNIT_PATH, DesiredCluster, DesiredMember, File, Restoration, series
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import (
     Alarm,
@@ -97,6 +101,7 @@ class Goal:
     user_options: Mapping[str, object] = field(default_factory=dict[str, object])
     founders: tuple[str, ...] | Mapping[str, str] = ("a", "b", "c")
     token: str = TOKEN
+    restoration: Restoration | None = None
 
     def address(self, name: str) -> str:
         return self.addresses.get(name, usual_address(name))
@@ -120,6 +125,7 @@ class Goal:
             peer_trusted=(peer_trusted or trusted) if self.tls else (),
             members={name: self._member(name) for name in self.names},
             delete_data=False,
+            restoration=self.restoration,
         )
 
     def _member(self, name: str) -> DesiredMember:
@@ -262,6 +268,11 @@ class Machine:
     clock_ahead: float = 0.0
     mounted_over: str = ""
     restored: str = ""
+    data_of: str = ""
+    replaced: str = ""
+    restoring: str = ""
+    restored_url: str = ""
+    ahead: int = 0
 
     @property
     def source(self) -> str:
@@ -311,6 +322,7 @@ class Model:
         self.database_bytes = MIB
         self.alarms: set[tuple[str, str]] = set()
         self.root: set[str] | None = None
+        self.cluster = ""
         self._ids = 0
         self._connections: dict[tuple[str, str], list[tuple[str, str, int]]] = {}
 
@@ -498,7 +510,12 @@ class Model:
                 healthy = frozenset(each.id for each in listed if each.id in serving.values())
                 hosts = dict(with_announced(hosts, listed))
                 observation = replace(
-                    nothing, hosts=hosts, status_source=name, members=listed, healthy=healthy, cluster_id="c1"
+                    nothing,
+                    hosts=hosts,
+                    status_source=name,
+                    members=listed,
+                    healthy=healthy,
+                    cluster_id=self.cluster or "c1",
                 )
                 observation = replace(observation, alarms=[Alarm(*each) for each in sorted(self.alarms)])
                 left = {each.id for each in unanswered(observation)}
@@ -542,6 +559,9 @@ class Model:
             mounted_over=machine.mounted_over,
             forming=machine.forming,
             restored=machine.restored,
+            data_of=machine.data_of if machine.data else "",
+            replaced=machine.replaced,
+            restoring=machine.restoring,
             formed=machine.formed,
             quota_bytes=process.quota_bytes if process else 0,
             database_bytes=self.database_bytes if machine.data and not process else 0,
@@ -674,6 +694,14 @@ class Model:
                 yield lambda: printed.append(self._v2store(machine))
             case Apply() as line:
                 yield from self._apply(machine, step, line, kind)
+            case PrepareRestore() as line:
+                yield lambda: self._prepare_restore(machine, line)
+            case PutRestored() as line:
+                yield from self._put_restored(machine, line)
+            case RaftPosition():
+                yield lambda: printed.append(f"2 {self.index + machine.ahead}\n")
+            case BackUp():
+                yield lambda: self.snapshots.append("backup")
             case _:
                 raise BrokenError(f"{step.line} is no step of a rollout")
         yield lambda: context.note(step, "".join(printed), index=self.index)
@@ -697,7 +725,7 @@ class Model:
             machine.formed, machine.forming = machine.token, ""
 
     def _take_snapshot(self, machine: Machine, version: str) -> None:
-        if not self.serves(machine):
+        if not self.serves(machine) and not machine.restoring:  # what is put away needs no leader
             raise BrokenError(f"a snapshot of {machine.name}, which does not serve")
         self.snapshots.append(version)
 
@@ -714,6 +742,8 @@ class Model:
             yield lambda: self._stop(machine, kind)
         if line.action is ApplyAction.STOP:
             yield lambda: self.stop(machine.name)
+            if line.archive_old_data:
+                yield lambda: self._put_away(machine)
             return
         if line.action is ApplyAction.START and machine.process:
             raise BrokenError(f"{machine.name} runs already")
@@ -748,6 +778,37 @@ class Model:
         machine.data, machine.data_id, machine.history = False, "", History()
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = ""
+
+    def _put_away(self, machine: Machine) -> None:
+        machine.archived += machine.data
+        machine.data, machine.data_id, machine.history, machine.data_of = False, "", History(), ""
+        machine.snapshot_index = machine.ran_since = machine.v2_until = 0
+        machine.ran = ""
+
+    def _prepare_restore(self, machine: Machine, line: PrepareRestore) -> None:
+        if line.snapshot and machine.process is None:
+            raise BrokenError(f"a snapshot of {machine.name}, which does not run")
+        machine.restoring, machine.restored_url = line.cluster, line.url
+
+    def _put_restored(self, machine: Machine, line: PutRestored) -> Iterator[Callable[[], Any]]:
+        if machine.restoring != line.cluster:
+            raise BrokenError(f"{machine.name} holds no restored data")
+        others = [each.name for each in self.machines.values() if each is not machine and each.data and each.reachable]
+        if others:
+            raise BrokenError(f"{others} would go on as a second cluster")
+        yield lambda: self.stop(machine.name)
+        yield lambda: setattr(machine, "replaced", line.cluster)
+        yield lambda: self._put_away(machine)
+        yield lambda: self._become(machine, line.version)
+        yield lambda: setattr(machine, "restoring", "")
+
+    def _become(self, machine: Machine, version: str) -> None:
+        self.cluster = f"{self.cluster}-restored"
+        self.members = [Listing(self._new_id(), machine.name, machine.restored_url)]
+        self.leader = self.cluster_version = ""
+        self.alarms.clear()
+        machine.data, machine.data_id, machine.data_of = True, self.members[0].id, self.cluster
+        machine.programs = version
 
     def _stop(self, machine: Machine, kind: ActionKind) -> None:
         """On purpose, by the planner: rule 3 holds."""
@@ -839,6 +900,7 @@ class Model:
         if own.has_run:
             return self._fail(machine, "raft would panic: the log is lost that it has acknowledged")
         machine.data, machine.data_id, own.has_run = True, own.id, True
+        machine.data_of = self.cluster
         machine.ran_since = 0 if own.learner else machine.ran_since
         return None
 

@@ -106,7 +106,7 @@ def arguments(**given: Any) -> EtcdClusterArgs:
 
 
 @pytest.mark.parametrize(
-    "name", ["newest", "20261127", "../x", "20261127T000000Z-5-etcd-1.db/", "TOKEN/20261127T000000Z-5-a"]
+    "name", ["newest", "20261127", "x.db", "20261127T000000Z-5-etcd-1.db/", "TOKEN/20261127T000000Z-5-a"]
 )
 def test_a_restore_needs_the_name_of_a_backup(name: str) -> None:
     with pytest.raises(ConfigurationError, match="restoreFrom"):

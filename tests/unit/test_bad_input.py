@@ -15,6 +15,7 @@ import pytest
 
 from etcd_cluster import (
     AwsMachines,
+    Backup,
     Bastion,
     ConfigurationError,
     Dns,
@@ -24,6 +25,8 @@ from etcd_cluster import (
     HostMachines,
     Install,
     LocalMachines,
+    Recover,
+    RestoreInPlace,
     Ssh,
 )
 from etcd_cluster.settings import Settings, validate_arguments
@@ -279,6 +282,33 @@ REST = [
     *each("local.directory", lambda value: local(local={"directory": value}), "", "a\nb", "a\0b", "~nosuchuser/a", 5),
 ]
 
+BACKED_UP = {"backup": {"to": "/mnt/backups"}}
+
+
+def in_place(**block: Any) -> Config:
+    return local(restoreInPlace={"from": "./backup.db", "cluster": "8211f1d0f64f3269", **block})
+
+
+def recover(**block: Any) -> Config:
+    return local(recover={"cluster": "8211f1d0f64f3269", **block})
+
+
+NO_STORE = hosts()
+RESTORE = [
+    *rows("restoreFrom", local, "restoreFrom", "", "a", "backup.db", "etcd-1", 5, []),
+    *each("restoreFrom", lambda value: NO_STORE | {"restoreFrom": value}, "latest", "20261127T000000Z-5-etcd-1"),
+    *rows("restoreInPlace.cluster", in_place, "cluster", "", "8211F1D0F64F3269", "0x8211", "8" * 17, "latest", 5, None),
+    *rows("restoreInPlace.from", in_place, "from", "", "etcd-1", "a b", "backup.db", "~nosuchuser/a", 5, None),
+    ("restoreInPlace.from", NO_STORE | {"restoreInPlace": {"cluster": "8211", "from": "latest"}}),
+    *rows("recover.cluster", recover, "cluster", "", "etcd-1", "g", 5, None),
+    *rows("recover.from", recover, "from", "", "etcd-9", "a b", "a\nb", 5),
+    ("recover.from", NO_STORE | {"recover": {"cluster": "8211", "from": "latest"}}),
+    *rows("recover.lost", recover, "lost", ["etcd-9"], [""], "etcd-1", [5]),
+    ("recover.from", recover(**{"from": "etcd-1", "lost": ["etcd-1"]})),
+    ("recover", in_place() | {"recover": {"cluster": "8211f1d0f64f3269"}}),
+    *each("recover", lambda value: local(recover=value), "a", [], 5),
+]
+
 RANGES: tuple[Any, ...] = (
     *(
         WORLD,
@@ -361,7 +391,7 @@ DNS = [
           "", "example.com", "Zone", "projects/p/zones/z", "projects//managedZones/z", 5, []),
 ]  # fmt: skip
 
-ROWS = [*ETCD, *HOSTS, *SSH, *INSTALL, *VERSIONS, *REST, *CLOUDS, *DNS]
+ROWS = [*ETCD, *HOSTS, *SSH, *INSTALL, *VERSIONS, *REST, *RESTORE, *CLOUDS, *DNS]
 
 
 GOOD: list[Config] = [
@@ -376,6 +406,12 @@ GOOD: list[Config] = [
       "/dev/sda", "/dev/srv", "/dev/md/md0", "/dev/mapper/a-b", "/dev/loop0", "/dev/xvdf")),
     *(ssh(user=each) for each in ("root", "admin", "ec2-user", "first.last@corp.example", "CORP\\user", "svc$")),
     *(ssh(port=each) for each in (1, 22, 65_535, "2222", 22.0)),
+    *(local(restoreFrom=each) for each in ("./backup.db", "~/a b.db", "/srv/db")),
+    in_place(),
+    recover(),
+    recover(lost=["etcd-2", "etcd-3"], **{"from": "etcd-1"}),
+    recover(**{"from": "latest"}) | BACKED_UP,
+    in_place(**{"from": "latest"}) | BACKED_UP,
     ssh(privateKey=private_key()),
     ssh(privateKey=private_key().replace("\n", "\r\n")),
     ssh(),
@@ -456,6 +492,14 @@ def from_program(values: Config) -> Settings:
         )
     if isinstance(rest.get("dns"), Mapping):
         rest["dns"] = built(Dns, rest["dns"], name=None)
+    for block, known, needed in (
+        ("restoreInPlace", RestoreInPlace, {"from": None, "cluster": None}),
+        ("recover", Recover, {"cluster": None}),
+        ("backup", Backup, {}),
+    ):
+        if isinstance(rest.get(block), Mapping):
+            given = {**needed, **rest[block]}
+            rest[block] = built(known, {{"from": "source"}.get(name, name): each for name, each in given.items()})
     return validate_arguments(built(EtcdClusterArgs, rest, machines=machines))
 
 

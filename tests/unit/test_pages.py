@@ -34,5 +34,5 @@ def test_every_field_has_a_key_in_the_table(blocks: Sequence[pages.Block]) -> No
 
 
 def test_no_word_of_python_is_on_the_page_of_config() -> None:
-    table = pages.keys_table([*pages.BLOCKS, *pages.BACKUP_BLOCKS])
+    table = pages.keys_table([*pages.BLOCKS, *pages.BACKUP_BLOCKS, *pages.RESTORE_BLOCKS])
     assert re.findall(r"\b(?:None|True|False|Output|[a-z]+_[a-z]+)\b", table) == []

@@ -36,6 +36,7 @@ IN_STATE = {
     "MachineReplacementProvider",
     "RenewalProvider",
     "ReplacementRequestProvider",
+    "RestoreSourceProvider",
     "RolloutProvider",
     "SshKeyPairProvider",
 }

@@ -67,6 +67,7 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
         "allow_plaintext": False,
         "restore_from": "",
         "names": {"etcd.example.com": "all members"},
+        "restoration": None,
         "delete_data": False,
         "desired": desired_text(goal.desired),
         "connections": {name: {"host": goal.address(name)} for name in goal.names},
@@ -435,7 +436,7 @@ def test_creating_forms_the_cluster_and_keeps_the_inputs(monkeypatch: pytest.Mon
 def test_an_update_takes_the_cluster_there_claims_it_once_and_says_what_was_found(
     machines: Machines, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    news = {**inputs(SETTINGS), "steps": [], "drift": ["b: found: does not run"]}
+    news = {**inputs(SETTINGS), "steps": [], "drift": ["b: found: does not run"], "given_up": None}
     updated = RolloutLifecycle().update("id", inputs(GOAL), news)
     assert updated.outs == news
     assert sorted(machines.model.restarts) == ["a", "b", "c"]

@@ -19,6 +19,7 @@ apply() {
       say "${spec[say]}"
       service_stop
       say "stopped; its data stays in $volume_path"
+      if [[ ${spec[archive-old-data]:-} == yes ]]; then archive_old_data; fi
       ;;
   esac
   # Only beside data: a history on the file system below the mount point would count as data there.

@@ -15,6 +15,8 @@ observe() {
   fact owner "$(marker_field member)"
   has_data && fact data yes && fact data_of "$(data_cluster)"
   [[ ! -f $volume_path/restored ]] || fact restored "$(cat "$volume_path/restored")"
+  fact replaced "$(cat "$volume_path/replaced" 2>/dev/null)"
+  fact restoring "$(cat "$volume_path/restoring/ready" 2>/dev/null)"
   fact forming "$(marker_field token "$state_path/forming")"
   fact formed "$(marker_field token "$state_path/formed")"
   fact versions "$(installed_versions)"

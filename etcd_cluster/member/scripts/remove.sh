@@ -59,7 +59,7 @@ remove() {
     say "stopped; what $volume_path holds stays, as it is not this cluster's but that of $(marker_field cluster | grep . || echo "nobody known here")"
   elif [[ ${spec[delete-data]:-} == yes ]]; then
     say "deleting the data, as deleteData asks"
-    rm -rf "$data_path" "$data_path".removed-* "$volume_path"/{snapshots,backups,history,restored,etcd-cluster.json} "$state_path"/{forming,formed,mounted-at}
+    rm -rf "$data_path" "$data_path".removed-* "$volume_path"/{snapshots,backups,history,restored,replaced,restoring,incoming,etcd-cluster.json} "$state_path"/{forming,formed,mounted-at}
   else
     say "stopped; the data stays in $volume_path"
   fi

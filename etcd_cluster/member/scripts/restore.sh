@@ -1,34 +1,55 @@
 # shellcheck shell=bash
-# Brings a backup into the first member of a new cluster. Its data get another cluster's id, so no member of the cluster that was
-# backed up can join. Nothing of this runs where data are.
+# Brings a snapshot into a member: the first one of a new cluster, or one whose cluster it takes the place of. Its data get another
+# cluster's id, so no member of the cluster that was backed up can join. Where data are, they are renamed, and none is deleted.
+# The snapshot is a backup in the store (backup=TOKEN/NAME), a file that was sent here (file=PATH sha256=SUM, with bare=yes for one
+# without etcd's own sum at its end), or what this member has itself (snapshot=yes).
 # shellcheck disable=SC2154
 BUMP=1000000000 # revisions: no client has seen one from there on, so every watch starts anew
+SNAPSHOT_SECONDS=1800
+restoring_path=$volume_path/restoring
 
-# find_backup backup=latest|NAME|TOKEN/NAME series=X.Y: prints TOKEN/NAME of the backup, once its manifest shows that it can be restored.
+# find_backup backup=latest|NAME|TOKEN/NAME series=X.Y [key=KEY]: prints TOKEN/NAME of the backup, once its manifest shows that it can be
+# restored.
 find_backup() {
   local found manifest
   read_spec "$@"
   lock
-  write_backup_files
+  open_store
   found=$(resolve "${spec[backup]}")
   manifest=$(rclone cat "$backup_parent/$found.json" 2>&1) || fail "$(store_problem "$manifest")"
   require_restorable "$found"
   printf '%s' "$found"
 }
 
+# The store's configuration, with its credentials, is there while this step runs.
+open_store() {
+  store_path=$state_path/store
+  # shellcheck disable=SC2034  # for store.sh
+  rclone_program=$rclone_placed rclone_configuration=$store_path/rclone.conf
+  remove_store_files
+  at_exit remove_store_files
+  must mkdir -p -m 700 "$store_path"
+  put_file 400 "$(id -un)" "$store_path/rclone.conf" "$file_configuration" || true
+  [[ -z $file_store_ca ]] || put_file 444 "$(id -un)" "$store_path/ca.crt" "$file_store_ca" || true
+  [[ -z $file_known_hosts ]] || put_file 444 "$(id -un)" "$store_path/known_hosts" "$file_known_hosts" || true
+  [[ -n $rclone_placed ]] || return 0
+  [[ $("$rclone_program" version 2>/dev/null) == rclone* ]] || fail "$rclone_program does not run here. Expected: rclone for this machine. Set backup.rclone to a program that runs here"
+}
+remove_store_files() { rm -rf "$store_path"; }
+
 # resolve FROM: prints TOKEN/NAME. `latest` is the newest backup of a cluster of this name, whatever its token.
 resolve() {
-  local listed said found='' line
+  local listed said found='' line key=${spec[key]:-restoreFrom}
   [[ $1 != */* ]] || { echo "$1" && return; }
   if ! said=$(rclone lsf --recursive --files-only --include '*.json' "$backup_parent" 2>&1); then fail "$(store_problem "$said")"; fi
   listed=$(printf '%s\n' "$said" | sed -n 's|^\([0-9a-f]*/[0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.json$|\1|p' | sort -t / -k 2,2r)
   # One of the future is of a clock that was ahead.
   if [[ $1 == latest ]]; then listed=$(awk -F / -v now="$(time_of "$(($(date +%s) + 3600))")" 'substr($2, 1, 16) <= now' < <(printf '%s\n' "$listed")); fi
-  [[ -n $listed ]] || fail "restoreFrom: $1: there is no backup in $backup_shown. Expected: at least one. Correct backup.to"
+  [[ -n $listed ]] || fail "$key: $1: there is no backup in $backup_shown. Expected: at least one. Correct backup.to"
   if [[ $1 != latest ]]; then
     found=$(awk -v name="/$1" 'substr($0, length($0) - length(name) + 1) == name' < <(printf '%s\n' "$listed"))
-    [[ -n $found ]] || fail "restoreFrom: $1: there is no such backup in $backup_shown. Expected: one of those there; the newest is $(head -n 1 < <(printf '%s\n' "$listed")). Correct the name"
-    [[ $found != *$'\n'* ]] || fail "restoreFrom: $1: several clusters have a backup of that name: $(last_words "$found"). Expected: one backup. Write TOKEN/NAME"
+    [[ -n $found ]] || fail "$key: $1: there is no such backup in $backup_shown. Expected: one of those there; the newest is $(head -n 1 < <(printf '%s\n' "$listed")). Correct the name"
+    [[ $found != *$'\n'* ]] || fail "$key: $1: several clusters have a backup of that name: $(last_words "$found"). Expected: one backup. Write TOKEN/NAME"
     echo "$found"
     return
   fi
@@ -42,51 +63,175 @@ resolve() {
     [[ $'\n'$found$'\n' != *$'\n'$line$'\n'* ]] || { echo "$line" && return; }
   done < <(printf '%s\n' "$listed")
   ! is_other_encryption "$said" || fail "$(store_problem "$said")"
-  fail "restoreFrom: latest: no backup in $backup_shown is of $cluster. Expected: at least one. Write TOKEN/NAME; the newest of another cluster is $(head -n 1 < <(printf '%s\n' "$listed"))"
+  fail "$key: latest: no backup in $backup_shown is of $cluster. Expected: at least one. Write TOKEN/NAME; the newest of another cluster is $(head -n 1 < <(printf '%s\n' "$listed"))"
 }
 
 # require_restorable FOUND: $manifest is its manifest. An older minor version of etcd cannot read the data of a newer one.
 require_restorable() {
-  local version
+  local version key=${spec[key]:-restoreFrom}
   version=$(field version)
   if [[ ! $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ || ! $(field sha256) =~ ^[0-9a-f]{64}$ ]] || ! is_manifest_of "${1##*/}"; then
-    fail "restoreFrom: the manifest of $1 is damaged. Expected: its name, version and sha256. Choose another backup"
+    fail "$key: the manifest of $1 is damaged. Expected: its name, version and sha256. Choose another backup"
   fi
-  [[ $(printf '%s\n' "${version%.*}" "${spec[series]}" | sort -V | tail -n 1) == "${spec[series]}" ]] || fail "restoreFrom: $1 is of etcd $version. Expected: ${spec[series]} or older. Set version to ${version%.*} or later"
+  [[ $(printf '%s\n' "${version%.*}" "${spec[series]}" | sort -V | tail -n 1) == "${spec[series]}" ]] || fail "$key: $1 is of etcd $version. Expected: ${spec[series]} or older. Set version to ${version%.*} or later"
 }
 
-# restore backup=TOKEN/NAME url=PEER_URL version=X.Y.Z: fetches the backup, proves it as a backup's test does, and restores it as data.
-# The data folder is complete or absent.
+# restore SNAPSHOT url=PEER_URL version=X.Y.Z: the data of the first member of a new cluster. The data folder is complete or absent.
 restore() {
-  local new said bump=()
   read_spec "$@"
   lock
   require_claim
   ! holds_data || fail "$data_path holds data. Expected: none, where a backup is restored. Take restoreFrom out to go on with the data"
   say "${spec[say]}"
-  remove_leftovers
-  write_backup_files
   make_data_folder
-  # shellcheck disable=SC2034  # for backup.sh
-  binaries_path=$versions_path/${spec[version]} backup_store=$backup_parent/${spec[backup]%/*}
-  restored_equal "${spec[backup]##*/}"
-  stop_scratch
-  new=$data_path.new-restore
-  rm -rf "$new"
-  ! bumps || bump=(--bump-revision "$BUMP" --mark-compacted)
-  said=$(ETCDCTL_API=3 "$(restoring_tool)" snapshot restore "$scratch/db" --data-dir "$new" --name "${spec[member]}" --initial-cluster "${spec[member]}=${spec[url]}" \
-    --initial-advertise-peer-urls "${spec[url]}" --initial-cluster-token "$token" "${bump[@]}" 2>&1) || fail "it does not restore: $(last_words "$said")"
-  [[ $supervisor != systemd ]] || chown -R etcd: "$new"
-  chmod 700 "$new"
+  begin_restoring
+  make_restored_data "$token" 0 "${spec[file]:-}"
   # Which backup it is, for a run that goes on with another one in its config.
-  put_file 644 "$(id -un)" "$volume_path/restored" "$(printf '%s' "${spec[backup]}" | base64 -w 0)" || true
-  sync
-  rmdir "$data_path"
-  mv -T "$new" "$data_path"
-  sync "$volume_path"
-  say "restored ${spec[backup]##*/}, of revision $(field revision)"
+  put_file 644 "$(id -un)" "$volume_path/restored" "$(printf '%s' "${spec[backup]:-${spec[sha256]:-}}" | base64 -w 0)" || true
+  move_in
+  say "restored ${spec[backup]##*/}"
 }
 
-restoring_tool() { if [[ -x $binaries_path/etcdutl ]]; then echo "$binaries_path/etcdutl"; else echo "$binaries_path/etcdctl"; fi; }
+# prepare_restore SNAPSHOT cluster=ID url=PEER_URL version=X.Y.Z: makes the data that take the place of cluster ID's. Nothing is stopped.
+prepare_restore() {
+  local file
+  read_spec "$@"
+  lock
+  require_claim
+  say "${spec[say]}"
+  begin_restoring
+  file=${spec[file]:-}
+  if [[ ${spec[snapshot]:-} == yes ]]; then
+    file=$restoring_path/db
+    take_snapshot "$file" "$SNAPSHOT_SECONDS" "${spec[version]}"
+  fi
+  # One restore after the other starts with the same token otherwise, and its cluster would have the id of the one before.
+  make_restored_data "$token-${spec[cluster]}" "$(live_revision)" "$file"
+  put_file 644 "$(id -un)" "$restoring_path/ready" "$(printf '%s' "${spec[cluster]}" | base64 -w 0)" || true
+  sync "$restoring_path"
+}
+
+# put_restored cluster=ID version=X.Y.Z [snapshot=yes]: puts those data in the place of cluster ID's, which get another name. A run that was cut off goes
+# on. With snapshot=yes, not if the member has a leader again: others have taken writes since.
+put_restored() {
+  read_spec "$@"
+  lock
+  require_claim
+  say "${spec[say]}"
+  [[ $(cat "$restoring_path/ready" 2>/dev/null) == "${spec[cluster]}" ]] || fail "$restoring_path holds no restored data. Expected: those that this run has made. Run \`pulumi up\` again"
+  [[ ${spec[snapshot]:-} != yes ]] || ! has_leader || fail "it has a leader again, so the quorum is not lost; nothing was stopped. Expected: none. Take recover out, and run \`pulumi up\`"
+  service_stop
+  # Before the data: what is there then is of another cluster than this, or of this one still.
+  put_file 644 "$(id -un)" "$volume_path/replaced" "$(printf '%s' "${spec[cluster]}" | base64 -w 0)" || true
+  archive_old_data
+  # The version that made the data starts with them.
+  ln -sfn "$versions_path/${spec[version]}" "$binaries_path.new"
+  mv -fT "$binaries_path.new" "$binaries_path"
+  move_in
+  say "the restored data are in place"
+}
+
+# try_restore file=PATH version=X.Y.Z [bare=yes]: proves a snapshot apart from any cluster, and prints what it holds.
+try_restore() {
+  read_spec "$@"
+  # shellcheck disable=SC2034  # for backup.sh
+  binaries_path=$versions_path/${spec[version]}
+  prove_file "${spec[file]}"
+  printf 'revision=%s\nkeys=%s\n' "$(scratch_revision)" "$(scratch_metric etcd_debugging_mvcc_keys_total)"
+  [[ -z ${equal:-} ]] || echo hash=equal
+}
+
+# prove_file FILE: as the test of a backup does, with $file_manifest, if there is one. Sets `scratch`, in which its member runs.
+prove_file() {
+  local said
+  [[ ${spec[bare]:-} != yes ]] || unsummed=(--skip-hash-check)
+  manifest=$(printf '%s' "${file_manifest:-}" | base64 -d)
+  scratch=$(scratch_folder "$(stat -c %s "$1")")
+  at_exit remove_scratch
+  said=$(snapshot_status "$1" "$SNAPSHOT_SECONDS" "${spec[version]}") || fail "it is no database of etcd, or a damaged one: $said. Expected: a snapshot, or a copy of member/snap/db. Take another one"
+  [[ $said =~ revision\ ([0-9]+) ]] || fail "it is no database of etcd: $said. Expected: a snapshot, or a copy of member/snap/db. Take another one"
+  serves_equal "$1" "${BASH_REMATCH[1]}"
+}
+
+begin_restoring() {
+  # The scratch member of a backup's test that runs is none of a run that was killed.
+  exec 8>"$state_path/backup.lock"
+  flock --wait "$SNAPSHOT_SECONDS" 8 || fail "a backup still runs on this machine. Expected: none for a while. Wait for it, then run \`pulumi up\` again"
+  remove_leftovers
+  rm -rf "$restoring_path"
+  must mkdir -p -m 700 "$restoring_path"
+  at_exit remove_unfinished
+  # shellcheck disable=SC2034  # for backup.sh
+  binaries_path=$versions_path/${spec[version]}
+}
+remove_unfinished() { rm -rf "$restoring_path"; }
+
+# make_restored_data TOKEN REVISION FILE: proves the snapshot, and restores it into a folder beside the data, as a cluster of this member alone.
+# Its revisions are beyond REVISION, where etcd can raise them, and marked compacted.
+make_restored_data() {
+  local file=$3 said revision bump=()
+  if [[ -n ${spec[backup]:-} ]]; then
+    open_store
+    # shellcheck disable=SC2034  # for backup.sh
+    backup_store=$backup_parent/${spec[backup]%/*}
+    restored_equal "${spec[backup]##*/}"
+    file=$scratch/db
+  else
+    if [[ $file != "$restoring_path/db" ]]; then
+      said=$(sha256sum "$file" | cut -d ' ' -f 1)
+      [[ $said == "${spec[sha256]}" ]] || fail "$file has the SHA-256 $said. Expected: ${spec[sha256]}, as where it came from. Run \`pulumi up\` again, which sends it again"
+    fi
+    prove_file "$file"
+  fi
+  revision=$(scratch_revision)
+  stop_scratch
+  rm -rf "$scratch/data"
+  require_space "$(($(stat -c %s "$file") / 1048576 + 64))" "$volume_path"
+  ! bumps || bump=(--bump-revision "$(beyond "$2" "$revision")" --mark-compacted)
+  said=$(ETCDCTL_API=3 "$(restoring_tool)" snapshot restore "$file" "${unsummed[@]}" --data-dir "$restoring_path/data" --name "${spec[member]}" --initial-cluster "${spec[member]}=${spec[url]}" \
+    --initial-advertise-peer-urls "${spec[url]}" --initial-cluster-token "$1" "${bump[@]}" 2>&1) || fail "it does not restore: $(last_words "$said")"
+  [[ $supervisor != systemd ]] || chown -R etcd: "$restoring_path/data"
+  chmod 700 "$restoring_path/data"
+  rm -f "$restoring_path/db" ${spec[file]:+"${spec[file]}"}
+  sync
+  not_at_exit remove_unfinished
+  say "its restore is proven: it serves, at revision $revision"
+}
+
+# move_in: makes the restored data the data.
+move_in() {
+  [[ ! -d $data_path ]] || must rmdir "$data_path"
+  mv -T "$restoring_path/data" "$data_path"
+  sync "$volume_path"
+  rm -rf "$restoring_path"
+}
+
+# live_revision: prints the revision that clients have seen, as far as this member knows: from what runs, else from its database.
+live_revision() {
+  local said=''
+  said=$(http_get "$metrics_port" /metrics 10 | awk '$1 == "etcd_debugging_mvcc_current_revision" { printf "%.0f", $2 }') || true
+  [[ -n $said || ! -f $data_path/member/snap/db || -n $(service_pid) ]] || said=$(snapshot_status "$data_path/member/snap/db" "$SNAPSHOT_SECONDS" "${spec[version]}") || said=''
+  [[ ! $said =~ revision\ ([0-9]+) ]] || said=${BASH_REMATCH[1]}
+  if [[ $said =~ ^[0-9]+$ ]]; then echo "$said"; else echo 0; fi
+}
+
+# beyond SEEN REVISION: prints by how much a revision has to be raised, so that it is some hundred million beyond what clients have seen.
+beyond() {
+  local ahead=$(($1 > $2 ? $1 - $2 : 0))
+  echo $((BUMP * ((ahead + BUMP / 2) / BUMP + 1)))
+}
+
 # True if that tool can bump revisions: from 3.4.27, 3.5.10 and 3.6 on.
 bumps() { ETCDCTL_API=3 "$(restoring_tool)" snapshot restore --help 2>&1 | grep -q -e --bump-revision; }
+
+# raft_position: prints TERM INDEX, up to where this member has got, with or without a leader.
+raft_position() {
+  local url said
+  find_sockets "$(service_pid)"
+  # shellcheck disable=SC2046  # a list of ports
+  metrics $(loopback_ports "$metrics_port") || fail "etcd gives no metrics here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster), and run \`pulumi up\`"
+  url=$(own_client_url) || true
+  # With etcd's authentication on, it may not be told its term.
+  said=$(etcdctl_at "$url" endpoint status --write-out json 2>/dev/null | sed -n 's/.*"raftTerm":\([0-9]*\).*/\1/p') || true
+  awk -v term="${said:-0}" -v index_="${measured[server_proposals_applied_total]:-0}" 'BEGIN { printf "%.0f %.0f\n", term, index_ }'
+}

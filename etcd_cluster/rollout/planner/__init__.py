@@ -8,6 +8,8 @@ Rules that every decision keeps (each function names its own preconditions):
 - A running member is removed only if it is to leave the cluster. No member is removed unless a majority of the
   remaining voters takes part.
 - A member is removed before another one is added; new members join as learners and are promoted once in sync.
+- A restore that takes the place of a cluster's data is done once, for the cluster that the stack names by its id: see
+  restoration.py. It deletes nothing.
 - A cluster is formed only where no machine holds anything of a member, or where forming was cut short: see forming.py.
 """
 
@@ -26,6 +28,7 @@ from etcd_cluster.rollout.planner import (
     quorum,
     reconnect,
     repair,
+    restoration,
     rights,
     rolling_restart,
     security,
@@ -52,12 +55,16 @@ def next_action(desired: DesiredCluster, observation: Observation, context: RunC
     view = ClusterView(desired, observation, context)
     _require_answers(view)
     data.require_in_place(view)
-    data.require_one_cluster(view)
-    action = _next(view)
+    restoring = restoration.act(view)
+    if restoring is None:
+        data.require_one_cluster(view)
+    action = restoring or _next(view)
     if action is not None:
         _require_clocks_together(view)
         _require_valid_certificates(view)
         alarms.require_room(view)
+        if restoring is not None:
+            return restoring  # it changes nothing that etcd's users have a say in
         return rights.require(view, action) or action
     return None
 
@@ -80,6 +87,7 @@ def _next(view: ClusterView) -> Action | WaitFor | None:
         or reconnect.reconnect(view)
         or peers.await_every_pair(view)
         or membership.change(view)
+        or restoration.require_the_rest(view)
         or security.change(view)
         or upgrade.before_another_version(view)
         or rolling_restart.roll(view)
@@ -89,7 +97,12 @@ def _next(view: ClusterView) -> Action | WaitFor | None:
 
 
 def _require_answers(view: ClusterView) -> None:
-    unreachable = {name: why for name, why in view.observation.unreachable.items() if name in view.desired.members}
+    missing = restoration.may_be_missing(view)
+    unreachable = {
+        name: why
+        for name, why in view.observation.unreachable.items()
+        if name in view.desired.members and name not in missing
+    }
     if unreachable:
         raise RefusedError(Refusal.UNREACHABLE, {"unreachable": unreachable})
     for name, host in view.hosts.items():

@@ -195,7 +195,7 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     Preconditions: every voter is healthy, and no member is joining.
     """
     unlisted_members = view.unlisted_members()
-    missing = [name for name in view.desired.members if view.listed(name) is None]
+    missing = [name for name in view.hosts if view.listed(name) is None]
     if not unlisted_members and not missing:
         return None
     waiting = rolling_restart.await_voters(view, Blocked.MEMBERSHIP)

@@ -31,6 +31,12 @@ TEXTS: dict[Enum, str] = {
     ActionKind.WRITE_PENDING_FILES: "putting files in place, without a restart",
     ActionKind.NOTE_LOG_POSITION: "noting where its log stands",
     ActionKind.RESTORE: "restoring backup {backup}",
+    ActionKind.PREPARE_RESTORE: "testing a restore of {source}; nothing is stopped for that",
+    ActionKind.BACK_UP: "backing up what is there",
+    ActionKind.PUT_AWAY_DATA: "stopping, and putting the data of cluster {cluster} away under another name",
+    ActionKind.PUT_RESTORED: "putting the restored data in the place of those of cluster {cluster}",
+    ActionKind.START_ALONE: "starting, to see what its data hold",
+    ActionKind.ASK_POSITION: "asking how far its data go",
     ActionKind.START: "starting",
     ActionKind.JOIN: "joining as a learner",
     ActionKind.PROMOTE: "promoting {member}, once it has all data",
@@ -139,7 +145,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     WaitReason.QUORUM_LOST: Explanation(
         "quorum is lost: the data of {lost} are gone ({count} of {all} members)",
         "the data of a majority of the members",
-        "bring a lost disk back, or restore a snapshot into a new cluster as docs/recover.md describes",
+        "bring a lost disk back, or set `recover` as docs/recover.md describes",
     ),
     WaitReason.TWO_CLUSTERS: Explanation(
         "two clusters serve: {apart} and {source} are not members of the same one",
@@ -303,6 +309,70 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "restoreFrom is {backup}, and this cluster runs, with data of its own",
         "a new cluster, which starts with the backup",
         "take restoreFrom out, or restore into a new stack (docs/recover.md)",
+    ),
+    Refusal.RESTORE_WITH_OTHER_CHANGES: Explanation(
+        "{key}: {changed} changes in the same `pulumi up`",
+        "no other change of the cluster while its data are restored",
+        "undo that change, run `pulumi up`, make the change again",
+    ),
+    Refusal.RESTORE_DONE: Explanation(
+        "{key}.cluster is {cluster}, whose data were given up already: the cluster has another id since",
+        "the id that the cluster has now",
+        "set {key}.cluster to the id that `etcd-cluster status` shows, or take {key} out",
+    ),
+    Refusal.RESTORE_OF_NEW_CLUSTER: Explanation(
+        "{key}: this stack has no cluster yet",
+        "a cluster whose data are given up",
+        "take {key} out; restoreFrom is for a new cluster",
+    ),
+    Refusal.RESTORE_OF_ANOTHER_CLUSTER: Explanation(
+        "{key}.cluster is {cluster}, and the cluster here has the id {found}",
+        "the id of the cluster whose data are given up",
+        "if the data of cluster {found} are to go, set {key}.cluster to {found}, else take {key} out",
+    ),
+    Refusal.RESTORE_WITHOUT_DATA: Explanation(
+        "restoreInPlace.cluster is {cluster}, and no machine holds data of any cluster",
+        "data that are given up",
+        "write recover in place of restoreInPlace",
+    ),
+    Refusal.RESTORE_WITH_UNLISTED: Explanation(
+        "{members} belongs to the cluster and is not in the stack, and would go on with the data that are given up",
+        "members on the machines of the stack alone",
+        "remove it (etcdctl member remove), or put it into the stack",
+    ),
+    Refusal.RESTORE_NOWHERE: Explanation(
+        "the store was asked when none of {members} answered, so none of them can read the backup",
+        "a machine that reads the store",
+        "take the key out, run `pulumi up`, set it again",
+    ),
+    Refusal.RESTORE_CUT_SHORT: Explanation(
+        "{members}: a restore in the place of the data of cluster {cluster} was cut short here, and nothing asks for "
+        "it any more",
+        "the restore done to its end",
+        "set restoreInPlace or recover again as it was; the data before are beside, under another name",
+    ),
+    Refusal.RECOVER_WITH_QUORUM: Explanation(
+        "recover: the quorum is not known to be lost: {having} may serve ({count} of {all} members are there)",
+        "the data of a majority of the members gone, or their machines gone for good and named in recover.lost",
+        "take recover out and run `pulumi up`, which says what is missing; for other data than these, use "
+        "restoreInPlace; a machine that gives no answer may serve all the same: power it off, and name it in "
+        "recover.lost",
+    ),
+    Refusal.RECOVER_OF_ANSWERING: Explanation(
+        "recover.lost: {members}: something answers there",
+        "machines that are gone for good, and that nothing answers on",
+        "take it out of recover.lost, or power its machine off",
+    ),
+    Refusal.RECOVER_OF_NONE: Explanation(
+        "recover: the data of {member} are not there; those of {left} are",
+        "a member whose data are there",
+        "set recover.from to one of these, or to a backup",
+    ),
+    Refusal.RECOVERED_WITHOUT: Explanation(
+        "the cluster serves again, with {members}; {missing} gives no answer, and its data are of the cluster that was "
+        "given up",
+        "an answer from the machines of all members",
+        "give it another machine (docs/replace-a-member.md), and keep the old one off until its disk is wiped",
     ),
     Refusal.UNREACHABLE: Explanation(
         "no answer from the machines of these members: {unreachable}",

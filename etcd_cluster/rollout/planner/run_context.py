@@ -6,7 +6,16 @@ import secrets
 from dataclasses import dataclass, field
 from enum import Enum
 
-from etcd_cluster.member.lines import Membership, MembershipChange, PrepareAgain, Snapshot, V2Store
+from etcd_cluster.member.lines import (
+    BackUp,
+    Membership,
+    MembershipChange,
+    PrepareAgain,
+    PrepareRestore,
+    RaftPosition,
+    Snapshot,
+    V2Store,
+)
 from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.planner.actions import HostStep, Limit, Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -33,6 +42,11 @@ class RunContext:
         snapshot_taken: The run has taken a snapshot.
         v2store: Member -> what data of the v2 API it holds, and the index of raft's log at that time.
         permitted: Members whose certificates may change the cluster; None if that is not checked.
+        restoring: The stack asks for a restore in the place of a cluster's data, and no run that did it ended well.
+        given_up: Ids of the clusters whose data a restore took the place of.
+        prepared_restores: Members beside whose data the run has made restored ones.
+        backed_up: The run has backed up what that restore takes the place of.
+        positions: Member -> raft's term, and the index up to which it has applied entries.
     """
 
     forming: bool = False
@@ -43,6 +57,11 @@ class RunContext:
     snapshot_taken: bool = False
     v2store: dict[str, tuple[V2Data, int]] = field(default_factory=dict[str, tuple[V2Data, int]])
     permitted: set[str] | None = None
+    restoring: bool = False
+    given_up: frozenset[str] = frozenset()
+    prepared_restores: set[str] = field(default_factory=set[str])
+    backed_up: bool = False
+    positions: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
 
     def learn_rights(self, observation: Observation) -> bool:
         """Notes which members may change the cluster; returns True while that is unknown of a running member."""
@@ -64,11 +83,23 @@ class RunContext:
             case Membership(change=MembershipChange.ADD, name=name):
                 self.added.add(name)
             case Snapshot():
-                self.snapshot_taken = True
+                self.snapshot_taken = self.backed_up = True
+            case BackUp():
+                self.backed_up = True
+            case PrepareRestore():
+                self.prepared_restores.add(step.member)
+            case RaftPosition():
+                self.positions[step.member] = _position(printed)
             case V2Store():
                 self.v2store[step.member] = _v2_data(step.member, printed), index
             case _:
                 pass
+
+
+def _position(printed: str) -> tuple[int, int]:
+    """Reads TERM INDEX; the least there is, where a member did not say."""
+    words = (printed.split() or [""])[-2:]
+    return (int(words[0]), int(words[1])) if len(words) == 2 and all(word.isdigit() for word in words) else (0, 0)
 
 
 def _v2_data(member: str, printed: str) -> V2Data:

@@ -57,7 +57,7 @@ def _restore(view: ClusterView) -> Action | None:
     with_other_data = [
         name
         for name, host in having.items()
-        if host.history.members == FOUNDING or host.restored not in ("", restored.backup)
+        if host.history.members == FOUNDING or host.restored not in ("", restored.label)
     ]
     if with_other_data or not any(member.founder for member in view.desired.members.values()):
         raise RefusedError(Refusal.RESTORING_WITH_DATA, {"members": with_other_data or [*having]})
@@ -66,7 +66,11 @@ def _restore(view: ClusterView) -> Action | None:
     version = view.desired.version
     url = view.spec(restored.member, version, view.desired.security).peer_url
     line = Restore(restored.backup, url, version)
-    return Action(ActionKind.RESTORE, [HostStep(restored.member, line)], {"backup": restored.backup})
+    if restored.file is not None:
+        path = restored.file.place(view.desired.members[restored.member].layout.volume)
+        line = Restore("", url, version, path, restored.file.sha256, restored.file.bare)
+    source = restored.backup or (restored.file.path if restored.file else "")
+    return Action(ActionKind.RESTORE, [HostStep(restored.member, line)], {"backup": source})
 
 
 def _form_call(view: ClusterView, name: str) -> HostStep:

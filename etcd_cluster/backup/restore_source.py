@@ -1,0 +1,134 @@
+"""The RestoreSource resource: the backup or file that is restored, found and checked before any member stops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import Resource
+from pulumi_command.remote import ConnectionArgs
+
+from etcd_cluster.backup.arguments import Backup
+from etcd_cluster.backup.restore_arguments import SourceKind
+from etcd_cluster.backup.schedule import credentials_of, rclone_of
+from etcd_cluster.machines.machine import Machine
+from etcd_cluster.member.commands import layout
+from etcd_cluster.providers import RestoreSourceProvider
+
+
+class RestoreSource(Resource, module="cluster", name="RestoreSource"):
+    """What is restored: a backup in a store, or a file on this machine.
+
+    Args:
+        name: Name of the resource.
+        cluster: PROJECT/STACK/NAME: `latest` is the newest backup of a cluster of this name.
+        token: Token of the cluster.
+        key: The key of stack config that asks for it.
+        request: What tells one restore from another: the same is not looked for again.
+        kind: "store" or "file".
+        wanted: latest, NAME or TOKEN/NAME; the path of a file.
+        version: Version of etcd that is to read it.
+        to: The store; "" for none.
+        credentials: What rclone is configured with besides (secret).
+        rclone: Where rclone comes from: the fields of `RcloneInstall`.
+        places: Member name -> "layout" and "ports", of the members that it may be restored to.
+        connections: Member name -> SSH connection (secret; none for members on this machine).
+        opts: Pulumi's resource options.
+
+    Attributes:
+        found: JSON of "backup", as TOKEN/NAME, or of "file", "sha256" and "bare"; and of "variables": member name ->
+            variables of the script that restores it, of the members whose machines answered (secret).
+    """
+
+    found: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        cluster: str,
+        token: pulumi.Input[str],
+        key: str,
+        request: str,
+        kind: str,
+        wanted: str,
+        version: str,
+        to: pulumi.Input[str],
+        credentials: Mapping[str, pulumi.Input[str]],
+        rclone: Mapping[str, Any],
+        places: Mapping[str, Any],
+        connections: Mapping[str, ConnectionArgs],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        super().__init__(
+            RestoreSourceProvider(),
+            name,
+            {
+                "cluster": cluster,
+                "token": token,
+                "key": key,
+                "request": request,
+                "kind": kind,
+                "wanted": wanted,
+                "version": version,
+                "to": to,
+                "credentials": pulumi.Output.secret(credentials),
+                "rclone": rclone,
+                "places": places,
+                "connections": pulumi.Output.secret(connections),
+                "found": None,
+            },
+            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["found"])),
+        )
+
+
+def find_source(
+    name: str,
+    kind: SourceKind,
+    wanted: str,
+    backup: Backup | None,
+    *,
+    key: str,
+    request: str,
+    cluster: str,
+    token: pulumi.Input[str],
+    version: str,
+    machines: Sequence[Machine],
+    opts: pulumi.ResourceOptions,
+) -> RestoreSource:
+    """Registers what is restored.
+
+    Args:
+        name: Name of the resource.
+        kind: What `wanted` names.
+        wanted: As the user set it.
+        backup: The arguments that name the store; None for none.
+        key: The key of stack config that asks for it.
+        request: What tells one restore from another.
+        cluster: PROJECT/STACK/NAME.
+        token: Token of the cluster.
+        version: Version of etcd.
+        machines: Where it may be restored.
+        opts: Pulumi's resource options.
+    """
+    store = backup if kind is SourceKind.STORE else None
+    return RestoreSource(
+        name,
+        cluster=cluster,
+        token=token,
+        key=key,
+        request=request,
+        kind=kind.value,
+        wanted=wanted,
+        version=version,
+        to=store.to if store else "",
+        credentials=credentials_of(store) if store else {},
+        rclone=rclone_of(store) if store else {},
+        places={
+            machine.name: {"layout": dict(vars(layout(machine))), "ports": dict(vars(machine.ports))}
+            for machine in machines
+        },
+        connections={machine.name: machine.connection for machine in machines if machine.connection},
+        opts=opts,
+    )

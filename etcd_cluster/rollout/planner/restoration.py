@@ -1,0 +1,260 @@
+"""Restores a backup, a file or a member's own snapshot in the place of a cluster's data. See docs/recover.md.
+
+The steps, of which any may be cut off: the snapshot is proven on the member that is to have it, beside its data, and
+nothing is stopped if that fails; what is there is backed up, if it still answers; all other members stop, and their
+data get another name, so that no start, and no reboot, makes the old cluster go on; that member's data get another
+name, and the restored data their place. It then is a cluster of one, with an id that the old cluster's members do not
+know, and the others join it as learners: see membership.py.
+
+The request names the old cluster by its id. What machines hold tells how far it is: data of that cluster, restored data
+beside them, or data of another cluster and the note whose place they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from etcd_cluster.member.layout import FOUNDING
+from etcd_cluster.member.lines import (
+    Apply,
+    ApplyAction,
+    BackUp,
+    PrepareRestore,
+    PutRestored,
+    RaftPosition,
+    Snapshot,
+    Until,
+)
+from etcd_cluster.rollout.desired import Restoration
+from etcd_cluster.rollout.observed import Host
+from etcd_cluster.rollout.planner import data, repair, rolling_restart
+from etcd_cluster.rollout.planner.actions import SYNC_SECONDS, Action, ActionKind, HostStep, Refusal, WaitFor
+from etcd_cluster.rollout.planner.cluster_view import ClusterView
+from etcd_cluster.rollout.planner.refusals import RefusedError
+
+
+def act(view: ClusterView) -> Action | WaitFor | None:
+    """Returns the next step of a restore that takes the place of a cluster's data; None if there is none.
+
+    Raises:
+        RefusedError: It must not be done: the request names another cluster than the one that is there, or a lost
+            quorum that is not lost.
+    """
+    request = _pending(view)
+    if request is None:
+        _require_none_cut_short(view)
+        return _put_away_old_data(view)
+    return data.require_visible(view) or _restore(view, request)
+
+
+def may_be_missing(view: ClusterView) -> frozenset[str]:
+    """Returns the members that a run goes on without, while it serves a request that names them as lost.
+
+    What answers in any way is not lost.
+    """
+    request = view.desired.restoration if view.context.restoring else None
+    if request is None or not request.quorum_lost:
+        return frozenset()
+    return frozenset(request.lost) & (view.observation.unreachable.keys() - view.observation.answering)
+
+
+def require_the_rest(view: ClusterView) -> None:
+    """Raises `RefusedError` once everything is done that can be done without the members that are lost."""
+    missing = may_be_missing(view) & view.desired.members.keys()
+    if missing:
+        details = {"members": [*view.hosts], "missing": sorted(missing)}
+        raise RefusedError(Refusal.RECOVERED_WITHOUT, details)
+
+
+def _pending(view: ClusterView) -> Restoration | None:
+    """Returns the request, unless it was served: by an earlier run that ended well, or as the machines show."""
+    request = view.desired.restoration if view.context.restoring else None
+    if request is None or any(_has_replaced(host, request.cluster) for host in view.observation.hosts.values()):
+        return None
+    return request
+
+
+def _has_replaced(host: Host, cluster: str) -> bool:
+    return host.data and host.replaced == cluster and host.data_of not in ("", cluster)
+
+
+def _put_away_old_data(view: ClusterView) -> Action | None:
+    """Stops members with data of a cluster that restored data took the place of, as where a lost machine is back.
+
+    Precondition: another member has data of another cluster, which is none of those.
+    """
+    hosts = view.observation.hosts
+    given_up = {host.replaced for host in hosts.values() if _has_replaced(host, host.replaced)} | view.context.given_up
+    old = [name for name, host in hosts.items() if host.data and host.data_of in given_up]
+    has_another = any(host.data and host.data_of not in {*given_up, ""} for host in view.hosts.values())
+    return _put_away(old, view) if old and has_another else None
+
+
+def _put_away(names: Sequence[str], view: ClusterView) -> Action:
+    line = Apply(ApplyAction.STOP, archive_old_data=True)
+    clusters = sorted({view.observation.hosts[name].data_of for name in names})
+    return Action(ActionKind.PUT_AWAY_DATA, [HostStep(name, line) for name in names], {"cluster": clusters})
+
+
+def _require_none_cut_short(view: ClusterView) -> None:
+    """Raises `RefusedError` if a restore was cut off where the member has no data, and nobody asks for it any more."""
+    cut = [name for name, host in view.hosts.items() if host.restoring and not host.data and not host.pid]
+    if cut:
+        raise RefusedError(Refusal.RESTORE_CUT_SHORT, {"members": cut, "cluster": view.hosts[cut[0]].restoring})
+
+
+def _restore(view: ClusterView, request: Restoration) -> Action | WaitFor:
+    cut = [name for name, host in view.hosts.items() if host.restoring == request.cluster and not host.data]
+    if cut:
+        return _put_restored(view, request, cut[0])
+    _require_that_cluster(view, request)
+    if request.quorum_lost:
+        _require_lost_quorum(view, request)
+    else:
+        _require_all_listed(view)
+    if (preparing := repair.prepare(view)) is not None:
+        return preparing
+    if request.of_a_member:
+        found = _survivor(view, request)
+        if not isinstance(found, str):
+            return found
+        name, is_ready = found, found in view.context.prepared_restores
+    else:
+        name = _target(view, request)
+        is_ready = view.hosts[name].restoring == request.cluster
+    if not is_ready:
+        return _prepare(view, request, name)
+    others = [each for each, host in view.observation.hosts.items() if each != name and (host.data or host.pid)]
+    return _back_up(view, request, name) or (_put_away(others, view) if others else _put_restored(view, request, name))
+
+
+def _require_that_cluster(view: ClusterView, request: Restoration) -> None:
+    """Raises `RefusedError` unless all data that are there are of the cluster that the request names."""
+    found = {name: host.data_of for name, host in view.observation.hosts.items() if host.data}
+    if set(found.values()) - {request.cluster}:
+        ids = sorted(set(found.values()))
+        if len(ids) > 1:
+            raise RefusedError(Refusal.DATA_OF_DIFFERENT_CLUSTERS, {"found": found})
+        details = {"key": _key(request), "cluster": request.cluster, "found": ids[0] or "unknown"}
+        raise RefusedError(Refusal.RESTORE_OF_ANOTHER_CLUSTER, details)
+    if not found and not request.quorum_lost:
+        raise RefusedError(Refusal.RESTORE_WITHOUT_DATA, {"cluster": request.cluster})
+
+
+def _key(request: Restoration) -> str:
+    return "recover" if request.quorum_lost else "restoreInPlace"
+
+
+def _require_all_listed(view: ClusterView) -> None:
+    """Raises `RefusedError` if the cluster has members on machines that nobody asks: they would go on without these."""
+    names = view.observation.hosts.keys()
+    others = [
+        each.name or each.peer_url for each in view.observation.members if each.started and each.name not in names
+    ]
+    if others:
+        raise RefusedError(Refusal.RESTORE_WITH_UNLISTED, {"members": others})
+
+
+def _require_lost_quorum(view: ClusterView, request: Restoration) -> None:
+    """Raises `RefusedError` unless a majority of the members is lost, with their data or their machines.
+
+    Silence is not lost: a machine that gives no answer counts as a member that serves, unless the request names it, and
+    nothing answers at its address.
+    """
+    hosts = view.observation.hosts
+    wrong = [name for name in request.lost if name in hosts or name in view.observation.answering]
+    if wrong:
+        raise RefusedError(Refusal.RECOVER_OF_ANSWERING, {"members": wrong})
+    leading = [name for name, host in hosts.items() if host.live and host.live.has_leader]
+    having = [name for name, host in hosts.items() if host.data or host.pid]
+    noted = max((_members_noted(view, hosts[name]) for name in having), default=len(view.desired.members))
+    unasked = max(0, noted - len(hosts) - len(may_be_missing(view)))
+    if request.of_a_member and not any(hosts[name].data for name in having if request.member in ("", name)):
+        details = {"member": request.member or "any member", "left": having}
+        raise RefusedError(Refusal.RECOVER_OF_NONE, details)
+    if leading or len(having) + unasked > noted // 2:
+        details = {"having": leading or having, "count": len(having), "all": noted}
+        raise RefusedError(Refusal.RECOVER_WITH_QUORUM, details)
+
+
+def _members_noted(view: ClusterView, host: Host) -> int:
+    noted = host.history.members
+    return len(view.desired.members) if noted in ("", FOUNDING) else len(noted.split(","))
+
+
+def _target(view: ClusterView, request: Restoration) -> str:
+    """Returns the member that a backup or file is restored to: where it is ready, else a follower.
+
+    Raises:
+        RefusedError: None of the machines that answer can read it.
+    """
+    able = [name for name in view.hosts if name in request.variables]
+    if not able:
+        raise RefusedError(Refusal.RESTORE_NOWHERE, {"members": [*view.hosts]})
+
+    def rank(name: str) -> tuple[bool, bool, bool]:
+        host = view.hosts[name]
+        return host.restoring != request.cluster, name == view.observation.leader, not host.data
+
+    return min(able, key=rank)
+
+
+def _survivor(view: ClusterView, request: Restoration) -> str | Action:
+    """Returns the member whose data the cluster goes on with, or what has to be done before that is known."""
+    left = [name for name, host in view.hosts.items() if host.data]
+    chosen = [name for name in left if request.member in ("", name)]
+    stopped = [name for name in chosen if not view.hosts[name].pid]
+    if stopped:
+        return Action(ActionKind.START_ALONE, [_start(view, name) for name in stopped])
+    unknown = [name for name in chosen if name not in view.context.positions]
+    if len(chosen) > 1 and unknown:
+        return Action(ActionKind.ASK_POSITION, [HostStep(name, RaftPosition()) for name in unknown])
+    return max(chosen, key=lambda name: view.context.positions.get(name, (0, 0)))
+
+
+def _start(view: ClusterView, name: str) -> HostStep:
+    target = rolling_restart.target_now(view, name)
+    line = rolling_restart.apply_line(view, name, ApplyAction.START, target.version, Until.LISTENING)
+    return HostStep(name, line, rolling_restart.files_for(view, name, target))
+
+
+def _prepare(view: ClusterView, request: Restoration, name: str) -> Action:
+    version = view.desired.version
+    line = PrepareRestore(
+        request.backup,
+        view.spec(name, version, rolling_restart.target_now(view, name).security).peer_url,
+        version,
+        cluster=request.cluster,
+        snapshot=request.of_a_member,
+    )
+    file = request.file
+    if file is not None:
+        path = file.place(view.desired.members[name].layout.volume)
+        line = replace(line, file=path, sha256=file.sha256, bare=file.bare)
+    source = request.backup or (file.path if file else f"the data of {name}")
+    return Action(ActionKind.PREPARE_RESTORE, [HostStep(name, line)], {"source": source})
+
+
+def _back_up(view: ClusterView, request: Restoration, name: str) -> Action | None:
+    """Backs up what is there, before it is put away, if a member answers: into the store, else beside its data."""
+    running = sorted((each for each, host in view.hosts.items() if host.live), key=lambda each: each != name)
+    if view.context.backed_up or request.of_a_member or not running:
+        return None
+    with_store = [each for each in running if view.hosts[each].backups is not None]
+    if request.has_store and with_store:
+        return Action(ActionKind.BACK_UP, [HostStep(with_store[0], BackUp(now=True))])
+    source = running[0]
+    live = view.hosts[source].live
+    line = Snapshot(
+        file=f"before-restore-of-{request.cluster}.db",
+        version=view.desired.version,
+        database_mib=(live.database_bytes if live else 0) // 1024**2 + 1,
+        timeout_seconds=SYNC_SECONDS,
+    )
+    return Action(ActionKind.SNAPSHOT, [HostStep(source, line)])
+
+
+def _put_restored(view: ClusterView, request: Restoration, name: str) -> Action:
+    line = PutRestored(request.cluster, view.desired.version, snapshot=request.of_a_member)
+    return Action(ActionKind.PUT_RESTORED, [HostStep(name, line)], {"cluster": request.cluster})

@@ -1,0 +1,264 @@
+"""Restores in the place of a cluster's data: in what order, from where a run was killed, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from etcd_cluster.member.lines import PrepareRestore
+from etcd_cluster.rollout.desired import Restoration, RestoredFile
+from etcd_cluster.rollout.observed import HostBackups
+from etcd_cluster.rollout.planner import next_action
+from etcd_cluster.rollout.planner.actions import Action, ActionKind, Refusal
+from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.planner.run_context import RunContext
+from tests.unit.rollout_model import TOKEN, Goal, Model
+
+OLD = "c1"
+NAMES = ("a", "b", "c")
+VARIABLES = {name: {"token": "t"} for name in NAMES}
+BACKUP = "0a/20261127T100000Z-7-a"
+IN_PLACE = Goal(restoration=Restoration(OLD, quorum_lost=False, backup=BACKUP, variables=VARIABLES))
+RECOVER = Goal(restoration=Restoration(OLD, quorum_lost=True))
+
+
+def running() -> Model:
+    model = Model.running()
+    model.cluster = OLD
+    for machine in model.machines.values():
+        machine.data_of = OLD
+    return model
+
+
+def asked(goal: Goal, **changes: Any) -> Goal:
+    assert goal.restoration is not None
+    return replace(goal, restoration=replace(goal.restoration, **changes))
+
+
+def serve(model: Model, goal: Goal, **cut_short: Any) -> bool:
+    return model.run(goal, context=RunContext(restoring=True), **cut_short)
+
+
+def assert_restored(model: Model, *, archived: int = 3) -> None:
+    assert model.cluster == f"{OLD}-restored", "restored once"
+    assert {each.name for each in model.members} == set(NAMES)
+    assert all(model.healthy(name) for name in NAMES)
+    assert sum(machine.archived for machine in model.machines.values()) == archived, "renamed, and none deleted"
+    assert serve(model, IN_PLACE), "the key may stay"
+    assert model.cluster == f"{OLD}-restored"
+
+
+def refusal(model: Model, goal: Goal) -> RefusedError:
+    before = list(model.log)
+    with pytest.raises(RefusedError) as refused:
+        serve(model, goal)
+    assert model.log == before, "nothing was done"
+    return refused.value
+
+
+def test_a_backup_is_tested_first_then_all_stop_and_the_others_join_the_restored_member() -> None:
+    model = running()
+    leader = model.leader
+    assert serve(model, IN_PLACE)
+    target = model.log[0].partition(":")[0]
+    assert target != leader, "tested on a follower"
+    others = [name for name in NAMES if name != target]
+    assert model.log[:5] == [
+        f"{target}: testing a restore of {BACKUP}; nothing is stopped for that",
+        f"{target}: taking and checking a snapshot",
+        f"{', '.join(others)}: stopping, and putting the data of cluster c1 away under another name",
+        f"{target}: putting the restored data in the place of those of cluster c1",
+        f"{target}: starting",
+    ]
+    assert f"{target}: adding {others[0]} as a learner" in model.log
+    assert_restored(model)
+
+
+def test_what_is_there_goes_into_the_store_if_there_is_one() -> None:
+    goal = asked(IN_PLACE, schedule={"to": "/mnt/a"})
+    observation = running().observe(NAMES)
+    hosts = {name: replace(host, backups=HostBackups()) for name, host in observation.hosts.items()}
+    hosts["b"] = replace(hosts["b"], restoring=OLD)
+    action = next_action(goal.desired, replace(observation, hosts=hosts), RunContext(restoring=True))
+    assert isinstance(action, Action)
+    assert (action.kind, action.steps[0].member) == (ActionKind.BACK_UP, "b")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("actions", range(1, 14))
+def test_a_restore_goes_on_where_it_was_killed(actions: int, share: float) -> None:
+    model = running()
+    serve(model, IN_PLACE, stop_after=actions, cut=lambda steps: round(steps * share))
+    assert serve(model, IN_PLACE)
+    assert_restored(model)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("actions", range(1, 12))
+def test_a_recovery_goes_on_where_it_was_killed(actions: int, share: float) -> None:
+    model = running()
+    for name in ("a", "c"):
+        model.stop(name)
+        model.lose_data(name)
+    model.stop("b")
+    serve(model, RECOVER, stop_after=actions, cut=lambda steps: round(steps * share))
+    assert serve(model, RECOVER)
+    assert_restored(model, archived=1)
+
+
+def test_a_served_request_is_not_looked_at_again() -> None:
+    model = running()
+    assert model.run(IN_PLACE, context=RunContext())
+    assert (model.cluster, model.log) == (OLD, [])
+
+
+def test_another_id_is_refused_and_the_live_one_named() -> None:
+    refused = refusal(running(), asked(IN_PLACE, cluster="c9"))
+    assert refused.kind is Refusal.RESTORE_OF_ANOTHER_CLUSTER
+    assert "restoreInPlace.cluster is c9, and the cluster here has the id c1" in str(refused)
+
+
+def test_a_restore_that_was_cut_short_is_named_where_nobody_asks_for_it_any_more() -> None:
+    model = running()
+    serve(model, IN_PLACE, stop_after=4, cut=lambda _: 3)  # stopped, noted, renamed
+    with pytest.raises(RefusedError) as refused:
+        model.run(Goal(), context=RunContext())
+    assert refused.value.kind is Refusal.RESTORE_CUT_SHORT
+    assert serve(model, IN_PLACE)
+    assert_restored(model)
+
+
+def test_the_restored_member_itself_does_not_come_back_with_the_data_before() -> None:
+    """The note is beside its data alone, and so the stack keeps the id as well."""
+    model = running()
+    assert serve(model, IN_PLACE)
+    (target,) = (machine for machine in model.machines.values() if machine.replaced)
+    target.process, target.data_of, target.data_id = None, OLD, "of-old"
+    assert model.run(Goal(), context=RunContext(given_up=frozenset({OLD})))
+    assert f"{target.name}: stopping, and putting the data of cluster c1 away under another name" in model.log
+    assert all(model.healthy(name) for name in NAMES)
+
+
+def test_a_machine_that_gives_no_answer_is_no_reason_to_restore_beside_it() -> None:
+    model = running()
+    model.machines["a"].reachable = False
+    assert refusal(model, IN_PLACE).kind is Refusal.UNREACHABLE
+
+
+def test_a_file_is_read_where_it_was_sent_to() -> None:
+    file = RestoredFile("/home/me/backup.db", "5" * 64, bare=True)
+    goal = asked(IN_PLACE, backup="", file=file)
+    action = next_action(goal.desired, running().observe(NAMES), RunContext(restoring=True))
+    assert isinstance(action, Action)
+    line = action.steps[0].line
+    assert isinstance(line, PrepareRestore)
+    assert (line.file, line.sha256, line.bare) == (f"/data/etcd/incoming/{'5' * 64}.db", "5" * 64, True)
+    assert (line.backup, line.snapshot) == ("", False)
+
+
+# --- a lost quorum ---
+
+
+def lost(*names: str) -> Model:
+    """A cluster whose members of these names lost their data."""
+    model = running()
+    for name in names:
+        model.stop(name)
+        model.lose_data(name)
+        model.machines[name].token = TOKEN  # the disk was prepared
+    return model
+
+
+def test_the_cluster_goes_on_with_the_data_of_the_member_that_is_left() -> None:
+    model = lost("a", "b")
+    assert serve(model, RECOVER)
+    assert model.log[:3] == [
+        "c: testing a restore of the data of c; nothing is stopped for that",
+        "c: putting the restored data in the place of those of cluster c1",
+        "c: starting",
+    ]
+    assert_restored(model, archived=1)
+
+
+def test_a_member_that_is_down_is_started_first() -> None:
+    model = lost("a", "b")
+    model.stop("c")
+    assert serve(model, RECOVER)
+    assert model.log[0] == "c: starting, to see what its data hold"
+    assert_restored(model, archived=1)
+
+
+def of_five() -> Model:
+    goal = Goal(tuple("abcde"), founders=tuple("abcde"))
+    model = Model.running(goal)
+    model.cluster = OLD
+    for name, machine in model.machines.items():
+        machine.data_of = OLD
+        if name in "abc":
+            model.stop(name)
+            model.lose_data(name)
+    return model
+
+
+@pytest.mark.parametrize(("asked_for", "goes_on"), [("", "e"), ("d", "d")])
+def test_of_several_the_one_that_has_most_counts_unless_one_is_named(asked_for: str, goes_on: str) -> None:
+    model = of_five()
+    model.machines["e"].ahead = 7
+    goal = replace(RECOVER, names=tuple("abcde"), founders=tuple("abcde"))
+    assert serve(model, asked(goal, member=asked_for))
+    (put,) = (line for line in model.log if "putting the restored data" in line)
+    assert put.startswith(f"{goes_on}: ")
+    assert all(model.healthy(name) for name in "abcde")
+
+
+def test_a_backup_is_restored_where_no_data_are_left() -> None:
+    model = lost("a", "b", "c")
+    assert serve(model, asked(RECOVER, backup=BACKUP, variables=VARIABLES))
+    assert_restored(model, archived=0)
+
+
+@pytest.mark.parametrize("names", [(), ("a",)])
+def test_a_quorum_that_is_there_is_not_lost(names: tuple[str, ...]) -> None:
+    assert refusal(lost(*names), RECOVER).kind is Refusal.RECOVER_WITH_QUORUM
+
+
+def test_members_that_only_stopped_have_lost_nothing() -> None:
+    model = running()
+    for name in NAMES:
+        model.stop(name)
+    assert refusal(model, RECOVER).kind is Refusal.RECOVER_WITH_QUORUM
+
+
+def test_silence_is_not_lost() -> None:
+    model = lost("a")
+    model.machines["b"].reachable = False
+    assert refusal(model, RECOVER).kind is Refusal.UNREACHABLE
+
+
+def test_a_machine_that_answers_is_not_lost() -> None:
+    assert refusal(lost("a", "b"), asked(RECOVER, lost=["a"])).kind is Refusal.RECOVER_OF_ANSWERING
+
+
+def test_a_lost_machine_is_named_at_the_end_and_its_old_data_are_put_away_when_it_is_back() -> None:
+    model = running()
+    away = model.machines["b"]
+    away.reachable, away.cut_off = False, True
+    model.stop("a")
+    model.lose_data("a")
+    goal = asked(RECOVER, lost=["b"])
+    with pytest.raises(RefusedError) as refused:
+        serve(model, goal)
+    assert refused.value.kind is Refusal.RECOVERED_WITHOUT
+    assert refused.value.details["missing"] == ["b"]
+    assert {each.name for each in model.members} == {"a", "c"}
+    away.reachable, away.cut_off = True, False
+    assert away.data_of == OLD
+    assert model.run(Goal(), context=RunContext()), "whether the key is still there or not"
+    assert "b: stopping, and putting the data of cluster c1 away under another name" in model.log
+    assert_restored(model, archived=2)
+
+
+def test_whose_data_are_gone_is_not_gone_on_with() -> None:
+    assert refusal(lost("a", "b"), asked(RECOVER, member="a")).kind is Refusal.RECOVER_OF_NONE
