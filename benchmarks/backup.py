@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[Checkout]:
+def cluster(folder: Path) -> Generator[Checkout]:
     """Three members without TLS, so that a hand needs no certificates either."""
     checkout = Checkout(folder / "cluster")
     checkout.use_free_ports()
@@ -108,7 +108,7 @@ def cluster(folder: Path) -> Iterator[Checkout]:
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[str]:
+def server(folder: Path) -> Generator[str]:
     """An S3 server on loopback; the folder of its bucket."""
     (folder / "s3" / "backups").mkdir(parents=True)
     environment = {**os.environ, "ROOT_ACCESS_KEY": object_store.ACCESS_KEY, "ROOT_SECRET_KEY": object_store.SECRET_KEY}
@@ -123,8 +123,8 @@ def server(folder: Path) -> Iterator[str]:
 
 def fill(checkout: Checkout, held: int, megabytes: int) -> None:
     """Random data: neither a file system nor a transport makes it smaller."""
-    put = "head -c 750000 /dev/urandom | base64 -w 0 | etcdctl put data/"
-    checkout.shell(f"n={held}; while [ $n -lt {megabytes} ]; do {put}$n >/dev/null; n=$((n + 1)); done")
+    put = "head -c 750000 /dev/urandom | base64 -w 0 | etcdctl put data/{} >/dev/null"
+    checkout.shell(f"seq {held + 1} {megabytes} | xargs -P 4 -I {{}} sh -c '{put}'")
 
 
 def in_turns(rounds: int, contestants: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
@@ -161,7 +161,8 @@ def upload(checkout: Checkout, to: str, rounds: int) -> dict[str, list[float]]:
     rclone: Sequence[str | Path] = [member.folder / "rclone", "--config", member.folder / "rclone.conf"]
 
     def by_rclone() -> None:
-        target = f"{member.store}/by-hand.db"
+        # A name of its own: what is there already is not sent again.
+        target = f"{member.store}/{time.monotonic()}.db"
         subprocess.run([*rclone, "copyto", copies / f"{name}.db", target], check=True, capture_output=True)
 
     seconds = in_turns(rounds, {"rclone copyto": by_rclone, "ours": lambda: member.send(name)})
