@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from etcd_cluster.backup.arguments import Backup, Keep
     from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
+    from etcd_cluster.benchmark import LoadGenerator
     from etcd_cluster.cluster import EtcdCluster
     from etcd_cluster.dns import Dns
     from etcd_cluster.errors import ConfigurationError, EtcdClusterError
@@ -51,6 +52,7 @@ __all__ = [
     "HostMachines",
     "Install",
     "Keep",
+    "LoadGenerator",
     "LocalMachines",
     "Machine",
     "Machines",
@@ -68,6 +70,7 @@ _NAMES = {
     "cluster": "EtcdCluster",
     "dns": "Dns",
     "errors": "ConfigurationError EtcdClusterError",
+    "benchmark": "LoadGenerator",
     "etcd.sizes": "SIZES Size",
     "machines.aws.arguments": "AwsMachines",
     "machines.gcp.arguments": "GcpMachines",

@@ -18,6 +18,7 @@ from etcd_cluster.binaries import provide_binaries
 from etcd_cluster.certificates import issue_certificates
 from etcd_cluster.formation import Formation, machine_identity, preflight_report
 from etcd_cluster.kubernetes import external_etcd
+from etcd_cluster.load_check.resource import check_load
 from etcd_cluster.machines.machine import Machine, Machines, ReplaceableMachines, checked_machines
 from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.name_records import publish_names
@@ -170,18 +171,31 @@ class EtcdCluster(pulumi.ComponentResource):
             else None
         )
         described = describe(machines, settings.tls, settings.dns)
-        endpoints = described.apply(lambda members: [member["clientUrl"] for member in members.values()])
+        endpoints = described.apply(_client_urls)
+        proven: pulumi.CustomResource = rollout
+        if settings.load_check != "off":
+            loaded = check_load(
+                name,
+                settings.load_check,
+                settings.load_generator,
+                cluster=identity,
+                size=settings.size.name,
+                urls=describe(machines, settings.tls, names=None).apply(_client_urls),
+                machines=machines,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[rollout]),
+            )
+            proven = loaded if settings.load_check == "require" else rollout
 
-        self.endpoints = after_health(rollout, endpoints)
-        self.members = after_health(rollout, described)
-        self.ca_certificate = after_health(rollout, certificates.trusted_pem if certificates else "")
-        self.client_certificate = after_health(rollout, certificates.client.certificate_pem if certificates else "")
+        self.endpoints = after_health(proven, endpoints)
+        self.members = after_health(proven, described)
+        self.ca_certificate = after_health(proven, certificates.trusted_pem if certificates else "")
+        self.client_certificate = after_health(proven, certificates.client.certificate_pem if certificates else "")
         self.client_key = pulumi.Output.secret(
-            after_health(rollout, certificates.client.private_key_pem if certificates else "")
+            after_health(proven, certificates.client.private_key_pem if certificates else "")
         )
-        self.version = after_health(rollout, binaries[machines[0].name]["version"])
+        self.version = after_health(proven, binaries[machines[0].name]["version"])
         self.backup_policy = bucket.rights if bucket else None
-        self.dns_records = after_health(rollout, [] if records is None else records)
+        self.dns_records = after_health(proven, [] if records is None else records)
         self.kubeadm = self.endpoints.apply(external_etcd)
         self.register_outputs(
             {
@@ -290,9 +304,13 @@ class EtcdCluster(pulumi.ComponentResource):
         return machines.provision(name, settings.names, settings.size, parent=self, guard=guard)
 
 
-def after_health(rollout: Rollout, value: pulumi.Input[Any]) -> pulumi.Output[Any]:
-    """Returns `value`, which resolves only once every member serves.
+def after_health(proven: pulumi.CustomResource, value: pulumi.Input[Any]) -> pulumi.Output[Any]:
+    """Returns `value`, which resolves only once every member serves: once the rollout, or what comes after it, is done.
 
-    The rollout's id stays known in previews of later changes.
+    Its id stays known in previews of later changes.
     """
-    return pulumi.Output.all(value, rollout.id).apply(lambda known: known[0])
+    return pulumi.Output.all(value, proven.id).apply(lambda known: known[0])
+
+
+def _client_urls(members: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return [member["clientUrl"] for member in members.values()]

@@ -175,3 +175,9 @@ class BackupScheduleProvider(_Provider):
     """Serves `BackupSchedule`."""
 
     implementation = "backup.schedule_lifecycle:BackupScheduleLifecycle"
+
+
+class LoadCheckProvider(_Provider):
+    """Serves `LoadCheck`."""
+
+    implementation = "load_check.lifecycle:LoadCheckLifecycle"

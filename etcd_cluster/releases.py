@@ -42,6 +42,7 @@ class Project:
         default_mirror: Base URL of the official releases.
         suffix: What the names of its files end with.
         packed: What such a file is called.
+        other_sources: What that block's `from` may be besides build, as errors list it.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Project:
     default_mirror: str
     suffix: str
     packed: str
+    other_sources: str = "release or archive"
 
     def folder(self, version: str, architecture: Architecture) -> str:
         """Returns the one directory at the top of a release's file, such as `etcd-v3.6.16-linux-amd64`."""

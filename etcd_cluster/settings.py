@@ -14,11 +14,13 @@ import pulumi
 from etcd_cluster.backup.arguments import Backup, validate_backup
 from etcd_cluster.backup.bucket import require_bucket
 from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace, SourceKind, parse_source, require_store
+from etcd_cluster.benchmark import LoadGenerator, validate_load_generator
 from etcd_cluster.dns import ClusterNames, Dns, validate_dns
 from etcd_cluster.errors import HIDDEN, ConfigurationError, holds_secret
 from etcd_cluster.etcd import options, versions
 from etcd_cluster.etcd.releases import DEFAULT_MIRROR, ETCD
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
+from etcd_cluster.load_check.load import LoadCheckMode
 from etcd_cluster.machines.machine import MEMBER_COUNTS, Machines, ProvisionedMachines
 from etcd_cluster.machines.records import RecordingMachines
 from etcd_cluster.member.layout import Layout
@@ -117,6 +119,12 @@ class EtcdClusterArgs:
     """A restore that takes the place of all data of the running cluster; default none. It is done once."""
     recover: Recover | None = None
     """The way out of a lost quorum; default none. It is done once."""
+    load_check: LoadCheckMode = "off"
+    """Load a new cluster as its size promises, for a minute, before clients are given its endpoints: `off` (default);
+    `report` prints the verdict; `require` ends the `up` there unless it is passed, as does every later one.
+    """
+    load_generator: LoadGenerator = field(default_factory=LoadGenerator)
+    """Where etcd's load generator comes from."""
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Settings of the server by their own names, such as {"heartbeat-interval": 200}."""
     allow_undersized: bool = False
@@ -155,6 +163,8 @@ class Settings:
     restore_kind: SourceKind
     restoration: RestoreInPlace | Recover | None
     restoration_kind: SourceKind
+    load_check: LoadCheckMode
+    load_generator: LoadGenerator
     ca_rotation: int
     ca_overlap_hours: int
     allow_undersized: bool
@@ -224,6 +234,8 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         restore_store=backup or _default_backup(args.machines.platform),
         restoration=args.restore_in_place or args.recover,
         restoration_kind=_restoration_kind(args, names),
+        load_check=_load_check(args),
+        load_generator=validate_load_generator(args.load_generator),
         ca_rotation=args.ca_rotation,
         ca_overlap_hours=args.ca_overlap_hours,
         allow_undersized=args.allow_undersized,
@@ -278,6 +290,26 @@ def _restoration_kind(args: EtcdClusterArgs, names: Sequence[str]) -> SourceKind
     return kind
 
 
+def _load_check(args: EtcdClusterArgs) -> LoadCheckMode:
+    if args.load_check not in ("off", "report", "require"):
+        raise ConfigurationError("loadCheck", args.load_check, "unknown", "choose off, report or require")
+    if args.load_check == "require" and args.restore_from is not None:
+        raise ConfigurationError(
+            "loadCheck",
+            args.load_check,
+            "a cluster that starts with the keys of a backup is not loaded by an `up`: somebody may use it already",
+            "take loadCheck out, and run `etcd-cluster load-check --yes` once the cluster is up",
+        )
+    if args.load_generator != LoadGenerator() and args.load_check == "off":
+        raise ConfigurationError(
+            "loadGenerator",
+            HIDDEN,
+            "nothing uses it without loadCheck",
+            "write loadCheck: report as well, or take it out",
+        )
+    return args.load_check
+
+
 def _require_types(args: EtcdClusterArgs) -> None:
     """Checks the types of everything that is declared here. A platform of another package has types of its own."""
     require_type("args", args, EtcdClusterArgs)
@@ -288,6 +320,7 @@ def _require_types(args: EtcdClusterArgs) -> None:
     for key, given in (("restoreInPlace", args.restore_in_place), ("recover", args.recover)):
         if given is not None:
             require_types(given, f"{key}.", {"source": f"{key}.from"})
+    require_types(args.load_generator, "loadGenerator.", {"source": "loadGenerator.from"})
     if args.backup is not None:
         require_types(args.backup, "backup.", inside=False)
         require_types(args.backup.keep, "backup.keep.")

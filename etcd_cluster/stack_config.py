@@ -14,6 +14,7 @@ from pulumi.runtime.config import CONFIG, is_config_secret
 
 from etcd_cluster.backup.arguments import Backup, Keep
 from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
+from etcd_cluster.benchmark import LoadGenerator
 from etcd_cluster.dns import Dns
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_private_key, shown
 from etcd_cluster.machines.hosts import Host, HostMachines
@@ -55,6 +56,7 @@ def args_from_stack_config() -> EtcdClusterArgs:
         backup=_backup(keys.section("backup")),
         restore_in_place=_block(RestoreInPlace, keys.section("restoreInPlace")),
         recover=_block(Recover, keys.section("recover")),
+        load_generator=read(LoadGenerator, keys.section("loadGenerator")),
         etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
         ca=None,
     )

@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from etcd_cluster.backup.arguments import Backup, Keep
 from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
+from etcd_cluster.benchmark import LoadGenerator
 from etcd_cluster.dns import Dns
 from etcd_cluster.etcd import options
 from etcd_cluster.machines.aws.arguments import AwsMachines
@@ -35,7 +36,7 @@ BLOCKS: tuple[Block, ...] = (
     (
         "",
         EtcdClusterArgs,
-        ("machines", "ca", "install", "dns", "backup", "etcd", "restore_in_place", "recover"),
+        ("machines", "ca", "install", "dns", "backup", "load_generator", "etcd", "restore_in_place", "recover"),
     ),
     ("hosts.NAME.", Host, ()),
     ("ssh.", Ssh, ("bastion", "proxy_command")),
@@ -46,6 +47,7 @@ BLOCKS: tuple[Block, ...] = (
     ("local.", LocalMachines, ()),
     ("install.", Install, ()),
 )
+LOAD_CHECK_BLOCKS: tuple[Block, ...] = (("loadGenerator.", LoadGenerator, ()),)
 DNS_BLOCKS: tuple[Block, ...] = (("dns.", Dns, ()),)
 BACKUP_BLOCKS: tuple[Block, ...] = (
     ("backup.", Backup, ("keep", "rclone")),
@@ -130,6 +132,7 @@ TABLES: Mapping[str, str] = {
     "backup.md": keys_table(BACKUP_BLOCKS),
     "recover.md": keys_table(RESTORE_BLOCKS),
     "names.md": keys_table(DNS_BLOCKS),
+    "load-check.md": keys_table(LOAD_CHECK_BLOCKS),
     "etcd-settings.md": settings_table(),
 }
 

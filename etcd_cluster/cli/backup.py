@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from etcd_cluster.cli.clusters import recorded_backups
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, CommandGroup, ExitCode, Option
 from etcd_cluster.cli.members import table
+from etcd_cluster.cli.signals import interruptible
 from etcd_cluster.cli.stacks import read_stack
 from etcd_cluster.clocks import length_text
 from etcd_cluster.errors import Explanation
@@ -138,29 +138,13 @@ def opened(where: Source) -> Generator[StoreFolder]:
     from etcd_cluster.backup.transport import StoreFolder
 
     store = StoreUrl.of(where.to, where.given)
-    with _interruptible():
+    with interruptible():
         if store.needs_rclone:
             opening = StoreFolder(store, where.to, where.given, rclone_program(where))
         else:
             opening = PlainFolder(store, where.to)
         with opening as folder:
             yield folder
-
-
-@contextmanager
-def _interruptible() -> Generator[None]:
-    from etcd_cluster.ssh.processes import ChildProcesses
-
-    def stop(_number: int, _frame: object) -> None:
-        ChildProcesses.stop_all()
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def find(folder: StoreFolder, where: Source, chosen: str) -> StoredBackup:
@@ -252,7 +236,7 @@ def _on_a_machine(options: argparse.Namespace, props: Mapping[str, Any], line: B
     places = {name: FormerHost.parse(host) for name, host in props["members"].items()}
     connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in props["connections"].items()}
     reasons: list[str] = []
-    with _interruptible(), MemberMachines(places, connections) as machines:
+    with interruptible(), MemberMachines(places, connections) as machines:
         for name in _in_order(machines, places):
             try:
                 answer = machines.run(name, line, run_variables(props, name), timeout_seconds=RUN_SECONDS, say=show)

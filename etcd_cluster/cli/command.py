@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     Attributes:
         SUCCESS: The answer is printed; for `status`, all is well.
         NOT_HEALTHY: For `status`, something is not well, or `up` has something to do; for `backup`, one could not be
-            made, differs from what was stored, or does not restore.
+            made, differs from what was stored, or does not restore; for `load-check`, a limit was broken.
         NO_ANSWER: The command line is wrong, or the stack's state or the machines cannot be asked.
         INTERRUPTED: Ctrl-C, or a signal to end.
     """

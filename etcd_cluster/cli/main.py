@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from etcd_cluster.cli import backup, completion, dns, env, kubeadm, members, restore, status
+from etcd_cluster.cli import backup, completion, dns, env, kubeadm, load_check, members, restore, status
 from etcd_cluster.cli.command import STACK_OPTIONS, Command, CommandGroup, ExitCode
 from etcd_cluster.errors import EtcdClusterError
 
@@ -21,13 +21,14 @@ COMMANDS: Sequence[Command | CommandGroup] = (
     kubeadm.COMMAND,
     backup.COMMANDS,
     restore.COMMAND,
+    load_check.COMMAND,
     completion.command(PROGRAM, lambda: COMMANDS),
 )
 """The commands in the order of `--help`. Each is a module with a `Command` or a `CommandGroup`, and a line here."""
 
 DESCRIPTION = """\
 Answers questions about the etcd clusters of a Pulumi stack, and looks after their backups. No command changes
-a cluster.
+a cluster; `load-check` loads one for a minute.
 
 Clusters are found in the stack's state by their type: in this project's own program, and in any program
 that uses the component EtcdCluster. The state is read through the Pulumi CLI, with the backend and the
@@ -36,7 +37,8 @@ EPILOG = """\
 exit codes:
   0  answered; for `status`, all is well
   1  `status`: drift, an alarm, a member that is not healthy, late backups, or anything that the next `up` would do;
-     `backup`, `restore`: none could be made, one differs from what was stored, or does not restore
+     `backup`, `restore`: none could be made, one differs from what was stored, or does not restore;
+     `load-check`: the cluster does not bear its load
   2  no answer: a wrong option, several clusters and no --cluster, no such stack, a state that cannot be read
 
 examples:

@@ -81,7 +81,7 @@ def build_programs(
     """
     module = into.with_name("module")
     module.mkdir()
-    go = _Go(module, architecture, go_proxy, project.block)
+    go = _Go(module, architecture, go_proxy, project)
     say(f"{project.name} {version}: fetching its Go modules")
     # A module with replace directives refuses `go install PACKAGE@VERSION`: require it from a throw-away one.
     go.run("mod", "init", "etcd-cluster.invalid/build")
@@ -116,9 +116,9 @@ def go_packages(version: str) -> dict[str, tuple[str, str]]:
 class _Go:
     """The go command, run in one directory for one target, at low priority."""
 
-    def __init__(self, directory: Path, architecture: Architecture, go_proxy: str | None, block: str) -> None:
+    def __init__(self, directory: Path, architecture: Architecture, go_proxy: str | None, project: Project) -> None:
         self._directory = directory
-        self._block = block
+        self._project = project
         self._environment = {
             **{name: value for name, value in os.environ.items() if name not in CHANGING_PROGRAMS},
             "GO111MODULE": "on",
@@ -131,13 +131,13 @@ class _Go:
             "GOARM64": "v8.0",
         }
         self._proxies = [each for each in re.split("[,|]", go_proxy or "") if "://" in each]
-        self._go = find_go(block)
+        self._go = find_go(project)
         if go_proxy:
             self._use_proxy(go_proxy)
         version = re.search(r"go(\d+)\.(\d+)", self.run("version"))
         if version is None or (int(version[1]), int(version[2])) < OLDEST_GO:
             raise InstallError(
-                f"{self._go} is too old ({version[0] if version else 'no version'}); {_install_go(OLDEST_GO, block)}"
+                f"{self._go} is too old ({version[0] if version else 'no version'}); {_install_go(OLDEST_GO, project)}"
             )
 
     def run(self, *arguments: str) -> str:
@@ -152,11 +152,11 @@ class _Go:
             return done.stdout
         required = re.search(r"requires go >= (\d+)\.(\d+)", done.stderr)
         if required:
-            fix = _install_go((int(required[1]), int(required[2])), self._block)
+            fix = _install_go((int(required[1]), int(required[2])), self._project)
             raise InstallError(f"{self._go} is too old; {fix}, or set GOTOOLCHAIN=auto")
         said = done.stderr
         for proxy in self._proxies:
-            said = said.replace(proxy.rstrip("/"), f"{self._block}.goProxy")
+            said = said.replace(proxy.rstrip("/"), f"{self._project.block}.goProxy")
         raise InstallError(f"go {arguments[0]} failed: {excerpt(said)}")
 
     def _use_proxy(self, go_proxy: str) -> None:
@@ -174,13 +174,14 @@ class _Go:
         self._environment["GOENV"] = str(own)
 
 
-def find_go(block: str = ETCD.block) -> str:
-    """Returns the go command. Raises `InstallError`, which names that block of settings, if there is none."""
+def find_go(project: Project = ETCD) -> str:
+    """Returns the go command. Raises `InstallError`, which names that project's settings, if there is none."""
     go = shutil.which("go") or (str(STANDARD_GO) if os.access(STANDARD_GO, os.X_OK) else None)
     if go is None:
-        raise InstallError(f"there is no Go (neither on PATH nor {STANDARD_GO}); {_install_go(OLDEST_GO, block)}")
+        raise InstallError(f"there is no Go (neither on PATH nor {STANDARD_GO}); {_install_go(OLDEST_GO, project)}")
     return go
 
 
-def _install_go(oldest: tuple[int, int], block: str) -> str:
-    return f"install Go {oldest[0]}.{oldest[1]} or later (https://go.dev/dl), or set {block}.from to release or archive"
+def _install_go(oldest: tuple[int, int], project: Project) -> str:
+    others = f"set {project.block}.from to {project.other_sources}"
+    return f"install Go {oldest[0]}.{oldest[1]} or later (https://go.dev/dl), or {others}"

@@ -381,6 +381,45 @@ class RaftPosition(Line):
     step = "raft_position"
 
 
+@dataclass(frozen=True)
+class RunLoad(Line):
+    """Loads the cluster, from the machine of a member, and removes what was written for that.
+
+    Args:
+        clean: Only removes what an earlier one left, which was killed. Then no other word counts.
+        urls: Client URLs that are loaded, comma-separated.
+        program: Path of etcd's `benchmark` on the machine.
+        writes: Writes a second.
+        reads: Reads a second.
+        clients: Clients, each with a connection of its own.
+        seconds: Length of the load.
+        limit_seconds: Length after which it is ended.
+        value_bytes: Size of a value.
+        only_without_keys: Loads nothing if the cluster holds keys, but prints how many.
+        compact: Drops the keys' history at the end.
+    """
+
+    step = "load_check"
+    clean: bool = False
+    urls: str = ""
+    program: str = ""
+    writes: int | None = None
+    reads: int | None = None
+    clients: int | None = None
+    seconds: int | None = None
+    limit_seconds: int | None = None
+    value_bytes: int | None = None
+    only_without_keys: bool = False
+    compact: bool = False
+
+
+@dataclass(frozen=True)
+class SampleLoad(Line):
+    """Prints what a member, and its machine's processor and disk, have done so far."""
+
+    step = "load_sample"
+
+
 LINES: Mapping[str, type[Line]] = {
     each.step: each
     for each in (
@@ -406,6 +445,8 @@ LINES: Mapping[str, type[Line]] = {
         TryRestore,
         PutRestored,
         RaftPosition,
+        RunLoad,
+        SampleLoad,
     )
 }
 """Step -> class of its line."""

@@ -422,6 +422,8 @@ STEPS: Mapping[str, Sequence[str]] = {
     "try_restore": ("snapshot", "folder", "store", "backup", "restore"),
     "put_restored": ("apply", "restore"),
     "raft_position": ("restore",),
+    "load_check": ("load_check",),
+    "load_sample": ("load_check",),
     "record": ("remove",),
     "remove": ("remove",),
     "log": (),

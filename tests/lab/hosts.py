@@ -486,6 +486,21 @@ class Host:
         """Let a paused machine go on."""
         self._freeze(False)
 
+    def throttle_disk(self, writes_per_second: int) -> None:
+        """Let the kernel pass no more writes than that to the data disk; 0 ends it. Raises LabError where it cannot."""
+        number = str(self._loop).removeprefix("/dev/loop")
+        files = {
+            "blkio.throttle.write_iops_device": f"7:{number} {writes_per_second}",
+            "io.max": f"7:{number} wiops={writes_per_second or 'max'}",
+        }
+        found = [folder / name for folder in self._cgroups() for name in files if (folder / name).exists()]
+        if not found:
+            raise LabError("this kernel's cgroups cannot throttle a disk (no blkio, no io controller)")
+        for parent in found:
+            # In version 1, a limit does not hold for the groups below.
+            for folder, _, _ in os.walk(parent.parent):
+                Path(folder, parent.name).write_text(files[parent.name])
+
     def drop_traffic(self, *others: Host) -> None:
         """Lose every packet to and from this host, silently; with `others`, only those between it and them.
 

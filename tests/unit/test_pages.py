@@ -23,7 +23,11 @@ def test_a_page_has_the_table_that_the_code_declares(name: str) -> None:
     assert page.read_text() == made, "UPDATE_GOLDEN=1 scripts/test tests/unit/test_pages.py writes it anew"
 
 
-@pytest.mark.parametrize("blocks", [pages.BLOCKS, pages.BACKUP_BLOCKS], ids=["configuration.md", "backup.md"])
+@pytest.mark.parametrize(
+    "blocks",
+    [pages.BLOCKS, pages.BACKUP_BLOCKS, pages.LOAD_CHECK_BLOCKS],
+    ids=["configuration.md", "backup.md", "load-check.md"],
+)
 def test_every_field_has_a_key_in_the_table(blocks: Sequence[pages.Block]) -> None:
     table = pages.keys_table(blocks)
     for prefix, kind, left_out in blocks:

@@ -31,6 +31,7 @@ IN_STATE = {
     "DiskSizesProvider",
     "FormationProvider",
     "HostRecordProvider",
+    "LoadCheckProvider",
     "LocalBinariesProvider",
     "LoginKeyProvider",
     "MachineReplacementProvider",
@@ -166,6 +167,7 @@ def test_resources_are_of_these_types() -> None:
     from etcd_cluster.backup.schedule import BackupSchedule
     from etcd_cluster.formation import Formation
     from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
+    from etcd_cluster.load_check.resource import LoadCheck
     from etcd_cluster.pki.resources import Certificate, CertificateAuthority
     from etcd_cluster.rollout import MachineReplacement, Rollout
     from etcd_cluster.rollout.host_record import HostRecord
@@ -176,6 +178,7 @@ def test_resources_are_of_these_types() -> None:
         BackupSource: "cluster:BackupSource",
         Formation: "cluster:Formation",
         HostRecord: "cluster:HostRecord",
+        LoadCheck: "cluster:LoadCheck",
         MachineReplacement: "cluster:MachineReplacement",
         Rollout: "cluster:Rollout",
         LocalBinaries: "install:LocalBinaries",

@@ -1,0 +1,1 @@
+"""Loads a cluster as its size promises, and judges what it measures."""

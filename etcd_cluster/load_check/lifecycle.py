@@ -1,0 +1,95 @@
+"""Brings a LoadCheck about: loads the cluster, once, and keeps the verdict in the stack's state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, UpdateResult
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.etcd.sizes import size_named
+from etcd_cluster.install.benchmark import place_benchmark
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.load_check import text
+from etcd_cluster.load_check.files import keep, kept_page
+from etcd_cluster.load_check.load import Load
+from etcd_cluster.load_check.run import Plan, check, summary
+from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
+from etcd_cluster.ssh.connection import parse_connection
+
+INPUTS = ("cluster", "mode", "size", "members", "urls", "generator", "connections")
+REQUIRE = "require"
+NOT_DONE = {"passed": False}
+
+
+class LoadCheckFailedError(EtcdClusterError):
+    """The cluster does not bear its load."""
+
+
+class LoadCheckLifecycle(Lifecycle):
+    """Loads the cluster when it is formed. A verdict is kept; one that is required is a passed one."""
+
+    schema: ClassVar[Schema] = Schema(
+        defaults={"mode": "report", "members": {}, "urls": [], "generator": {}, "connections": {}, "result": NOT_DONE}
+    )
+
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """Reports a change if a passed check is required now, and none was passed."""
+        return DiffResult(changes=news["mode"] == REQUIRE and not _passed(olds), replaces=[])
+
+    def create(self, props: Properties) -> CreateResult:
+        """Loads the cluster."""
+        result = _check(props)
+        return CreateResult(f"{props['cluster']}/load-check", {**_inputs(props), "result": result})
+
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Loads the cluster again."""
+        return UpdateResult({**_inputs(news), "result": _check(news)})
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        """Returns the recorded properties; no machine is asked."""
+        return ReadResult(id_, props, _inputs(props))
+
+
+def _check(props: Properties) -> dict[str, Any]:
+    """Returns the result. Raises an error if one is required that is not passed."""
+    is_required = props["mode"] == REQUIRE
+    try:
+        return _load(props, is_required=is_required)
+    except EtcdClusterError as error:
+        if is_required:
+            raise
+        say(f"load check: {error}")
+        return NOT_DONE
+
+
+def _load(props: Properties, *, is_required: bool) -> dict[str, Any]:
+    connections: Mapping[str, Mapping[str, Any]] = props["connections"] or {}
+    places = {name: FormerHost.parse(host) for name, host in props["members"].items()}
+
+    def place(name: str) -> str:
+        connection = parse_connection(connections[name]) if name in connections else None
+        return place_benchmark(connection, props["generator"] or {}, say)
+
+    plan = Plan(Load.of(size_named(props["size"])), props["urls"], place, only_without_keys=True, compact=True)
+    with MemberMachines(places, connections) as machines:
+        measured, verdict = check(machines, list(places), plan, say)
+    project, stack, name = props["cluster"].split("/")
+    page = keep(measured, verdict, props["cluster"], kept_page(project, stack, name))
+    say(f"load check: its page is {page}")
+    if verdict.passed:
+        say(f"load check: passed: {text.success(measured)}")
+    elif is_required:
+        raise LoadCheckFailedError(f"load check: {text.failure(measured, verdict)} Its page is {page}")
+    else:
+        say(f"load check: failed: {text.failure(measured, verdict)}")
+    return summary(measured, verdict)
+
+
+def _passed(olds: Properties) -> bool:
+    return bool((olds.get("result") or NOT_DONE).get("passed"))
+
+
+def _inputs(props: Mapping[str, Any]) -> Properties:
+    return {name: props.get(name) for name in INPUTS}

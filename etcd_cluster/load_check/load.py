@@ -1,0 +1,112 @@
+"""The load of a size: how many clients ask how much, and what that leaves behind. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from etcd_cluster.errors import Explanation
+from etcd_cluster.etcd.sizes import MIB, Size, size_text
+
+LoadCheckMode = Literal["off", "report", "require"]
+
+SECONDS = 60
+"""As long as etcd's own `check perf`."""
+WRITE_SHARE = 0.5
+"""Of the requests. The guide's table does not say; Kubernetes writes less than that."""
+VALUE_BYTES = 1024
+"""As `check perf` writes."""
+BYTES_PER_WRITE = 4096
+"""By which the database grows with each write, at most. Measured: 1.5 KiB; 2.4 KiB for the keys of `check perf`."""
+LOG_BYTES = 256 * MIB
+"""For segments of the write-ahead log, 64 MiB each, that etcd may begin meanwhile."""
+QUOTA_SHARE = 0.8
+"""Of the quota: what the database may take once the load has been. etcd stops writes at the whole."""
+LIMIT_FACTOR = 4
+"""A load that takes that many times as long is ended."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the cluster is asked for.
+
+    Args:
+        size: Name of the row.
+        clients: Clients, each with a connection of its own.
+        writes: Writes a second.
+        reads: Linearizable reads a second.
+        seconds: Length.
+        value_bytes: Size of a value.
+    """
+
+    size: str
+    clients: int
+    writes: int
+    reads: int
+    seconds: int
+    value_bytes: int
+
+    @staticmethod
+    def of(size: Size, seconds: int | None = None) -> Load:
+        """Returns the load of a row: all of its clients and requests; for xlarge, the lower bound.
+
+        Args:
+            size: The row.
+            seconds: Length; default 60.
+        """
+        writes, reads = (round(size.requests_per_second * share) for share in (WRITE_SHARE, 1 - WRITE_SHARE))
+        return Load(size.name, size.clients, writes, reads, seconds or SECONDS, VALUE_BYTES)
+
+    @property
+    def requests(self) -> int:
+        """Requests a second."""
+        return self.writes + self.reads
+
+    @property
+    def limit_seconds(self) -> int:
+        """Length after which it is ended."""
+        return LIMIT_FACTOR * self.seconds
+
+    @property
+    def growth_bytes(self) -> int:
+        """What the database grows by, at most."""
+        return self.writes * self.seconds * BYTES_PER_WRITE
+
+    @property
+    def text(self) -> str:
+        """What it is, in a few words."""
+        return (
+            f"{self.clients:,} clients, {self.writes:,} writes and {self.reads:,} reads a second, values of "
+            f"{size_text(self.value_bytes)}, for {self.seconds} seconds"
+        )
+
+
+def quota_problem(load: Load, database_bytes: float, quota_bytes: float) -> Explanation | None:
+    """Returns why the quota does not bear the load; None if it does.
+
+    Args:
+        load: The load.
+        database_bytes: Size of the largest database, with its free pages: etcd counts those.
+        quota_bytes: etcd's quota.
+    """
+    allowed = quota_bytes * QUOTA_SHARE
+    if database_bytes + load.growth_bytes <= allowed:
+        return None
+    return Explanation(
+        f"the load of {load.size} could leave {size_text(load.growth_bytes)} in a database of "
+        f"{size_text(int(database_bytes))}, and etcd's quota is {size_text(int(quota_bytes))}",
+        f"{size_text(int(allowed))} at most afterwards: etcd stops all writes at its quota",
+        "defragment the members (docs/load-check.md), raise etcd.quota-backend-bytes, or check a smaller --size",
+    )
+
+
+def disk_problem(load: Load, member: str, free_mib: float) -> Explanation | None:
+    """Returns why a member's disk does not bear the load; None if it does."""
+    needed = (load.growth_bytes + LOG_BYTES) // MIB
+    if free_mib >= needed:
+        return None
+    return Explanation(
+        f"{member} has {free_mib:.0f} MiB free for its data",
+        f"{needed} MiB, which database and log could take meanwhile",
+        "enlarge the disk (docs/grow-a-disk.md), or check a smaller --size",
+    )

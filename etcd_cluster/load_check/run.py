@@ -1,0 +1,223 @@
+"""Runs a load check on the machines of a cluster: looks at them, loads, samples meanwhile, and judges."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from etcd_cluster.errors import EtcdClusterError, Explanation
+from etcd_cluster.load_check.generator import Requests
+from etcd_cluster.load_check.load import Load, disk_problem, quota_problem
+from etcd_cluster.load_check.samples import DATABASE, IS_LEADER, QUOTA, Sample
+from etcd_cluster.load_check.verdict import Limits, Measured, Verdict, judge
+from etcd_cluster.member.lines import RunLoad, SampleLoad
+from etcd_cluster.rollout.machines import MemberMachines
+
+SAMPLE_SECONDS = 5.0
+SAMPLE_LIMIT_SECONDS = 60
+LIMITS = Limits()
+SPARE_SECONDS = 600
+"""For what a load check waits for besides its load: a step on the machine, keys of an earlier one, cleaning up."""
+
+Say = Callable[[str], None]
+
+
+class LoadCheckRefusedError(EtcdClusterError):
+    """The cluster was not loaded: it could not have borne it, or it is not well."""
+
+
+class HoldsKeysError(LoadCheckRefusedError):
+    """The cluster was not loaded, as it holds keys: somebody may use it already."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A load check that is to be.
+
+    Args:
+        load: The load.
+        urls: Client URLs of all members.
+        place: Puts `benchmark` on the machine of a member, and returns its path there.
+        only_without_keys: Refuses a cluster that holds keys.
+        compact: Drops the history of the cluster's keys at the end.
+    """
+
+    load: Load
+    urls: Sequence[str]
+    place: Callable[[str], str]
+    only_without_keys: bool = False
+    compact: bool = False
+
+
+def check(machines: MemberMachines, names: Sequence[str], plan: Plan, say: Say) -> tuple[Measured, Verdict]:
+    """Loads a cluster and judges it. What it wrote is gone when it returns, and when it is killed as well.
+
+    Args:
+        machines: The machines of all members.
+        names: Names of the members.
+        plan: What is to be done.
+        say: Called with each line of progress.
+
+    Raises:
+        LoadCheckRefusedError: The cluster is not loaded, for a reason.
+        EtcdClusterError: A machine cannot be asked, or a step failed on it.
+    """
+    load = plan.load
+    _require_health(machines, names)
+    first = _sample(machines, names)
+    _require_room(load, first)
+    generator = _generator(first)
+    program = plan.place(generator)
+    say(f"{generator}: loads the cluster: {load.text}")
+    samples: dict[str, list[Sample]] = {name: [sample] for name, sample in first.items()}
+    answer = _while_sampling(machines, samples, lambda: _load(machines, generator, program, plan, say))
+    facts = dict(line.split("=", 1) for line in answer.splitlines() if line.startswith(_FACTS))
+    if "holds" in facts:
+        raise HoldsKeysError(
+            str(
+                Explanation(
+                    f"the cluster holds {facts['holds']} keys, so it may be in use",
+                    "a cluster without keys, as one has just been formed",
+                    "load it by hand, at a time that suits its clients: `etcd-cluster load-check --yes`",
+                )
+            )
+        )
+    began, ended = int(facts["began"]) / 1000, int(facts["ended"]) / 1000
+    ahead = first[generator].clock - first[generator].seconds
+    measured = Measured(
+        load=load,
+        generator=generator,
+        began=began,
+        ended=ended,
+        writes=_requests(answer, "writes", load.writes * load.seconds, facts),
+        reads=_requests(answer, "reads", load.reads * load.seconds, facts),
+        clock_ahead=ahead,
+        samples={name: _around(began - ahead, ended - ahead, samples[name]) for name in sorted(samples)},
+    )
+    return measured, judge(measured, LIMITS)
+
+
+def clean(machines: MemberMachines, names: Sequence[str], say: Say) -> None:
+    """Removes what a load check left that was killed.
+
+    Raises:
+        EtcdClusterError: The machine cannot be asked, or the cluster takes no writes.
+    """
+    _require_health(machines, names)
+    generator = _generator(_sample(machines, names))
+    machines.run(generator, RunLoad(clean=True), timeout_seconds=SPARE_SECONDS, say=say)
+
+
+def _around(began: float, ended: float, samples: Sequence[Sample]) -> list[Sample]:
+    """Returns the samples of the load: from the last one before its begin to the first one after its end."""
+    first = max((index for index, each in enumerate(samples) if each.seconds <= began), default=0)
+    last = min((index for index, each in enumerate(samples) if each.seconds >= ended), default=len(samples) - 1)
+    return list(samples[first : last + 1])
+
+
+_FACTS = ("holds=", "began=", "ended=", "writes_status=", "reads_status=")
+
+
+def _load(machines: MemberMachines, generator: str, program: str, plan: Plan, say: Say) -> str:
+    load = plan.load
+    line = RunLoad(
+        urls=",".join(plan.urls),
+        program=program,
+        writes=load.writes,
+        reads=load.reads,
+        clients=load.clients,
+        seconds=load.seconds,
+        limit_seconds=load.limit_seconds,
+        value_bytes=load.value_bytes,
+        only_without_keys=plan.only_without_keys,
+        compact=plan.compact,
+    )
+    return machines.run(generator, line, timeout_seconds=load.limit_seconds + SPARE_SECONDS, say=say)
+
+
+def _requests(answer: str, name: str, wanted: int, facts: Mapping[str, str]) -> Requests:
+    prefix = f"{name}:"
+    report = "\n".join(line.removeprefix(prefix) for line in answer.splitlines() if line.startswith(prefix))
+    return Requests.parse(report, wanted, ended=facts[f"{name}_status"] == "0")
+
+
+def _require_health(machines: MemberMachines, names: Sequence[str]) -> None:
+    observation = machines.observe()
+    ill = [name for name in names if not observation.is_healthy(name)]
+    if ill or observation.alarms or observation.alarms is None:
+        problem = f"{', '.join(ill)}: not healthy" if ill else "an alarm stands, or nobody can be asked for alarms"
+        raise LoadCheckRefusedError(
+            str(
+                Explanation(
+                    f"the cluster is not well ({problem})",
+                    "every member healthy, and no alarm, before it is loaded",
+                    "run `pulumi up`, or `etcd-cluster status`, which say what it lacks",
+                )
+            )
+        )
+
+
+def _require_room(load: Load, samples: Mapping[str, Sample]) -> None:
+    database = max(each.numbers.get(DATABASE, 0.0) for each in samples.values())
+    quota = min(each.numbers.get(QUOTA, 0.0) for each in samples.values())
+    problems = [quota_problem(load, database, quota)]
+    problems += [disk_problem(load, name, each.free_mib) for name, each in samples.items()]
+    for problem in problems:
+        if problem is not None:
+            raise LoadCheckRefusedError(str(problem))
+
+
+def _generator(samples: Mapping[str, Sample]) -> str:
+    """Returns the member whose machine generates the load: a follower, since the leader has most to do."""
+    return min(samples, key=lambda name: (samples[name].numbers.get(IS_LEADER, 0.0), name))
+
+
+def _sample(machines: MemberMachines, names: Sequence[str]) -> dict[str, Sample]:
+    def sample(name: str) -> Sample:
+        before = time.time()
+        text = machines.run(name, SampleLoad(), timeout_seconds=SAMPLE_LIMIT_SECONDS)
+        return Sample.parse(text, (before + time.time()) / 2)
+
+    found: dict[str, Sample] = {}
+    for name, answer in machines.on_all(names, sample).items():
+        if isinstance(answer, EtcdClusterError):
+            raise answer
+        found[name] = answer
+    return found
+
+
+def _while_sampling(machines: MemberMachines, samples: dict[str, list[Sample]], load: Callable[[], str]) -> str:
+    """Returns what `load` returns; meanwhile, and once at the end, samples all members."""
+    over = threading.Event()
+
+    def keep_sampling() -> None:
+        while not over.wait(SAMPLE_SECONDS):
+            for name, answer in machines.on_all(list(samples), lambda name: _sample(machines, [name])[name]).items():
+                if isinstance(answer, Sample):  # a member that gives none is asked again
+                    samples[name].append(answer)
+
+    thread = threading.Thread(target=keep_sampling, daemon=True)
+    thread.start()
+    try:
+        answer = load()
+    finally:
+        over.set()
+        thread.join()
+    for name, sample in _sample(machines, list(samples)).items():
+        samples[name].append(sample)
+    return answer
+
+
+def summary(measured: Measured, verdict: Verdict) -> dict[str, Any]:
+    """Returns the figures that the stack's state keeps."""
+    return {
+        "passed": verdict.passed,
+        "size": measured.load.size,
+        "writes_per_second": round(measured.writes.per_second, 1),
+        "reads_per_second": round(measured.reads.per_second, 1),
+        "write_99": measured.writes.percentiles.get(99.0),
+        "read_99": measured.reads.percentiles.get(99.0),
+    }

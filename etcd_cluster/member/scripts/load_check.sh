@@ -1,0 +1,213 @@
+# shellcheck shell=bash
+# Loads the cluster as its clients will, with etcd's own `benchmark`, and removes what that wrote, however the step ends. What a step
+# left that was killed outright, or whose machine was lost, the next one removes before it begins.
+# `benchmark` chooses its keys itself: a number, as Go's binary.PutVarint writes it, and zeros. All of them are known, and removed one
+# by one: no key of another program is touched. Everything else is below $load_prefix: `keys` says that keys of `benchmark` may be
+# there; `running` names the machine that is at work, and expires by itself; `value` is what is read.
+# shellcheck disable=SC2154
+load_prefix=/etcd-cluster/load-check
+KEY_BYTES=64 KEYS=1000 # the keys that are written; 64 bytes are more than the numbers take, and as long as a key of Kubernetes
+GROUPS_OF_FOUR=256     # what is read is 1 KiB of base64
+BATCH=100              # of them in a request; etcd takes 128
+CLEAN_SECONDS=120      # for as long as that, cleaning up is tried again: the cluster may just have borne too much
+
+# load_check urls=URL,... program=FILE writes=N reads=N clients=N seconds=N limit-seconds=N value-bytes=N [only-without-keys=yes]
+# [compact=yes]: loads the cluster for that many seconds, and prints what `benchmark` reports. With only-without-keys=yes, prints the
+# number of keys instead, if others have any. Or load_check clean=yes: only removes what an earlier one left.
+load_check() {
+  local found
+  read_spec "$@"
+  lock
+  find_sockets "$(service_pid)"
+  url=$(own_client_url) || fail "etcd does not answer clients here. Expected: a member that runs. Run \`pulumi up\`, which starts it"
+  load_folder=$state_path/load-check
+  must mkdir -p "$load_folder"
+  remove_leftovers
+  if [[ ${spec[clean]:-} == yes ]]; then
+    rmdir "$load_folder"
+    return
+  fi
+  found=$(count_keys)
+  if [[ ${spec[only-without-keys]:-} == yes ]] && ((found > 0)); then
+    printf 'holds=%s\n' "$found"
+    rmdir "$load_folder"
+    return
+  fi
+  ! generated_keys_exist || fail "the cluster holds keys that \`benchmark\` writes, and no load check of ours wrote them. Expected: none, as they would be removed with those of the load check. Remove them, then run again"
+  # Not left to how bash ends by a signal of its own accord.
+  trap 'exit "$FAILED"' HUP INT PIPE TERM
+  at_exit end_load
+  begin_load
+  generate_load
+}
+
+count_keys() { at_cluster get '' --from-key --keys-only --limit 1 --write-out fields | sed -n 's/^"Count" : //p'; }
+
+# at_cluster ARGUMENTS...: etcdctl at this member; its errors end the step.
+at_cluster() {
+  local said
+  said=$(etcdctl_at "$url" "$@" 2>&1) || fail "etcd refuses what the load check needs (etcdctl $1): $(last_words "$said")"
+  printf '%s\n' "$said"
+}
+
+# generated_keys: prints every key that `benchmark put --sequential-keys` writes, quoted as etcdctl's transactions read them. It
+# writes all numbers into one buffer: after the last number, the first ones are followed by the second byte of that.
+generated_keys() {
+  awk -v bytes="$KEY_BYTES" -v keys="$KEYS" '
+    function key(first, second) { printf "\"\\x%02x\\x%02x%s\"\n", first, second, zeros }
+    BEGIN {
+      for (place = 2; place < bytes; place++) zeros = zeros "\\x00"
+      last = int(2 * (keys - 1) / 128)
+      for (number = 0; number < 2 * keys; number += 2)
+        if (number >= 128) key(number % 128 + 128, int(number / 128))
+        else {
+          key(number, 0)
+          key(number, last)
+        }
+    }'
+}
+
+# on_generated_keys BEFORE FORMAT AFTER: etcdctl's transactions, with a line of that format for each of these keys between the texts.
+on_generated_keys() {
+  local keys first
+  mapfile -t keys < <(generated_keys)
+  for ((first = 0; first < ${#keys[@]}; first += BATCH)); do
+    # shellcheck disable=SC2059  # formats
+    { printf "$1" && printf "$2\n" "${keys[@]:first:BATCH}" && printf "$3"; } | etcdctl_at "$url" txn --write-out json || return
+  done
+}
+
+generated_keys_exist() {
+  local found
+  found=$(on_generated_keys '' 'create(%s) = "0"' '\n\n\n' 2>&1) || fail "etcd refuses what the load check needs (etcdctl txn): $(last_words "$found")"
+  # What did not succeed has no such field.
+  (($(grep -c '"succeeded":true' < <(printf '%s\n' "$found")) < ($(generated_keys | wc -l) + BATCH - 1) / BATCH))
+}
+
+# remove_leftovers: what an earlier load check left. One at work on this machine has the lock, so whatever names this machine is over;
+# one on another machine is waited for: if it was lost, its name expires.
+remove_leftovers() {
+  local holder
+  holder=$(at_cluster get "$load_prefix/running" --print-value-only)
+  if [[ -n $holder && $holder != "${spec[member]}" ]]; then
+    say "waits for a load check on $holder"
+    pause=2 wait_until "${spec[limit-seconds]:-300}" nobody_runs || fail "a load check on $holder is at work. Expected: one at a time. Wait for it, then run again"
+  fi
+  [[ -z $(at_cluster get "$load_prefix/" --prefix --keys-only) ]] || {
+    say "removes what an earlier load check left"
+    remove_keys || fail "keys of an earlier load check cannot be removed. Expected: a cluster that takes writes. Run \`etcd-cluster status\`, which says what it lacks"
+  }
+  rm -rf "${load_folder:?}"/*
+}
+nobody_runs() { [[ -z $(etcdctl_at "$url" get "$load_prefix/running" --print-value-only) ]]; }
+
+# remove_keys: the note that they may be there goes last.
+remove_keys() {
+  {
+    [[ -z $(etcdctl_at "$url" get "$load_prefix/keys" --keys-only) ]] || on_generated_keys '\n' 'del %s' '\n\n'
+  } >/dev/null 2>&1 && etcdctl_at "$url" del "$load_prefix/" --prefix >/dev/null 2>&1
+}
+
+begin_load() {
+  local granted value
+  granted=$(at_cluster lease grant "${spec[limit-seconds]}" --write-out json)
+  [[ $granted =~ \"ID\":([0-9]+) ]]
+  lease=$(printf '%x' "${BASH_REMATCH[1]}")
+  value=$(head -c "$((GROUPS_OF_FOUR * 3))" /dev/urandom | base64 -w 0)
+  granted=$(at_cluster txn --write-out json < <(
+    printf 'create("%s/running") = "0"\n\n' "$load_prefix"
+    printf 'put "%s/running" "%s" --lease=%s\n' "$load_prefix" "${spec[member]}" "$lease"
+    printf 'put "%s/keys" "%s"\nput "%s/value" "%s"\n\n\n' "$load_prefix" "$KEYS" "$load_prefix" "$value"
+  ))
+  [[ $granted == *'"succeeded":true'* ]] || {
+    not_at_exit end_load
+    fail "another load check began at the same moment. Expected: one at a time. Wait for it, then run again"
+  }
+}
+
+# end_load: at the end of the step, however it ends; nobody may be there to read what is printed.
+end_load() {
+  trap '' PIPE HUP INT TERM
+  local program
+  for program in writes reads; do
+    [[ ! -s $load_folder/$program.pid ]] || kill "$(<"$load_folder/$program.pid")" 2>/dev/null || true
+    wait_until 10 is_over "$program" || true
+  done
+  pause=1 wait_until "$CLEAN_SECONDS" remove_keys || { say "keys of the load check are left: the cluster takes no writes. The next load check removes them" || true; }
+  [[ -z ${lease:-} ]] || etcdctl_at "$url" lease revoke "$lease" >/dev/null 2>&1 || true
+  [[ ${spec[compact]:-} != yes ]] || compact >/dev/null 2>&1 || true
+  rm -rf "$load_folder"
+}
+
+# compact: drops the history of the keys, so that their space is used again.
+compact() {
+  local revision
+  revision=$(etcdctl_at "$url" get "$load_prefix/keys" --write-out fields | sed -n 's/^"Revision" : //p')
+  patience=60 answer_within=50s etcdctl_at "$url" compact "$revision"
+}
+
+# generate_load: half a dozen lines a second would be too many: tells every ten seconds how far it is. If nobody reads that any more,
+# the step ends here.
+generate_load() {
+  local began told=0 seconds
+  began=$(now)
+  generate writes put --key-size "$KEY_BYTES" --val-size "${spec[value-bytes]}" --sequential-keys --key-space-size "$KEYS"
+  generate reads range "$load_prefix/value" --consistency l
+  while at_work writes || at_work reads; do
+    sleep 0.2
+    seconds=$((($(now) - began) / 1000))
+    if ((seconds >= told + 10)); then
+      told=$seconds
+      say "load: $seconds of ${spec[seconds]} seconds"
+    fi
+  done
+  printf 'began=%s\nended=%s\n' "$began" "$(now)"
+  report writes
+  report reads
+}
+
+now() { date +%s%3N; }
+
+# generate NAME COMMAND ARGUMENTS...: starts `benchmark`, as NAME, with as many requests a second as the word NAME says.
+generate() {
+  local tls=() rate=${spec[$1]} clients=$(((spec[clients] + 1) / 2))
+  [[ ${spec[urls]} != *https:* ]] || tls=(--cacert "$pki_path/ca.crt" --cert "$pki_path/server.crt" --key "$pki_path/server.key")
+  timeout --signal KILL "${spec[limit-seconds]}" "${spec[program]}" --endpoints "${spec[urls]}" "${tls[@]}" --conns "$clients" \
+    --clients "$clients" --precise --sample "${@:2}" --rate "$rate" --total "$((rate * spec[seconds]))" \
+    >"$load_folder/$1.report" 2>"$load_folder/$1.errors" &
+  echo $! >"$load_folder/$1.pid"
+}
+is_over() { ! at_work "$1"; }
+at_work() { [[ -s $load_folder/$1.pid ]] && kill -0 "$(<"$load_folder/$1.pid")" 2>/dev/null; }
+
+# report NAME: prints how that `benchmark` ended, and each line of its report after the name. It draws its progress on standard error.
+report() {
+  local status=0
+  wait "$(<"$load_folder/$1.pid")" || status=$?
+  rm -f "$load_folder/$1.pid"
+  printf '%s_status=%s\n' "$1" "$status"
+  ((status == 0 || status >= 124)) || fail "benchmark $1 ended with $status: $(last_words "$(tail -c 1000 "$load_folder/$1.errors" | tr '\r' '\n')")"
+  sed "s/^/$1:/" "$load_folder/$1.report"
+}
+
+# load_sample: prints what this machine and its member have done so far: metrics of etcd, processor and disk of the kernel.
+load_sample() {
+  local port found='' device
+  read_spec "$@"
+  find_sockets "$(service_pid)"
+  for port in $(loopback_ports "$metrics_port"); do
+    found=$(http_get "$port" /metrics 5 | grep -aE '^(etcd_disk_(wal_fsync|backend_commit)_duration_seconds_|etcd_network_peer_round_trip_time_seconds_|etcd_server_(leader_changes_seen_total|is_leader|version|quota_backend_bytes|proposals_failed_total)|etcd_mvcc_db_total_size_in|process_resident_memory_bytes)') || true
+    # etcd sorts metrics by name: an answer with the process's is complete.
+    [[ $found != *process_resident_memory_bytes* ]] || break
+  done
+  [[ $found == *process_resident_memory_bytes* ]] || fail "etcd gives no metrics here. Expected: a member that runs. Run \`pulumi up\`, which starts it"
+  printf '%s\n' "$found"
+  # Numbers of the device, as Linux packs them.
+  device=$(stat -L -c %d "$data_path")
+  printf 'clock %s\n' "$(now)"
+  head -n 1 /proc/stat
+  awk -v major="$((device >> 8 & 4095))" -v minor="$((device & 255 | device >> 12 & 1048320))" \
+    '$1 == major && $2 == minor { print "disk", $4, $6, $8, $10, $13 }' /proc/diskstats
+  printf 'processors %s\n' "$(nproc)"
+  printf 'free_mib %s\n' "$(($(df --output=avail -k "$data_path" | tail -n 1) / 1024))"
+}

@@ -1,0 +1,186 @@
+"""A new cluster is loaded as its size promises, by etcd's own `benchmark` on a real host, before clients get it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcd_cluster.install.benchmark import benchmark_for
+from etcd_cluster.install.sources import this_architecture
+from tests.browser import chromium
+from tests.browser.test_load_check_page import CUT_OFF, OUTSIDE
+from tests.lab.clusters import Cluster, changes_nothing, eventually
+from tests.lab.hosts import Host, Lab, LabError
+from tests.lab.stack import STACK, UP_TIMEOUT_SECONDS, Stack, host_config
+from tests.lab.writes import Access, writing
+
+PROGRAM = Path(__file__).with_name("patient_program.py")
+SLOW = 15
+"""Writes a second that pass to a throttled disk: each of etcd's syncs is at least one."""
+
+
+@pytest.fixture(scope="module")
+def cluster(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    benchmark_for(this_architecture())  # into the cache: where the program runs, there is no way out
+    hosts = lab.hosts(3, disk_gib=2)
+    config = host_config(hosts, mirror_url, allowUndersized=True, loadCheck="require")
+    return Cluster(lab, hosts, Stack(lab, tmp_path_factory.mktemp("load"), config, program=PROGRAM))
+
+
+def page(cluster: Cluster) -> Path:
+    (file,) = cluster.stack.state.glob("*/load-checks/*.html")
+    return file
+
+
+def result(cluster: Cluster) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(page(cluster).with_suffix(".json").read_text())
+    return found
+
+
+def keys(cluster: Cluster) -> str:
+    """All keys, asked for at a member with its own certificate: nothing is exported yet."""
+    command = ". /etc/profile.d/etcd.sh && etcdctl get '' --from-key --keys-only | LC_ALL=C tr -cd '\\12\\40-\\176'"
+    return cluster.hosts[0].run(f"bash -c {json.dumps(command)}").stdout
+
+
+def generators(cluster: Cluster) -> list[Host]:
+    """Hosts on which `benchmark` runs."""
+    return [host for host in cluster.hosts if host.run("pgrep -x benchmark", check=False).stdout]
+
+
+def is_clean(cluster: Cluster) -> bool:
+    left = "ls -A /var/lib/etcd-cluster/load-check 2>/dev/null"
+    return not (keys(cluster) or generators(cluster) or any(cluster.each_host(f"{left} || true").values()))
+
+
+def started(cluster: Cluster) -> subprocess.Popen[str]:
+    return cluster.stack.popen(cluster.stack.up_command())
+
+
+def kill(run: subprocess.Popen[str]) -> None:
+    """SIGKILL for everything that the run consists of on this machine."""
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+
+
+def test_a_slow_disk_ends_the_up_before_anything_is_exported(cluster: Cluster) -> None:
+    host = cluster.hosts[1]
+    run = started(cluster)
+    eventually(lambda: host.run("pgrep -x etcd", check=False).stdout, "etcd starts")
+    eventually(lambda: generators(cluster), "the cluster is loaded")
+    try:
+        host.throttle_disk(SLOW)
+    except LabError as error:
+        kill(run)
+        pytest.skip(str(error))
+    output, _ = run.communicate()
+    host.throttle_disk(0)
+    assert run.returncode != 0, output
+    assert re.search(rf"(log's syncs|database's commits) of {host.name}: within .*Expected: ", output), output
+    assert "give the members a faster disk" in output.lower()
+    assert "endpoints" not in cluster.stack.outputs()
+    assert result(cluster)["passed"] is False
+    assert is_clean(cluster)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "the run, while it loads",
+        pytest.param("the run, before it loads", marks=pytest.mark.exhaustive),
+        pytest.param("the step, while it loads", marks=pytest.mark.exhaustive),
+        pytest.param("the step, while it cleans up", marks=pytest.mark.exhaustive),
+        pytest.param("the generators, while they load", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_a_killed_one_leaves_nothing(when: str, cluster: Cluster) -> None:
+    run = started(cluster)
+    eventually(lambda: run.poll() is not None or "load-check" in keys(cluster) or generators(cluster), "it begins")
+    who, _, what = when.partition(", ")
+    if what != "before it loads":
+        eventually(lambda: generators(cluster), "the cluster is loaded")
+    if what == "while it cleans up":
+        eventually(lambda: not generators(cluster), "the load ends")
+    if who == "the run":
+        kill(run)
+        eventually(lambda: is_clean(cluster), "the step cleans up by itself")
+        return
+    # The brackets keep the pattern from the shell that has it.
+    program = "-x benchmark" if who == "the generators" else "-f '[b]ash -s -- load_check'"
+    for host in cluster.hosts:
+        host.run(f"pkill -KILL {program}", check=False)
+    output, _ = run.communicate()
+    assert run.returncode != 0, output
+    again = started(cluster)
+    eventually(lambda: generators(cluster), "the next one cleans up and loads")
+    kill(again)
+    eventually(lambda: is_clean(cluster), "the step cleans up by itself")
+
+
+def test_the_next_up_cleans_up_and_passes(cluster: Cluster) -> None:
+    run = cluster.up()
+    assert "load check: passed: the cluster bears the load of size small" in run.output
+    found = result(cluster)
+    assert found["passed"] is True
+    assert found["writes"]["answered"] == found["reads"]["answered"] == 15 * 100
+    assert {each["version"] for each in found["members"].values()} == {"3.6.16"}
+    assert all(each["fsync99"] and each["commit99"] and each["cpu"] for each in found["members"].values())
+    assert is_clean(cluster)
+
+
+def test_what_was_passed_is_not_run_again(cluster: Cluster) -> None:
+    before = page(cluster).stat().st_mtime_ns
+    assert changes_nothing(cluster.up())
+    assert page(cluster).stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(chromium.PROGRAM is None, reason="there is no Chromium (Debian's package `chromium`)")
+@pytest.mark.parametrize("width", [360, 1440])
+def test_its_page_is_whole(width: int, cluster: Cluster, tab: chromium.Page) -> None:
+    tab.show(page(cluster).read_text(), width=width)
+    assert tab.evaluate('document.querySelector(".verdict").innerText').startswith("Passed")
+    lines = '[...document.querySelectorAll("figure")].map((each) => each.querySelectorAll("polyline").length)'
+    assert tab.evaluate(lines) == [2, 2, 2, 3, 3, 3, 3, 3]
+    assert tab.evaluate(OUTSIDE) == []
+    assert tab.evaluate(CUT_OFF) == []
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[chromium.Page]:
+    with chromium.opened() as tab:
+        yield tab
+
+
+def test_a_cluster_with_keys_is_loaded_by_the_command_alone(cluster: Cluster) -> None:
+    cluster.etcdctl("put", "kept", "value")
+    assert load_check(cluster).returncode == 2, "nobody has agreed"
+    with writing(cluster.lab, Access.of(cluster.outputs)) as writes:
+        done = load_check(cluster, "--yes", "--seconds", "10")
+    writes.assert_nothing_lost(expect_downtime=False)
+    assert done.returncode in (0, 1), done.stderr
+    assert json.loads(done.stdout)["writes"]["answered"] == 10 * 100
+    assert not cluster.etcdctl("get", "/etcd-cluster/", "--prefix", "--keys-only")
+    assert cluster.etcdctl("get", "kept", "--print-value-only") == "value\n"
+    assert not any("\0" in key for key in cluster.etcdctl("get", "", "--from-key", "--keys-only").splitlines())
+
+
+def load_check(cluster: Cluster, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "etcd_cluster.cli", "--stack", STACK, "load-check", "--output", "json", *options]
+    return cluster.lab.run(
+        command,
+        cwd=cluster.stack.folder,
+        env=cluster.stack.environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=UP_TIMEOUT_SECONDS,
+    )

@@ -1,0 +1,279 @@
+"""The step that loads a cluster, on this machine: etcd of every minor, `benchmark`, and what is left of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.install.benchmark import benchmark_for
+from etcd_cluster.install.sources import this_architecture
+from etcd_cluster.load_check.generator import Requests
+from etcd_cluster.load_check.samples import COMMIT, FSYNC, NUMBERS, Sample
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member import render
+from etcd_cluster.member.answers import framed_answer
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import Line, RunLoad, SampleLoad
+from tests.lab import binaries
+from tests.lab.clusters import eventually
+
+VERSIONS = ("3.4.9", "3.5.35", "3.6.16", "3.7.3")
+SECONDS = 3
+RATE = 50
+
+pytestmark = pytest.mark.skipif(
+    bool(binaries.requirements()), reason="Go is not on PATH: etcd is built from its modules"
+)
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> str:
+    try:
+        return str(benchmark_for(this_architecture()))
+    except EtcdClusterError as error:
+        pytest.skip(str(error))
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+@dataclass
+class Member:
+    """One etcd on loopback, laid out as a member of platform local."""
+
+    layout: Layout
+    ports: Ports
+    etcdctl: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.client}"
+
+    def command(self, line: Line) -> tuple[list[str], str]:
+        """What runs a step, and what it reads."""
+        script = render.script(line.step, self.layout, render.port_variables(self.ports))
+        return ["bash", "-c", line.text("etcd-1")], script
+
+    def run(self, line: Line) -> str:
+        """The step's answer. Raises AssertionError with its errors."""
+        command, script = self.command(line)
+        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return framed_answer(done.stdout, line.step)
+
+    def start(self, line: Line) -> subprocess.Popen[str]:
+        command, script = self.command(line)
+        run = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+        )
+        assert run.stdin
+        run.stdin.write(script)
+        run.stdin.close()
+        return run
+
+    def client(self, *arguments: str) -> str:
+        environment = {**os.environ, "ETCDCTL_API": "3"}
+        command = [self.etcdctl, "--endpoints", self.url, *arguments]
+        done = subprocess.run(command, capture_output=True, check=True, env=environment, timeout=60)
+        return done.stdout.decode(errors="replace")  # keys of `benchmark` are no text
+
+    def all_keys(self) -> str:
+        return self.client("get", "", "--from-key", "--keys-only").replace("\0", "")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.layout.state, "load-check")
+
+    def is_loading(self) -> bool:
+        return all((self.folder / f"{name}.pid").exists() for name in ("writes", "reads"))
+
+
+def member(version: str, folder: Path) -> Iterator[Member]:
+    programs = binaries.ensure(version)
+    layout, ports = Layout.below(str(folder)), Ports(*free_ports(3))
+    for each in (layout.configuration, layout.state, layout.data, layout.pki):
+        Path(each).mkdir(parents=True)
+    Path(layout.binaries).symlink_to(programs)
+    configuration = Path(layout.configuration, "etcd.yaml")
+    peer = f"http://127.0.0.1:{ports.peer}"
+    configuration.write_text(
+        f"name: etcd-1\ndata-dir: {layout.data}\nlisten-client-urls: http://127.0.0.1:{ports.client}\n"
+        f"advertise-client-urls: http://127.0.0.1:{ports.client}\nlisten-peer-urls: {peer}\n"
+        f"initial-advertise-peer-urls: {peer}\ninitial-cluster: etcd-1={peer}\n"
+        f"listen-metrics-urls: http://127.0.0.1:{ports.metrics}\n"
+    )
+    command = [str(programs / "etcd"), "--config-file", str(configuration)]
+    with open(folder / "log", "wb") as log:
+        etcd = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    Path(layout.state, "etcd.pid").write_text(f"{etcd.pid}\n")
+    made = Member(layout, ports, programs / "etcdctl")
+
+    def serves() -> bool:
+        assert etcd.poll() is None, (folder / "log").read_text()[-2000:]
+        try:
+            return bool(made.client("endpoint", "health") or True)
+        except subprocess.CalledProcessError:
+            return False
+
+    try:
+        eventually(serves, "etcd serves")
+        yield made
+    finally:
+        etcd.kill()
+        etcd.wait()
+        shutil.rmtree(layout.volume)
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def of_each_minor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    yield from member(request.param, tmp_path_factory.mktemp(f"v{request.param}"))
+
+
+@pytest.fixture(scope="module")
+def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    yield from member("3.6.16", tmp_path_factory.mktemp("newest"))
+
+
+def load(one: Member, program: str, **changes: object) -> RunLoad:
+    values = {
+        "urls": one.url,
+        "program": program,
+        "writes": RATE,
+        "reads": RATE,
+        "clients": 10,
+        "seconds": SECONDS,
+        "limit_seconds": 60,
+        "value_bytes": 1024,
+        **changes,
+    }
+    return RunLoad(**values)  # type: ignore[arg-type]
+
+
+def requests(answer: str, name: str) -> Requests:
+    lines = [line.removeprefix(f"{name}:") for line in answer.splitlines() if line.startswith(f"{name}:")]
+    return Requests.parse("\n".join(lines), RATE * SECONDS, ended=f"\n{name}_status=0\n" in answer)
+
+
+def test_every_minor_is_loaded_measured_and_left_as_it_was(of_each_minor: Member, benchmark: str) -> None:
+    one = of_each_minor
+    one.client("put", "kept", "value")
+    before = Sample.parse(one.run(SampleLoad()), 0.0)
+    answer = one.run(load(one, benchmark, compact=True))
+    after = Sample.parse(one.run(SampleLoad()), 5.0)
+    for name in ("writes", "reads"):
+        found = requests(answer, name)
+        assert (found.ended, found.done, found.error_count) == (True, RATE * SECONDS, 0)
+        assert 0 < found.percentiles[50.0] <= found.percentiles[99.0] <= found.slowest
+    assert set(NUMBERS) <= after.numbers.keys()
+    assert after.histograms[FSYNC][float("inf")] > before.histograms[FSYNC][float("inf")] + 10
+    assert after.histograms[COMMIT][float("inf")] > before.histograms[COMMIT][float("inf")]
+    assert after.version in VERSIONS
+    assert one.all_keys().split() == ["kept"]
+    assert not one.folder.exists()
+
+
+def test_all_keys_that_benchmark_can_write_are_known(newest: Member, benchmark: str) -> None:
+    """More writes than keys: it then begins anew, with what its buffer held."""
+    answer = newest.run(load(newest, benchmark, writes=500, reads=1))
+    assert "writes_status=0" in answer
+    assert newest.all_keys() == ""
+
+
+def test_a_cluster_with_keys_is_not_loaded_where_it_must_have_none(newest: Member, benchmark: str) -> None:
+    newest.client("put", "kept", "value")
+    assert newest.run(load(newest, benchmark, only_without_keys=True)) == "holds=1\n"
+    newest.client("del", "kept")
+
+
+def test_keys_of_another_benchmark_stay(newest: Member, benchmark: str) -> None:
+    put = [benchmark, "--endpoints", newest.url, "put", "--key-size", "64", "--total", "1"]
+    subprocess.run(put, check=True, capture_output=True, timeout=60)
+    with pytest.raises(AssertionError, match="the cluster holds keys that `benchmark` writes"):
+        newest.run(load(newest, benchmark))
+    assert newest.client("get", "", "--from-key", "--keys-only", "--write-out", "fields").count('"Count" : 1\n') == 1
+    newest.client("del", "", "--from-key")
+
+
+def kill(process: int | subprocess.Popen[str], number: signal.Signals) -> None:
+    os.kill(process if isinstance(process, int) else process.pid, number)
+
+
+def step_of(run: subprocess.Popen[str]) -> list[int]:
+    """Every bash of the step."""
+    found = subprocess.run(["pgrep", "-x", "-g", str(run.pid), "bash"], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        *(pytest.param(each, marks=pytest.mark.exhaustive) for each in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)),
+    ],
+)
+def test_a_step_that_is_ended_cleans_up_itself(number: signal.Signals, newest: Member, benchmark: str) -> None:
+    run = newest.start(load(newest, benchmark, seconds=30))
+    eventually(newest.is_loading, "it loads")
+    for pid in step_of(run):
+        kill(pid, number)
+    run.wait(120)
+    eventually(lambda: newest.all_keys() == "" and not newest.folder.exists(), "nothing is left")
+
+
+def test_a_step_whose_reader_is_gone_ends_and_cleans_up(newest: Member, benchmark: str) -> None:
+    run = newest.start(load(newest, benchmark, seconds=60, limit_seconds=240))
+    eventually(newest.is_loading, "it loads")
+    assert run.stdout
+    assert run.stderr
+    run.stdout.close()
+    run.stderr.close()
+    run.wait(120)
+    eventually(lambda: newest.all_keys() == "" and not newest.folder.exists(), "nothing is left")
+
+
+@pytest.mark.parametrize(
+    "when", ["load", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in ("begin", "end"))]
+)
+def test_the_next_step_removes_what_a_killed_one_left(when: str, newest: Member, benchmark: str) -> None:
+    conditions: dict[str, Callable[[], bool]] = {
+        "begin": lambda: "load-check" in newest.all_keys(),
+        "load": newest.is_loading,
+        "end": lambda: newest.is_loading() and not newest.all_keys().strip().endswith("value"),
+    }
+    run = newest.start(load(newest, benchmark, seconds=2))
+    eventually(lambda: conditions[when]() or run.poll() is not None, when, seconds=60)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait(60)
+    newest.run(RunLoad(clean=True))
+    assert newest.all_keys() == ""
+    assert not newest.folder.exists()
+
+
+def test_one_on_another_machine_is_waited_for(newest: Member, benchmark: str) -> None:
+    lease = newest.client("lease", "grant", "5")
+    found = re.search(r"lease (\w+) granted", lease)
+    assert found
+    newest.client("put", "/etcd-cluster/load-check/running", "etcd-9", f"--lease={found[1]}")
+    assert "writes_status=0" in newest.run(load(newest, benchmark))
+    assert newest.all_keys() == ""
+
+
+def test_one_that_takes_too_long_is_ended(newest: Member, benchmark: str) -> None:
+    answer = newest.run(load(newest, benchmark, seconds=60, limit_seconds=3))
+    assert "writes_status=137" in answer
+    assert newest.all_keys() == ""

@@ -1,0 +1,248 @@
+"""How a load check goes: on machines that are played, in an `up` and by the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcd_cluster.cli.command import ExitCode
+from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.load_check import lifecycle
+from etcd_cluster.load_check.lifecycle import LoadCheckFailedError, LoadCheckLifecycle
+from etcd_cluster.load_check.run import HoldsKeysError, LoadCheckRefusedError
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import Line, RunLoad, SampleLoad
+from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
+from etcd_cluster.rollout.observed import Observation
+from tests.unit.test_cli import ONE, Cli
+from tests.unit.test_load_check import REPORT, SAMPLE
+from tests.unit.test_status import NAMES, observation
+
+QUOTA = "etcd_server_quota_backend_bytes 2147483648\n"
+
+
+def report(rate: int = 100) -> str:
+    """What `benchmark` reports of a load that was borne."""
+    seconds = "".join(f"{1795753500 + at},1ms,2ms,3ms,{rate}\n" for at in range(60))
+    head = REPORT[: REPORT.index("1795753501,")].replace("10.01056", "60.0").replace("0.033594941", "0.009")
+    return f"{head}{seconds}"
+
+
+class Machines:
+    """Plays the machines of three members, of which etcd-2 leads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ran: list[tuple[str, Line]] = []
+        self.load: str | Exception = self.answer()
+        self.observed: Observation = observation()
+        self.free_mib = 5000
+        self.samples = 0
+        monkeypatch.setattr(MemberMachines, "run", lambda _, *words, **named: self.run(*words, **named))
+        monkeypatch.setattr(MemberMachines, "observe", lambda _, **__: self.observed)
+        for module in ("etcd_cluster.load_check.lifecycle", "etcd_cluster.install.benchmark"):
+            monkeypatch.setattr(f"{module}.place_benchmark", lambda *_: "/opt/etcd/benchmark")
+
+    @staticmethod
+    def answer(rate: int = 100, status: int = 0) -> str:
+        lines = [f"{name}:{line}" for name in ("writes", "reads") for line in report(rate).splitlines()]
+        facts = ["began=1795753500000", "ended=1795753560000", f"writes_status={status}", "reads_status=0"]
+        return "\n".join([*facts, *lines])
+
+    def run(self, name: str, line: Line, *_: Any, timeout_seconds: int, say: Any = None) -> str:
+        self.ran.append((name, line))
+        if isinstance(line, RunLoad):
+            if isinstance(self.load, Exception):
+                raise self.load
+            return self.load
+        assert isinstance(line, SampleLoad)
+        self.samples += 1
+        done = 100 * self.samples
+        text = SAMPLE.replace("free_mib 5000", f"free_mib {self.free_mib}") + QUOTA
+        text = text.replace("is_leader 1", f"is_leader {int(name == 'etcd-2')}").replace(
+            'le="0.001"} 10', f'le="0.001"}} {done}'
+        )
+        text = text.replace('le="+Inf"} 20', f'le="+Inf"}} {done + 10}').replace(
+            'le="0.002"} 20', f'le="0.002"}} {done + 10}'
+        )
+        return text + "".join(
+            f'etcd_disk_wal_fsync_duration_seconds_bucket{{le="{edge}"}} {done}\n' for edge in ("0.001", "+Inf")
+        )
+
+    @property
+    def loads(self) -> list[tuple[str, RunLoad]]:
+        return [(name, line) for name, line in self.ran if isinstance(line, RunLoad)]
+
+
+@pytest.fixture
+def machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machines:
+    monkeypatch.setenv("ETCD_CLUSTER_STATE_DIR", str(tmp_path / "kept"))
+    return Machines(monkeypatch)
+
+
+def props(mode: str = "require", **changes: Any) -> dict[str, Any]:
+    place = {"layout": vars(Layout.system()), "ports": vars(Ports())}
+    return {
+        "cluster": "shop/prod/orders",
+        "mode": mode,
+        "size": "small",
+        "members": dict.fromkeys(NAMES, place),
+        "urls": [f"https://10.0.0.{number}:2379" for number in (1, 2, 3)],
+        "generator": {"source": "build"},
+        "connections": {},
+        "result": None,
+        **changes,
+    }
+
+
+def test_a_new_cluster_is_loaded_from_a_follower_and_passes(machines: Machines, tmp_path: Path) -> None:
+    made = LoadCheckLifecycle().create(props())
+    ((name, line),) = machines.loads
+    assert name == "etcd-1"
+    assert line == RunLoad(
+        urls="https://10.0.0.1:2379,https://10.0.0.2:2379,https://10.0.0.3:2379",
+        program="/opt/etcd/benchmark",
+        writes=100,
+        reads=100,
+        clients=100,
+        seconds=60,
+        limit_seconds=240,
+        value_bytes=1024,
+        only_without_keys=True,
+        compact=True,
+    )
+    assert made.outs is not None
+    assert made.outs["result"] == {
+        "passed": True,
+        "size": "small",
+        "writes_per_second": 100.0,
+        "reads_per_second": 100.0,
+        "write_99": 0.009,
+        "read_99": 0.009,
+    }
+    folder = tmp_path / "kept" / "shop" / "load-checks"
+    assert sorted(path.name for path in folder.iterdir()) == ["prod-orders.html", "prod-orders.json"]
+    assert json.loads((folder / "prod-orders.json").read_text())["passed"] is True
+
+
+def test_one_that_is_required_and_fails_is_no_resource(machines: Machines) -> None:
+    machines.load = machines.answer(rate=50)
+    with pytest.raises(LoadCheckFailedError, match=r"writes a second: 50, first after 5 s.* Its page is /"):
+        LoadCheckLifecycle().create(props())
+
+
+def test_one_that_is_reported_and_fails_is_recorded(machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
+    machines.load = machines.answer(rate=50)
+    made = LoadCheckLifecycle().create(props("report"))
+    assert made.outs is not None
+    assert made.outs["result"]["passed"] is False
+    assert "load check: failed: the cluster does not bear the load of size small" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("why", [StepFailedError("etcd refuses"), "holds=7\n"])
+def test_one_that_is_reported_ends_no_up(why: Any, machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
+    machines.load = why
+    made = LoadCheckLifecycle().create(props("report"))
+    assert made.outs is not None
+    assert made.outs["result"] == {"passed": False}
+    assert "load check: " in capsys.readouterr().err
+
+
+def test_a_cluster_with_keys_is_not_loaded_by_an_up(machines: Machines) -> None:
+    machines.load = "holds=7\n"
+    with pytest.raises(HoldsKeysError, match=r"holds 7 keys.*`etcd-cluster load-check --yes`"):
+        LoadCheckLifecycle().create(props())
+
+
+def test_a_benchmark_that_was_ended_fails(machines: Machines) -> None:
+    machines.load = machines.answer(status=137)
+    with pytest.raises(LoadCheckFailedError, match="writes a second: not all were answered in time"):
+        LoadCheckLifecycle().create(props())
+
+
+PASSED, FAILED = {"passed": True}, {"passed": False}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        (("require", PASSED), "require", False),
+        (("report", PASSED), "require", False),
+        (("report", FAILED), "require", True),
+        (("report", FAILED), "report", False),
+        (("require", PASSED), "report", False),
+    ],
+)
+def test_what_was_passed_once_is_not_asked_for_again(
+    before: tuple[str, Mapping[str, bool]], after: str, changes: bool, machines: Machines
+) -> None:
+    olds = props(before[0], result=before[1], size="large", urls=["https://elsewhere:2379"])
+    assert LoadCheckLifecycle().diff("id", olds, props(after)).changes is changes
+    assert machines.ran == []
+
+
+def test_a_cluster_that_is_not_well_is_not_loaded(machines: Machines) -> None:
+    machines.observed = observation(healthy=())
+    with pytest.raises(LoadCheckRefusedError, match=r"not healthy.*Expected: every member healthy"):
+        LoadCheckLifecycle().create(props())
+    assert machines.loads == []
+
+
+def test_a_disk_without_room_is_not_loaded(machines: Machines) -> None:
+    machines.free_mib = 100
+    with pytest.raises(LoadCheckRefusedError, match="has 100 MiB free for its data"):
+        LoadCheckLifecycle().create(props())
+    assert machines.loads == []
+
+
+def test_the_lifecycle_is_what_the_engine_gets() -> None:
+    assert issubclass(LoadCheckFailedError, EtcdClusterError)
+    assert lifecycle.INPUTS == ("cluster", "mode", "size", "members", "urls", "generator", "connections")
+
+
+# --- the command ---
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machines: Machines) -> Cli:
+    cli = Cli(tmp_path, monkeypatch)
+    cli.install(ONE)
+    return cli
+
+
+def test_a_running_cluster_is_loaded_only_with_consent(
+    cli: Cli, machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run("load-check", "--stack", "prod") == ExitCode.NO_ANSWER
+    assert "Expected: your consent. Add --yes" in capsys.readouterr().err
+    assert machines.ran == []
+
+
+def test_the_command_prints_every_limit_and_the_page(
+    cli: Cli, machines: Machines, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "page.html"
+    assert cli.run("load-check", "--stack", "prod", "--yes", "--html", str(file)) == ExitCode.SUCCESS
+    said = capsys.readouterr().out
+    assert "99 % of the log's syncs of etcd-2" in said
+    assert f"page  {file}" in said
+    assert "passed: the cluster bears the load of size small" in said
+    assert file.read_text().startswith("<!doctype html>")
+    assert [(line.only_without_keys, line.compact) for _, line in machines.loads] == [(False, False)]
+
+
+def test_another_size_and_json(cli: Cli, machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
+    code = cli.run("load-check", "--stack", "prod", "--yes", "--size", "medium", "--output", "json")
+    assert code == ExitCode.NOT_HEALTHY, "a hundred writes a second are not five hundred"
+    found = json.loads(capsys.readouterr().out)
+    assert (found["passed"], found["load"]["writesPerSecond"], found["load"]["clients"]) == (False, 500, 500)
+
+
+def test_what_a_killed_one_left_is_removed(cli: Cli, machines: Machines) -> None:
+    machines.load = ""
+    assert cli.run("load-check", "--stack", "prod", "--clean") == ExitCode.SUCCESS
+    assert machines.loads == [("etcd-1", RunLoad(clean=True))]
