@@ -14,7 +14,7 @@ import pytest
 from etcd_cluster.backup.arguments import Backup, Interval, validate_backup
 from etcd_cluster.backup.files import MemberPlace, Schedule, service_unit, set_up_variables, timer_unit, variables
 from etcd_cluster.backup.store import StoreUrl, obscured, rclone_configuration
-from etcd_cluster.errors import ConfigurationError
+from etcd_cluster.errors import ConfigurationError, SecretText
 from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Ports
@@ -168,6 +168,14 @@ def test_the_secret_key_of_a_store_that_is_a_secret_itself_may_be_alone() -> Non
     assert validate_backup(Backup(pulumi.Output.secret("gs://bucket/a"), secret_key="S")).access_key is None
     with pytest.raises(ConfigurationError, match=r"backup\.secretKey"):
         validate_backup(Backup(pulumi.Output.secret("s3://bucket/a"), access_key="A"))
+
+
+def test_the_key_of_a_service_account_is_taken_though_a_private_key_is_in_it() -> None:
+    key = '{"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\\nx\\n-----END PRIVATE KEY-----"}'
+    assert validate_arguments(arguments(backup=Backup("gs://bucket/a", secret_key=SecretText(key)))).backup
+    with pytest.raises(ConfigurationError, match="a private key") as refused:
+        validate_arguments(arguments(backup=Backup("gs://bucket/a", region=SecretText(key))))
+    assert "BEGIN" not in str(refused.value)
 
 
 def test_rclone_reads_the_configuration_of_each_store(tmp_path: Path) -> None:

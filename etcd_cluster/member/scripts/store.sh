@@ -2,7 +2,7 @@
 # Carries files to and from the store of backups, with rclone, and explains what it says.
 # shellcheck disable=SC2154
 STORE_SECONDS=7200  # limit for the transport of one file
-REQUEST_SECONDS=300 # limit for any other request: a store that hangs answers none
+REQUEST_SECONDS=120 # limit for any other request: a store that hangs answers none
 # shellcheck disable=SC2034  # the status of timeout(1), for the steps
 TIMED_OUT=124
 
