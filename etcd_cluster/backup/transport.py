@@ -35,6 +35,14 @@ class StoreError(EtcdClusterError):
     """The store gave no answer, or refused. The text says why, and what to do."""
 
 
+class UndecryptedError(StoreError):
+    """What is in the store is not what was encrypted with that password."""
+
+
+UNDECRYPTED = ("bad password", "bad magic", "too short to be encrypted")
+"""What rclone says of that, and of no other failure."""
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """A file in a store.
@@ -112,27 +120,21 @@ class StoreFolder:
             StoreError: The store cannot be read.
         """
         chosen = [word for kind in kinds for word in ("--include", f"*.{kind}")]
+        copy = ["copy", "--transfers", "16", "--max-depth", "1" if token else "2", "--max-size", f"{MOST_SMALL_BYTES}B"]
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            self._run(
-                [
-                    *(
-                        "copy",
-                        "--transfers",
-                        "16",
-                        "--max-depth",
-                        "1" if token else "2",
-                        "--max-size",
-                        f"{MOST_SMALL_BYTES}B",
-                    ),
-                    *(*chosen, self._path(token or ""), folder),
-                ],
-                missing_is_empty=True,
-            )
-            return {
+            undecrypted = None
+            try:
+                self._run([*copy, *chosen, self._path(token or ""), folder], missing_is_empty=True)
+            except UndecryptedError as error:  # one of them, or all by a wrong password
+                undecrypted = error
+            found = {
                 (token or path.parent.name, path.name): path.read_text(errors="replace")
                 for path in sorted(Path(folder).glob("*" if token else "*/*"))
                 if path.is_file()
             }
+            if undecrypted and not found:
+                raise undecrypted
+            return found
 
     def pieces(self, token: str, name: str) -> Iterator[bytes]:
         """Yields a file of the store, piece by piece: nothing of it is kept.
@@ -196,7 +198,8 @@ class StoreFolder:
             text=True,
             check=False,
         )
-        return StoreError(done.stdout.strip() or said.strip()[-300:])
+        kind = UndecryptedError if any(text in said for text in UNDECRYPTED) else StoreError
+        return kind(done.stdout.strip() or said.strip()[-300:])
 
 
 def _write(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from etcd_cluster.backup.catalog import DATA, Problem, StoredBackup
-from etcd_cluster.backup.transport import StoreFolder
+from etcd_cluster.backup.transport import StoreFolder, UndecryptedError
 
 SUM_BYTES = 32
 BLOCK_BYTES = 512
@@ -22,6 +22,7 @@ class Difference(Enum):
     NO_DATA = "its data is gone"
     BYTES = "its data has another size than its manifest says"
     SHA256 = "its data has another SHA-256 than its manifest says"
+    ENCRYPTION = "its data does not decrypt with the password that its manifest has"
     OWN_SUM = "its data does not fit the SHA-256 at its own end"
 
 
@@ -64,15 +65,20 @@ def verify(
     if backup.problem is Problem.NO_DATA:
         return Verification(backup.name, backup.token, 0, "", (Difference.NO_DATA,))
     whole, body, end, count = hashlib.sha256(), hashlib.sha256(), b"", 0
-    for piece in folder.pieces(backup.token, f"{backup.name}.{DATA}"):
-        whole.update(piece)
-        if keep is not None:
-            keep(piece)
-        end += piece
-        body.update(end[:-SUM_BYTES])
-        end = end[-SUM_BYTES:]
-        count += len(piece)
-        progress(count)
+    try:
+        for piece in folder.pieces(backup.token, f"{backup.name}.{DATA}"):
+            whole.update(piece)
+            if keep is not None:
+                keep(piece)
+            end += piece
+            body.update(end[:-SUM_BYTES])
+            end = end[-SUM_BYTES:]
+            count += len(piece)
+            progress(count)
+    except UndecryptedError:
+        if backup.problem is Problem.MANIFEST:
+            raise
+        return Verification(backup.name, backup.token, count, "", (Difference.ENCRYPTION,))
     found: list[Difference] = []
     if backup.problem is Problem.MANIFEST:
         found.append(Difference.MANIFEST)

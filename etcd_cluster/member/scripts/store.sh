@@ -23,6 +23,7 @@ rclone() {
 to_store() {
   local said
   said=$(rclone "$@" 2>&1) || {
+    [[ -z ${if_undecrypted:-} ]] || ! is_other_encryption "$said" || unfit "$if_undecrypted"
     # To a path on this machine, and not to the store.
     [[ $1 != copyto || $3 != /* || $3 == "$backup_parent"/* || $said != *"o space left"* ]] || fail "this machine has no room for what is in the store. Expected: more free space in ${3%/*}. Free some space"
     fail "$(store_problem "$said")"
