@@ -287,3 +287,18 @@ def test_a_run_that_could_not_even_begin_is_told(folder: Folder, failed: bool) -
     done = subprocess.run(["bash"], input=f"{functions}\n{played}\nexit\n", capture_output=True, text=True, check=False)
     results = [line for line in done.stdout.splitlines() if line.startswith("backup_result=")]
     assert results[-1] == ("backup_result=failed" if failed else "backup_result=success")
+
+
+def test_a_snapshot_may_take_as_long_as_its_limit_says(folder: Folder) -> None:
+    """etcdctl gives up after five seconds, unless told: a gigabyte takes longer."""
+    played = """
+        service_pid() { echo 1; }; find_sockets() { :; }; own_client_url() { echo http://127.0.0.1:1; }
+        timeout() { echo "$*" >&3; }
+        exec 3>&1
+        save_snapshot /tmp/file 1800
+        etcdctl_at http://127.0.0.1:1 member list
+    """
+    save, after = call(folder, played).stdout.splitlines()
+    assert save.startswith("1800 ")
+    assert "--command-timeout 1800s" in save
+    assert "--command-timeout 5s" in after, "nothing else is waited for that long"

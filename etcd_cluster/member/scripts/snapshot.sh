@@ -13,9 +13,7 @@ save_snapshot() {
   local url said
   find_sockets "$(service_pid)"
   url=$(own_client_url) || fail "etcd listens on no port for clients here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster) and run again"
-  # shellcheck disable=SC2034  # for etcdctl_at
-  patience=$2
-  said=$(etcdctl_at "$url" snapshot save "$1" 2>&1 >/dev/null) || fail "the snapshot could not be taken: $(last_words "$said"). Look at the member's log (journalctl -u etcd-cluster) and run again"
+  said=$(patience=$2 answer_within=${2}s etcdctl_at "$url" snapshot save "$1" 2>&1 >/dev/null) || fail "the snapshot could not be taken: $(last_words "$said"). Look at the member's log (journalctl -u etcd-cluster) and run again"
 }
 
 # accept_snapshot FILE SECONDS VERSION
