@@ -1,9 +1,14 @@
-"""A real S3 server beside the hosts: versitygw, which is strict, and keeps each object as a plain file."""
+"""Stores beside the hosts. S3: versitygw, which is strict; Google: fake-gcs-server. An object is a file."""
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.lab import binaries
 from tests.lab.clusters import eventually
@@ -14,13 +19,31 @@ PORT = 7070
 ACCESS_KEY, SECRET_KEY = "lab-access-key", "lab-secret-key-5f1e"
 
 
-def program() -> Path:
-    """Builds it once."""
-    target = cache_dir() / "versitygw" / f"{VERSION}-{binaries.architecture()}"
+GOOGLE_MODULE, GOOGLE_VERSION = "github.com/fsouza/fake-gcs-server", "v1.56.0"
+GOOGLE_PORT, TOKEN_PORT = 7071, 7072
+# What Google's token service answers to a request that the key of a service account has signed.
+TOKENS = """
+import http.server, json, sys
+class Tokens(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        body = json.dumps({"access_token": "token", "token_type": "Bearer", "expires_in": 3600}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Tokens).serve_forever()
+"""
+
+
+def program(module: str = MODULE, version: str = VERSION) -> Path:
+    """Builds a server once."""
+    name = module.rpartition("/")[2]
+    target = cache_dir() / name / f"{version}-{binaries.architecture()}"
     with locked(target):
         if not target.is_dir():
-            binaries.go_install(f"{MODULE}@{VERSION}", target)
-    return target / "versitygw"
+            binaries.go_install(f"{module}@{version}", target)
+    return target / name
 
 
 class ObjectStore:
@@ -50,3 +73,37 @@ class ObjectStore:
     def _answers(self) -> bool:
         done = self.lab.run(["curl", "-s", "-o", "/dev/null", self.url], check=False)
         return done.returncode == 0
+
+
+class GoogleStore:
+    """One emulator of Google Cloud Storage with one bucket, and what gives tokens for the key of a service account."""
+
+    def __init__(self, lab: Lab, folder: Path, bucket: str = "backups") -> None:
+        self.lab, self.folder, self.bucket = lab, folder, bucket
+        self.url = f"http://{OPERATOR_ADDRESS}:{GOOGLE_PORT}/storage/v1/"
+        (folder / bucket).mkdir(parents=True)
+
+    @property
+    def key(self) -> str:
+        """The JSON of a service account's key."""
+        private = rsa.generate_private_key(65537, 2048)
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        known = {"type": "service_account", "project_id": "lab", "private_key_id": "1", "client_id": "1"}
+        email = "etcd@lab.iam.gserviceaccount.com"
+        token_uri = f"http://{OPERATOR_ADDRESS}:{TOKEN_PORT}/token"
+        return json.dumps({**known, "client_email": email, "private_key": pem, "token_uri": token_uri})
+
+    def start(self) -> None:
+        address = f"{OPERATOR_ADDRESS}:{GOOGLE_PORT}"
+        command: list[str | Path] = [program(GOOGLE_MODULE, GOOGLE_VERSION), "-scheme", "http"]
+        command += ["-host", OPERATOR_ADDRESS, "-port", str(GOOGLE_PORT), "-public-host", address]
+        command += ["-external-url", f"http://{address}", "-backend", "filesystem", "-filesystem-root", self.folder]
+        log = (self.folder.parent / "google.log").open("a")
+        self.lab.popen(command, stdout=log, stderr=log)
+        self.lab.popen([sys.executable, "-c", TOKENS, OPERATOR_ADDRESS, str(TOKEN_PORT)], stdout=log, stderr=log)
+        eventually(self._answers, "the emulator answers")
+
+    def _answers(self) -> bool:
+        tokens = ["curl", "-s", "-d", "x", "-o", "/dev/null", f"http://{OPERATOR_ADDRESS}:{TOKEN_PORT}/"]
+        done = self.lab.run(["curl", "-s", "-o", "/dev/null", self.url], check=False)
+        return done.returncode == 0 and self.lab.run(tokens, check=False).returncode == 0
