@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from etcd_cluster.cli.clusters import Cluster, recorded_backups, selected_cluster
-from etcd_cluster.cli.command import OUTPUT, Command, ExitCode, Option
+from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Option
 from etcd_cluster.errors import EtcdClusterError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     """Answers once, or again and again.
 
     Args:
-        options: The global ones, `output`, and `watch`: seconds between two answers, or None.
+        options: The global ones, `output`, `html`, and `watch`: seconds between two answers, or None.
     """
     stopped = threading.Event()
 
@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> ExitCode:
         stopped.set()
         ChildProcesses.stop_all()
 
+    if options.html and (options.watch is not None or options.output == "json"):
+        raise CommandError("--html: a page is made once, and is for people. Leave out --watch and --output json")
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return _once(options, stopped) if options.watch is None else _watch(options, stopped)
@@ -113,9 +115,12 @@ def _problem(options: argparse.Namespace, error: EtcdClusterError) -> str:
 def _answer(options: argparse.Namespace) -> Answer:
     """Returns the exit code, and what is printed. With `--watch`, JSON is one line."""
     from etcd_cluster.rollout.status import as_json, as_text
+    from etcd_cluster.rollout.status_page import as_html
 
     status = look(selected_cluster(options, secrets=True))
     code = ExitCode.SUCCESS if status.ok else ExitCode.NOT_HEALTHY
+    if options.html:
+        return code, as_html(status)
     if options.output == "json":
         return code, json.dumps(as_json(status), indent=None if options.watch else 2, ensure_ascii=False)
     colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -157,7 +162,8 @@ def schedules(cluster: Cluster) -> Schedules:
 
     nothing = CASchedule()
     made = {name: _schedule(inputs) for name, inputs in cluster.cas.items()}
-    of_clients = {name: schedule for name, schedule in made.items() if not name.endswith("-peer-ca")}
+    others = ("-peer-ca", "-monitoring-ca")
+    of_clients = {name: schedule for name, schedule in made.items() if not name.endswith(others)}
     first = next(iter(of_clients.values()), nothing)
     return {
         Transport.CLIENT: of_clients.get(f"{cluster.name}-ca", first),
@@ -194,10 +200,12 @@ COMMAND = Command(
         ("etcd-cluster status --stack prod", "a table"),
         ("etcd-cluster status --stack prod --watch 10", "again every ten seconds"),
         ("etcd-cluster status --output json", "for programs; with --watch, one line each time"),
+        ("etcd-cluster status --html > status.html", "one page, to look at, to send or to print"),
         ("etcd-cluster status >/dev/null || mail ...", "for cron"),
     ),
     options=(
         OUTPUT,
+        Option("--html", "one HTML page that needs no other file", {"action": "store_true"}),
         Option(
             "--watch",
             f"answer again every SECONDS (default: {WATCH_SECONDS:g}), until Ctrl-C",

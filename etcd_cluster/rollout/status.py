@@ -330,8 +330,8 @@ def as_text(status: ClusterStatus, *, colours: bool = False) -> str:
 
     No line is wider than `WIDTH`, except for names.
     """
-    lines = [_headline(status), "", *_table(status, colours), ""]
-    for label, texts in _notes(status).items():
+    lines = [headline(status), "", *_table(status, colours), ""]
+    for label, texts in notes(status).items():
         is_wrong = label == _BACKUPS and status.backups is not None and bool(status.backups.problems)
         for number, text in enumerate(texts):
             wrapped = _wrapped(text, f"{'' if number else label:<{_LABEL_WIDTH}}")
@@ -339,7 +339,8 @@ def as_text(status: ClusterStatus, *, colours: bool = False) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _headline(status: ClusterStatus) -> str:
+def headline(status: ClusterStatus) -> str:
+    """Returns the whole in one line."""
     members, healthy = status.members, [m for m in status.members if m.state in (State.LEADER, State.FOLLOWER)]
     drifted = [member.name for member in members if member.drift]
     count = "1 member" if len(members) == 1 else f"{len(members)} members"
@@ -362,7 +363,7 @@ def _table(status: ClusterStatus, colours: bool) -> list[str]:
     lines: list[str] = []
     for number, row in enumerate(rows):
         member = status.members[number - 1] if number else None
-        last = [row[-1]] if member is None else _drift(member)
+        last = [row[-1]] if member is None else drift_texts(member)
         pieces = [piece for each in last for piece in textwrap.wrap(each, room, subsequent_indent="  ")]
         cells = [_aligned(column, cell, width) for column, (cell, width) in enumerate(zip(row, widths, strict=False))]
         if colours and member is not None:
@@ -388,14 +389,14 @@ def _cells(member: MemberStatus, now: datetime) -> tuple[str, ...]:
     return (member.name, member.state.value, member.version or "-", database, lag, disk, certificates, "")
 
 
-def _drift(member: MemberStatus) -> list[str]:
+def drift_texts(member: MemberStatus) -> list[str]:
     """Returns the drift of a member, with each file's name instead of its path: the name shows what it is for."""
     if member.state is State.UNREACHABLE:
         return ["unknown"]
     return [re.sub(r"^/\S*/", "", each) for each in member.drift] or ["none"]
 
 
-def _notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
+def notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
     """Returns label -> texts."""
     unreachable = [f"{member.name}: {member.unreachable}" for member in status.members if member.unreachable]
     notes = {
