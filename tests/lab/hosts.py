@@ -57,7 +57,8 @@ BASE_TIMEOUT_SECONDS = 1800.0
 
 PACKAGES = (
     "systemd,systemd-sysv,dbus,openssh-server,sudo,procps,iproute2,curl,ca-certificates,"  # as on a cloud's image
-    "xfsprogs,e2fsprogs,chrony"
+    "xfsprogs,e2fsprogs,chrony,"
+    "nginx,openssl"  # what monitoring installs
 )
 BASE_FILES = {
     "etc/ssh/sshd_config.d/lab.conf": (
@@ -89,6 +90,7 @@ done
 systemctl enable --quiet systemd-networkd
 systemctl disable --quiet ssh.socket 2> /dev/null || true  # Ubuntu starts sshd by the first connection
 systemctl enable --quiet ssh.service
+systemctl disable --quiet nginx.service
 # Timers would make hosts busy at random moments; gettys and maintenance serve nobody here.
 systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
     e2scrub_reap.service systemd-pstore.service console-getty.service getty@tty1.service
