@@ -23,4 +23,6 @@ if cluster.backup_policy is not None:
     pulumi.export("backupPolicy", cluster.backup_policy)
 if args.dns is not None:
     pulumi.export("dnsRecords", cluster.dns_records)
+if cluster.monitoring is not None:
+    pulumi.export("monitoring", cluster.monitoring)
 pulumi.export("readme", Path(__file__).with_name("Pulumi.README.md").read_text())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from etcd_cluster.machines.hosts import Host, HostMachines
     from etcd_cluster.machines.local import LocalMachines
     from etcd_cluster.machines.machine import Machine, Machines, Ports
+    from etcd_cluster.monitoring.arguments import Monitoring
     from etcd_cluster.pki.resources import (
         CA,
         Certificate,
@@ -56,6 +57,7 @@ __all__ = [
     "LocalMachines",
     "Machine",
     "Machines",
+    "Monitoring",
     "Ports",
     "ProxyCommand",
     "Recover",
@@ -77,6 +79,7 @@ _NAMES = {
     "machines.hosts": "Host HostMachines",
     "machines.local": "LocalMachines",
     "machines.machine": "Machine Machines Ports",
+    "monitoring.arguments": "Monitoring",
     "pki.resources": "CA Certificate CertificateArgs CertificateAuthority CertificateAuthorityArgs",
     "settings": "EtcdClusterArgs Install",
     "ssh.login": "Bastion Ssh",

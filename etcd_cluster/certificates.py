@@ -23,6 +23,7 @@ from etcd_cluster.pki.resources import (
     CertificateAuthorityArgs,
 )
 
+MONITORING_CLIENT = "monitoring-client"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -55,6 +56,21 @@ class ClusterCertificates:
         return [*self.servers.values(), *self.peers.values(), self.client]
 
 
+@dataclass(frozen=True)
+class MonitoringCertificates:
+    """The certificates of a cluster's metrics, by a CA that etcd does not trust.
+
+    Args:
+        ca: The CA.
+        servers: Member name -> certificate of its metrics.
+        client: The certificate of Prometheus.
+    """
+
+    ca: CA
+    servers: Mapping[str, Certificate]
+    client: Certificate
+
+
 def issue_certificates(
     cluster: str,
     machines: Sequence[Machine],
@@ -78,20 +94,12 @@ def issue_certificates(
         overlap_hours: Overlap of every CA that is made, in hours.
         names: DNS names for clients; None for none. Members show one another addresses alone.
     """
-
-    def made(name: str, purpose: str) -> CA:
-        common_name = f"{shortened(cluster, MAX_COMMON_NAME - len(purpose) - 1)} {purpose}"
-        args = CertificateAuthorityArgs(common_name=common_name, rotation=rotation, overlap_hours=overlap_hours)
-        return CertificateAuthority(f"{cluster}-{name}", args, opts).ca
-
-    ca = own_ca or made("ca", "etcd CA")
-    peer_ca = made("peer-ca", "etcd peer CA")
+    ca = own_ca or _made_ca(cluster, "ca", "etcd CA", opts, rotation, overlap_hours)
+    peer_ca = _made_ca(cluster, "peer-ca", "etcd peer CA", opts, rotation, overlap_hours)
 
     def issued(machine: Machine, profile: Profile, signed_by: CA) -> Certificate:
         of_clients = names.of(machine.name) if names and profile == "server" else []
-        hosts = [machine.name, machine.address, *LOOPBACK_NAMES, *of_clients]
-        args = CertificateArgs(signed_by, common_name=machine.name, profile=profile, hosts=hosts)
-        return Certificate(f"{cluster}-{machine.name}-{profile}", args, opts)
+        return _of_machine(f"{cluster}-{machine.name}-{profile}", machine, profile, signed_by, opts, of_clients)
 
     return ClusterCertificates(
         ca,
@@ -101,3 +109,43 @@ def issue_certificates(
         # A client is signed by the CA's client pair: during an overlap, by the new CA.
         client=Certificate(f"{cluster}-client", CertificateArgs(ca, common_name="client", profile="client"), opts),
     )
+
+
+def issue_monitoring_certificates(
+    cluster: str,
+    machines: Sequence[Machine],
+    opts: pulumi.ResourceOptions,
+    rotation: int = 0,
+    overlap_hours: int = CA_OVERLAP_HOURS,
+) -> MonitoringCertificates:
+    """Registers the certificates of the metrics of `cluster`.
+
+    A CA that also signs etcd's clients would make each certificate for metrics one that may read and write all keys.
+    """
+    ca = _made_ca(cluster, "monitoring-ca", "etcd monitoring CA", opts, rotation, overlap_hours)
+    servers = {
+        machine.name: _of_machine(f"{cluster}-{machine.name}-monitoring", machine, "server", ca, opts)
+        for machine in machines
+    }
+    client = CertificateArgs(ca, common_name=MONITORING_CLIENT, profile="client")
+    return MonitoringCertificates(ca, servers, Certificate(f"{cluster}-{MONITORING_CLIENT}", client, opts))
+
+
+def _made_ca(
+    cluster: str, name: str, purpose: str, opts: pulumi.ResourceOptions, rotation: int, overlap_hours: int
+) -> CA:
+    common_name = f"{shortened(cluster, MAX_COMMON_NAME - len(purpose) - 1)} {purpose}"
+    args = CertificateAuthorityArgs(common_name=common_name, rotation=rotation, overlap_hours=overlap_hours)
+    return CertificateAuthority(f"{cluster}-{name}", args, opts).ca
+
+
+def _of_machine(
+    name: str,
+    machine: Machine,
+    profile: Profile,
+    ca: CA,
+    opts: pulumi.ResourceOptions,
+    names: Sequence[pulumi.Input[str]] = (),
+) -> Certificate:
+    hosts = [machine.name, machine.address, *LOOPBACK_NAMES, *names]
+    return Certificate(name, CertificateArgs(ca, common_name=machine.name, profile=profile, hosts=hosts), opts)

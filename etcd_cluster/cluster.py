@@ -54,6 +54,8 @@ class EtcdCluster(pulumi.ComponentResource):
         kubeadm: The part of kubeadm's ClusterConfiguration (v1beta4) that has a control plane use this cluster, YAML;
             where it expects the certificates, `etcd-cluster kubeadm` tells.
         dns_records: Records of the names in `dns`, each with name, type, ttl and values; empty without names.
+        monitoring: What a Prometheus and a Grafana need: "targets" (member name -> URL), "caCertificate",
+            "clientCertificate", "clientKey" (secret), "scrapeConfig", "rules" and "dashboard"; None if not asked for.
 
     Raises:
         ConfigurationError: Arguments cannot work. No resource is registered then.
@@ -68,6 +70,7 @@ class EtcdCluster(pulumi.ComponentResource):
     backup_policy: pulumi.Output[str] | None
     dns_records: pulumi.Output[list[dict[str, Any]]]
     kubeadm: pulumi.Output[str]
+    monitoring: dict[str, pulumi.Output[Any]] | None
 
     def __init__(self, name: str, args: EtcdClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         identity = require_cluster_name(name, pulumi.get_project(), pulumi.get_stack())
@@ -165,6 +168,22 @@ class EtcdCluster(pulumi.ComponentResource):
                 identities=identities,
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[rollout, *(bucket.resources if bucket else ())]),
             )
+        self.monitoring = None
+        if settings.monitoring is not None:
+            from etcd_cluster.monitoring.endpoints import expose_metrics  # lazily: few clusters need it
+
+            self.monitoring = expose_metrics(
+                name,
+                settings,
+                settings.monitoring,
+                cluster=identity,
+                token=formation.token,
+                machines=machines,
+                identities=identities,
+                others=certificates,
+                parent=self,
+                after=rollout,
+            )
         records = (
             publish_names(name, args.machines, machines, settings.dns, settings.tls, rollout, parent=self)
             if settings.dns
@@ -207,6 +226,7 @@ class EtcdCluster(pulumi.ComponentResource):
                 "version": self.version,
                 **({"backupPolicy": self.backup_policy} if self.backup_policy else {}),
                 **({} if records is None else {"dnsRecords": self.dns_records}),
+                **({"monitoring": self.monitoring} if self.monitoring else {}),
             }
         )
 

@@ -181,3 +181,9 @@ class LoadCheckProvider(_Provider):
     """Serves `LoadCheck`."""
 
     implementation = "load_check.lifecycle:LoadCheckLifecycle"
+
+
+class MetricsEndpointsProvider(_Provider):
+    """Serves `MetricsEndpoints`."""
+
+    implementation = "monitoring.endpoints_lifecycle:MetricsEndpointsLifecycle"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any, cast
@@ -21,9 +21,10 @@ from etcd_cluster.etcd import options, versions
 from etcd_cluster.etcd.releases import DEFAULT_MIRROR, ETCD
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.load_check.load import LoadCheckMode
-from etcd_cluster.machines.machine import MEMBER_COUNTS, Machines, ProvisionedMachines
+from etcd_cluster.machines.machine import MEMBER_COUNTS, FirewalledMachines, Machines, ProvisionedMachines
 from etcd_cluster.machines.records import RecordingMachines
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.monitoring.arguments import Monitoring, validate_monitoring
 from etcd_cluster.names import FilePath, Line, require_identity, require_member_names
 from etcd_cluster.pki.limits import CA_OVERLAP_HOURS, MAX_OVERLAP_HOURS, MAX_ROTATION
 from etcd_cluster.pki.resources import CA
@@ -125,6 +126,8 @@ class EtcdClusterArgs:
     """
     load_generator: LoadGenerator = field(default_factory=LoadGenerator)
     """Where etcd's load generator comes from."""
+    monitoring: Monitoring | None = None
+    """Where metrics are exposed for a Prometheus on another machine; default none: they are on loopback alone."""
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Settings of the server by their own names, such as {"heartbeat-interval": 200}."""
     allow_undersized: bool = False
@@ -165,6 +168,7 @@ class Settings:
     restoration_kind: SourceKind
     load_check: LoadCheckMode
     load_generator: LoadGenerator
+    monitoring: Monitoring | None
     ca_rotation: int
     ca_overlap_hours: int
     allow_undersized: bool
@@ -212,6 +216,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
     if args.backup is not None:
         require_bucket(args.backup, args.machines)
     backup = validate_backup(args.backup) if args.backup else None
+    warnings = [*warnings, *_monitoring_warnings(args)]
     if backup is None and args.machines.platform != "local":
         warnings = [*warnings, NO_BACKUP]
     if not args.tls:
@@ -236,6 +241,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         restoration_kind=_restoration_kind(args, names),
         load_check=_load_check(args),
         load_generator=validate_load_generator(args.load_generator),
+        monitoring=validate_monitoring(args.monitoring, args.machines.platform) if args.monitoring else None,
         ca_rotation=args.ca_rotation,
         ca_overlap_hours=args.ca_overlap_hours,
         allow_undersized=args.allow_undersized,
@@ -248,6 +254,24 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
 def _default_backup(platform: str) -> Backup | None:
     """Returns where backups are that people make on demand, as of members on this machine; None elsewhere."""
     return Backup(to=str(backup_folder(os.environ))) if platform == "local" else None
+
+
+def _monitoring_warnings(args: EtcdClusterArgs) -> Iterator[str]:
+    """Yields that nobody can reach the metrics; refuses who may reach metrics that are not exposed."""
+    if not isinstance(args.machines, FirewalledMachines):
+        return
+    sources = args.machines.monitoring_sources
+    for key, count in sources.items():
+        if count and args.monitoring is None:
+            raise ConfigurationError(
+                key,
+                f"{count} listed",
+                "nothing uses it, since no metrics are exposed",
+                "write monitoring: {} as well, or leave it out",
+            )
+    if args.monitoring is not None and not any(sources.values()):
+        keys = " or ".join(sources)
+        yield f"monitoring: no rule of ours lets a Prometheus in. Unless one of yours does, name where it runs: {keys}"
 
 
 def _validate_dns(args: EtcdClusterArgs, members: Sequence[str]) -> ClusterNames | None:
@@ -325,6 +349,8 @@ def _require_types(args: EtcdClusterArgs) -> None:
         require_types(args.backup, "backup.", inside=False)
         require_types(args.backup.keep, "backup.keep.")
         require_types(args.backup.rclone, "backup.rclone.", {"source": "backup.rclone.from"})
+    if args.monitoring is not None:
+        require_types(args.monitoring, "monitoring.")
     machines = args.machines
     if any(kind.__module__.startswith(f"{_PACKAGE}.machines.") for kind in type(machines).__mro__):
         prefix = "" if machines.platform == "hosts" else f"{machines.platform}."

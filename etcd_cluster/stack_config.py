@@ -20,6 +20,7 @@ from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_priva
 from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Machines
+from etcd_cluster.monitoring.arguments import Monitoring
 from etcd_cluster.names import nearest, require_file
 from etcd_cluster.rclone import RcloneInstall
 from etcd_cluster.settings import EtcdClusterArgs, Install
@@ -57,6 +58,7 @@ def args_from_stack_config() -> EtcdClusterArgs:
         restore_in_place=_block(RestoreInPlace, keys.section("restoreInPlace")),
         recover=_block(Recover, keys.section("recover")),
         load_generator=read(LoadGenerator, keys.section("loadGenerator")),
+        monitoring=_monitoring(keys),
         etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
         ca=None,
     )
@@ -148,6 +150,13 @@ def _backup(keys: Keys) -> Backup | None:
 def _block(kind: type[T], keys: Keys) -> T | None:
     """Reads a block that may be absent."""
     return read(kind, keys) if keys.names() else None
+
+
+def _monitoring(keys: Keys) -> Monitoring | None:
+    """Returns the arguments; an empty block, `monitoring: {}`, exposes the metrics with all defaults."""
+    is_given = "monitoring" in keys.names()
+    section = keys.section("monitoring")
+    return read(Monitoring, section) if is_given else None
 
 
 def _private_key(keys: Keys) -> pulumi.Input[str] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 Inputs = Mapping[str, Any]
 
-PORTS = {22: "SSH", 2379: "etcd's clients", 2380: "etcd's members"}
+PORTS = {22: "SSH", 2379: "etcd's clients", 2380: "etcd's members", 2382: "etcd's metrics"}
 WIDEST_PREFIX = {4: 8, 6: 7}
 """10.0.0.0/8 and fc00::/7. A few wider ones would make up the whole world."""
 

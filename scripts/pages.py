@@ -20,6 +20,7 @@ from etcd_cluster.machines.aws.arguments import AwsMachines
 from etcd_cluster.machines.gcp.arguments import GcpMachines
 from etcd_cluster.machines.hosts import Host
 from etcd_cluster.machines.local import LocalMachines
+from etcd_cluster.monitoring.arguments import Monitoring
 from etcd_cluster.rclone import RcloneInstall
 from etcd_cluster.settings import EtcdClusterArgs, Install
 from etcd_cluster.ssh.login import Bastion, Ssh
@@ -36,7 +37,18 @@ BLOCKS: tuple[Block, ...] = (
     (
         "",
         EtcdClusterArgs,
-        ("machines", "ca", "install", "dns", "backup", "load_generator", "etcd", "restore_in_place", "recover"),
+        (
+            "machines",
+            "ca",
+            "install",
+            "dns",
+            "backup",
+            "monitoring",
+            "load_generator",
+            "etcd",
+            "restore_in_place",
+            "recover",
+        ),
     ),
     ("hosts.NAME.", Host, ()),
     ("ssh.", Ssh, ("bastion", "proxy_command")),
@@ -58,6 +70,7 @@ RESTORE_BLOCKS: tuple[Block, ...] = (
     ("restoreInPlace.", RestoreInPlace, ()),
     ("recover.", Recover, ()),
 )
+MONITORING_BLOCKS: tuple[Block, ...] = (("monitoring.", Monitoring, ()),)
 """Each block of stack config: its prefix, the class that it is read into, and fields that are not read from it."""
 
 TWO_WAYS = {"private_key": ("privateKeyFile", "privateKey")}
@@ -133,6 +146,7 @@ TABLES: Mapping[str, str] = {
     "recover.md": keys_table(RESTORE_BLOCKS),
     "names.md": keys_table(DNS_BLOCKS),
     "load-check.md": keys_table(LOAD_CHECK_BLOCKS),
+    "monitoring.md": keys_table(MONITORING_BLOCKS),
     "etcd-settings.md": settings_table(),
 }
 

@@ -35,6 +35,8 @@ SECRET = (
 )
 """Arguments that may be secrets of the stack's config."""
 SECONDS = {"m": 60, "h": 3600}
+TEST_SECONDS = {"daily": 86_400, "weekly": 7 * 86_400}
+"""Interval of tests -> seconds; never has none."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
 
-from etcd_cluster.backup.arguments import interval_seconds
+from etcd_cluster.backup.arguments import TEST_SECONDS, interval_seconds
 from etcd_cluster.backup.catalog import parse_slot
 from etcd_cluster.clocks import length_text
 from etcd_cluster.pki.x509 import rfc3339
 from etcd_cluster.rollout.observed import Host, Observation
 
-TEST_SECONDS = {"daily": 86_400, "weekly": 7 * 86_400}
 CLOCK_SLACK = timedelta(hours=1)
 """A backup further in the future is of a clock that was ahead: it says nothing of how old the data in the store are."""
 MOST_INTERVALS = 2

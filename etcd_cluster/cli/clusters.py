@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CLUSTER_TYPE = "etcd-cluster:index:EtcdCluster"
 ROLLOUT_TYPE = "pulumi-python:dynamic/cluster:Rollout"
 BACKUPS_TYPE = "pulumi-python:dynamic/cluster:BackupSchedule"
+METRICS_TYPE = "pulumi-python:dynamic/cluster:MetricsEndpoints"
 CA_TYPE = "pulumi-python:dynamic/pki:CertificateAuthority"
 
 
@@ -173,3 +174,18 @@ def _backups_on_this_machine(stack: Stack, name: str | None) -> Mapping[str, Any
         "rclone": {},
         "connections": {},
     }
+
+
+def recorded_metrics(stack: Stack, cluster: str) -> Mapping[str, Any]:
+    """Returns the inputs of what exposes a cluster's metrics, as of the current schema.
+
+    Raises:
+        CommandError: They are not exposed.
+    """
+    from etcd_cluster.monitoring.endpoints_lifecycle import MetricsEndpointsLifecycle
+
+    owners = {each.urn: each.name for each in stack.resources if each.type == CLUSTER_TYPE}
+    for each in stack.resources:
+        if each.type == METRICS_TYPE and owners.get(each.parent) == cluster:
+            return MetricsEndpointsLifecycle.schema.read(each.inputs)
+    raise CommandError(f"cluster {cluster} exposes no metrics. Set `monitoring: {{}}`, then run `pulumi up`")

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from etcd_cluster.cli import backup, completion, dns, env, kubeadm, load_check, members, restore, status
+from etcd_cluster.cli import backup, completion, dns, env, kubeadm, load_check, members, monitoring, restore, status
 from etcd_cluster.cli.command import STACK_OPTIONS, Command, CommandGroup, ExitCode
 from etcd_cluster.errors import EtcdClusterError
 
@@ -22,6 +22,7 @@ COMMANDS: Sequence[Command | CommandGroup] = (
     backup.COMMANDS,
     restore.COMMAND,
     load_check.COMMAND,
+    monitoring.COMMANDS,
     completion.command(PROGRAM, lambda: COMMANDS),
 )
 """The commands in the order of `--help`. Each is a module with a `Command` or a `CommandGroup`, and a line here."""

@@ -16,6 +16,8 @@ from etcd_cluster.typed import Port, require_types
 
 DEFAULT_MEMBERS = 3
 MEMBER_COUNTS = (1, 3, 5, 7)
+MONITORING_PORT = 2382
+"""TCP port of a member's metrics for other machines, over TLS, if they are exposed."""
 
 
 class Later(str):
@@ -114,6 +116,16 @@ class ProvisionedMachines(Protocol):
                 but is kept by the platform.
             MissingExtraError: The platform's SDK is not installed.
         """
+        ...
+
+
+@runtime_checkable
+class FirewalledMachines(Protocol):
+    """A platform that makes firewall rules."""
+
+    @property
+    def monitoring_sources(self) -> Mapping[str, int]:
+        """Key of the stack's config -> how many ranges or groups in it may reach the metrics."""
         ...
 
 

@@ -420,6 +420,29 @@ class SampleLoad(Line):
     step = "load_sample"
 
 
+@dataclass(frozen=True)
+class SetUpMonitoring(Line):
+    """Exposes the metrics of a machine.
+
+    Args:
+        no_proxy: Hosts and domains that are reached past the proxy, comma-separated; "" for none.
+        look: Only reports what differs.
+        remove: Ends it.
+    """
+
+    step = "monitoring_setup"
+    no_proxy: str = ""
+    look: bool = False
+    remove: bool = False
+
+
+@dataclass(frozen=True)
+class MetricsFile(Line):
+    """Writes what etcd has no metric for; a timer on the machine runs it."""
+
+    step = "metrics_file"
+
+
 LINES: Mapping[str, type[Line]] = {
     each.step: each
     for each in (
@@ -447,6 +470,8 @@ LINES: Mapping[str, type[Line]] = {
         RaftPosition,
         RunLoad,
         SampleLoad,
+        SetUpMonitoring,
+        MetricsFile,
     )
 }
 """Step -> class of its line."""

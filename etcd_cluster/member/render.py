@@ -424,6 +424,8 @@ STEPS: Mapping[str, Sequence[str]] = {
     "raft_position": ("restore",),
     "load_check": ("load_check",),
     "load_sample": ("load_check",),
+    "metrics_file": ("metrics",),
+    "monitoring_setup": ("packages", "monitoring_setup"),
     "record": ("remove",),
     "remove": ("remove",),
     "log": (),

@@ -14,7 +14,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from etcd_cluster import AwsMachines, Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs
+from etcd_cluster import AwsMachines, Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs, Monitoring
 from etcd_cluster.etcd.sizes import SIZES
 from etcd_cluster.machines.aws import instance_types
 from etcd_cluster.machines.aws.limits import architecture, capacity
@@ -330,6 +330,18 @@ def test_ports_are_open_to_named_sources_alone() -> None:
         ("etcd-ssh-sg-bastion", 22, "sg-bastion"),
     }
     assert recording.resources["etcd-etcd-1-interface"].value("securityGroups") == ["etcd-members-id", "sg-own"]
+
+
+@needs_sdk
+def test_metrics_are_open_to_where_prometheus_runs_alone() -> None:
+    given = machines(monitoring_cidrs=["10.9.0.0/24"], monitoring_security_group_ids=["sg-prometheus"])
+    args = EtcdClusterArgs(machines=given, monitoring=Monitoring())
+    recording = record(lambda: EtcdCluster("etcd", args), results=results, calls=calls)
+    assert {rule for rule in rules(recording) if rule[1] == 2382} == {
+        ("etcd-monitoring-10.9.0.0-24", 2382, "10.9.0.0/24"),
+        ("etcd-monitoring-sg-prometheus", 2382, "sg-prometheus"),
+    }
+    assert 2382 not in {port for _, port, _ in rules(build())}
 
 
 @needs_sdk

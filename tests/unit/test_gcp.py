@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from etcd_cluster import Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs, GcpMachines
+from etcd_cluster import Bastion, ConfigurationError, EtcdCluster, EtcdClusterArgs, GcpMachines, Monitoring
 from etcd_cluster.etcd.sizes import SIZES
 from etcd_cluster.machines.gcp import limits, machine_types
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
@@ -196,6 +196,16 @@ def test_without_clients_only_members_reach_etcd() -> None:
     clients = build(client_ranges=(), client_tags=()).resources["etcd-allow-clients"]
     assert clients.value("sourceTags") == [TAG]
     assert "sourceRanges" not in clients.inputs
+
+
+def test_metrics_are_open_to_where_prometheus_runs_alone() -> None:
+    assert "etcd-allow-monitoring" not in build().resources
+    exposed = build(
+        arguments={"monitoring": Monitoring()}, monitoring_ranges=["10.9.0.0/24"], monitoring_tags=["prometheus"]
+    )
+    rule = exposed.resources["etcd-allow-monitoring"]
+    assert (rule.value("sourceRanges"), rule.value("sourceTags")) == (["10.9.0.0/24"], ["prometheus"])
+    assert rule.value("allows") == [{"protocol": "tcp", "ports": ["2382"]}]
 
 
 def test_ranges_tags_and_labels_may_be_known_later() -> None:

@@ -25,8 +25,8 @@ def test_a_page_has_the_table_that_the_code_declares(name: str) -> None:
 
 @pytest.mark.parametrize(
     "blocks",
-    [pages.BLOCKS, pages.BACKUP_BLOCKS, pages.LOAD_CHECK_BLOCKS],
-    ids=["configuration.md", "backup.md", "load-check.md"],
+    [pages.BLOCKS, pages.BACKUP_BLOCKS, pages.LOAD_CHECK_BLOCKS, pages.MONITORING_BLOCKS],
+    ids=["configuration.md", "backup.md", "load-check.md", "monitoring.md"],
 )
 def test_every_field_has_a_key_in_the_table(blocks: Sequence[pages.Block]) -> None:
     table = pages.keys_table(blocks)
@@ -38,5 +38,5 @@ def test_every_field_has_a_key_in_the_table(blocks: Sequence[pages.Block]) -> No
 
 
 def test_no_word_of_python_is_on_the_page_of_config() -> None:
-    table = pages.keys_table([*pages.BLOCKS, *pages.BACKUP_BLOCKS, *pages.RESTORE_BLOCKS])
+    table = pages.keys_table([*pages.BLOCKS, *pages.BACKUP_BLOCKS, *pages.RESTORE_BLOCKS, *pages.MONITORING_BLOCKS])
     assert re.findall(r"\b(?:None|True|False|Output|[a-z]+_[a-z]+)\b", table) == []

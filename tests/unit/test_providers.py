@@ -35,6 +35,7 @@ IN_STATE = {
     "LocalBinariesProvider",
     "LoginKeyProvider",
     "MachineReplacementProvider",
+    "MetricsEndpointsProvider",
     "RenewalProvider",
     "ReplacementRequestProvider",
     "RestoreSourceProvider",

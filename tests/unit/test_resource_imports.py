@@ -11,7 +11,15 @@ ONLY_FOR_LIFECYCLES = ("etcd_cluster.rollout.planner", "etcd_cluster.ssh.client"
 
 
 @pytest.mark.parametrize(
-    "module", ["formation", "rollout.resource", "rollout.host_record", "rollout.machine_replacement", "rollout"]
+    "module",
+    [
+        "formation",
+        "rollout.resource",
+        "rollout.host_record",
+        "rollout.machine_replacement",
+        "rollout",
+        "monitoring.endpoints",
+    ],
 )
 def test_a_resource_is_declared_without_what_its_lifecycle_needs(module: str) -> None:
     program = f"import sys, etcd_cluster.{module}; print(*sys.modules)"

@@ -72,6 +72,10 @@ class AwsMachines:
     """Who may reach etcd (2379); default only the members."""
     client_security_group_ids: SecurityGroups = ()
     """Who may reach etcd (2379); default only the members."""
+    monitoring_cidrs: NamedRanges = ()
+    """Who may reach the metrics (2382) that `monitoring` exposes: where Prometheus runs; default nobody."""
+    monitoring_security_group_ids: SecurityGroups = ()
+    """Who may reach the metrics (2382) that `monitoring` exposes: where Prometheus runs; default nobody."""
     ssh_cidrs: NamedRanges = ()
     """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless a group of your own lets them in,
     or a proxy command needs none. The whole world is refused here and for clients.
@@ -172,10 +176,13 @@ class AwsMachines:
         require_one_to_replace("aws", self.replace_member, self.replace_dead_member, names)
         require_subnets(self.subnet_ids)
         require_private("aws.clientCidrs", self.client_cidrs)
+        require_private("aws.monitoringCidrs", self.monitoring_cidrs)
         require_private("aws.sshCidrs", self.ssh_cidrs)
         require_told_apart("aws.clientSecurityGroupIds", self.client_security_group_ids)
+        require_told_apart("aws.monitoringSecurityGroupIds", self.monitoring_security_group_ids)
         require_told_apart("aws.sshSecurityGroupIds", self.ssh_security_group_ids)
         require_different_names("aws.clientCidrs", self.client_cidrs, self.client_security_group_ids)
+        require_different_names("aws.monitoringCidrs", self.monitoring_cidrs, self.monitoring_security_group_ids)
         require_different_names("aws.sshCidrs", self.ssh_cidrs, self.ssh_security_group_ids)
         require_distinct("aws.securityGroupIds", self.security_group_ids)
         require_members("aws.volumes", self.volumes, names)
@@ -209,6 +216,8 @@ class AwsMachines:
                 {
                     "aws.clientCidrs": self.client_cidrs,
                     "aws.clientSecurityGroupIds": self.client_security_group_ids,
+                    "aws.monitoringCidrs": self.monitoring_cidrs,
+                    "aws.monitoringSecurityGroupIds": self.monitoring_security_group_ids,
                     "aws.sshCidrs": self.ssh_cidrs,
                     "aws.sshSecurityGroupIds": self.ssh_security_group_ids,
                 },
@@ -222,6 +231,14 @@ class AwsMachines:
                 "nobody could reach the machines by SSH, so nothing could be installed on them",
                 "give the ranges or, as aws.sshSecurityGroupIds, the groups of where Pulumi runs or of the bastion",
             )
+
+    @property
+    def monitoring_sources(self) -> Mapping[str, int]:
+        """See `FirewalledMachines`."""
+        return {
+            "aws.monitoringCidrs": len(self.monitoring_cidrs),
+            "aws.monitoringSecurityGroupIds": len(self.monitoring_security_group_ids),
+        }
 
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
         """See `ProvisionedMachines.require_usable`."""

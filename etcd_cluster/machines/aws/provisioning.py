@@ -39,7 +39,7 @@ from etcd_cluster.machines.aws.limits import (
 from etcd_cluster.machines.cloud_init import OPERATOR, cloud_config
 from etcd_cluster.machines.data_volumes import DataVolumes
 from etcd_cluster.machines.kept_volume import KeptVolume, to_take_up
-from etcd_cluster.machines.machine import LATER, Guard, Machine, Ports
+from etcd_cluster.machines.machine import LATER, MONITORING_PORT, Guard, Machine, Ports
 from etcd_cluster.machines.offers import OfferedType
 from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
@@ -386,6 +386,12 @@ class Provisioning:
             ports.client,
             ingress_sources("aws.clientCidrs", given.client_cidrs, clients),
             former_names(given.client_cidrs, clients),
+        )
+        self._allow(
+            group,
+            "monitoring",
+            MONITORING_PORT,
+            ingress_sources("aws.monitoringCidrs", given.monitoring_cidrs, given.monitoring_security_group_ids),
         )
         self._allow(group, "members", ports.client, {"self": {"referenced_security_group_id": group.id}})
         self._allow(group, "peers", ports.peer, {"self": {"referenced_security_group_id": group.id}})

@@ -73,6 +73,14 @@ class GcpMachines:
     """Who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances; default only the members."""
     client_tags: Sequence[pulumi.Input[NetworkTag]] = ()
     """Who may reach etcd (2379): ranges of IPv4 addresses, and network tags of instances; default only the members."""
+    monitoring_ranges: Sequence[pulumi.Input[str]] = ()
+    """Who may reach the metrics (2382) that `monitoring` exposes, where Prometheus runs: ranges of IPv4 addresses, and
+    network tags of instances; default nobody.
+    """
+    monitoring_tags: Sequence[pulumi.Input[NetworkTag]] = ()
+    """Who may reach the metrics (2382) that `monitoring` exposes, where Prometheus runs: ranges of IPv4 addresses, and
+    network tags of instances; default nobody.
+    """
     ssh_ranges: Sequence[pulumi.Input[str]] = ()
     """Who may reach SSH (22): where Pulumi runs, or the bastion. At least one, unless the firewall is your own, or a
     proxy command needs none. The whole world is refused here and for clients.
@@ -175,10 +183,15 @@ class GcpMachines:
     def member_names(self, members: int | None) -> Sequence[str]:
         """Checks the arguments, and names the members; see `Machines.member_names`."""
         _check_zones(self.zones)
-        for key, ranges in {"gcp.clientRanges": self.client_ranges, "gcp.sshRanges": self.ssh_ranges}.items():
+        for key, ranges in {
+            "gcp.clientRanges": self.client_ranges,
+            "gcp.monitoringRanges": self.monitoring_ranges,
+            "gcp.sshRanges": self.ssh_ranges,
+        }.items():
             require_private(key, ranges)
             _check_version_4(key, ranges)
         require_distinct("gcp.clientTags", self.client_tags)
+        require_distinct("gcp.monitoringTags", self.monitoring_tags)
         require_distinct("gcp.sshTags", self.ssh_tags)
         require_distinct("gcp.networkTags", self.network_tags)
         require_same_place(self.network, self.subnetwork, self.zones)
@@ -188,6 +201,8 @@ class GcpMachines:
                 {
                     "gcp.clientRanges": self.client_ranges,
                     "gcp.clientTags": self.client_tags,
+                    "gcp.monitoringRanges": self.monitoring_ranges,
+                    "gcp.monitoringTags": self.monitoring_tags,
                     "gcp.sshRanges": self.ssh_ranges,
                     "gcp.sshTags": self.ssh_tags,
                 },
@@ -221,6 +236,11 @@ class GcpMachines:
                 "set gcp.deletionProtection: false, run `pulumi up`, and only then replace it",
             )
         return names
+
+    @property
+    def monitoring_sources(self) -> Mapping[str, int]:
+        """See `FirewalledMachines`."""
+        return {"gcp.monitoringRanges": len(self.monitoring_ranges), "gcp.monitoringTags": len(self.monitoring_tags)}
 
     def require_usable(self, size: Size, *, allow_undersized: bool, delete_data: bool) -> None:
         """See `ProvisionedMachines.require_usable`."""

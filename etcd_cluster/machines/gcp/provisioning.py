@@ -36,7 +36,7 @@ from etcd_cluster.machines.gcp.limits import (
 )
 from etcd_cluster.machines.gcp.machine_types import is_sufficient, offers, question
 from etcd_cluster.machines.kept_volume import to_take_up
-from etcd_cluster.machines.machine import Guard, Machine, Ports, when_known
+from etcd_cluster.machines.machine import MONITORING_PORT, Guard, Machine, Ports, when_known
 from etcd_cluster.machines.offers import OfferedType
 from etcd_cluster.machines.placement import zone_warnings
 from etcd_cluster.machines.replacement_request import ReplacementRequest
@@ -334,8 +334,10 @@ class Provisioning:
         given, ports = self._given, Ports()
         clients = [range_when_known("gcp.clientRanges", each) for each in given.client_ranges]
         ssh = [range_when_known("gcp.sshRanges", each) for each in given.ssh_ranges]
+        monitoring = [range_when_known("gcp.monitoringRanges", each) for each in given.monitoring_ranges]
         self._allow("clients", ports.client, clients, [*given.client_tags, self._tag])
         self._allow("peers", ports.peer, (), [self._tag])
+        self._allow("monitoring", MONITORING_PORT, monitoring, given.monitoring_tags)
         self._allow("ssh", 22, ssh, given.ssh_tags)
 
     def _allow(

@@ -50,7 +50,9 @@ remove() {
     [[ -z $(owner_of "$package_unit") ]] || rm -f "$package_unit"
     systemctl disable --quiet --now etcd-cluster-backup.timer 2>/dev/null || true
     systemctl stop etcd-cluster-backup.service 2>/dev/null || true
-    rm -f "$unit_path" /etc/profile.d/etcd.sh /etc/systemd/system/etcd-cluster-backup.{service,timer}
+    systemctl disable --quiet --now etcd-cluster-monitoring.service etcd-cluster-metrics.timer 2>/dev/null || true
+    rm -f "$unit_path" /etc/profile.d/etcd.sh /etc/systemd/system/etcd-cluster-backup.{service,timer} \
+      /etc/systemd/system/etcd-cluster-m{onitoring.service,etrics.service,etrics.timer}
     unmask_package_unit
     must systemctl daemon-reload
   fi

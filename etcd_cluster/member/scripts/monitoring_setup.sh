@@ -1,0 +1,105 @@
+# shellcheck shell=bash
+# Exposes a machine's metrics: an nginx of our own, with its certificate, and the timer that writes what etcd has no metric for. What
+# is there already stays; etcd is not touched.
+# shellcheck disable=SC2154
+MONITORING_SERVICE=etcd-cluster-monitoring.service METRICS_TIMER=etcd-cluster-metrics.timer
+
+# monitoring_setup [look=yes | remove=yes]: look only prints what is not as desired, a line each.
+monitoring_setup() {
+  read_spec "$@"
+  if [[ ${spec[look]:-} == yes ]]; then
+    differing
+  elif [[ ${spec[remove]:-} == yes ]]; then
+    remove_monitoring
+  else
+    set_up
+  fi
+}
+
+# MODE NAME CONTENT(base64) lines of the files in the folder. nginx opens them as root.
+monitoring_files() {
+  printf '%s\n' "400 server.key $file_key" "444 server.crt $file_certificate" "444 ca.crt $file_ca" "444 nginx.conf $file_configuration" \
+    "500 program $file_program"
+  [[ -z $file_hook ]] || printf '500 on-failure %s\n' "$file_hook"
+}
+monitoring_units() {
+  printf '%s\n' "$MONITORING_SERVICE $file_service" "etcd-cluster-metrics.service $file_metrics_service" "$METRICS_TIMER $file_timer"
+}
+
+set_up() {
+  local mode name content changed=no units=no said
+  lock
+  require_port
+  [[ -z $textfile_folder || -d $textfile_folder ]] || fail "monitoring.textfileFolder: $textfile_folder is no folder here. Expected: the one that node_exporter's textfile collector reads. Make it, or correct the key"
+  install_nginx
+  must mkdir -p "$monitoring_path"
+  must chmod 700 "$monitoring_path"
+  while read -r mode name content; do
+    if put_file "$mode" root "$monitoring_path/$name" "$content"; then changed=yes; fi
+  done < <(monitoring_files)
+  [[ -n $file_hook ]] || rm -f "$hook_path"
+  while read -r name content; do
+    if put_file 644 root "/etc/systemd/system/$name" "$content"; then units=yes; fi
+  done < <(monitoring_units)
+  [[ $units == no ]] || must systemctl daemon-reload
+  must systemctl enable --quiet "$MONITORING_SERVICE" "$METRICS_TIMER"
+  if [[ $units == yes ]] || ! systemctl --quiet is-active "$MONITORING_SERVICE"; then
+    said=$(systemctl restart "$MONITORING_SERVICE" 2>&1) || fail "$MONITORING_SERVICE does not start: $(last_words "$(journalctl --unit "$MONITORING_SERVICE" --no-pager --output cat --lines 5 2>/dev/null || echo "$said")"). Expected: nginx with $monitoring_path/nginx.conf. Fix it, then run \`pulumi up\` again"
+  elif [[ $changed == yes ]]; then
+    must systemctl reload "$MONITORING_SERVICE"
+  fi
+  must systemctl restart "$METRICS_TIMER"
+  must systemctl start etcd-cluster-metrics.service
+  say "metrics: served at port $monitoring_port to certificates of the monitoring CA"
+}
+
+# Before anything is written: the port may be another program's.
+require_port() {
+  local pid program
+  ! systemctl --quiet is-active "$MONITORING_SERVICE" || return 0
+  listening "$monitoring_port" || return 0
+  pid=$(ss -Hltnp "sport = :$monitoring_port" 2>/dev/null | sed -n 's/.*pid=\([0-9]*\).*/\1/p' | head -n 1)
+  program=${pid:+process $pid$(describe_program "$pid")}
+  fail "monitoring.port: port $monitoring_port is taken by ${program:-another program}. Expected: a free one. Stop that program, or choose another port"
+}
+
+# The package's own service would serve a page of its own at port 80: it is neither started nor enabled, unless it was there before.
+install_nginx() {
+  [[ -n $(missing_packages) ]] || return 0
+  local was_there=no
+  ! command -v nginx >/dev/null || was_there=yes
+  [[ $was_there == yes ]] || must systemctl mask --quiet --runtime nginx.service
+  at_exit unmask_nginx
+  install_packages
+  unmask_nginx
+  not_at_exit unmask_nginx
+  [[ $was_there == yes ]] || systemctl disable --quiet nginx.service 2>/dev/null || true
+}
+unmask_nginx() { systemctl unmask --quiet --runtime nginx.service; }
+missing_packages() {
+  command -v nginx >/dev/null || echo nginx
+  command -v openssl >/dev/null || echo openssl
+}
+proxy_url() { printf '%s' "$proxy"; }
+
+differing() {
+  local mode name content
+  while read -r mode name content; do
+    if file_differs "$monitoring_path/$name" "$content" || [[ $(stat -c '%a %U' "$monitoring_path/$name") != "$mode root" ]]; then echo "$monitoring_path/$name differs"; fi
+  done < <(monitoring_files)
+  while read -r name content; do
+    ! file_differs "/etc/systemd/system/$name" "$content" || echo "$name differs"
+  done < <(monitoring_units)
+  for name in "$MONITORING_SERVICE" "$METRICS_TIMER"; do
+    systemctl --quiet is-active "$name" || echo "$name does not run"
+  done
+}
+
+remove_monitoring() {
+  lock
+  systemctl disable --quiet --now "$MONITORING_SERVICE" "$METRICS_TIMER" 2>/dev/null || true
+  rm -f /etc/systemd/system/{"$MONITORING_SERVICE","$METRICS_TIMER",etcd-cluster-metrics.service}
+  must systemctl daemon-reload
+  rm -rf "$monitoring_path" "${metrics_path%/*}" "$state_path"/failure-of-*
+  [[ -z $textfile_folder ]] || rm -f "$textfile_folder/etcd-cluster.prom"
+}
