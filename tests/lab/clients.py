@@ -140,7 +140,7 @@ class CoreDns(Client):
         program = build_main("coredns", COREDNS, "github.com/coredns/coredns@v1.14.7")
         endpoints = " ".join(files.endpoints)
         (self._folder / "Corefile").write_text(
-            f"skydns.test {{\n bind {OPERATOR_ADDRESS}\n errors\n etcd {{\n  path /skydns\n  endpoint {endpoints}\n"
+            f"skydns.test {{\n errors\n etcd {{\n  path /skydns\n  endpoint {endpoints}\n"
             f"  tls {files.certificate} {files.key} {files.ca}\n }}\n}}\n"
         )
         self._resolver = self._folder / "resolv.conf"
@@ -209,6 +209,7 @@ class Patroni(Client):
                 "pgpass": str(self._folder / "pgpass"),
                 "authentication": {**login, "replication": {"username": "replicator", "password": "two"}},
                 "parameters": {"unix_socket_directories": str(self._folder)},
+                "pg_hba": [f"host {database} all {OPERATOR_ADDRESS}/32 md5" for database in ("all", "replication")],
             },
         }
         (self._folder / "patroni.yml").write_text(yaml.safe_dump(document))
