@@ -18,6 +18,8 @@ pulumi.export("members", cluster.members)
 pulumi.export("caCertificate", cluster.ca_certificate)
 pulumi.export("clientCertificate", cluster.client_certificate)
 pulumi.export("clientKey", cluster.client_key)
+if cluster.users:
+    pulumi.export("users", cluster.users)
 pulumi.export("version", cluster.version)
 if cluster.backup_policy is not None:
     pulumi.export("backupPolicy", cluster.backup_policy)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from etcd_cluster.settings import EtcdClusterArgs, Install
     from etcd_cluster.ssh.login import Bastion, Ssh
     from etcd_cluster.ssh.proxy_command import ProxyCommand
+    from etcd_cluster.users import Permission, User
 
 __all__ = [
     "CA",
@@ -58,12 +59,14 @@ __all__ = [
     "Machine",
     "Machines",
     "Monitoring",
+    "Permission",
     "Ports",
     "ProxyCommand",
     "Recover",
     "RestoreInPlace",
     "Size",
     "Ssh",
+    "User",
 ]
 
 _NAMES = {
@@ -84,6 +87,7 @@ _NAMES = {
     "settings": "EtcdClusterArgs Install",
     "ssh.login": "Bastion Ssh",
     "ssh.proxy_command": "ProxyCommand",
+    "users": "Permission User",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -1,7 +1,7 @@
 """Issues the certificates of a cluster.
 
-For clients: a CA, a server certificate for every member, and one client certificate. For members among themselves: a CA
-of their own, which signs nothing else, and a peer certificate for every member.
+For clients: a CA, a server certificate for every member, one client certificate, and one for every user. For members
+among themselves: a CA of their own, which signs nothing else, and a peer certificate for every member.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from etcd_cluster.pki.resources import (
     CertificateAuthority,
     CertificateAuthorityArgs,
 )
+from etcd_cluster.users import CLIENT, ROOT, Users
 
 MONITORING_CLIENT = "monitoring-client"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -37,6 +38,8 @@ class ClusterCertificates:
         servers: Member name -> server certificate.
         peers: Member name -> peer certificate.
         client: The client certificate that the stack exports.
+        users: User -> its certificate, which the stack exports as well.
+        root: Certificate of etcd's user root, which leaves the stack to repair users alone; None without users.
     """
 
     ca: CA
@@ -44,6 +47,8 @@ class ClusterCertificates:
     servers: Mapping[str, Certificate]
     peers: Mapping[str, Certificate]
     client: Certificate
+    users: Mapping[str, Certificate]
+    root: Certificate | None
 
     @property
     def trusted_pem(self) -> pulumi.Output[str]:
@@ -53,7 +58,8 @@ class ClusterCertificates:
     @property
     def all(self) -> Sequence[Certificate]:
         """Every certificate; their CAs come before them."""
-        return [*self.servers.values(), *self.peers.values(), self.client]
+        root = [self.root] if self.root else []
+        return [*self.servers.values(), *self.peers.values(), self.client, *self.users.values(), *root]
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def issue_certificates(
     rotation: int = 0,
     overlap_hours: int = CA_OVERLAP_HOURS,
     names: ClusterNames | None = None,
+    users: Users | None = None,
 ) -> ClusterCertificates:
     """Registers the certificates of `cluster`.
 
@@ -93,6 +100,7 @@ def issue_certificates(
         rotation: Rotation number of every CA that is made.
         overlap_hours: Overlap of every CA that is made, in hours.
         names: DNS names for clients; None for none. Members show one another addresses alone.
+        users: etcd's users; None without any.
     """
     ca = own_ca or _made_ca(cluster, "ca", "etcd CA", opts, rotation, overlap_hours)
     peer_ca = _made_ca(cluster, "peer-ca", "etcd peer CA", opts, rotation, overlap_hours)
@@ -101,13 +109,18 @@ def issue_certificates(
         of_clients = names.of(machine.name) if names and profile == "server" else []
         return _of_machine(f"{cluster}-{machine.name}-{profile}", machine, profile, signed_by, opts, of_clients)
 
+    # A client is signed by the CA's client pair: during an overlap, by the new CA.
+    def for_client(name: str, user: str) -> Certificate:
+        return Certificate(f"{cluster}-{name}", CertificateArgs(ca, common_name=user, profile="client"), opts)
+
     return ClusterCertificates(
         ca,
         peer_ca,
         servers={machine.name: issued(machine, "server", ca) for machine in machines},
         peers={machine.name: issued(machine, "peer", peer_ca) for machine in machines},
-        # A client is signed by the CA's client pair: during an overlap, by the new CA.
-        client=Certificate(f"{cluster}-client", CertificateArgs(ca, common_name="client", profile="client"), opts),
+        client=for_client("client", CLIENT),
+        users={name: for_client(f"{name}-user", name) for name in (users.with_certificates if users else ())},
+        root=for_client("root-user", ROOT) if users else None,
     )
 
 

@@ -23,6 +23,7 @@ from etcd_cluster.machines.machine import Machine, Machines, ReplaceableMachines
 from etcd_cluster.member.commands import MemberCommands
 from etcd_cluster.name_records import publish_names
 from etcd_cluster.names import require_cluster_name
+from etcd_cluster.pki.resources import Certificate
 from etcd_cluster.rollout import MachineReplacement, Rollout
 from etcd_cluster.rollout.host_record import record_hosts
 from etcd_cluster.rollout.inputs import (
@@ -33,10 +34,12 @@ from etcd_cluster.rollout.inputs import (
     restoration_of,
     restored_file,
     shown_restoration,
+    shown_roles,
     size_in_force,
 )
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate_arguments
 from etcd_cluster.ssh.missing_key import with_keys_kept
+from etcd_cluster.users import CLIENT
 
 
 class EtcdCluster(pulumi.ComponentResource):
@@ -48,6 +51,7 @@ class EtcdCluster(pulumi.ComponentResource):
         endpoints: Client URLs, one a member.
         members: Member name -> {"address", "clientUrl", "peerUrl"}.
         ca_certificate, client_certificate, client_key: PEM for clients, the key secret; empty texts without TLS.
+        users: User of etcd -> {"certificate", "key"}, PEM, the key secret; {} without users.
         version: Installed version of etcd: a demo on this machine may have fallen back to another one.
         backup_policy: With `backup.make_bucket`, the rights that machines need in the bucket, as the cloud writes them
             (JSON): for a role of yours. Else None.
@@ -66,6 +70,7 @@ class EtcdCluster(pulumi.ComponentResource):
     ca_certificate: pulumi.Output[str]
     client_certificate: pulumi.Output[str]
     client_key: pulumi.Output[str]
+    users: Mapping[str, Mapping[str, pulumi.Output[str]]]
     version: pulumi.Output[str]
     backup_policy: pulumi.Output[str] | None
     dns_records: pulumi.Output[list[dict[str, Any]]]
@@ -87,7 +92,14 @@ class EtcdCluster(pulumi.ComponentResource):
         machines = checked_machines(self._machines(name, given, settings), settings.names)
         certificates = (
             issue_certificates(
-                name, machines, args.ca, child, settings.ca_rotation, settings.ca_overlap_hours, settings.dns
+                name,
+                machines,
+                args.ca,
+                child,
+                settings.ca_rotation,
+                settings.ca_overlap_hours,
+                settings.dns,
+                settings.users,
             )
             if settings.tls
             else None
@@ -135,6 +147,8 @@ class EtcdCluster(pulumi.ComponentResource):
             ca_fingerprints=certificates.trusted_pem.apply(ca_fingerprints) if certificates else [],
             peer_ca_fingerprints=(certificates.peer_ca.trusted_pem.apply(ca_fingerprints) if certificates else []),
             allow_plaintext=settings.allow_plaintext,
+            users=settings.users.users if settings.users else {},
+            roles=shown_roles(settings.users),
             restore_from=settings.restore_from,
             names=settings.dns.owners if settings.dns else None,
             restoration=shown_restoration(settings.restoration),
@@ -212,6 +226,8 @@ class EtcdCluster(pulumi.ComponentResource):
         self.client_key = pulumi.Output.secret(
             after_health(proven, certificates.client.private_key_pem if certificates else "")
         )
+        named = {CLIENT: certificates.client, **certificates.users} if certificates and settings.users else {}
+        self.users = {user: _exported(proven, certificate) for user, certificate in named.items()}
         self.version = after_health(proven, binaries[machines[0].name]["version"])
         self.backup_policy = bucket.rights if bucket else None
         self.dns_records = after_health(proven, [] if records is None else records)
@@ -223,6 +239,7 @@ class EtcdCluster(pulumi.ComponentResource):
                 "caCertificate": self.ca_certificate,
                 "clientCertificate": self.client_certificate,
                 "clientKey": self.client_key,
+                **({"users": self.users} if self.users else {}),
                 "version": self.version,
                 **({"backupPolicy": self.backup_policy} if self.backup_policy else {}),
                 **({} if records is None else {"dnsRecords": self.dns_records}),
@@ -322,6 +339,13 @@ class EtcdCluster(pulumi.ComponentResource):
             ).once_asked()
 
         return machines.provision(name, settings.names, settings.size, parent=self, guard=guard)
+
+
+def _exported(proven: pulumi.CustomResource, certificate: Certificate) -> dict[str, pulumi.Output[str]]:
+    return {
+        "certificate": after_health(proven, certificate.certificate_pem),
+        "key": pulumi.Output.secret(after_health(proven, certificate.private_key_pem)),
+    }
 
 
 def after_health(proven: pulumi.CustomResource, value: pulumi.Input[Any]) -> pulumi.Output[Any]:

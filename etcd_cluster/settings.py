@@ -32,6 +32,7 @@ from etcd_cluster.releases import InstallSource, require_go_proxy, require_no_pr
 from etcd_cluster.secrecy import as_input, checked_input
 from etcd_cluster.state_folder import backup_folder
 from etcd_cluster.typed import Between, require_type, require_types
+from etcd_cluster.users import Name, Permission, User, Users, validate_users
 
 _LOGIN_KEYS = {"bastion": "ssh.bastion", "private_key": "ssh.privateKey", "proxy_command": "ssh.proxyCommand"}
 """Fields of the platforms -> their keys in stack config, which has them under `ssh`."""
@@ -128,6 +129,13 @@ class EtcdClusterArgs:
     """Where etcd's load generator comes from."""
     monitoring: Monitoring | None = None
     """Where metrics are exposed for a Prometheus on another machine; default none: they are on loopback alone."""
+    users: Mapping[Name, User] = field(default_factory=dict[str, User])
+    """Users of etcd: each is known by a certificate of its own, which the stack exports. Default none: whoever has a
+    certificate of the CA may do everything. With users, nobody else may do anything; the client certificate may still
+    do everything, unless `client` is one of the users.
+    """
+    roles: Mapping[Name, Sequence[Permission]] = field(default_factory=dict[str, Sequence[Permission]])
+    """What users may do: role -> a list of {prefix or key, access}."""
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Settings of the server by their own names, such as {"heartbeat-interval": 200}."""
     allow_undersized: bool = False
@@ -169,6 +177,7 @@ class Settings:
     load_check: LoadCheckMode
     load_generator: LoadGenerator
     monitoring: Monitoring | None
+    users: Users | None
     ca_rotation: int
     ca_overlap_hours: int
     allow_undersized: bool
@@ -242,6 +251,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         load_check=_load_check(args),
         load_generator=validate_load_generator(args.load_generator),
         monitoring=validate_monitoring(args.monitoring, args.machines.platform) if args.monitoring else None,
+        users=validate_users(args.users, args.roles, members=names, version=version, tls=args.tls),
         ca_rotation=args.ca_rotation,
         ca_overlap_hours=args.ca_overlap_hours,
         allow_undersized=args.allow_undersized,
@@ -351,6 +361,11 @@ def _require_types(args: EtcdClusterArgs) -> None:
         require_types(args.backup.rclone, "backup.rclone.", {"source": "backup.rclone.from"})
     if args.monitoring is not None:
         require_types(args.monitoring, "monitoring.")
+    for name, user in args.users.items():
+        require_types(user, f"users.{name}.")
+    for name, permissions in args.roles.items():
+        for number, permission in enumerate(permissions):
+            require_types(permission, f"roles.{name}[{number}].")
     machines = args.machines
     if any(kind.__module__.startswith(f"{_PACKAGE}.machines.") for kind in type(machines).__mro__):
         prefix = "" if machines.platform == "hosts" else f"{machines.platform}."

@@ -29,9 +29,10 @@ from etcd_cluster.ssh.login import Bastion, Ssh
 from etcd_cluster.ssh.missing_key import MissingKey
 from etcd_cluster.ssh.proxy_command import ProxyCommand
 from etcd_cluster.typed import argument_texts, camel_case, hints, plain_type
+from etcd_cluster.users import Permission, User
 
 NAMESPACE = "etcd-cluster"
-SHOWN = ("platform", "size", "version")
+SHOWN = ("platform", "size", "version", "users", "roles")
 """Keys that every preview and the state show in the clear: they cannot be kept secret."""
 CONFIG_NAMES = {"source": "from"}
 """Fields whose key in stack config has another name than their own in camelCase."""
@@ -59,6 +60,8 @@ def args_from_stack_config() -> EtcdClusterArgs:
         recover=_block(Recover, keys.section("recover")),
         load_generator=read(LoadGenerator, keys.section("loadGenerator")),
         monitoring=_monitoring(keys),
+        users=_users(keys.section("users")),
+        roles=_roles(keys.section("roles")),
         etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
         ca=None,
     )
@@ -157,6 +160,12 @@ def _monitoring(keys: Keys) -> Monitoring | None:
     is_given = "monitoring" in keys.names()
     section = keys.section("monitoring")
     return read(Monitoring, section) if is_given else None
+def _users(keys: Keys) -> dict[str, User]:
+    return {name: read(User, keys.section(name)) for name in keys.names()}
+
+
+def _roles(keys: Keys) -> dict[str, list[Permission]]:
+    return {name: [read(Permission, each) for each in keys.sections(name)] for name in keys.names()}
 
 
 def _private_key(keys: Keys) -> pulumi.Input[str] | None:
@@ -295,6 +304,11 @@ class Keys:
         values = self.mapping(name)
         return Keys(f"{self.full_name(name)}.", values, values if name in self._secrets else ())
 
+    def sections(self, name: str) -> list[Keys]:
+        """Takes a list of blocks; empty if absent."""
+        listed = self._take(name, _blocks, "a list of blocks") or []
+        return [Keys(f"{self.full_name(name)}[{number}].", each) for number, each in enumerate(listed)]
+
     def done(self) -> None:
         """Raises `ConfigurationError` for a key that was not taken."""
         for name in self._values:
@@ -338,6 +352,15 @@ def _texts(value: Any) -> list[str] | None:
         return None
     items = cast("list[object]", value)
     return [item for item in items if isinstance(item, str)] if all(isinstance(item, str) for item in items) else None
+
+
+def _blocks(value: Any) -> list[Mapping[str, Any]] | None:
+    if not isinstance(value, list):
+        return None
+    items = cast("list[object]", value)
+    return (
+        [cast("Mapping[str, Any]", each) for each in items] if all(isinstance(each, dict) for each in items) else None
+    )
 
 
 def _text_or_texts(value: Any) -> Any:

@@ -27,6 +27,7 @@ from etcd_cluster.ssh.login import Bastion, Ssh
 from etcd_cluster.ssh.proxy_command import ProxyCommand
 from etcd_cluster.stack_config import config_name
 from etcd_cluster.typed import Between, argument_texts, hints
+from etcd_cluster.users import Permission, User
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARKED = re.compile(r"(<!-- made by scripts/pages\.py -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
@@ -50,6 +51,7 @@ BLOCKS: tuple[Block, ...] = (
             "recover",
         ),
     ),
+    ("", EtcdClusterArgs, ("machines", "ca", "install", "backup", "users", "roles", "etcd")),
     ("hosts.NAME.", Host, ()),
     ("ssh.", Ssh, ("bastion", "proxy_command")),
     ("ssh.bastion.", Bastion, ()),
@@ -57,6 +59,8 @@ BLOCKS: tuple[Block, ...] = (
     ("aws.", AwsMachines, ("bastion", "private_key", "proxy_command")),
     ("gcp.", GcpMachines, ("bastion", "private_key", "proxy_command")),
     ("local.", LocalMachines, ()),
+    ("users.NAME.", User, ()),
+    ("roles.NAME[].", Permission, ()),
     ("install.", Install, ()),
 )
 LOAD_CHECK_BLOCKS: tuple[Block, ...] = (("loadGenerator.", LoadGenerator, ()),)

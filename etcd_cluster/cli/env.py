@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from etcd_cluster.cli.clusters import Cluster, selected_cluster
-from etcd_cluster.cli.command import Command, ExitCode
+from etcd_cluster.cli.command import Command, CommandError, ExitCode, Option
 from etcd_cluster.state_folder import state_folder
 
 # Variable of etcdctl -> the output that it names a file of, and that file's name.
@@ -33,18 +33,21 @@ written to files that only you can read, below ${XDG_STATE_HOME:-~/.local/state}
 hold their paths. The etcdctl of a member on this machine, or one that was built or downloaded here for the
 cluster, goes on PATH where there is none.
 
-When it fails it prints `false`, so that the eval fails as well."""
+When it fails it prints `false`, so that the eval fails as well.
+
+With --user NAME it is the certificate of that user of etcd, which the stack names in `users`."""
 
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Writes the files and prints the lines.
 
     Args:
-        options: The global ones.
+        options: The global ones, and `user`.
     """
     try:
         cluster = selected_cluster(options, secrets=True)
-        credentials = write_credentials(cluster.outputs, credentials_folder(cluster))
+        folder = credentials_folder(cluster, options.user)
+        credentials = write_credentials(outputs_for(cluster.outputs, options.user), folder)
         print(exports(cluster.outputs, credentials, find_programs(cluster)))
     except BaseException:
         print(FAILURE)
@@ -52,11 +55,31 @@ def run(options: argparse.Namespace) -> ExitCode:
     return ExitCode.SUCCESS
 
 
-def credentials_folder(cluster: Cluster) -> Path:
-    """Returns the folder of a cluster's client certificate and key."""
+def outputs_for(outputs: Mapping[str, Any], user: str | None) -> Mapping[str, Any]:
+    """Returns the outputs with the certificate and key of a user of etcd as those of the client.
+
+    Args:
+        outputs: Outputs of the component, decrypted.
+        user: Name of the user; None for the client certificate.
+
+    Raises:
+        CommandError: The stack names no such user.
+    """
+    if user is None:
+        return outputs
+    users: Mapping[str, Mapping[str, str]] = outputs.get("users") or {}
+    if user not in users:
+        known = f"It has: {', '.join(sorted(users))}" if users else "It has none: name them in `users`"
+        raise CommandError(f"--user {user}: this cluster has no user of that name. {known}")
+    return {**outputs, "clientCertificate": users[user]["certificate"], "clientKey": users[user]["key"]}
+
+
+def credentials_folder(cluster: Cluster, user: str | None = None) -> Path:
+    """Returns the folder of a certificate and key: of the client's, or of a user's."""
     # A stack's name has slashes with an organization, and a program may give a cluster any name.
     names = [urllib.parse.quote(name, safe="") for name in (cluster.stack.name, cluster.name)]
-    return state_folder(os.environ, cluster.stack.project.name).joinpath("client", *names)
+    kind = ["client"] if user is None else ["users", user]
+    return state_folder(os.environ, cluster.stack.project.name).joinpath(kind[0], *names, *kind[1:])
 
 
 def write_credentials(outputs: Mapping[str, Any], folder: Path) -> dict[str, str]:
@@ -145,7 +168,14 @@ COMMAND = Command(
     examples=(
         ('eval "$(etcd-cluster env --stack prod)"', "in sh, bash or zsh"),
         ("etcdctl endpoint health --cluster", "works from then on"),
+        ('eval "$(etcd-cluster env --stack prod --user app)"', "as that user of etcd"),
     ),
-    options=(),
+    options=(
+        Option(
+            "--user",
+            "a user of etcd that the stack names (default: the client certificate)",
+            {"metavar": "NAME", "default": None},
+        ),
+    ),
     run=run,
 )

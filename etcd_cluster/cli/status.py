@@ -142,7 +142,7 @@ def look(cluster: Cluster) -> ClusterStatus:
     desired = cluster.desired()
     connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in cluster.connections.items()}
     with MemberMachines(desired.members, connections) as machines:
-        observation = machines.observe(disk=True)
+        observation = machines.observe(disk=True, users=desired.users is not None)
     now = datetime.now(timezone.utc)
     return cluster_status(desired, observation, schedules(cluster), now, backup_plan(cluster))
 

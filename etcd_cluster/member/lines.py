@@ -37,6 +37,7 @@ class Observe(Line):
         device: Block device of the data.
         rights: Also asks whether the member's certificate may change the cluster.
         disk: Also asks for the space on the disk.
+        users: Also asks for etcd's users and roles, where the member reports on the cluster.
         as_status_source: Reports on the cluster, even if the member does not lead.
         claim: Id of the run that takes the machine over; "" for none.
         token: Token of the cluster: a machine with data of another cluster is not claimed.
@@ -47,6 +48,7 @@ class Observe(Line):
     device: str = ""
     rights: bool = False
     disk: bool = False
+    users: bool = False
     as_status_source: bool = False
     claim: str = ""
     token: str = ""
@@ -156,6 +158,32 @@ class Membership(Line):
     id: str = ""
     name: str = ""
     url: str = ""
+
+
+class UsersChange(Enum):
+    """What is done about etcd's users."""
+
+    SET = "set"
+    ENABLE = "enable"
+    DISABLE = "disable"
+
+
+@dataclass(frozen=True)
+class SetUsers(Line):
+    """Changes etcd's users and roles, or turns its authentication on or off.
+
+    Args:
+        change: What is done.
+        timeout_seconds: Limit until each request is accepted.
+        as_root: Uses the certificate of the user root, where that of the member may not do it.
+    """
+
+    step = "users"
+    needs_run = True
+    has_progress_text = True
+    change: UsersChange
+    timeout_seconds: int
+    as_root: bool = False
 
 
 @dataclass(frozen=True)
@@ -453,6 +481,7 @@ LINES: Mapping[str, type[Line]] = {
         Reach,
         Apply,
         Membership,
+        SetUsers,
         Snapshot,
         V2Store,
         Record,

@@ -388,7 +388,7 @@ def prepare_variables(cluster: str, member: str, token: str, layout: Layout) -> 
 
 
 def client_variables(ca: str, client: CertificatePair | None) -> dict[str, str]:
-    """Returns shell variables for probe.sh, which acts as a client."""
+    """Returns shell variables for client.sh, which acts as a client."""
     return {
         "file_ca": encode(ca),
         "file_client_certificate": encode(client.certificate if client else ""),
@@ -432,7 +432,8 @@ STEPS: Mapping[str, Sequence[str]] = {
     "peer_log": (),
     "health": ("observe",),
     "reach": ("observe",),
-    "probe": ("probe",),
+    "probe": ("client", "probe"),
+    "users": ("client", "users"),
 }
 """Step -> the script files that it takes, besides common.sh and the supervisor's."""
 

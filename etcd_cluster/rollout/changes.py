@@ -18,6 +18,7 @@ from etcd_cluster.etcd.versions import change_warnings, unsupported_change
 from etcd_cluster.rollout.desired import series
 from etcd_cluster.rollout.planner.actions import Details, Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.users import CLIENT
 
 Inputs = Mapping[str, Any]
 
@@ -56,6 +57,7 @@ def refusals(olds: Inputs, news: Inputs) -> list[RefusedError]:
             and before.get("from") != news["restoration"]["from"]
         ):
             found.append(RefusedError(Refusal.RESTORE_DONE, news["restoration"]))
+    found += _with_users(olds, news)
     unsupported = unsupported_change(olds["version"], news["version"])
     return [*found, *_misplaced(olds, news), *([RefusedError(*unsupported)] if unsupported else [])]
 
@@ -76,6 +78,30 @@ def given_up(olds: Inputs, news: Inputs) -> list[str] | None:
 def restores(olds: Inputs, news: Inputs) -> bool:
     """Returns whether a restore in the place of the cluster's data is asked for that no `up` has done to its end."""
     return bool(news.get("restoration")) and news["restoration"] != olds.get("restoration")
+
+
+def _with_users(olds: Inputs, news: Inputs) -> list[RefusedError]:
+    """Returns refusals for what must not change together with etcd's users and roles."""
+    if not _users_differ(olds, news):
+        return []
+    found: list[RefusedError] = []
+    if series(olds["version"]) != series(news["version"]):
+        details = {"old": olds["version"], "new": news["version"]}
+        found.append(RefusedError(Refusal.USERS_AND_VERSION_CHANGED, details))
+    if olds["tls"] != news["tls"]:
+        found.append(RefusedError(Refusal.USERS_AND_TLS_CHANGED))
+    elif _differ(olds.get("ca_fingerprints"), news.get("ca_fingerprints")):
+        found.append(RefusedError(Refusal.USERS_AND_CA_CHANGED))
+    return found
+
+
+def _users_differ(olds: Inputs, news: Inputs) -> bool:
+    return any(_plain(olds.get(which)) != _plain(news.get(which)) for which in ("users", "roles"))
+
+
+def _plain(value: Any) -> str:
+    """Returns a value as one text: a state of an earlier release lacks it, and a program may give other types."""
+    return json.dumps(value or {}, sort_keys=True, default=list)
 
 
 Place = Mapping[str, Any]
@@ -195,6 +221,7 @@ def steps(olds: Inputs, news: Inputs) -> list[str]:
         *_trust(olds, news),
         *_version(olds, news, staying),
         *_settings(olds, news, staying),
+        *_users(olds, news),
     ]
 
 
@@ -233,6 +260,10 @@ def dropped_names(olds: Inputs, news: Inputs) -> list[str]:
 
 def first_steps(news: Inputs) -> list[str]:
     """Returns the steps of an `up` that forms a cluster."""
+    return [*_forming(news), *_users({}, news)]
+
+
+def _forming(news: Inputs) -> list[str]:
     if news.get("restore_from"):
         first, *others = sorted(news["members"])
         return [
@@ -400,6 +431,43 @@ def _settings(olds: Inputs, news: Inputs, staying: Sequence[str]) -> list[str]:
     if not changed or olds["version"] != news["version"]:
         return []
     return [f"{_names(staying)}: restarted for {', '.join(changed)}, one at a time, followers first, the leader last"]
+
+
+def _users(olds: Inputs, news: Inputs) -> list[str]:
+    """Returns the steps that change etcd's users and roles. No member restarts for them."""
+    if not _users_differ(olds, news):
+        return []
+    before: Mapping[str, Sequence[str]] = olds.get("users") or {}
+    after: Mapping[str, Sequence[str]] = news.get("users") or {}
+    old_roles: Mapping[str, Any] = olds.get("roles") or {}
+    new_roles: Mapping[str, Any] = news.get("roles") or {}
+    changed = sorted(
+        role for role in old_roles.keys() & new_roles if _plain(old_roles[role]) != _plain(new_roles[role])
+    )
+    if not after:
+        return [
+            "etcd's authentication is turned off, without a restart: whoever has a certificate of the CA may do "
+            "everything; then users and roles that the stack made are removed"
+        ]
+    steps = [
+        *(
+            f"user {name}: {'added, ' if name not in before else ''}with {_names(roles)}"
+            for name, roles in sorted(after.items())
+            if _plain(before.get(name)) != _plain(roles)
+        ),
+        *(f"role {name}: its keys change" for name in changed),
+        *(
+            f"user {name} is removed: its certificate may do nothing from then on"
+            for name in sorted(before.keys() - after)
+        ),
+    ]
+    if not before:
+        steps.append(
+            "etcd's authentication is turned on, without a restart: a client without the certificate of one of these "
+            f"users may do nothing from then on, and that which is exported as clientCertificate is {CLIENT}, with "
+            f"{_names(after[CLIENT])}; JSON requests (/v3/...) with a certificate are refused"
+        )
+    return steps
 
 
 def _known(value: object) -> bool:

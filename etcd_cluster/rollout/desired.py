@@ -16,6 +16,7 @@ from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import CertificatePair, Member, MemberSpec, Security, Transport
 from etcd_cluster.pki import x509
+from etcd_cluster.users import Permission, Users
 
 UNIT_PATH = "/etc/systemd/system/etcd-cluster.service"
 PROFILE_PATH = "/etc/profile.d/etcd.sh"
@@ -176,6 +177,8 @@ class DesiredCluster:
         members: Member name -> member, in the order in which they are restarted, all else being equal.
         delete_data: `destroy` deletes etcd's data as well.
         client: Certificate and key that the stack exports for clients.
+        users: etcd's users and roles; None without any.
+        root: Certificate and key of etcd's user root; None without users.
         restored: The backup that a new cluster starts with; None for none.
         restoration: The restore that takes the place of a cluster's data; None for none.
     """
@@ -192,6 +195,8 @@ class DesiredCluster:
     members: Mapping[str, DesiredMember]
     delete_data: bool
     client: CertificatePair | None = None
+    users: Users | None = None
+    root: CertificatePair | None = None
     restored: RestoredBackup | None = None
     restoration: Restoration | None = None
 
@@ -223,6 +228,8 @@ class DesiredCluster:
             members={name: _member(name, properties["members"][name]) for name in _order(properties)},
             delete_data=properties.get("delete_data") is True,
             client=_pair(properties.get("client")),
+            users=_users(properties.get("users")),
+            root=_pair(properties.get("root")),
             restored=_restored(properties.get("restored")),
             restoration=_restoration(properties.get("restoration")),
         )
@@ -371,6 +378,16 @@ def _file(properties: Mapping[str, Any]) -> RestoredFile | None:
     if not properties.get("file"):
         return None
     return RestoredFile(properties["file"], properties["sha256"], properties["bare"] is True)
+
+
+def _users(properties: Mapping[str, Any] | None) -> Users | None:
+    if not properties:
+        return None
+    roles: Mapping[str, Sequence[Mapping[str, Any]]] = properties["roles"]
+    return Users(
+        properties["users"],
+        {name: [Permission(**each) for each in permissions] for name, permissions in roles.items()},
+    )
 
 
 def series(version: str) -> str:

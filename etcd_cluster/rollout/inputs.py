@@ -19,6 +19,7 @@ from etcd_cluster.machines.size_change import smallest_size
 from etcd_cluster.member.commands import Prepared, certificate_pair, layout
 from etcd_cluster.member.render import CertificatePair, Member, url
 from etcd_cluster.settings import Settings
+from etcd_cluster.users import Users
 
 
 def size_in_force(machines: Sequence[Machine], settings: Settings) -> pulumi.Output[str]:
@@ -62,6 +63,7 @@ def desired_json(
         "delete_data": settings.delete_data,
         **({} if restored is None else {"restored": restored}),
         **({} if restoration is None else {"restoration": restoration}),
+        **_users(settings.users, certificates),
         "client": certificate_pair(certificates.client).apply(_pems) if certificates else None,
     }
     return pulumi.Output.json_dumps(everything, sort_keys=True)
@@ -108,6 +110,24 @@ def restoration_of(
             **known,
         }
     )
+
+
+def _users(users: Users | None, certificates: ClusterCertificates | None) -> dict[str, Any]:
+    if users is None or certificates is None or certificates.root is None:
+        return {}
+    return {
+        "users": vars(users) | {"roles": shown_roles(users)},
+        "root": certificate_pair(certificates.root).apply(_pems),
+    }
+
+
+def shown_roles(users: Users | None) -> dict[str, list[dict[str, str]]]:
+    """Returns role -> its permissions, each as stack config has it."""
+    roles = users.roles if users else {}
+    return {
+        name: [{key: value for key, value in vars(each).items() if value is not None} for each in permissions]
+        for name, permissions in roles.items()
+    }
 
 
 def _installed(machines: Sequence[Machine], prepared: Mapping[str, Prepared]) -> pulumi.Output[str]:

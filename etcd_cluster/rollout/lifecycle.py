@@ -40,6 +40,7 @@ from etcd_cluster.member.lines import (
     RaftPosition,
     Remove,
     Restore,
+    SetUsers,
 )
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.desired import DesiredCluster, DesiredMember
@@ -53,7 +54,7 @@ from etcd_cluster.rollout.machines import (
     say,
 )
 from etcd_cluster.rollout.observed import BrokenPair, Observation
-from etcd_cluster.rollout.planner import differences, messages, next_action
+from etcd_cluster.rollout.planner import differences, messages, next_action, users
 from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, Refusal, WaitFor
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
@@ -71,6 +72,8 @@ SHOWN = (
     "ca_fingerprints",
     "peer_ca_fingerprints",
     "allow_plaintext",
+    "users",
+    "roles",
     "restore_from",
     "names",
     "restoration",
@@ -177,9 +180,9 @@ def roll_out(desired: DesiredCluster, machines: MemberMachines, context: RunCont
     context.permitted = set()
     machines.observe(claim=context.run)
     # Observe again: another run may claim one machine while this one claims the others.
-    observation = machines.observe(rights=True)
+    observation = machines.observe(rights=True, users=context.lacks_users(desired))
     require_claimed(observation, context.run, desired.token)
-    context.learn_rights(observation)
+    context.learn(observation)
     while (action := next_action(desired, observation, context)) is not None:
         if isinstance(action, WaitFor):
             _wait(action, observation, machines, context, time.monotonic() - looked_at)
@@ -191,9 +194,9 @@ def roll_out(desired: DesiredCluster, machines: MemberMachines, context: RunCont
             if any(isinstance(step.line, Apply) and not step.only_restores for step in action.steps):
                 time.sleep(RECONNECT_SECONDS)
         looked_at = time.monotonic()
-        observation = machines.observe(rights=context.learn_rights(observation))
+        observation = machines.observe(rights=context.lacks_rights(observation), users=context.lacks_users(desired))
         require_claimed(observation, context.run, desired.token)
-        context.learn_rights(observation)
+        context.learn(observation)
     prove(desired, observation, machines, context)
     return observation
 
@@ -324,6 +327,9 @@ def _variables(step: HostStep, desired: DesiredCluster) -> Mapping[str, str]:
         return _backup_variables(restoration.schedule, desired, step.member)
     if isinstance(step.line, Restore) and desired.restored is not None:
         return desired.restored.variables
+    if isinstance(step.line, SetUsers):
+        requests = "\n".join(" ".join(render.encode(word) or "-" for word in each.words) for each in step.requests)
+        return {"requests": requests, **render.client_variables("".join(desired.trusted), desired.root)}
     manifest = "\n".join(f"{file.mode} {file.owner} {render.encode(file.content)} {file.path}" for file in step.files)
     history = render.encode(step.history.text()) if step.history else ""
     return {"manifest": manifest, "history": history}
@@ -365,6 +371,7 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
                 connections[name] = host["connection"]
     if olds:
         before = DesiredCluster.parse(olds["desired"])
+        context.had_users = before.users is not None
         count = len(before.members)
         for name, member in before.members.items():
             if name not in desired.members and name not in leaving:
@@ -389,6 +396,16 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
             record=news.get("record") or "",
         )
     _warn_of_backups(news, desired, observation)
+    _warn_of_unlisted_users(desired, context)
+
+
+def _warn_of_unlisted_users(desired: DesiredCluster, context: RunContext) -> None:
+    found = users.unlisted(desired, context.authentication)
+    if found:
+        say(
+            f"warning: etcd has users that this stack does not name: {', '.join(found)}. They stay; remove them with "
+            "etcdctl user delete, or name them in users"
+        )
 
 
 def _warn_of_backups(news: Properties, desired: DesiredCluster, observation: Observation) -> None:
@@ -486,7 +503,7 @@ def drift(news: Properties) -> list[str]:
     desired = DesiredCluster.parse(news["desired"])
     try:
         with MemberMachines(desired.members, news["connections"]) as machines:
-            observation = machines.observe()
+            observation = machines.observe(users=desired.users is not None)
         _warn_of_backups(news, desired, observation)
         action = next_action(desired, observation, _context(news))
     except RefusedError as error:

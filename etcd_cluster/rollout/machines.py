@@ -237,15 +237,16 @@ class MemberMachines:
         with ThreadPoolExecutor(max(1, len(names))) as threads:
             return dict(zip(names, threads.map(attempt, names), strict=True))
 
-    def observe(self, *, claim: str = "", rights: bool = False, disk: bool = False) -> Observation:
+    def observe(self, *, claim: str = "", rights: bool = False, disk: bool = False, users: bool = False) -> Observation:
         """Returns what is there now.
 
         Args:
             claim: Id of the run that takes all machines over; "" for none.
             rights: Also asks whether members' certificates may change the cluster.
             disk: Also asks for the space on the disks.
+            users: Also asks for etcd's users and roles.
         """
-        asked = Observe(claim=claim, rights=rights, disk=disk)
+        asked = Observe(claim=claim, rights=rights, disk=disk, users=users)
         hosts: dict[str, Host] = {}
         reports: dict[str, Mapping[str, str]] = {}
         unreachable: dict[str, str] = {}

@@ -363,6 +363,29 @@ class Alarm:
 
 
 @dataclass(frozen=True)
+class KeyRange:
+    """Keys that a role may reach, as etcd has them: from `start` to before `end`; one key, if `end` is empty."""
+
+    start: bytes
+    end: bytes
+
+
+@dataclass(frozen=True)
+class Authentication:
+    """etcd's users and roles.
+
+    Args:
+        enabled: etcd's authentication is on.
+        users: User -> its roles.
+        roles: Role -> its keys, each with the access: read, write or readwrite.
+    """
+
+    enabled: bool
+    users: Mapping[str, frozenset[str]]
+    roles: Mapping[str, Mapping[KeyRange, str]]
+
+
+@dataclass(frozen=True)
 class Observation:
     """The whole cluster at one time.
 
@@ -378,6 +401,7 @@ class Observation:
             and nothing more is known.
         unknown: `connected`, and ids of the members of which nobody can say whether they have a connection.
         users: etcd's users, if its authentication is known to be on; else None.
+        authentication: etcd's users and roles; None if they were not asked for, or not told.
         cluster_id: Hexadecimal.
         clocks: Member name -> seconds by which its machine's clock is surely ahead of this machine's.
         answering: Those of `unreachable` that are not taken for dead: something answers at their address (a log-in is
@@ -393,6 +417,7 @@ class Observation:
     connected: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
     users: frozenset[str] | None = None
+    authentication: Authentication | None = None
     cluster_id: str = ""
     clocks: Mapping[str, float] = field(default_factory=dict[str, float])
     answering: frozenset[str] = frozenset()
@@ -466,7 +491,8 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     """Reads what observe.sh printed.
 
     Returns:
-        The machine, and further reports: on its own member ("health"), on the cluster ("members", "alarms", "users"),
+        The machine, and further reports: on its own member ("health"), on the cluster ("members", "alarms", "users",
+            "authentication"),
             and the scheme that the member answered in ("scheme").
     """
     facts: dict[str, str] = {}
@@ -545,7 +571,8 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         claim=facts.get("claim", ""),
         backups=_backups(facts) if "backup" in facts else None,
     )
-    reports: dict[str, str] = {name: _decoded(facts[name]) for name in ("members", "health", "alarms") if name in facts}
+    encoded = ("members", "health", "alarms", "authentication")
+    reports: dict[str, str] = {name: _decoded(facts[name]) for name in encoded if name in facts}
     reports |= {name: facts[name] for name in ("scheme", "users") if name in facts}
     return host, reports
 
@@ -608,6 +635,7 @@ def combine(
                 members=members,
                 healthy=frozenset(member.id for member in members if member.id in serving),
                 users=frozenset(said["users"].split(",")) if "users" in said else None,
+                authentication=parse_authentication(said.get("authentication", "")),
                 alarms=parse_alarms(said["alarms"]) if "alarms" in said else (),
                 cluster_id=f"{_json(said['members']).get('header', {}).get('cluster_id', 0):x}",
             )
@@ -760,6 +788,34 @@ def parse_alarms(text: str) -> Sequence[Alarm] | None:
         return None
     found = [re.fullmatch(r"memberID:(\d+) +alarm:(\w+) *", line) for line in lines]
     return [Alarm(each[2], f"{int(each[1]):x}" if int(each[1]) else "") for each in found if each]
+
+
+_ACCESSES = {0: "read", 1: "write", 2: "readwrite"}
+
+
+def parse_authentication(text: str) -> Authentication | None:
+    """Reads what observe.sh reports of users and roles; returns None if a question was not answered."""
+    state, *lines, last = text.splitlines() or ["", ""]
+    if last != "asked":
+        return None
+    users: dict[str, frozenset[str]] = {}
+    roles: dict[str, Mapping[KeyRange, str]] = {}
+    try:
+        for line in lines:
+            kind, name, answer = line.split("\t", 2)
+            found: Mapping[str, Any] = json.loads(answer)
+            if kind == "user":
+                users[name] = frozenset(found.get("roles") or ())
+            else:
+                roles[name] = dict(_permission(each) for each in found.get("perm") or ())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return Authentication(state == "on", users, roles)
+
+
+def _permission(found: Mapping[str, Any]) -> tuple[KeyRange, str]:
+    start, end = (base64.b64decode(found.get(name) or "") for name in ("key", "range_end"))
+    return KeyRange(start, end), _ACCESSES[int(found.get("permType") or 0)]
 
 
 def _live(facts: Mapping[str, str]) -> Live | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 
-from etcd_cluster.rollout.observed import History, Host, Observation
+from etcd_cluster.rollout.observed import Authentication, History, Host, Observation
 from etcd_cluster.rollout.planner.actions import Action, HostStep
 
 MOST_REPETITIONS = 2
@@ -35,7 +35,7 @@ def _step(step: HostStep, names: Mapping[str, str]) -> object:
     """Returns a step without what differs each time: indices, and ids of members that are added again."""
     line = [(key, names.get(value, value)) for key, value in vars(step.line).items() if key not in MOVES_BY_ITSELF]
     files = [(file.path, file.mode, file.owner, file.content) for file in step.files]
-    return step.member, step.line.step, line, files, step.history and _history(step.history, names)
+    return step.member, step.line.step, line, files, step.requests, step.history and _history(step.history, names)
 
 
 def _state(observation: Observation, names: Mapping[str, str]) -> object:
@@ -52,7 +52,14 @@ def _state(observation: Observation, names: Mapping[str, str]) -> object:
         None
         if observation.alarms is None
         else sorted((alarm.kind, names.get(alarm.id, "")) for alarm in observation.alarms),
+        observation.authentication and _authentication(observation.authentication),
     )
+
+
+def _authentication(found: Authentication) -> object:
+    roles = [(name, sorted((range_.start, range_.end, access) for range_, access in each.items()))
+             for name, each in sorted(found.roles.items())]  # fmt: skip
+    return found.enabled, sorted((name, sorted(each)) for name, each in found.users.items()), roles
 
 
 def _host(host: Host, names: Mapping[str, str]) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -26,6 +26,8 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         ca_fingerprints: Fingerprints of the CAs that sign clients.
         peer_ca_fingerprints: Fingerprints of the CAs that sign members.
         allow_plaintext: TLS may be given up.
+        users: etcd's users -> their roles; {} for none.
+        roles: Role -> its permissions.
         restore_from: The backup that a new cluster starts with, as the user set it; "" for none.
         names: DNS name for clients, in certificates -> the member that it stands for, or `ALL`; None for none.
         restoration: "key", "cluster", "from" and "lost" of a restore in the place of a cluster's data; None for none.
@@ -59,6 +61,8 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         ca_fingerprints: pulumi.Input[list[str]],
         peer_ca_fingerprints: pulumi.Input[list[str]],
         allow_plaintext: bool,
+        users: Mapping[str, Sequence[str]],
+        roles: Mapping[str, Sequence[Mapping[str, str]]],
         restore_from: str,
         names: Mapping[str, str] | None,
         restoration: Mapping[str, Any] | None,
@@ -83,6 +87,8 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "ca_fingerprints": ca_fingerprints,
                 "peer_ca_fingerprints": peer_ca_fingerprints,
                 "allow_plaintext": allow_plaintext,
+                "users": users,
+                "roles": roles,
                 "restore_from": restore_from,
                 "names": names,
                 "restoration": restoration,

@@ -8,10 +8,10 @@ real cluster raises `BrokenError`, whoever asked for it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from itertools import permutations
 from typing import Any
@@ -32,8 +32,10 @@ from etcd_cluster.member.lines import (
     PrepareRestore,
     PutRestored,
     RaftPosition,
+    SetUsers,
     Snapshot,
     Until,
+    UsersChange,
     V2Store,
 )
 from etcd_cluster.member.render import CertificatePair, PeerSecurity, Security
@@ -42,8 +44,10 @@ from etcd_cluster.rollout.desired import UNIT_PATH, DesiredCluster, DesiredMembe
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import (
     Alarm,
+    Authentication,
     History,
     Host,
+    KeyRange,
     Live,
     MemberEntry,
     Missing,
@@ -55,10 +59,11 @@ from etcd_cluster.rollout.observed import (
     with_answers,
 )
 from etcd_cluster.rollout.planner import messages, next_action
-from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, WaitFor
+from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, UsersRequest, WaitFor
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
+from etcd_cluster.users import ROOT, Users
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 LONG_AGO = NOW - timedelta(days=30)
@@ -102,6 +107,7 @@ class Goal:
     founders: tuple[str, ...] | Mapping[str, str] = ("a", "b", "c")
     token: str = TOKEN
     restoration: Restoration | None = None
+    users: Users | None = None
 
     def address(self, name: str) -> str:
         return self.addresses.get(name, usual_address(name))
@@ -126,6 +132,8 @@ class Goal:
             members={name: self._member(name) for name in self.names},
             delete_data=False,
             restoration=self.restoration,
+            users=self.users,
+            root=CertificatePair("of root", "its key") if self.users else None,
         )
 
     def _member(self, name: str) -> DesiredMember:
@@ -305,7 +313,7 @@ class Machine:
 class Model:
     """A whole cluster. `machines` are all that exist; which of them are asked is the caller's. clients_only: between
     machines of members, a firewall opens the peer port alone. database_bytes: of every member's. alarms: (kind, id).
-    root: members whose certificates may change the cluster, where etcd's authentication is on."""
+    is_guarded, users, roles: etcd's authentication."""
 
     def __init__(self) -> None:
         self.machines: dict[str, Machine] = {}
@@ -323,6 +331,9 @@ class Model:
         self.alarms: set[tuple[str, str]] = set()
         self.root: set[str] | None = None
         self.cluster = ""
+        self.is_guarded = False
+        self.users: dict[str, set[str]] = {}
+        self.roles: dict[str, dict[KeyRange, str]] = {}
         self._ids = 0
         self._connections: dict[tuple[str, str], list[tuple[str, str, int]]] = {}
 
@@ -348,6 +359,87 @@ class Model:
         machine = Machine(name, address, identity or f"machine-of-{name}", versions={version})
         self.machines[name] = machine
         return machine
+
+    # --- etcd's authentication ---
+
+    @property
+    def root(self) -> set[str] | None:
+        """Whose certificates may change the cluster; None where everybody's may."""
+        return {name for name, roles in self.users.items() if ROOT in roles} if self.is_guarded else None
+
+    @root.setter
+    def root(self, names: Collection[str]) -> None:
+        """As somebody turns it on by hand."""
+        self.is_guarded, self.roles = True, {ROOT: {}}
+        self.users = {name: {ROOT} for name in (ROOT, *names)}
+
+    def authentication(self, source: str) -> Authentication | None:
+        if self.root is not None and source not in self.root:
+            return None
+        return Authentication(
+            self.is_guarded,
+            {name: frozenset(roles) for name, roles in self.users.items()},
+            {name: dict(ranges) for name, ranges in self.roles.items()},
+        )
+
+    def _set_users(self, machine: Machine, step: HostStep, line: SetUsers) -> Iterator[Callable[[], None]]:
+        running = {series(each.process.version) for each in map(self.machine_of, self.members) if each and each.process}
+
+        def permitted(do: Callable[[], None]) -> Callable[[], None]:
+            def attempt() -> None:
+                if self.root is not None and not line.as_root and machine.name not in self.root:
+                    raise BrokenError(f"{machine.name}: users: permission denied")
+                if len(running) > 1 and not line.as_root:
+                    raise BrokenError(f"users are changed while members run {sorted(running)}")
+                do()
+
+            return attempt
+
+        if line.change is UsersChange.ENABLE:
+            yield permitted(self._enable)
+        elif line.change is UsersChange.DISABLE:
+            yield permitted(lambda: setattr(self, "is_guarded", False))
+        for request in step.requests:
+            yield permitted(partial(self._request, request))
+
+    def _enable(self) -> None:
+        lacking = {ROOT, *(each.name for each in self.members)} - {
+            n for n, roles in self.users.items() if ROOT in roles
+        }
+        if lacking:
+            raise BrokenError(f"authentication is turned on, and {sorted(lacking)} may do nothing")
+        self.is_guarded = True
+
+    def _request(self, request: UsersRequest) -> None:
+        """What is done already counts as done; what cannot be is an error."""
+        arguments = request.arguments
+        match request.command.split():
+            case ["role", "add"]:
+                self.roles.setdefault(arguments[0], {})
+            case ["role", "delete"]:
+                self.roles.pop(arguments[0], None)
+                for roles in self.users.values():
+                    roles.discard(arguments[0])
+            case ["role", "grant-permission"]:
+                role, access, key = arguments
+                self.roles[role][_key_range([key], request.flags)] = access
+            case ["role", "revoke-permission"]:
+                self.roles[arguments[0]].pop(_key_range(arguments[1:], request.flags), None)
+            case ["user", "add"]:
+                self.users.setdefault(arguments[0], set())
+            case ["user", "delete"]:
+                if arguments[0] == ROOT and self.is_guarded:
+                    raise BrokenError("root cannot go while authentication is on")
+                self.users.pop(arguments[0], None)
+            case ["user", "grant-role"]:
+                user, role = arguments
+                if role not in self.roles and role != ROOT:  # etcdctl adds that one
+                    raise BrokenError(f"there is no role {role}")
+                self.users[user].add(role)
+            case ["user", "revoke-role"]:
+                self.users[arguments[0]].discard(arguments[1])
+            case _:
+                raise BrokenError(f"{request} is no request of etcdctl")
 
     # --- who reaches whom ---
 
@@ -517,7 +609,8 @@ class Model:
                     healthy=healthy,
                     cluster_id=self.cluster or "c1",
                 )
-                observation = replace(observation, alarms=[Alarm(*each) for each in sorted(self.alarms)])
+                alarms = [Alarm(*each) for each in sorted(self.alarms)]
+                observation = replace(observation, alarms=alarms, authentication=self.authentication(name))
                 left = {each.id for each in unanswered(observation)}
                 answering = [each for each in self.members if each.id in left and self._answers_to(name, each)]
                 answers = json.dumps([{"endpoint": e.client_url, "health": True} for e in answering])
@@ -688,6 +781,8 @@ class Model:
                 yield lambda: self.prepare(machine, goal.version, goal.token)
             case Membership() as line:
                 yield lambda: self._change_membership(machine, line, goal)
+            case SetUsers() as line:
+                yield from self._set_users(machine, step, line)
             case Snapshot(version=version):
                 yield lambda: self._take_snapshot(machine, version)
             case V2Store():
@@ -727,6 +822,8 @@ class Model:
     def _take_snapshot(self, machine: Machine, version: str) -> None:
         if not self.serves(machine) and not machine.restoring:  # what is put away needs no leader
             raise BrokenError(f"a snapshot of {machine.name}, which does not serve")
+        if self.root is not None and machine.name not in self.root:
+            raise BrokenError(f"{machine.name}: snapshot: permission denied")
         self.snapshots.append(version)
 
     def _v2store(self, machine: Machine) -> str:
@@ -986,6 +1083,8 @@ class Model:
             raise BrokenError(f"a member is added while members do not reach one another: {apart}")
         if unhealthy := [each.name for each in self.voters() if not self._healthy(each)]:
             raise BrokenError(f"a member is added while {unhealthy} are not healthy")
+        if self.root is not None and line.name not in self.root:
+            raise BrokenError(f"{line.name} is added, and its certificate may do nothing")
         if any(each.peer_url == line.url for each in self.members):
             raise BrokenError(f"{line.url} is there already")
         self.members.append(Listing(self._new_id(), "", line.url, learner=True))
@@ -1126,6 +1225,16 @@ class Model:
         """Without its configuration, or the CAs that it names, etcd ends at once."""
         configuration = machine.content(CONFIGURATION)
         return bool(configuration) and (CA not in configuration or bool(_cas(machine.content(CA))))
+
+
+def _key_range(keys: Sequence[str], flags: Sequence[str]) -> KeyRange:
+    """As etcdctl makes it of its words."""
+    start = keys[0].encode()
+    if "--prefix" in flags and not start:
+        return KeyRange(b"\0", b"\0")
+    if "--prefix" in flags:
+        return KeyRange(start, start[:-1] + bytes([start[-1] + 1]))
+    return KeyRange(start, b"\0" if "--from-key" in flags else keys[1].encode() if keys[1:] else b"")
 
 
 def is_apart(machine: Machine) -> bool:

@@ -1483,7 +1483,10 @@ def test_no_answer_whether_a_member_may_change_the_cluster_is_not_a_yes() -> Non
     model, context = Model.running(), RunContext(permitted={"a", "b"})
     waiting = wait(model, SETTINGS, context)
     assert (waiting.reason, waiting.details) == (WaitReason.RIGHTS_UNKNOWN, {"names": ["c"]})
-    assert context.learn_rights(model.observe(GOAL.names)) is False
+    observation = model.observe(GOAL.names)
+    assert context.lacks_rights(observation)
+    context.learn(observation)
+    assert not context.lacks_rights(observation)
     assert context.permitted == {"a", "b", "c"}
     assert isinstance(decide(model, SETTINGS, context), Action)
 

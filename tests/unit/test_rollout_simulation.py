@@ -16,20 +16,22 @@ from typing import Any
 import pytest
 import yaml
 
-from etcd_cluster.etcd.versions import unsupported_change
+from etcd_cluster.etcd.versions import Version, unsupported_change
 from etcd_cluster.formation_lifecycle import agree_on_token, founders
 from etcd_cluster.formation_refusals import FormationError
 from etcd_cluster.member import render
 from etcd_cluster.member.render import Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout import changes, observed
-from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH
+from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH, series
+from etcd_cluster.rollout.inputs import shown_roles
 from etcd_cluster.rollout.machines import StepFailedError
-from etcd_cluster.rollout.observed import Missing, MissingKind
+from etcd_cluster.rollout.observed import KeyRange, Missing, MissingKind
 from etcd_cluster.rollout.planner import differences, next_action
 from etcd_cluster.rollout.planner.actions import Refusal, WaitReason
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
+from etcd_cluster.users import OURS, SAFE_SINCE, Permission, Users
 from tests.unit.rollout_model import (
     CA,
     CONFIGURATION,
@@ -55,6 +57,23 @@ TROUBLES = [
 ]
 """What may go wrong with one machine, by somebody's hand or by itself."""
 QUOTAS = [quota * GIB for quota in (1, 2, 4, 8)]
+RANGES: dict[str | None, KeyRange] = {
+    "/app/": KeyRange(b"/app/", b"/app0"),
+    None: KeyRange(b"\0", b"\0"),
+    "one": KeyRange(b"one", b""),
+    "a to c": KeyRange(b"a", b"c"),
+    "from a": KeyRange(b"a", b"\0"),
+    "what no words name": KeyRange(b"a\0", b"b"),
+}
+USERS = (
+    None,
+    Users({"client": ["root"], "app": ["app"]}, {"app": [Permission("readwrite", "/app/")]}),
+    Users(
+        {"client": ["app"], "app": ["app", "reader"]},
+        {"app": [Permission("read", key="one")], "reader": [Permission("read", "")]},
+    ),
+    Users({"client": ["root"], "admin": ["root"]}, {}),
+)
 HIDDEN = (WaitReason.DATA_HIDDEN, WaitReason.DATA_DELETED, Refusal.MOUNTED_OVER)
 
 
@@ -94,6 +113,8 @@ def inputs(goal: Goal) -> dict[str, Any]:
         "ca_fingerprints": cas,
         "peer_ca_fingerprints": list(goal.peer_trusted or ()) if goal.tls else [],
         "allow_plaintext": True,
+        "users": goal.users.users if goal.users else {},
+        "roles": shown_roles(goal.users),
     }
 
 
@@ -104,6 +125,7 @@ class Story:
         self.random = random.Random(seed)
         self.space = random.Random(-seed - 1)  # of its own, so that the other stories stay as they are
         self.network = random.Random(f"network {seed}")
+        self.access = random.Random(f"users {seed}")
         count = self.random.choice((1, 3, 3, 3, 5))
         is_of_today = self.random.random() < 0.6
         start = formed(tuple(LETTERS[:count]), self.random.choice(VERSIONS), self.random.random() < 0.7, is_of_today)
@@ -135,6 +157,8 @@ class Story:
         chosen = self.random.sample(asked, self.random.choice((0, 1, 1, 1, 2, 3)))
         if self.space.random() < 0.3:
             chosen.append(self.quota)
+        if self.access.random() < 0.4:
+            chosen.append(self.users)
         for change in chosen:
             before = self.goal
             change()
@@ -150,7 +174,15 @@ class Story:
         if newer:
             self.goal = replace(self.goal, version=self.random.choice(newer))
 
+    def users(self) -> None:
+        """Other users and roles, or none."""
+        safe = SAFE_SINCE[series(self.goal.version)]
+        if self.goal.tls and Version.parse(self.goal.version) >= Version.parse(safe):
+            self.goal = replace(self.goal, users=self.access.choice(USERS))
+
     def tls(self) -> None:
+        if self.goal.users:
+            return  # settings.py refuses that
         if not any(map(self.is_damaged, self.model.machines)):
             peers = None if self.goal.peer_trusted is None else (self.goal.peer_signer,)
             self.goal = replace(self.goal, tls=not self.goal.tls, trusted=(self.goal.signer,), peer_trusted=peers)
@@ -230,6 +262,8 @@ class Story:
         """Something goes wrong, within what a cluster can bear: the data of a minority may be lost."""
         if self.space.random() < 0.2:
             self.fill()
+        if self.access.random() < 0.3:
+            self.tamper_with_users()
         if self.network.random() < 0.15:
             closed = self.network.choice(list(self.model.machines.values()))
             closed.peer_port_closed = True
@@ -240,6 +274,26 @@ class Story:
             if machine.data and CONFIGURATION in machine.files and self.may_happen(trouble, machine):
                 self.say(f"{trouble} {machine.name}")
                 self.happen(trouble, machine)
+
+    def tamper_with_users(self) -> None:
+        """Somebody changes them by hand."""
+        users, roles = self.model.users, self.model.roles
+        what = self.access.choice(("add", "delete", "grant", "revoke", "permit", "forbid"))
+        self.say(f"by hand: {what} users or roles")
+        if what == "add":
+            users["theirs"], roles["of-theirs"] = {"of-theirs"}, {}
+        elif what == "permit" and "app" in roles:
+            roles["app"][self.access.choice([*RANGES.values()])] = "write"
+        elif what == "forbid" and "app" in roles:
+            roles["app"].clear()
+        elif users.keys() - {"root"}:
+            name = self.access.choice(sorted(users.keys() - {"root"}))
+            if what == "delete":
+                del users[name]
+            elif what == "grant":
+                users[name] |= {role for role in ("root", "app") if role in roles}
+            elif what == "revoke":
+                users[name].clear()
 
     def may_happen(self, trouble: str, machine: Machine) -> bool:
         if trouble == "v2":
@@ -329,8 +383,9 @@ class Story:
         """As the stack asks. What is refused or fails with an advice, is done once more after that was heeded."""
         self.prepare()
         done = len(self.model.log)
+        context = RunContext(had_users=self.done.users is not None)
         try:
-            self.model.run(self.goal, **cut_short)
+            self.model.run(self.goal, context=context, **cut_short)
         except (RefusedError, StepFailedError) as error:
             reason = error.kind if isinstance(error, RefusedError) else None
             if reason in HIDDEN:
@@ -360,7 +415,8 @@ class Story:
             self.is_second_try = True
             self.say(f"{type(error).__name__}: {error}")
             asked = self.goal
-            if reason in (Refusal.LEAVING_MEMBER_DISTRUSTS, WaitReason.LEAVING_MEMBER_DOWN):
+            with_members = (Refusal.LEAVING_MEMBER_DISTRUSTS, WaitReason.LEAVING_MEMBER_DOWN)
+            if reason in (*with_members, Refusal.USERS_OF_MIXED_VERSIONS):
                 self.goal = replace(asked, names=self.done.names)
                 self.run()
             elif reason and not asked.tls:
@@ -398,6 +454,7 @@ class Story:
         desired, observation = goal.desired, model.observe(list(model.machines))
         assert {each.name for each in model.members} == set(goal.names)
         assert not model.alarms
+        self.require_users()
         assert not any(each.learner for each in model.members)
         assert {name: differences(desired, observation, name) for name in goal.names} == {
             name: [] for name in goal.names
@@ -412,6 +469,21 @@ class Story:
             assert machine.process.configuration == machine.content(CONFIGURATION)
             assert machine.history.members == observation.member_ids
         assert next_action(desired, observation, RunContext()) is None
+
+    def require_users(self) -> None:
+        goal, model = self.goal, self.model
+        if goal.users is None and self.done.users is None:
+            return
+        assert model.is_guarded == (goal.users is not None)
+        ours = {name for name, roles in model.users.items() if OURS in roles}
+        if goal.users is None:
+            assert not ours
+            return
+        wanted = {**{name: ["root"] for name in ("root", *goal.names)}, **goal.users.users}
+        assert ours == wanted.keys()
+        assert {name: model.users[name] for name in ours} == {name: {*each, OURS} for name, each in wanted.items()}
+        for name, permissions in goal.users.roles.items():
+            assert model.roles[name] == {RANGES[each.prefix or each.key]: each.access for each in permissions}
 
 
 def tell(seed: int) -> None:

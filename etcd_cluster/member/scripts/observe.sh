@@ -147,6 +147,7 @@ observe_etcd() {
   fi
   fact members "$(base64 -w 0 < <(printf '%s\n' "$answer"))"
   [[ ${spec[rights]:-} != yes ]] || observe_users
+  [[ ${spec[users]:-} != yes ]] || observe_authentication
   # Since 3.5, etcd's health check includes the alarms.
   [[ $health == *'"health":true'* && ${measured[server_version]:-3.4.} != 3.4.* ]] || observe_alarms
 }
@@ -180,6 +181,31 @@ observe_rights() {
 observe_users() {
   [[ $(etcdctl_at "$url" auth status 2>/dev/null) == *"Status: true"* ]] || return 0
   fact users "$(etcdctl_at "$url" user list 2>/dev/null | paste -sd ,)"
+}
+
+# Reports whether authentication is on, and all users and roles. It is on if etcd takes a name and a password for a wrong one; else
+# it does not look at them. The last line shows that every question was answered.
+observe_authentication() {
+  local said state
+  if said=$(etcdctl_at "$url" --user etcd-cluster:- user list 2>&1); then
+    state=off
+  elif [[ $said == *"authentication failed"* ]]; then
+    state=on
+  else
+    return 0
+  fi
+  printf 'authentication=%s\n' "$({ echo "$state" && each_of user && each_of role && echo asked; } 2>/dev/null | base64 -w 0)"
+}
+
+# each_of KIND: prints KIND, NAME and what etcd has of it as JSON, with tabs between, one user or role a line.
+each_of() {
+  local names name found
+  names=$(etcdctl_at "$url" "$1" list) || return
+  while read -r name; do
+    [[ -n $name ]] || continue
+    found=$(etcdctl_at "$url" "$1" get --write-out json -- "$name" </dev/null) || return
+    printf '%s\t%s\t%s\n' "$1" "$name" "$found"
+  done < <(printf '%s\n' "$names")
 }
 
 # health_of URLS(comma-separated): prints JSON, also for unhealthy members.

@@ -5,37 +5,13 @@
 LEASE_SECONDS=60
 
 probe() {
-  local granted='' folder
+  local granted=''
   read_spec "$@"
   require_claim
-  folder=$(memory_folder)
-  client_folder=$(mktemp -d "$folder/etcd-cluster-XXXXXX")
-  at_exit remove_client_folder
-  if [[ ${spec[tls]:-} == yes ]]; then
-    put_file 400 "$(id -un)" "$client_folder/ca.crt" "$file_ca"
-    put_file 400 "$(id -un)" "$client_folder/client.crt" "$file_client_certificate"
-    put_file 400 "$(id -un)" "$client_folder/client.key" "$file_client_key"
-    # shellcheck disable=SC2034  # for etcdctl_at
-    credentials_path=$client_folder credentials=client
-  fi
+  [[ ${spec[tls]:-} != yes ]] || act_as_client
   wait_until "${spec[timeout-seconds]}" writes ||
     fail "no write works at ${spec[url]} after ${spec[timeout-seconds]} seconds: $(tail -n 1 < <(printf '%s\n' "$granted") | cut -c1-300)"
   sed -n 's/.*"cluster_id":\([0-9]*\).*/\1/p' < <(printf '%s\n' "$granted")
-}
-
-remove_client_folder() { rm -rf "$client_folder"; }
-
-# Prints the first writable folder with room, those in memory first: the client's key is written there.
-ROOM_KIB=64
-memory_folder() {
-  local folder
-  for folder in /run /dev/shm /tmp; do
-    if [[ -w $folder ]] && (($(df --output=avail -k "$folder" | tail -n 1) >= ROOM_KIB)); then
-      echo "$folder"
-      return
-    fi
-  done
-  fail "/run, /dev/shm and /tmp have no room for $ROOM_KIB KiB, where the client's certificate is written for a moment; free some space in one of them, then run again"
 }
 
 # Grants and revokes a lease: a majority has to agree to both, every certificate may do it, and etcd refuses it while an alarm

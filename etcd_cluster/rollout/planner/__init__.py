@@ -10,6 +10,7 @@ Rules that every decision keeps (each function names its own preconditions):
 - A member is removed before another one is added; new members join as learners and are promoted once in sync.
 - A restore that takes the place of a cluster's data is done once, for the cluster that the stack names by its id: see
   restoration.py. It deletes nothing.
+- Users and roles of etcd change while all members run one version; each member has a user of its own, before it joins.
 - A cluster is formed only where no machine holds anything of a member, or where forming was cut short: see forming.py.
 """
 
@@ -34,6 +35,7 @@ from etcd_cluster.rollout.planner import (
     security,
     start,
     upgrade,
+    users,
 )
 from etcd_cluster.rollout.planner.actions import Action, Drift, Refusal, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
@@ -86,6 +88,7 @@ def _next(view: ClusterView) -> Action | WaitFor | None:
         or rolling_restart.unhealthy_first(view)
         or reconnect.reconnect(view)
         or peers.await_every_pair(view)
+        or users.change(view)
         or membership.change(view)
         or restoration.require_the_rest(view)
         or security.change(view)

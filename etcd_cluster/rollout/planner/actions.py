@@ -65,6 +65,9 @@ class ActionKind(Enum):
     RESTART_TO_FLUSH_LOG = auto()
     SNAPSHOT = auto()
     CHECK_V2STORE = auto()
+    SET_USERS = auto()
+    ENABLE_AUTHENTICATION = auto()
+    DISABLE_AUTHENTICATION = auto()
 
 
 class TrustScope(Enum):
@@ -97,6 +100,7 @@ class WaitReason(Enum):
     LAST_VOTER = auto()
     ALARMS_UNKNOWN = auto()
     RIGHTS_UNKNOWN = auto()
+    USERS_UNKNOWN = auto()
 
 
 class Refusal(Enum):
@@ -116,6 +120,9 @@ class Refusal(Enum):
     RESTORE_WITH_OTHER_CHANGES = auto()
     RESTORE_DONE = auto()
     RESTORE_OF_NEW_CLUSTER = auto()
+    USERS_AND_VERSION_CHANGED = auto()
+    USERS_AND_TLS_CHANGED = auto()
+    USERS_AND_CA_CHANGED = auto()
     # Found on the machines.
     UNREACHABLE = auto()
     TAKEN_OVER = auto()
@@ -166,6 +173,7 @@ class Refusal(Enum):
     ALARM_OTHER = auto()
     NO_ROOT_USER = auto()
     AUTHENTICATION_WITHOUT_TLS = auto()
+    USERS_OF_MIXED_VERSIONS = auto()
     # Of a run.
     FUTILE = auto()
     ENDPOINTS_OF_DIFFERENT_CLUSTERS = auto()
@@ -208,6 +216,7 @@ class Blocked(Enum):
     MEMBERSHIP = auto()
     SECURITY = auto()
     UPGRADE = auto()
+    USERS = auto()
 
 
 class DriftKind(Enum):
@@ -245,6 +254,26 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class UsersRequest:
+    """One request about users and roles, in the words of etcdctl.
+
+    Args:
+        command: Such as "role grant-permission".
+        arguments: Its arguments.
+        flags: Its options.
+    """
+
+    command: str
+    arguments: Sequence[str]
+    flags: Sequence[str] = ()
+
+    @property
+    def words(self) -> Sequence[str]:
+        """All words; an argument may begin as an option does."""
+        return [*self.command.split(), *self.flags, "--", *self.arguments]
+
+
+@dataclass(frozen=True)
 class HostStep:
     """One script to run on one member's machine.
 
@@ -253,12 +282,14 @@ class HostStep:
         line: The line that runs the script.
         files: The files that the script writes.
         history: The history that the script writes; None if it writes none.
+        requests: What the script asks of etcd about users and roles.
     """
 
     member: str
     line: Line
     files: Sequence[File] = ()
     history: History | None = None
+    requests: Sequence[UsersRequest] = ()
 
     @property
     def only_restores(self) -> bool:

@@ -62,6 +62,9 @@ TEXTS: dict[Enum, str] = {
     ActionKind.RESTART_TO_FLUSH_LOG: "restarting once, so that {series} can start from its log",
     ActionKind.SNAPSHOT: "taking and checking a snapshot",
     ActionKind.CHECK_V2STORE: "checking for data of the v2 API",
+    ActionKind.SET_USERS: "setting etcd's users and roles: {names}",
+    ActionKind.ENABLE_AUTHENTICATION: "turning etcd's authentication on",
+    ActionKind.DISABLE_AUTHENTICATION: "turning etcd's authentication off",
     TrustScope.ALL: "",
     TrustScope.CLIENTS: " for clients",
     TrustScope.PEERS: " among members",
@@ -71,6 +74,7 @@ TEXTS: dict[Enum, str] = {
     Blocked.MEMBERSHIP: "the membership is not changed",
     Blocked.SECURITY: "the security of members is not changed",
     Blocked.UPGRADE: "etcd is not taken to {version}",
+    Blocked.USERS: "etcd's users and roles are not changed",
     DriftKind.UNREACHABLE: "{why}",
     DriftKind.MISSING: "{missing} is missing",
     DriftKind.MOUNTED_OVER: "{mounted_over} is mounted where its data belong",
@@ -211,6 +215,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "an answer from every healthy member",
         f"find the cause in the log of that member ({LOG}), and fix it",
     ),
+    WaitReason.USERS_UNKNOWN: Explanation(
+        "{source}: `etcdctl user list`, `user get`, `role list` or `role get` gets no answer, so it is unknown which "
+        "users etcd has",
+        "an answer to these commands",
+        f"find the cause in the log of {{source}} ({LOG}), and fix it",
+    ),
     # --- what a preview refuses ---
     Refusal.NO_MEMBER_STAYS: Explanation(
         "members: {new}: none of {old} would be left, so this would be another cluster",
@@ -258,6 +268,22 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "ports: {member}: {ports} at {address} is in use by {other}, which gets its new ports later",
         "ports that no member has now, because members change one at a time",
         "choose other ports (local.basePort: 100 more)",
+    ),
+    Refusal.USERS_AND_VERSION_CHANGED: Explanation(
+        "users: changed together with version ({old} -> {new}): etcd's users are never changed while members run "
+        "different minor versions",
+        "one of the two changes in each `pulumi up`",
+        "undo the change of users and roles, run `pulumi up`, make the change again",
+    ),
+    Refusal.USERS_AND_TLS_CHANGED: Explanation(
+        "users: changed together with tls: a user is known by its certificate",
+        "one of the two changes in each `pulumi up`, so that users are there with TLS alone",
+        "undo one of the two changes (that of tls, where users are to go), run `pulumi up`, make the change again",
+    ),
+    Refusal.USERS_AND_CA_CHANGED: Explanation(
+        "users: changed together with the CA of clients, which signs the users' certificates",
+        "one of the two changes in each `pulumi up`",
+        "undo the change of users and roles, run `pulumi up`, make the change again",
     ),
     # --- versions ---
     UnsupportedChange.OLDER_PATCH: Explanation(
@@ -551,6 +577,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "certificates",
         "no authentication without TLS",
         "turn the authentication off (etcdctl auth disable)",
+    ),
+    Refusal.USERS_OF_MIXED_VERSIONS: Explanation(
+        "{members}: has to be a user of etcd before it joins, and etcd's users are never changed while members run "
+        "different minor versions ({versions})",
+        "no other members while an upgrade to another minor version is under way",
+        "undo the change of members, run `pulumi up`, which completes the upgrade, make the change again",
     ),
     # --- a run ---
     Refusal.FUTILE: Explanation(

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, Refusal, WaitFor, WaitReason
+from collections.abc import Sequence
+
+from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, ActionKind, Refusal, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
+
+OF_USERS = (ActionKind.SET_USERS, ActionKind.ENABLE_AUTHENTICATION, ActionKind.DISABLE_AUTHENTICATION)
+"""Actions that give members their users, or that need none any more."""
 
 
 def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
     """Returns a wait while it is unknown whether a member may change the cluster; None if every member may.
 
     This is a precondition of every change, for members that are to join or to leave as well. Actions that restore what
-    a member needs in order to answer are exempt from the wait.
+    a member needs in order to answer are exempt from the wait, and those that are about users from all of it.
 
     Raises:
         RefusedError: A member may not change the cluster.
     """
+    if isinstance(action, Action) and action.kind in OF_USERS:
+        return None
     denied = [name for name, host in view.observation.hosts.items() if host.may_administer is False]
     if view.observation.users is not None:
         denied += [name for name in view.desired.members if name not in {*view.observation.users, *denied}]
     if denied:
-        commands = "; ".join(
-            f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in denied
-        )
-        refusal = Refusal.NO_ROOT_USER if view.desired.tls else Refusal.AUTHENTICATION_WITHOUT_TLS
-        raise RefusedError(refusal, {"members": denied, "commands": commands})
-    if view.context.permitted is None or (isinstance(action, Action) and action.only_restores):
+        raise refusal(view, denied)
+    return None if isinstance(action, Action) and action.only_restores else await_answers(view)
+
+
+def refusal(view: ClusterView, denied: Sequence[str]) -> RefusedError:
+    """Returns why nothing goes on: the certificates of these members may not change the cluster."""
+    commands = "; ".join(
+        f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in denied
+    )
+    kind = Refusal.NO_ROOT_USER if view.desired.tls else Refusal.AUTHENTICATION_WITHOUT_TLS
+    return RefusedError(kind, {"members": denied, "commands": commands})
+
+
+def await_answers(view: ClusterView) -> WaitFor | None:
+    """Returns a wait while it is unknown of a healthy member whether it may change the cluster; None if it is known."""
+    if view.context.permitted is None:
         return None
     unknown = [name for name in view.hosts if view.observation.is_healthy(name) and name not in view.context.permitted]
     if not unknown:

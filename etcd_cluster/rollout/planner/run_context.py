@@ -12,11 +12,15 @@ from etcd_cluster.member.lines import (
     MembershipChange,
     PrepareAgain,
     PrepareRestore,
+    PutRestored,
     RaftPosition,
+    SetUsers,
     Snapshot,
+    UsersChange,
     V2Store,
 )
-from etcd_cluster.rollout.observed import Observation
+from etcd_cluster.rollout.desired import DesiredCluster
+from etcd_cluster.rollout.observed import Authentication, Observation
 from etcd_cluster.rollout.planner.actions import HostStep, Limit, Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
 
@@ -47,6 +51,8 @@ class RunContext:
         prepared_restores: Members beside whose data the run has made restored ones.
         backed_up: The run has backed up what that restore takes the place of.
         positions: Member -> raft's term, and the index up to which it has applied entries.
+        had_users: The stack named users of etcd before, so that they are removed if it names none any more.
+        authentication: etcd's users and roles since they were changed last; None if they are to be asked for.
     """
 
     forming: bool = False
@@ -62,12 +68,22 @@ class RunContext:
     prepared_restores: set[str] = field(default_factory=set[str])
     backed_up: bool = False
     positions: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    had_users: bool = False
+    authentication: Authentication | None = None
 
-    def learn_rights(self, observation: Observation) -> bool:
-        """Notes which members may change the cluster; returns True while that is unknown of a running member."""
-        permitted = self.permitted if self.permitted is not None else set[str]()
-        permitted |= {name for name, host in observation.hosts.items() if host.may_administer}
-        return any(host.pid and name not in permitted for name, host in observation.hosts.items())
+    def learn(self, observation: Observation) -> None:
+        """Notes which members may change the cluster, and etcd's users and roles."""
+        if self.permitted is not None:
+            self.permitted |= {name for name, host in observation.hosts.items() if host.may_administer}
+        self.authentication = observation.authentication or self.authentication
+
+    def lacks_rights(self, observation: Observation) -> bool:
+        """Returns whether it is unknown of a running member if it may change the cluster."""
+        return any(host.pid and name not in (self.permitted or ()) for name, host in observation.hosts.items())
+
+    def lacks_users(self, desired: DesiredCluster) -> bool:
+        """Returns whether etcd's users and roles are to be asked for."""
+        return self.authentication is None and (self.had_users or desired.users is not None)
 
     def note(self, step: HostStep, printed: str, *, index: int) -> None:
         """Notes what a step did.
@@ -86,10 +102,17 @@ class RunContext:
                 self.snapshot_taken = self.backed_up = True
             case BackUp():
                 self.backed_up = True
+            case PutRestored():
+                self.authentication = None  # from now on, it is as in those data
             case PrepareRestore():
                 self.prepared_restores.add(step.member)
             case RaftPosition():
                 self.positions[step.member] = _position(printed)
+                self.snapshot_taken = True
+            case SetUsers(change=change):
+                self.authentication = None
+                if change is UsersChange.ENABLE and self.permitted is not None:
+                    self.permitted = set()  # until now, everybody might do everything
             case V2Store():
                 self.v2store[step.member] = _v2_data(step.member, printed), index
             case _:
