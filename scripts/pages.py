@@ -59,8 +59,6 @@ BLOCKS: tuple[Block, ...] = (
     ("aws.", AwsMachines, ("bastion", "private_key", "proxy_command")),
     ("gcp.", GcpMachines, ("bastion", "private_key", "proxy_command")),
     ("local.", LocalMachines, ()),
-    ("users.NAME.", User, ()),
-    ("roles.NAME[].", Permission, ()),
     ("install.", Install, ()),
 )
 LOAD_CHECK_BLOCKS: tuple[Block, ...] = (("loadGenerator.", LoadGenerator, ()),)
@@ -75,6 +73,10 @@ RESTORE_BLOCKS: tuple[Block, ...] = (
     ("recover.", Recover, ()),
 )
 MONITORING_BLOCKS: tuple[Block, ...] = (("monitoring.", Monitoring, ()),)
+USERS_BLOCKS: tuple[Block, ...] = (
+    ("users.NAME.", User, ()),
+    ("roles.NAME[].", Permission, ()),
+)
 """Each block of stack config: its prefix, the class that it is read into, and fields that are not read from it."""
 
 TWO_WAYS = {"private_key": ("privateKeyFile", "privateKey")}
@@ -152,6 +154,7 @@ TABLES: Mapping[str, str] = {
     "load-check.md": keys_table(LOAD_CHECK_BLOCKS),
     "monitoring.md": keys_table(MONITORING_BLOCKS),
     "etcd-settings.md": settings_table(),
+    "users.md": keys_table(USERS_BLOCKS),
 }
 
 

@@ -795,8 +795,8 @@ _ACCESSES = {0: "read", 1: "write", 2: "readwrite"}
 
 def parse_authentication(text: str) -> Authentication | None:
     """Reads what observe.sh reports of users and roles; returns None if a question was not answered."""
-    state, *lines, last = text.splitlines() or ["", ""]
-    if last != "asked":
+    state, *lines = text.rstrip("\n").split("\n")
+    if not lines or lines.pop() != "asked":
         return None
     users: dict[str, frozenset[str]] = {}
     roles: dict[str, Mapping[KeyRange, str]] = {}

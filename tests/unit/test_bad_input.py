@@ -31,6 +31,7 @@ from etcd_cluster import (
 )
 from etcd_cluster.settings import Settings, validate_arguments
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
+from etcd_cluster.users import Permission, User
 from tests.unit.keys import host_key, private_key
 
 Config = dict[str, Any]
@@ -391,10 +392,44 @@ DNS = [
           "", "example.com", "Zone", "projects/p/zones/z", "projects//managedZones/z", 5, []),
 ]  # fmt: skip
 
-ROWS = [*ETCD, *HOSTS, *SSH, *INSTALL, *VERSIONS, *REST, *RESTORE, *CLOUDS, *DNS]
+APP = {"app": {"roles": ["app"]}}
+MAY = {"app": [{"prefix": "/app/", "access": "readwrite"}]}
+
+
+def users(users: Any = APP, roles: Any = MAY, **changes: Any) -> Config:
+    return hosts() | {"users": users, "roles": roles, **changes}
+
+
+def role(*permissions: Any) -> Config:
+    return users(roles={"app": list(permissions)})
+
+
+USERS = [
+    *each("users", lambda name: users({name: {"roles": ["app"]}, **APP}), "root", "etcd-cluster", "h1", "a b", "a:b",
+          "", "-a", "a/b", "é", "a" * 65),
+    *each("users.app.roles", lambda roles: users({"app": {"roles": roles}}), [], ["nobody"], ["app", "nobody"]),
+    *each("roles", lambda name: users({"app": {"roles": ["app", name]}}, {**MAY, name: MAY["app"]}), "root", "a b"),
+    ("roles.other", users(roles={**MAY, "other": MAY["app"]})),
+    ("roles", hosts() | {"roles": MAY}),
+    ("users", users(tls=False)),
+    *each("version", lambda version: users(version=version), "3.4.9", "3.4.43", "3.5.32", "3.6.13", "3.7.0"),
+    ("users", users({f"u{n}": {"roles": ["app"]} for n in range(101)})),
+    *each("roles.app[0]", role, {"access": "read"}, {"access": "read", "prefix": "/a", "key": "/a"},
+          {"access": "read", "prefix": "/a\nb"}, {"access": "read", "key": "a\0"}),
+    *each("roles.app[0].access", role, {"access": "all", "prefix": "/a"}, {"access": "", "prefix": "/a"}),
+    ("roles.app[0].key", role({"access": "read", "key": ""})),
+    ("roles.app[1]", role({"access": "read", "prefix": "/a"}, {"access": "write", "prefix": "/a"})),
+    ("roles.app", role()),
+]  # fmt: skip
+
+ROWS = [*USERS, *ETCD, *HOSTS, *SSH, *INSTALL, *VERSIONS, *REST, *RESTORE, *CLOUDS, *DNS]
 
 
 GOOD: list[Config] = [
+    users(),
+    users({"a.b@c": {"roles": ["app", "root"]}, "client": {"roles": ["app"]}, "_x": {"roles": ["root"]}}),
+    role({"access": "read", "prefix": ""}, {"access": "write", "key": "/a"}, {"access": "readwrite", "prefix": "/ä/"}),
+    *(users(version=version) for version in ("3.4.44", "3.5.33", "3.6.14", "3.7.1")),
     *(hosts(h2={"address": each}) for each in (
       *("10.0.0.9", "db-1.example", "DB.Example", "a", "fd00::2", "FD00:0:0::2", "2001:db8::1", "1.example", "x_1"),)),
     *(hosts(h2={"sshAddress": each}) for each in ("10.9.9.9", "127.0.0.1", "localhost", "fd00::2", "10.0.0.2")),
@@ -486,6 +521,10 @@ def from_program(values: Config) -> Settings:
     else:
         kind = {"aws": AwsMachines, "gcp": GcpMachines, "local": LocalMachines}.get(platform)
         machines = built(kind, blocks[platform]) if kind else platform
+    if "users" in rest:
+        rest["users"] = {name: built(User, user) for name, user in rest["users"].items()}
+    if "roles" in rest:
+        rest["roles"] = {name: [built(Permission, it) for it in listed] for name, listed in rest["roles"].items()}
     if isinstance(rest.get("install"), Mapping):
         rest["install"] = built(
             Install, {{"from": "source"}.get(name, name): each for name, each in rest["install"].items()}

@@ -152,6 +152,8 @@ def test_the_rollout_shows_all_that_a_reviewer_wants_to_see_and_hides_the_rest()
         "ca_fingerprints": [x509.fingerprint(CLIENT_CA.certificate_pem)[:16]],
         "peer_ca_fingerprints": [x509.fingerprint(PEER_CA.certificate_pem)[:16]],
         "allow_plaintext": False,
+        "users": {},
+        "roles": {},
         "restore_from": "",
         "delete_data": True,
         "record": "the-record",

@@ -55,6 +55,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "certificates.md#who-is-let-in-where": ({"peer_ca_fingerprints": None}, {}),
     "plaintext-to-tls.md": ({"tls": False, "ca_fingerprints": [], "peer_ca_fingerprints": []}, {"tls": True}),
+    "users.md": ({}, {"users": {"app": ["app"], "client": ["root"]}, "roles": {"app": []}}),
     "change-an-address.md": ({"members": HOST_3}, {"members": {"host-3": "10.77.0.112"}}),
 }
 

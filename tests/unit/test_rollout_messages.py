@@ -170,6 +170,7 @@ DETAILS: dict[str, object] = {
     "unknown": {"etcd-2": "no answer"},
     "unreachable": {"etcd-3": "cannot reach 10.0.0.3:22 after 3 attempt(s): No route to host"},
     "version": "3.6.16",
+    "versions": ["3.5", "3.6"],
     "desired": "3.5.35",
 }
 OF_ONE_REASON: dict[messages.Reason, dict[str, object]] = {
@@ -182,6 +183,7 @@ OF_ONE_REASON: dict[messages.Reason, dict[str, object]] = {
     actions.Refusal.RECOVERED_WITHOUT: {"members": ["etcd-1"], "missing": ["etcd-2", "etcd-3"]},
     actions.Refusal.ALARM_CORRUPT: {"members": ["etcd-2"]},
     actions.Refusal.NO_MEMBER_STAYS: {"old": ["etcd-1"], "new": ["etcd-4"]},
+    actions.Refusal.USERS_AND_VERSION_CHANGED: {"old": "3.5.35", "new": "3.6.16"},
     actions.Refusal.DIRECTORY_CHANGED_WITH_CLUSTER: {"cluster": "etcd"},
     **{
         unsupported[0]: {**unsupported[1]}

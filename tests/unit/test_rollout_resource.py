@@ -65,6 +65,8 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
         "ca_fingerprints": [str(number) for number in goal.trusted] if goal.tls else [],
         "peer_ca_fingerprints": [f"of peers {number}" for number in goal.peer_trusted or ()] if goal.tls else [],
         "allow_plaintext": False,
+        "users": {},
+        "roles": {},
         "restore_from": "",
         "names": {"etcd.example.com": "all members"},
         "restoration": None,
@@ -119,7 +121,7 @@ class Machines:
     def __exit__(self, *_: object) -> None:
         self.opened.append((set(), set(), set()))
 
-    def observe(self, *, claim: str = "", rights: bool = False) -> Observation:
+    def observe(self, *, claim: str = "", rights: bool = False, users: bool = False) -> Observation:
         self.claims.append(claim)
         run = next((each for each in reversed(self.claims) if each), "")
         observation = self.model.observe(sorted(self.opened[-1][0]))
@@ -598,9 +600,9 @@ def test_what_passes_by_itself_ends_the_waiting(machines: Machines, clock: list[
     machines.model.machines["c"].cut_off = True
     observe = machines.observe
 
-    def repaired(*, claim: str = "", rights: bool = False) -> Observation:
+    def repaired(**asked: Any) -> Observation:
         machines.model.machines["c"].cut_off = clock[0] < 5
-        return observe(claim=claim, rights=rights)
+        return observe(**asked)
 
     machines.observe = repaired  # type: ignore[method-assign]
     RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": []})
@@ -615,8 +617,8 @@ def test_a_problem_whose_words_change_at_every_look_is_not_waited_for_for_ever(
         machines.model.machines[name].frozen = True
     observe, looks = machines.observe, count()
 
-    def crash_looping(*, claim: str = "", rights: bool = False) -> Observation:
-        observation = observe(claim=claim, rights=rights)
+    def crash_looping(**asked: Any) -> Observation:
+        observation = observe(**asked)
         unknown = {Question.METRICS: f"process {next(looks)} does not tell"}
         hosts = {
             name: replace(host, unknown=unknown) if host.unknown else host for name, host in observation.hosts.items()

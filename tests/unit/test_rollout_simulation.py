@@ -399,6 +399,12 @@ class Story:
                 self.ask_for_quota(QUOTAS[-1])
                 self.run(**cut_short)
                 return
+            if reason is Refusal.NO_ROOT_USER:
+                self.say(f"{error}: done")
+                for name in error.details["members"]:
+                    self.model.users[name] = {*self.model.users.get(name, ()), "root"}
+                self.run(**cut_short)
+                return
             if self.repair_network():
                 self.say(f"{error}: the network is repaired")
                 self.run(**cut_short)

@@ -32,6 +32,7 @@ from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.settings import validate_arguments
 from etcd_cluster.typed import hints
+from etcd_cluster.users import Permission, User
 from tests.unit.keys import host_key, private_key
 
 KEY = host_key(1)
@@ -85,6 +86,8 @@ def fields() -> list[tuple[str, Any, Any]]:
         (["local", 5, {}, None, LATER], "", ["machines"]),
         ([*TEXTS, LATER], "", ["moved_from", "restore_from"]),
         (["s3://bucket", {}, LATER], "", ["backup"]),
+        (["a", ["a"], {"a": "b"}, {1: User(["root"])}, {"a": {}}, LATER, None], "", ["users"]),
+        (["a", ["a"], {"a": "b"}, {"a": [5]}, {"a": Permission("read", "/")}, LATER, None], "", ["roles"]),
     ]
     for values, _, names in tables:
         rows += [(name, lambda value, name=name: args(**{name: value}), value) for name in names for value in values]

@@ -67,7 +67,7 @@ def next_action(desired: DesiredCluster, observation: Observation, context: RunC
         alarms.require_room(view)
         if restoring is not None:
             return restoring  # it changes nothing that etcd's users have a say in
-        return rights.require(view, action) or action
+        return users.restore_rights(view, action) or rights.require(view, action) or action
     return None
 
 

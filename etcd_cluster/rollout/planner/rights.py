@@ -23,21 +23,26 @@ def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
     """
     if isinstance(action, Action) and action.kind in OF_USERS:
         return None
-    denied = [name for name, host in view.observation.hosts.items() if host.may_administer is False]
-    if view.observation.users is not None:
-        denied += [name for name in view.desired.members if name not in {*view.observation.users, *denied}]
-    if denied:
-        raise refusal(view, denied)
+    if found := denied(view):
+        raise refusal(view, found)
     return None if isinstance(action, Action) and action.only_restores else await_answers(view)
 
 
-def refusal(view: ClusterView, denied: Sequence[str]) -> RefusedError:
+def denied(view: ClusterView) -> Sequence[str]:
+    """Returns the members whose certificates may not change the cluster, also such as are yet to join."""
+    found = [name for name, host in view.observation.hosts.items() if host.may_administer is False]
+    if view.observation.users is not None:
+        found += [name for name in view.desired.members if name not in {*view.observation.users, *found}]
+    return found
+
+
+def refusal(view: ClusterView, members: Sequence[str]) -> RefusedError:
     """Returns why nothing goes on: the certificates of these members may not change the cluster."""
     commands = "; ".join(
-        f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in denied
+        f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in members
     )
     kind = Refusal.NO_ROOT_USER if view.desired.tls else Refusal.AUTHENTICATION_WITHOUT_TLS
-    return RefusedError(kind, {"members": denied, "commands": commands})
+    return RefusedError(kind, {"members": members, "commands": commands})
 
 
 def await_answers(view: ClusterView) -> WaitFor | None:

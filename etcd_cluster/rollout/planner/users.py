@@ -33,6 +33,8 @@ from etcd_cluster.users import OURS, ROOT, Permission, Users
 
 Members = Mapping[str, frozenset[str]]
 Roles = Mapping[str, Mapping[KeyRange, str]]
+MEMBER = frozenset({ROOT, OURS})
+"""Roles of a member's user."""
 
 
 def change(view: ClusterView) -> Action | WaitFor | None:
@@ -48,7 +50,8 @@ def change(view: ClusterView) -> Action | WaitFor | None:
         return None
     found = view.observation.authentication or view.context.authentication
     if found is None:
-        return _without_answer(view)
+        source = view.observation.status_source
+        return WaitFor(WaitReason.USERS_UNKNOWN, LEADER_SECONDS, source, {"source": source})
     if view.desired.users is not None and _runs_other_versions(view):
         return _before_joining(view, view.desired.users, found)
     requests = [*_requests(found, _wanted_users(view, found), _wanted_roles(view.desired.users))]
@@ -60,6 +63,20 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     if is_on and not found.enabled:
         return _waiting(view) or _action(view, ActionKind.ENABLE_AUTHENTICATION, UsersChange.ENABLE)
     return _require_rights(view) if found.enabled else None
+
+
+def restore_rights(view: ClusterView, action: Action | WaitFor) -> Action | None:
+    """Returns the action that gives members their users back before anything else is done; None if none lacks it.
+
+    Somebody took them away by hand, or the data are a backup's, in which other members had users. The certificate of
+    the user root, who is there wherever authentication is on, may do that if no member may.
+    """
+    lacking, source = rights.denied(view), view.observation.status_source
+    is_next = isinstance(action, Action) and action.kind in rights.OF_USERS
+    if view.desired.users is None or not lacking or source is None or is_next or len(_series(view)) > 1:
+        return None
+    requests = [UsersRequest("role add", [OURS]), *(each for name in lacking for each in _new_user(name, MEMBER))]
+    return _action(view, ActionKind.SET_USERS, UsersChange.SET, requests)
 
 
 def unlisted(desired: DesiredCluster, found: Authentication | None) -> Sequence[str]:
@@ -75,33 +92,18 @@ def _waiting(view: ClusterView) -> WaitFor | None:
 
 def _action(view: ClusterView, kind: ActionKind, change: UsersChange, requests: Sequence[UsersRequest] = ()) -> Action:
     source = quorum.known(view, view.observation.status_source)
-    line = SetUsers(change, CHANGE_SECONDS, as_root=_is_denied(view) and view.desired.root is not None)
+    is_denied = view.observation.hosts[source].may_administer is False
+    line = SetUsers(change, CHANGE_SECONDS, as_root=is_denied and view.desired.root is not None)
     names = sorted({each.arguments[0] for each in requests})
     return Action(kind, [HostStep(source, line, requests=requests)], {"names": names} if names else {})
 
 
-def _is_denied(view: ClusterView) -> bool:
-    source = quorum.known(view, view.observation.status_source)
-    return view.observation.hosts[source].may_administer is False
-
-
-def _without_answer(view: ClusterView) -> Action | WaitFor:
-    """Returns the action that gives members their users where they have none, as in data of other members; or a wait.
-
-    The certificate of the user root, who is there wherever authentication is on, may do that.
-    """
-    if _is_denied(view) and view.desired.users is not None and view.desired.root is not None:
-        requests = [
-            UsersRequest("role add", [OURS]),
-            *(each for name in view.desired.members for each in _new_user(name, {ROOT, OURS})),
-        ]
-        return _waiting(view) or _action(view, ActionKind.SET_USERS, UsersChange.SET, requests)
-    source = view.observation.status_source
-    return WaitFor(WaitReason.USERS_UNKNOWN, LEADER_SECONDS, source, {"source": source})
-
-
 def _runs_other_versions(view: ClusterView) -> bool:
     return any(host.running and host.running != view.desired.version for host in view.hosts.values())
+
+
+def _series(view: ClusterView) -> set[str]:
+    return {series(host.running) for host in view.observation.hosts.values() if host.running}
 
 
 def _before_joining(view: ClusterView, users: Users, found: Authentication) -> Action | WaitFor | None:
@@ -109,14 +111,14 @@ def _before_joining(view: ClusterView, users: Users, found: Authentication) -> A
     lacking = [
         name
         for name in view.desired.members
-        if view.listed(name) is None and not {ROOT, OURS} <= found.users.get(name, frozenset())
+        if view.listed(name) is None and not found.users.get(name, frozenset()) >= MEMBER
     ]
     if not lacking or not found.enabled:
         return None
-    running = {series(host.running) for host in view.hosts.values() if host.running}
+    running = _series(view)
     if len(running) > 1:
         raise RefusedError(Refusal.USERS_OF_MIXED_VERSIONS, {"members": lacking, "versions": sorted(running)})
-    requests = [each for name in lacking for each in _new_user(name, {ROOT, OURS})]
+    requests = [each for name in lacking for each in _new_user(name, MEMBER)]
     return _waiting(view) or _action(view, ActionKind.SET_USERS, UsersChange.SET, requests)
 
 
@@ -140,7 +142,7 @@ def _wanted_users(view: ClusterView, found: Authentication) -> Members:
     if view.desired.users is None:
         return {}
     listed = {member.name for member in view.observation.members if member.name}
-    own = {name: frozenset({ROOT, OURS}) for name in sorted({ROOT, *view.desired.members, *listed})}
+    own = {name: MEMBER for name in sorted({ROOT, *view.desired.members, *listed})}
     if OURS not in found.users.get(ROOT, {OURS}):
         own[ROOT] = found.users[ROOT] | {ROOT}
     return {**{name: frozenset({*roles, OURS}) for name, roles in view.desired.users.users.items()}, **own}
@@ -185,9 +187,9 @@ def _requests(found: Authentication, users: Members, roles: Roles) -> Iterator[U
         yield UsersRequest("role delete", [OURS])
 
 
-def _new_user(name: str, roles: Sequence[str] | set[str] | frozenset[str]) -> Iterator[UsersRequest]:
+def _new_user(name: str, roles: frozenset[str]) -> Iterator[UsersRequest]:
     yield UsersRequest("user add", [name], ["--no-password"])
-    yield from _granted(name, frozenset(roles))
+    yield from _granted(name, roles)
 
 
 def _granted(name: str, roles: frozenset[str]) -> Iterator[UsersRequest]:
