@@ -1,7 +1,7 @@
 """Users and roles of etcd on a live cluster: whom each certificate lets do what, and that everything else goes on.
 
-One cluster's story, under continuous writes: users, settings, members, upgrades to two minor versions, a rotation of the
-CA, then users off and on again. A user reaches its own keys alone.
+One cluster's story, under continuous writes: users, settings, members, upgrades to two minor versions, a rotation of
+the CA, then users off and on again. A user reaches its own keys alone.
 """
 
 from __future__ import annotations
