@@ -329,7 +329,6 @@ class Model:
         self.clients_only = False
         self.database_bytes = MIB
         self.alarms: set[tuple[str, str]] = set()
-        self.root: set[str] | None = None
         self.cluster = ""
         self.is_guarded = False
         self.users: dict[str, set[str]] = {}
