@@ -160,6 +160,8 @@ def _monitoring(keys: Keys) -> Monitoring | None:
     is_given = "monitoring" in keys.names()
     section = keys.section("monitoring")
     return read(Monitoring, section) if is_given else None
+
+
 def _users(keys: Keys) -> dict[str, User]:
     return {name: read(User, keys.section(name)) for name in keys.names()}
 
