@@ -6,6 +6,7 @@ import base64
 import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 PROGRAM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
+SILENCE_SECONDS = 300
 ANSWER_LIMIT = 10_000
 """Messages that may come before an answer."""
 
@@ -49,6 +51,8 @@ class Page:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._back], [], [], SILENCE_SECONDS)
+            assert ready, f"Chromium is silent for {SILENCE_SECONDS} s"
             piece = os.read(self._back, 1 << 20)
             assert piece, "Chromium ended"
             self._rest += piece
