@@ -32,5 +32,8 @@ def publish_names(
     if isinstance(platform, RecordingMachines) and platform.zone_key is not None:
         opts = pulumi.ResourceOptions(parent=parent, depends_on=[rollout])
         platform.publish(cluster, addresses, of_addresses, of_services, opts)
-    known: Any = pulumi.Output.all(**addresses)
-    return known.apply(lambda found: documents(found, of_addresses, of_services))
+
+    def described(known: dict[str, str]) -> list[dict[str, Any]]:
+        return documents(known, of_addresses, of_services)
+
+    return pulumi.Output.all(**addresses).apply(described)

@@ -181,7 +181,7 @@ class Patroni(Client):
     @staticmethod
     def missing() -> str:
         found = shutil.which("patroni") and POSTGRES.is_dir()
-        return "" if found else "Debian's packages patroni, python3-psycopg2 and postgresql-15"
+        return "" if found else "Debian's packages patroni, python3-idna, python3-psycopg2, postgresql-15"
 
     def start(self, files: Files) -> None:
         own = self._folder / "pki"

@@ -15,7 +15,7 @@ from tests.unit.recording import Recording
 from tests.unit.test_cluster import MEMBERS, build
 
 DNS = Dns("Etcd.Example.com", member_names={"host-3": "db-3.example.com"}, other_names=["old.example.org"])
-CLIENT_PORTS = dict.fromkeys(MEMBERS, 2379)
+CLIENT_PORTS: dict[str, int] = dict.fromkeys(MEMBERS, 2379)
 ADDRESSES = {name: f"10.0.0.{number}" for number, name in enumerate(MEMBERS, 1)}
 
 

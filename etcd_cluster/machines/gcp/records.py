@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import pulumi
 from pulumi_gcp import dns
@@ -23,8 +23,9 @@ def publish(
     opts: pulumi.ResourceOptions,
 ) -> None:
     """Registers the records; see `RecordingMachines.publish`. One of the same name that exists already is an error."""
-    parts: Any = pulumi.Output.from_input(zone).apply(managed_zone)
-    project, zone_name = parts.apply(lambda found: found[0]), parts.apply(lambda found: found[1])
+    known = pulumi.Output.from_input(zone)
+    project = cast("pulumi.Output[str]", known.apply(lambda zone: managed_zone(zone)[0]))
+    zone_name = known.apply(lambda zone: managed_zone(zone)[1])
     found = dns.get_managed_zone_output(
         name=zone_name, project=project, opts=pulumi.InvokeOutputOptions(parent=opts.parent)
     )
