@@ -117,6 +117,7 @@ class ClusterStatus:
         schedules: Transport -> schedule of its CA.
         next: What `up` would do first, with an unchanged stack; empty for nothing.
         backups: How its backups stand; None for a cluster without any.
+        data_of: Id of the cluster that all data are of, by etcd's own logs; "" if they differ, or are unreadable.
     """
 
     cluster: str
@@ -133,6 +134,7 @@ class ClusterStatus:
     schedules: Schedules
     next: Sequence[str]
     backups: BackupStatus | None = None
+    data_of: str = ""
 
     @property
     def ok(self) -> bool:
@@ -168,8 +170,14 @@ def cluster_status(
         },
         schedules=schedules,
         next=[*_next(desired, observation), *_due(desired, members, schedules, now)],
+        data_of=_data_of(observation),
         backups=backup_status(backups, observation, desired.by_systemd, now) if backups else None,
     )
+
+
+def _data_of(observation: Observation) -> str:
+    found = {host.data_of for host in observation.hosts.values() if host.data}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _member(desired: DesiredCluster, observation: Observation, name: str, now: datetime) -> MemberStatus:
@@ -279,6 +287,7 @@ def as_json(status: ClusterStatus) -> dict[str, Any]:
         "cluster": status.cluster,
         "ok": status.ok,
         "id": status.id,
+        "dataOf": status.data_of,
         "version": status.version,
         "tls": status.tls,
         "endpoints": list(status.endpoints),
@@ -402,7 +411,7 @@ def notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
     notes = {
         "unreachable": unreachable,
         "peers": [f"{pair.member} does not reach {pair.peer} at its peer port" for pair in status.broken_pairs],
-        "cluster id": [status.id or "unknown: no member leads, so none can answer for the cluster"],
+        "cluster id": [status.id or _id_of_data(status)],
         "endpoints": ["  ".join(status.endpoints)],
         "quota": [f"{size_text(status.quota_bytes)} for the database; once it is full, etcd takes no more writes"],
         "alarms": status.alarms or (["none"] if status.id else ["unknown"]),
@@ -411,6 +420,12 @@ def notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
         "next up": status.next or ["nothing to do"],
     }
     return {label: texts for label, texts in notes.items() if texts}
+
+
+def _id_of_data(status: ClusterStatus) -> str:
+    if status.data_of:
+        return f"{status.data_of}, by the data that are there: no member leads"
+    return "unknown: no member leads, so none can answer for the cluster"
 
 
 def _ca(status: ClusterStatus, transport: Transport) -> list[str]:
