@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         CertificateAuthority,
         CertificateAuthorityArgs,
     )
-    from etcd_cluster.settings import EtcdClusterArgs, Install
+    from etcd_cluster.settings import Defragment, EtcdClusterArgs, Install
     from etcd_cluster.ssh.login import Bastion, Ssh
     from etcd_cluster.ssh.proxy_command import ProxyCommand
     from etcd_cluster.users import Permission, User
@@ -45,6 +45,7 @@ __all__ = [
     "CertificateAuthority",
     "CertificateAuthorityArgs",
     "ConfigurationError",
+    "Defragment",
     "Dns",
     "EtcdCluster",
     "EtcdClusterArgs",
@@ -84,7 +85,7 @@ _NAMES = {
     "machines.machine": "Machine Machines Ports",
     "monitoring.arguments": "Monitoring",
     "pki.resources": "CA Certificate CertificateArgs CertificateAuthority CertificateAuthorityArgs",
-    "settings": "EtcdClusterArgs Install",
+    "settings": "Defragment EtcdClusterArgs Install",
     "ssh.login": "Bastion Ssh",
     "ssh.proxy_command": "ProxyCommand",
     "users": "Permission User",

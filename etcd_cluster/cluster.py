@@ -152,6 +152,7 @@ class EtcdCluster(pulumi.ComponentResource):
             restore_from=settings.restore_from,
             names=settings.dns.owners if settings.dns else None,
             restoration=shown_restoration(settings.restoration),
+            defragment=dict(vars(settings.defragment)) if settings.defragment else None,
             delete_data=settings.delete_data,
             desired=desired_json(
                 identity,

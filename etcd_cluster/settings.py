@@ -74,6 +74,24 @@ class Install:
     """
 
 
+def _require_share(key: str, value: float) -> None:
+    if not 0.1 <= value <= 0.9:
+        raise ConfigurationError(key, value, "out of range", "write a number from 0.1 to 0.9, such as 0.5")
+
+
+@dataclass(frozen=True)
+class Defragment:
+    """When an `up` restarts members to defragment their databases."""
+
+    free: Annotated[float, _require_share] = 0.5
+    """Databases of which at least this share is free, and `at_least_mib`, are defragmented by `up`; each member
+    restarts for it, one at a time, and the only member of a cluster when it restarts for something else. 0.1 to 0.9,
+    default 0.5. Without `defragment`, databases are defragmented only when etcd's alarm NOSPACE stands.
+    """
+    at_least_mib: Annotated[int, Between(1, 8192)] = 256
+    """The least free space of a database that is defragmented, in MiB; default 256."""
+
+
 @dataclass(frozen=True)
 class EtcdClusterArgs:
     """The description of a cluster. Only `machines` is required.
@@ -136,6 +154,10 @@ class EtcdClusterArgs:
     """
     roles: Mapping[Name, Sequence[Permission]] = field(default_factory=dict[str, Sequence[Permission]])
     """What users may do: role -> a list of {prefix or key, access}."""
+    defragment: Defragment | None = None
+    """When an `up` restarts members to defragment their databases; default never, unless etcd's alarm NOSPACE
+    stands. The only member of a cluster is defragmented when it restarts for something else.
+    """
     etcd: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Settings of the server by their own names, such as {"heartbeat-interval": 200}."""
     allow_undersized: bool = False
@@ -178,6 +200,7 @@ class Settings:
     load_generator: LoadGenerator
     monitoring: Monitoring | None
     users: Users | None
+    defragment: Defragment | None
     ca_rotation: int
     ca_overlap_hours: int
     allow_undersized: bool
@@ -252,6 +275,7 @@ def validate_arguments(args: EtcdClusterArgs) -> Settings:
         load_generator=validate_load_generator(args.load_generator),
         monitoring=validate_monitoring(args.monitoring, args.machines.platform) if args.monitoring else None,
         users=validate_users(args.users, args.roles, members=names, version=version, tls=args.tls),
+        defragment=args.defragment,
         ca_rotation=args.ca_rotation,
         ca_overlap_hours=args.ca_overlap_hours,
         allow_undersized=args.allow_undersized,
@@ -366,6 +390,8 @@ def _require_types(args: EtcdClusterArgs) -> None:
     for name, permissions in args.roles.items():
         for number, permission in enumerate(permissions):
             require_types(permission, f"roles.{name}[{number}].")
+    if args.defragment is not None:
+        require_types(args.defragment, "defragment.")
     machines = args.machines
     if any(kind.__module__.startswith(f"{_PACKAGE}.machines.") for kind in type(machines).__mro__):
         prefix = "" if machines.platform == "hosts" else f"{machines.platform}."

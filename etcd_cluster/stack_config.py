@@ -23,7 +23,7 @@ from etcd_cluster.machines.machine import Machines
 from etcd_cluster.monitoring.arguments import Monitoring
 from etcd_cluster.names import nearest, require_file
 from etcd_cluster.rclone import RcloneInstall
-from etcd_cluster.settings import EtcdClusterArgs, Install
+from etcd_cluster.settings import Defragment, EtcdClusterArgs, Install
 from etcd_cluster.ssh.key_texts import require_private_key
 from etcd_cluster.ssh.login import Bastion, Ssh
 from etcd_cluster.ssh.missing_key import MissingKey
@@ -62,6 +62,7 @@ def args_from_stack_config() -> EtcdClusterArgs:
         monitoring=_monitoring(keys),
         users=_users(keys.section("users")),
         roles=_roles(keys.section("roles")),
+        defragment=_defragment(keys),
         etcd=keys.kept_secret("etcd", keys.mapping("etcd")),
         ca=None,
     )
@@ -168,6 +169,12 @@ def _users(keys: Keys) -> dict[str, User]:
 
 def _roles(keys: Keys) -> dict[str, list[Permission]]:
     return {name: [read(Permission, each) for each in keys.sections(name)] for name in keys.names()}
+
+
+def _defragment(keys: Keys) -> Defragment | None:
+    is_given = "defragment" in keys.names()
+    section = keys.section("defragment")
+    return read(Defragment, section) if is_given else None
 
 
 def _private_key(keys: Keys) -> pulumi.Input[str] | None:
@@ -381,6 +388,13 @@ def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _number(value: Any) -> float | None:
+    """Reads a number with or without a fraction: `pulumi config set` writes numbers as text."""
+    if isinstance(value, str):
+        return float(value) if re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", value) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def _boolean(value: Any) -> bool | None:
     if isinstance(value, bool):
         return value
@@ -390,6 +404,7 @@ def _boolean(value: Any) -> bool | None:
 READERS: Mapping[Any, tuple[Callable[[Any], Any], str]] = {
     str: (_text, "text"),
     int: (_integer, "a whole number"),
+    float: (_number, "a number"),
     bool: (_boolean, "true or false"),
     list: (_texts, "a list of texts"),
     object: (_text_or_texts, "text, or a block of texts"),

@@ -22,7 +22,7 @@ from etcd_cluster.machines.hosts import Host
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.monitoring.arguments import Monitoring
 from etcd_cluster.rclone import RcloneInstall
-from etcd_cluster.settings import EtcdClusterArgs, Install
+from etcd_cluster.settings import Defragment, EtcdClusterArgs, Install
 from etcd_cluster.ssh.login import Bastion, Ssh
 from etcd_cluster.ssh.proxy_command import ProxyCommand
 from etcd_cluster.stack_config import config_name
@@ -44,6 +44,7 @@ BLOCKS: tuple[Block, ...] = (
             "install",
             "dns",
             "backup",
+            "defragment",
             "monitoring",
             "load_generator",
             "users",
@@ -61,6 +62,7 @@ BLOCKS: tuple[Block, ...] = (
     ("gcp.", GcpMachines, ("bastion", "private_key", "proxy_command")),
     ("local.", LocalMachines, ()),
     ("install.", Install, ()),
+    ("defragment.", Defragment, ()),
 )
 LOAD_CHECK_BLOCKS: tuple[Block, ...] = (("loadGenerator.", LoadGenerator, ()),)
 DNS_BLOCKS: tuple[Block, ...] = (("dns.", Dns, ()),)

@@ -82,6 +82,18 @@ class Reach(Line):
     source: str = ""
 
 
+@dataclass(frozen=True)
+class HashKeys(Line):
+    """Asks the member for the hash of its keys.
+
+    Args:
+        timeout_seconds: Limit for the answer.
+    """
+
+    step = "hash_keys"
+    timeout_seconds: int
+
+
 class ApplyAction(Enum):
     """What happens to the process once the files are written."""
 
@@ -112,6 +124,7 @@ class Apply(Line):
         peer_port: Port that it has to listen on.
         archive_old_data: Keeps the data of an earlier membership in another folder, where etcd does not find them.
         pending: Marks that the process may be older than the files from now on.
+        defragment_mib: Defragments the database while the member is stopped, which takes this space; None leaves it.
     """
 
     step = "apply"
@@ -125,6 +138,7 @@ class Apply(Line):
     peer_port: int | None = None
     archive_old_data: bool = False
     pending: bool = False
+    defragment_mib: int | None = None
 
 
 class MembershipChange(Enum):
@@ -184,6 +198,22 @@ class SetUsers(Line):
     change: UsersChange
     timeout_seconds: int
     as_root: bool = False
+
+
+@dataclass(frozen=True)
+class Compact(Line):
+    """Deletes history: what keys held before the newest revisions. No key goes.
+
+    Args:
+        kept: The number of the newest revisions that are kept.
+        timeout_seconds: Limit until that history is deleted on this member.
+    """
+
+    step = "compact"
+    needs_run = True
+    has_progress_text = True
+    kept: int
+    timeout_seconds: int
 
 
 @dataclass(frozen=True)
@@ -479,9 +509,11 @@ LINES: Mapping[str, type[Line]] = {
         Observe,
         Health,
         Reach,
+        HashKeys,
         Apply,
         Membership,
         SetUsers,
+        Compact,
         Snapshot,
         V2Store,
         Record,

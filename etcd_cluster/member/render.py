@@ -410,8 +410,9 @@ STEPS: Mapping[str, Sequence[str]] = {
     "check": ("machine", "needs", "check"),
     "prepare": ("machine", "needs", "packages", "prepare"),
     "observe": ("machine", "observe"),
-    "apply": ("apply",),
+    "apply": ("space", "apply"),
     "membership": ("membership",),
+    "compact": ("space",),
     "snapshot": ("snapshot", "upgrade"),
     "v2store": ("upgrade",),
     "backup": ("snapshot", "folder", "store", "backup"),
@@ -432,6 +433,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "peer_log": (),
     "health": ("observe",),
     "reach": ("observe",),
+    "hash_keys": ("observe",),
     "probe": ("client", "probe"),
     "users": ("client", "users"),
 }

@@ -222,6 +222,7 @@ def steps(olds: Inputs, news: Inputs) -> list[str]:
         *_version(olds, news, staying),
         *_settings(olds, news, staying),
         *_users(olds, news),
+        *_defragmentation(olds, news),
     ]
 
 
@@ -468,6 +469,22 @@ def _users(olds: Inputs, news: Inputs) -> list[str]:
             f"{_names(after[CLIENT])}; JSON requests (/v3/...) with a certificate are refused"
         )
     return steps
+
+
+def _defragmentation(olds: Inputs, news: Inputs) -> list[str]:
+    """Returns what another `defragment` does. What is free, only machines know."""
+    before: Mapping[str, Any] | None = olds.get("defragment")
+    after: Mapping[str, Any] | None = news.get("defragment")
+    if before == after:
+        return []
+    if not after:
+        return ["databases are not defragmented any more, unless etcd's alarm NOSPACE stands"]
+    share, mib = f"{after['free']:.0%}", f"{after['at_least_mib']:.0f} MiB"
+    return [
+        f"members of whose database at least {share} and {mib} are free are restarted to defragment it, in this and in "
+        "every later `up`: one at a time, followers first, the leader last; the only member of a cluster, when it "
+        "restarts for something else"
+    ]
 
 
 def _known(value: object) -> bool:

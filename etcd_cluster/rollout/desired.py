@@ -161,6 +161,19 @@ class Restoration:
 
 
 @dataclass(frozen=True)
+class DesiredDefragmentation:
+    """From which free space on a database is defragmented.
+
+    Args:
+        free: The least share of the database.
+        at_least_bytes: The least free space.
+    """
+
+    free: float
+    at_least_bytes: int
+
+
+@dataclass(frozen=True)
 class DesiredCluster:
     """The desired state of the whole cluster.
 
@@ -181,6 +194,7 @@ class DesiredCluster:
         root: Certificate and key of etcd's user root; None without users.
         restored: The backup that a new cluster starts with; None for none.
         restoration: The restore that takes the place of a cluster's data; None for none.
+        defragment: From which free space on databases are defragmented; None for never.
     """
 
     cluster: str
@@ -199,6 +213,7 @@ class DesiredCluster:
     root: CertificatePair | None = None
     restored: RestoredBackup | None = None
     restoration: Restoration | None = None
+    defragment: DesiredDefragmentation | None = None
 
     @staticmethod
     def parse(text: str) -> DesiredCluster:
@@ -232,6 +247,7 @@ class DesiredCluster:
             root=_pair(properties.get("root")),
             restored=_restored(properties.get("restored")),
             restoration=_restoration(properties.get("restoration")),
+            defragment=_defragmentation(properties.get("defragment")),
         )
 
     @cached_property
@@ -388,6 +404,12 @@ def _users(properties: Mapping[str, Any] | None) -> Users | None:
         properties["users"],
         {name: [Permission(**each) for each in permissions] for name, permissions in roles.items()},
     )
+
+
+def _defragmentation(properties: Mapping[str, Any] | None) -> DesiredDefragmentation | None:
+    if not properties:
+        return None
+    return DesiredDefragmentation(float(properties["free"]), int(properties["at_least_mib"]) * 1024**2)
 
 
 def series(version: str) -> str:

@@ -64,6 +64,7 @@ def desired_json(
         **({} if restored is None else {"restored": restored}),
         **({} if restoration is None else {"restoration": restoration}),
         **_users(settings.users, certificates),
+        **({} if settings.defragment is None else {"defragment": dict(vars(settings.defragment))}),
         "client": certificate_pair(certificates.client).apply(_pems) if certificates else None,
     }
     return pulumi.Output.json_dumps(everything, sort_keys=True)

@@ -56,6 +56,7 @@ from etcd_cluster.rollout.machines import (
 from etcd_cluster.rollout.observed import BrokenPair, Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action, users
 from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, Refusal, WaitFor
+from etcd_cluster.rollout.planner.alarms import ROOM, database_of, mib
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
@@ -77,6 +78,7 @@ SHOWN = (
     "restore_from",
     "names",
     "restoration",
+    "defragment",
     "delete_data",
 )
 """The inputs whose changes a reviewer sees."""
@@ -395,7 +397,7 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
             left_out=True,
             record=news.get("record") or "",
         )
-    _warn_of_backups(news, desired, observation)
+    _warn(news, desired, observation)
     _warn_of_unlisted_users(desired, context)
 
 
@@ -408,11 +410,23 @@ def _warn_of_unlisted_users(desired: DesiredCluster, context: RunContext) -> Non
         )
 
 
-def _warn_of_backups(news: Properties, desired: DesiredCluster, observation: Observation) -> None:
+def _warn(news: Properties, desired: DesiredCluster, observation: Observation) -> None:
+    """Tells of late and failed backups, and of databases that are about to end all writes."""
     if news.get("backups"):
         plan, now = BackupPlan.parse(news["backups"]), datetime.now(timezone.utc)
         for line in warnings(plan, observation, desired.by_systemd, now):
             say(line)
+    for line in _crowded(observation):
+        say(line)
+
+
+def _crowded(observation: Observation) -> list[str]:
+    return [
+        f"warning: {name}: its database has {mib(database_of(host))} of a quota of {mib(host.quota_bytes)}; once it is "
+        "full, etcd refuses every write (docs/space.md)"
+        for name, host in observation.hosts.items()
+        if host.quota_bytes and database_of(host) > ROOM * host.quota_bytes
+    ]
 
 
 def _is_a_members(name: str, desired: DesiredCluster, observation: Observation) -> bool:
@@ -504,7 +518,7 @@ def drift(news: Properties) -> list[str]:
     try:
         with MemberMachines(desired.members, news["connections"]) as machines:
             observation = machines.observe(users=desired.users is not None)
-        _warn_of_backups(news, desired, observation)
+        _warn(news, desired, observation)
         action = next_action(desired, observation, _context(news))
     except RefusedError as error:
         return [error.explanation.problem]  # the update says what to do

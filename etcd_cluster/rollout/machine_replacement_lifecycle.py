@@ -18,10 +18,10 @@ from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Membership, MembershipChange
 from etcd_cluster.rollout.lifecycle import LOOK_AGAIN_SECONDS, require_claimed
 from etcd_cluster.rollout.machines import STEP_SECONDS, MemberMachines, say
-from etcd_cluster.rollout.observed import Host, Observation
+from etcd_cluster.rollout.observed import CORRUPT, FULL, Host, Observation
 from etcd_cluster.rollout.planner import messages, quorum
 from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, ActionKind, Details, Refusal
-from etcd_cluster.rollout.planner.alarms import CORRUPT, FULL, no_room
+from etcd_cluster.rollout.planner.alarms import no_room
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
 

@@ -23,14 +23,17 @@ from etcd_cluster.member import render
 from etcd_cluster.member.answers import BUSY, NoAnswerError, framed_answer
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.line import Line
-from etcd_cluster.member.lines import Health, Observe, Reach
+from etcd_cluster.member.lines import HashKeys, Health, Observe, Reach
 from etcd_cluster.member.runner import Runner, Say
 from etcd_cluster.rollout.observed import (
+    CORRUPT,
     Host,
+    KeyHash,
     Observation,
     combine,
     connected_without_report,
     parse_answers,
+    parse_hash,
     parse_host,
     parse_reached,
     unanswered,
@@ -43,6 +46,8 @@ from etcd_cluster.ssh.connection import SshError, SshNoAnswerError, SshUnreachab
 from etcd_cluster.ssh.processes import CommandTimeoutError
 
 OBSERVATION_SECONDS = 60
+HASH_SECONDS = 120
+"""Limit for the hash of a member's keys: etcd reads its whole database for it."""
 STEP_SECONDS = 1800
 """Limit for a step: more than any script waits by itself."""
 BUSY_SECONDS = 1200
@@ -279,7 +284,7 @@ class MemberMachines:
             # The leader's machine is not one of `hosts`, is unreachable, or gets no answer itself.
             note(self.on_all(others, lambda name: self._observe(name, replace(asked, as_status_source=True))))
             observation = combine(hosts, reports, unreachable)
-        observation = self._test_broken_pairs(self._ask_for_others(observation))
+        observation = self._ask_for_hashes(self._test_broken_pairs(self._ask_for_others(observation)))
         return replace(observation, clocks=clocks, answering=frozenset(answering))
 
     def _is_anothers(self, host: Host) -> bool:
@@ -320,6 +325,20 @@ class MemberMachines:
         answers = self.on_all(list(urls), test)
         reached = {name: answer for name, answer in answers.items() if not isinstance(answer, EtcdClusterError)}
         return with_reached(observation, reached)
+
+    def _ask_for_hashes(self, observation: Observation) -> Observation:
+        """Asks every member for the hash of its keys while the alarm CORRUPT stands: nothing is written then."""
+        if not any(alarm.kind == CORRUPT for alarm in observation.alarms or ()):
+            return observation
+        names = [name for name, host in observation.hosts.items() if host.live]
+
+        def ask(name: str) -> tuple[str, KeyHash] | None:
+            return parse_hash(
+                self.run(name, HashKeys(HASH_SECONDS), timeout_seconds=HASH_SECONDS + OBSERVATION_SECONDS)
+            )
+
+        answers: list[tuple[str, KeyHash] | EtcdClusterError | None] = [*self.on_all(names, ask).values()]
+        return replace(observation, hashes=dict(answer for answer in answers if isinstance(answer, tuple)))
 
     def _observe(self, name: str, asked: Observe) -> str:
         member = self._members[name]

@@ -16,6 +16,8 @@ import yaml
 
 from etcd_cluster.member.render import LOCAL_ADDRESS_GATE, PeerSecurity, Security, Transport
 
+FULL, CORRUPT = "NOSPACE", "CORRUPT"
+"""Kinds of alarms, in etcd's own words: a database has reached its quota; members hold different data."""
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 """A version of etcd, as folders of programs are named. Folders that people put beside them may have any name."""
 
@@ -110,6 +112,10 @@ class Live:
         applied: Index of raft's log up to which it has applied entries.
         committed: Index of raft's log up to which entries are committed.
         database_bytes: Size of its database.
+        used_bytes: The part of it that is in use; the rest is free pages. 0 if it does not report that. After a
+            compaction, it may be too much until the next write, or the next start.
+        revision: The last revision of its keys; 0 if it does not report that.
+        compacted: The revision up to which the history is compacted; 0 for none.
         active_peers: Ids of the members that it has a connection with; None if it does not report them.
     """
 
@@ -122,7 +128,31 @@ class Live:
     applied: int
     committed: int
     database_bytes: int
+    used_bytes: int = 0
+    revision: int = 0
+    compacted: int = 0
     active_peers: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Defragmented:
+    """What a member noted of its database after it was defragmented.
+
+    Args:
+        free_bytes: What was free even then. No defragmentation gets that back.
+        revision: The last revision of the keys at that time.
+        compacted: The revision up to which the history was compacted.
+    """
+
+    free_bytes: int
+    revision: int
+    compacted: int
+
+    @staticmethod
+    def parse(text: str) -> Defragmented | None:
+        """Reads three numbers; returns None for anything else."""
+        numbers = text.split()
+        return Defragmented(*map(int, numbers)) if len(numbers) == 3 and all(map(str.isdigit, numbers)) else None
 
 
 @dataclass(frozen=True)
@@ -194,6 +224,7 @@ class Host:
         restored: The backup, TOKEN/NAME, that was restored there before etcd's first start; "" for none.
         replaced: Id of the cluster whose data restored data took, or take, the place of there; "" for none.
         restoring: Id of the cluster for whose data restored data are ready beside the data; "" for none.
+        defragmented: What it noted after its database was defragmented; None if that never was.
     """
 
     machine: str
@@ -235,6 +266,7 @@ class Host:
     restored: str = ""
     replaced: str = ""
     restoring: str = ""
+    defragmented: Defragmented | None = None
 
     @property
     def quota_before(self) -> int:
@@ -386,6 +418,23 @@ class Authentication:
 
 
 @dataclass(frozen=True)
+class KeyHash:
+    """The hash of everything that a member holds of keys, by itself.
+
+    Hashes of two members can be compared if both revisions are equal.
+
+    Args:
+        revision: The member's last revision.
+        compact_revision: The revision up to which its history is compacted.
+        hash: The hash.
+    """
+
+    revision: int
+    compact_revision: int
+    hash: int
+
+
+@dataclass(frozen=True)
 class Observation:
     """The whole cluster at one time.
 
@@ -397,6 +446,7 @@ class Observation:
         members: The member list.
         healthy: Ids of the members that serve. Each was asked on its own machine, else on the status source's.
         alarms: Standing alarms; None if nobody could be asked for them.
+        hashes: Id of a member -> the hash of its keys. Members are asked only while the alarm CORRUPT stands.
         connected: Ids of the members that gave no answer there but have a connection with the status source: they run,
             and nothing more is known.
         unknown: `connected`, and ids of the members of which nobody can say whether they have a connection.
@@ -414,6 +464,7 @@ class Observation:
     members: Sequence[MemberEntry]
     healthy: frozenset[str]
     alarms: Sequence[Alarm] | None = ()
+    hashes: Mapping[str, KeyHash] = field(default_factory=dict[str, KeyHash])
     connected: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
     users: frozenset[str] | None = None
@@ -569,6 +620,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         foreign_unit_files=foreign_unit_files,
         other_service=facts.get("other_service", ""),
         claim=facts.get("claim", ""),
+        defragmented=Defragmented.parse(facts.get("defragmented", "")),
         backups=_backups(facts) if "backup" in facts else None,
     )
     encoded = ("members", "health", "alarms", "authentication")
@@ -818,6 +870,22 @@ def _permission(found: Mapping[str, Any]) -> tuple[KeyRange, str]:
     return KeyRange(start, end), _ACCESSES[int(found.get("permType") or 0)]
 
 
+def parse_hash(text: str) -> tuple[str, KeyHash] | None:
+    """Reads `etcdctl endpoint hashkv --write-out json` of one member.
+
+    Returns:
+        The member's id, hexadecimal, and the hash; None if there was no answer, or a cut one.
+    """
+    answers: Any = _json(text)
+    try:
+        found: Mapping[str, Any] = answers[0]["HashKV"]
+        header: Mapping[str, Any] = found["header"]
+        key_hash = KeyHash(int(header["revision"]), int(found.get("compact_revision", 0)), int(found["hash"]))
+        return f"{int(header['member_id']):x}", key_hash
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
 def _live(facts: Mapping[str, str]) -> Live | None:
     if facts.get("status"):
         return _live_by_status(_decoded(facts["status"]))
@@ -834,6 +902,9 @@ def _live(facts: Mapping[str, str]) -> Live | None:
             applied=_integer(facts.get("proposals_applied_total")),
             committed=_integer(facts.get("proposals_committed_total")),
             database_bytes=_integer(facts.get("database_bytes")),
+            used_bytes=_integer(facts.get("used_bytes")),
+            revision=_integer(facts.get("revision")),
+            compacted=max(_integer(facts.get("compacted")), 0),
             active_peers=frozenset(facts["active_peers"].split(",")) - {""} if "active_peers" in facts else None,
         )
     except (ValueError, OverflowError):  # not the numbers that etcd writes
@@ -859,6 +930,7 @@ def _live_by_status(text: str) -> Live | None:
             applied=int(status["raftAppliedIndex"]),
             committed=int(status["raftIndex"]),
             database_bytes=int(status["dbSize"]),
+            used_bytes=int(status.get("dbSizeInUse", 0)),
         )
     except (KeyError, IndexError, TypeError, ValueError):
         return None

@@ -12,7 +12,7 @@ from etcd_cluster.rollout.planner.actions import Action, HostStep
 
 MOST_REPETITIONS = 2
 """An action is done a second time, because the first one may have been cut off."""
-MOVES_BY_ITSELF = frozenset({"index", "database_mib"})
+MOVES_BY_ITSELF = frozenset({"index", "database_mib", "defragment_mib"})
 """Fields of a line that differ each time."""
 
 
@@ -69,6 +69,9 @@ def _host(host: Host, names: Mapping[str, str]) -> object:
         applied=0,
         committed=0,
         database_bytes=0,
+        used_bytes=0,
+        revision=0,
+        compacted=0,
         active_peers=frozenset(),
     )
     still = replace(
@@ -81,6 +84,7 @@ def _host(host: Host, names: Mapping[str, str]) -> object:
         clock=0,
         snapshot_index=0,
         disk_free_bytes=0,
+        defragmented=None,
         database_bytes=0,
         may_administer=None,
     )

@@ -31,6 +31,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         restore_from: The backup that a new cluster starts with, as the user set it; "" for none.
         names: DNS name for clients, in certificates -> the member that it stands for, or `ALL`; None for none.
         restoration: "key", "cluster", "from" and "lost" of a restore in the place of a cluster's data; None for none.
+        defragment: From which free space on databases are defragmented, as the user set it; None for never.
         delete_data: `destroy` deletes etcd's data as well.
         desired: The whole desired state with every file and key, the JSON text that `DesiredCluster.parse` reads
             (secret).
@@ -66,6 +67,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
         restore_from: str,
         names: Mapping[str, str] | None,
         restoration: Mapping[str, Any] | None,
+        defragment: Mapping[str, float] | None,
         delete_data: bool,
         desired: pulumi.Input[str],
         connections: Mapping[str, ConnectionArgs],
@@ -92,6 +94,7 @@ class Rollout(Resource, module="cluster", name="Rollout"):
                 "restore_from": restore_from,
                 "names": names,
                 "restoration": restoration,
+                "defragment": defragment,
                 "delete_data": delete_data,
                 "desired": pulumi.Output.secret(desired),
                 "connections": pulumi.Output.secret(connections),

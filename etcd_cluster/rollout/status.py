@@ -17,9 +17,10 @@ from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.limits import PkiError
 from etcd_cluster.rollout.desired import DesiredCluster
-from etcd_cluster.rollout.observed import Alarm, BrokenPair, Host, Observation
+from etcd_cluster.rollout.observed import FULL, Alarm, BrokenPair, Host, Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, Refusal, WaitFor
+from etcd_cluster.rollout.planner.alarms import database_of, mib
 from etcd_cluster.rollout.planner.quorum import CAUGHT_UP_ENTRIES
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
@@ -245,9 +246,11 @@ def _alarms(observation: Observation) -> list[str]:
 
 
 def _alarm(alarm: Alarm, observation: Observation) -> str:
-    """Returns an alarm with its member's name, if etcd says which member it is."""
+    """Returns an alarm with its member's name, if etcd says which member it is, and with the sizes that raised it."""
     name = next((member.name for member in observation.members if member.id == alarm.id), alarm.id)
-    return f"{alarm.kind} on {name}" if name else alarm.kind
+    host = observation.hosts.get(name)
+    sizes = f" ({mib(database_of(host))} of a quota of {mib(host.quota_bytes)})" if host and host.quota_bytes else ""
+    return f"{alarm.kind} on {name}{sizes if alarm.kind == FULL else ''}" if name else alarm.kind
 
 
 def _next(desired: DesiredCluster, observation: Observation) -> list[str]:

@@ -26,6 +26,7 @@ from etcd_cluster.member.lines import (
     Apply,
     ApplyAction,
     BackUp,
+    Compact,
     Membership,
     MembershipChange,
     PrepareAgain,
@@ -40,13 +41,24 @@ from etcd_cluster.member.lines import (
 )
 from etcd_cluster.member.render import CertificatePair, PeerSecurity, Security
 from etcd_cluster.pki import x509
-from etcd_cluster.rollout.desired import UNIT_PATH, DesiredCluster, DesiredMember, File, Restoration, series
+from etcd_cluster.rollout.desired import (
+    UNIT_PATH,
+    DesiredCluster,
+    DesiredDefragmentation,
+    DesiredMember,
+    File,
+    Restoration,
+    series,
+)
 from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import (
+    CORRUPT,
     Alarm,
     Authentication,
+    Defragmented,
     History,
     Host,
+    KeyHash,
     KeyRange,
     Live,
     MemberEntry,
@@ -108,6 +120,7 @@ class Goal:
     token: str = TOKEN
     restoration: Restoration | None = None
     users: Users | None = None
+    defragment: DesiredDefragmentation | None = None
 
     def address(self, name: str) -> str:
         return self.addresses.get(name, usual_address(name))
@@ -134,6 +147,7 @@ class Goal:
             restoration=self.restoration,
             users=self.users,
             root=CertificatePair("of root", "its key") if self.users else None,
+            defragment=self.defragment,
         )
 
     def _member(self, name: str) -> DesiredMember:
@@ -237,6 +251,8 @@ class Machine:
     files: path -> as they are there, keys in full. mute: looks for which its process answers nobody here, and serves
     all the same. frozen: its process is there, and does nothing. second_address: one that it has besides; connections
     that name no address of their own come from the first one. peer_port_closed: a firewall lets nobody in there.
+    database_bytes: its own database's, since it was defragmented; 0 before. differs: what its data hold beside those of
+    the others; 0 for nothing.
     """
 
     name: str
@@ -269,6 +285,9 @@ class Machine:
     archived: int = 0
     reachable: bool = True
     cut_off: bool = False
+    database_bytes: int = 0
+    defragmented: Defragmented | None = None
+    differs: int = 0
     second_address: str = ""
     peer_port_closed: bool = False
     mute: int = 0
@@ -312,7 +331,8 @@ class Machine:
 
 class Model:
     """A whole cluster. `machines` are all that exist; which of them are asked is the caller's. clients_only: between
-    machines of members, a firewall opens the peer port alone. database_bytes: of every member's. alarms: (kind, id).
+    machines of members, a firewall opens the peer port alone. database_bytes: of every member's. used_bytes: what is in
+    use of that. used_after: revisions that a compaction keeps -> what is in use then. alarms: (kind, id).
     is_guarded, users, roles: etcd's authentication."""
 
     def __init__(self) -> None:
@@ -328,6 +348,10 @@ class Model:
         self.restarts: list[str] = []
         self.clients_only = False
         self.database_bytes = MIB
+        self.used_bytes = 0
+        self.used_after: dict[int, int] = {}
+        self.revision = 20_000
+        self.compacted = 0
         self.alarms: set[tuple[str, str]] = set()
         self.cluster = ""
         self.is_guarded = False
@@ -610,6 +634,10 @@ class Model:
                 )
                 alarms = [Alarm(*each) for each in sorted(self.alarms)]
                 observation = replace(observation, alarms=alarms, authentication=self.authentication(name))
+                if any(kind == CORRUPT for kind, _ in self.alarms):
+                    asked_ones = [each for each in asked.values() if each.name in hosts and hosts[each.name].live]
+                    found = {each.data_id: KeyHash(self.revision, 1, each.differs) for each in asked_ones}
+                    observation = replace(observation, hashes=found)
                 left = {each.id for each in unanswered(observation)}
                 answering = [each for each in self.members if each.id in left and self._answers_to(name, each)]
                 answers = json.dumps([{"endpoint": e.client_url, "health": True} for e in answering])
@@ -654,9 +682,10 @@ class Model:
             data_of=machine.data_of if machine.data else "",
             replaced=machine.replaced,
             restoring=machine.restoring,
+            defragmented=machine.defragmented,
             formed=machine.formed,
             quota_bytes=process.quota_bytes if process else 0,
-            database_bytes=self.database_bytes if machine.data and not process else 0,
+            database_bytes=self.size_of(machine) if machine.data and not process else 0,
             may_administer=self._may_administer(machine),
         )
 
@@ -680,7 +709,11 @@ class Model:
             cluster_version=self.cluster_version,
             applied=index,
             committed=index,
-            database_bytes=self.database_bytes,
+            database_bytes=self.size_of(machine),
+            # While nothing is written, etcd counts freed pages in.
+            used_bytes=self.size_of(machine) if self.alarms else self.used_of(machine),
+            revision=self.revision,
+            compacted=self.compacted,
             # etcd never takes off the connections that a member had before it knew the cluster.
             active_peers=self._peers_of(machine) | machine.process.counted_for_good,
         )
@@ -764,7 +797,7 @@ class Model:
 
     def raise_alarms(self) -> None:
         for machine in self.machines.values():
-            if machine.process and self.serves(machine) and self.database_bytes > machine.process.quota_bytes:
+            if machine.process and self.serves(machine) and self.size_of(machine) > machine.process.quota_bytes:
                 self.alarms.add(("NOSPACE", machine.data_id))
 
     def _effects(
@@ -782,6 +815,8 @@ class Model:
                 yield lambda: self._change_membership(machine, line, goal)
             case SetUsers() as line:
                 yield from self._set_users(machine, step, line)
+            case Compact(kept=kept):
+                yield lambda: self._compact(machine, kept)
             case Snapshot(version=version):
                 yield lambda: self._take_snapshot(machine, version)
             case V2Store():
@@ -818,6 +853,35 @@ class Model:
         if machine.data:
             machine.formed, machine.forming = machine.token, ""
 
+    def size_of(self, machine: Machine) -> int:
+        return machine.database_bytes or self.database_bytes
+
+    def used_of(self, machine: Machine) -> int:
+        return min(self.used_bytes or self.database_bytes, self.size_of(machine))
+
+    def fill(self, database_bytes: int, used_bytes: int = 0, used_after: Mapping[int, int] | None = None) -> None:
+        """Every member's database grows to that size; the alarm is raised if that passes its quota."""
+        self.database_bytes, self.used_bytes, self.used_after = database_bytes, used_bytes, dict(used_after or {})
+        self.revision += 20_000
+        for machine in self.machines.values():
+            machine.database_bytes = 0
+        self.elect()
+        self.raise_alarms()
+
+    def _compact(self, machine: Machine, kept: int) -> None:
+        if not self.serves(machine):
+            raise BrokenError(f"a compaction on {machine.name}, which does not serve")
+        self.compacted = max(self.compacted, self.revision - kept)
+        self.used_bytes = self.used_after.get(kept, self.used_bytes)
+
+    def _defragment(self, machine: Machine, space_mib: int) -> None:
+        if machine.process:
+            raise BrokenError(f"{machine.name} is defragmented while it runs")
+        if space_mib * MIB < self.used_of(machine):
+            raise BrokenError(f"{machine.name}: no room was asked for the copy of its database")
+        machine.database_bytes = self.used_of(machine)
+        machine.defragmented = Defragmented(0, self.revision, self.compacted)
+
     def _take_snapshot(self, machine: Machine, version: str) -> None:
         if not self.serves(machine) and not machine.restoring:  # what is put away needs no leader
             raise BrokenError(f"a snapshot of {machine.name}, which does not serve")
@@ -849,6 +913,8 @@ class Model:
             yield lambda: setattr(machine, "pending", True)
         for file in step.files:
             yield lambda file=file: self._put(machine, file)
+        if line.defragment_mib is not None:
+            yield lambda: self._defragment(machine, line.defragment_mib or 0)
         if line.action is not ApplyAction.FILES:
             yield lambda: setattr(machine, "programs", line.version)
             yield lambda: setattr(machine, "history", step.history) if step.history and not machine.data else None
@@ -871,6 +937,7 @@ class Model:
         if machine.data and listed:
             raise BrokenError(f"the data of {machine.name}, which is a member, archived")
         machine.archived += machine.data
+        machine.differs = 0
         machine.data, machine.data_id, machine.history = False, "", History()
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = ""
@@ -949,7 +1016,7 @@ class Model:
         if joins:
             self._bootstrap(machine, settings)
         self._require_version(machine)
-        if self.database_bytes > int(settings["quota-backend-bytes"]) and not self.alarms:
+        if self.size_of(machine) > int(settings["quota-backend-bytes"]) and not self.alarms:
             self._fail(machine, "it starts, and ends the writes of all: its quota is below its database")
         machine.starts += 1
         machine.process = Process(
@@ -1053,7 +1120,8 @@ class Model:
         if change is MembershipChange.MOVE_LEADER:
             return self._hand_over(line.id)
         if change is MembershipChange.DISARM:
-            return self.alarms.clear()
+            self.alarms.clear()
+            return self.raise_alarms()
         getattr(self, f"_{change.value}_member")(line)
         if change is not MembershipChange.UPDATE:
             self.changed_members_at = self.index
@@ -1068,7 +1136,7 @@ class Model:
     def _hand_over(self, id_: str) -> None:
         listed = self._listing(id_)
         machine = self.machine_of(listed)
-        if listed.learner or machine is None or not self._healthy(listed):
+        if listed.learner or machine is None or not self._healthy(listed) or machine.differs:
             raise BrokenError(f"leadership goes to {listed.name}, which cannot lead")
         apart = [pair for pair in self.broken_pairs(without=self.machines[self.leader]) if machine.name in pair]
         if apart:
@@ -1115,7 +1183,8 @@ class Model:
     def _require_removable(self, listed: Listing, goal: Goal) -> None:
         """Who stays by the stack is not removed while it runs; the last one that has the data never is."""
         machine = self.machine_of(listed)
-        if machine and machine.process and machine.name in goal.names:
+        is_corrupt = machine and machine.differs and any(kind == CORRUPT for kind, _ in self.alarms)
+        if machine and machine.process and machine.name in goal.names and not is_corrupt:
             raise BrokenError(f"{machine.name} removed, which runs and is to stay")
         if not any(self.machine_of(each) for each in self.members if each is not listed):
             raise BrokenError(f"{listed.name} removed, and nobody else has the data")
@@ -1197,6 +1266,7 @@ class Model:
         machine = self.machines[name]
         machine.process, machine.data, machine.data_id, machine.history = None, False, "", History()
         machine.frozen, machine.token, machine.mounted_over, machine.has_served = False, "", "", False
+        machine.differs = 0
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = ""
 

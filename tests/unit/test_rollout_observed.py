@@ -90,6 +90,7 @@ proposals_applied_total=1.2345678e+07
 proposals_committed_total=12345680
 cluster_version=3.5
 database_bytes=2.147483648e+09
+used_bytes=1.073741824e+09
 active_peers=
 members={encoded(MEMBERS)}
 health={encoded(HEALTH)}
@@ -126,6 +127,7 @@ def test_all_that_a_machine_tells_is_read() -> None:
         applied=12_345_678,
         committed=12_345_680,
         database_bytes=2 * 1024**3,
+        used_bytes=1024**3,
         active_peers=frozenset(),
     )
     assert report["members"] == MEMBERS
@@ -401,7 +403,7 @@ def test_only_a_member_s_own_word_says_that_it_does_not_serve(change: dict[str, 
 
 def test_its_status_tells_what_its_metrics_do_not() -> None:
     host, report = parse_host(f"{MUTE}status={encoded(STATUS)}\nscheme=https\n")
-    assert host.live == Live("95dcb2c5cb1427d6", True, False, True, "3.6.16", "", 43, 44, 20480)
+    assert host.live == Live("95dcb2c5cb1427d6", True, False, True, "3.6.16", "", 43, 44, 20480, 16384)
     assert report["scheme"] == "https"
     leaderless = STATUS.replace('"leader":10798702569113003990,', "")
     live = parse_host(f"{MUTE}status={encoded(leaderless)}\n")[0].live

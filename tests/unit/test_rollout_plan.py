@@ -5,7 +5,10 @@ Clusters are those of rollout_model.py: members a, b and c run, and a leads, unl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +28,14 @@ from etcd_cluster.member.lines import (
     V2Store,
 )
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
-from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH, DesiredCluster, RestoredBackup
-from etcd_cluster.rollout.observed import History, Missing, MissingKind, Observation
+from etcd_cluster.rollout.desired import (
+    PROFILE_PATH,
+    UNIT_PATH,
+    DesiredCluster,
+    DesiredDefragmentation,
+    RestoredBackup,
+)
+from etcd_cluster.rollout.observed import Alarm, Defragmented, History, Missing, MissingKind, Observation
 from etcd_cluster.rollout.planner import data, differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
@@ -49,6 +58,7 @@ from tests.unit.rollout_model import (
     CA,
     CONFIGURATION,
     GIB,
+    MIB,
     OF_CLIENTS,
     OF_PEERS,
     PEER,
@@ -1365,49 +1375,250 @@ def test_a_quota_without_room_is_refused_as_well_but_only_where_it_is_made_small
     assert isinstance(decide(model, quota(4)), Action)
 
 
-def test_a_full_database_is_told_whatever_else_is_as_it_should_be() -> None:
-    model = Model.running()
-    model.database_bytes = 2 * GIB + 1
-    model.raise_alarms()
-    refusal = refused(model, GOAL)
-    assert refusal.kind is Refusal.ALARM_NOSPACE
-    assert {**refusal.details, "member": "a", "database": "2049 MiB", "quota": "2048 MiB"} == refusal.details
-    assert log_until_refused(model, SETTINGS) == ["b: restarting", "c: restarting", *LEADER_LAST]
-
-
 LEADER_LAST = ["a: handing leadership over to b", "a: restarting"]
+FULL_BYTES = 2 * GIB + 1
 
 
-def log_until_refused(model: Model, goal: Goal) -> list[str]:
+def in_short(done: Sequence[str]) -> list[str]:
+    """Without sizes, and what a compaction means."""
+    return [re.sub(r", as .*| of \d.*", "", each) for each in done]
+
+
+COMPACTED = "a: compacting the history to its newest {} revisions"
+DEFRAGMENTED = [
+    "b: restarting, to defragment its database",
+    "c: restarting, to defragment its database",
+    "a: handing leadership over to b",
+    "a: restarting, to defragment its database",
+]
+ENDED = ["b: ending the alarm NOSPACE"]
+
+
+def test_a_full_database_is_compacted_and_defragmented_and_the_alarm_ended() -> None:
+    model = Model.running()
+    model.fill(FULL_BYTES, used_after={10_000: GIB})
+    done = log(model, GOAL)
+    assert in_short(done) == [COMPACTED.format("10,000"), *DEFRAGMENTED, *ENDED]
+    assert "a database of 2049 MiB, quota 2048 MiB" in done[0]
+    assert "every key stays" in done[0]
+    assert "defragment its database of 2049 MiB" in done[1]
+    assert not model.alarms
+    assert decide(model, GOAL) is None
+
+
+def test_the_restarts_that_make_room_bring_new_settings_as_well() -> None:
+    model = Model.running()
+    model.fill(FULL_BYTES, used_after={10_000: GIB})
+    assert in_short(log(model, SETTINGS)) == [COMPACTED.format("10,000"), *DEFRAGMENTED, *ENDED]
+
+
+def test_another_version_waits_until_writes_work() -> None:
+    model = Model.running(version="3.6.15")
+    model.fill(FULL_BYTES, used_after={10_000: GIB})
+    model.machines["a"].versions.add("3.6.16")
+    done = in_short(log(model, GOAL))
+    assert done.index(ENDED[0]) < next(n for n, each in enumerate(done) if "snapshot" in each)
+
+
+def test_the_whole_history_goes_only_where_a_part_leaves_no_room() -> None:
+    model = Model.running()
+    model.fill(FULL_BYTES, used_after={0: GIB})
+    tried = [COMPACTED.format("10,000"), "b: restarting, to defragment its database", "a: compacting the whole history"]
+    assert in_short(log(model, GOAL)) == [*tried, *DEFRAGMENTED, *ENDED]
+
+
+def test_members_that_have_room_already_are_not_restarted() -> None:
+    model = Model.running()
+    model.fill(FULL_BYTES, used_after={10_000: GIB})
+    for name in "ab":
+        model.machines[name].database_bytes = GIB
+    done = in_short(log(model, GOAL))
+    assert done == [
+        COMPACTED.format("10,000"),
+        "c: restarting, to defragment its database",
+        "a: ending the alarm NOSPACE",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("goal", "used", "refusal", "larger"),
+    [
+        (GOAL, 2 * GIB, Refusal.ALARM_NOSPACE, 4 * GIB),
+        (replace(GOAL, user_options={"quota-backend-bytes": 64 * MIB}), 64 * MIB, Refusal.ALARM_NOSPACE, 128 * MIB),
+        (replace(GOAL, user_options={"quota-backend-bytes": 6 * GIB}), 6 * GIB, Refusal.ALARM_NOSPACE, 8 * GIB),
+        (replace(GOAL, user_options={"quota-backend-bytes": 8 * GIB}), 8 * GIB, Refusal.ALARM_NOSPACE_AT_LIMIT, None),
+        (
+            replace(GOAL, user_options={"quota-backend-bytes": 7 * GIB}),
+            15 * GIB // 2,
+            Refusal.ALARM_NOSPACE_AT_LIMIT,
+            None,
+        ),
+    ],
+)
+def test_keys_that_fill_the_quota_are_refused_with_the_next_larger_one(
+    goal: Goal, used: int, refusal: Refusal, larger: int | None
+) -> None:
+    model = Model.running(goal)
+    model.fill(used + 1)
     with pytest.raises(RefusedError) as error:
         model.run(goal)
-    assert error.value.kind is Refusal.ALARM_NOSPACE
-    return model.log
+    assert error.value.kind is refusal
+    if larger:
+        assert error.value.details["larger_bytes"] == larger
+        assert f"Set etcd.quota-backend-bytes to {larger} ({larger // MIB} MiB)" in str(error.value)
+    assert model.alarms, "it was not ended without room"
+    assert set(model.restarts) == {"b"}, "to measure it"
+    model.restarts.clear()
+    assert refused(model, goal).kind is refusal
+    assert not model.restarts, "it was measured"
+
+
+def test_no_member_restarts_for_room_while_another_one_is_not_healthy() -> None:
+    model = Model.running()
+    model.fill(FULL_BYTES, used_after={10_000: GIB})
+    model.machines["c"].mute = 99
+    decided = decide(model, GOAL)
+    assert isinstance(decided, WaitFor)
+
+
+def test_the_alarm_is_not_ended_while_the_size_of_a_database_is_unknown() -> None:
+    model = Model.running()
+    model.fill(FULL_BYTES)
+    model.database_bytes = GIB
+    observation = model.observe(GOAL.names)
+    host = observation.hosts["c"]
+    assert host.live
+    unknown = replace(host, live=replace(host.live, database_bytes=0))
+    decided = next_action(GOAL.desired, replace(observation, hosts={**observation.hosts, "c": unknown}), RunContext())
+    assert isinstance(decided, WaitFor)
+    assert (decided.reason, decided.details) == (WaitReason.DATABASES_UNKNOWN, {"names": ["c"]})
 
 
 def test_a_larger_quota_is_rolled_out_under_the_alarm_and_ends_it_once_all_have_room() -> None:
+    """No history goes for a quota that gives enough room."""
     model = Model.running()
-    model.database_bytes = 2 * GIB + 1
-    model.raise_alarms()
-    ending = "ending the alarm NOSPACE, as every database has room again"
-    assert log(model, quota(4)) == ["b: restarting", "c: restarting", *LEADER_LAST, f"b: {ending}"]
+    model.fill(FULL_BYTES, used_after={10_000: GIB})
+    assert in_short(log(model, quota(4))) == ["b: restarting", "c: restarting", *LEADER_LAST, *ENDED]
     assert not model.alarms
     assert decide(model, quota(4)) is None
 
 
-def test_a_larger_quota_that_gives_no_room_is_refused_before_anybody_restarts() -> None:
+def test_a_larger_quota_that_alone_gives_no_room_gets_what_it_lacks_from_the_history() -> None:
     model = Model.running()
-    model.database_bytes = 4 * GIB
-    model.raise_alarms()
-    assert refused(model, quota(4)).kind is Refusal.QUOTA_TOO_SMALL
+    model.fill(4 * GIB, used_after={10_000: 3 * GIB})
+    assert in_short(log(model, quota(4))) == [COMPACTED.format("10,000"), *DEFRAGMENTED, *ENDED]
+
+
+def test_a_larger_quota_that_gives_no_room_is_refused_before_all_restart_for_it() -> None:
+    model = Model.running()
+    model.fill(4 * GIB)
+    with pytest.raises(RefusedError) as error:
+        model.run(quota(4))
+    assert (error.value.kind, error.value.details["larger_bytes"]) == (Refusal.ALARM_NOSPACE, 8 * GIB)
+    assert set(model.restarts) == {"b"}, "to measure it"
 
 
 def test_a_database_that_was_made_smaller_ends_the_alarm() -> None:
     model = Model.running()
-    model.database_bytes = 2 * GIB + 1
-    model.raise_alarms()
+    model.fill(FULL_BYTES)
     model.database_bytes = GIB
     assert log(model, GOAL) == ["a: ending the alarm NOSPACE, as every database has room again"]
+
+
+def test_the_only_member_is_defragmented_as_well() -> None:
+    goal = replace(GOAL, names=("a",), founders=("a",))
+    model = Model.running(goal)
+    model.fill(FULL_BYTES, used_after={10_000: GIB})
+    defragmented = "a: restarting, to defragment its database"
+    assert in_short(log(model, goal)) == [COMPACTED.format("10,000"), defragmented, "a: ending the alarm NOSPACE"]
+
+
+def test_killed_at_every_piece_of_every_step_room_is_made_by_the_next_run() -> None:
+    """One that lacks a compaction does it again; one that is stopped starts first."""
+    running = Model.running()
+    for action, pieces in ((1, 2), (2, 12), (4, 2), (5, 12), (6, 2)):  # compact, b, hand over, a, disarm
+        for piece in range(pieces):
+            model = deepcopy(running)
+            model.fill(FULL_BYTES, used_after={10_000: GIB})
+            assert not model.run(GOAL, stop_after=action, cut=lambda _, piece=piece: piece)
+            log(model, GOAL)
+            assert not model.alarms
+            assert max(map(model.size_of, model.machines.values())) == GIB
+
+
+# --- databases that are free for the most part ---
+
+FREE = replace(GOAL, defragment=DesiredDefragmentation(free=0.5, at_least_bytes=256 * MIB))
+GIVEN_BACK = [each.replace("database", "database of 1024 MiB, of which 600 MiB are free") for each in DEFRAGMENTED]
+
+
+def fragmented(goal: Goal = FREE, *, free_mib: int = 600, **changes: Any) -> Model:
+    model = Model.running(goal, **changes)
+    model.fill(GIB, used_bytes=GIB - free_mib * MIB)
+    return model
+
+
+def test_databases_are_defragmented_once_as_much_is_free_as_the_stack_says() -> None:
+    model = fragmented()
+    assert log(model, GOAL) == [], "it does not say so"
+    assert log(model, FREE) == GIVEN_BACK
+    assert decide(model, FREE) is None
+
+
+@pytest.mark.parametrize(("free_mib", "at_least_mib", "due"), [(511, 256, False), (512, 256, True), (600, 601, False)])
+def test_both_the_share_and_the_space_have_to_be_free(free_mib: int, at_least_mib: int, due: bool) -> None:
+    goal = replace(FREE, defragment=DesiredDefragmentation(free=0.5, at_least_bytes=at_least_mib * MIB))
+    assert (decide(fragmented(free_mib=free_mib), goal) is not None) is due
+
+
+def test_a_database_that_stays_as_it_is_is_not_defragmented_in_each_up() -> None:
+    """Its pages are free again at once, or etcd does not give them back."""
+    model = fragmented()
+    log(model, FREE)
+    for machine in model.machines.values():
+        machine.database_bytes = 0
+        machine.defragmented = Defragmented(600 * MIB, 1, 1)
+    assert decide(model, FREE) is None
+
+
+def test_the_only_member_is_defragmented_when_it_restarts_for_something_else() -> None:
+    goal = replace(FREE, names=("a",), founders=("a",))
+    model = fragmented(goal)
+    assert decide(model, goal) is None
+    other = replace(goal, user_options=SETTINGS.user_options)
+    decided = decide(model, other)
+    assert isinstance(decided, Action)
+    assert isinstance(decided.steps[0].line, Apply)
+    assert decided.steps[0].line.defragment_mib
+
+
+def test_a_roll_defragments_as_well_but_not_one_to_another_version() -> None:
+    settings = replace(FREE, user_options=SETTINGS.user_options)
+    model = fragmented()
+    assert log(model, settings) == ["b: restarting", "c: restarting", *LEADER_LAST]
+    assert all(model.size_of(machine) < GIB for machine in model.machines.values())
+    model = fragmented(version="3.6.15")
+    for machine in model.machines.values():
+        machine.versions.add("3.6.16")
+    done = log(model, FREE)
+    restarts = [each for each in done if "restarting" in each]
+    assert ["free" in each for each in restarts] == [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize("alarm", ["OTHER", None])
+def test_nothing_is_defragmented_while_an_alarm_stands_or_may_stand(alarm: str | None) -> None:
+    model = fragmented()
+    observation = model.observe(FREE.names)
+    alarms = None if alarm is None else [Alarm(alarm, "")]
+    context = RunContext()
+    with pytest.raises(RefusedError) if alarm else nullcontext():
+        assert isinstance(next_action(FREE.desired, replace(observation, alarms=alarms), context), WaitFor)
+
+
+def test_nobody_is_defragmented_while_another_member_is_not_healthy() -> None:
+    model = fragmented()
+    model.machines["c"].frozen = True
+    assert isinstance(decide(model, FREE), WaitFor)
 
 
 def test_alarms_that_nobody_tells_are_waited_for() -> None:
@@ -1417,26 +1628,113 @@ def test_alarms_that_nobody_tells_are_waited_for() -> None:
     assert (decided.reason, decided.member) == (WaitReason.ALARMS_UNKNOWN, "a")
 
 
-def test_a_corrupt_member_is_named_and_nothing_moves_until_its_data_has_gone() -> None:
-    model = Model.running()
-    model.alarms.add(("CORRUPT", model.machines["c"].data_id))
-    for goal in (GOAL, SETTINGS, replace(GOAL, names=("a", "b", "d"))):
-        refusal = refused(model, goal)
-        assert (refusal.kind, refusal.details) == (Refusal.ALARM_CORRUPT, {"members": ["c"]})
+def corrupt(*names: str, of: Sequence[str] = ("a", "b", "c"), alarm: str = "") -> Model:
+    """A cluster in which these members hold other data, each its own, and whose alarm names the member `alarm`."""
+    model = Model.running(replace(GOAL, names=tuple(of), founders=tuple(of)))
+    for number, name in enumerate(names, 1):
+        model.machines[name].differs = number
+    model.alarms.add(("CORRUPT", model.machines[alarm].data_id if alarm else ""))
+    return model
+
+
+REPLACED = [
+    "a: removing {0}, whose data differ from the majority's",
+    "a: ending the alarm CORRUPT, as all members hold the same data",
+    "a: adding {0} as a learner",
+    "{0}: joining as a learner",
+    "a: promoting {0}, once it has all data",
+]
+
+
+@pytest.mark.parametrize("alarm", ["", "c", "b"], ids=["3.4 and 3.5 name none", "named", "wrongly named"])
+def test_the_member_that_differs_from_the_majority_is_replaced_and_its_data_archived(alarm: str) -> None:
+    model = corrupt("c", alarm=alarm)
+    done = [each.partition(" (")[0] for each in log(model, GOAL)]
+    assert done[:5] == [each.format("c") for each in REPLACED]
+    assert len(done) == 6, "the history of the new membership is noted"
+    assert model.machines["c"].archived == 1
+    assert not model.alarms
+    assert {each.name for each in model.voters()} == {"a", "b", "c"}
+    assert decide(model, GOAL) is None
+
+
+def test_a_leader_that_differs_hands_over_to_a_member_that_does_not() -> None:
+    names = ("a", "b", "c", "d", "e")
+    goal = replace(GOAL, names=names, founders=names)
+    model = corrupt("a", "b", of=names)
+    done = log(model, goal)
+    assert done[0] == "a: handing leadership over to c"
+    assert [each.partition(",")[0] for each in done[1:4]] == [
+        "c: removing a",
+        "c: removing b",
+        "c: ending the alarm CORRUPT",
+    ]
+    assert {each.name for each in model.voters()} == {*names}
+
+
+def test_nothing_else_moves_before_the_member_that_differs_is_out() -> None:
+    for goal in (SETTINGS, replace(GOAL, names=("a", "b", "d"))):
+        model = corrupt("c")
+        if "d" in goal.names:
+            model.add_machine("d", goal.address("d"), goal.version)
+        done = log(model, goal)
+        first = [each for each in done if "preparing" not in each][:2]
+        assert ["removing c" in first[0], "ending the alarm CORRUPT" in first[1]] == [True, True], done
+
+
+@pytest.mark.parametrize(
+    ("differing", "of"),
+    [(["c", "b"], "abc"), (["b"], "ab"), ([], "a"), (["a"], "a")],
+    ids=["three sorts", "one of two", "one member", "one member that differs"],
+)
+def test_without_a_majority_nothing_is_replaced_or_ended(differing: Sequence[str], of: str) -> None:
+    model = corrupt(*differing, of=of)
+    goal = replace(GOAL, names=tuple(of), founders=tuple(of))
+    refusal = refused(model, goal)
+    assert refusal.kind is Refusal.ALARM_CORRUPT_WITHOUT_MAJORITY
+    assert "docs/recover.md" in str(refusal)
+
+
+@pytest.mark.parametrize("change", ["no hash", "another revision", "another compaction"])
+def test_no_member_is_judged_by_hashes_that_cannot_be_compared(change: str) -> None:
+    model = corrupt("c")
+    observation = model.observe(GOAL.names)
+    hashes = dict(observation.hashes)
+    own = hashes[model.machines["b"].data_id]
+    hashes[model.machines["b"].data_id] = {
+        "no hash": own,
+        "another revision": replace(own, revision=own.revision - 1),
+        "another compaction": replace(own, compact_revision=0),
+    }[change]
+    if change == "no hash":
+        del hashes[model.machines["b"].data_id]
+    decided = next_action(GOAL.desired, replace(observation, hashes=hashes), RunContext())
+    assert isinstance(decided, WaitFor)
+    assert decided.reason in (WaitReason.HASHES_UNKNOWN, WaitReason.HASHES_OF_OTHER_REVISIONS)
+
+
+def test_the_alarm_of_a_member_whose_data_are_gone_is_ended_once_the_others_agree() -> None:
+    model = corrupt("c", alarm="c")
     model.lose_data("c")
     done = log(model, GOAL)
     assert done[:2] == [
         "a: removing the old membership of c, whose data are gone",
-        "a: ending the alarm CORRUPT of a member that has been removed",
+        "a: ending the alarm CORRUPT, as all members hold the same data",
     ]
     assert {each.name for each in model.voters()} == {"a", "b", "c"}
 
 
-def test_where_etcd_names_no_corrupt_member_it_is_said_how_to_find_it() -> None:
-    """As 3.4 and 3.5 do."""
-    model = Model.running()
-    model.alarms.add(("CORRUPT", ""))
-    assert refused(model, GOAL).kind is Refusal.ALARM_CORRUPT_OF_UNKNOWN_MEMBER
+def test_killed_at_every_piece_of_every_step_the_next_run_replaces_the_member_that_differs() -> None:
+    started = corrupt("a")
+    for action, pieces in ((1, 2), (2, 2), (3, 2), (4, 2), (5, 14), (6, 2)):
+        for piece in range(pieces):
+            model = deepcopy(started)
+            model.run(GOAL, stop_after=action, cut=lambda _, piece=piece: piece)
+            log(model, GOAL)
+            assert not model.alarms
+            assert not any(machine.differs for machine in model.machines.values())
+            assert model.machines["a"].archived == 1
+            assert {each.name for each in model.voters()} == {"a", "b", "c"}
 
 
 def test_an_alarm_of_another_kind_is_not_passed_over() -> None:

@@ -70,6 +70,7 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
         "restore_from": "",
         "names": {"etcd.example.com": "all members"},
         "restoration": None,
+        "defragment": None,
         "delete_data": False,
         "desired": desired_text(goal.desired),
         "connections": {name: {"host": goal.address(name)} for name in goal.names},

@@ -367,10 +367,9 @@ class Story:
         if quotas and not self.model.alarms:
             self.say("fill")
             limit = min(*quotas, 4 * GIB)
-            self.model.database_bytes = self.space.choice([limit // 3, limit // 2, limit + 1])
-            self.model.elect()
-            if self.model.leader:
-                self.model.raise_alarms()
+            database_bytes = self.space.choice([limit // 3, limit // 2, limit + 1])
+            used_after = self.space.choice([{}, {10_000: limit // 2}, {10_000: limit // 10 * 9 + 1, 0: limit // 3}])
+            self.model.fill(database_bytes, used_after=used_after)
 
     def be_killed(self) -> None:
         """A run that ends in the middle of a step."""

@@ -10,7 +10,15 @@ import pulumi
 import pytest
 import yaml
 
-from etcd_cluster import AwsMachines, ConfigurationError, EtcdClusterArgs, HostMachines, LocalMachines, ProxyCommand
+from etcd_cluster import (
+    AwsMachines,
+    ConfigurationError,
+    Defragment,
+    EtcdClusterArgs,
+    HostMachines,
+    LocalMachines,
+    ProxyCommand,
+)
 from etcd_cluster.etcd.versions import DEFAULT_VERSION
 from etcd_cluster.ssh.missing_key import is_key_missing
 from etcd_cluster.stack_config import NAMESPACE, args_from_stack_config
@@ -237,3 +245,24 @@ def test_every_stack_of_this_project_is_valid() -> None:
     for file in PROJECT.glob("Pulumi.*.yaml"):
         config = yaml.safe_load(file.read_text())["config"]
         read(**{key.removeprefix(f"{NAMESPACE}:"): value for key, value in config.items()})
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (None, None),
+        ("{}", Defragment()),
+        ('{"free": 0.7}', Defragment(free=0.7)),
+        ('{"free": "0.7"}', Defragment(free=0.7)),
+        ('{"atLeastMib": 64}', Defragment(at_least_mib=64)),
+    ],
+)
+def test_an_empty_block_of_defragmentation_is_one_with_every_default(block: str | None, expected: object) -> None:
+    given = {} if block is None else {"defragment": block}
+    assert read(platform="local", **given).defragment == expected
+
+
+@pytest.mark.parametrize("free", ["true", '"half"', "[]", '"0,5"', '"nan"'])
+def test_a_share_that_is_no_number_is_refused(free: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"defragment\.free"):
+        read(platform="local", defragment=f'{{"free": {free}}}')

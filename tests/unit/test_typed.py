@@ -14,6 +14,7 @@ from etcd_cluster import (
     AwsMachines,
     Bastion,
     ConfigurationError,
+    Defragment,
     EtcdClusterArgs,
     GcpMachines,
     Host,
@@ -88,6 +89,7 @@ def fields() -> list[tuple[str, Any, Any]]:
         (["s3://bucket", {}, LATER], "", ["backup"]),
         (["a", ["a"], {"a": "b"}, {1: User(["root"])}, {"a": {}}, LATER, None], "", ["users"]),
         (["a", ["a"], {"a": "b"}, {"a": [5]}, {"a": Permission("read", "/")}, LATER, None], "", ["roles"]),
+        ([0.5, {}, True, LATER], "", ["defragment"]),
     ]
     for values, _, names in tables:
         rows += [(name, lambda value, name=name: args(**{name: value}), value) for name in names for value in values]
@@ -169,6 +171,21 @@ def test_no_field_of_any_class_is_left_out() -> None:
     covered = {row[0].rpartition(".")[2] for row in fields()}
     for kind in (EtcdClusterArgs, LocalMachines, HostMachines, Host, Ssh, Bastion, AwsMachines, GcpMachines):
         assert set(hints(kind)) - covered <= {"hosts", "ssh", "private_key", "bastion", "proxy_command"}, kind.__name__
+
+
+@pytest.mark.parametrize(("field", "value"), [("free", "0.5"), ("free", 1), ("free", True), ("at_least_mib", 1.5)])
+def test_of_defragment_as_well(field: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^defragment\."):
+        validate_arguments(EtcdClusterArgs(LocalMachines(), defragment=Defragment(**{field: value})))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("free", 0.05), ("free", 0.95), ("free", float("nan")), ("at_least_mib", 0), ("at_least_mib", 8193)],
+)
+def test_what_is_never_free_or_always_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^defragment\.{camel_case(field)}: .*out of range"):
+        validate_arguments(EtcdClusterArgs(LocalMachines(), defragment=Defragment(**{field: value})))
 
 
 @pytest.mark.parametrize("field", ["source", "mirror", "sha256", "archive", "go_proxy", "proxy", "no_proxy"])

@@ -58,15 +58,18 @@ put_files() {
 # and its data allow the version.
 restart_member() {
   require_startable
+  [[ -z ${spec[defragment-mib]:-} ]] || require_space "$((spec[defragment-mib] + LOG_SEGMENT_MIB))" "$data_path"
   say "${spec[say]} with etcd ${spec[version]}"
   keep_settings
   service_stop
   at_exit put_back
   activate
+  [[ -z ${spec[defragment-mib]:-} ]] || defragment
   service_start
   rm -f "$state_path/pending"
   await_member
   not_at_exit put_back
+  [[ -z ${spec[defragment-mib]:-} ]] || conclude_defragmentation
 }
 
 # Keeps what the member has run with.
@@ -155,6 +158,7 @@ archive_old_data() {
     mv -T "$data_path" "$kept"
     say "archived the data of its earlier membership as $kept"
   fi
+  rm -f "$state_path/defragmented"
   rm -f "$volume_path/history" # last: it tells whose the data are
 }
 

@@ -27,6 +27,7 @@ observe() {
   fact foreign "$foreign"
   fact running "$(version_of "$(running_programs "$pid")")"
   [[ -e $state_path/pending ]] && fact pending yes
+  fact defragmented "$(grep -xE '[0-9]+ [0-9]+ [0-9]+' "$state_path/defragmented" 2>/dev/null)"
   fact snapshot "$(newest_snapshot)"
   [[ ! -f $volume_path/history ]] || observe_history
   [[ ! -d $configuration_path/backup && ! -f $state_path/backup ]] || observe_backup
@@ -129,6 +130,9 @@ observe_etcd() {
     done
     fact cluster_version "${measured[cluster_version]:-}"
     fact database_bytes "${measured[mvcc_db_total_size_in_bytes]:-}"
+    fact used_bytes "${measured[mvcc_db_total_size_in_use_in_bytes]:-}"
+    fact revision "${measured[debugging_mvcc_current_revision]:-}"
+    fact compacted "${measured[debugging_mvcc_compact_revision]:-}"
     fact quota_bytes "${measured[server_quota_backend_bytes]:-}"
     echo "active_peers=${measured[active_peers]}"
     if [[ ${measured[server_has_leader]} == 1 ]]; then observe_health; fi
@@ -245,6 +249,16 @@ describe_process() {
   state=$(awk '$1 == "State:" { print $2 $3 }' "/proc/$1/status" 2>/dev/null) || true
   printf 'listens on %s' "$(loopback_ports "$metrics_port" | grep '[0-9]' || echo 'no port')"
   [[ $state == [RS]* ]] || printf ', state %s' "$state"
+}
+
+# Prints the hash of the member's keys as etcd tells it, or nothing: another member's differs if its data do.
+hash_keys() {
+  local url
+  read_spec "$@"
+  find_sockets "$(service_pid)"
+  # shellcheck disable=SC2034  # for etcdctl_at
+  patience=$((spec[timeout-seconds] + 5)) answer_within=${spec[timeout-seconds]}s
+  url=$(own_client_url) && etcdctl_at "$url" endpoint hashkv --write-out json 2>/dev/null || true
 }
 
 # Reports the health of members whose machines give no report: asks at their client ports from this machine (urls=URL,...). Also

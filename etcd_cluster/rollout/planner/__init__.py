@@ -33,6 +33,7 @@ from etcd_cluster.rollout.planner import (
     rights,
     rolling_restart,
     security,
+    space,
     start,
     upgrade,
     users,
@@ -91,9 +92,11 @@ def _next(view: ClusterView) -> Action | WaitFor | None:
         or users.change(view)
         or membership.change(view)
         or restoration.require_the_rest(view)
+        or space.make_room(view)
         or security.change(view)
         or upgrade.before_another_version(view)
-        or rolling_restart.roll(view)
+        or space.while_restarting(view, rolling_restart.roll(view))
+        or space.defragment_as_desired(view)
         or repair.write_pending_files(view)
         or alarms.standing(view)
     )

@@ -48,11 +48,16 @@ class ActionKind(Enum):
     REMOVE_CUT_SHORT = auto()
     REMOVE_UNANSWERING = auto()
     REMOVE_UNLISTED = auto()
+    REMOVE_DIFFERING = auto()
     STOP_REMOVED = auto()
     UPDATE_PEER_URL = auto()
     MOVE_LEADER = auto()
     DISARM_CORRUPT = auto()
     DISARM_NOSPACE = auto()
+    COMPACT = auto()
+    COMPACT_ALL = auto()
+    DEFRAGMENT = auto()
+    DEFRAGMENT_FREE = auto()
     RESTART = auto()
     RESTART_STALE = auto()
     RESTART_WITH_CERTIFICATES = auto()
@@ -99,6 +104,9 @@ class WaitReason(Enum):
     NO_MAJORITY_WITHOUT = auto()
     LAST_VOTER = auto()
     ALARMS_UNKNOWN = auto()
+    DATABASES_UNKNOWN = auto()
+    HASHES_UNKNOWN = auto()
+    HASHES_OF_OTHER_REVISIONS = auto()
     RIGHTS_UNKNOWN = auto()
     USERS_UNKNOWN = auto()
 
@@ -167,9 +175,9 @@ class Refusal(Enum):
     V2_CHECK_UNREADABLE = auto()
     # Of alarms, the quota and authentication.
     QUOTA_TOO_SMALL = auto()
-    ALARM_CORRUPT = auto()
-    ALARM_CORRUPT_OF_UNKNOWN_MEMBER = auto()
+    ALARM_CORRUPT_WITHOUT_MAJORITY = auto()
     ALARM_NOSPACE = auto()
+    ALARM_NOSPACE_AT_LIMIT = auto()
     ALARM_OTHER = auto()
     NO_ROOT_USER = auto()
     AUTHENTICATION_WITHOUT_TLS = auto()
@@ -217,6 +225,7 @@ class Blocked(Enum):
     SECURITY = auto()
     UPGRADE = auto()
     USERS = auto()
+    SPACE = auto()
 
 
 class DriftKind(Enum):

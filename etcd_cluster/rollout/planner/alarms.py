@@ -27,7 +27,11 @@ ROOM = 0.9
 The rest is for what is written next.
 """
 MIB = 1024**2
-FULL, CORRUPT = "NOSPACE", "CORRUPT"
+
+
+def kinds(view: ClusterView) -> list[str]:
+    """Returns the kinds of the standing alarms."""
+    return sorted({alarm.kind for alarm in view.observation.alarms or ()})
 
 
 def of_kind(view: ClusterView, kind: str) -> list[Alarm]:
@@ -39,9 +43,9 @@ def require_room(view: ClusterView) -> None:
     """Raises `RefusedError` if a database has passed the desired quota, or is about to.
 
     Each member that restarts with that quota would end the writes of the whole cluster. This is a precondition of every
-    change.
+    change. What the alarm NOSPACE needs of a larger quota is for space.py.
     """
-    refused = no_room(view.hosts, view.desired.quota, is_full=bool(of_kind(view, FULL)))
+    refused = no_room(view.hosts, view.desired.quota, is_full=False)
     if refused is not None:
         raise refused
 
@@ -57,44 +61,30 @@ def no_room(hosts: Mapping[str, Host], quota: int, *, is_full: bool) -> RefusedE
     quotas = [host.quota_before for host in hosts.values() if host.quota_before]
     if not any(quota < before or (is_full and quota > before) for before in quotas):
         return None
-    largest, name = max(((_database_of(host), name) for name, host in hosts.items()), default=(0, ""))
+    largest, name = max(((database_of(host), name) for name, host in hosts.items()), default=(0, ""))
     if largest > ROOM * quota:
         details = {
             "member": name,
-            "database": _mib(largest),
+            "database": mib(largest),
             "quota_bytes": quota,
-            "quota": _mib(quota),
-            "least": _mib(largest / ROOM),
+            "quota": mib(quota),
+            "least": mib(largest / ROOM),
         }
         return RefusedError(Refusal.QUOTA_TOO_SMALL, details)
     return None
 
 
-def corruption(view: ClusterView) -> Action | None:
-    """Returns the action that ends the alarm CORRUPT of a removed member; None if no such alarm stands.
-
-    While a member has other data than the rest, no member but the corrupt one joins, restarts or leaves.
-
-    Raises:
-        RefusedError: The alarm is of a current member, or etcd does not say of which one.
-    """
-    found = of_kind(view, CORRUPT)
-    if not found:
-        return None
-    if all(alarm.id and not _name(view, alarm) for alarm in found):
-        return _disarm(view, ActionKind.DISARM_CORRUPT)
-    names = sorted({_name(view, alarm) for alarm in found} - {""})
-    refusal = Refusal.ALARM_CORRUPT if names else Refusal.ALARM_CORRUPT_OF_UNKNOWN_MEMBER
-    raise RefusedError(refusal, {"members": names})
+def crowded(view: ClusterView) -> list[str]:
+    """Returns the members whose databases have no room in the quota that they run with."""
+    return [name for name in view.hosts if database(view, name) > ROOM * quota(view, name)]
 
 
-def standing(view: ClusterView) -> Action | WaitFor | None:
-    """Returns the action or wait that a standing alarm needs; None if there is no alarm.
+def standing(view: ClusterView) -> WaitFor | None:
+    """Returns the wait while it is unknown whether an alarm stands; None if there is none.
 
-    An `up` does not end well while an alarm stands. The alarm NOSPACE is ended once every database has room in the
-    quota that its member runs with.
+    An `up` does not end well while an alarm stands.
 
-    Precondition: nothing else is left to do.
+    Precondition: nothing else is left to do, and what ends the alarms NOSPACE and CORRUPT came before.
 
     Raises:
         RefusedError: An alarm stands that cannot be ended here.
@@ -104,45 +94,31 @@ def standing(view: ClusterView) -> Action | WaitFor | None:
         return WaitFor(WaitReason.ALARMS_UNKNOWN, HEALTH_SECONDS, source, {"source": source})
     if not view.observation.alarms:
         return None
-    crowded = [name for name in view.hosts if _database(view, name) > ROOM * _quota(view, name)]
-    kinds = sorted({alarm.kind for alarm in view.observation.alarms})
-    if kinds == [FULL] and not crowded:
-        return _disarm(view, ActionKind.DISARM_NOSPACE)
-    if kinds == [FULL]:
-        name = max(crowded, key=lambda name: _database(view, name))
-        database = _database(view, name)
-        details = {
-            "member": name,
-            "database": _mib(database),
-            "quota": _mib(_quota(view, name)),
-            "least": _mib(database / ROOM),
-        }
-        raise RefusedError(Refusal.ALARM_NOSPACE, details)
-    raise RefusedError(Refusal.ALARM_OTHER, {"alarms": kinds})
+    raise RefusedError(Refusal.ALARM_OTHER, {"alarms": kinds(view)})
 
 
-def _disarm(view: ClusterView, kind: ActionKind) -> Action:
+def disarm(view: ClusterView, kind: ActionKind) -> Action:
+    """Returns the action that ends all alarms."""
     line = Membership(MembershipChange.DISARM, CHANGE_SECONDS)
     return Action(kind, [HostStep(quorum.known(view, view.observation.status_source), line)])
 
 
-def _name(view: ClusterView, alarm: Alarm) -> str:
-    """Returns the name of the member that raised the alarm; "" if etcd does not say, or if it is no member any more."""
-    return next((member.name or member.peer_url for member in view.observation.members if member.id == alarm.id), "")
+def database(view: ClusterView, name: str) -> int:
+    """Returns the size of a member's database, in bytes; 0 if its machine does not report it."""
+    host = view.observation.hosts.get(name)
+    return database_of(host) if host else 0
 
 
-def _database(view: ClusterView, name: str) -> int:
-    return _database_of(view.hosts[name])
-
-
-def _database_of(host: Host) -> int:
+def database_of(host: Host) -> int:
+    """Returns the size of the database on a machine, in bytes."""
     return host.live.database_bytes if host.live else host.database_bytes
 
 
-def _quota(view: ClusterView, name: str) -> int:
+def quota(view: ClusterView, name: str) -> int:
     """Returns the quota that a member runs with; the desired quota if the member does not report one."""
     return view.hosts[name].quota_bytes or view.desired.quota
 
 
-def _mib(number: float) -> str:
+def mib(number: float) -> str:
+    """Returns a number of bytes as text."""
     return f"{math.ceil(number / MIB)} MiB"

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Until
 from etcd_cluster.member.render import Security, Transport
-from etcd_cluster.rollout.observed import Host, MemberEntry
-from etcd_cluster.rollout.planner import alarms, ca_trust, data, forming, quorum, rolling_restart
+from etcd_cluster.rollout.observed import CORRUPT, Host, MemberEntry
+from etcd_cluster.rollout.planner import alarms, ca_trust, corruption, data, forming, quorum, rolling_restart
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
     SYNC_SECONDS,
@@ -29,8 +29,8 @@ def go_on(view: ClusterView) -> Action | WaitFor | None:
     One change at a time: a running learner is promoted, a dead member is removed, and a join that has begun goes on.
     All other changes wait until every voter is healthy: see `change`.
     """
-    if alarms.of_kind(view, alarms.CORRUPT):
-        return _remove_lost(view) or alarms.corruption(view)
+    if alarms.of_kind(view, CORRUPT):
+        return _remove_lost(view) or _replace_differing(view)
     return (
         _promote_running(view)
         or _remove_lost(view)
@@ -82,6 +82,30 @@ def _remove_lost(view: ClusterView) -> Action | WaitFor | None:
             continue  # about to be started
         return _remove(view, listed, ActionKind.REMOVE_LOST, name)
     return None
+
+
+def _replace_differing(view: ClusterView) -> Action | WaitFor:
+    """Removes a member whose data differ from the majority's, although it runs, and then ends the alarm CORRUPT.
+
+    It joins again as every member without data does, and its data are archived then. Until the alarm has ended, no
+    member joins, restarts or leaves but one that differs.
+
+    Preconditions, checked here and in corruption.py: every member has answered, a majority holds the same data, and a
+    majority of the others takes part. A leader hands over first, to a member that does not differ.
+
+    Raises:
+        RefusedError: No majority holds the same data.
+    """
+    waiting = corruption.await_hashes(view)
+    if waiting:
+        return waiting
+    differing = corruption.differing(view)
+    if not differing:
+        return alarms.disarm(view, ActionKind.DISARM_CORRUPT)
+    if view.leader_id() in {member.id for member in differing}:
+        return rolling_restart.hand_over(view, {member.id for member in differing})
+    name = differing[0].name or differing[0].peer_url
+    return _remove(view, differing[0], ActionKind.REMOVE_DIFFERING, name, asked=True)
 
 
 def _is_its_data(host: Host, listed: MemberEntry) -> bool:

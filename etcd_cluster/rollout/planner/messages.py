@@ -45,11 +45,21 @@ TEXTS: dict[Enum, str] = {
     ActionKind.REMOVE_CUT_SHORT: "ending the joining of {member} that was cut short",
     ActionKind.REMOVE_UNANSWERING: "removing {member}, which does not answer",
     ActionKind.REMOVE_UNLISTED: "removing {member}",
+    ActionKind.REMOVE_DIFFERING: "removing {member}, whose data differ from the majority's (alarm CORRUPT); it joins "
+    "again without them, and they stay on its disk under another name",
     ActionKind.STOP_REMOVED: "stopping etcd, which was removed from the cluster and has not heard of it",
     ActionKind.UPDATE_PEER_URL: "telling the cluster that {member} is at {url}",
     ActionKind.MOVE_LEADER: "handing leadership over to {successor}",
-    ActionKind.DISARM_CORRUPT: "ending the alarm CORRUPT of a member that has been removed",
+    ActionKind.DISARM_CORRUPT: "ending the alarm CORRUPT, as all members hold the same data",
     ActionKind.DISARM_NOSPACE: "ending the alarm NOSPACE, as every database has room again",
+    ActionKind.COMPACT: "compacting the history to its newest {kept} revisions, as the alarm NOSPACE stands ({member}: "
+    "a database of {database}, quota {quota}): every key stays, older values of keys go, and a "
+    "watch or read that asks for one of those has to start anew",
+    ActionKind.COMPACT_ALL: "compacting the whole history, as the database of {member} has {database} without its free "
+    "pages, and a quota of {quota}: every key stays, older values of keys go, and a watch or read that asks for one of "
+    "those has to start anew",
+    ActionKind.DEFRAGMENT: "restarting, to defragment its database of {database}",
+    ActionKind.DEFRAGMENT_FREE: "restarting, to defragment its database of {database}, of which {free} are free",
     ActionKind.RESTART: "restarting",
     ActionKind.RESTART_STALE: "restarting into the desired state",
     ActionKind.RESTART_WITH_CERTIFICATES: "restarting (TLS certificates installed, peers still plaintext)",
@@ -73,6 +83,7 @@ TEXTS: dict[Enum, str] = {
     Blocked.ANY_RESTART: "no member is restarted",
     Blocked.MEMBERSHIP: "the membership is not changed",
     Blocked.SECURITY: "the security of members is not changed",
+    Blocked.SPACE: "no room is made in the databases",
     Blocked.UPGRADE: "etcd is not taken to {version}",
     Blocked.USERS: "etcd's users and roles are not changed",
     DriftKind.UNREACHABLE: "{why}",
@@ -209,6 +220,22 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "{source}: `etcdctl alarm list` gets no answer, so it is unknown whether the cluster takes writes",
         "an answer to that command",
         f"find the cause in the log of {{source}} ({LOG}), and fix it",
+    ),
+    WaitReason.DATABASES_UNKNOWN: Explanation(
+        "etcd's alarm NOSPACE stands, and {names}: it is unknown how large the database of this member is",
+        "the size of every voting member's database",
+        f"find the cause in the log of that member ({LOG}), and fix it",
+    ),
+    WaitReason.HASHES_UNKNOWN: Explanation(
+        "etcd's alarm CORRUPT stands, and {names} gives no hash of its keys, so no member is judged",
+        "an answer to `etcdctl endpoint hashkv` from every member",
+        f"find the cause in the log of that member ({LOG}), and fix it",
+    ),
+    WaitReason.HASHES_OF_OTHER_REVISIONS: Explanation(
+        "etcd's alarm CORRUPT stands, and the members' hashes cannot be compared, as they are at different revisions "
+        "(revision, compacted: {found})",
+        "the same revisions on every member, as nothing is written under the alarm",
+        f"find the cause in the logs of the members that are behind ({LOG}), and fix it",
     ),
     WaitReason.RIGHTS_UNKNOWN: Explanation(
         "{names}: it is unknown whether the certificate of this member may change the cluster",
@@ -542,25 +569,24 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "set a larger etcd.quota-backend-bytes or size, or make the database smaller: compact, and defragment each "
         "member (docs/change-settings.md has the commands)",
     ),
-    Refusal.ALARM_CORRUPT: Explanation(
-        "etcd's alarm CORRUPT stands: the data of {members} differ from the others', and etcd refuses every write",
-        "the same data on every member",
-        "on that machine, stop etcd (systemctl stop etcd-cluster) and move the data away (mv /data/etcd/data "
-        "/data/etcd/data.corrupt), so that the member joins anew",
-    ),
-    Refusal.ALARM_CORRUPT_OF_UNKNOWN_MEMBER: Explanation(
-        "etcd's alarm CORRUPT stands: the data of one member differ from the others', and etcd refuses every write",
-        "the same data on every member",
-        "find that member by its hash (etcdctl endpoint hashkv --cluster), stop etcd on its machine (systemctl stop "
-        "etcd-cluster), move the data away (mv /data/etcd/data /data/etcd/data.corrupt), run `pulumi up`, which "
-        "removes the member, end the alarm (etcdctl alarm disarm)",
+    Refusal.ALARM_CORRUPT_WITHOUT_MAJORITY: Explanation(
+        "etcd's alarm CORRUPT stands, etcd refuses every write, and no majority of the members holds the same data "
+        "(hashes: {found})",
+        "the same data on a majority of at least two members",
+        "restore a backup, or, if you know which member is right, start anew from its data (docs/recover.md)",
     ),
     Refusal.ALARM_NOSPACE: Explanation(
-        "etcd's alarm NOSPACE stands: the database of {member} has {database} of a quota of {quota}, and etcd refuses "
-        "every write",
-        "a quota of at least {least}",
-        "set a larger etcd.quota-backend-bytes or size, or make the database smaller: compact, and defragment each "
-        "member (docs/change-settings.md has the commands; the next run ends the alarm)",
+        "etcd's alarm NOSPACE stands, and etcd refuses every write: with all history compacted, the keys alone take "
+        "{used} of a quota of {quota} on {member}",
+        "keys that take less than 90 % of the quota",
+        "set etcd.quota-backend-bytes to {larger_bytes} ({larger}), or delete keys (etcdctl del works while the alarm "
+        "stands)",
+    ),
+    Refusal.ALARM_NOSPACE_AT_LIMIT: Explanation(
+        "etcd's alarm NOSPACE stands, and etcd refuses every write: with all history compacted, the keys alone take "
+        "{used} of a quota of {quota} on {member}",
+        "keys that take less than 90 % of {limit}, the largest quota that etcd suggests",
+        "delete keys (etcdctl del works while the alarm stands)",
     ),
     Refusal.ALARM_OTHER: Explanation(
         "etcd's alarm {alarms} stands, and etcd refuses every write",
