@@ -95,11 +95,15 @@ class Cluster:
 
     def etcdctl(self, *arguments: str, check: bool = True) -> str:
         """What etcdctl prints, as a client with the exported certificate that knows every endpoint."""
+        return self.lab.run([*self.etcdctl_command(), *arguments], check=check).stdout
+
+    def etcdctl_command(self) -> list[str]:
+        """etcdctl, with that certificate and these endpoints."""
         command = [str(self._etcdctl), "--endpoints", ",".join(self.outputs["endpoints"]), "--command-timeout", "5s"]
         if self.outputs["clientKey"]:
             for flag, name in (("cacert", "caCertificate"), ("cert", "clientCertificate"), ("key", "clientKey")):
                 command += [f"--{flag}", str(self.file(name))]
-        return self.lab.run([*command, *arguments], check=check).stdout
+        return command
 
     def healthy(self) -> bool:
         """Whether every endpoint is."""

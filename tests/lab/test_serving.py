@@ -102,12 +102,12 @@ def test_a_quota_that_the_database_has_passed_is_refused_before_anybody_restarts
 
 
 @pytest.mark.exhaustive
-def test_a_database_that_is_full_fails_every_up_until_a_larger_quota_ends_the_alarm(cluster: Cluster) -> None:
+def test_keys_that_fill_the_quota_fail_every_up_until_a_larger_quota_ends_the_alarm(cluster: Cluster) -> None:
     quota(cluster, 64)
     cluster.up()
     cluster.hosts[0].run(FILL.format(count=100), timeout=120)
     assert "NOSPACE" in cluster.etcdctl("alarm", "list")
-    refused(cluster, "alarm NOSPACE stands", "of a quota of 64 MiB", "compact, and defragment")
+    refused(cluster, "alarm NOSPACE stands", "of a quota of 64 MiB", "quota-backend-bytes to 134217728")
     configure(cluster, etcd={"quota-backend-bytes": 64 * MIB, "max-txn-ops": 300})
     run = cluster.stack.up(check=False)
     assert run.returncode != 0, run.output
