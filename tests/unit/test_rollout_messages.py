@@ -186,7 +186,6 @@ OF_ONE_REASON: dict[messages.Reason, dict[str, object]] = {
     actions.Refusal.CLUSTER_VERSION_UNKNOWN: {"unknown": ["no answer"]},
     actions.Refusal.RESTORE_OF_ANOTHER_CLUSTER: {"found": "8211f1d0f64f3269", "key": "restoreInPlace"},
     actions.Refusal.RECOVERED_WITHOUT: {"members": ["etcd-1"], "missing": ["etcd-2", "etcd-3"]},
-    actions.Refusal.ALARM_CORRUPT: {"members": ["etcd-2"]},
     actions.WaitReason.HASHES_UNKNOWN: {"names": ["etcd-2"]},
     actions.WaitReason.HASHES_OF_OTHER_REVISIONS: {"found": {"etcd-1": "5102, 4000", "etcd-2": "5100, 4000"}},
     actions.Refusal.NO_MEMBER_STAYS: {"old": ["etcd-1"], "new": ["etcd-4"]},
