@@ -84,12 +84,13 @@ class Defragment:
     """When an `up` restarts members to defragment their databases."""
 
     free: Annotated[float, _require_share] = 0.5
-    """Databases of which at least this share is free, and `at_least_mib`, are defragmented by `up`; each member
-    restarts for it, one at a time, and the only member of a cluster when it restarts for something else. 0.1 to 0.9,
-    default 0.5. Without `defragment`, databases are defragmented only when etcd's alarm NOSPACE stands.
+    """Each `up` defragments databases of which at least this share (0.1 to 0.9, default 0.5) and this many MiB
+    (default 256) are free. Default without `defragment`: only when etcd's alarm NOSPACE stands.
     """
     at_least_mib: Annotated[int, Between(1, 8192)] = 256
-    """The least free space of a database that is defragmented, in MiB; default 256."""
+    """Each `up` defragments databases of which at least this share (0.1 to 0.9, default 0.5) and this many MiB
+    (default 256) are free. Default without `defragment`: only when etcd's alarm NOSPACE stands.
+    """
 
 
 @dataclass(frozen=True)
