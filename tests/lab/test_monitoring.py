@@ -38,7 +38,7 @@ EASY = Thresholds(
     quota_share=0.9,
     fragmented_mib=0.001,
     backup_intervals=0.0001,
-    certificate_days=4000,
+    certificate_days=8000,  # certificates are valid for 1,825 days, of which a quarter of this is more
     learner_minutes=0,
     report_minutes=0.05,
 )
