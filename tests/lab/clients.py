@@ -160,7 +160,15 @@ class PythonClient(Client):
 
     def start(self, files: Files) -> None:
         self.stop()
-        command = [venv() / "bin/python", "-c", PYTHON_CLIENT, files.ca, files.key, files.certificate, *files.addresses]
+        command: list[str | Path] = [
+            venv() / "bin/python",
+            "-c",
+            PYTHON_CLIENT,
+            files.ca,
+            files.key,
+            files.certificate,
+            *files.addresses,
+        ]
         with (self._folder / "log").open("a") as log:
             self._process = self._lab.popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
@@ -286,7 +294,7 @@ def venv() -> Path:
             if not target.is_dir():
                 partial = target.with_name(".python-client")
                 subprocess.run([sys.executable, "-m", "venv", "--clear", partial], check=True)
-                pip = [partial / "bin/python", "-m", "pip", "install", "-q"]
+                pip = [str(partial / "bin/python"), "-m", "pip", "install", "-q"]
                 subprocess.run([*pip, *PYTHON_CLIENT_PACKAGES], check=True, timeout=600)
                 partial.rename(target)
     return target
