@@ -77,7 +77,7 @@ def dashboard_json(series: str, *, is_extensive: bool = False, has_backups: bool
         has_backups: The cluster has backups.
     """
     rows = panels(series, is_extensive=is_extensive, has_backups=has_backups)
-    content = {
+    content: dict[str, Any] = {
         "uid": "etcd-cluster",
         "title": "etcd cluster",
         "description": f"Made by etcd-cluster for etcd {series}: after an upgrade, make it anew.",
