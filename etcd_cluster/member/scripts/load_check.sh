@@ -151,8 +151,8 @@ compact() {
 generate_load() {
   local began told=0 seconds
   began=$(now)
-  generate writes put --key-size "$KEY_BYTES" --val-size "${spec[value-bytes]}" --sequential-keys --key-space-size "$KEYS"
-  generate reads range "$load_prefix/value" --consistency l
+  generate writes "${spec[writes]}" put --key-size "$KEY_BYTES" --val-size "${spec[value-bytes]}" --sequential-keys --key-space-size "$KEYS"
+  generate reads "${spec[reads]}" range "$load_prefix/value" --consistency l
   while at_work writes || at_work reads; do
     sleep 0.2
     seconds=$((($(now) - began) / 1000))
@@ -168,12 +168,12 @@ generate_load() {
 
 now() { date +%s%3N; }
 
-# generate NAME COMMAND ARGUMENTS...: starts `benchmark`, as NAME, with as many requests a second as the word NAME says.
+# generate NAME RATE COMMAND ARGUMENTS...: starts `benchmark`, as NAME, with that many requests a second.
 generate() {
-  local tls=() rate=${spec[$1]} clients=$(((spec[clients] + 1) / 2))
+  local tls=() rate=$2 clients=$(((spec[clients] + 1) / 2))
   [[ ${spec[urls]} != *https:* ]] || tls=(--cacert "$pki_path/ca.crt" --cert "$pki_path/server.crt" --key "$pki_path/server.key")
   timeout --signal KILL "${spec[limit-seconds]}" "${spec[program]}" --endpoints "${spec[urls]}" "${tls[@]}" --conns "$clients" \
-    --clients "$clients" --precise --sample "${@:2}" --rate "$rate" --total "$((rate * spec[seconds]))" \
+    --clients "$clients" --precise --sample "${@:3}" --rate "$rate" --total "$((rate * spec[seconds]))" \
     >"$load_folder/$1.report" 2>"$load_folder/$1.errors" &
   echo $! >"$load_folder/$1.pid"
 }
