@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> ExitCode:
         options: The global ones, and `output`.
     """
     cluster = selected_cluster(options, secrets=False)
-    records: Sequence[Mapping[str, Any]] | str | None = cluster.outputs.get("dnsRecords")
+    records: Sequence[Any] | str | None = cluster.outputs.get("dnsRecords")
     if records is None:
         raise CommandError(f"cluster {cluster.name} has no DNS names. Give it one as dns.name, and run `pulumi up`")
     if isinstance(records, str) or HIDDEN in records:

@@ -124,10 +124,11 @@ def _users(users: Users | None, certificates: ClusterCertificates | None) -> dic
 
 def shown_roles(users: Users | None) -> dict[str, list[dict[str, str]]]:
     """Returns role -> its permissions, each as stack config has it."""
-    roles = users.roles if users else {}
+    if users is None:
+        return {}
     return {
         name: [{key: value for key, value in vars(each).items() if value is not None} for each in permissions]
-        for name, permissions in roles.items()
+        for name, permissions in users.roles.items()
     }
 
 

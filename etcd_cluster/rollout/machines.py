@@ -17,7 +17,6 @@ from typing import Any, Protocol
 from etcd_cluster.clocks import offset
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.etcd.sizes import size_text
-from etcd_cluster.install.delivery import Destination
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import BUSY, NoAnswerError, framed_answer
@@ -220,6 +219,8 @@ class MemberMachines:
             raise StepFailedError(str(Explanation(problem, "the file that is restored", "put it back")))
         say(f"{name}: getting {file} ({size_text(file.stat().st_size)})")
         if name in self._connections:
+            from etcd_cluster.install.delivery import Destination  # lazily: of all runs, few send a file
+
             with OpenSsh.for_one_task() as ssh:
                 Destination(ssh, parse_connection(self._connections[name])).send_file(file, path, sha256)
             return

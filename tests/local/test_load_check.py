@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +103,7 @@ class Member:
         return all((self.folder / f"{name}.pid").exists() for name in ("writes", "reads"))
 
 
-def member(version: str, folder: Path) -> Iterator[Member]:
+def member(version: str, folder: Path) -> Generator[Member, None, None]:
     programs = binaries.ensure(version)
     layout, ports = Layout.below(str(folder)), Ports(*free_ports(3))
     for each in (layout.configuration, layout.state, layout.data, layout.pki):

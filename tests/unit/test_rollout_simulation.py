@@ -398,7 +398,7 @@ class Story:
                 self.ask_for_quota(QUOTAS[-1])
                 self.run(**cut_short)
                 return
-            if reason is Refusal.NO_ROOT_USER:
+            if isinstance(error, RefusedError) and reason is Refusal.NO_ROOT_USER:
                 self.say(f"{error}: done")
                 for name in error.details["members"]:
                     self.model.users[name] = {*self.model.users.get(name, ()), "root"}

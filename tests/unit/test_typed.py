@@ -89,7 +89,12 @@ def fields() -> list[tuple[str, Any, Any]]:
         (["s3://bucket", {}, LATER], "", ["backup"]),
         (["a", ["a"], {"a": "b"}, {1: User(["root"])}, {"a": {}}, LATER, None], "", ["users"]),
         (["a", ["a"], {"a": "b"}, {"a": [5]}, {"a": Permission("read", "/")}, LATER, None], "", ["roles"]),
-        ([0.5, {}, True, LATER], "", ["defragment"]),
+        (
+            [0.5, {}, True, LATER],
+            "",
+            ["defragment", "restore_in_place", "recover", "dns", "monitoring", "load_generator"],
+        ),
+        ([*TEXTS, LATER], "", ["load_check"]),
     ]
     for values, _, names in tables:
         rows += [(name, lambda value, name=name: args(**{name: value}), value) for name in names for value in values]
@@ -124,13 +129,16 @@ def fields() -> list[tuple[str, Any, Any]]:
             (LISTS, ["subnet_ids", "security_group_ids"]),
             (
                 NEITHER_LISTS_NOR_MAPPINGS,
-                ["client_cidrs", "ssh_cidrs", "client_security_group_ids", "ssh_security_group_ids"],
+                [
+                    *("client_cidrs", "ssh_cidrs", "client_security_group_ids", "ssh_security_group_ids"),
+                    *("monitoring_cidrs", "monitoring_security_group_ids"),
+                ],
             ),
             (BOOLEANS, ["deletion_protection", "retain_volumes", "make_security_group", "recovery_alarm"]),
             ([each for each in BOOLEANS if each is not None], ["spread"]),
             (NUMBERS, ["volume_gib"]),
             ([*TEXTS, LATER], ["instance_type", "replace_member", "replace_dead_member"]),
-            (TEXTS, ["image_id", "kms_key_id", "instance_profile", "user_data"]),
+            (TEXTS, ["image_id", "kms_key_id", "instance_profile", "user_data", "hosted_zone_id"]),
             (["a", [], {"a": 1}, {1: "a"}, None], ["tags", "volumes", "network_interfaces", "addresses"]),
         ],
     )
@@ -139,13 +147,13 @@ def fields() -> list[tuple[str, Any, Any]]:
         gcp,
         [
             (LISTS, ["zones", "client_ranges", "client_tags", "ssh_ranges", "ssh_tags"]),
-            (LISTS, ["network_tags", "service_account_scopes"]),
+            (LISTS, ["network_tags", "service_account_scopes", "monitoring_ranges", "monitoring_tags"]),
             (BOOLEANS, ["deletion_protection", "retain_disks", "make_firewall", "os_login"]),
             ([each for each in BOOLEANS if each is not None], ["spread"]),
             (NUMBERS, ["disk_gb"]),
             ([*TEXTS, LATER], ["machine_type", "replace_member", "replace_dead_member"]),
             ([*TEXTS, None], ["network", "subnetwork"]),
-            (TEXTS, ["image", "kms_key", "service_account", "user_data"]),
+            (TEXTS, ["image", "kms_key", "service_account", "user_data", "managed_zone"]),
             (["a", [], {"a": 1}, None], ["labels", "disks", "addresses"]),
         ],
     )

@@ -22,7 +22,7 @@ def publish(
 ) -> None:
     """Registers the records; see `RecordingMachines.publish`. One of the same name that exists already is an error."""
     found = aws.route53.get_zone_output(zone_id=zone_id, opts=pulumi.InvokeOutputOptions(parent=opts.parent))
-    names = [each.name for each in (*address_records, *service_records)]
+    names = [*(each.name for each in address_records), *(each.name for each in service_records)]
     zone = pulumi.Output.all(zone_id, found.name).apply(in_zone(KEY, names))
 
     def record(name: str, kind: str, ttl_seconds: int, values: Sequence[pulumi.Input[str]]) -> None:

@@ -29,7 +29,7 @@ def publish(
     found = dns.get_managed_zone_output(
         name=zone_name, project=project, opts=pulumi.InvokeOutputOptions(parent=opts.parent)
     )
-    names = [each.name for each in (*address_records, *service_records)]
+    names = [*(each.name for each in address_records), *(each.name for each in service_records)]
     checked = pulumi.Output.all(zone_name, found.dns_name).apply(in_zone(KEY, names))
 
     def record(name: str, kind: str, ttl_seconds: int, values: Sequence[pulumi.Input[str]]) -> None:

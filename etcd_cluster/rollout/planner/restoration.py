@@ -59,12 +59,13 @@ def may_be_missing(view: ClusterView) -> frozenset[str]:
     return frozenset(request.lost) & (view.observation.unreachable.keys() - view.observation.answering)
 
 
-def require_the_rest(view: ClusterView) -> None:
-    """Raises `RefusedError` once everything is done that can be done without the members that are lost."""
+def require_the_rest(view: ClusterView) -> Action | None:
+    """Returns None; raises `RefusedError` once everything is done that can be done without the members that are lost."""
     missing = may_be_missing(view) & view.desired.members.keys()
     if missing:
         details = {"members": [*view.hosts], "missing": sorted(missing)}
         raise RefusedError(Refusal.RECOVERED_WITHOUT, details)
+    return None
 
 
 def _pending(view: ClusterView) -> Restoration | None:
@@ -174,8 +175,8 @@ def _require_lost_quorum(view: ClusterView, request: Restoration) -> None:
         details = {"member": request.member or "any member", "left": having}
         raise RefusedError(Refusal.RECOVER_OF_NONE, details)
     if leading or len(having) + unasked > noted // 2:
-        details = {"having": leading or having, "count": len(having), "all": noted}
-        raise RefusedError(Refusal.RECOVER_WITH_QUORUM, details)
+        quorum_there = {"having": leading or having, "count": len(having), "all": noted}
+        raise RefusedError(Refusal.RECOVER_WITH_QUORUM, quorum_there)
 
 
 def _members_noted(view: ClusterView, host: Host) -> int:
