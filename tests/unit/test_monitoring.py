@@ -37,7 +37,6 @@ from tests.unit.test_member_scripts import Folder
 KEY = "-----BEGIN PRIVATE KEY-----\nof the metrics\n-----END PRIVATE KEY-----\n"
 HOOK = "curl -d failed https://example/TOKEN-nobody-sees"
 PROMTOOL = shutil.which("promtool")
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH')}:/usr/sbin")
 
 
 ALL_DEFAULTS = Monitoring()
@@ -174,27 +173,6 @@ def test_the_member_s_own_address_is_listened_on(address: str, listened: list[st
     members = {"etcd-1": {**props()["members"]["etcd-1"], "address": address}}
     text = decoded(variables_of(props(members=members), "etcd-1"))["configuration"]
     assert [line.split()[1] for line in text.splitlines() if line.strip().startswith("listen ")] == listened
-
-
-@pytest.mark.skipif(NGINX is None, reason="no nginx")
-def test_nginx_takes_the_configuration(tmp_path: Path) -> None:
-    members = {"etcd-1": {**props()["members"]["etcd-1"], "address": "127.0.0.1"}}
-    text = decoded(variables_of(props(members=members, port=22_382), "etcd-1"))["configuration"]
-    out = ["-keyout", "server.key", "-out", "server.crt"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", *out],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
-    shutil.copy(tmp_path / "server.crt", tmp_path / "ca.crt")
-    text = text.replace("/etc/etcd/monitoring", str(tmp_path)).replace("/run/etcd-cluster-monitoring", str(tmp_path))
-    (tmp_path / "nginx.conf").write_text(text)
-    assert NGINX
-    done = subprocess.run(
-        [NGINX, "-t", "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_only_what_differs_is_a_change() -> None:
@@ -380,3 +358,33 @@ def test_a_host_tells_of_the_certificates_that_it_has(tmp_path: Path) -> None:
     end = named(found, "certificate_expiry_timestamp_seconds")['certificate="server"']
     assert end == named(found, "ca_expiry_timestamp_seconds")['ca="ca"']
     assert abs(end - now.timestamp() - 1000 * 3600) < 3600
+
+
+def test_a_failure_is_told_once_also_if_it_is_seen_before_etcd_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path / "m")
+    folder.path.mkdir()
+    told = tmp_path / "told"
+    hook = folder.path / "hook"
+    hook.write_text(f'#!/bin/sh\necho "$1 $2" >> {told}\n')
+    hook.chmod(0o755)
+    systemctl = tmp_path / "tools" / "systemctl"
+    systemctl.parent.mkdir()
+    monkeypatch.setenv("PATH", str(systemctl.parent), prepend=os.pathsep)
+    moments = [
+        ("success", 0, "running", 0),
+        ("signal", 0, "auto-restart", 5),
+        ("success", 1, "running", 5),
+        ("success", 1, "running", 5),
+        ("exit-code", 1, "failed", 9),
+    ]
+    for result, restarts, state, since in moments:
+        shown = f"Result) echo {result} ;; NRestarts) echo {restarts} ;; SubState) echo {state} ;; *) echo {since} ;;"
+        others = "Result) echo success ;; NRestarts) echo 0 ;; *) echo ;;"
+        systemctl.write_text(
+            f"#!/bin/sh\ncase $* in *backup*) case $3 in {others} esac ;; *) case $3 in {shown} esac ;; esac\n"
+        )
+        systemctl.chmod(0o755)
+        write_metrics(folder)
+    assert told.read_text() == "etcd-cluster.service restarted\netcd-cluster.service exit-code\n"

@@ -134,10 +134,11 @@ seconds_of() {
   date -u -d "${BASH_REMATCH[1]}-${BASH_REMATCH[2]}-${BASH_REMATCH[3]} ${BASH_REMATCH[4]}:${BASH_REMATCH[5]}:${BASH_REMATCH[6]}" +%s
 }
 
-# tell_failures: runs the command once for each failure. A unit that restarts by itself counts each time.
+# tell_failures: runs the command once for each failure. A unit that restarts by itself counts each time, once it has restarted.
 tell_failures() {
   local unit what now restarts
   for unit in etcd-cluster.service etcd-cluster-backup.service; do
+    [[ $(systemctl show --property SubState --value "$unit") != auto-restart ]] || continue
     what=$(systemctl show --property Result --value "$unit")
     restarts=$(systemctl show --property NRestarts --value "$unit")
     [[ $what != success || ${restarts:-0} != 0 ]] || continue
