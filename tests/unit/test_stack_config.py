@@ -117,6 +117,8 @@ def test_every_key_of_aws_reaches_its_argument() -> None:
         "networkInterfaces": {"etcd-1": "eni-1"},
         "addresses": {"etcd-2": "10.0.0.5"},
         "hostedZoneId": "Z0123456789ABCDEFGHIJ",
+        "monitoringCidrs": ["10.2.0.0/16"],
+        "monitoringSecurityGroupIds": ["sg-prometheus"],
         "replaceMember": "etcd-1",
         "replaceDeadMember": "etcd-2",
         "tags": {"team": "storage"},

@@ -60,7 +60,7 @@ def may_be_missing(view: ClusterView) -> frozenset[str]:
 
 
 def require_the_rest(view: ClusterView) -> Action | None:
-    """Returns None; raises `RefusedError` once everything is done that can be done without the members that are lost."""
+    """Returns None; raises `RefusedError` once all is done that can be done without the members that are lost."""
     missing = may_be_missing(view) & view.desired.members.keys()
     if missing:
         details = {"members": [*view.hosts], "missing": sorted(missing)}
