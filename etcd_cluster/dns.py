@@ -1,6 +1,6 @@
 """Defines the DNS names of a cluster and its members: arguments, checks, and the records that make them work. Pure.
 
-Members themselves use addresses alone (docs/decisions/0006-names-are-for-clients.md). Who makes the records is the
+Members themselves use addresses alone (docs/decisions/0008-names-are-for-clients.md). Who makes the records is the
 platform's matter: machines/records.py.
 """
 
