@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.member.lines import PrepareRestore
+from etcd_cluster.member.lines import PrepareRestore, RaftPosition
 from etcd_cluster.rollout.desired import Restoration, RestoredFile
 from etcd_cluster.rollout.observed import HostBackups
 from etcd_cluster.rollout.planner import next_action
-from etcd_cluster.rollout.planner.actions import Action, ActionKind, Refusal
+from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
 from tests.unit.rollout_model import TOKEN, Goal, Model
@@ -211,6 +211,13 @@ def test_of_several_the_one_that_has_most_counts_unless_one_is_named(asked_for: 
     (put,) = (line for line in model.log if "putting the restored data" in line)
     assert put.startswith(f"{goes_on}: ")
     assert all(model.healthy(name) for name in "abcde")
+
+
+def test_to_ask_how_far_data_go_is_no_snapshot_of_them() -> None:
+    context = RunContext()
+    context.note(HostStep("a", RaftPosition()), "3 17", index=0)
+    assert context.positions == {"a": (3, 17)}
+    assert not context.snapshot_taken
 
 
 def test_a_backup_is_restored_where_no_data_are_left() -> None:

@@ -108,7 +108,6 @@ class RunContext:
                 self.prepared_restores.add(step.member)
             case RaftPosition():
                 self.positions[step.member] = _position(printed)
-                self.snapshot_taken = True
             case SetUsers(change=change):
                 self.authentication = None
                 if change is UsersChange.ENABLE and self.permitted is not None:
