@@ -11,6 +11,9 @@ from enum import Enum
 
 from etcd_cluster.member.line import Check, Line, Prepare
 
+OWN_SNAPSHOT = "snapshot"
+"""What restore.sh notes where it restores a snapshot of the member itself."""
+
 
 @dataclass(frozen=True)
 class PrepareAgain(Line):
@@ -396,6 +399,11 @@ class PrepareRestore(Restore):
     step = "prepare_restore"
     cluster: str = ""
     snapshot: bool = False
+
+    @property
+    def source(self) -> str:
+        """What the machine notes of it, as `Restoration.label` has it."""
+        return self.backup or self.sha256 or OWN_SNAPSHOT
 
 
 @dataclass(frozen=True)

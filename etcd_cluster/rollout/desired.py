@@ -14,6 +14,7 @@ from etcd_cluster.etcd.versions import Version
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.lines import OWN_SNAPSHOT
 from etcd_cluster.member.render import CertificatePair, Member, MemberSpec, Security, Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.users import Permission, Users
@@ -158,6 +159,11 @@ class Restoration:
     def of_a_member(self) -> bool:
         """True if it goes on with the data of a member."""
         return not self.backup and self.file is None
+
+    @property
+    def label(self) -> str:
+        """What a machine notes of it: TOKEN/NAME, the sum of a file, or that it is the member's own snapshot."""
+        return self.file.sha256 if self.file else self.backup or OWN_SNAPSHOT
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,7 @@ class Host:
         restored: The backup, TOKEN/NAME, that was restored there before etcd's first start; "" for none.
         replaced: Id of the cluster whose data restored data took, or take, the place of there; "" for none.
         restoring: Id of the cluster for whose data restored data are ready beside the data; "" for none.
+        restoring_source: What those were made of: TOKEN/NAME, the sum of a file, or that it is its own snapshot.
         defragmented: What it noted after its database was defragmented; None if that never was.
     """
 
@@ -266,6 +267,7 @@ class Host:
     restored: str = ""
     replaced: str = ""
     restoring: str = ""
+    restoring_source: str = ""
     defragmented: Defragmented | None = None
 
     @property
@@ -611,6 +613,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         restored=facts.get("restored", ""),
         replaced=facts.get("replaced", ""),
         restoring=facts.get("restoring", ""),
+        restoring_source=facts.get("restoring_source", ""),
         formed=facts.get("formed", ""),
         quota_bytes=_integer(facts.get("quota_bytes")),
         may_administer={"yes": True, "no": False}.get(facts.get("rights", "")),

@@ -298,6 +298,7 @@ class Machine:
     data_of: str = ""
     replaced: str = ""
     restoring: str = ""
+    restoring_source: str = ""
     restored_url: str = ""
     ahead: int = 0
 
@@ -333,6 +334,7 @@ class Model:
     """A whole cluster. `machines` are all that exist; which of them are asked is the caller's. clients_only: between
     machines of members, a firewall opens the peer port alone. database_bytes: of every member's. used_bytes: what is in
     use of that. used_after: revisions that a compaction keeps -> what is in use then. alarms: (kind, id).
+    restored_from: what took the place of its data, and on which machine.
     is_guarded, users, roles: etcd's authentication."""
 
     def __init__(self) -> None:
@@ -354,6 +356,7 @@ class Model:
         self.compacted = 0
         self.alarms: set[tuple[str, str]] = set()
         self.cluster = ""
+        self.restored_from = ""
         self.is_guarded = False
         self.users: dict[str, set[str]] = {}
         self.roles: dict[str, dict[KeyRange, str]] = {}
@@ -682,6 +685,7 @@ class Model:
             data_of=machine.data_of if machine.data else "",
             replaced=machine.replaced,
             restoring=machine.restoring,
+            restoring_source=machine.restoring_source if machine.restoring else "",
             defragmented=machine.defragmented,
             formed=machine.formed,
             quota_bytes=process.quota_bytes if process else 0,
@@ -909,6 +913,8 @@ class Model:
             raise BrokenError(f"{machine.name} runs already")
         if line.archive_old_data:
             yield lambda: self._set_aside(machine)
+        if line.action is ApplyAction.START:
+            yield lambda: setattr(machine, "restoring", "")
         if line.action is not ApplyAction.FILES or line.pending:
             yield lambda: setattr(machine, "pending", True)
         for file in step.files:
@@ -952,6 +958,7 @@ class Model:
         if line.snapshot and machine.process is None:
             raise BrokenError(f"a snapshot of {machine.name}, which does not run")
         machine.restoring, machine.restored_url = line.cluster, line.url
+        machine.restoring_source = line.source
 
     def _put_restored(self, machine: Machine, line: PutRestored) -> Iterator[Callable[[], Any]]:
         if machine.restoring != line.cluster:
@@ -967,6 +974,7 @@ class Model:
 
     def _become(self, machine: Machine, version: str) -> None:
         self.cluster = f"{self.cluster}-restored"
+        self.restored_from = f"{machine.restoring_source} on {machine.name}"
         self.members = [Listing(self._new_id(), machine.name, machine.restored_url)]
         self.leader = self.cluster_version = ""
         self.alarms.clear()
@@ -1266,6 +1274,7 @@ class Model:
         machine = self.machines[name]
         machine.process, machine.data, machine.data_id, machine.history = None, False, "", History()
         machine.frozen, machine.token, machine.mounted_over, machine.has_served = False, "", "", False
+        machine.replaced = machine.restoring = ""
         machine.differs = 0
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = ""

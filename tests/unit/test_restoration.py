@@ -80,8 +80,8 @@ def test_what_is_there_goes_into_the_store_if_there_is_one() -> None:
     goal = asked(IN_PLACE, schedule={"to": "/mnt/a"})
     observation = running().observe(NAMES)
     hosts = {name: replace(host, backups=HostBackups()) for name, host in observation.hosts.items()}
-    hosts["b"] = replace(hosts["b"], restoring=OLD)
-    action = next_action(goal.desired, replace(observation, hosts=hosts), RunContext(restoring=True))
+    context = RunContext(restoring=True, prepared_restores={"b"})
+    action = next_action(goal.desired, replace(observation, hosts=hosts), context)
     assert isinstance(action, Action)
     assert (action.kind, action.steps[0].member) == (ActionKind.BACK_UP, "b")
 
@@ -128,6 +128,49 @@ def test_a_restore_that_was_cut_short_is_named_where_nobody_asks_for_it_any_more
     assert refused.value.kind is Refusal.RESTORE_CUT_SHORT
     assert serve(model, IN_PLACE)
     assert_restored(model)
+
+
+def test_what_an_abandoned_restore_has_made_is_not_taken_for_another_backup() -> None:
+    model = running()
+    serve(model, IN_PLACE, stop_after=1)  # proven, and nothing stopped
+    other = "0a/20261127T110000Z-9-a"
+    assert serve(model, asked(IN_PLACE, backup=other))
+    assert model.restored_from.startswith(f"{other} on ")
+
+
+def test_what_an_abandoned_recovery_has_made_does_not_count_for_another_member() -> None:
+    goal = replace(RECOVER, names=tuple("abcde"), founders=tuple("abcde"))
+    model = of_five()
+    serve(model, asked(goal, member="d"), stop_after=2)
+    assert model.machines["d"].restoring
+    assert serve(model, asked(goal, member="e"))
+    assert model.restored_from == "snapshot on e"
+
+
+def test_a_restore_that_was_cut_short_goes_on_with_what_it_has_made_alone() -> None:
+    model = running()
+    serve(model, IN_PLACE, stop_after=4, cut=lambda _: 3)  # stopped, noted, renamed
+    refused = refusal(model, asked(IN_PLACE, backup="0a/20261127T110000Z-9-a"))
+    assert refused.kind is Refusal.RESTORE_CUT_SHORT
+
+
+def test_members_that_come_back_with_their_quorum_are_not_put_away_by_a_recovery_that_was_cut_short() -> None:
+    model = running()
+    for name in "bc":
+        model.machines[name].reachable = False
+    goal = asked(RECOVER, lost=["b", "c"])
+    for name in "bc":
+        model.machines[name].cut_off = True
+    model.elect()
+    serve(model, goal, stop_after=2, cut=lambda _: 3)
+    assert (model.machines["a"].data, model.machines["a"].replaced) == (False, OLD)
+    for name in "bc":
+        model.machines[name].reachable, model.machines[name].cut_off = True, False
+    assert refusal(model, RECOVER).kind is Refusal.RECOVER_WITH_QUORUM
+    assert model.run(Goal(), context=RunContext()), "the member joins the old cluster again"
+    assert model.cluster == OLD
+    assert not model.machines["a"].restoring
+    assert all(model.healthy(name) for name in NAMES)
 
 
 def test_the_restored_member_itself_does_not_come_back_with_the_data_before() -> None:

@@ -118,6 +118,7 @@ start_member() {
   held=$(held_by_others "$client_port" "$peer_port" "$metrics_port" | paste -sd ';')
   [[ -z $held ]] || fail "$held. Expected: free ports. Stop that program, then run again"
   if [[ ${spec[archive-old-data]:-} == yes ]]; then archive_old_data; fi
+  rm -rf "$volume_path/restoring" # of a restore that nobody went on with: this member has data again
   make_data_folder
   activate
   say "${spec[say]} with etcd ${spec[version]}"

@@ -17,6 +17,7 @@ observe() {
   [[ ! -f $volume_path/restored ]] || fact restored "$(cat "$volume_path/restored")"
   fact replaced "$(cat "$volume_path/replaced" 2>/dev/null)"
   fact restoring "$(cat "$volume_path/restoring/ready" 2>/dev/null)"
+  fact restoring_source "$(cat "$volume_path/restoring/source" 2>/dev/null)"
   fact forming "$(marker_field token "$state_path/forming")"
   fact formed "$(marker_field token "$state_path/formed")"
   fact versions "$(installed_versions)"

@@ -107,6 +107,7 @@ prepare_restore() {
   fi
   # One restore after the other starts with the same token otherwise, and its cluster would have the id of the one before.
   make_restored_data "$token-${spec[cluster]}" "$(live_revision)" "$file"
+  put_file 644 "$(id -un)" "$restoring_path/source" "$(printf '%s' "${spec[backup]:-${spec[sha256]:-snapshot}}" | base64 -w 0)" || true
   put_file 644 "$(id -un)" "$restoring_path/ready" "$(printf '%s' "${spec[cluster]}" | base64 -w 0)" || true
   sync "$restoring_path"
 }

@@ -99,19 +99,48 @@ def _put_away(names: Sequence[str], view: ClusterView) -> Action:
 
 
 def _require_none_cut_short(view: ClusterView) -> None:
-    """Raises `RefusedError` if a restore was cut off where the member has no data, and nobody asks for it any more."""
-    cut = [name for name, host in view.hosts.items() if host.restoring and not host.data and not host.pid]
-    if cut:
+    """Raises `RefusedError` if a restore was cut off where the member has no data, and nobody asks for it any more.
+
+    Where the old cluster serves again, as members that had been lost do, it gets the member back as any without data.
+    """
+    cut = [name for name, host in view.hosts.items() if _is_cut_short(host)]
+    if cut and view.observation.status_source is None:
         raise RefusedError(Refusal.RESTORE_CUT_SHORT, {"members": cut, "cluster": view.hosts[cut[0]].restoring})
 
 
+def _is_cut_short(host: Host) -> bool:
+    """Returns whether restored data were about to take the place of those that are no longer there.
+
+    Restored data alone do not say so: they may be of a run that ended before anything was stopped, and another member
+    may be the one that gets them since.
+    """
+    return bool(host.restoring) and host.restoring == host.replaced and not host.data and not host.pid
+
+
+def _go_on(view: ClusterView, request: Restoration, name: str) -> Action:
+    """Goes on where data were renamed already, and restored ones are ready to take their place.
+
+    Raises:
+        RefusedError: They are of another source than the request names. Or the quorum is there again.
+    """
+    if view.hosts[name].restoring_source != request.label or request.member not in ("", name):
+        raise RefusedError(Refusal.RESTORE_CUT_SHORT, {"members": [name], "cluster": request.cluster})
+    others = [each for each, host in view.observation.hosts.items() if host.data or host.pid]
+    if others:
+        _require_that_cluster(view, request)
+    if request.quorum_lost:
+        _require_lost_quorum(view, request)
+    return _put_away(others, view) if others else _put_restored(view, request, name)
+
+
 def _restore(view: ClusterView, request: Restoration) -> Action | WaitFor:
-    cut = [name for name, host in view.hosts.items() if host.restoring == request.cluster and not host.data]
+    cut = [name for name, host in view.hosts.items() if host.restoring == request.cluster and _is_cut_short(host)]
     if cut:
-        return _put_restored(view, request, cut[0])
+        return _go_on(view, request, cut[0])
     _require_that_cluster(view, request)
     if request.quorum_lost:
         _require_lost_quorum(view, request)
+        _require_survivor(view, request)
     else:
         _require_all_listed(view)
     if (preparing := repair.prepare(view)) is not None:
@@ -120,11 +149,10 @@ def _restore(view: ClusterView, request: Restoration) -> Action | WaitFor:
         found = _survivor(view, request)
         if not isinstance(found, str):
             return found
-        name, is_ready = found, found in view.context.prepared_restores
+        name = found
     else:
         name = _target(view, request)
-        is_ready = view.hosts[name].restoring == request.cluster
-    if not is_ready:
+    if name not in view.context.prepared_restores:
         return _prepare(view, request, name)
     others = [each for each, host in view.observation.hosts.items() if each != name and (host.data or host.pid)]
     return _back_up(view, request, name) or (_put_away(others, view) if others else _put_restored(view, request, name))
@@ -171,12 +199,17 @@ def _require_lost_quorum(view: ClusterView, request: Restoration) -> None:
     having = [name for name, host in hosts.items() if host.data or host.pid]
     noted = max((_members_noted(view, hosts[name]) for name in having), default=len(view.desired.members))
     unasked = max(0, noted - len(hosts) - len(may_be_missing(view)))
-    if request.of_a_member and not any(hosts[name].data for name in having if request.member in ("", name)):
-        details = {"member": request.member or "any member", "left": having}
-        raise RefusedError(Refusal.RECOVER_OF_NONE, details)
     if leading or len(having) + unasked > noted // 2:
         quorum_there = {"having": leading or having, "count": len(having), "all": noted}
         raise RefusedError(Refusal.RECOVER_WITH_QUORUM, quorum_there)
+
+
+def _require_survivor(view: ClusterView, request: Restoration) -> None:
+    """Raises `RefusedError` if the member that it is to go on with has no data."""
+    having = [name for name, host in view.observation.hosts.items() if host.data]
+    if request.of_a_member and not any(request.member in ("", name) for name in having):
+        details = {"member": request.member or "any member", "left": having}
+        raise RefusedError(Refusal.RECOVER_OF_NONE, details)
 
 
 def _members_noted(view: ClusterView, host: Host) -> int:
@@ -195,8 +228,9 @@ def _target(view: ClusterView, request: Restoration) -> str:
         raise RefusedError(Refusal.RESTORE_NOWHERE, {"members": [*view.hosts]})
 
     def rank(name: str) -> tuple[bool, bool, bool]:
+        """The leader last; a member that has data first, in whose place the restored ones come."""
         host = view.hosts[name]
-        return host.restoring != request.cluster, name == view.observation.leader, not host.data
+        return name not in view.context.prepared_restores, name == view.observation.leader, not host.data
 
     return min(able, key=rank)
 
