@@ -316,7 +316,7 @@ def _disk_and_space(limits: Thresholds) -> list[Rule]:
             0,
             "critical",
             "{{ $labels.cluster }}: alarm NOSPACE: etcd takes no more writes",
-            "Delete keys and compact, defragment each member, then disarm the alarm: docs/troubleshooting.md.",
+            "Run `pulumi up`, which makes room and ends the alarm: docs/space.md.",
         ),
         Rule(
             "EtcdCorruptAlarm",
@@ -324,7 +324,7 @@ def _disk_and_space(limits: Thresholds) -> list[Rule]:
             0,
             "critical",
             "{{ $labels.cluster }}: alarm CORRUPT: a member holds other keys than the others",
-            "Find it (etcdctl endpoint hashkv --cluster) and replace it: docs/recover.md.",
+            "Run `pulumi up`, which replaces it: docs/space.md.",
         ),
         Rule(
             "EtcdDiskFull",
@@ -449,6 +449,6 @@ def _backups(limits: Thresholds) -> list[Rule]:
             0,
             "critical",
             "{{ $labels.cluster }}: members did not hold the same keys when a backup compared them",
-            "Find the one that differs (etcdctl endpoint hashkv --cluster) and replace it: docs/recover.md.",
+            "Find the one that differs (etcdctl endpoint hashkv --cluster), and let it join anew: docs/space.md.",
         ),
     ]

@@ -198,7 +198,7 @@ hash_of_members() {
       [[ -n $hash ]] || continue
       if [[ -z $first ]]; then first=$hash first_compacted=$compacted; fi
       [[ $compacted == "$first_compacted" ]] || continue 2
-      [[ $hash == "$first" ]] || differ "members differ: at revision $1, $name has other keys than ${members%%,*}. Expected: the same keys on all members. Find the one that differs (etcdctl endpoint hashkv --cluster), and replace it (docs/recover.md)"
+      [[ $hash == "$first" ]] || differ "members differ: at revision $1, $name has other keys than ${members%%,*}. Expected: the same keys on all members. Find the one that differs (etcdctl endpoint hashkv --cluster), and let it join anew (docs/space.md)"
       members+=${members:+,}$name
     done < <(voters_leader_last)
     [[ -z $first ]] || { printf '{"value": %s, "compactRevision": %s, "members": "%s"}' "$first" "${first_compacted:-0}" "$members" && return; }

@@ -361,7 +361,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.RESTORE_OF_RUNNING_CLUSTER: Explanation(
         "restoreFrom is {backup}, and this cluster runs, with data of its own",
         "a new cluster, which starts with the backup",
-        "take restoreFrom out, or restore into a new stack (docs/recover.md)",
+        "take restoreFrom out; restoreInPlace restores into a cluster that runs (docs/recover.md)",
     ),
     Refusal.RESTORE_WITH_OTHER_CHANGES: Explanation(
         "{key}: {changed} changes in the same `pulumi up`",
@@ -567,7 +567,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "writes once a database has reached its quota",
         "a quota of at least {least}",
         "set a larger etcd.quota-backend-bytes or size, or make the database smaller: compact, and defragment each "
-        "member (docs/change-settings.md has the commands)",
+        "member (docs/space.md)",
     ),
     Refusal.ALARM_CORRUPT_WITHOUT_MAJORITY: Explanation(
         "etcd's alarm CORRUPT stands, etcd refuses every write, and no majority of the members holds the same data "
