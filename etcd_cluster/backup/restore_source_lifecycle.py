@@ -103,7 +103,7 @@ def _find_backup(props: Properties) -> dict[str, Any]:
     connections: Mapping[str, Any] = props["connections"] or {}
     line = FindBackup(props["wanted"], Version.parse(props["version"]).series, props["key"])
     places = {name: FormerHost.parse(place) for name, place in props["places"].items()}
-    found, silent = "", dict[str, EtcdClusterError]()
+    found, unreachable = "", dict[str, EtcdClusterError]()
     variables: dict[str, dict[str, str]] = {}
     with MemberMachines(places, connections) as machines:
         for name in places:
@@ -113,9 +113,9 @@ def _find_backup(props: Properties) -> dict[str, Any]:
                     found = machines.run(name, line, given, timeout_seconds=FIND_SECONDS, say=say).strip()
                 variables[name] = given
             except SshError as error:
-                silent[name] = error
+                unreachable[name] = error
     if not found:
-        reasons = "; ".join(f"{name}: {error}" for name, error in silent.items())
+        reasons = "; ".join(f"{name}: {error}" for name, error in unreachable.items())
         raise NoMachineError(
             str(Explanation(f"no member's machine answers ({reasons})", "one that does", "bring one back"))
         )

@@ -19,9 +19,9 @@ def await_hashes(view: ClusterView) -> WaitFor | None:
     written, so all come to the same revision.
     """
     members, hashes = view.observation.members, view.observation.hashes
-    silent = [member.name or member.peer_url for member in members if member.id not in hashes]
-    if silent:
-        return WaitFor(WaitReason.HASHES_UNKNOWN, HEALTH_SECONDS, silent[0], {"names": silent})
+    without_hash = [member.name or member.peer_url for member in members if member.id not in hashes]
+    if without_hash:
+        return WaitFor(WaitReason.HASHES_UNKNOWN, HEALTH_SECONDS, without_hash[0], {"names": without_hash})
     if len({(each.revision, each.compact_revision) for each in hashes.values()}) > 1:
         found = {
             member.name: f"{hashes[member.id].revision}, {hashes[member.id].compact_revision}" for member in members
