@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -400,7 +400,7 @@ class Story:
                 return
             if isinstance(error, RefusedError) and reason is Refusal.NO_ROOT_USER:
                 self.say(f"{error}: done")
-                for name in error.details["members"]:
+                for name in cast("list[str]", error.details["members"]):
                     self.model.users[name] = {*self.model.users.get(name, ()), "root"}
                 self.run(**cut_short)
                 return
