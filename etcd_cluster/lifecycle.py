@@ -5,12 +5,14 @@ The contract with existing stacks is docs/development/state-contract.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
+from pulumi.output import Unknown
+from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.errors import EtcdClusterError
 
@@ -109,3 +111,16 @@ def release() -> str:
         return metadata.version("etcd-cluster")
     except metadata.PackageNotFoundError:
         return "of this checkout"
+
+
+def same(old: Any, new: Any) -> bool:
+    """Returns whether two values are the same. An unknown value never is; a missing value equals an empty one."""
+    if isinstance(new, Unknown) or new == UNKNOWN:
+        return False
+    if isinstance(old, dict) and isinstance(new, dict):
+        before, after = cast(Properties, old), cast(Properties, new)
+        return all(same(before.get(key), after.get(key)) for key in before.keys() | after.keys())
+    if isinstance(old, list) and isinstance(new, list):
+        items_before, items_after = cast("Sequence[Any]", old), cast("Sequence[Any]", new)
+        return len(items_before) == len(items_after) and all(map(same, items_before, items_after))
+    return (old or None) == (new or None)

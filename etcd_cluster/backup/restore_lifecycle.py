@@ -12,9 +12,8 @@ from etcd_cluster.backup.files import MemberPlace, restore_variables
 from etcd_cluster.backup.schedule_lifecycle import placed_rclone
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.etcd.versions import Version
-from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member.lines import FindBackup
-from etcd_cluster.rollout.lifecycle import same
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 
 INPUTS = ("cluster", "token", "backup", "version", "to", "member", "place", "credentials", "rclone", "connection")

@@ -17,10 +17,9 @@ from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.etcd.sizes import size_text
 from etcd_cluster.etcd.versions import Version
-from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member.lines import FindBackup
 from etcd_cluster.member.render import encode
-from etcd_cluster.rollout.lifecycle import same
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 from etcd_cluster.ssh.connection import SshError
 

@@ -10,9 +10,8 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 from etcd_cluster.backup.files import MemberPlace, schedule_of, set_up_variables, variables
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
-from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member.lines import SetUpBackups
-from etcd_cluster.rollout.lifecycle import same
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 from etcd_cluster.ssh.connection import parse_connection
 

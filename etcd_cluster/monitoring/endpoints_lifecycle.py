@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
 
 from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member.lines import SetUpMonitoring
 from etcd_cluster.monitoring.files import Exposure, MonitoringFiles, set_up_variables
-from etcd_cluster.rollout.lifecycle import same
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 
 COMPARED = (

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, UpdateResult
 
 from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Record
-from etcd_cluster.rollout.lifecycle import NotRemovedError, remove, same
+from etcd_cluster.rollout.lifecycle import NotRemovedError, remove
 from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 
 INPUTS = ("cluster", "token", "hosts", "connections", "delete_data")

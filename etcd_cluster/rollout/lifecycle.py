@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from pulumi.dynamic import (
     CheckFailure,
@@ -19,14 +19,12 @@ from pulumi.dynamic import (
     ReadResult,
     UpdateResult,
 )
-from pulumi.output import Unknown
-from pulumi.runtime.rpc import UNKNOWN
 
 from etcd_cluster.backup.files import MemberPlace, schedule_of, variables
 from etcd_cluster.backup.status import BackupPlan, warnings
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.errors import EtcdClusterError, Explanation
-from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
+from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member import render
 from etcd_cluster.member.lines import (
     Apply,
@@ -547,19 +545,6 @@ def _steps(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
 
 def _changed(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
     return any(not same(olds.get(name), news.get(name)) for name in (*SHOWN, "desired", "connections", "former"))
-
-
-def same(old: Any, new: Any) -> bool:
-    """Returns whether two values are the same. An unknown value never is; a missing value equals an empty one."""
-    if isinstance(new, Unknown) or new == UNKNOWN:
-        return False
-    if isinstance(old, dict) and isinstance(new, dict):
-        before, after = cast(Properties, old), cast(Properties, new)
-        return all(same(before.get(key), after.get(key)) for key in before.keys() | after.keys())
-    if isinstance(old, list) and isinstance(new, list):
-        items_before, items_after = cast("Sequence[Any]", old), cast("Sequence[Any]", new)
-        return len(items_before) == len(items_after) and all(map(same, items_before, items_after))
-    return (old or None) == (new or None)
 
 
 def _inputs(props: Mapping[str, Any]) -> Properties:

@@ -176,6 +176,9 @@ def test_the_component_loads_neither_cryptography_nor_what_acts_on_machines() ->
         ("LocalBinariesProvider", ["etcd_cluster.rollout", "cryptography", "etcd_cluster.settings"]),
         ("DeliveredBinariesProvider", ["etcd_cluster.rollout", "cryptography", "etcd_cluster.settings"]),
         ("RolloutProvider", ["etcd_cluster.install", "etcd_cluster.settings", "etcd_cluster.cluster"]),
+        ("BackupScheduleProvider", ["etcd_cluster.rollout.planner", "etcd_cluster.install", "etcd_cluster.settings"]),
+        ("RestoreSourceProvider", ["etcd_cluster.rollout.planner", "etcd_cluster.install", "etcd_cluster.settings"]),
+        ("MetricsEndpointsProvider", ["etcd_cluster.rollout.planner", "etcd_cluster.install", "etcd_cluster.settings"]),
     ],
 )
 def test_a_provider_loads_what_its_call_needs(provider: str, left_out: list[str]) -> None:
