@@ -83,6 +83,10 @@ class Checkout:
         command = [str(self.project / "scripts" / name), *arguments]
         return self._run(command, check)
 
+    def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs `etcd-cluster` of this checkout."""
+        return self._run(["env", f"PYTHONPATH={self.project}", sys.executable, "-m", "etcd_cluster.cli", *words], check)
+
     def shell(self, commands: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs commands in a shell that has asked scripts/env first."""
         environment = 'eval "$("$1/scripts/env")"; '

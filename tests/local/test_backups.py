@@ -1,4 +1,5 @@
-"""Backups of each minor version of etcd, while clients write and keep leases: what they cost, and what they hold."""
+"""Backups of each minor version of etcd, while clients write and keep leases: what they cost, and what they hold. A
+snapshot that etcdctl saved forms a cluster as well."""
 
 from __future__ import annotations
 
@@ -104,3 +105,38 @@ def test_backups_and_their_tests_lose_and_fail_nothing_and_bring_all_keys_back(c
     held = keys(checkout)
     assert before.items() <= held.items() <= after.items()
     assert len(held) > len(before), "what was written between the two backups is there"
+
+
+# --- a file ---
+
+
+def test_a_file_is_proven_without_a_cluster_and_forms_one_of_another_size(tmp_path: Path) -> None:
+    """One member's snapshot, once that member is gone with its data; three members go on with it."""
+    checkout = Checkout(tmp_path / "file")
+    checkout.use_free_ports()
+    stack_file = checkout.stack_file.read_text()
+    try:
+        checkout.stack_file.write_text(stack_file.replace("members: 3", "members: 1"))
+        checkout.script("up")
+        file = checkout.home / "back up.db"
+        put = "for number in $(seq 20); do etcdctl put key-$number value >/dev/null; done"
+        checkout.shell(f"{put}; etcdctl snapshot save '{file}'")
+        content = file.read_bytes()
+        checkout.script("down", "--delete-data")
+        document = json.loads(checkout.command("restore", str(file), "--dry-run", "--output", "json").stdout)
+        assert (document["restores"], document["keys"], document["problem"]) == (True, 20, None)
+
+        restored_from = f"  etcd-cluster:restoreFrom: {json.dumps(str(file))}\n"
+        checkout.stack_file.write_text(stack_file.rstrip("\n") + "\n" + restored_from)
+        up = checkout.script("up")
+        assert "is up, all 3 members healthy" in up.stdout
+        keys = checkout.shell("etcdctl get key- --prefix --keys-only").stdout.split()
+        assert len(keys) == 20
+        assert checkout.shell("etcdctl endpoint health --cluster").stdout.count("is healthy") == 3
+        assert file.read_bytes() == content
+        processes = checkout.processes()
+        file.unlink()
+        checkout.script("up")
+        assert checkout.processes() == processes, "a file that was read is not needed again"
+    finally:
+        checkout.script("down", "--delete-data")

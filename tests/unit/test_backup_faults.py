@@ -302,3 +302,25 @@ def test_a_snapshot_may_take_as_long_as_its_limit_says(folder: Folder) -> None:
     assert save.startswith("1800 ")
     assert "--command-timeout 1800s" in save
     assert "--command-timeout 5s" in after, "nothing else is waited for that long"
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "noted"),
+    [
+        (f"backup=0a/{NAME}", f"restored {NAME}", f"0a/{NAME}"),
+        ("file=/data/etcd/incoming/5f.db sha256=5f", "restored the file", "5f"),
+    ],
+    ids=["a backup", "a file"],
+)
+def test_what_a_new_cluster_starts_with_is_named_and_noted(folder: Folder, words: str, said: str, noted: str) -> None:
+    """A file has no name of a backup: the step failed once all was done, and so did every later run."""
+    played = "".join(
+        f"{name}() {{ :; }}; "
+        for name in ("require_claim", "make_data_folder", "begin_restoring", "make_restored_data", "move_in")
+    )
+    made = 'mkdir -p "$volume_path"; '
+    line = f"restore member=etcd-1 say=restoring url=u version=3.6.16 {words}"
+    done = call(folder, f"{made}{played}{line}", step="restore")
+    assert done.returncode == 0, done.stderr
+    assert f"etcd-1: {said}\n" in done.stderr + done.stdout
+    assert (folder.path / "volume" / "restored").read_text() == noted

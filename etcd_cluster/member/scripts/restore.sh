@@ -78,6 +78,7 @@ require_restorable() {
 
 # restore SNAPSHOT url=PEER_URL version=X.Y.Z: the data of the first member of a new cluster. The data folder is complete or absent.
 restore() {
+  local source
   read_spec "$@"
   lock
   require_claim
@@ -89,7 +90,8 @@ restore() {
   # Which backup it is, for a run that goes on with another one in its config.
   put_file 644 "$(id -un)" "$volume_path/restored" "$(printf '%s' "${spec[backup]:-${spec[sha256]:-}}" | base64 -w 0)" || true
   move_in
-  say "restored ${spec[backup]##*/}"
+  source=${spec[backup]:-the file}
+  say "restored ${source##*/}"
 }
 
 # prepare_restore SNAPSHOT cluster=ID url=PEER_URL version=X.Y.Z: makes the data that take the place of cluster ID's. Nothing is stopped.
