@@ -70,6 +70,14 @@ BOTH = [
 ]
 
 
+IN_PLACE = {"key": "restoreInPlace", "cluster": "c1", "from": "latest", "lost": []}
+RECOVER = {"key": "recover", "cluster": "c1", "from": "", "lost": []}
+
+
+def restoring(asked: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"restoration": {**asked, **changes}}
+
+
 def without(*names: str) -> dict[str, str]:
     return {name: address for name, address in MEMBERS.items() if name not in names}
 
@@ -153,6 +161,25 @@ def without(*names: str) -> dict[str, str]:
             Refusal.PORT_OF_ANOTHER_MEMBER,
             {"member": "etcd-1", "ports": ["2389", "2390", "2391"], "address": "127.0.0.1", "other": "etcd-2"},
         ),
+        ({}, {"restore_from": "latest"}, Refusal.RESTORE_OF_RUNNING_CLUSTER, {"backup": "latest"}),
+        ({"restore_from": "a"}, {"restore_from": "b"}, Refusal.RESTORE_OF_RUNNING_CLUSTER, {"backup": "b"}),
+        *(
+            (
+                {},
+                {**restoring(asked), **changed},
+                Refusal.RESTORE_WITH_OTHER_CHANGES,
+                {"key": asked["key"], "changed": [*changed]},
+            )
+            for asked in (IN_PLACE, RECOVER)
+            for changed in (
+                {"version": "3.6.16"},
+                {"size": "medium"},
+                {"etcd": {"heartbeat-interval": 200}},
+                {"version": "3.6.16", "etcd": {"heartbeat-interval": 200}},
+            )
+        ),
+        (restoring(IN_PLACE), restoring(IN_PLACE, **{"from": "t/b"}), Refusal.RESTORE_DONE, {"cluster": "c1"}),
+        (restoring(RECOVER), restoring(RECOVER, **{"from": "host-2"}), Refusal.RESTORE_DONE, {"key": "recover"}),
     ],
 )
 def test_what_cannot_be_done_safely_is_refused(
@@ -191,6 +218,13 @@ def test_what_cannot_be_done_safely_is_refused(
         (EARLIER, {"peer_ca_fingerprints": ["pppp"], "members": MEMBERS | FIVE}),
         (EARLIER, {"peer_ca_fingerprints": ["pppp"], "members": MEMBERS | {"host-2": "10.0.9.2"}}),
         (EARLIER, {"peer_ca_fingerprints": UNKNOWN, "members": MEMBERS | {"host-2": "10.0.9.2"}}),
+        ({"restore_from": "latest"}, {"restore_from": None}),
+        ({}, restoring(IN_PLACE)),
+        ({}, restoring(RECOVER, lost=["host-3"])),
+        ({}, {**restoring(RECOVER), "members": without("host-3") | FOUR}),
+        (restoring(IN_PLACE), {"restoration": None}),
+        (restoring(IN_PLACE), {"version": "3.6.16"}),
+        (restoring(IN_PLACE), restoring(IN_PLACE, cluster="c2", **{"from": "t/b"})),
     ],
 )
 def test_what_can_be_done_passes(before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -237,6 +271,21 @@ def test_a_state_that_does_not_show_places_is_compared_by_what_it_keeps() -> Non
 
 def test_the_first_one_forms() -> None:
     assert changes.first_steps(BASE) == [f"a new cluster of etcd 3.6.15 is formed: {ALL}"]
+    assert changes.first_refusals(BASE) == []
+
+
+def test_the_first_one_forms_out_of_a_backup() -> None:
+    assert changes.first_steps({**BASE, "restore_from": "latest"}) == [
+        "host-1 starts with backup latest of etcd's data, once its restore is proven",
+        "host-2 joins as a learner, gets all data, and is promoted",
+        "host-3 joins as a learner, gets all data, and is promoted",
+    ]
+
+
+@pytest.mark.parametrize("asked", [IN_PLACE, RECOVER])
+def test_what_takes_the_place_of_data_needs_some(asked: dict[str, Any]) -> None:
+    (refused,) = changes.first_refusals({**BASE, **restoring(asked)})
+    assert (refused.kind, refused.details) == (Refusal.RESTORE_OF_NEW_CLUSTER, {"key": asked["key"]})
 
 
 ROLL = "one at a time, followers first, the leader last"
@@ -325,6 +374,60 @@ def test_a_change_reads_as_the_steps_that_it_takes(
     before: dict[str, Any], after: dict[str, Any], expected: list[str]
 ) -> None:
     assert changes.steps({**BASE, **before}, {**BASE, **before, **after}) == expected
+
+
+ALL_STOP = [
+    "all members stop; their data are renamed (data.removed-TIME), and none are deleted",
+    "one member starts with the restored data, as a new cluster that no member of the old one can join; revisions are "
+    "raised, so that watches start anew",
+    "the others join it as learners, get all data, and are promoted",
+]
+GIVEN_UP = "GIVEN UP: the data of cluster c1, if that is this cluster's id: "
+OF_THE_LEFT = (
+    "the member that is left and has most, by raft's term and index, is asked for a snapshot of its data, running "
+    "alone; the restore of that is tested there"
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "begin"),
+    [
+        *(
+            (
+                restoring(asked, **{"from": source}),
+                [
+                    f"{GIVEN_UP}every write since {source} was made",
+                    f"a restore of {source} is tested beside the data of a follower; if that fails, nothing is stopped",
+                    "what is there is backed up, if a member answers",
+                ],
+            )
+            for asked, source in ((IN_PLACE, "latest"), (IN_PLACE, "./backup.db"), (RECOVER, "latest"))
+        ),
+        (restoring(RECOVER), [f"{GIVEN_UP}the data of all others", OF_THE_LEFT]),
+        (
+            restoring(RECOVER, **{"from": "host-2"}, lost=["host-3"]),
+            [
+                f"{GIVEN_UP}the data of all others: host-1, host-3",
+                "GIVEN UP: whatever host-3 holds, which gives no answer and may not come back unwiped",
+                "host-2 is asked for a snapshot of its data, running alone; the restore of that is tested there",
+            ],
+        ),
+    ],
+)
+def test_what_a_restore_gives_up_is_told_first(asked: dict[str, Any], begin: list[str]) -> None:
+    assert changes.steps(BASE, {**BASE, **asked}) == [*begin, *ALL_STOP]
+    assert changes.given_up(BASE, {**BASE, **asked}) == ["c1"]
+
+
+def test_a_restore_that_was_done_is_told_no_more_and_its_cluster_stays_given_up() -> None:
+    done = {**BASE, **restoring(IN_PLACE), "given_up": ["c1"]}
+    assert changes.steps(done, done) == []
+    assert changes.steps(done, {**done, "version": "3.6.16"})[-1] == f"{ALL}: 3.6.15 -> 3.6.16, {ROLL}"
+    without_key = {**done, "restoration": None}
+    assert changes.steps(done, without_key) == []
+    assert changes.given_up(done, without_key) == ["c1"]
+    assert changes.given_up(without_key, {**BASE, **restoring(RECOVER, cluster="c2")}) == ["c1", "c2"]
+    assert changes.given_up(BASE, BASE) is None
 
 
 def test_what_a_user_of_a_new_version_should_know_stands_below_its_steps() -> None:

@@ -272,6 +272,31 @@ def test_without_a_majority_nothing_is_claimed_of_the_cluster() -> None:
     assert "next up     etcd-2, etcd-3: starting" in said
 
 
+@pytest.mark.parametrize(
+    ("data_of", "shown", "told"),
+    [
+        (["c1", "c1", "c1"], "c1, by the data that are there: no member leads", "c1"),
+        (["c1", "", ""], "c1, by the data that are there: no member leads", "c1"),
+        (["c1", "c2", "c2"], "unknown: no member leads, so none can answer for the cluster", ""),
+        (["", "", ""], "unknown: no member leads, so none can answer for the cluster", ""),
+    ],
+    ids=["all", "two lost their disks", "of two clusters", "unreadable"],
+)
+def test_where_no_member_leads_the_data_tell_the_id_that_recover_has_to_name(
+    data_of: Sequence[str], shown: str, told: str
+) -> None:
+    """Members without an id lost their data, but for the last row, whose logs say nothing."""
+    some = any(data_of)
+    hosts = {
+        name: host(name, number, pid="", running="", live=None, data=bool(of) or not some, data_of=of)
+        for number, (name, of) in enumerate(zip(NAMES, data_of, strict=True), 1)
+    }
+    observed = combine(hosts, {}, {})
+    status = cluster_status(DESIRED, observed, SCHEDULES, NOW)
+    assert f"cluster id  {shown}" in as_text(status)
+    assert (as_json(status)["id"], as_json(status)["dataOf"], status.ok) == ("", told, False)
+
+
 def test_an_alarm_is_named_with_its_member_and_is_not_well() -> None:
     observed = observation(alarms=[Alarm("NOSPACE", "3")])
     assert "alarms      NOSPACE on etcd-3" in text(observed)
