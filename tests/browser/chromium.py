@@ -22,6 +22,40 @@ SILENCE_SECONDS = 300
 ANSWER_LIMIT = 10_000
 """Messages that may come before an answer."""
 
+OUTSIDE = """
+[...document.querySelectorAll("main, main *")].filter((each) => {
+  const box = each.getBoundingClientRect();
+  return box.width && (box.right > document.documentElement.clientWidth + 0.5 || box.left < -0.5);
+}).map((each) => each.outerHTML.slice(0, 100))
+"""
+"""What of a page is beyond the screen. An expression for `Page.evaluate`, as the next one."""
+CONTRAST = """
+(() => {
+  const light = (text) => {
+    const [r, g, b] = text.match(/[0-9.]+/g).slice(0, 3).map((each) => {
+      const part = each / 255;
+      return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (each) => {
+    for (; each; each = each.parentElement) {
+      const colour = getComputedStyle(each).backgroundColor;
+      if (colour !== "rgba(0, 0, 0, 0)") return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const all = document.querySelectorAll("p, td, th, dt, dd, h1, h2, figcaption, small, li, svg text, polyline");
+  return Math.min(...[...all].map((each) => {
+    const style = getComputedStyle(each);
+    const ink = each.matches("polyline") ? style.stroke : each.matches("svg text") ? style.fill : style.color;
+    const [a, b] = [light(ink), light(behind(each))].sort((one, other) => one - other);
+    return (b + 0.05) / (a + 0.05);
+  }));
+})()
+"""
+"""The least contrast of a text with what is behind it."""
+
 
 class Page:
     """One tab."""

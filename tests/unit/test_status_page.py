@@ -1,22 +1,15 @@
-"""The status as one HTML page, and how a real Chromium shows it."""
+"""The status as one HTML page. How a real Chromium shows it is in tests/browser."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
-
-import pytest
 
 from etcd_cluster.rollout.status import ClusterStatus, State, cluster_status
 from etcd_cluster.rollout.status_page import HEADINGS, as_html
-from tests.unit import browser
 from tests.unit.test_status import DESIRED, NOW, SCHEDULES, observation
 
-WIDTHS = (360, 768, 1440)
-needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium (Debian package chromium)")
 LONG = "a-name-that-is-as-long-as-a-name-of-a-host-may-be-in-production-01"
 
 
@@ -69,28 +62,5 @@ def test_it_says_whether_all_is_well_and_what_the_table_says() -> None:
     assert "All is well" in as_html(replace(well(), backups=None))
     page = as_html(ailing())
     assert "Something needs attention" in page
-    for text in (LONG, "down", "97% of the quota", "123456 entries", ", due", "NOSPACE on etcd-1"):
+    for text in (*HEADINGS, LONG, "down", "97% of the quota", "123456 entries", ", due", "NOSPACE on etcd-1"):
         assert text in page
-
-
-@needs_browser
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("make", [well, ailing])
-def test_nothing_is_wider_than_the_screen(make: Callable[[], ClusterStatus], dark: bool, tmp_path: Path) -> None:
-    status = make()
-    measured = browser.measure(as_html(status), WIDTHS, tmp_path, dark=dark)
-    assert {width: each["overflow"] for width, each in measured.items()} == dict.fromkeys(WIDTHS, 0)
-    assert {width: each["beyond"] for width, each in measured.items()} == {width: [] for width in WIDTHS}
-    for each in measured.values():
-        assert all(member.name in each["text"] for member in status.members)
-        red = int(re.findall(r"\d+", each["background"])[0])
-        assert (red < 128) == dark
-
-
-@needs_browser
-def test_a_page_that_is_too_wide_is_found(tmp_path: Path) -> None:
-    page = as_html(well()).replace("<main>", '<main><p style="width:500px">wide</p>')
-    measured = browser.measure(page, (360,), tmp_path)
-    assert measured[360]["overflow"] > 0
-    assert any("wide" in each for each in measured[360]["beyond"])
-    assert HEADINGS[0] == "Member"
