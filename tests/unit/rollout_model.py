@@ -1072,6 +1072,8 @@ class Model:
             return self._fail(machine, "raft would panic: the log is lost that it has acknowledged")
         machine.data, machine.data_id, own.has_run = True, own.id, True
         machine.data_of = self.cluster
+        if self.leader:  # which sends its own, with the room that is free in it
+            machine.database_bytes = self.size_of(self.machines[self.leader])
         machine.ran_since = 0 if own.learner else machine.ran_since
         return None
 
