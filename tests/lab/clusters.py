@@ -123,6 +123,11 @@ class Cluster:
     def versions(self) -> set[str]:
         return self._status("Version")
 
+    def database_bytes(self) -> list[int]:
+        """Sizes of the endpoints' databases, free pages included."""
+        answers = json.loads(self.etcdctl("endpoint", "status", "--write-out", "json"))
+        return [int(each["Status"]["dbSize"]) for each in answers]
+
     def pids(self) -> dict[str, str]:
         """Host name -> process of its etcd; "0" where none runs."""
         return {host.name: host.run("systemctl show -P MainPID etcd-cluster").stdout.strip() for host in self.hosts}
