@@ -26,7 +26,7 @@ SHOWN_LINE = re.compile(r"(?:^|\s)((?:host-\d+|cluster): .*)$", re.MULTILINE)
 class Change:
     """A change that is under way; after its block, what it did.
 
-    restarted: members that were there before and after and run as another process, in the order of its start.
+    restarted: members that run before and after, as another process, in the order of its start.
     """
 
     writes: Writes
@@ -72,7 +72,7 @@ def changing(
 ) -> Iterator[Change]:
     """The block changes a healthy cluster, under continuous writes. Raises AssertionError unless afterwards all members
     are healthy and in the same cluster as before, nothing was lost (without downtime: nor failed), exactly the members
-    of `restarts` run as another process (None: all that were there before), and a further `up` changes nothing.
+    of `restarts` run as another process (None: all that run before and after), and a further `up` changes nothing.
 
     access: of the writing clients, where what the stack exports will not do throughout.
     """
@@ -83,10 +83,9 @@ def changing(
     print(writes.result)  # shown for a test that fails, or with -s
     writes.assert_nothing_lost(expect_downtime=expect_downtime)
     after = started(cluster)
-    judged.restarted = [
-        name for name in sorted(after, key=after.__getitem__) if after[name] != before.get(name, after[name])
-    ]
-    assert set(judged.restarted) == (before.keys() & after.keys() if restarts is None else set(restarts))
+    stayed = {name for name in before if before[name] and after.get(name)}
+    judged.restarted = [name for name in sorted(stayed, key=after.__getitem__) if after[name] != before[name]]
+    assert set(judged.restarted) == (stayed if restarts is None else set(restarts))
     assert cluster.healthy()
     assert cluster.cluster_ids() == ids
     assert len(ids) == 1

@@ -32,7 +32,7 @@ DENIED = re.compile("permission denied|user name not found|user not found")
 
 @pytest.fixture(scope="module")
 def cluster(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    """Three members of five hosts, with TLS, formed with etcd 3.5.35 and without users."""
+    """Three members on the first of four hosts, with TLS, formed with etcd 3.5.35 and without users."""
     hosts = lab.hosts(4)
     config = host_config(hosts[:3], mirror_url, version="3.5.35", allowUndersized=True)
     cluster = Cluster(lab, hosts[:3], Stack(lab, tmp_path_factory.mktemp("users"), config))
