@@ -154,6 +154,12 @@ def decoded(variables: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def test_a_cluster_without_backups_has_metrics_all_the_same() -> None:
+    """An engine hands no property on whose value is None."""
+    without = {name: value for name, value in props().items() if name not in ("backup_seconds", "test_seconds")}
+    assert decoded(variables_of(without, "etcd-1")) == decoded(variables_of(props(backup_seconds=None), "etcd-1"))
+
+
 def test_secrets_are_in_files_of_roots_alone() -> None:
     files = decoded(variables_of(props(), "etcd-1"))
     assert [name for name, text in files.items() if "PRIVATE KEY" in text] == ["key"]
