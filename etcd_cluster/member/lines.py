@@ -374,6 +374,8 @@ class Restore(Line):
         file: Path of the file on the machine; "" for a backup in the store.
         sha256: Its sum.
         bare: It is a copy of a member's database, without etcd's own sum at its end.
+        members: NAME,... of all members, each of whom has to be a user of role root in a snapshot with etcd's
+            authentication on; "" if the stack names users, and gives members theirs.
     """
 
     step = "restore"
@@ -385,6 +387,7 @@ class Restore(Line):
     file: str = ""
     sha256: str = ""
     bare: bool = False
+    members: str = ""
 
 
 @dataclass(frozen=True)

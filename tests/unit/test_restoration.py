@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.member.lines import PrepareRestore, RaftPosition
+from etcd_cluster.member.lines import PrepareRestore, PutRestored, RaftPosition
 from etcd_cluster.rollout.desired import Restoration, RestoredFile
 from etcd_cluster.rollout.observed import HostBackups
 from etcd_cluster.rollout.planner import next_action
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
+from etcd_cluster.users import OURS, Users
 from tests.unit.rollout_model import TOKEN, Goal, Model
 
 OLD = "c1"
@@ -84,6 +85,44 @@ def test_what_is_there_goes_into_the_store_if_there_is_one() -> None:
     action = next_action(goal.desired, replace(observation, hosts=hosts), context)
     assert isinstance(action, Action)
     assert (action.kind, action.steps[0].member) == (ActionKind.BACK_UP, "b")
+
+
+def test_members_without_users_get_them_before_what_is_there_is_backed_up_and_before_they_join() -> None:
+    """In the restored data, too, only the user root is there for sure."""
+    goal = replace(IN_PLACE, users=Users({"client": ["root"]}, {}))
+    model = Model.running(replace(goal, restoration=None))
+    model.cluster = OLD
+    for name, machine in model.machines.items():
+        machine.data_of = OLD
+        del model.users[name]
+    context = RunContext(restoring=True)
+    while model.cluster == OLD:
+        model.run(goal, context=context, stop_after=1)
+    for name in NAMES:  # as the backup has it
+        model.users.pop(name, None)
+    assert model.run(goal, context=context)
+    said = [line.partition(": ")[2] for line in model.log if "users" in line or "a snapshot" in line]
+    snapshot = said.index("taking and checking a snapshot")
+    assert all("users and roles" in line for line in (*said[:snapshot], *said[snapshot + 1 :]))
+    assert snapshot > 0
+    assert len(said) > snapshot + 1
+    assert all(model.users[name] == {"root", OURS} for name in NAMES)
+    assert {each.name for each in model.members} == set(NAMES)
+
+
+def test_once_other_data_are_in_place_members_are_asked_again_what_they_may_do() -> None:
+    context = RunContext(permitted={"a", "b", "c"})
+    context.note(HostStep("a", PutRestored(OLD, "3.6.16")), "", index=1)
+    assert context.permitted == set()
+
+
+@pytest.mark.parametrize(("users", "required"), [(None, "a,b,c"), (Users({"client": ["root"]}, {}), "")])
+def test_without_users_in_the_stack_the_data_have_to_have_those_of_members(users: Users | None, required: str) -> None:
+    action = next_action(replace(IN_PLACE, users=users).desired, running().observe(NAMES), RunContext(restoring=True))
+    assert isinstance(action, Action)
+    (step,) = action.steps
+    assert isinstance(step.line, PrepareRestore)
+    assert step.line.members == required
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.75, 1.0])

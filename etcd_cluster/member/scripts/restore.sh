@@ -186,6 +186,7 @@ make_restored_data() {
     fi
     prove_file "$file"
   fi
+  require_members_users
   revision=$(scratch_revision)
   stop_scratch
   rm -rf "$scratch/data"
@@ -199,6 +200,25 @@ make_restored_data() {
   sync
   not_at_exit remove_unfinished
   say "its restore is proven: it serves, at revision $revision"
+}
+
+# With etcd's authentication on in the data, only a user of role root can add a member. Without users in the stack, which would give
+# members theirs (members=NAME,... is set then), all of them have to be there: else the restore would end with one member.
+require_members_users() {
+  local said name
+  [[ -n ${spec[members]:-} ]] || return 0
+  said=$(at_scratch endpoint hashkv --rev 9223372036854775807 2>&1) || true
+  [[ $said == *"future revision"* ]] || without_user "${spec[member]}" "$said"
+  # Without authentication, nobody looks at that name.
+  ! at_scratch --user etcd-cluster:- user list >/dev/null 2>&1 || return 0
+  for name in ${spec[members]//,/ }; do
+    said=$(at_scratch user get "$name" 2>&1) || without_user "$name" "$said"
+    [[ " ${said##*Roles:} " == *' root '* ]] || without_user "$name" "its roles are:${said##*Roles:}"
+  done
+}
+# without_user NAME WHAT
+without_user() {
+  fail "etcd's authentication is on in it, and the member $1 is no user of role root there ($(last_words "$2")), so no member could join; nothing was stopped. Expected: users in the stack, which gives members theirs. Set users (docs/users.md), with TLS, and run \`pulumi up\` again"
 }
 
 # move_in: makes the restored data the data.

@@ -38,7 +38,7 @@ from etcd_cluster.rollout.planner import (
     upgrade,
     users,
 )
-from etcd_cluster.rollout.planner.actions import Action, Drift, Refusal, WaitFor
+from etcd_cluster.rollout.planner.actions import Action, ActionKind, Drift, Refusal, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
@@ -67,7 +67,10 @@ def next_action(desired: DesiredCluster, observation: Observation, context: RunC
         _require_valid_certificates(view)
         alarms.require_room(view)
         if restoring is not None:
-            return restoring  # it changes nothing that etcd's users have a say in
+            # Of a restore, etcd's users have a say in the backup of what is there alone.
+            backs_up = isinstance(restoring, Action) and restoring.kind in (ActionKind.BACK_UP, ActionKind.SNAPSHOT)
+            has_leader = view.observation.leader is not None
+            return (users.restore_rights(view, restoring) if backs_up and has_leader else None) or restoring
         return users.restore_rights(view, action) or rights.require(view, action) or action
     return None
 

@@ -28,7 +28,7 @@ from etcd_cluster.member.lines import (
 )
 from etcd_cluster.rollout.desired import Restoration
 from etcd_cluster.rollout.observed import Host
-from etcd_cluster.rollout.planner import data, repair, rolling_restart
+from etcd_cluster.rollout.planner import data, repair, rights, rolling_restart
 from etcd_cluster.rollout.planner.actions import SYNC_SECONDS, Action, ActionKind, HostStep, Refusal, WaitFor
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -260,6 +260,7 @@ def _prepare(view: ClusterView, request: Restoration, name: str) -> Action:
         request.backup,
         view.spec(name, version, rolling_restart.target_now(view, name).security).peer_url,
         version,
+        members=rights.required_in_data(view.desired),
         cluster=request.cluster,
         snapshot=request.of_a_member,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, ActionKind, Refusal, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -53,3 +54,11 @@ def await_answers(view: ClusterView) -> WaitFor | None:
     if not unknown:
         return None
     return WaitFor(WaitReason.RIGHTS_UNKNOWN, LEADER_SECONDS, unknown[0], {"names": unknown})
+
+
+def required_in_data(desired: DesiredCluster) -> str:
+    """Returns NAME,... of the members that have to be users of role root in data that are restored; "" if none has to.
+
+    Where the stack names users, the certificate of the user root gives members theirs: see `users.restore_rights`.
+    """
+    return ",".join(desired.members) if desired.users is None else ""

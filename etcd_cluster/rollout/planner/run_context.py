@@ -103,7 +103,8 @@ class RunContext:
             case BackUp():
                 self.backed_up = True
             case PutRestored():
-                self.authentication = None  # from now on, it is as in those data
+                self.authentication = None  # from now on, users are as in those data
+                self.permitted = None if self.permitted is None else set()
             case PrepareRestore():
                 self.prepared_restores.add(step.member)
             case RaftPosition():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import ApplyAction, Restore, Until
 from etcd_cluster.rollout.desired import series
 from etcd_cluster.rollout.observed import History
-from etcd_cluster.rollout.planner import forming, quorum, rolling_restart
+from etcd_cluster.rollout.planner import forming, quorum, rights, rolling_restart
 from etcd_cluster.rollout.planner.actions import (
     LEADER_SECONDS,
     Action,
@@ -65,10 +67,10 @@ def _restore(view: ClusterView) -> Action | None:
         return None
     version = view.desired.version
     url = view.spec(restored.member, version, view.desired.security).peer_url
-    line = Restore(restored.backup, url, version)
+    line = Restore(restored.backup, url, version, members=rights.required_in_data(view.desired))
     if restored.file is not None:
         path = restored.file.place(view.desired.members[restored.member].layout.volume)
-        line = Restore("", url, version, path, restored.file.sha256, restored.file.bare)
+        line = replace(line, backup="", file=path, sha256=restored.file.sha256, bare=restored.file.bare)
     source = restored.backup or (restored.file.path if restored.file else "")
     return Action(ActionKind.RESTORE, [HostStep(restored.member, line)], {"backup": source})
 

@@ -1,0 +1,170 @@
+"""A cluster with users of etcd on this machine: backups, load checks, restores and remedies go on as without them.
+
+The exported client certificate has one role, so nothing of the product's own may use it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import binaries
+from tests.local.checkout import NOT_SET_UP, SET_UP, Checkout
+
+pytestmark = pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP)
+
+USERS = {"client": {"roles": ["app"]}, "admin": {"roles": ["root"]}}
+ROLES = {"app": [{"prefix": "app/", "access": "readwrite"}]}
+QUOTA_MIB = 64
+MIB = 1024**2
+FILL = """
+head -c 900000 /dev/urandom | base64 -w 0 | head -c 900000 > "$HOME/value"
+for number in $(seq 200); do etcdctl put app/filling < "$HOME/value" > /dev/null 2>&1 || break; done
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    if reasons := binaries.requirements():
+        pytest.skip(reasons[0])
+    checkout = Checkout(tmp_path_factory.mktemp("users") / "here")
+    checkout.use_free_ports()
+    install = {"from": "archive", "archive": str(binaries.archive("3.6.16"))}
+    configure(
+        checkout,
+        version="3.6.16",
+        install=install,
+        users=USERS,
+        roles=ROLES,
+        etcd={"quota-backend-bytes": QUOTA_MIB * MIB},
+    )
+    checkout.script("up")
+    checkout.shell("etcdctl put app/kept value")
+    yield checkout
+    checkout.script("down", "--delete-data")
+
+
+def configure(checkout: Checkout, **values: object) -> None:
+    """Sets keys of the stack file; None takes one out."""
+    lines = checkout.stack_file.read_text().splitlines()
+    kept = [line for line in lines if not re.match(rf"\s*etcd-cluster:({'|'.join(values)}):", line)]
+    kept += [f"  etcd-cluster:{key}: {json.dumps(value)}" for key, value in values.items() if value is not None]
+    checkout.stack_file.write_text("\n".join(kept) + "\n")
+
+
+def up(checkout: Checkout) -> str:
+    done = checkout.script("up")
+    return done.stdout + done.stderr
+
+
+def as_admin(checkout: Checkout, command: str) -> str:
+    return checkout.shell(f'eval "$("$1/scripts/env" --user admin)"; {command}').stdout
+
+
+def command(checkout: Checkout, *words: str) -> str:
+    """What `etcd-cluster` prints, as scripts run it."""
+    script = checkout.project / "scripts" / "asked"
+    script.write_text((script.parent / "status").read_text().replace("ask_command status", "ask_command"))
+    script.chmod(0o755)
+    done = checkout.script("asked", *words, check=False)
+    return done.stdout + done.stderr
+
+
+def cluster_id(checkout: Checkout) -> str:
+    (status, *_) = json.loads(checkout.shell("etcdctl endpoint status -w json").stdout)
+    return f"{status['Status']['header']['cluster_id']:x}"
+
+
+def require_users(checkout: Checkout) -> None:
+    """The exported certificate reaches its keys and nothing else, and the cluster is as the stack says."""
+    assert checkout.shell("etcdctl get app/kept --print-value-only").stdout == "value\n"
+    assert checkout.shell("etcdctl get other", check=False).returncode != 0
+    assert as_admin(checkout, "etcdctl user list").split() == ["admin", "client", "etcd-1", "etcd-2", "etcd-3", "root"]
+    assert "3 members, all healthy, no drift" in checkout.script("status").stdout
+
+
+def test_backups_load_checks_and_status_go_on(checkout: Checkout) -> None:
+    said = checkout.script("backup", "now", "--test").stdout
+    assert "it passed a restore" in said, said
+    (manifest,) = (checkout.home / ".local" / "share" / "etcd-cluster-backups").rglob("*.json")
+    assert json.loads(manifest.read_text())["hash"]["members"].count(",") == 2, "all members told their hash"
+    said = command(checkout, "load-check", "--yes", "--seconds", "10")
+    assert re.search(r"failed requests +none +0 +kept", said), said  # how fast it is, is not asked here
+    assert as_admin(checkout, "etcdctl get '' --from-key --keys-only").split() == ["app/kept"]
+    require_users(checkout)
+
+
+@pytest.fixture(scope="module")
+def of_others(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A snapshot in which no member has a user, as in one of a cluster whose members had other names."""
+    file = tmp_path_factory.mktemp("snapshot") / "backup.db"
+    as_admin(checkout, "for name in 1 2 3; do etcdctl user delete etcd-$name; done")
+    as_admin(checkout, f"ETCDCTL_ENDPOINTS=${{ETCDCTL_ENDPOINTS%%,*}} etcdctl snapshot save '{file}'")
+    assert "setting etcd's users and roles: etcd-1, etcd-2, etcd-3, etcd-cluster" in up(checkout)
+    require_users(checkout)
+    return file
+
+
+def test_a_snapshot_in_which_members_have_no_users_takes_the_place_of_the_data(
+    checkout: Checkout, of_others: Path
+) -> None:
+    old = cluster_id(checkout)
+    checkout.shell("etcdctl put app/later value")
+    configure(checkout, restoreInPlace={"from": str(of_others), "cluster": old})
+    assert "setting etcd's users and roles" in up(checkout)
+    assert cluster_id(checkout) != old
+    assert checkout.shell("etcdctl get app/later").stdout == ""
+    configure(checkout, restoreInPlace=None)
+    up(checkout)
+    require_users(checkout)
+
+
+def test_a_lost_quorum_is_recovered_with_the_users(checkout: Checkout) -> None:
+    old = cluster_id(checkout)
+    for name in ("etcd-2", "etcd-3"):
+        subprocess.run(["kill", "-KILL", checkout.processes()[name]], check=True)
+        shutil.rmtree(checkout.members / name / "volume")
+        (checkout.members / name / "state" / "formed").unlink(missing_ok=True)
+    configure(checkout, recover={"cluster": old})
+    up(checkout)
+    assert cluster_id(checkout) != old
+    configure(checkout, recover=None)
+    up(checkout)
+    require_users(checkout)
+
+
+def test_a_full_database_takes_writes_again(checkout: Checkout) -> None:
+    """In one or two rounds: the first defragmentation may make room enough."""
+    said = ""
+    while "compacting the whole history" not in said:
+        checkout.shell(FILL)
+        assert "NOSPACE" in as_admin(checkout, "etcdctl alarm list")
+        said += up(checkout)
+        assert as_admin(checkout, "etcdctl alarm list") == ""
+        assert said.count("ending the alarm NOSPACE") < 3
+    assert "to defragment its database" in said
+    checkout.shell("etcdctl put app/after value")
+    require_users(checkout)
+
+
+def test_without_users_in_the_stack_such_a_snapshot_is_refused_before_anything_stops(
+    checkout: Checkout, of_others: Path
+) -> None:
+    configure(checkout, users=None, roles=None)
+    assert "turning etcd's authentication off" in up(checkout)
+    before, old = checkout.processes(), cluster_id(checkout)
+    configure(checkout, restoreInPlace={"from": str(of_others), "cluster": old})
+    refused = checkout.script("up", check=False)
+    assert refused.returncode != 0
+    assert "etcd's authentication is on in it, and the member" in refused.stdout + refused.stderr
+    assert checkout.processes() == before
+    configure(checkout, restoreInPlace=None)
+    up(checkout)
+    assert checkout.processes() == before
+    assert cluster_id(checkout) == old
