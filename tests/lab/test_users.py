@@ -34,7 +34,7 @@ DENIED = re.compile("permission denied|user name not found|user not found")
 def cluster(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """Three members on the first of four hosts, with TLS, formed with etcd 3.5.35 and without users."""
     hosts = lab.hosts(4)
-    config = host_config(hosts[:3], mirror_url, version="3.5.35", allowUndersized=True)
+    config = host_config(hosts[:3], mirror_url, version="3.5.35", allowUndersized=True, monitoring={})
     cluster = Cluster(lab, hosts[:3], Stack(lab, tmp_path_factory.mktemp("users"), config))
     cluster.up()
     cluster.hosts = hosts
@@ -100,6 +100,13 @@ def test_a_users_certificate_opens_neither_the_peer_port_nor_the_gateway(cluster
     body = '{"key": "L2FwcC9h"}'
     gateway = cluster.lab.run([*curl, "-w", "%{http_code}", f"https://{host.address}:2379/v3/kv/range", "-d", body])
     assert gateway.stdout.endswith("400"), gateway.stdout
+
+
+def test_a_member_tells_monitoring_its_alarms_as_the_user_that_it_is(cluster: Cluster) -> None:
+    for host in cluster.hosts[:3]:
+        host.run("systemctl start etcd-cluster-metrics.service")
+        told = host.run("grep -h ^etcd_cluster_alarms_answered /run/etcd-cluster/metrics.prom").stdout
+        assert told.endswith(" 1\n"), told
 
 
 def test_settings_roll_and_certificates_are_renewed(cluster: Cluster) -> None:
