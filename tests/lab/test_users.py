@@ -109,6 +109,7 @@ def test_a_member_tells_monitoring_its_alarms_as_the_user_that_it_is(cluster: Cl
         assert told.endswith(" 1\n"), told
 
 
+@pytest.mark.exhaustive
 def test_settings_roll_and_certificates_are_renewed(cluster: Cluster) -> None:
     change(cluster, etcd={"max-txn-ops": 300})
     require_users(cluster, "app", "reader")
@@ -123,7 +124,7 @@ def test_users_and_an_upgrade_at_once_are_refused(cluster: Cluster) -> None:
     assert "users: changed together with version (3.5.35 -> 3.6.14)" in refused.output
 
 
-@pytest.mark.parametrize("version", ["3.6.14", "3.6.16"])
+@pytest.mark.parametrize("version", ["3.6.14", pytest.param("3.6.16", marks=pytest.mark.exhaustive)])
 def test_upgrades(cluster: Cluster, version: str) -> None:
     change(cluster, version=version)
     require_users(cluster, "app", "reader")
@@ -162,6 +163,7 @@ def test_what_somebody_changed_by_hand_is_put_right(cluster: Cluster) -> None:
     assert "root" in users_of(cluster)[first]
 
 
+@pytest.mark.exhaustive
 def test_the_ca_is_rotated(cluster: Cluster) -> None:
     configure(cluster, caRotation=1)
     with changing(cluster) as judged:
@@ -186,6 +188,7 @@ def test_roles_change_and_a_user_goes(cluster: Cluster) -> None:
     assert "OK" in as_user(cluster, "app", "put", "/app/own/a", "3")
 
 
+@pytest.mark.exhaustive
 def test_the_next_minor_version(cluster: Cluster) -> None:
     change(cluster, version="3.7.3", users={"app": USERS["app"]})
     assert "OK" in as_user(cluster, "app", "put", "/app/own/a", "4")

@@ -125,6 +125,7 @@ def test_a_snapshot_in_which_members_have_no_users_takes_the_place_of_the_data(
     require_users(checkout)
 
 
+@pytest.mark.exhaustive
 def test_a_lost_quorum_is_recovered_with_the_users(checkout: Checkout) -> None:
     old = cluster_id(checkout)
     for name in ("etcd-2", "etcd-3"):
@@ -139,6 +140,7 @@ def test_a_lost_quorum_is_recovered_with_the_users(checkout: Checkout) -> None:
     require_users(checkout)
 
 
+@pytest.mark.exhaustive
 def test_a_full_database_takes_writes_again(checkout: Checkout) -> None:
     """In one or two rounds: the first defragmentation may make room enough."""
     said = ""
