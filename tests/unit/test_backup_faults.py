@@ -168,7 +168,7 @@ def test_the_alarm_of_a_full_database_in_a_snapshot_is_no_damage(folder: Folder)
 
 def test_a_cluster_without_a_leader_is_no_reason_for_silence(folder: Folder) -> None:
     """Every member took itself for a learner, and its run for a success."""
-    played = "learn_role() { declare -gA measured=([server_is_leader]=0 [server_id]=a); }; etcdctl_at() { return 1; }"
+    played = "learn_metrics() { declare -gA measured=([server_is_leader]=0 [server_id]=a); }; etcdctl_at() { return 1; }"
     done = call(folder, f"{played}\nanswer backup")
     assert "etcd does not tell its members" in done.stderr
     assert "no voter" not in done.stderr
@@ -176,7 +176,7 @@ def test_a_cluster_without_a_leader_is_no_reason_for_silence(folder: Folder) -> 
 
 
 def test_a_learner_leaves_the_backup_to_others(folder: Folder) -> None:
-    played = "learn_role() { declare -gA measured=([server_is_learner]=1 [server_is_leader]=0 [server_id]=a); }"
+    played = "learn_metrics() { declare -gA measured=([server_is_learner]=1 [server_is_leader]=0 [server_id]=a); }"
     done = call(folder, f"{played}\nanswer backup")
     assert "this member is no voter; others make the backup" in done.stderr
     assert "result=success" in (folder.path / "state" / "backup").read_text()
@@ -199,7 +199,7 @@ def test_a_backup_of_a_clock_that_was_ahead_is_not_noted_as_the_newest(folder: F
 
 def test_a_folder_that_is_no_longer_mounted_takes_no_backup(folder: Folder) -> None:
     """Its mount point is on the machine's own disk: what is written there is lost with the machine."""
-    code = "supervisor=systemd\nlearn_role() { echo 'went on' >&2; exit 1; }\nbackup backup now=yes"
+    code = "supervisor=systemd\nlearn_metrics() { echo 'went on' >&2; exit 1; }\nbackup backup now=yes"
     done = call(folder, code, backup_store="/mnt/etcd/TOKEN", backup_root=str(folder.path))
     assert done.returncode == 70
     assert "is on this machine's own disk" in done.stderr

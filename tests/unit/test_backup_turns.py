@@ -16,7 +16,7 @@ TOKEN, SLOT = "a" * 32, "20261127T100000Z"
 MEMBERS = ("etcd-1", "etcd-2", "etcd-3")
 AT_ONCE = """
 TURN_SECONDS=1 BEGUN_SECONDS=60
-learn_role() { :; }
+learn_metrics() { :; }
 slot_now() { echo SLOT; }
 # Of machines that are so busy that the first turns come to nothing: all begin at once, and only then one after the other.
 rank() {

@@ -17,6 +17,8 @@ from etcd_cluster.member.lines import LINES, Apply, ApplyAction, PrepareAgain
 SCRIPTS = Path(render.__file__).with_name("scripts")
 FUNCTION = re.compile(r"^(\w+)\(\) \{(?: [^\n]*\}$|\n(?:[^}\n][^\n]*\n|\n)*\})", re.MULTILINE)
 
+DEFINITION = re.compile(r"^(\w+)\(\) [{(]", re.MULTILINE)
+
 
 def sent(step: str) -> set[str]:
     """The keys of a step's line, with all of its fields given."""
@@ -50,6 +52,16 @@ def read(step: str) -> set[str]:
 def test_what_is_sent_is_read_and_what_is_read_is_sent(step: str) -> None:
     shown_only = {"version"} if step == "prepare" else set[str]()  # for reviewers: programs come by their sums
     assert sent(step) - shown_only == read(step)
+
+
+@pytest.mark.parametrize("supervisor", ["process", "systemd"])
+@pytest.mark.parametrize("step", render.STEPS)
+def test_no_two_scripts_of_a_step_define_the_same_function(step: str, supervisor: str) -> None:
+    """The later one would count, for the callers of the other one as well."""
+    files = [SCRIPTS / f"{name}.sh" for name in ("common", supervisor, *render.STEPS[step])]
+    names = [name for file in files for name in DEFINITION.findall(file.read_text())]
+    assert [name for name in names if names.count(name) > 1] == []
+    assert {step, "fail", "service_pid"} <= {*names}
 
 
 def test_each_step_has_one_line() -> None:

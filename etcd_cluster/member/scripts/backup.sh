@@ -27,7 +27,7 @@ backup() {
     listed=$(names) || exit "$FAILED"
     prove "${spec[prove]}"
   else
-    learn_role
+    learn_metrics # whether this member leads
     if [[ ${spec[now]:-} == yes ]]; then
       begin
       make_backup
@@ -53,13 +53,6 @@ slot_now() {
 time_of() { date -u -d "@$1" +%Y%m%dT%H%M%SZ; }
 
 has_slot() { [[ $listed =~ (^|$'\n')$slot-[0-9]+-[A-Za-z0-9._-]+\.json($'\n'|$) ]]; }
-
-# learn_role: sets `measured`, which tells whether this member leads.
-learn_role() {
-  find_sockets "$(service_pid)"
-  # shellcheck disable=SC2046  # a list of ports
-  metrics $(loopback_ports "$metrics_port") || fail "etcd gives no metrics here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster), and run \`pulumi up\`"
-}
 
 # claim_slot: waits until this member should make the backup, and tells the others; returns 1 as await_turn does. A member tells
 # before it looks again, so of two that begin at once, the later one at least sees the other: it takes its word back, and waits again.

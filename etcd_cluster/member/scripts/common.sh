@@ -234,6 +234,13 @@ own_client_url() {
   return 1
 }
 
+# find_client_url [SCHEME]: sets `url` to that URL, or fails.
+find_client_url() {
+  find_sockets "$(service_pid)"
+  # shellcheck disable=SC2034  # for the steps
+  url=$(own_client_url "$@") || fail "etcd listens on no port for clients here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster) and run again"
+}
+
 # outward URL: prints the URL by which other machines reach that port: with the address that is listened on, if there is one.
 outward() {
   local port address
@@ -276,6 +283,13 @@ metrics() {
   done
   declare -gA measured=()
   return 1
+}
+
+# learn_metrics: sets `measured` to the metrics of the member that runs here, or fails.
+learn_metrics() {
+  find_sockets "$(service_pid)"
+  # shellcheck disable=SC2046  # a list of ports
+  metrics $(loopback_ports "$metrics_port") || fail "etcd gives no metrics here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster), and run \`pulumi up\`"
 }
 
 # owner_of FILE: prints the token of the cluster that a file belongs to, from the first line of files by etcd-cluster.

@@ -18,11 +18,10 @@ load_check() {
   local found
   read_spec "$@"
   lock
-  find_sockets "$(service_pid)"
-  url=$(own_client_url) || fail "etcd does not answer clients here. Expected: a member that runs. Run \`pulumi up\`, which starts it"
+  find_client_url
   load_folder=$state_path/load-check
   must mkdir -p "$load_folder"
-  remove_leftovers
+  remove_earlier_load
   if [[ ${spec[clean]:-} == yes ]]; then
     rmdir "$load_folder"
     return
@@ -84,9 +83,9 @@ generated_keys_exist() {
   (($(grep -c '"succeeded":true' < <(printf '%s\n' "$found")) < ($(generated_keys | wc -l) + BATCH - 1) / BATCH))
 }
 
-# remove_leftovers: what an earlier load check left. One at work on this machine has the lock, so whatever names this machine is over;
+# remove_earlier_load: what an earlier load check left. One at work on this machine has the lock, so whatever names this machine is over;
 # one on another machine is waited for: if it was lost, its name expires.
-remove_leftovers() {
+remove_earlier_load() {
   local holder
   holder=$(at_cluster get "$load_prefix/running" --print-value-only)
   if [[ -n $holder && $holder != "${spec[member]}" ]]; then
@@ -135,12 +134,12 @@ end_load() {
   done
   pause=1 wait_until "$CLEAN_SECONDS" remove_keys || { say "keys of the load check are left: the cluster takes no writes. The next load check removes them" || true; }
   [[ -z ${lease:-} ]] || etcdctl_at "$url" lease revoke "$lease" >/dev/null 2>&1 || true
-  [[ ${spec[compact]:-} != yes ]] || compact >/dev/null 2>&1 || true
+  [[ ${spec[compact]:-} != yes ]] || drop_history >/dev/null 2>&1 || true
   rm -rf "$load_folder"
 }
 
-# compact: drops the history of the keys, so that their space is used again.
-compact() {
+# drop_history: of the keys, so that their space is used again.
+drop_history() {
   local revision
   revision=$(etcdctl_at "$url" get "$load_prefix/keys" --write-out fields | sed -n 's/^"Revision" : //p')
   patience=60 answer_within=50s etcdctl_at "$url" compact "$revision"

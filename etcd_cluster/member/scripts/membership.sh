@@ -2,12 +2,10 @@
 # Changes the membership of the cluster, from the leader's machine. Each change is safe to repeat.
 # shellcheck disable=SC2154
 membership() {
-  local error url pid
+  local error url
   read_spec "$@"
   require_claim
-  pid=$(service_pid)
-  find_sockets "$pid"
-  url=$(own_client_url) || fail "etcd (process ${pid:-none}) listens on no port for clients here; look at its log (journalctl -u etcd-cluster), then run again"
+  find_client_url
   case ${spec[change]} in
     # Preconditions: no other learner; every voter healthy. After a change, etcd counts a member as unhealthy for 5 s.
     add) change=(member add "${spec[name]}" --learner --peer-urls "${spec[url]}") ;;

@@ -250,9 +250,7 @@ bumps() { ETCDCTL_API=3 "$(restoring_tool)" snapshot restore --help 2>&1 | grep 
 # raft_position: prints TERM INDEX, up to where this member has got, with or without a leader.
 raft_position() {
   local url said
-  find_sockets "$(service_pid)"
-  # shellcheck disable=SC2046  # a list of ports
-  metrics $(loopback_ports "$metrics_port") || fail "etcd gives no metrics here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster), and run \`pulumi up\`"
+  learn_metrics
   url=$(own_client_url) || true
   # With etcd's authentication on, it may not be told its term.
   said=$(etcdctl_at "$url" endpoint status --write-out json 2>/dev/null | sed -n 's/.*"raftTerm":\([0-9]*\).*/\1/p') || true

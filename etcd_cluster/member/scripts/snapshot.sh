@@ -11,8 +11,7 @@ take_snapshot() {
 # save_snapshot FILE SECONDS
 save_snapshot() {
   local url said
-  find_sockets "$(service_pid)"
-  url=$(own_client_url) || fail "etcd listens on no port for clients here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster) and run again"
+  find_client_url
   said=$(patience=$2 answer_within=${2}s etcdctl_at "$url" snapshot save "$1" 2>&1 >/dev/null) || fail "the snapshot could not be taken: $(last_words "$said"). Look at the member's log (journalctl -u etcd-cluster) and run again"
 }
 

@@ -9,8 +9,7 @@ compact() {
   read_spec "$@"
   lock
   require_claim
-  find_sockets "$(service_pid)"
-  url=$(own_client_url) || fail "etcd listens on no port for clients here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster) and run again"
+  find_client_url
   if said=$(etcdctl_at "$url" endpoint status --write-out json 2>/dev/null); then now=$(sed -n 's/.*"revision":\([0-9]*\).*/\1/p' < <(printf '%s\n' "$said")); fi
   [[ $now =~ ^[0-9]+$ ]] || fail "\`etcdctl endpoint status\` says no revision. Expected: the number of the last one. Look at the member's log (journalctl -u etcd-cluster) and run again"
   revision=$((now - spec[kept]))

@@ -7,8 +7,7 @@ users() {
   local url error
   read_spec "$@"
   require_claim
-  find_sockets "$(service_pid)"
-  url=$(own_client_url https) || fail "etcd listens on no port for clients here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster) and run again"
+  find_client_url https
   say "${spec[say]}"
   [[ ${spec[as-root]:-} != yes ]] || act_as_client
   case ${spec[change]} in
