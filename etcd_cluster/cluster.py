@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,7 @@ import pulumi
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.backup.bucket import make_bucket
-from etcd_cluster.backup.restore import find_backup
-from etcd_cluster.backup.restore_arguments import SourceKind
-from etcd_cluster.backup.restore_source import find_source
+from etcd_cluster.backup.restores import restored_at_start, restored_in_place
 from etcd_cluster.backup.schedule import schedule_backups
 from etcd_cluster.binaries import provide_binaries
 from etcd_cluster.certificates import issue_certificates
@@ -31,8 +28,6 @@ from etcd_cluster.rollout.inputs import (
     describe,
     desired_json,
     places,
-    restoration_of,
-    restored_file,
     shown_restoration,
     shown_roles,
     size_in_force,
@@ -132,8 +127,9 @@ class EtcdCluster(pulumi.ComponentResource):
         size = size_in_force(machines, settings)
         prepared = commands.prepare(formation.token, binaries)
         after = pulumi.ResourceOptions(parent=self, depends_on=bucket.resources if bucket else None)
-        restored = self._restored(name, identity, settings, formation, machines[0], after)
-        restoration = self._restoration(name, identity, settings, formation, machines, after)
+        token = formation.token
+        restored = restored_at_start(name, settings, cluster=identity, token=token, machine=machines[0], opts=after)
+        restoration = restored_in_place(name, settings, cluster=identity, token=token, machines=machines, opts=after)
         rollout = Rollout(
             f"{name}-rollout",
             version=settings.version,
@@ -247,75 +243,6 @@ class EtcdCluster(pulumi.ComponentResource):
                 **({"monitoring": self.monitoring} if self.monitoring else {}),
             }
         )
-
-    def _restored(
-        self,
-        name: str,
-        identity: str,
-        settings: Settings,
-        formation: Formation,
-        first: Machine,
-        opts: pulumi.ResourceOptions,
-    ) -> pulumi.Output[Any] | None:
-        """Finds what a new cluster starts with; None for nothing."""
-        wanted, token, version = settings.restore_from, formation.token, settings.version
-        if wanted and settings.restore_kind is SourceKind.FILE:
-            source = find_source(
-                f"{name}-restore-file",
-                SourceKind.FILE,
-                wanted,
-                None,
-                key="restoreFrom",
-                request=wanted,
-                cluster=identity,
-                token=token,
-                version=version,
-                machines=[first],
-                opts=opts,
-            )
-            return restored_file(source.found, first.name)
-        if not wanted or settings.restore_store is None:
-            return None
-        return find_backup(
-            name,
-            wanted,
-            settings.restore_store,
-            cluster=identity,
-            token=token,
-            version=version,
-            machine=first,
-            opts=opts,
-        ).restored.apply(json.loads)
-
-    def _restoration(
-        self,
-        name: str,
-        identity: str,
-        settings: Settings,
-        formation: Formation,
-        machines: Sequence[Machine],
-        opts: pulumi.ResourceOptions,
-    ) -> pulumi.Output[Any] | None:
-        """Finds what takes the place of a cluster's data; None for nothing."""
-        shown = shown_restoration(settings.restoration)
-        if settings.restoration is None or shown is None:
-            return None
-        found: pulumi.Input[Any] = None
-        if settings.restoration_kind is not SourceKind.MEMBER and settings.restoration.source is not None:
-            found = find_source(
-                f"{name}-restore-source",
-                settings.restoration_kind,
-                settings.restoration.source,
-                settings.restore_store,
-                key=f"{shown['key']}.from",
-                request=f"{shown['key']} {settings.restoration.cluster}",
-                cluster=identity,
-                token=formation.token,
-                version=settings.version,
-                machines=machines,
-                opts=opts,
-            ).found.apply(json.loads)
-        return restoration_of(shown, found, settings.backup, of_a_member=settings.restoration_kind is SourceKind.MEMBER)
 
     def _machines(self, name: str, machines: Machines, settings: Settings) -> Sequence[Machine]:
         """Provisions one machine a member. If one of them may be replaced, the other members are asked first."""

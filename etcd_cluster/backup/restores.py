@@ -1,0 +1,105 @@
+"""Registers what is restored: the data that a new cluster starts with, and those that take the place of a cluster's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+
+from etcd_cluster.backup.restore import find_backup
+from etcd_cluster.backup.restore_arguments import SourceKind
+from etcd_cluster.backup.restore_source import find_source
+from etcd_cluster.machines.machine import Machine
+from etcd_cluster.rollout.inputs import restoration_of, restored_file, shown_restoration
+from etcd_cluster.settings import Settings
+
+
+def restored_at_start(
+    name: str,
+    settings: Settings,
+    *,
+    cluster: str,
+    token: pulumi.Input[str],
+    machine: Machine,
+    opts: pulumi.ResourceOptions,
+) -> pulumi.Output[Any] | None:
+    """Finds what a new cluster starts with; None for nothing.
+
+    Args:
+        name: The component's name.
+        settings: The cluster's settings.
+        cluster: PROJECT/STACK/NAME.
+        token: Token of the cluster.
+        machine: Where it is restored; the other members join.
+        opts: Pulumi's resource options.
+    """
+    wanted, version = settings.restore_from, settings.version
+    if wanted and settings.restore_kind is SourceKind.FILE:
+        source = find_source(
+            f"{name}-restore-file",
+            SourceKind.FILE,
+            wanted,
+            None,
+            key="restoreFrom",
+            request=wanted,
+            cluster=cluster,
+            token=token,
+            version=version,
+            machines=[machine],
+            opts=opts,
+        )
+        return restored_file(source.found, machine.name)
+    if not wanted or settings.restore_store is None:
+        return None
+    return find_backup(
+        name,
+        wanted,
+        settings.restore_store,
+        cluster=cluster,
+        token=token,
+        version=version,
+        machine=machine,
+        opts=opts,
+    ).restored.apply(json.loads)
+
+
+def restored_in_place(
+    name: str,
+    settings: Settings,
+    *,
+    cluster: str,
+    token: pulumi.Input[str],
+    machines: Sequence[Machine],
+    opts: pulumi.ResourceOptions,
+) -> pulumi.Output[Any] | None:
+    """Finds what takes the place of a cluster's data; None for nothing.
+
+    Args:
+        name: The component's name.
+        settings: The cluster's settings.
+        cluster: PROJECT/STACK/NAME.
+        token: Token of the cluster.
+        machines: Where it may be restored.
+        opts: Pulumi's resource options.
+    """
+    shown = shown_restoration(settings.restoration)
+    if settings.restoration is None or shown is None:
+        return None
+    found: pulumi.Input[Any] = None
+    if settings.restoration_kind is not SourceKind.MEMBER and settings.restoration.source is not None:
+        found = find_source(
+            f"{name}-restore-source",
+            settings.restoration_kind,
+            settings.restoration.source,
+            settings.restore_store,
+            key=f"{shown['key']}.from",
+            request=f"{shown['key']} {settings.restoration.cluster}",
+            cluster=cluster,
+            token=token,
+            version=settings.version,
+            machines=machines,
+            opts=opts,
+        ).found.apply(json.loads)
+    return restoration_of(shown, found, settings.backup, of_a_member=settings.restoration_kind is SourceKind.MEMBER)
