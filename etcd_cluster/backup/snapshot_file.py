@@ -18,6 +18,7 @@ from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.etcd.versions import Version
 
 SUM_BYTES, BLOCK_BYTES = 32, 512
+"""A snapshot is a database, a whole number of blocks, and then its SHA-256."""
 PAGE_HEADER, ELEMENT, BUCKET = struct.Struct("<QHHI"), struct.Struct("<IIII"), struct.Struct("<QQ")
 BRANCH_ELEMENT = struct.Struct("<IIQ")
 META = struct.Struct("<IIIIQQQQQ")

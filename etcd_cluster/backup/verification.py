@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from etcd_cluster.backup.catalog import DATA, Problem, StoredBackup
+from etcd_cluster.backup.snapshot_file import BLOCK_BYTES, SUM_BYTES
 from etcd_cluster.backup.transport import StoreFolder, UndecryptedError
-
-SUM_BYTES = 32
-BLOCK_BYTES = 512
-"""A snapshot is a database, a whole number of these, and then its SHA-256."""
 
 
 class Difference(Enum):

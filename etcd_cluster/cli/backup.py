@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etcd_cluster.cli.clusters import recorded_backups
+from etcd_cluster.cli.clusters import recorded_backups, with_few_attempts
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, CommandGroup, ExitCode, Option
 from etcd_cluster.cli.members import table
 from etcd_cluster.cli.signals import interruptible
@@ -223,7 +223,7 @@ def run_test(options: argparse.Namespace) -> ExitCode:
 def _on_a_machine(options: argparse.Namespace, props: Mapping[str, Any], line: BackUp) -> ExitCode:
     from etcd_cluster.backup.files import RUN_SECONDS
     from etcd_cluster.backup.schedule_lifecycle import run_variables
-    from etcd_cluster.cli.status import DIAL_ATTEMPTS
+    from etcd_cluster.member.answers import answered_facts
     from etcd_cluster.rollout.machines import FormerHost, MemberMachines, StepFailedError, say
     from etcd_cluster.ssh.connection import SshError
 
@@ -234,7 +234,7 @@ def _on_a_machine(options: argparse.Namespace, props: Mapping[str, Any], line: B
         say(line)
 
     places = {name: FormerHost.parse(host) for name, host in props["members"].items()}
-    connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in props["connections"].items()}
+    connections = with_few_attempts(props["connections"])
     reasons: list[str] = []
     with interruptible(), MemberMachines(places, connections) as machines:
         for name in _in_order(machines, places):
@@ -247,7 +247,7 @@ def _on_a_machine(options: argparse.Namespace, props: Mapping[str, Any], line: B
                 if f"error: {error}" not in shown:
                     say(f"error: {error}")
                 return ExitCode.NOT_HEALTHY
-            facts = dict(each.split("=", 1) for each in answer.splitlines() if "=" in each)
+            facts = answered_facts(answer)
             _print_made(options, props["to"], name, facts.get("stored", ""), facts.get("proven", ""))
             return ExitCode.SUCCESS
     raise CommandError(

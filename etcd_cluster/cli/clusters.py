@@ -14,6 +14,8 @@ from etcd_cluster.cli.stacks import Stack, StackResource, read_stack
 if TYPE_CHECKING:
     from etcd_cluster.rollout.desired import DesiredCluster
 
+DIAL_ATTEMPTS = 2
+"""Attempts to connect. An `up` makes more, but the user of a command waits for the answer."""
 CLUSTER_TYPE = "etcd-cluster:index:EtcdCluster"
 ROLLOUT_TYPE = "pulumi-python:dynamic/cluster:Rollout"
 BACKUPS_TYPE = "pulumi-python:dynamic/cluster:BackupSchedule"
@@ -114,6 +116,11 @@ def _cluster(stack: Stack, component: StackResource, components: Sequence[StackR
     others = {each.urn for each in components} - {component.urn}
     cas = {each.name: each.inputs for each in stack.resources if each.type == CA_TYPE and each.parent not in others}
     return Cluster(component.name, stack, component.outputs, rollout.inputs, cas)
+
+
+def with_few_attempts(connections: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns member name -> SSH connection, for somebody who waits: a machine that is away is given up soon."""
+    return {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in connections.items()}
 
 
 def recorded_backups(stack: Stack, cluster: str | None) -> Mapping[str, Any] | None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etcd_cluster.cli.clusters import Cluster, selected_cluster
+from etcd_cluster.cli.clusters import Cluster, selected_cluster, with_few_attempts
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Option
 from etcd_cluster.cli.signals import interruptible
 from etcd_cluster.errors import Explanation
@@ -41,18 +41,16 @@ def run(options: argparse.Namespace) -> ExitCode:
     Args:
         options: The global ones, `size`, `seconds`, `yes`, `clean`, `html`, `archive` and `output`.
     """
-    from etcd_cluster.cli.status import DIAL_ATTEMPTS
     from etcd_cluster.load_check.load import Load
     from etcd_cluster.load_check.run import LoadCheckRefusedError, check, clean
     from etcd_cluster.rollout.machines import MemberMachines, say
 
     cluster = selected_cluster(options, secrets=True)
     desired = cluster.desired()
-    connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in cluster.connections.items()}
     load = Load.of(size_named(options.size or str(cluster.rollout.get("size") or "small")), options.seconds)
     if not options.clean:
         _require_yes(options, load)
-    with interruptible(), MemberMachines(desired.members, connections) as machines:
+    with interruptible(), MemberMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
         if options.clean:
             clean(machines, list(desired.members), say)
             return ExitCode.SUCCESS

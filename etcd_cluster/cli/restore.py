@@ -174,6 +174,7 @@ def _try(snapshot: Snapshot, folder: Path) -> dict[str, str]:
     """Restores it into a member that only this machine reaches, as a backup's test does; returns what it holds."""
     from etcd_cluster.install.sources import local_binaries
     from etcd_cluster.machines.machine import Ports
+    from etcd_cluster.member.answers import answered_facts
     from etcd_cluster.member.layout import Layout
     from etcd_cluster.member.lines import TryRestore
     from etcd_cluster.member.render import encode
@@ -188,7 +189,7 @@ def _try(snapshot: Snapshot, folder: Path) -> dict[str, str]:
     given = {"file_manifest": encode(snapshot.manifest)}
     with MemberMachines({"restore": FormerHost(layout, Ports())}, {}) as machines:
         printed = machines.run("restore", line, given, timeout_seconds=TRY_SECONDS, say=say)
-    return dict(each.split("=", 1) for each in printed.splitlines() if "=" in each)
+    return answered_facts(printed)
 
 
 def _lost(snapshot: Snapshot, now: datetime) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from etcd_cluster.cli.clusters import Cluster, recorded_backups, selected_cluster
+from etcd_cluster.cli.clusters import Cluster, recorded_backups, selected_cluster, with_few_attempts
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Option
 from etcd_cluster.errors import EtcdClusterError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from etcd_cluster.backup.status import BackupPlan
     from etcd_cluster.rollout.status import CASchedule, ClusterStatus, Schedules
 
-DIAL_ATTEMPTS = 2
-"""Attempts to connect. An `up` makes more, but the user of `status` waits for the answer."""
 WATCH_SECONDS = 5.0
 _CLEAR = "\x1b[H\x1b[2J"
 LEGEND = "LAG: log entries not applied yet, none up to 100. DISK: used part of the file system that holds the data."
@@ -140,8 +138,7 @@ def look(cluster: Cluster) -> ClusterStatus:
     from etcd_cluster.rollout.status import cluster_status
 
     desired = cluster.desired()
-    connections = {name: {**each, "dialErrorLimit": DIAL_ATTEMPTS} for name, each in cluster.connections.items()}
-    with MemberMachines(desired.members, connections) as machines:
+    with MemberMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
         observation = machines.observe(disk=True, users=desired.users is not None)
     now = datetime.now(timezone.utc)
     return cluster_status(desired, observation, schedules(cluster), now, backup_plan(cluster))

@@ -13,6 +13,7 @@ from etcd_cluster.load_check.generator import Requests
 from etcd_cluster.load_check.load import Load, disk_problem, quota_problem
 from etcd_cluster.load_check.samples import DATABASE, IS_LEADER, QUOTA, Sample
 from etcd_cluster.load_check.verdict import Limits, Measured, Verdict, judge
+from etcd_cluster.member.answers import answered_facts
 from etcd_cluster.member.lines import RunLoad, SampleLoad
 from etcd_cluster.rollout.machines import MemberMachines
 
@@ -74,7 +75,7 @@ def check(machines: MemberMachines, names: Sequence[str], plan: Plan, say: Say) 
     say(f"{generator}: loads the cluster: {load.text}")
     samples: dict[str, list[Sample]] = {name: [sample] for name, sample in first.items()}
     answer = _while_sampling(machines, samples, lambda: _load(machines, generator, program, plan, say))
-    facts = dict(line.split("=", 1) for line in answer.splitlines() if line.startswith(_FACTS))
+    facts = answered_facts("\n".join(line for line in answer.splitlines() if line.startswith(_FACTS)))
     if "holds" in facts:
         raise HoldsKeysError(
             str(

@@ -45,3 +45,8 @@ def framed_answer(text: str, step: str) -> str:
             )
         )
     )
+
+
+def answered_facts(answer: str) -> dict[str, str]:
+    """Returns name -> value of an answer's NAME=VALUE lines. Other lines do not count."""
+    return dict(line.split("=", 1) for line in answer.splitlines() if "=" in line)

@@ -228,7 +228,7 @@ def test_a_machine_that_does_not_answer_is_not_waited_for_long(cli: Cli, monkeyp
 
     monkeypatch.setattr("etcd_cluster.rollout.machines.MemberMachines", Machines)
     cli.install(ONE).run("status", "--stack", "prod")
-    assert [each["dialErrorLimit"] for each in dialled] == [status.DIAL_ATTEMPTS] * 3
+    assert [each["dialErrorLimit"] for each in dialled] == [clusters.DIAL_ATTEMPTS] * 3
 
 
 # --- members ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from etcd_cluster.etcd.sizes import MIB
 from etcd_cluster.member.lines import Membership, MembershipChange
 from etcd_cluster.rollout.observed import Alarm, Host
 from etcd_cluster.rollout.planner import quorum
@@ -26,7 +27,6 @@ ROOM = 0.9
 
 The rest is for what is written next.
 """
-MIB = 1024**2
 
 
 def kinds(view: ClusterView) -> list[str]:

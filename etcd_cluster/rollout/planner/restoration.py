@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from etcd_cluster.etcd.sizes import MIB
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import (
     Apply,
@@ -285,7 +286,7 @@ def _back_up(view: ClusterView, request: Restoration, name: str) -> Action | Non
     line = Snapshot(
         file=f"before-restore-of-{request.cluster}.db",
         version=view.desired.version,
-        database_mib=(live.database_bytes if live else 0) // 1024**2 + 1,
+        database_mib=(live.database_bytes if live else 0) // MIB + 1,
         timeout_seconds=SYNC_SECONDS,
     )
     return Action(ActionKind.SNAPSHOT, [HostStep(source, line)])

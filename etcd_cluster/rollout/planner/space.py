@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from etcd_cluster.etcd.options import QUOTA_LIMIT_BYTES
+from etcd_cluster.etcd.sizes import MIB
 from etcd_cluster.member.lines import Apply, Compact
 from etcd_cluster.rollout.observed import FULL, Host
 from etcd_cluster.rollout.planner import alarms, quorum, rolling_restart
@@ -21,7 +22,7 @@ from etcd_cluster.rollout.planner.actions import (
     WaitFor,
     WaitReason,
 )
-from etcd_cluster.rollout.planner.alarms import MIB, ROOM
+from etcd_cluster.rollout.planner.alarms import ROOM
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from etcd_cluster.etcd.sizes import MIB
 from etcd_cluster.etcd.versions import Version, unsupported_change
 from etcd_cluster.member.lines import Apply, ApplyAction, Snapshot, Until, V2Store
 from etcd_cluster.rollout.desired import series
@@ -81,7 +82,7 @@ def _snapshot(view: ClusterView) -> Action:
     line = Snapshot(
         file=f"{view.hosts[names[0]].running}-to-{view.desired.version}.db",
         version=view.desired.version,
-        database_mib=(live.database_bytes if live else 0) // 1024**2 + 1,
+        database_mib=(live.database_bytes if live else 0) // MIB + 1,
         timeout_seconds=SYNC_SECONDS,
     )
     return Action(ActionKind.SNAPSHOT, [HostStep(names[0], line)])
