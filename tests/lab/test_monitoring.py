@@ -243,6 +243,7 @@ def member_id(cluster: Cluster, host: Host) -> str:
     return next(line.partition(",")[0] for line in lines if f", {host.name}, " in line)
 
 
+@pytest.mark.exhaustive
 def test_alerts_of_members_fire(cluster: Cluster, prometheus: Prometheus) -> None:
     one, two, three = cluster.hosts
     for _ in range(4):
