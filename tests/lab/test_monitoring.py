@@ -273,8 +273,14 @@ def test_a_learner_is_told_of_until_the_next_up(cluster: Cluster, prometheus: Pr
     three = cluster.hosts[2]
     three.run("systemctl stop etcd-cluster.service; rm -r /data/etcd/data/member")
     cluster.etcdctl("member", "remove", member_id(cluster, three))
-    add = ("member", "add", three.name, "--learner", "--peer-urls", f"https://{three.address}:2380")
-    eventually(lambda: " added to cluster " in cluster.etcdctl(*add, check=False), "etcd takes it")
+    url = f"https://{three.address}:2380"
+
+    def added() -> bool:
+        """etcd refuses it until the two that are left have been connected for a while."""
+        cluster.etcdctl("member", "add", three.name, "--learner", "--peer-urls", url, check=False)
+        return url in cluster.etcdctl("member", "list")
+
+    eventually(added, "etcd takes a learner")
     urls = ",".join(f"{host.name}=https://{host.address}:2380" for host in cluster.hosts)
     three.run(
         f"cd /etc/etcd; cp -p etcd.yaml bootstrap.yaml; echo 'initial-cluster: {urls}' >> bootstrap.yaml; "
