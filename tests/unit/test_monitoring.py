@@ -181,6 +181,13 @@ def test_the_member_s_own_address_is_listened_on(address: str, listened: list[st
     assert [line.split()[1] for line in text.splitlines() if line.strip().startswith("listen ")] == listened
 
 
+def test_a_cluster_without_backups_has_metrics() -> None:
+    """Engines leave out what is None."""
+    without = {name: value for name, value in props(backup_seconds=None).items() if value is not None}
+    assert "test_seconds" not in without
+    assert variables_of(without, "etcd-1") == variables_of(props(backup_seconds=None), "etcd-1")
+
+
 def test_only_what_differs_is_a_change() -> None:
     lifecycle = MetricsEndpointsLifecycle()
     assert not lifecycle.diff("id", props(), props(proxy="http://proxy:3128")).changes
