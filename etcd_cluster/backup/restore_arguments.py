@@ -59,8 +59,8 @@ class Recover:
     one.
     """
     source: Line | None = None
-    """Whose data it goes on with: a member, or what `restore_in_place` takes; default the member that is left and has
-    most, by raft's term and index.
+    """Whose data it goes on with: a member, or what `restore_in_place` takes; default the member that is left and
+    has the highest revision.
     """
     lost: Sequence[Word] = ()
     """Members whose machines give no answer, and are gone for good; default none. Their disks must be wiped before they

@@ -445,7 +445,7 @@ class PutRestored(Line):
 
 @dataclass(frozen=True)
 class RaftPosition(Line):
-    """Prints raft's term, and the index up to which a member has applied entries."""
+    """Prints the revision of a member's keys, and the index up to which it has applied entries of raft's log."""
 
     step = "raft_position"
 

@@ -283,7 +283,7 @@ def _restoration(olds: Inputs, news: Inputs) -> list[str]:
     names = sorted(news["members"])
     of_a_member = asked["key"] == "recover" and source in ("", *names)
     if of_a_member:
-        first = source or "the member that is left and has most, by raft's term and index,"
+        first = source or "the member that is left and has the highest revision,"
         given_up = (
             f"the data of all others: {_names(name for name in names if name != source)}"
             if source

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import PrepareRestore, PutRestored, RaftPosition
 from etcd_cluster.rollout.desired import Restoration, RestoredFile
-from etcd_cluster.rollout.observed import HostBackups
+from etcd_cluster.rollout.observed import History, HostBackups
 from etcd_cluster.rollout.planner import next_action
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -300,6 +301,16 @@ def test_to_ask_how_far_data_go_is_no_snapshot_of_them() -> None:
     context.note(HostStep("a", RaftPosition()), "3 17", index=0)
     assert context.positions == {"a": (3, 17)}
     assert not context.snapshot_taken
+
+
+def test_a_machine_that_leaves_and_gives_no_answer_is_not_lost_either() -> None:
+    """Nobody noted how many members there were: the cluster was formed, and has not changed since."""
+    model = of_five()
+    for name in "de":
+        model.machines[name].reachable = False
+    model.machines["c"].data, model.machines["c"].data_of = True, OLD
+    model.machines["c"].history = History("3.6", 0, FOUNDING, 0)
+    assert refusal(model, RECOVER).kind is Refusal.RECOVER_WITH_QUORUM
 
 
 def test_a_backup_is_restored_where_no_data_are_left() -> None:

@@ -384,7 +384,7 @@ ALL_STOP = [
 ]
 GIVEN_UP = "GIVEN UP: the data of cluster c1, if that is this cluster's id: "
 OF_THE_LEFT = (
-    "the member that is left and has most, by raft's term and index, is asked for a snapshot of its data, running "
+    "the member that is left and has the highest revision, is asked for a snapshot of its data, running "
     "alone; the restore of that is tested there"
 )
 

@@ -105,7 +105,7 @@ prepare_restore() {
   file=${spec[file]:-}
   if [[ ${spec[snapshot]:-} == yes ]]; then
     file=$restoring_path/db
-    take_snapshot "$file" "$SNAPSHOT_SECONDS" "${spec[version]}"
+    take_own_snapshot "$file"
   fi
   # One restore after the other starts with the same token otherwise, and its cluster would have the id of the one before.
   make_restored_data "$token-${spec[cluster]}" "$(live_revision)" "$file"
@@ -247,12 +247,51 @@ beyond() {
 # True if that tool can bump revisions: from 3.4.27, 3.5.10 and 3.6 on.
 bumps() { ETCDCTL_API=3 "$(restoring_tool)" snapshot restore --help 2>&1 | grep -q -e --bump-revision; }
 
-# raft_position: prints TERM INDEX, up to where this member has got, with or without a leader.
+# raft_position: prints REVISION INDEX, up to where this member has got, with or without a leader: of its keys, and of raft's log as it
+# knows it to be committed. After a kill, the database may be ahead of that index.
 raft_position() {
-  local url said
-  learn_metrics
-  url=$(own_client_url) || true
-  # With etcd's authentication on, it may not be told its term.
-  said=$(etcdctl_at "$url" endpoint status --write-out json 2>/dev/null | sed -n 's/.*"raftTerm":\([0-9]*\).*/\1/p') || true
-  awk -v term="${said:-0}" -v index_="${measured[server_proposals_applied_total]:-0}" 'BEGIN { printf "%.0f %.0f\n", term, index_ }'
+  await_applied
+  awk -v revision="${measured[debugging_mvcc_current_revision]}" -v index_="${measured[server_proposals_applied_total]}" 'BEGIN { printf "%.0f %.0f\n", revision, index_ }'
+}
+
+# Right after a start, etcd still applies what its log holds, and does not say when it has: it has once these stay as they are.
+await_applied() {
+  wait_until 600 has_applied || fail "etcd gives no metrics here, or still applies its log. Expected: a member that runs, and has. Look at its log (journalctl -u etcd-cluster), and run \`pulumi up\`"
+}
+has_applied() {
+  local before
+  before=$(applied) && sleep 3 && [[ $(applied) == "$before" ]] && own_metrics
+}
+applied() { own_metrics && echo "${measured[debugging_mvcc_current_revision]} ${measured[server_proposals_applied_total]}"; }
+own_metrics() {
+  find_sockets "$(service_pid)"
+  # shellcheck disable=SC2046  # a list of ports
+  metrics $(loopback_ports "$metrics_port") && [[ -n ${measured[debugging_mvcc_current_revision]:-} && -n ${measured[server_proposals_applied_total]:-} ]]
+}
+
+# take_own_snapshot FILE: of this member as it runs without a leader. One that has started without one answers no client (3.4 to 3.7): it
+# is stopped, its database copied, and started again. It takes no part in anything.
+take_own_snapshot() {
+  local url
+  await_applied
+  find_client_url
+  if patience=12 answer_within=8s etcdctl_at "$url" endpoint status >/dev/null 2>&1; then
+    take_snapshot "$1" "$SNAPSHOT_SECONDS" "${spec[version]}"
+  else
+    copy_database "$1" "${measured[debugging_mvcc_current_revision]}"
+  fi
+}
+
+# copy_database FILE REVISION
+copy_database() {
+  local said copied=no
+  [[ ${measured[server_has_leader]} == 0 ]] || fail "it has a leader again, and answers no client. Expected: a quorum that is lost. Run \`pulumi up\` again"
+  require_space "$(($(stat -c %s "$data_path/member/snap/db") / 1048576 + 64))" "$volume_path"
+  service_stop
+  if cp "$data_path/member/snap/db" "$1"; then copied=yes; fi
+  service_start
+  [[ $copied == yes ]] || fail "$data_path/member/snap/db could not be copied. Expected: a readable database. Check this machine's disk"
+  said=$(snapshot_status "$1" "$SNAPSHOT_SECONDS" "${spec[version]}") || fail "its database is damaged: $said. Expected: one that can be read. Set recover.from to another member, or to a backup"
+  if [[ ! $said =~ revision\ ([0-9]+) ]] || ((BASH_REMATCH[1] < $2)); then fail "its database has not all that it served ($said). Expected: revision $2. Run \`pulumi up\` again"; fi
+  spec[bare]=yes
 }

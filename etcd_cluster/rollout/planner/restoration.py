@@ -199,7 +199,9 @@ def _require_lost_quorum(view: ClusterView, request: Restoration) -> None:
     leading = [name for name, host in hosts.items() if host.live and host.live.has_leader]
     having = [name for name, host in hosts.items() if host.data or host.pid]
     noted = max((_members_noted(view, hosts[name]) for name in having), default=len(view.desired.members))
-    unasked = max(0, noted - len(hosts) - len(may_be_missing(view)))
+    missing = may_be_missing(view)
+    # Of machines that leave, too: a note of how many members there are may be older than they.
+    unasked = max(noted - len(hosts) - len(missing), len(view.observation.unreachable.keys() - missing))
     if leading or len(having) + unasked > noted // 2:
         quorum_there = {"having": leading or having, "count": len(having), "all": noted}
         raise RefusedError(Refusal.RECOVER_WITH_QUORUM, quorum_there)
@@ -237,7 +239,11 @@ def _target(view: ClusterView, request: Restoration) -> str:
 
 
 def _survivor(view: ClusterView, request: Restoration) -> str | Action:
-    """Returns the member whose data the cluster goes on with, or what has to be done before that is known."""
+    """Returns the member whose data the cluster goes on with, or what has to be done before that is known.
+
+    Of several, it is the one with the highest revision: what any of them has applied is the same log, up to another
+    index. A high term of raft says nothing of that: a member that was cut off may have campaigned again and again.
+    """
     left = [name for name, host in view.hosts.items() if host.data]
     chosen = [name for name in left if request.member in ("", name)]
     stopped = [name for name in chosen if not view.hosts[name].pid]

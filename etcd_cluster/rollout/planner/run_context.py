@@ -50,7 +50,7 @@ class RunContext:
         given_up: Ids of the clusters whose data a restore took the place of.
         prepared_restores: Members beside whose data the run has made restored ones.
         backed_up: The run has backed up what that restore takes the place of.
-        positions: Member -> raft's term, and the index up to which it has applied entries.
+        positions: Member -> the revision of its keys, and the index up to which it has applied entries of raft's log.
         had_users: The stack named users of etcd before, so that they are removed if it names none any more.
         authentication: etcd's users and roles since they were changed last; None if they are to be asked for.
     """
@@ -120,7 +120,7 @@ class RunContext:
 
 
 def _position(printed: str) -> tuple[int, int]:
-    """Reads TERM INDEX; the least there is, where a member did not say."""
+    """Reads REVISION INDEX; the least there is, where a member did not say."""
     words = (printed.split() or [""])[-2:]
     return (int(words[0]), int(words[1])) if len(words) == 2 and all(word.isdigit() for word in words) else (0, 0)
 
