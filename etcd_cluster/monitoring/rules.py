@@ -13,7 +13,11 @@ from typing import Any, Literal
 import yaml
 
 Severity = Literal["critical", "warning"]
-OPERATOR = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": "etcd-cluster"}}
+OPERATOR: Mapping[str, object] = {
+    "apiVersion": "monitoring.coreos.com/v1",
+    "kind": "PrometheusRule",
+    "metadata": {"name": "etcd-cluster"},
+}
 FAILING_CODES = "Unknown|FailedPrecondition|ResourceExhausted|Internal|Unavailable|DataLoss|DeadlineExceeded"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 

@@ -168,7 +168,9 @@ def test_the_alarm_of_a_full_database_in_a_snapshot_is_no_damage(folder: Folder)
 
 def test_a_cluster_without_a_leader_is_no_reason_for_silence(folder: Folder) -> None:
     """Every member took itself for a learner, and its run for a success."""
-    played = "learn_metrics() { declare -gA measured=([server_is_leader]=0 [server_id]=a); }; etcdctl_at() { return 1; }"
+    played = (
+        "learn_metrics() { declare -gA measured=([server_is_leader]=0 [server_id]=a); }; etcdctl_at() { return 1; }"
+    )
     done = call(folder, f"{played}\nanswer backup")
     assert "etcd does not tell its members" in done.stderr
     assert "no voter" not in done.stderr
