@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from etcd_cluster.etcd.sizes import SIZES
-from etcd_cluster.install.benchmark import benchmark_for
+from etcd_cluster.install.load_generator import benchmark_for
 from etcd_cluster.install.sources import this_architecture
 from etcd_cluster.load_check.load import Load
 from tests.local.test_load_check import member

@@ -18,7 +18,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from benchmarks.ratios import table
-from etcd_cluster.install.benchmark import benchmark_for
+from etcd_cluster.install.load_generator import benchmark_for
 from etcd_cluster.install.sources import this_architecture
 from tests.local.checkout import Checkout
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from etcd_cluster.backup.arguments import Backup, Keep
     from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
-    from etcd_cluster.benchmark import LoadGenerator
     from etcd_cluster.cluster import EtcdCluster
     from etcd_cluster.dns import Dns
     from etcd_cluster.errors import ConfigurationError, EtcdClusterError
     from etcd_cluster.etcd.sizes import SIZES, Size
+    from etcd_cluster.load_generator import LoadGenerator
     from etcd_cluster.machines.aws.arguments import AwsMachines
     from etcd_cluster.machines.gcp.arguments import GcpMachines
     from etcd_cluster.machines.hosts import Host, HostMachines
@@ -76,7 +76,7 @@ _NAMES = {
     "cluster": "EtcdCluster",
     "dns": "Dns",
     "errors": "ConfigurationError EtcdClusterError",
-    "benchmark": "LoadGenerator",
+    "load_generator": "LoadGenerator",
     "etcd.sizes": "SIZES Size",
     "machines.aws.arguments": "AwsMachines",
     "machines.gcp.arguments": "GcpMachines",

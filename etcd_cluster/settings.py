@@ -14,13 +14,13 @@ import pulumi
 from etcd_cluster.backup.arguments import Backup, validate_backup
 from etcd_cluster.backup.bucket import require_bucket
 from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace, SourceKind, parse_source, require_store
-from etcd_cluster.benchmark import LoadGenerator, validate_load_generator
 from etcd_cluster.dns import ClusterNames, Dns, validate_dns
 from etcd_cluster.errors import HIDDEN, ConfigurationError, holds_secret
 from etcd_cluster.etcd import options, versions
 from etcd_cluster.etcd.releases import DEFAULT_MIRROR, ETCD
 from etcd_cluster.etcd.sizes import MIB, Size, SizeName, size_named
 from etcd_cluster.load_check.load import LoadCheckMode
+from etcd_cluster.load_generator import LoadGenerator, validate_load_generator
 from etcd_cluster.machines.machine import MEMBER_COUNTS, FirewalledMachines, Machines, ProvisionedMachines
 from etcd_cluster.machines.records import RecordingMachines
 from etcd_cluster.member.layout import Layout

@@ -14,9 +14,9 @@ from pulumi.runtime.config import CONFIG, is_config_secret
 
 from etcd_cluster.backup.arguments import Backup, Keep
 from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
-from etcd_cluster.benchmark import LoadGenerator
 from etcd_cluster.dns import Dns
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_private_key, shown
+from etcd_cluster.load_generator import LoadGenerator
 from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Machines

@@ -13,9 +13,9 @@ from typing import Annotated, Any, get_args, get_origin
 
 from etcd_cluster.backup.arguments import Backup, Keep
 from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
-from etcd_cluster.benchmark import LoadGenerator
 from etcd_cluster.dns import Dns
 from etcd_cluster.etcd import options
+from etcd_cluster.load_generator import LoadGenerator
 from etcd_cluster.machines.aws.arguments import AwsMachines
 from etcd_cluster.machines.gcp.arguments import GcpMachines
 from etcd_cluster.machines.hosts import Host

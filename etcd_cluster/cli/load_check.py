@@ -88,7 +88,7 @@ def _require_yes(options: argparse.Namespace, load: Load) -> None:
 
 
 def _plan(options: argparse.Namespace, cluster: Cluster, load: Load) -> Plan:
-    from etcd_cluster.install.benchmark import place_benchmark
+    from etcd_cluster.install.load_generator import place_benchmark
     from etcd_cluster.load_check.run import Plan
     from etcd_cluster.member.render import url
     from etcd_cluster.rollout.machines import say

@@ -9,7 +9,7 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, UpdateResult
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.etcd.sizes import size_named
-from etcd_cluster.install.benchmark import place_benchmark
+from etcd_cluster.install.load_generator import place_benchmark
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.load_check import text
 from etcd_cluster.load_check.files import keep, kept_page

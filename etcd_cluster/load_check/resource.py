@@ -9,8 +9,8 @@ import pulumi
 from pulumi.dynamic import Resource
 from pulumi_command.remote import ConnectionArgs
 
-from etcd_cluster.benchmark import LoadGenerator
 from etcd_cluster.load_check.load import LoadCheckMode
+from etcd_cluster.load_generator import LoadGenerator
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.member.commands import layout
 from etcd_cluster.providers import LoadCheckProvider

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.install.benchmark import benchmark_for
+from etcd_cluster.install.load_generator import benchmark_for
 from etcd_cluster.install.sources import this_architecture
 from tests.lab.clusters import Cluster, changes_nothing, eventually
 from tests.lab.hosts import Host, Lab, LabError

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.install.benchmark import benchmark_for
+from etcd_cluster.install.load_generator import benchmark_for
 from etcd_cluster.install.sources import this_architecture
 from etcd_cluster.load_check.generator import Requests
 from etcd_cluster.load_check.samples import COMMIT, FSYNC, NUMBERS, Sample

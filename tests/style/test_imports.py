@@ -134,7 +134,7 @@ def test_what_is_below_knows_nothing_above_it(folder: str) -> None:
 def test_installing_knows_nothing_of_settings_members_or_the_rollout() -> None:
     modules = _modules()
     used = {each for name, file in modules.items() if ".install" in name for each in _used(file, modules)}
-    below = {"etcd", "ssh", "releases", "rclone", "benchmark", "errors", "lifecycle", "providers"}
+    below = {"etcd", "ssh", "releases", "rclone", "load_generator", "errors", "lifecycle", "providers"}
     assert {each.split(".")[1] for each in used} <= {"install", *below}
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.benchmark import LoadGenerator, validate_load_generator
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import GIB, MIB, SIZES
 from etcd_cluster.load_check import text
@@ -14,6 +13,7 @@ from etcd_cluster.load_check.generator import Requests, Second
 from etcd_cluster.load_check.load import Load, disk_problem, quota_problem
 from etcd_cluster.load_check.samples import COMMIT, DATABASE, FSYNC, LEADER_CHANGES, ROUND_TRIP, Interval, Sample
 from etcd_cluster.load_check.verdict import Limits, Quantity, Verdict, as_json, judge
+from etcd_cluster.load_generator import LoadGenerator, validate_load_generator
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.settings import EtcdClusterArgs, validate_arguments
 from tests.unit.load_check_model import BEGAN, measured, requests, sample

@@ -44,7 +44,7 @@ class Machines:
         self.samples = 0
         monkeypatch.setattr(MemberMachines, "run", lambda _, *words, **named: self.run(*words, **named))
         monkeypatch.setattr(MemberMachines, "observe", lambda _, **__: self.observed)
-        for module in ("etcd_cluster.load_check.lifecycle", "etcd_cluster.install.benchmark"):
+        for module in ("etcd_cluster.load_check.lifecycle", "etcd_cluster.install.load_generator"):
             monkeypatch.setattr(f"{module}.place_benchmark", lambda *_: "/opt/etcd/benchmark")
 
     @staticmethod

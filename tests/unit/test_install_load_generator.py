@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from etcd_cluster.benchmark import PACKAGE
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.install import go_build
-from etcd_cluster.install.benchmark import benchmark_for, place_benchmark
 from etcd_cluster.install.errors import InstallError
+from etcd_cluster.install.load_generator import benchmark_for, place_benchmark
+from etcd_cluster.load_generator import PACKAGE
 from tests.unit.test_install_rclone import program
 
 AMD64 = 62

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etcd_cluster.benchmark import BENCHMARK, MODULE, PACKAGE, VERSION
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.install.archives import sha256_of
 from etcd_cluster.install.cache import Say, cache_directory, discard, make_once
@@ -16,6 +15,7 @@ from etcd_cluster.install.elf import require_linux_program, require_static
 from etcd_cluster.install.errors import InstallError
 from etcd_cluster.install.go_build import build_programs
 from etcd_cluster.install.sources import archive_path, this_architecture
+from etcd_cluster.load_generator import BENCHMARK, MODULE, PACKAGE, VERSION
 from etcd_cluster.releases import Architecture
 from etcd_cluster.ssh.client import OpenSsh
 from etcd_cluster.ssh.connection import Connection
