@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from etcd_cluster.cli.backup import IN_THE_STORE, LATEST, STORE_OPTIONS, find, opened, reading_progress, source
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Option
+from etcd_cluster.cli.env import write_private
 from etcd_cluster.clocks import length_text
 from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.sizes import size_text
@@ -182,14 +183,29 @@ def _try(snapshot: Snapshot, folder: Path) -> dict[str, str]:
 
     programs = local_binaries(snapshot.version, say=say, demo_fallback=False)
     layout = Layout.below(str(folder))
-    for path in (layout.versions, layout.state, layout.volume):
+    for path in (layout.versions, layout.state, layout.volume, layout.pki):
         Path(path).mkdir(parents=True)
+    _write_certificate(Path(layout.pki))
     os.symlink(programs.directory, f"{layout.versions}/{snapshot.version}")
     line = TryRestore(str(snapshot.path.resolve()), snapshot.version, bare=snapshot.is_bare)
     given = {"file_manifest": encode(snapshot.manifest)}
     with MemberMachines({"restore": FormerHost(layout, Ports())}, {}) as machines:
         printed = machines.run("restore", line, given, timeout_seconds=TRY_SECONDS, say=say)
     return answered_facts(printed)
+
+
+def _write_certificate(folder: Path) -> None:
+    """Writes what the member that is tried asks clients for, so that no other user of this machine reads the keys."""
+    from etcd_cluster.pki import x509
+
+    now = datetime.now(timezone.utc)
+    ca = x509.create_ca("restore", now=now, validity_hours=24, key_algorithm="ECDSA-P256")
+    pair = x509.issue_certificate(
+        ca, common_name="restore", profile="server", hosts=["127.0.0.1"], now=now, validity_hours=24
+    )
+    write_private(folder / "ca.crt", ca.certificate_pem)
+    write_private(folder / "server.crt", pair.certificate_pem)
+    write_private(folder / "server.key", pair.private_key_pem)
 
 
 def _lost(snapshot: Snapshot, now: datetime) -> str:

@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from etcd_cluster.backup.arguments import Backup
 from etcd_cluster.backup.files import RUN_SECONDS
-from etcd_cluster.cli import backup, clusters
+from etcd_cluster.cli import backup, clusters, restore
 from etcd_cluster.cli.command import ExitCode
+from etcd_cluster.install import sources
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.line import Line
@@ -340,3 +342,23 @@ def test_of_several_clusters_in_a_store_none_is_taken_unasked(
     assert cli.run("backup", "verify", "GREEN/latest", "--stack", "prod") == ExitCode.SUCCESS
     assert cli.run("backup", "test", "GREEN/latest", "--stack", "prod") == ExitCode.NO_ANSWER
     assert "GREEN/latest is of another cluster. Expected: a backup of shop/prod/orders" in capsys.readouterr().err
+
+
+def test_what_is_tried_here_answers_no_other_user_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It serves all keys of the cluster: start_scratch asks for certificates where it has one itself."""
+    seen: dict[str, str] = {}
+
+    def note(machines: MemberMachines, name: str, *_: Any, **__: Any) -> str:
+        folder = Path(machines._members[name].layout.pki)  # pyright: ignore[reportPrivateUsage]
+        seen.update({path.name: oct(path.stat().st_mode)[-3:] for path in folder.iterdir()})
+        return "revision=7\nkeys=3\n"
+
+    monkeypatch.setattr(sources, "local_binaries", lambda *_, **__: SimpleNamespace(directory=str(tmp_path)))  # pyright: ignore
+    monkeypatch.setattr(MemberMachines, "run", note)
+    snapshot = restore.Snapshot(
+        *("a.db", "this machine", tmp_path / "a.db", "", None, "3.6.16", None), is_bare=True, manifest="", size=1
+    )
+    assert restore._try(snapshot, tmp_path / "scratch") == {"revision": "7", "keys": "3"}  # pyright: ignore[reportPrivateUsage]
+    assert seen == dict.fromkeys(("ca.crt", "server.crt", "server.key"), "600")

@@ -111,6 +111,24 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "a member")
 
 
+# --- what a host tells ---
+
+
+def test_a_link_in_a_folder_of_another_user_is_not_written_through(folder: Folder, tmp_path: Path) -> None:
+    """The folder of node_exporter's textfile collector may be its user's, and root writes there."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    target = tmp_path / "etcd-cluster.prom"
+    for name in ("etcd-cluster.prom", "etcd-cluster.prom.new"):
+        (tmp_path / name).symlink_to(precious)
+    functions, call, _ = render.script("metrics_file", folder.layout, {}).rpartition('\nanswer "$@"')
+    assert call
+    publish = f"{functions}\npublish {shlex.quote(str(target))} figures"
+    subprocess.run(["bash"], input=publish, text=True, check=True)
+    assert (precious.read_text(), target.read_text(), target.is_symlink()) == ("precious", "figures\n", False)
+    assert not list(tmp_path.glob("*.new-*"))
+
+
 # --- what etcd measures of itself ---
 
 METRICS = """etcd_cluster_version{cluster_version="3.6"} 1

@@ -13,11 +13,15 @@ metrics_file() {
   [[ ! -x $hook_path ]] || tell_failures
 }
 
-# publish FILE TEXT: a reader sees the whole file or the one before.
+# publish FILE TEXT: a reader sees the whole file or the one before. The folder may be another user's: what is written to is a new file,
+# and no link that lies there.
 publish() {
-  printf '%s\n' "$2" >"$1.new"
-  chmod 644 "$1.new"
-  mv -f "$1.new" "$1"
+  local fresh
+  rm -f "$1".new-*
+  fresh=$(mktemp "$1.new-XXXXXX")
+  printf '%s\n' "$2" >"$fresh"
+  chmod 644 "$fresh"
+  mv -fT "$fresh" "$1"
 }
 
 # metric NAME HELP: begins a gauge. value VALUE [LABEL VALUE]...: adds a line of it; none without VALUE.
