@@ -1,6 +1,6 @@
 """What etcd's authentication costs: seconds for as many writes, and reads, of a user, with it and without it.
 
-    python -m benchmarks.users [--rounds 5] [--requests 20000]
+    python -m benchmarks.users [--rounds 5] [--requests 15000]
 
 Three members with TLS and users on this machine; etcd's own `benchmark`, with the certificate of a user who has one
 role. Authentication is turned off and on again between the rounds, which changes nothing else.
@@ -34,7 +34,7 @@ KINDS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default: 5)")
-    parser.add_argument("--requests", type=int, default=20_000, help="of a round (default: 20000)")
+    parser.add_argument("--requests", type=int, default=15_000, help="of a round (default: 15000)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, cluster(Path(name)) as checkout:
         for kind, words in KINDS.items():
