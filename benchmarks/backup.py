@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -127,7 +127,7 @@ def fill(checkout: Checkout, held: int, megabytes: int) -> None:
     checkout.shell(f"seq {held + 1} {megabytes} | xargs -P 4 -I {{}} sh -c '{put}'")
 
 
-def in_turns(rounds: int, contestants: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+def in_turns(rounds: int, contestants: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):
         for name in (contestants, list(contestants)[::-1])[number % 2]:
