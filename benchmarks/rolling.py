@@ -1,11 +1,13 @@
 """A running cluster changed one member at a time: ours against a hand-run perfect roll, in turns, each on a cluster of
 its own under continuous writes. How long the change takes, and how long no write was acknowledged meanwhile.
 
-    python -m benchmarks.rolling [--rounds 5] [--change setting|patch|minor ...] [--engine embedded|pulumi ...]
+    python -m benchmarks.rolling [--rounds 5] [--change NAME ...] [--engine embedded|pulumi ...]
 
 Target: within 1.5 times the time of the hand-run roll, and no longer stalls than its own. Before another version, both
 take and check a snapshot. For the hand-run roll, its programs are on the hosts already; ours puts them there by itself,
 which weighs on members where all hosts share one machine. So that is measured by hand as well, in a row of its own.
+Ours defragments a database that is free but for its rest; the hand-run roll then restarts members with such a database,
+and leaves it as it is.
 """
 
 from __future__ import annotations
@@ -37,6 +39,15 @@ BY_HAND_NAME = "by hand"
 WITH_PROGRAMS_NAME = "by hand, programs too"
 TARGET_TOTAL, TARGET_STALL = 1.5, 1.0
 SETTLED_WRITES = 50
+FREE_MB = 100
+FRAGMENT = """
+. /etc/profile.d/etcd.sh
+head -c 1000000 /dev/urandom | base64 -w 0 | head -c 1000000 > /tmp/value
+for number in $(seq {mb}); do etcdctl put free/$number < /tmp/value > /dev/null; done
+etcdctl del --prefix free/ > /dev/null
+revision=$(etcdctl get free/ -w fields | sed -n 's/^"Revision" : //p')
+etcdctl compact --physical "$revision" > /dev/null
+"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,8 @@ class Change:
 
     @property
     def title(self) -> str:
+        if self.key == "defragment":
+            return f"databases without {FREE_MB} MB that are free"
         return f"{SETTING}: {OTHER_VALUE}" if self.key == "etcd" else f"etcd {self.value}"
 
 
@@ -56,6 +69,7 @@ CHANGES = (
     Change("setting", "etcd", {SETTING: OTHER_VALUE}),
     Change("patch", "version", PATCH),
     Change("minor", "version", MINOR),
+    Change("defragment", "defragment", {"free": 0.5, "atLeastMib": FREE_MB // 2}),
 )
 
 
@@ -124,6 +138,8 @@ def fresh_clusters(lab: Lab, mirror_url: str, engines: Sequence[Engine]) -> Gene
 
 def measure(cluster: Cluster, name: str, change: Change, mirror_url: str, figures: Figures) -> None:
     """Carries a change out under writes. Raises where the cluster is not as asked afterwards."""
+    if change.key == "defragment":
+        cluster.hosts[0].run(FRAGMENT.format(mb=FREE_MB), timeout=300)
     if name != BY_HAND_NAME:
         figures.add(name, _under_writes(cluster, lambda: _by_engine(cluster, change)))
     elif change.key == "version":
@@ -135,6 +151,9 @@ def measure(cluster: Cluster, name: str, change: Change, mirror_url: str, figure
         figures.add(name, _under_writes(cluster, lambda: _by_hand(cluster, "setting", SETTING, str(OTHER_VALUE))))
     if change.key == "version":
         assert cluster.versions() == {f'"{change.value}"'}
+    elif change.key == "defragment":
+        are_small = [size < FREE_MB * 10**6 // 2 for size in cluster.database_bytes()]
+        assert are_small == [name != BY_HAND_NAME] * MEMBERS
     else:
         expected = f"{SETTING}: {OTHER_VALUE}\n"
         assert set(cluster.each_host(f"grep ^{SETTING} /etc/etcd/etcd.yaml").values()) == {expected}
