@@ -119,6 +119,7 @@ def test_a_killed_one_leaves_nothing(when: str, cluster: Cluster) -> None:
         host.run(f"pkill -KILL {program}", check=False)
     output, _ = run.communicate()
     assert run.returncode != 0, output
+    eventually(lambda: not generators(cluster), "what the step had started ends")
     again = started(cluster)
     eventually(lambda: generators(cluster), "the next one cleans up and loads")
     kill(again)
