@@ -44,9 +44,9 @@ find_leader() {
 # restart ADDRESS: stop, swap, start, wait.
 restart() {
   on_host "$1" "
-    systemctl stop etcd
+    systemctl stop etcd-cluster
     $swap
-    systemctl start etcd
+    systemctl start etcd-cluster
     until etcdctl endpoint health >/dev/null 2>&1; do sleep 0.05; done"
 }
 
