@@ -19,6 +19,7 @@ from tests.lab.stack import Stack, host_config
 from tests.lab.writes import Access, writing
 
 SERVICE, TIMER = "etcd-cluster-backup.service", "etcd-cluster-backup.timer"
+BACK_UP_NOW = "bash -s -- backup member=host-1 now=yes < /etc/etcd/backup/program"
 
 
 def backup_config(store: ObjectStore, **changes: Any) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def test_after_everything_is_destroyed_the_newest_backup_brings_all_keys_back(
     ids = cluster.cluster_ids()
     for number in range(20):
         cluster.etcdctl("put", f"key-{number}", "value")
-    cluster.hosts[0].run("bash -s -- backup member=host-1 now=yes < /etc/etcd/backup/program", timeout=300)
+    cluster.hosts[0].run(BACK_UP_NOW, timeout=300)
     newest = max(each["name"] for each in manifests(store))
     configure(cluster, deleteData=True)
     cluster.up()
@@ -157,6 +158,31 @@ def test_after_everything_is_destroyed_the_newest_backup_brings_all_keys_back(
     assert "this cluster runs, with data of its own" in refused.output
     configure(cluster, restoreFrom=None)
     cluster.up()
+
+
+@pytest.mark.exhaustive
+def test_a_backup_takes_the_place_of_the_data_once_these_are_in_the_store_as_well(
+    cluster: Cluster, store: ObjectStore
+) -> None:
+    (old,) = cluster.cluster_ids()
+    cluster.etcdctl("put", "before", "value")
+    cluster.hosts[0].run(BACK_UP_NOW, timeout=300)
+    known = {each["name"]: each["token"] for each in manifests(store)}
+    newest = max(known)
+    cluster.etcdctl("put", "since", "value")
+    configure(cluster, restoreInPlace={"from": "latest", "cluster": f"{int(old):x}"})
+    with writing(cluster.lab, Access.of(cluster.outputs)) as writes:
+        run = cluster.up()
+        writes.await_more()
+    assert f"testing a restore of {known[newest]}/{newest}" in run.output
+    assert len([each for each in manifests(store) if each["name"] not in known]) == 1, "with the key `since`"
+    assert cluster.etcdctl("get", "before", "--keys-only").split() == ["before"]
+    assert cluster.etcdctl("get", "since", "--keys-only").split() == []
+    assert old not in cluster.cluster_ids()
+    assert_converged(cluster)
+    configure(cluster, restoreInPlace=None)
+    cluster.up()
+    assert_converged(cluster)
 
 
 def test_without_backups_timers_and_keys_go_and_the_store_keeps_what_it_has(
