@@ -269,7 +269,7 @@ own_metrics() {
   metrics $(loopback_ports "$metrics_port") && [[ -n ${measured[debugging_mvcc_current_revision]:-} && -n ${measured[server_proposals_applied_total]:-} ]]
 }
 
-# take_own_snapshot FILE: of this member as it runs without a leader. One that has started without one answers no client (3.4 to 3.7): it
+# take_own_snapshot FILE: of this member as it runs without a leader. One that has started without one answers no client (seen with 3.4 to 3.6): it
 # is stopped, its database copied, and started again. It takes no part in anything.
 take_own_snapshot() {
   local url
