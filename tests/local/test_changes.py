@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +88,23 @@ def test_after_down_with_most_members_lost_up_refuses_until_they_are_back(checko
         (tmp_path / name).rename(checkout.members / name)
     checkout.script("up")
     require_well(checkout, 3)
+
+
+def test_a_member_that_is_left_after_a_power_cut_recovers_the_cluster(checkout: Checkout) -> None:
+    """It has started without a quorum, so it answers no client. What it had applied is all there."""
+    members = checkout.shell("etcdctl member list --write-out json").stdout
+    cluster = f"{json.loads(members)['header']['cluster_id']:x}"
+    checkout.shell("for key in $(seq 50); do etcdctl put key-$key value; done")
+    time.sleep(2)  # with the next heartbeat, followers learn what is committed
+    before = checkout.processes()
+    subprocess.run(["kill", "-KILL", *before.values()], check=True)
+    for name in ("etcd-1", "etcd-3"):
+        shutil.rmtree(checkout.members / name / "volume" / "data")
+    refused = checkout.script("up", check=False)
+    assert "quorum is lost" in refused.stdout + refused.stderr
+    configure(checkout, recover=json.dumps({"cluster": cluster}))
+    up = checkout.script("up")
+    assert "etcd-2: testing a restore of the data of etcd-2" in up.stdout + up.stderr
+    require_well(checkout, 3)
+    assert checkout.shell("etcdctl get key- --prefix --keys-only | grep -c key").stdout == "50\n"
+    assert list((checkout.members / "etcd-2" / "volume").glob("data.removed-*"))
