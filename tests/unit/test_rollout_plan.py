@@ -1975,7 +1975,7 @@ def test_the_first_member_is_restored_before_any_is_formed() -> None:
     assert isinstance(decided, Action)
     assert decided.kind is ActionKind.RESTORE
     ((member, line),) = [(step.member, step.line) for step in decided.steps]
-    assert (member, line) == ("a", Restore(BACKUP.backup, "https://10.0.0.1:2380", GOAL.version))
+    assert (member, line) == ("a", Restore(BACKUP.backup, "https://10.0.0.1:2380", GOAL.version, members="a,b,c"))
 
 
 def restored_model() -> Model:
