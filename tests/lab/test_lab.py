@@ -209,8 +209,9 @@ def test_close_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_nothing_is_left_of_a_lab_whose_process_was_ended(number: signal.Signals) -> None:
     """SIGTERM and Ctrl-C clean up at once; after SIGKILL the next lab does."""
     program = (
-        "import json, time\n"
+        "import json, signal, time\n"
         "from tests.lab.hosts import Lab\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it\n"
         "with Lab() as lab:\n"
         "    host = lab.host('host-1', disk_gib=1)\n"
         "    print(json.dumps([lab.name, host.pid]), flush=True)\n"
