@@ -188,6 +188,7 @@ def raise_corrupt(cluster: Cluster, host: Host) -> None:
     assert curl(cluster, host, "/v3/maintenance/alarm", *own, port=2379).endswith("200")
 
 
+@pytest.mark.exhaustive
 def test_alerts_of_space_disk_backups_and_hosts_fire(
     cluster: Cluster, prometheus: Prometheus, store: ObjectStore
 ) -> None:
