@@ -95,8 +95,8 @@ def test_a_users_certificate_opens_neither_the_peer_port_nor_the_gateway(cluster
     folder, host = cluster.stack.folder.parent, cluster.hosts[0]
     curl = ["curl", "-sS", "--max-time", "10", "--cert", folder / "app.cert", "--key", folder / "app.key", "-k"]
     peer = cluster.lab.run([*curl, f"https://{host.address}:2380/members"], check=False)
-    assert peer.returncode != 0
-    assert "certificate" in peer.stderr or "alert" in peer.stderr, peer.stderr
+    # By an alert, or by the end of the connection, whichever curl sees first.
+    assert (peer.returncode != 0, peer.stdout) == (True, ""), peer.stderr
     body = '{"key": "L2FwcC9h"}'
     gateway = cluster.lab.run([*curl, "-w", "%{http_code}", f"https://{host.address}:2379/v3/kv/range", "-d", body])
     assert gateway.stdout.endswith("400"), gateway.stdout
@@ -139,7 +139,7 @@ def test_a_member_is_replaced_by_one_with_another_name(cluster: Cluster) -> None
         run = cluster.up()
     said = [line.partition(": ")[2] for line in steps(run)]
     before, after = (
-        said.index("setting etcd's users and roles: etcd-cluster, host-4"),
+        said.index("setting etcd's users and roles: host-4"),
         said.index("adding host-4 as a learner"),
     )
     assert before < after < said.index("setting etcd's users and roles: host-3")
