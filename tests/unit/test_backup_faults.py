@@ -326,3 +326,60 @@ def test_what_a_new_cluster_starts_with_is_named_and_noted(folder: Folder, words
     assert done.returncode == 0, done.stderr
     assert f"etcd-1: {said}\n" in done.stderr + done.stdout
     assert (folder.path / "volume" / "restored").read_text() == noted
+
+
+COPIED = """
+    save_snapshot() { printf data >"$1"; }
+    accept_snapshot() { checked='hash 1, revision 8, 2 keys'; }
+    hash_of_members() { echo 'asked the members' >&2; echo null; }
+    programs_version() { echo 3.6.16; }
+    require_space() { :; }
+    sleep() { :; }
+    learn_metrics() { declare -gA measured=([server_is_leader]=0 [server_id]=a); }
+    etcdctl_at() { echo 'a, started, etcd-1, u, u, false'; }
+    mkdir -p "$data_path/member/snap" "$volume_path/backups" && : >"$data_path/member/snap/db"
+"""
+AWAY = "rclone() { echo 'dial tcp: connection refused'; return 1; }"
+READ_ONLY = 'rclone() { case $1 in lsf) ;; *) echo "AccessDenied: Access Denied"; return 1 ;; esac; }'
+
+
+@pytest.mark.parametrize("words", ["", "now=yes"], ids=["by the timer", "by hand"])
+@pytest.mark.parametrize(
+    ("store", "sentence"),
+    [(AWAY, "the store does not answer"), (READ_ONLY, "the credentials may not do that")],
+    ids=["away", "read-only"],
+)
+def test_a_store_that_fails_before_the_snapshot_costs_no_local_copy(
+    words: str, store: str, sentence: str, folder: Folder
+) -> None:
+    """Of a cluster whose store was away for weeks, no machine held a copy of its data."""
+    done = call(folder, f"{COPIED}{store}\nanswer backup {words}")
+    assert done.returncode == 70
+    assert "asked the members" not in done.stderr, "each of them makes a copy, as long as the store is away"
+    (copy,) = (folder.path / "volume/backups").glob("*.db")
+    assert (copy.read_text(), copy.with_suffix(".json").exists()) == ("data", True)
+    noted = (folder.path / "state/backup").read_text()
+    assert f"failure=backup to s3://bucket/p: {sentence}" in noted
+    assert f". The newest local copy is {copy.stem}, in {folder.path}/volume/backups\n" in noted
+    assert f"local={copy.stem}\n" in noted
+
+
+def test_a_store_that_answers_at_this_members_turn_gets_its_backup(folder: Folder) -> None:
+    """While it was not, another member may have had its turn."""
+    once = (
+        'rclone() { [[ -f $state_path/asked ]] || { : >"$state_path/asked"; echo "connection refused"; return 1; }; }'
+    )
+    done = call(folder, f"{COPIED}{once}\nforget_old() {{ :; }}\nprove() {{ :; }}\nanswer backup")
+    assert done.returncode == 0, done.stderr
+    assert "failure=" not in (folder.path / "state/backup").read_text()
+    assert list((folder.path / "volume/backups").iterdir()) == []
+
+
+def test_a_local_copy_that_fails_too_hides_no_failure_of_the_store(folder: Folder) -> None:
+    full = "require_space() { fail 'no room'; }"
+    done = call(folder, f"{COPIED}{full}\n{AWAY}\nanswer backup")
+    assert done.returncode == 70
+    assert "no room" in done.stderr
+    noted = (folder.path / "state/backup").read_text()
+    assert "the store does not answer" in noted
+    assert "local=\n" in noted

@@ -258,6 +258,10 @@ def test_credentials_are_in_a_file_of_this_user_alone_and_gone_at_the_end(tmp_pa
     [
         ("api error SignatureDoesNotMatch: x", 1, "the store refuses the secret key"),
         ("dial tcp: connection refused", 1, "the store does not answer"),
+        ('Put "http://store/x": write tcp 10.0.0.1:4->10.0.0.2:80: write: broken pipe', 1, "the store does not answer"),
+        ('Put "http://store/x": EOF', 1, "the store does not answer"),
+        ("dial tcp 10.0.0.2:443: connect: network is unreachable", 1, "the store does not answer"),
+        ("net/http: TLS handshake timeout", 1, "the store does not answer"),
         ("error listing: directory not found", 3, "there is no such bucket"),
         ("something new", 1, "it failed"),
         ("", 1, "it did not end in time"),

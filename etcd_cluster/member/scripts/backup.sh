@@ -8,6 +8,7 @@
 TAKE_SECONDS=1800   # limit for a snapshot
 TURN_SECONDS=60     # a member waits that long for each member that comes before it
 BEGUN_SECONDS=600   # and that long for one that has begun
+STORE_FAILED=2      # status of what the store did not answer, or refused
 FIRST_PORT=61000    # above those that Linux gives to connections: one of them would be taken between a look and its use
 
 # backup [now=yes] [test=yes]: makes the backup of this slot, unless there is one; with now=yes in any case, at once. Or backup
@@ -22,18 +23,17 @@ backup() {
   result=failed
   failure_path=$state_path/backup-failure
   rm -f "$failure_path"
-  [[ -z $backup_root ]] || require_folder
   if [[ -n ${spec[prove]:-} ]]; then
+    [[ -z $backup_root ]] || require_folder
     listed=$(names) || exit "$FAILED"
     prove "${spec[prove]}"
   else
-    learn_metrics # whether this member leads
-    if [[ ${spec[now]:-} == yes ]]; then
-      begin
-      make_backup
-    elif claim_slot; then
-      make_backup
-    fi
+    claimed=0
+    claim_slot || claimed=$?
+    case $claimed in
+      0) make_backup ;;
+      "$STORE_FAILED") keep_local_copy ;;
+    esac
   fi
   result=success
   printf 'stored=%s\nproven=%s\n' "${stored:-}" "${proven:-}"
@@ -54,33 +54,41 @@ time_of() { date -u -d "@$1" +%Y%m%dT%H%M%SZ; }
 
 has_slot() { [[ $listed =~ (^|$'\n')$slot-[0-9]+-[A-Za-z0-9._-]+\.json($'\n'|$) ]]; }
 
-# claim_slot: waits until this member should make the backup, and tells the others; returns 1 as await_turn does. A member tells
-# before it looks again, so of two that begin at once, the later one at least sees the other: it takes its word back, and waits again.
+# claim_slot: waits until this member should make the backup, and tells the others; returns 1 as await_turn does, or STORE_FAILED. A
+# member tells before it looks again, so of two that begin at once, the later one at least sees the other: it takes its word back,
+# and waits again.
 claim_slot() {
   local attempt waited_for
+  [[ -z $backup_root ]] || (require_folder) || return "$STORE_FAILED"
+  learn_metrics # whether this member leads
+  if [[ ${spec[now]:-} == yes ]]; then
+    list && begin
+    return
+  fi
   for attempt in 1 2 3; do
-    await_turn || return 1
+    await_turn || return
     waited_for=$(begun_by_others)
-    begin
-    listed=$(names) || exit "$FAILED"
+    begin || return
+    list || return
     ! has_slot || { say "the backup of $slot is there" && return 1; }
     [[ $attempt != 3 && $backup_append_only != yes && $(begun_by_others) != "$waited_for" ]] || return 0
     rclone deletefile "$backup_store/$slot-0-${spec[member]}.begun" >/dev/null 2>&1 || true
   done
 }
 
-# await_turn: waits until this member should make the backup; returns 1 once there is one, or if this member is no voter.
+# await_turn: waits until this member should make the backup; returns 1 once there is one, or if this member is no voter, and
+# STORE_FAILED.
 await_turn() {
   local rank
-  listed=$(names) || exit "$FAILED"
-  ! has_slot || { say "the backup of $slot is there" && return 1; }
+  # A store that does not answer now may do so once it is this member's turn.
+  if listed=$(names 2>/dev/null) && has_slot; then say "the backup of $slot is there" && return 1; fi
   rank=$(rank) || {
     (($? == 1)) || exit "$FAILED" # it has said why
     say "this member is no voter; others make the backup"
     return 1
   }
   sleep "$((rank * TURN_SECONDS))"
-  listed=$(names) || exit "$FAILED"
+  list || return
   ! has_slot || { say "the backup of $slot is there" && return 1; }
   [[ -z $(begun_by_others) ]] || ! pause=20 wait_until "$BEGUN_SECONDS" made_by_another
 }
@@ -106,8 +114,41 @@ voters() {
 begun_by_others() { printf '%s\n' "$listed" | grep "^$slot-0-.*\.begun$" | grep -vxF -- "$slot-0-${spec[member]}.begun" || true; }
 made_by_another() { listed=$(names) && has_slot; }
 
+# list: sets `listed` to the names in the store.
+list() { listed=$(names) || return "$STORE_FAILED"; }
+
+# Tells other members that this one is at work. A store that refuses it refuses the backup.
+begin() { (to_store rcat "$backup_store/$slot-0-${spec[member]}.begun" < <(date -u +%FT%TZ)) || return "$STORE_FAILED"; }
+
+# keep_local_copy: ends a run whose store has failed, with the reason; before that, makes a backup on this machine alone. Without a hash
+# of the members: while a store is away, each of them does this.
+keep_local_copy() {
+  local why backup_test=never
+  why=$(cat "$failure_path")
+  spec[test]=''
+  say "makes a local copy alone"
+  set +e
+  (apart /dev/null take_backup)
+  set -e
+  printf '%s\n' "$why" >"$failure_path"
+  exit "$FAILED"
+}
+
 make_backup() {
-  local file database name revision sum hash=null
+  take_backup
+  say "a snapshot of revision $revision is in $backup_folder; sends it to $backup_shown"
+  send "$name"
+  rm -f "$backup_folder/$name".{db,json}
+  stored=$name
+  say "backup $name is in the store"
+  [[ ! -s $state_path/members-differ ]] || fail "$(cat "$state_path/members-differ")"
+  forget_old
+  if test_is_due; then prove "$name"; fi
+}
+
+# take_backup: makes a snapshot and its manifest in the folder of local copies. Sets `name` and `revision`.
+take_backup() {
+  local file database sum hash=null
   database=$(stat -c %s "$data_path/member/snap/db")
   must mkdir -p "$backup_folder"
   must chmod 700 "$backup_folder"
@@ -131,24 +172,9 @@ make_backup() {
   mv -f "$file" "$backup_folder/$name.db"
   mv -f "$backup_folder/.new-$name.json" "$backup_folder/$name.json"
   sync "$backup_folder"
-  taken=$name
-  say "a snapshot of revision $revision is in $backup_folder; sends it to $backup_shown"
-  send "$name"
-  rm -f "$backup_folder/$name".{db,json}
-  stored=$name
-  say "backup $name is in the store"
-  [[ ! -s $state_path/members-differ ]] || fail "$(cat "$state_path/members-differ")"
-  forget_old
-  if test_is_due; then prove "$name"; fi
 }
 remove_partial_snapshot() { rm -f "$backup_folder"/.new-*; }
 programs_version() { basename "$(readlink "$binaries_path")"; }
-
-# Tells other members that this one is at work. A store that refuses it refuses the backup: better now than after a snapshot.
-begin() {
-  if [[ ${spec[now]:-} == yes ]]; then listed=$(names); fi
-  to_store rcat "$backup_store/$slot-0-${spec[member]}.begun" < <(date -u +%FT%TZ)
-}
 
 # send NAME: the manifest last.
 send() {
@@ -270,17 +296,20 @@ apart() {
 
 # note_result: leaves what came of this run for observe.sh. Of a store that could not be listed, what it had last time stays.
 note_result() {
-  local newest tested
+  local newest tested copy
   newest=$(latest json "${stored:-}") tested=$(latest tested "${proven:-}")
+  copy=$(local_copy)
   # A reader sees the whole file or the one before.
   {
     printf 'attempt=%s\nresult=%s\n' "$(date +%s)" "$result"
-    [[ ! -s $failure_path ]] || printf 'failure=%s\n' "$(tail -n 1 "$failure_path")"
-    printf 'newest=%s\ntested=%s\nlocal=%s\n' "${newest:-$(noted newest)}" "${tested:-$(noted tested)}" "${taken:-}"
+    [[ $result == success || ! -s $failure_path ]] || printf 'failure=%s%s\n' "$(tail -n 1 "$failure_path")" "${copy:+. The newest local copy is $copy, in $backup_folder}"
+    printf 'newest=%s\ntested=%s\nlocal=%s\n' "${newest:-$(noted newest)}" "${tested:-$(noted tested)}" "$copy"
   } >"$state_path/.new-backup" && mv -f "$state_path/.new-backup" "$state_path/backup"
   # The service is no longer failed, by whatever ran before: see observe.sh.
   [[ $supervisor != systemd || $result != success ]] || systemctl reset-failed etcd-cluster-backup.service 2>/dev/null || true
 }
+# local_copy: prints the name of the newest backup that this machine holds itself.
+local_copy() { find "$backup_folder" -name '[0-9]*.json' -printf '%f\n' 2>/dev/null | sort | tail -n 1 | sed 's/\.json$//' || true; }
 # latest KIND NAME: prints the newest backup with a file of that kind in the store, NAME included. None is of the future.
 latest() {
   printf '%s\n' "${listed:-}" "${2:+$2.$1}" | sed -n "s/^\([0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.$1\$/\1/p" |

@@ -46,7 +46,7 @@ store_problem() {
     *AccessDenied* | *Forbidden* | *"Error 403"* | *AuthorizationPermissionMismatch*) problem="the credentials may not do that. Expected: the rights to list, read and write below that prefix (docs/backup.md). Grant them" ;;
     *"ermission denied"* | *"ead-only file system"*) problem="that folder may not be written. Expected: one that etcd-cluster on the machine may write (an NFS export with root_squash refuses root). Change its rights" ;;
     *InsufficientStorage* | *QuotaExceeded* | *"o space left"* | *"quota exceeded"* | *"StatusCode: 507"*) problem="the store is full. Expected: room for a snapshot. Free some space there, or keep fewer backups (backup.keep)" ;;
-    *"no such host"* | *"connection refused"* | *"i/o timeout"* | *"no route to host"* | *"deadline exceeded"* | *"connection reset"*) problem="the store does not answer. Expected: a store that this machine reaches. Check backup.endpoint, the network and the firewall" ;;
+    *"no such host"* | *"connection refused"* | *"i/o timeout"* | *"no route to host"* | *"etwork is unreachable"* | *"deadline exceeded"* | *"connection reset"* | *"connection timed out"* | *"broken pipe"* | *": EOF"* | *"unexpected EOF"* | *"handshake timeout"*) problem="the store does not answer. Expected: a store that this machine reaches. Check backup.endpoint, the network and the firewall" ;;
     *"certificate signed by unknown authority"* | *x509*) problem="the store's certificate is not trusted. Expected: one of a known CA. Set backup.ca" ;;
     '') problem="it did not end in time. Expected: a store that answers. Check it, and the network" ;;
     *) problem="it failed. Expected: a store that takes the backup. Fix the cause" ;;
