@@ -10,6 +10,7 @@ import pulumi
 from etcd_cluster.dns import ClusterNames
 from etcd_cluster.machines.machine import Machine, Machines
 from etcd_cluster.machines.records import RecordingMachines, documents
+from etcd_cluster.name_lookup import wrong_names
 
 
 def publish_names(
@@ -18,22 +19,41 @@ def publish_names(
     machines: Sequence[Machine],
     names: ClusterNames,
     tls: bool,
-    rollout: pulumi.Resource,
+    rollout: pulumi.CustomResource,
     parent: pulumi.Resource,
 ) -> pulumi.Output[list[dict[str, Any]]]:
     """Returns every record, and registers those for which there is a zone.
 
     They follow the rollout: a name stands for an address once the member serves there, with a certificate for the name.
-    On destroy they go first.
+    On destroy they go first. Without a zone, an `up` warns of names that do not lead to their members.
     """
     addresses = {machine.name: machine.address for machine in machines}
     of_addresses = names.address_records()
     of_services = names.service_records({machine.name: machine.ports.client for machine in machines}, tls=tls)
-    if isinstance(platform, RecordingMachines) and platform.zone_key is not None:
-        opts = pulumi.ResourceOptions(parent=parent, depends_on=[rollout])
-        platform.publish(cluster, addresses, of_addresses, of_services, opts)
 
     def described(known: dict[str, str]) -> list[dict[str, Any]]:
         return documents(known, of_addresses, of_services)
 
-    return pulumi.Output.all(**addresses).apply(described)
+    records = pulumi.Output.all(**addresses).apply(described)
+    if isinstance(platform, RecordingMachines) and platform.zone_key is not None:
+        opts = pulumi.ResourceOptions(parent=parent, depends_on=[rollout])
+        platform.publish(cluster, addresses, of_addresses, of_services, opts)
+    elif not pulumi.runtime.is_dry_run():
+        _warn_of_wrong_names(records, rollout, parent)
+    return records
+
+
+def _warn_of_wrong_names(
+    records: pulumi.Output[list[dict[str, Any]]], rollout: pulumi.CustomResource, parent: pulumi.Resource
+) -> None:
+    """Warns once the members serve: before, nobody needs the names."""
+
+    async def warn(known: list[Any]) -> None:
+        wrong = await wrong_names(known[0])
+        if wrong is not None:
+            pulumi.log.warn(str(wrong), parent)
+
+    def warned(known: list[Any]) -> pulumi.Input[None]:
+        return warn(known)
+
+    pulumi.Output.all(records, rollout.id).apply(warned)

@@ -10,10 +10,10 @@ import pytest
 
 from tests.lab import binaries
 from tests.lab.changes import change, configure, started
-from tests.lab.clusters import CLIENT_VERSION, Cluster, eventually
+from tests.lab.clusters import CLIENT_VERSION, Cluster, changes_nothing, eventually
 from tests.lab.hosts import Lab
 from tests.lab.name_server import NameServer
-from tests.lab.stack import Stack, host_config
+from tests.lab.stack import Run, Stack, host_config
 
 NAME = "etcd.lab.test"
 
@@ -81,6 +81,24 @@ def test_names_are_added_without_a_restart_and_found_by_srv(
     assert etcdctl.healthy("--endpoints", f"https://{NAME}:2379") == [f"https://{NAME}:2379"]
     for host in cluster.hosts:
         assert etcdctl.healthy("--endpoints", by_name(host.name)) == [by_name(host.name)]
+
+
+def test_an_up_warns_of_records_that_nobody_has_made(cluster: Cluster, names: NameServer) -> None:
+    """As the machine resolves names on which it runs. A warning fails nothing, and is no change."""
+
+    def up() -> str:
+        run = cluster.stack.popen(names.asked_by(cluster.stack.up_command()))
+        output, _ = run.communicate()
+        assert run.returncode == 0, output
+        return output
+
+    records = cluster.outputs["dnsRecords"]
+    names.serve([each for each in records if each["name"] != f"host-1.{NAME}"])
+    warned = up()
+    assert f"names do not lead to their members: host-1.{NAME} (no address, not {cluster.hosts[0].address})" in warned
+    assert changes_nothing(Run(0, warned, 0))
+    names.serve(records)
+    assert "do not lead to their members" not in up()
 
 
 def test_endpoints_by_name_outlive_an_address(cluster: Cluster, names: NameServer, etcdctl: Etcdctl) -> None:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.lab.changes import assert_converged, changing, configure, steps
+from tests.lab.changes import assert_converged, change, changing, configure, steps
 from tests.lab.clusters import Cluster, eventually
 from tests.lab.faults import leader
 from tests.lab.hosts import Lab
-from tests.lab.stack import Stack, host_config
+from tests.lab.object_store import ObjectStore
+from tests.lab.stack import STACK, Stack, host_config
+from tests.lab.test_backup import backup_config
 from tests.lab.test_crash_points import Kill, Scene, kill_the_operator, kill_the_step
 from tests.lab.writes import Access, writing
 
@@ -63,6 +66,10 @@ def fill_with_history(cluster: Cluster) -> None:
     ],
 )
 def test_a_database_full_of_history_takes_writes_again(cluster: Cluster, kill: Kill | None) -> None:
+    takes_writes_again(cluster, kill)
+
+
+def takes_writes_again(cluster: Cluster, kill: Kill | None = None) -> None:
     """Clients wait through the alarm. What they had an answer to is there afterwards, and so is every key."""
     identity = cluster.cluster_ids()
     cluster.etcdctl("put", "kept", "as it was")
@@ -103,6 +110,10 @@ def kept_leases(cluster: Cluster) -> Iterator[None]:
 
 
 def test_a_fragmented_database_is_defragmented_and_clients_do_not_notice(cluster: Cluster) -> None:
+    is_defragmented(cluster)
+
+
+def is_defragmented(cluster: Cluster) -> None:
     """No write fails, no lease is lost, and a further `up` finds nothing to do."""
     for number in range(4):
         cluster.hosts[0].run(OVERWRITE.format(count=10, key=f"free/{number}/$number"), timeout=120)
@@ -118,6 +129,10 @@ def test_a_fragmented_database_is_defragmented_and_clients_do_not_notice(cluster
 
 
 def test_a_member_whose_data_were_changed_by_hand_is_found_and_replaced(cluster: Cluster) -> None:
+    differing_leader_is_replaced(cluster)
+
+
+def differing_leader_is_replaced(cluster: Cluster) -> None:
     """By the hash of its keys, which the others do not share. Its data stay on its disk under another name."""
     gates = "CompactHashCheck=true,InitialCorruptCheck=false"  # with the latter, it would not start with such data
     check = {"feature-gates": gates, "compact-hash-check-time": "1s"}
@@ -143,3 +158,23 @@ def test_a_member_whose_data_were_changed_by_hand_is_found_and_replaced(cluster:
         assert cluster.etcdctl("--endpoints", url, "get", "changed", "--print-value-only").strip() == "by-nobody"
     assert cluster.cluster_ids() == identity
     assert_converged(cluster)
+
+
+@pytest.mark.exhaustive
+def test_all_of_it_goes_on_with_users_and_a_backup_of_them_passes_its_test(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = ObjectStore(cluster.lab, tmp_path_factory.mktemp("store") / "objects")
+    store.start()
+    backup = backup_config(store, every="24h")
+    change(cluster, restarts=(), users={"app": {"roles": ["root"]}}, backup=backup, defragment=None)
+    takes_writes_again(cluster)
+    is_defragmented(cluster)
+    differing_leader_is_replaced(cluster)
+    command = [sys.executable, "-m", "etcd_cluster.cli", "--stack", STACK, "backup", "now", "--test"]
+    stack = cluster.stack
+    made = cluster.lab.run(command, cwd=stack.folder, env=stack.environment, stdin=subprocess.DEVNULL, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert store.objects(".tested")
+    assert "Authentication Status: true" in cluster.etcdctl("auth", "status")
+    store.stop()

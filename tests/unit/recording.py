@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
+from unittest import mock
 
 from pulumi.runtime import mocks, rpc, settings
 from pulumi.runtime.settings import is_dry_run
 from pulumi.runtime.stack import run_in_stack
 from pulumi.runtime.sync_await import _ensure_event_loop
+
+from etcd_cluster import name_lookup, names
+from etcd_cluster.name_lookup import Addresses
 
 PROJECT, STACK = "etcd-cluster", "test"
 
@@ -111,11 +116,17 @@ def record(
     results: Results = lambda _: {},
     calls: Calls = no_calls,
     project: str = PROJECT,
+    resolves: Mapping[str, Sequence[str]] = {},
 ) -> Recording:
     """Runs `program`. `results` gives the outputs of each resource, and its id if that matters; what it leaves out
-    is unknown in a preview. `calls` answers functions of providers, by token and arguments."""
+    is unknown in a preview. `calls` answers functions of providers, by token and arguments. `resolves`: what names
+    stand for; no resolver is asked."""
     recording = Recording()
-    with _event_loop() as loop:
+
+    async def addresses_of(name: str) -> Addresses:
+        return frozenset(map(ip_address, resolves.get(name, [name] if names.ip_address(name) else [])))
+
+    with _event_loop() as loop, mock.patch.object(name_lookup, "addresses_of", addresses_of):
         settings.configure(
             settings.Settings(
                 project=project,

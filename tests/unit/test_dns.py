@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
-from etcd_cluster import Dns
+from etcd_cluster import Dns, EtcdCluster, EtcdClusterArgs, name_lookup
 from etcd_cluster.dns import ClusterNames, validate_dns
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.records import documents, in_zone
+from etcd_cluster.name_lookup import compared
 from etcd_cluster.rollout import changes
-from tests.unit.recording import Recording
-from tests.unit.test_cluster import MEMBERS, build
+from tests.unit.recording import Recording, record
+from tests.unit.test_cluster import HOSTS, MEMBERS, build, results
 
 DNS = Dns("Etcd.Example.com", member_names={"host-3": "db-3.example.com"}, other_names=["old.example.org"])
 CLIENT_PORTS: dict[str, int] = dict.fromkeys(MEMBERS, 2379)
@@ -132,3 +135,64 @@ def test_the_preview_says_which_names_clients_lose() -> None:
 def test_the_stack_says_which_records_there_are(named: Recording) -> None:
     found = named.outputs["etcd"]["dnsRecords"]
     assert {"name": "db-3.example.com", "type": "A", "ttl": 60, "values": ["10.0.0.3"]} in found
+
+
+def resolved(**changed: Any) -> dict[str, list[str]]:
+    """What names stand for once the records are made; changed: label of a name -> its addresses instead."""
+    found: dict[str, list[str]] = {}
+    for (name, kind), values in records().items():
+        if kind != "SRV":
+            found[name] = values
+    return found | {f"{label.replace('_', '-')}.etcd.example.com": values for label, values in changed.items()}
+
+
+def of_names(resolves: dict[str, list[str]], **changed: Any) -> list[str]:
+    program = lambda: EtcdCluster("etcd", EtcdClusterArgs(machines=HOSTS, dns=DNS))  # noqa: E731
+    recorded = record(program, results=results, resolves=resolves, **changed)
+    return [each for each in recorded.warnings if each.startswith("dns: ")]
+
+
+def test_an_up_warns_of_names_that_lead_elsewhere_or_nowhere() -> None:
+    assert of_names(resolved()) == []
+    moved = ["10.0.0.2", "10.0.0.7"]
+    missing = {name: values for name, values in resolved(host_2=moved).items() if name != "old.example.org"}
+    assert of_names(missing) == [
+        "dns: as this machine resolves them, names do not lead to their members: host-2.etcd.example.com (10.0.0.2, "
+        "10.0.0.7, not 10.0.0.2), old.example.org (no address, not 10.0.0.1, 10.0.0.2, 10.0.0.3). Expected: the "
+        "addresses of the members, for clients that use these names. Make the records that `etcd-cluster dns` prints "
+        "(docs/names.md)."
+    ]
+    (partly,) = of_names({**resolved(), "etcd.example.com": ["10.0.0.1", "10.0.0.3"]})
+    assert "members: etcd.example.com (10.0.0.1, 10.0.0.3, not 10.0.0.1, 10.0.0.2, 10.0.0.3)" in partly
+    (of_another,) = of_names(resolved(host_1=["10.0.0.2"]))
+    assert "host-1.etcd.example.com (10.0.0.2, not 10.0.0.1)" in of_another
+
+
+def test_a_preview_asks_no_resolver() -> None:
+    assert of_names({}, preview=True) == []
+
+
+def test_a_name_of_a_host_that_has_a_name_leads_where_that_leads() -> None:
+    wanted = {"etcd.example.com": ["10.0.0.1"], "etcd-2.example.com": ["db.internal"]}
+    one, two, other = (frozenset([ip_address(f"10.0.0.{number}")]) for number in (1, 2, 3))
+    found = {"10.0.0.1": one, "db.internal": two, "etcd.example.com": one | two, "etcd-2.example.com": two}
+    assert compared(wanted, found) is None
+    wrong = compared(wanted, {**found, "etcd-2.example.com": other})
+    assert wrong is not None
+    assert "etcd-2.example.com (10.0.0.3, not db.internal)" in wrong.problem
+
+
+def test_a_resolver_without_an_answer_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(name: str) -> Any:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(name_lookup, "addresses_of", endless)
+    monkeypatch.setattr(name_lookup, "LOOKUP_SECONDS", 0.05)
+    found = asyncio.run(name_lookup.wrong_names([{"name": "etcd.test", "type": "A", "values": ["10.0.0.1"]}]))
+    assert found is not None
+    assert "etcd.test (no address, not 10.0.0.1)" in found.problem
+
+
+def test_names_are_resolved_as_the_machine_does_it() -> None:
+    assert asyncio.run(name_lookup.addresses_of("127.0.0.1")) == frozenset([ip_address("127.0.0.1")])
+    assert asyncio.run(name_lookup.addresses_of("a" * 64 + ".test")) == name_lookup.NONE
