@@ -10,8 +10,8 @@ from etcd_cluster.etcd.sizes import MIB, size_named, size_text
 from etcd_cluster.load_check import text
 from etcd_cluster.load_check.generator import PERCENTILES, Requests, Second
 from etcd_cluster.load_check.plots import Line, Plot
-from etcd_cluster.load_check.samples import COMMIT, DATABASE, FSYNC, QUOTA, ROUND_TRIP, Interval
-from etcd_cluster.load_check.verdict import Judgement, Limits, Measured, Quantity, Verdict
+from etcd_cluster.load_check.samples import COMMIT, DATABASE, FSYNC, PUT, QUOTA, RANGE, ROUND_TRIP, Interval
+from etcd_cluster.load_check.verdict import SERVED, Judgement, Limits, Measured, Quantity, Verdict
 from etcd_cluster.page import Html, document, facts, table
 
 
@@ -163,6 +163,22 @@ def _plots(measured: Measured, verdict: Verdict) -> list[Plot]:
             _by_second(measured, lambda each: each.average or None),
             text.mark_text,
             logarithmic=True,
+        ),
+        *(
+            Plot(
+                f"Latency of {name} at the members",
+                "so many take at most; every 5 seconds",
+                [Line(f"{each:g} %", measured.served(kind, each / 100)) for each in SERVED],
+                text.mark_text,
+                limit=limits.get(quantity, usual.latency_seconds),
+                limit_text="limit of 99 %",
+                logarithmic=True,
+                without="Counted by etcd 3.7, and before it with etcd: {metrics: extensive}.",
+            )
+            for name, kind, quantity in (
+                ("writes", PUT, Quantity.WRITE_LATENCY),
+                ("reads", RANGE, Quantity.READ_LATENCY),
+            )
         ),
         Plot(
             "Syncs of the write-ahead log",

@@ -40,6 +40,7 @@ class Plot:
         limit_text: What stands at it.
         most: Value that the vertical axis reaches at least; 0 leaves it to the lines.
         logarithmic: Whether equal steps upwards are equal factors.
+        without: What it says without any lines.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Plot:
     limit_text: str = ""
     most: float = 0.0
     logarithmic: bool = False
+    without: str = "Not measured."
 
     def html(self, seconds: float) -> str:
         """Returns the drawing with its caption and legend.
@@ -60,7 +62,7 @@ class Plot:
         lines = [line for line in self.lines if line.points]
         caption = f"<figcaption>{escape(self.title)}<small>{escape(self.note)}</small></figcaption>"
         if not lines:
-            return f'<figure>{caption}<p class="faint">Not measured.</p></figure>'
+            return f'<figure>{caption}<p class="faint">{escape(self.without)}</p></figure>'
         legend = "".join(
             f'<li><svg viewBox="0 0 28 8" aria-hidden="true"><path class="line series-{number}" d="M0 4H28"/></svg>'
             f"{escape(line.name)}</li>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 SECTOR_BYTES = 512
@@ -11,6 +11,10 @@ FSYNC = "etcd_disk_wal_fsync_duration_seconds"
 COMMIT = "etcd_disk_backend_commit_duration_seconds"
 ROUND_TRIP = "etcd_network_peer_round_trip_time_seconds"
 HISTOGRAMS = (FSYNC, COMMIT, ROUND_TRIP)
+REQUESTS = ("etcd_server_request_duration_seconds", "grpc_server_handling_seconds")
+"""How long members took for requests: the first one since etcd 3.7, the second where etcd has `metrics: extensive`.
+The histogram of one kind of requests is "METRIC KIND"."""
+PUT, RANGE = "Put", "Range"
 LEADER_CHANGES = "etcd_server_leader_changes_seen_total"
 IS_LEADER = "etcd_server_is_leader"
 DATABASE = "etcd_mvcc_db_total_size_in_bytes"
@@ -18,10 +22,12 @@ DATABASE_IN_USE = "etcd_mvcc_db_total_size_in_use_in_bytes"
 QUOTA = "etcd_server_quota_backend_bytes"
 MEMORY = "process_resident_memory_bytes"
 NUMBERS = (LEADER_CHANGES, IS_LEADER, DATABASE, DATABASE_IN_USE, QUOTA, MEMORY)
-"""Every metric that is read. All four minors have all of them; ROUND_TRIP only where there is another member."""
+"""Every metric that is read. All four minors have all of them but REQUESTS; ROUND_TRIP only where there is another
+member."""
 
 _METRIC = re.compile(r"([a-z_]+)(?:\{(.*)\})? (\S+)")
 _LE = re.compile(r'le="([^"]+)"')
+_REQUEST = re.compile(r'(?:type|grpc_method)="([^"]+)"')
 _VERSION = re.compile(r'server_version="([^"]+)"')
 
 Histogram = Mapping[float, float]
@@ -36,7 +42,7 @@ class Sample:
         seconds: The time, by the clock of this machine.
         clock: The time, by the clock of the member's machine.
         numbers: Metric -> value.
-        histograms: Metric -> its buckets, those of all label values together.
+        histograms: Metric -> its buckets, those of all label values together; of REQUESTS, those of each kind.
         cpu_busy: Time that the machine's processors worked, in the kernel's ticks.
         cpu_total: All of their time.
         processors: Number of them.
@@ -74,11 +80,13 @@ class Sample:
         for line in text.splitlines():
             found = _METRIC.fullmatch(line)
             name = found[1] if found else ""
-            if found and name.startswith(("etcd_", "process_")):
+            if found and name.startswith(("etcd_", "grpc_", "process_")):
                 labels, value = found[2] or "", float(found[3])
                 bound = _LE.search(labels)
                 if bound and name.endswith("_bucket"):
-                    buckets = histograms.setdefault(name.removesuffix("_bucket"), {})
+                    metric = name.removesuffix("_bucket")
+                    kind = _REQUEST.search(labels) if metric in REQUESTS else None
+                    buckets = histograms.setdefault(f"{metric} {kind[1]}" if kind else metric, {})
                     edge = float(bound[1].replace("+Inf", "inf"))
                     buckets[edge] = buckets.get(edge, 0.0) + value
                 elif name == "etcd_server_version":
@@ -128,23 +136,8 @@ class Interval:
     end: Sample
 
     def quantile(self, metric: str, quantile: float) -> float | None:
-        """Returns the seconds that this part of the events did not exceed; None if there were none.
-
-        Inside a bucket, events are taken to be spread evenly, as Prometheus does; inf beyond the last bucket.
-        """
-        before, after = self.begin.histograms.get(metric, {}), self.end.histograms.get(metric, {})
-        counts = sorted((edge, count - before.get(edge, 0.0)) for edge, count in after.items())
-        total = counts[-1][1] if counts else 0.0
-        if total <= 0:
-            return None
-        lower, passed = 0.0, 0.0
-        for edge, count in counts:
-            if count >= quantile * total:
-                if edge == float("inf"):
-                    return edge
-                return lower + (edge - lower) * (quantile * total - passed) / (count - passed)
-            lower, passed = edge, count
-        return None
+        """Returns the seconds that this part of the events did not exceed; None if there were none."""
+        return quantile_of([self], metric, quantile)
 
     def count(self, metric: str) -> float:
         """Returns the number of events of a histogram."""
@@ -180,3 +173,27 @@ class Interval:
     def _rate(self, before: float | None, after: float | None) -> float | None:
         seconds = self.end.seconds - self.begin.seconds
         return None if before is None or after is None or seconds <= 0 else (after - before) / seconds
+
+
+def quantile_of(intervals: Sequence[Interval], metric: str, quantile: float) -> float | None:
+    """Returns the seconds that this part of the events of all these did not exceed; None if there were none.
+
+    Inside a bucket, events are taken to be spread evenly, as Prometheus does; inf beyond the last bucket.
+    """
+    together: dict[float, float] = {}
+    for each in intervals:
+        before = each.begin.histograms.get(metric, {})
+        for edge, count in each.end.histograms.get(metric, {}).items():
+            together[edge] = together.get(edge, 0.0) + count - before.get(edge, 0.0)
+    counts = sorted(together.items())
+    total = counts[-1][1] if counts else 0.0
+    if total <= 0:
+        return None
+    lower, passed = 0.0, 0.0
+    for edge, count in counts:
+        if count >= quantile * total:
+            if edge == float("inf"):
+                return edge
+            return lower + (edge - lower) * (quantile * total - passed) / (count - passed)
+        lower, passed = edge, count
+    return None

@@ -10,7 +10,18 @@ from typing import Any
 
 from etcd_cluster.load_check.generator import Requests
 from etcd_cluster.load_check.load import Load
-from etcd_cluster.load_check.samples import COMMIT, FSYNC, LEADER_CHANGES, ROUND_TRIP, Interval, Sample
+from etcd_cluster.load_check.samples import (
+    COMMIT,
+    FSYNC,
+    LEADER_CHANGES,
+    PUT,
+    RANGE,
+    REQUESTS,
+    ROUND_TRIP,
+    Interval,
+    Sample,
+    quantile_of,
+)
 
 WARM_UP_SECONDS = 5
 """In which clients connect: slow single requests do not count, all others do."""
@@ -108,9 +119,45 @@ class Measured:
         samples = self.samples[member]
         return [(self.seconds_of(after), Interval(before, after)) for before, after in pairwise(samples)]
 
+    def served(self, kind: str, quantile: float) -> list[tuple[float, float]]:
+        """Returns the seconds that this part of the requests took at most, as all members served them, over time.
+
+        Each with the seconds from the load's begin to the end of its slice. Empty if etcd does not count that.
+
+        Args:
+            kind: PUT or RANGE.
+            quantile: 0 to 1.
+        """
+        ends = [each.histograms for samples in self.samples.values() for each in samples[-1:]]
+        metrics = (f"{metric} {kind}" for metric in REQUESTS)
+        metric = next((metric for metric in metrics if any(metric in each for each in ends)), None)
+        if metric is None:
+            return []
+        found: list[tuple[float, float]] = []
+        for at, slice_ in self._slices():
+            seconds = quantile_of(slice_, metric, quantile)
+            if seconds is not None:
+                found.append((at, seconds))
+        return found
+
+    def _slices(self) -> list[tuple[float, list[Interval]]]:
+        """Returns what all members did between two rounds of samples; a member without one is taken at its nearest."""
+        rounds = next(iter(self.samples.values()))
+        return [
+            (
+                self.seconds_of(after),
+                [Interval(_nearest(each, before), _nearest(each, after)) for each in self.samples.values()],
+            )
+            for before, after in pairwise(rounds)
+        ]
+
     def seconds_of(self, sample: Sample) -> float:
         """Returns the seconds from the load's begin to a sample; 0 for one before it."""
         return max(0.0, sample.seconds - (self.began - self.clock_ahead))
+
+
+def _nearest(samples: Sequence[Sample], to: Sample) -> Sample:
+    return min(samples, key=lambda each: abs(each.seconds - to.seconds))
 
 
 @dataclass(frozen=True)
@@ -278,9 +325,20 @@ def as_json(measured: Measured, verdict: Verdict) -> dict[str, Any]:
             for each in verdict.judgements
         ],
         "busy": {name: list(found) for name, found in verdict.busy.items()},
-        "writes": measured.writes.as_json(),
-        "reads": measured.reads.as_json(),
+        "writes": {**measured.writes.as_json(), "served": _served_json(measured, PUT)},
+        "reads": {**measured.reads.as_json(), "served": _served_json(measured, RANGE)},
         "members": {name: _member_json(measured, name) for name in measured.samples},
+    }
+
+
+SERVED = (50.0, 90.0, 99.0)
+"""Percentages of requests whose latencies are told over time."""
+
+
+def _served_json(measured: Measured, kind: str) -> dict[str, list[list[float | None]]]:
+    return {
+        f"{percentage:g}": [[round(at, 1), _number(seconds)] for at, seconds in measured.served(kind, percentage / 100)]
+        for percentage in SERVED
     }
 
 

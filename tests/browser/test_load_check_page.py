@@ -70,6 +70,8 @@ def test_every_plot_is_there_with_a_line_for_each_member(width: int, tab: chromi
         "Requests answered",
         "Latency of the slowest request",
         "Average latency",
+        "Latency of writes at the members",
+        "Latency of reads at the members",
         "Syncs of the write-ahead log",
         "Commits of the database",
         "Processors",
@@ -77,7 +79,7 @@ def test_every_plot_is_there_with_a_line_for_each_member(width: int, tab: chromi
         "Written to the disk of the data",
     ]
     lines = '[...document.querySelectorAll("figure")].map((each) => each.querySelectorAll("polyline").length)'
-    assert tab.evaluate(lines) == [2, 2, 2, 3, 3, 3, 3, 3]
+    assert tab.evaluate(lines) == [2, 2, 2, 3, 3, 3, 3, 3, 3, 3]
     shown = '[...document.querySelectorAll("polyline")].every((each) => each.getBoundingClientRect().width > 200)'
     assert tab.evaluate(shown)
 

@@ -140,7 +140,7 @@ def test_the_next_up_judges_anew_and_a_verdict_is_kept(cluster: Cluster) -> None
     assert found["members"].keys() == {host.name for host in cluster.hosts}
     assert {each["version"] for each in found["members"].values()} == {"3.6.16"}
     assert all(each["fsync99"] and each["commit99"] and each["cpu"] for each in found["members"].values())
-    assert page(cluster).read_text().count("<figure") == 8
+    assert page(cluster).read_text().count("<figure") == 10
     assert is_clean(cluster)
     before = page(cluster).stat().st_mtime_ns
     assert changes_nothing(cluster.up())

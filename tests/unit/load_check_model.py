@@ -16,7 +16,10 @@ from etcd_cluster.load_check.samples import (
     IS_LEADER,
     LEADER_CHANGES,
     MEMORY,
+    PUT,
     QUOTA,
+    RANGE,
+    REQUESTS,
     ROUND_TRIP,
     Histogram,
     Sample,
@@ -103,6 +106,8 @@ def measured(size: str = "small", slow: Mapping[str, int] | None = None, **chang
         for at in range(-STEP, load.seconds + STEP, STEP):
             slow_events = 0 if begins is None else max(0, at - begins) * 20
             histograms = {
+                f"{REQUESTS[0]} {PUT}": histogram(30 * (at + STEP), slow_events),
+                f"{REQUESTS[0]} {RANGE}": histogram(30 * (at + STEP), 0),
                 FSYNC: histogram(100 * (at + STEP), slow_events),
                 COMMIT: histogram(10 * (at + STEP), 0),
                 ROUND_TRIP: histogram(2 * (at + STEP), 0),

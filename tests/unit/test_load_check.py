@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +13,28 @@ from etcd_cluster.etcd.sizes import GIB, MIB, SIZES
 from etcd_cluster.load_check import text
 from etcd_cluster.load_check.generator import Requests, Second
 from etcd_cluster.load_check.load import Load, disk_problem, quota_problem
-from etcd_cluster.load_check.samples import COMMIT, DATABASE, FSYNC, LEADER_CHANGES, ROUND_TRIP, Interval, Sample
+from etcd_cluster.load_check.page import page
+from etcd_cluster.load_check.samples import (
+    COMMIT,
+    DATABASE,
+    FSYNC,
+    HISTOGRAMS,
+    LEADER_CHANGES,
+    NUMBERS,
+    PUT,
+    RANGE,
+    REQUESTS,
+    ROUND_TRIP,
+    Interval,
+    Sample,
+)
 from etcd_cluster.load_check.verdict import Limits, Quantity, Verdict, as_json, judge
 from etcd_cluster.load_generator import LoadGenerator, validate_load_generator
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.settings import EtcdClusterArgs, validate_arguments
 from tests.unit.load_check_model import BEGAN, measured, requests, sample
 
+METRICS = Path(__file__).parent / "golden" / "metrics"
 REPORT = """\
 bench with linearizable range
 
@@ -65,7 +82,15 @@ etcd_network_peer_round_trip_time_seconds_bucket{To="b2",le="0.001"} 2
 etcd_network_peer_round_trip_time_seconds_bucket{To="b2",le="+Inf"} 2
 etcd_server_is_leader 1
 etcd_server_leader_changes_seen_total 2
+etcd_server_request_duration_seconds_bucket{success="false",type="Put",le="0.001"} 1
+etcd_server_request_duration_seconds_bucket{success="false",type="Put",le="+Inf"} 1
+etcd_server_request_duration_seconds_bucket{success="true",type="Put",le="0.001"} 5
+etcd_server_request_duration_seconds_bucket{success="true",type="Put",le="+Inf"} 8
+etcd_server_request_duration_seconds_bucket{success="true",type="Range",le="0.001"} 7
+etcd_server_request_duration_seconds_bucket{success="true",type="Range",le="+Inf"} 7
 etcd_server_version{server_version="3.5.35"} 1
+grpc_server_handling_seconds_bucket{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary",le="0.005"} 9
+grpc_server_handling_seconds_bucket{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary",le="+Inf"} 9
 process_resident_memory_bytes 4e+07
 clock 1795753501500
 cpu  100 10 50 800 40 0 5 0 0 0
@@ -133,6 +158,10 @@ def test_a_sample_is_read() -> None:
     found = Sample.parse(SAMPLE, 99.0)
     assert (found.seconds, found.clock, found.version, found.processors) == (99.0, 1795753501.5, "3.5.35", 4)
     assert found.histograms[ROUND_TRIP] == {0.001: 6, float("inf"): 7}, "of all peers together"
+    own, of_grpc = REQUESTS
+    assert found.histograms[f"{own} {PUT}"] == {0.001: 6, float("inf"): 9}
+    assert found.histograms[f"{own} {RANGE}"] == {0.001: 7, float("inf"): 7}
+    assert found.histograms[f"{of_grpc} {PUT}"] == {0.005: 9, float("inf"): 9}
     assert (found.numbers[DATABASE], found.numbers[LEADER_CHANGES]) == (MIB, 2)
     assert (found.cpu_busy, found.cpu_total) == (165, 1005)
     assert (found.reads, found.bytes_read, found.writes, found.bytes_written, found.disk_busy) == (
@@ -174,6 +203,47 @@ def test_only_what_happened_in_an_interval_counts() -> None:
     interval = Interval(sample(0, histograms={FSYNC: before}), sample(5, histograms={FSYNC: after}))
     assert interval.quantile(FSYNC, 0.99) == pytest.approx(0.00099)
     assert interval.count(FSYNC) == 100
+
+
+def test_percentiles_over_time_are_of_all_members_together() -> None:
+    """One member of three is slow, from the 30th second on: a third of the writes are, and none of the reads."""
+    found = measured(slow={"etcd-2": 30})
+    for quantile in (0.5, 0.9, 0.99):
+        assert [at for at, _ in found.served(PUT, quantile)] == list(range(0, 65, 5))
+    slow = dict(found.served(PUT, 0.99))
+    assert max(slow[at] for at in range(0, 35, 5)) < 0.002
+    assert min(slow[at] for at in range(40, 65, 5)) > 0.016
+    assert max(seconds for _, seconds in found.served(PUT, 0.5)) < 0.002
+    assert max(seconds for _, seconds in found.served(RANGE, 0.99)) < 0.002
+    document = as_json(found, judge(found, Limits()))
+    assert document["writes"]["served"]["99"][-1] == [60.0, pytest.approx(slow[60])]
+
+
+def test_a_member_that_gave_no_sample_once_loses_no_request() -> None:
+    found = measured(slow={"etcd-2": 30})
+    whole = found.samples["etcd-2"]
+    fewer = measured(samples={**found.samples, "etcd-2": [each for each in whole if each is not whole[5]]})
+    assert [at for at, _ in fewer.served(PUT, 0.99)] == [at for at, _ in found.served(PUT, 0.99)]
+
+
+def test_what_etcd_does_not_count_is_not_drawn() -> None:
+    without = {
+        name: [replace(each, histograms={FSYNC: each.histograms[FSYNC]}) for each in samples]
+        for name, samples in measured().samples.items()
+    }
+    found = measured(samples=without)
+    assert found.served(PUT, 0.99) == []
+    verdict = judge(found, Limits())
+    assert "Counted by etcd 3.7, and before it with etcd: {metrics: extensive}." in page(found, verdict, "a/b/c")
+    assert as_json(found, verdict)["reads"]["served"] == {"50": [], "90": [], "99": []}
+
+
+@pytest.mark.parametrize("series", ["3.4", "3.5", "3.6", "3.7"])
+def test_every_metric_that_is_read_is_one_of_the_minors(series: str) -> None:
+    """Of REQUESTS the first came with 3.7, which docs/load-check.md says as well."""
+    recorded = set((METRICS / f"{series}.txt").read_text().split())
+    assert recorded >= {*HISTOGRAMS, *NUMBERS, REQUESTS[1]}
+    assert (REQUESTS[0] in recorded) == (series == "3.7")
 
 
 # --- the verdict ---

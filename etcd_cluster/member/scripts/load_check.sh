@@ -195,7 +195,7 @@ load_sample() {
   read_spec "$@"
   find_sockets "$(service_pid)"
   for port in $(loopback_ports "$metrics_port"); do
-    found=$(http_get "$port" /metrics 5 | grep -aE '^(etcd_disk_(wal_fsync|backend_commit)_duration_seconds_|etcd_network_peer_round_trip_time_seconds_|etcd_server_(leader_changes_seen_total|is_leader|version|quota_backend_bytes|proposals_failed_total)|etcd_mvcc_db_total_size_in|process_resident_memory_bytes)') || true
+    found=$(http_get "$port" /metrics 5 | grep -aE '^(etcd_disk_(wal_fsync|backend_commit)_duration_seconds_|etcd_network_peer_round_trip_time_seconds_|(etcd_server_request_duration|grpc_server_handling)_seconds_bucket\{[^}]*(type|grpc_method)="(Put|Range)"|etcd_server_(leader_changes_seen_total|is_leader|version|quota_backend_bytes|proposals_failed_total)|etcd_mvcc_db_total_size_in|process_resident_memory_bytes)') || true
     # etcd sorts metrics by name: an answer with the process's is complete.
     [[ $found != *process_resident_memory_bytes* ]] || break
   done
