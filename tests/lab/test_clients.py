@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -47,18 +48,21 @@ def written(cluster: Cluster, folder: Path) -> Files:
 
 
 @pytest.fixture
-def clients(lab: Lab, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Client]]:
-    """Those that this machine can run. What the others lack is printed."""
-    folder = tmp_path_factory.mktemp("clients-of-etcd")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)  # PostgreSQL does not run as root
-    found = [kind(lab, folder / kind.__name__, cluster.etcdctl) for kind in CLIENTS if not kind.missing()]
-    for kind in CLIENTS:
-        if kind.missing():
-            print(f"not tried: {kind.__name__}, which needs {kind.missing()}")
-    yield found
-    for client in found:
-        client.stop()
+def clients(lab: Lab, cluster: Cluster) -> Iterator[list[Client]]:
+    """Those that this machine can run. What the others lack is printed.
+
+    Not in pytest's own folder: PostgreSQL does not run as root, and each pytest that starts closes that folder to others.
+    """
+    with TemporaryDirectory(prefix="clients-of-etcd-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        found = [kind(lab, folder / kind.__name__, cluster.etcdctl) for kind in CLIENTS if not kind.missing()]
+        for kind in CLIENTS:
+            if kind.missing():
+                print(f"not tried: {kind.__name__}, which needs {kind.missing()}")
+        yield found
+        for client in found:
+            client.stop()
 
 
 def all_work(clients: list[Client], when: str) -> None:
