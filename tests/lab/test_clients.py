@@ -51,7 +51,7 @@ def written(cluster: Cluster, folder: Path) -> Files:
 def clients(lab: Lab, cluster: Cluster) -> Iterator[list[Client]]:
     """Those that this machine can run. What the others lack is printed.
 
-    Not in pytest's own folder: PostgreSQL does not run as root, and each pytest that starts closes that folder to others.
+    Not in pytest's own folder: PostgreSQL does not run as root, and each pytest that starts closes that to others.
     """
     with TemporaryDirectory(prefix="clients-of-etcd-") as name:
         folder = Path(name)

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from etcd_cluster.install.load_generator import benchmark_for
+from etcd_cluster.install.sources import this_architecture
 from tests.lab import binaries
 from tests.lab.changes import change, changing, configure, steps
 from tests.lab.clusters import CLIENT_VERSION, Cluster, eventually
@@ -20,6 +22,7 @@ from tests.lab.faults import leader
 from tests.lab.hosts import Lab
 from tests.lab.operator import Operator
 from tests.lab.stack import Stack, host_config
+from tests.lab.test_load_check import load_check
 
 MIRROR_VERSIONS = ["3.5.35", "3.6.14", "3.6.16", "3.7.3"]
 USERS = {"app": {"roles": ["app"]}, "reader": {"roles": ["reader"]}}
@@ -113,6 +116,17 @@ def test_a_member_tells_monitoring_its_alarms_as_the_user_that_it_is(cluster: Cl
 def test_settings_roll_and_certificates_are_renewed(cluster: Cluster) -> None:
     change(cluster, etcd={"max-txn-ops": 300})
     require_users(cluster, "app", "reader")
+
+
+@pytest.mark.exhaustive
+def test_a_load_check_is_made_as_the_member_that_it_runs_on(cluster: Cluster) -> None:
+    benchmark_for(this_architecture())
+    done = load_check(cluster, "--yes", "--seconds", "10")
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)
+    assert min(found["writes"]["answered"], found["reads"]["answered"]) > 0
+    assert found["writes"]["failed"] == 0, found["writes"]["errors"]
+    assert cluster.etcdctl("get", "/etcd-cluster/", "--prefix", "--keys-only") == ""
 
 
 def test_users_and_an_upgrade_at_once_are_refused(cluster: Cluster) -> None:
