@@ -27,7 +27,6 @@ from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member import render
 from etcd_cluster.member.lines import (
-    Apply,
     BackUp,
     Log,
     PeerLog,
@@ -82,9 +81,6 @@ SHOWN = (
 """The inputs whose changes a reviewer sees."""
 INPUTS = (*SHOWN, "desired", "connections", "record", "former", "given_up", "steps", "drift", "backups")
 LOOK_AGAIN_SECONDS = 0.3
-RECONNECT_SECONDS = 1.0
-"""Time after a step that restarts a member until others are asked whether they reach it: an attempt to connect that a
-firewall drops ends 2 s after the member stopped (etcd: 1 s and the election timeout), and counts until then."""
 REMOVE_SECONDS = 120
 FORGET = "ETCD_CLUSTER_FORGET"
 """Environment variable: names of members whose machines are gone for good, separated by commas or spaces."""
@@ -176,7 +172,7 @@ def roll_out(desired: DesiredCluster, machines: MemberMachines, context: RunCont
         RefusedError: The next action must not be carried out.
         StepFailedError: An action failed. What was done until then stays done; the next run goes on from there.
     """
-    looked_at, repetitions = time.monotonic(), Repetitions()
+    looked_at, repetitions, restarted = time.monotonic(), Repetitions(), set[str]()
     context.permitted = set()
     machines.observe(claim=context.run)
     # Observe again: another run may claim one machine while this one claims the others.
@@ -191,10 +187,12 @@ def roll_out(desired: DesiredCluster, machines: MemberMachines, context: RunCont
             if repetitions.is_futile(action, observation):
                 raise RefusedError(Refusal.FUTILE, {"action": action, "times": MOST_REPETITIONS})
             _carry_out(action, desired, observation, machines, context)
-            if any(isinstance(step.line, Apply) and not step.only_restores for step in action.steps):
-                time.sleep(RECONNECT_SECONDS)
+            restarted |= {step.member for step in action.steps if not step.only_restores}
         looked_at = time.monotonic()
-        observation = machines.observe(rights=context.lacks_rights(observation), users=context.lacks_users(desired))
+        observation = machines.observe(
+            rights=context.lacks_rights(observation), users=context.lacks_users(desired), restarted=restarted
+        )
+        restarted -= observation.connected_both_ways
         require_claimed(observation, context.run, desired.token)
         context.learn(observation)
     prove(desired, observation, machines, context)

@@ -26,18 +26,19 @@ from etcd_cluster.member.lines import HashKeys, Health, Observe, Reach
 from etcd_cluster.member.runner import Runner, Say
 from etcd_cluster.rollout.observed import (
     CORRUPT,
+    BrokenPair,
     Host,
     KeyHash,
     Observation,
+    PeerTest,
     combine,
     connected_without_report,
     parse_answers,
     parse_hash,
     parse_host,
-    parse_reached,
     unanswered,
     with_answers,
-    with_reached,
+    with_peer_tests,
     without_member,
 )
 from etcd_cluster.ssh.client import OpenSsh
@@ -243,7 +244,15 @@ class MemberMachines:
         with ThreadPoolExecutor(max(1, len(names))) as threads:
             return dict(zip(names, threads.map(attempt, names), strict=True))
 
-    def observe(self, *, claim: str = "", rights: bool = False, disk: bool = False, users: bool = False) -> Observation:
+    def observe(
+        self,
+        *,
+        claim: str = "",
+        rights: bool = False,
+        disk: bool = False,
+        users: bool = False,
+        restarted: Collection[str] = (),
+    ) -> Observation:
         """Returns what is there now.
 
         Args:
@@ -251,6 +260,7 @@ class MemberMachines:
             rights: Also asks whether members' certificates may change the cluster.
             disk: Also asks for the space on the disks.
             users: Also asks for etcd's users and roles.
+            restarted: Members of which is tested whether they and the others reach one another.
         """
         asked = Observe(claim=claim, rights=rights, disk=disk, users=users)
         hosts: dict[str, Host] = {}
@@ -285,7 +295,7 @@ class MemberMachines:
             # The leader's machine is not one of `hosts`, is unreachable, or gets no answer itself.
             note(self.on_all(others, lambda name: self._observe(name, replace(asked, as_status_source=True))))
             observation = combine(hosts, reports, unreachable)
-        observation = self._ask_for_hashes(self._test_broken_pairs(self._ask_for_others(observation)))
+        observation = self._ask_for_hashes(self._test_peers(self._ask_for_others(observation), restarted))
         return replace(observation, clocks=clocks, answering=frozenset(answering))
 
     def _is_anothers(self, host: Host) -> bool:
@@ -304,28 +314,30 @@ class MemberMachines:
             text = ""
         return with_answers(observation, *parse_answers(text))
 
-    def _test_broken_pairs(self, observation: Observation) -> Observation:
-        """Tests the pairs of healthy members that one of them calls broken, from that one's machine.
+    def _test_peers(self, observation: Observation, restarted: Collection[str]) -> Observation:
+        """Tests the pairs of healthy members of which etcd's own count may be wrong, from each one's machine.
 
-        Not where the member may have been started before its files were written: it may not reach what they reach.
+        These are the ones that it calls broken, and those with a member that was restarted. Not where the member may
+        have been started before its files were written: it may not reach what they reach.
         """
+        broken = set(observation.broken_pairs)
         urls: dict[str, list[str]] = {}
-        for pair in observation.broken_pairs:
-            peer = observation.of(pair.peer)
-            is_current = not observation.hosts[pair.member].pending
-            are_healthy = observation.is_healthy(pair.member) and observation.is_healthy(pair.peer)
-            if is_current and are_healthy and peer and peer.peer_url:
-                urls.setdefault(pair.member, []).append(peer.peer_url)
+        for name, host in observation.hosts.items():
+            if host.live and not host.pending and observation.is_healthy(name):
+                for peer in observation.members:
+                    is_doubtful = BrokenPair(name, peer.name) in broken or not {name, peer.name}.isdisjoint(restarted)
+                    if peer.name != name and peer.peer_url and is_doubtful and observation.is_healthy(peer.name):
+                        urls.setdefault(name, []).append(peer.peer_url)
         if not urls:
             return observation
 
-        def test(name: str) -> frozenset[str]:
+        def test(name: str) -> PeerTest:
             line = Reach(",".join(urls[name]), observation.hosts[name].source_address)
-            return parse_reached(self.run(name, line, timeout_seconds=OBSERVATION_SECONDS))
+            return PeerTest.parse(self.run(name, line, timeout_seconds=OBSERVATION_SECONDS))
 
         answers = self.on_all(list(urls), test)
-        reached = {name: answer for name, answer in answers.items() if not isinstance(answer, EtcdClusterError)}
-        return with_reached(observation, reached)
+        tests = {name: answer for name, answer in answers.items() if not isinstance(answer, EtcdClusterError)}
+        return with_peer_tests(observation, tests)
 
     def _ask_for_hashes(self, observation: Observation) -> Observation:
         """Asks every member for the hash of its keys while the alarm CORRUPT stands: nothing is written then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -489,7 +489,7 @@ class Observation:
         """The running members that do not reach one another, each way for itself.
 
         etcd's count of active peers may stay too high for good (see `connected_without_report`), and also too low (see
-        `with_reached`). While nobody can answer for the cluster, all members that report count as members.
+        `with_peer_tests`). While nobody can answer for the cluster, all members that report count as members.
         """
         ids = {member.id: member.name for member in self.members}
         reporting = {
@@ -505,6 +505,12 @@ class Observation:
             for id_, peer in running.items()
             if live.active_peers is not None and id_ not in {live.id, *live.active_peers}
         ]
+
+    @property
+    def connected_both_ways(self) -> frozenset[str]:
+        """Names of the healthy members that every other running member reaches, and that reach every one."""
+        broken = {name for pair in self.broken_pairs for name in (pair.member, pair.peer)}
+        return frozenset(member.name for member in self.members if self.is_healthy(member.name)) - broken
 
     @property
     def voters(self) -> Sequence[MemberEntry]:
@@ -760,28 +766,45 @@ def with_answers(observation: Observation, text: str, sending: frozenset[str] | 
     return replace(observation, healthy=observation.healthy | healthy, connected=connected, unknown=unknown)
 
 
-def parse_reached(text: str) -> frozenset[str]:
-    """Reads the output of the step `reach`; returns the peer URLs that were reached."""
-    found = (line.partition("=") for line in text.splitlines())
-    return frozenset(value for name, _, value in found if name == "reached")
+@dataclass(frozen=True)
+class PeerTest:
+    """What came of a test of peer ports, from one member's machine.
+
+    Args:
+        reached: Peer URLs at which a member answered, as it answers the machine's own member.
+        unreached: Peer URLs to which not even a connection could be made.
+    """
+
+    reached: frozenset[str]
+    unreached: frozenset[str]
+
+    @classmethod
+    def parse(cls, text: str) -> PeerTest:
+        """Reads the output of the step `reach`."""
+        found = [line.partition("=") for line in text.splitlines()]
+        return cls(*(frozenset(url for name, _, url in found if name == kind) for kind in ("reached", "unreached")))
 
 
-def with_reached(observation: Observation, reached: Mapping[str, Collection[str]]) -> Observation:
-    """Returns an observation in which members are connected with those that their machines reach.
+def with_peer_tests(observation: Observation, tests: Mapping[str, PeerTest]) -> Observation:
+    """Returns an observation in which members are connected with those that their machines reach, and no others.
 
-    etcd's count of active peers stays at 0, although the members are connected, if a request that was sent before the
-    connection was made fails after it. That lasts as long as the connection does.
+    etcd's count of active peers may be wrong. It stays at 0, although the members are connected, if a request that was
+    sent before the connection was made fails after it; that lasts as long as the connection does. It stays at 1,
+    although a firewall drops every attempt, from a member's restart until the first attempt ends: for 1 s and the
+    election timeout.
 
     Args:
         observation: The observation so far.
-        reached: Member name -> peer URLs that were reached from its machine, as the member itself reaches them.
+        tests: Member name -> what its machine reaches of the peers that were tested.
     """
     hosts = dict(observation.hosts)
-    for name, urls in reached.items():
+    for name, test in tests.items():
         host = hosts[name]
         if host.live and host.live.active_peers is not None:
-            ids = {member.id for member in observation.members if member.peer_url in urls}
-            hosts[name] = replace(host, live=replace(host.live, active_peers=host.live.active_peers | ids))
+            reached = {member.id for member in observation.members if member.peer_url in test.reached}
+            unreached = {member.id for member in observation.members if member.peer_url in test.unreached}
+            active = (host.live.active_peers | reached) - unreached
+            hosts[name] = replace(host, live=replace(host.live, active_peers=active))
     return replace(observation, hosts=hosts)
 
 

@@ -13,7 +13,7 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import framed_answer
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.rollout.observed import parse_reached
+from etcd_cluster.rollout.observed import PeerTest
 from tests.lab.changes import assert_converged, changing, configure, started
 from tests.lab.clusters import Cluster, eventually
 from tests.lab.faults import followers, leader
@@ -99,14 +99,19 @@ def test_a_machine_reaches_the_peer_ports_that_its_member_reaches(cluster: Clust
         "reach", {"member": "host-1", "urls": f"https://{asked.address}:2380", "source": asking.address}
     )
 
-    def reached(script: str) -> frozenset[str]:
+    def tested(script: str) -> PeerTest:
         said = asking.run(f"{line} <<'END_OF_SCRIPT'\n{script}\nEND_OF_SCRIPT").stdout
-        return parse_reached(framed_answer(said, "reach"))
+        return PeerTest.parse(framed_answer(said, "reach"))
 
-    assert reached(script) == {f"https://{asked.address}:2380"}
-    assert not reached(script.replace("./peer.crt", "./server.crt").replace("./peer.key", "./server.key"))
+    nothing, url = frozenset[str](), frozenset([f"https://{asked.address}:2380"])
+    assert tested(script) == PeerTest(url, nothing)
+    assert tested(script.replace("./peer.crt", "./server.crt").replace("./peer.key", "./server.key")) == PeerTest(
+        nothing, nothing
+    )
+    without_curl = script.replace("command -v curl", "command -v no-curl")
+    assert tested(without_curl) == PeerTest(nothing, nothing)
     with firewall(asked):
-        assert not reached(script)
+        assert tested(script) == tested(without_curl) == PeerTest(nothing, url)
 
 
 def test_a_firewall_that_cuts_no_connection_is_noticed_after_the_first_restart(cluster: Cluster) -> None:

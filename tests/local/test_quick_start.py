@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.clusters import eventually
 from tests.local.checkout import NOT_SET_UP, SET_UP, Checkout
 
 pytestmark = pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP)
@@ -102,6 +103,7 @@ def test_status_says_how_members_are_and_what_was_changed_by_hand(checkout: Chec
     processes = checkout.processes()
     subprocess.run(["kill", "-KILL", processes["etcd-2"]], check=True)
     (checkout.members / "etcd-1" / "pki" / "server.key").chmod(0o644)
+    eventually(lambda: "no leader" not in checkout.script("status", check=False).stdout, "they have elected one", 60)
     changed = checkout.script("status", check=False)
     assert changed.returncode == 1
     assert "2 of them healthy, drift on etcd-1" in changed.stdout

@@ -25,7 +25,7 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import BUSY, framed_answer
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.rollout.observed import History, HostBackups, parse_host, parse_reached
+from etcd_cluster.rollout.observed import History, HostBackups, PeerTest, parse_host
 
 CLUSTER, TOKEN = "project/stack/etcd", "the-token"
 # In place of etcd: one that makes data and listens on a port, and one that ends at once.
@@ -320,18 +320,26 @@ class OnePath(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("source", ["", "127.0.0.2"])
-def test_the_peer_ports_that_answer_are_reported(folder: Folder, port: int, source: str) -> None:
+@pytest.mark.parametrize("curl", [True, False])
+def test_the_peer_ports_that_answer_and_those_that_nothing_reaches_are_reported(
+    folder: Folder, port: int, source: str, curl: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without curl it is unknown whether the member answers, not whether its port is open."""
     OnePath.sources.clear()
     (folder.path / "pki").mkdir(parents=True)
+    if not curl:
+        whole = render.script
+        monkeypatch.setattr(render, "script", lambda *of: whole(*of).replace("-v curl", "-v no-curl"))
+    closed = f"http://127.0.0.1:{port}"
     with ThreadingHTTPServer(("127.0.0.1", 0), OnePath) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         try:
-            said = folder.run("reach", urls=f"http://127.0.0.1:{port},{url},{url}/not-a-member", source=source).stdout
+            said = folder.run("reach", urls=f"{closed},{url},{url}/not-a-member", source=source).stdout
         finally:
             server.shutdown()
-    assert parse_reached(said) == {url}
-    assert {source or "127.0.0.1"} == OnePath.sources
+    assert PeerTest.parse(said) == PeerTest(frozenset([url] if curl else []), frozenset([closed]))
+    assert not curl or {source or "127.0.0.1"} == OnePath.sources
 
 
 def test_a_folder_that_was_deleted_and_made_again_is_another_machine(folder: Folder) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -177,6 +177,22 @@ def test_a_machine_that_leaves_and_is_another_clusters_by_now_has_no_member_of_t
     assert hosts["b"].pid == "7", "it stays: whoever is on it is refused, not overlooked"
 
 
+def ask(
+    monkeypatch: pytest.MonkeyPatch, model: Model, restarted: Collection[str], answer: str
+) -> tuple[dict[str, int], Sequence[BrokenPair]]:
+    """Member -> how many peers its machine was asked to test, all with that answer; the pairs that are broken then."""
+    asked: dict[str, int] = {}
+
+    def run(_: MemberMachines, name: str, line: Line, **__: object) -> str:
+        urls: list[str] = vars(line)["urls"].split(",")
+        asked[name] = len(urls)
+        return "".join(f"{answer}={url}\n" for url in urls)
+
+    monkeypatch.setattr(MemberMachines, "run", run)
+    with MemberMachines({}, {}) as found:
+        return asked, found._test_peers(model.observe(list(model.machines)), restarted).broken_pairs
+
+
 @pytest.mark.parametrize("pending", [False, True])
 def test_a_pair_counts_as_connected_if_the_peer_port_answers_a_member_that_has_its_files_loaded(
     monkeypatch: pytest.MonkeyPatch, pending: bool
@@ -184,14 +200,23 @@ def test_a_pair_counts_as_connected_if_the_peer_port_answers_a_member_that_has_i
     model = Model.running(Goal())
     model.machines["c"].peer_port_closed = True
     model.machines["a"].pending = pending
-    asked: dict[str, str] = {}
+    asked, broken = ask(monkeypatch, model, (), "reached")
+    assert asked == ({"b": 1} if pending else {"a": 1, "b": 1})
+    assert broken == ([BrokenPair("a", "c")] if pending else [])
 
-    def run(_: MemberMachines, name: str, line: Line, **__: object) -> str:
-        asked[name] = line.text(name)
-        return "".join(f"reached={url}\n" for url in vars(line)["urls"].split(","))
 
-    monkeypatch.setattr(MemberMachines, "run", run)
-    with MemberMachines({}, {}) as found:
-        tested = found._test_broken_pairs(model.observe(list(model.machines)))
-    assert asked.keys() == ({"b"} if pending else {"a", "b"})
-    assert tested.broken_pairs == ([BrokenPair("a", "c")] if pending else [])
+@pytest.mark.parametrize(("answer", "are_broken"), [("unreached", True), ("reached", False), ("refused", False)])
+def test_pairs_of_a_member_that_restarted_are_tested_though_etcd_counts_them_as_connected(
+    monkeypatch: pytest.MonkeyPatch, answer: str, are_broken: bool
+) -> None:
+    asked, broken = ask(monkeypatch, Model.running(Goal()), ["c"], answer)
+    assert asked == {"a": 1, "b": 1, "c": 2}
+    pairs = [BrokenPair("a", "c"), BrokenPair("b", "c"), BrokenPair("c", "a"), BrokenPair("c", "b")]
+    assert broken == (pairs if are_broken else [])
+
+
+def test_what_does_not_run_is_not_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model.running(Goal())
+    model.machines["c"].process = None
+    asked, _ = ask(monkeypatch, model, ["c"], "unreached")
+    assert not asked

@@ -21,7 +21,7 @@ from etcd_cluster.rollout import changes, lifecycle
 from etcd_cluster.rollout.desired import DesiredCluster, File
 from etcd_cluster.rollout.lifecycle import INPUTS, NotRemovedError, RolloutLifecycle
 from etcd_cluster.rollout.machines import Place, StepFailedError, say
-from etcd_cluster.rollout.observed import History, HostBackups, Observation, Question
+from etcd_cluster.rollout.observed import History, HostBackups, Observation, PeerTest, Question, with_peer_tests
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, Refusal, WaitReason
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext, V2Data
@@ -99,6 +99,8 @@ class Machines:
     passing: bool = False
     before: dict[str, Any] = field(default_factory=dict)
     answering: frozenset[str] = frozenset()
+    dropping: frozenset[str] = frozenset()
+    """Members to which no new connection can be made, which etcd itself has not noticed."""
 
     def __call__(
         self,
@@ -122,14 +124,18 @@ class Machines:
     def __exit__(self, *_: object) -> None:
         self.opened.append((set(), set(), set()))
 
-    def observe(self, *, claim: str = "", rights: bool = False, users: bool = False) -> Observation:
+    def observe(
+        self, *, claim: str = "", rights: bool = False, users: bool = False, restarted: Collection[str] = ()
+    ) -> Observation:
         self.claims.append(claim)
         run = next((each for each in reversed(self.claims) if each), "")
         observation = self.model.observe(sorted(self.opened[-1][0]))
         # A machine that is being claimed tells that very claim; another run's comes right after.
         taken = self.taken if not claim else {}
         claimed = {name: replace(host, claim=taken.get(name, run)) for name, host in observation.hosts.items()}
-        return replace(observation, hosts=claimed, answering=self.answering)
+        urls = {each.peer_url for each in observation.members if each.name in self.dropping.intersection(restarted)}
+        tests = {name: PeerTest(frozenset(), frozenset(urls)) for name in claimed}
+        return with_peer_tests(replace(observation, hosts=claimed, answering=self.answering), tests)
 
     def on_all(self, names: list[str], do: Callable[[str], str]) -> dict[str, Any]:
         answers: dict[str, Any] = {}
@@ -196,7 +202,6 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     """Those of a healthy cluster that is as GOAL asks."""
     found = Machines(Model.running(), GOAL)
     monkeypatch.setattr(lifecycle, "MemberMachines", found)
-    monkeypatch.setattr(lifecycle, "RECONNECT_SECONDS", 0)
     return found
 
 
@@ -608,6 +613,18 @@ def test_what_passes_by_itself_ends_the_waiting(machines: Machines, clock: list[
     machines.observe = repaired  # type: ignore[method-assign]
     RolloutLifecycle().update("id", inputs(GOAL), {**inputs(GOAL), "drift": []})
     assert clock[0] < 6
+
+
+def test_a_roll_ends_at_the_first_member_that_the_others_reach_only_by_connections_from_before(
+    machines: Machines, clock: list[float]
+) -> None:
+    """etcd itself goes on counting it for seconds."""
+    machines.dropping = frozenset("abc")
+    with pytest.raises(RefusedError) as refused:
+        RolloutLifecycle().update("id", inputs(GOAL), {**inputs(SETTINGS), "steps": [], "drift": []})
+    assert refused.value.kind is WaitReason.BROKEN_PAIRS
+    restarted = {line.split("member=")[1].split()[0] for line in machines.lines if "action=restart" in line}
+    assert len(restarted) == 1, machines.lines
 
 
 def test_a_problem_whose_words_change_at_every_look_is_not_waited_for_for_ever(

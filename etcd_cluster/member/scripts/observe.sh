@@ -306,23 +306,33 @@ received() {
 bytes_from() { awk -v id="$1" '$1 == id { print $2 }' < <(printf '%s\n' "$2"); }
 
 # Reports which of these members (urls=URL,...) this machine reaches at their peer ports, as its own member does: with its
-# certificate, and from its address, if that is set (source=ADDRESS). etcd's count of active peers alone does not tell: if a request
-# that was sent before a connection was made fails after it, the count stays at 0 for as long as that connection lasts.
+# certificate, and from its address, if that is set (source=ADDRESS). etcd's count of active peers alone does not tell: it stays
+# at 0 if a request that was sent before a connection was made fails after it, and at 1 until a dropped attempt has ended.
 reach() {
   local url
   read_spec "$@"
   cd "$pki_path" || return
-  for url in ${spec[urls]//,/ }; do
-    if reaches "$url"; then echo "reached=$url"; fi &
-  done
+  for url in ${spec[urls]//,/ }; do test_peer "$url" & done
   wait
 }
 
-# reaches URL: true if a member answers there. False also without curl.
-reaches() {
-  local options=(-q --http1.1 --noproxy '*' --globoff --silent --fail --max-time 3 --output /dev/null)
+# test_peer URL: prints `reached=URL` if a member answers there, and `unreached=URL` if not even a connection can be made. Without
+# curl no member answers, and connections come from any address.
+test_peer() {
+  local options=(-q --http1.1 --noproxy '*' --globoff --silent --fail --max-time 3 --output /dev/null) place=${1#*://} host port code=0
+  if ! command -v curl >/dev/null; then
+    host=${place%:*} port=${place##*:}
+    host=${host#[} host=${host%]}
+    # shellcheck disable=SC2016  # for that shell
+    timeout 3 bash -c ': <>"/dev/tcp/$0/$1"' "$host" "${port%%/*}" 2>/dev/null || echo "unreached=$1"
+    return
+  fi
   [[ -z ${spec[source]:-} ]] || options+=(--interface "${spec[source]}")
   # Relative paths: curl would take a ":" in one for the begin of a password.
   [[ $1 != https:* ]] || options+=(--cacert ./peer-ca.crt --cert ./peer.crt --key ./peer.key)
-  curl "${options[@]}" "$1/raft/probing" 2>/dev/null
+  curl "${options[@]}" "$1/raft/probing" 2>/dev/null || code=$?
+  case $code in
+    0) echo "reached=$1" ;;
+    6 | 7 | 28) echo "unreached=$1" ;; # no such name, no connection, no time left
+  esac
 }

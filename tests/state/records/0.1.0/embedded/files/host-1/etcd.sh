@@ -1,4 +1,4 @@
-# etcd-cluster: 18feb74979a52cd8eddc3d917f3b7b9b
+# etcd-cluster: 31c98b0126cbea490ddd9cf3616279e5
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
