@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from etcd_cluster.install.load_generator import benchmark_for
 from etcd_cluster.install.sources import this_architecture
 from tests.lab.clusters import Cluster, changes_nothing, eventually
+from tests.lab.faults import frozen
 from tests.lab.hosts import Host, Lab, LabError
 from tests.lab.stack import STACK, UP_TIMEOUT_SECONDS, Stack, host_config
 from tests.lab.writes import Access, writing
@@ -29,7 +31,8 @@ SLOW = 15
 def cluster(lab: Lab, mirror_url: str, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     benchmark_for(this_architecture())  # into the cache: where the program runs, there is no way out
     hosts = lab.hosts(3, disk_gib=2)
-    config = host_config(hosts, mirror_url, allowUndersized=True, loadCheck="require")
+    given = {"loadCheck": "require", "etcd": {"metrics": "extensive"}}
+    config = host_config(hosts, mirror_url, allowUndersized=True, **given)
     return Cluster(lab, hosts, Stack(lab, tmp_path_factory.mktemp("load"), config, program=PROGRAM))
 
 
@@ -57,6 +60,12 @@ def generators(cluster: Cluster) -> list[Host]:
 def is_clean(cluster: Cluster) -> bool:
     left = "ls -A /var/lib/etcd-cluster/load-check 2>/dev/null"
     return not (keys(cluster) or generators(cluster) or any(cluster.each_host(f"{left} || true").values()))
+
+
+def healthy_members(cluster: Cluster) -> int:
+    """As one member tells: nothing is exported yet."""
+    health = ". /etc/profile.d/etcd.sh && etcdctl endpoint health --cluster"
+    return cluster.hosts[1].run(f"bash -c '{health}' 2>&1", check=False).stdout.count("is healthy")
 
 
 def started(cluster: Cluster) -> subprocess.Popen[str]:
@@ -87,8 +96,7 @@ def test_a_slow_disk_ends_the_up_before_anything_is_exported(cluster: Cluster) -
     assert "endpoints" not in cluster.stack.outputs()
     assert result(cluster)["passed"] is False
     assert is_clean(cluster)
-    health = ". /etc/profile.d/etcd.sh && etcdctl endpoint health --cluster"
-    assert host.run(f"bash -c '{health}' 2>&1").stdout.count("is healthy") == len(cluster.hosts)
+    assert healthy_members(cluster) == len(cluster.hosts)
 
 
 @pytest.mark.parametrize(
@@ -107,18 +115,25 @@ def test_a_killed_one_leaves_nothing(when: str, cluster: Cluster) -> None:
     who, _, what = when.partition(", ")
     if what != "before it loads":
         eventually(lambda: generators(cluster), "the cluster is loaded")
-    if what == "while it cleans up":
-        eventually(lambda: not generators(cluster), "the load ends")
     if who == "the run":
         kill(run)
         eventually(lambda: is_clean(cluster), "the step cleans up by itself")
         return
     # The brackets keep the pattern from the shell that has it.
-    program = "-x benchmark" if who == "the generators" else "-f '[b]ash -s -- load_check'"
-    for host in cluster.hosts:
-        host.run(f"pkill -KILL {program}", check=False)
-    output, _ = run.communicate()
+    step, benchmark = "-f '[b]ash -s -- load_check'", "-x benchmark"
+    with ExitStack() as faults:
+        if what == "while it cleans up":
+            (at_work,) = generators(cluster)
+            for host in cluster.hosts:
+                if host is not at_work:
+                    faults.enter_context(frozen(host))
+            at_work.run(f"pkill -KILL {benchmark}")  # without a quorum the step has to clean up until it is killed
+            eventually(lambda: not generators(cluster), "the load ends")
+        for host in cluster.hosts:
+            host.run(f"pkill -KILL {benchmark if who == 'the generators' else step}", check=False)
+        output, _ = run.communicate()
     assert run.returncode != 0, output
+    eventually(lambda: healthy_members(cluster) == len(cluster.hosts), "every member healthy")
     eventually(lambda: not generators(cluster), "what the step had started ends")
     again = started(cluster)
     eventually(lambda: generators(cluster), "the next one cleans up and loads")
@@ -137,6 +152,10 @@ def test_the_next_up_judges_anew_and_a_verdict_is_kept(cluster: Cluster) -> None
     found = result(cluster)
     assert found["writes"]["answered"]
     assert found["reads"]["answered"]
+    for kind in ("writes", "reads"):
+        over_time = found[kind]["served"]
+        assert over_time["50"]
+        assert all(one <= other for (_, one), (_, other) in zip(over_time["50"], over_time["99"], strict=True))
     assert found["members"].keys() == {host.name for host in cluster.hosts}
     assert {each["version"] for each in found["members"].values()} == {"3.6.16"}
     assert all(each["fsync99"] and each["commit99"] and each["cpu"] for each in found["members"].values())
