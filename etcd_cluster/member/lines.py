@@ -228,6 +228,7 @@ class Snapshot(Line):
         version: Version of etcd whose tool checks it.
         database_mib: Space that the snapshot takes at most.
         timeout_seconds: Limit for taking, and for checking.
+        may_be_silent: Without an answer of the member to clients, there is none, and that is no failure.
     """
 
     step = "snapshot"
@@ -236,6 +237,7 @@ class Snapshot(Line):
     version: str
     database_mib: int
     timeout_seconds: int
+    may_be_silent: bool = False
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,7 @@ def _logs_on(pairs: Sequence[BrokenPair], observation: Observation, machines: Me
 def _carry_out(
     action: Action, desired: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext
 ) -> None:
-    """Runs all steps of an action at once; then raises the first failure."""
+    """Runs all steps of an action at once; then raises the first failure, or goes on with what follows it."""
     steps = {step.member: step for step in action.steps}
 
     def do(name: str) -> str:
@@ -312,6 +312,8 @@ def _carry_out(
         if isinstance(answer, EtcdClusterError):
             raise answer
         context.note(steps[name], answer, index=observation.index)
+    if action.then is not None:
+        _carry_out(action.then, desired, observation, machines, context)
 
 
 def _variables(step: HostStep, desired: DesiredCluster) -> Mapping[str, str]:

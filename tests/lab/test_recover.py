@@ -71,11 +71,15 @@ def test_a_quorum_that_is_there_is_not_recovered(cluster: Cluster) -> None:
     assert_converged(cluster)
 
 
-def test_after_two_of_three_disks_the_cluster_goes_on_with_the_data_that_are_left(cluster: Cluster) -> None:
+def test_after_two_of_three_disks_and_a_power_cut_the_cluster_goes_on_with_the_data_that_are_left(
+    cluster: Cluster,
+) -> None:
     old, lost = cluster_id(cluster), [leader(cluster), followers(cluster)[0]]
     (alone,) = (host for host in cluster.hosts if host not in lost)
     for host in lost:
         host.run(LOSE)
+    # A member that starts without a quorum answers no client.
+    alone.run("systemctl kill --signal KILL etcd-cluster")
     run = cluster.stack.up(check=False)
     assert run.returncode != 0
     assert "quorum is lost" in run.output

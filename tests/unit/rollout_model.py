@@ -783,6 +783,8 @@ class Model:
         self._tick()
         if failed:
             raise failed
+        if action.then is not None and left > 0:
+            self.carry_out(action.then, goal, context, (lambda _: left) if cut else None)
 
     def _tick(self) -> None:
         """Time passes, in which clients write."""
@@ -821,8 +823,8 @@ class Model:
                 yield from self._set_users(machine, step, line)
             case Compact(kept=kept):
                 yield lambda: self._compact(machine, kept)
-            case Snapshot(version=version):
-                yield lambda: self._take_snapshot(machine, version)
+            case Snapshot() as line:
+                yield lambda: self._take_snapshot(machine, line)
             case V2Store():
                 yield lambda: printed.append(self._v2store(machine))
             case Apply() as line:
@@ -886,12 +888,12 @@ class Model:
         machine.database_bytes = self.used_of(machine)
         machine.defragmented = Defragmented(0, self.revision, self.compacted)
 
-    def _take_snapshot(self, machine: Machine, version: str) -> None:
-        if not self.serves(machine) and not machine.restoring:  # what is put away needs no leader
+    def _take_snapshot(self, machine: Machine, line: Snapshot) -> None:
+        if not self.serves(machine) and not line.may_be_silent:
             raise BrokenError(f"a snapshot of {machine.name}, which does not serve")
         if self.root is not None and machine.name not in self.root:
             raise BrokenError(f"{machine.name}: snapshot: permission denied")
-        self.snapshots.append(version)
+        self.snapshots.append(line.version)
 
     def _v2store(self, machine: Machine) -> str:
         if series(machine.programs) != "3.5":

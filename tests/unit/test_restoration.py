@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
 
 from etcd_cluster.member.layout import FOUNDING
-from etcd_cluster.member.lines import PrepareRestore, PutRestored, RaftPosition
+from etcd_cluster.member.lines import PrepareRestore, PutRestored, RaftPosition, Snapshot
 from etcd_cluster.rollout.desired import Restoration, RestoredFile
 from etcd_cluster.rollout.observed import History, HostBackups
 from etcd_cluster.rollout.planner import next_action
@@ -67,9 +68,10 @@ def test_a_backup_is_tested_first_then_all_stop_and_the_others_join_the_restored
     target = model.log[0].partition(":")[0]
     assert target != leader, "tested on a follower"
     others = [name for name in NAMES if name != target]
-    assert model.log[:5] == [
+    assert model.log[:6] == [
         f"{target}: testing a restore of {BACKUP}; nothing is stopped for that",
         f"{target}: taking and checking a snapshot",
+        f"{leader}: handing leadership over to {target}",
         f"{', '.join(others)}: stopping, and putting the data of cluster c1 away under another name",
         f"{target}: putting the restored data in the place of those of cluster c1",
         f"{target}: starting",
@@ -86,6 +88,21 @@ def test_what_is_there_goes_into_the_store_if_there_is_one() -> None:
     action = next_action(goal.desired, replace(observation, hosts=hosts), context)
     assert isinstance(action, Action)
     assert (action.kind, action.steps[0].member) == (ActionKind.BACK_UP, "b")
+
+
+@pytest.mark.parametrize("stopped", [(), ("a", "b")])
+def test_of_members_without_a_leader_a_snapshot_is_only_tried(stopped: tuple[str, ...]) -> None:
+    """One that has started without a leader answers nobody. Its data stay in any case."""
+    model = running()
+    for name in stopped:
+        model.stop(name)
+    model.elect()
+    context = RunContext(restoring=True, prepared_restores={"c"})
+    action = next_action(asked(IN_PLACE, schedule={"to": "/mnt/a"}).desired, model.observe(NAMES), context)
+    assert isinstance(action, Action)
+    (step,) = action.steps
+    assert isinstance(step.line, Snapshot)
+    assert (step.member, step.line.may_be_silent) == ("c", bool(stopped))
 
 
 def test_members_without_users_get_them_before_what_is_there_is_backed_up_and_before_they_join() -> None:
@@ -135,6 +152,42 @@ def test_a_restore_goes_on_where_it_was_killed(actions: int, share: float) -> No
     assert_restored(model)
 
 
+HOW_FAR = [*product(range(3), range(3), [0]), *product([3], [3], range(6))]
+"""How far the steps of three members got: two that stop and rename their data, and then the one that is restored."""
+
+
+@pytest.mark.parametrize("boots", [False, True])
+@pytest.mark.parametrize("done", HOW_FAR, ids=str)
+def test_a_restore_goes_on_however_far_each_member_had_got(done: tuple[int, ...], boots: bool) -> None:
+    """They stop at once, on machines of their own. Those that have data start again where a machine boots."""
+    model = running()
+    context = RunContext(restoring=True)
+    model.run(IN_PLACE, context=context, stop_after=3)
+    action = next_action(IN_PLACE.desired, model.observe(NAMES), context)
+    assert isinstance(action, Action)
+    assert action.then is not None
+    assert [each.kind for each in (action, action.then)] == [ActionKind.PUT_AWAY_DATA, ActionKind.PUT_RESTORED]
+    steps = [*action.steps, *action.then.steps]
+    for step, pieces in zip(steps, done, strict=True):
+        if pieces:
+            one = Action(action.kind, [step], action.details)
+            model.carry_out(one, IN_PLACE, context, cut=lambda _, left=pieces: left)
+    if boots:
+        for name in NAMES:
+            model.reboot(name)
+        model.elect()
+    assert serve(model, IN_PLACE)
+    assert_restored(model)
+
+
+def test_after_a_lost_quorum_the_member_that_is_left_runs_until_the_restored_data_are_ready() -> None:
+    """It would be the one to tell that the quorum is there again."""
+    model = of_five()
+    goal = replace(RECOVER, names=tuple("abcde"), founders=tuple("abcde"))
+    assert serve(model, asked(goal, member="d"))
+    assert "e: stopping, and putting the data of cluster c1 away under another name" in model.log
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 1.0])
 @pytest.mark.parametrize("actions", range(1, 12))
 def test_a_recovery_goes_on_where_it_was_killed(actions: int, share: float) -> None:
@@ -162,7 +215,7 @@ def test_another_id_is_refused_and_the_live_one_named() -> None:
 
 def test_a_restore_that_was_cut_short_is_named_where_nobody_asks_for_it_any_more() -> None:
     model = running()
-    serve(model, IN_PLACE, stop_after=4, cut=lambda _: 3)  # stopped, noted, renamed
+    serve(model, IN_PLACE, stop_after=4, cut=lambda _: 9)  # the others put away; then stopped, noted, renamed
     with pytest.raises(RefusedError) as refused:
         model.run(Goal(), context=RunContext())
     assert refused.value.kind is Refusal.RESTORE_CUT_SHORT
@@ -189,7 +242,7 @@ def test_what_an_abandoned_recovery_has_made_does_not_count_for_another_member()
 
 def test_a_restore_that_was_cut_short_goes_on_with_what_it_has_made_alone() -> None:
     model = running()
-    serve(model, IN_PLACE, stop_after=4, cut=lambda _: 3)  # stopped, noted, renamed
+    serve(model, IN_PLACE, stop_after=4, cut=lambda _: 9)  # the others put away; then stopped, noted, renamed
     refused = refusal(model, asked(IN_PLACE, backup="0a/20261127T110000Z-9-a"))
     assert refused.kind is Refusal.RESTORE_CUT_SHORT
 

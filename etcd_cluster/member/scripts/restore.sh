@@ -269,13 +269,11 @@ own_metrics() {
   metrics $(loopback_ports "$metrics_port") && [[ -n ${measured[debugging_mvcc_current_revision]:-} && -n ${measured[server_proposals_applied_total]:-} ]]
 }
 
-# take_own_snapshot FILE: of this member as it runs without a leader. One that has started without one answers no client (seen with 3.4 to 3.6): it
-# is stopped, its database copied, and started again. It takes no part in anything.
+# take_own_snapshot FILE: of this member as it runs without a leader. One that answers no client is stopped, its database copied, and
+# started again. It takes no part in anything.
 take_own_snapshot() {
-  local url
   await_applied
-  find_client_url
-  if patience=12 answer_within=8s etcdctl_at "$url" endpoint status >/dev/null 2>&1; then
+  if answers_clients; then
     take_snapshot "$1" "$SNAPSHOT_SECONDS" "${spec[version]}"
   else
     copy_database "$1" "${measured[debugging_mvcc_current_revision]}"

@@ -2,6 +2,13 @@
 # Takes and checks snapshots of etcd's data.
 # shellcheck disable=SC2154
 
+# answers_clients: false of a member that has started without a quorum (seen with 3.4 to 3.6).
+answers_clients() {
+  local url
+  find_client_url
+  patience=12 answer_within=8s etcdctl_at "$url" endpoint status >/dev/null 2>&1
+}
+
 # take_snapshot FILE SECONDS VERSION: writes a snapshot of this member, complete and checked, or fails. Sets `checked` to what it holds.
 take_snapshot() {
   save_snapshot "$1" "$2"

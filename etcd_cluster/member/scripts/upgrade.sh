@@ -9,6 +9,10 @@ snapshot() {
   read_spec "$@"
   lock
   require_claim
+  if [[ ${spec[may-be-silent]:-} == yes ]] && ! answers_clients; then
+    say "has no leader and answers no client, so there is no snapshot of it; its data stay"
+    return
+  fi
   target=$folder/${spec[file]}
   mkdir -p "$folder"
   chmod 700 "$folder"

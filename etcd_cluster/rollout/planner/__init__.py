@@ -43,6 +43,9 @@ from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
 
+_ASK_ETCD = (ActionKind.BACK_UP, ActionKind.SNAPSHOT, ActionKind.MOVE_LEADER)
+"""The steps of a restore in which etcd's users have a say."""
+
 
 def next_action(desired: DesiredCluster, observation: Observation, context: RunContext) -> Action | WaitFor | None:
     """Returns the next action or wait; None if the cluster is in the desired state.
@@ -67,10 +70,9 @@ def next_action(desired: DesiredCluster, observation: Observation, context: RunC
         _require_valid_certificates(view)
         alarms.require_room(view)
         if restoring is not None:
-            # Of a restore, etcd's users have a say in the backup of what is there alone.
-            backs_up = isinstance(restoring, Action) and restoring.kind in (ActionKind.BACK_UP, ActionKind.SNAPSHOT)
+            asks_etcd = isinstance(restoring, Action) and restoring.kind in _ASK_ETCD
             has_leader = view.observation.leader is not None
-            return (users.restore_rights(view, restoring) if backs_up and has_leader else None) or restoring
+            return (users.restore_rights(view, restoring) if asks_etcd and has_leader else None) or restoring
         return users.restore_rights(view, action) or rights.require(view, action) or action
     return None
 

@@ -310,11 +310,19 @@ class HostStep:
 
 @dataclass(frozen=True)
 class Action:
-    """What to do next: all steps run at once; then the run observes again."""
+    """What to do next: all steps run at once; then the run observes again.
+
+    Args:
+        kind: Its kind.
+        steps: What runs on machines.
+        details: Name -> value in the text.
+        then: What follows without a look in between, if each step has succeeded; None for nothing.
+    """
 
     kind: ActionKind
     steps: Sequence[HostStep]
     details: Details = field(default_factory=dict[str, object])
+    then: Action | None = None
 
     @property
     def only_restores(self) -> bool:

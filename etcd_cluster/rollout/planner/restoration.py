@@ -2,9 +2,9 @@
 
 The steps, of which any may be cut off: the snapshot is proven on the member that is to have it, beside its data, and
 nothing is stopped if that fails; what is there is backed up, if it still answers; all other members stop, and their
-data get another name, so that no start, and no reboot, makes the old cluster go on; that member's data get another
-name, and the restored data their place. It then is a cluster of one, with an id that the old cluster's members do not
-know, and the others join it as learners: see membership.py.
+data get another name, so that no start, and no reboot, makes the old cluster go on; right after, that member stops, its
+data get another name, and the restored data their place. It then is a cluster of one, with an id that the old cluster's
+members do not know, and the others join it as learners: see membership.py.
 
 The request names the old cluster by its id. What machines hold tells how far it is: data of that cluster, restored data
 beside them, or data of another cluster and the note whose place they have.
@@ -21,6 +21,8 @@ from etcd_cluster.member.lines import (
     Apply,
     ApplyAction,
     BackUp,
+    Membership,
+    MembershipChange,
     PrepareRestore,
     PutRestored,
     RaftPosition,
@@ -29,8 +31,16 @@ from etcd_cluster.member.lines import (
 )
 from etcd_cluster.rollout.desired import Restoration
 from etcd_cluster.rollout.observed import Host
-from etcd_cluster.rollout.planner import data, repair, rights, rolling_restart
-from etcd_cluster.rollout.planner.actions import SYNC_SECONDS, Action, ActionKind, HostStep, Refusal, WaitFor
+from etcd_cluster.rollout.planner import data, quorum, repair, rights, rolling_restart
+from etcd_cluster.rollout.planner.actions import (
+    CHANGE_SECONDS,
+    SYNC_SECONDS,
+    Action,
+    ActionKind,
+    HostStep,
+    Refusal,
+    WaitFor,
+)
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
 
@@ -156,7 +166,31 @@ def _restore(view: ClusterView, request: Restoration) -> Action | WaitFor:
     if name not in view.context.prepared_restores:
         return _prepare(view, request, name)
     others = [each for each, host in view.observation.hosts.items() if each != name and (host.data or host.pid)]
-    return _back_up(view, request, name) or (_put_away(others, view) if others else _put_restored(view, request, name))
+    if not others:
+        return _back_up(view, request, name) or _put_restored(view, request, name)
+    return _back_up(view, request, name) or _lead(view, name) or _put_away_others(view, request, name, others)
+
+
+def _put_away_others(view: ClusterView, request: Restoration, name: str, others: Sequence[str]) -> Action:
+    """Puts the others' data away; once that is done on each machine, the restored data take their place.
+
+    Nobody looks at the member in between: without the others it serves nobody, and does not answer for seconds. After a
+    lost quorum it is asked once more: a leader that it has would show that the quorum is back.
+    """
+    action = _put_away(others, view)
+    return action if request.quorum_lost else replace(action, then=_put_restored(view, request, name))
+
+
+def _lead(view: ClusterView, name: str) -> Action | None:
+    """Moves the leadership to the member that stops last, if it can lead.
+
+    A leader hands over when it stops, and waits 7 s for a member that has stopped meanwhile.
+    """
+    leader, listed = view.observation.leader, view.observation.of(name)
+    if listed is None or leader in (None, name) or quorum.successor(view.observation, [name], ()) is None:
+        return None
+    line = Membership(MembershipChange.MOVE_LEADER, CHANGE_SECONDS, id=listed.id)
+    return Action(ActionKind.MOVE_LEADER, [HostStep(quorum.known(view, leader), line)], {"successor": name})
 
 
 def _require_that_cluster(view: ClusterView, request: Restoration) -> None:
@@ -280,20 +314,26 @@ def _prepare(view: ClusterView, request: Restoration, name: str) -> Action:
 
 
 def _back_up(view: ClusterView, request: Restoration, name: str) -> Action | None:
-    """Backs up what is there, before it is put away, if a member answers: into the store, else beside its data."""
-    running = sorted((each for each, host in view.hosts.items() if host.live), key=lambda each: each != name)
+    """Backs up what is there, before it is put away, if a member answers: into the store, else beside its data.
+
+    Without a leader, nothing is written any more, and a member that has started since answers nobody: that is no reason
+    to end there, for its data stay.
+    """
+    running = {each: host.live for each, host in view.hosts.items() if host.live}
     if view.context.backed_up or request.of_a_member or not running:
         return None
-    with_store = [each for each in running if view.hosts[each].backups is not None]
+    following = [each for each, live in running.items() if live.has_leader]
+    with_store = [each for each in following if view.hosts[each].backups is not None]
+    with_store.sort(key=lambda each: each != name)
     if request.has_store and with_store:
         return Action(ActionKind.BACK_UP, [HostStep(with_store[0], BackUp(now=True))])
-    source = running[0]
-    live = view.hosts[source].live
+    source = min(following or running, key=lambda each: each != name)
     line = Snapshot(
         file=f"before-restore-of-{request.cluster}.db",
         version=view.desired.version,
-        database_mib=(live.database_bytes if live else 0) // MIB + 1,
+        database_mib=running[source].database_bytes // MIB + 1,
         timeout_seconds=SYNC_SECONDS,
+        may_be_silent=not following,
     )
     return Action(ActionKind.SNAPSHOT, [HostStep(source, line)])
 
