@@ -704,9 +704,14 @@ def combine(
 
 
 def unanswered(observation: Observation) -> Sequence[MemberEntry]:
-    """Returns the members that may serve clients, although their own machines do not show that they do."""
+    """Returns the members that may serve clients, although their own machines do not show that they do.
+
+    A learner that runs does not: it refuses every read that is asked for to tell.
+    """
     down = {
-        member.id for member in observation.members if (host := observation.hosts.get(member.name)) and not host.pid
+        member.id
+        for member in observation.members
+        if (host := observation.hosts.get(member.name)) and (not host.pid or (host.live and host.live.learner))
     }
     return [member for member in observation.members if member.started and member.id not in observation.healthy | down]
 

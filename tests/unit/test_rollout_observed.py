@@ -31,6 +31,8 @@ from etcd_cluster.rollout.observed import (
     unanswered,
     with_answers,
 )
+from etcd_cluster.rollout.planner.run_context import RunContext
+from tests.unit.rollout_model import Goal, Model
 
 CONFIGURATION = (
     "# etcd-cluster: p/s/etcd\nname: host-1\nadvertise-client-urls: https://10.0.0.1:2379\n"
@@ -432,3 +434,19 @@ def test_somebody_elses_etcd_is_no_process_of_ours() -> None:
     assert (host.foreign, host.pid, host.running, host.live) == ("/srv/other/member/snap/db", "", "", None)
     assert not host.may_serve
     assert not host.unknown
+
+
+def test_of_a_learner_that_runs_nobody_asks_for_its_health() -> None:
+    """It refuses every read that tells it, and etcdctl would ask again until its limit."""
+    model = Model.running()
+    model.add_machine("d", "10.0.0.4", "3.6.16")
+    goal = Goal(names=("a", "b", "c", "d"))
+    context = RunContext()
+    while not any(each.learner and each.client_url for each in model.members):
+        model.run(goal, context=context, stop_after=1)
+    (learner,) = (each for each in model.members if each.learner)
+    observation = model.observe(goal.names)
+    assert observation.hosts["d"].live is not None
+    assert learner.id not in {each.id for each in unanswered(observation)}
+    without_report = replace(observation, hosts={name: observation.hosts[name] for name in "abc"})
+    assert learner.id in {each.id for each in unanswered(without_report)}

@@ -157,12 +157,14 @@ observe_etcd() {
   [[ $health == *'"health":true'* && ${measured[server_version]:-3.4.} != 3.4.* ]] || observe_alarms
 }
 
-# A linearizable read, at the URL where other machines reach the member.
+# A linearizable read, at the URL where other machines reach the member. Not of a learner: it refuses all of them, and etcdctl asks
+# again and again.
 observe_health() {
   local found
+  [[ ${measured[server_is_learner]:-} != 1 ]] || return 0
   choose_url || return 0
   health=$(health_of "$(outward "$url")")
-  if [[ $health != *'"health":true'* && $health != *'Active Alarm'* && ${measured[server_is_learner]:-} != 1 ]] && found=$(own_client_url) && [[ $found != "$url" ]]; then
+  if [[ $health != *'"health":true'* && $health != *'Active Alarm'* ]] && found=$(own_client_url) && [[ $found != "$url" ]]; then
     url=$found
     health=$(health_of "$(outward "$url")")
   fi
