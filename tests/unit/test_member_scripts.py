@@ -880,6 +880,25 @@ def test_a_snapshot_is_whole_only_if_its_sum_fits(tmp_path: Path) -> None:
     assert [name for name, fits in found.items() if fits] == ["whole"]
 
 
+@pytest.mark.parametrize("openssl", ["absent", "broken", "of another output", "works"])
+def test_a_sum_is_right_whatever_openssl_is_here(openssl: str, tmp_path: Path) -> None:
+    program = {
+        "absent": "exit 127",
+        "broken": "cat >/dev/null; exit 1",
+        "of another output": 'echo "SHA2-256(stdin)= $(sha256sum | cut -c1-64)"',
+        "works": f"sha256sum; echo used >>{shlex.quote(str(tmp_path / 'used'))}",
+    }[openssl]
+    (tmp_path / "openssl").write_text(f"#!/bin/sh\n{program}\n")
+    (tmp_path / "openssl").chmod(0o755)
+    scripts = Path(render.__file__).parent / "scripts"
+    command = (
+        f"set -euo pipefail; PATH={shlex.quote(str(tmp_path))}:$PATH; . {scripts}/snapshot.sh; printf data | sha256"
+    )
+    done = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{hashlib.sha256(b'data').hexdigest()}\n"
+    assert (tmp_path / "used").exists() == (openssl == "works")
+
+
 def test_a_machine_with_backups_tells_of_the_last_one(folder: Folder) -> None:
     assert parse_host(folder.run("observe").stdout)[0].backups is None
     (folder.path / "configuration" / "backup").mkdir(parents=True)

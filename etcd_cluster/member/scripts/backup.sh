@@ -160,7 +160,7 @@ take_backup() {
   say "takes a snapshot"
   save_snapshot "$file" "$TAKE_SECONDS"
   # While it is checked: each of them reads all of it.
-  exec {sum}< <(sha256sum "$file" | cut -d ' ' -f 1)
+  exec {sum}< <(sha256 <"$file")
   accept_snapshot "$file" "$TAKE_SECONDS" "$(programs_version)"
   [[ $checked =~ revision\ ([0-9]+) ]] && revision=${BASH_REMATCH[1]}
   rm -f "$state_path/members-differ"
@@ -333,7 +333,7 @@ restored_equal() {
   # What does not decrypt is damaged, as its manifest did with the same password.
   if_undecrypted="its data does not decrypt, and its manifest does. Expected: both, by one password. The store changed it: take another backup" \
     to_store copyto "$backup_store/$1.db" "$scratch/db" --ignore-checksum
-  found=$(sha256sum "$scratch/db" | cut -d ' ' -f 1)
+  found=$(sha256 <"$scratch/db")
   [[ $found == "$expected" ]] || unfit "its SHA-256 is $found. Expected: $expected, as in its manifest. The store changed it: take another backup"
   serves_equal "$scratch/db" "$revision"
 }

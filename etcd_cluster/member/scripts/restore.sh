@@ -181,7 +181,7 @@ make_restored_data() {
     file=$scratch/db
   else
     if [[ $file != "$restoring_path/db" ]]; then
-      said=$(sha256sum "$file" | cut -d ' ' -f 1)
+      said=$(sha256 <"$file")
       [[ $said == "${spec[sha256]}" ]] || fail "$file has the SHA-256 $said. Expected: ${spec[sha256]}, as where it came from. Run \`pulumi up\` again, which sends it again"
     fi
     prove_file "$file"

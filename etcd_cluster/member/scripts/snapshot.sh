@@ -43,7 +43,15 @@ check_snapshot() {
 # sum_fits FILE: a snapshot is a database, a whole number of 512-byte blocks, and then its SHA-256.
 sum_fits() {
   (($(stat -c %s "$1") % 512 == 32)) &&
-    [[ $(head -c -32 "$1" | sha256sum | cut -d ' ' -f 1) == "$(tail -c 32 "$1" | od -An -v -tx1 | tr -d ' \n')" ]]
+    [[ $(head -c -32 "$1" | sha256) == "$(tail -c 32 "$1" | od -An -v -tx1 | tr -d ' \n')" ]]
+}
+
+# sha256: prints the sum of what it reads. openssl, if it works here, takes a fifth of the time of a sha256sum before 9.5: it uses
+# the processor's own instructions.
+sha256() {
+  local program=(sha256sum)
+  [[ $(openssl dgst -sha256 -r </dev/null 2>/dev/null) != e3b0c44298fc1c149afbf4c8996fb924* ]] || program=(openssl dgst -sha256 -r)
+  "${program[@]}" | cut -d ' ' -f 1
 }
 
 # snapshot_status FILE SECONDS VERSION: with the tool of that version: etcdutl, or etcdctl before 3.5.
