@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,9 +97,10 @@ class Cluster:
         """What etcdctl prints, as a client with the exported certificate that knows every endpoint."""
         return self.lab.run([*self.etcdctl_command(), *arguments], check=check).stdout
 
-    def etcdctl_command(self) -> list[str]:
-        """etcdctl, with that certificate and these endpoints."""
-        command = [str(self._etcdctl), "--endpoints", ",".join(self.outputs["endpoints"]), "--command-timeout", "5s"]
+    def etcdctl_command(self, endpoints: Sequence[str] = ()) -> list[str]:
+        """etcdctl, with that certificate and these endpoints; by default all of them."""
+        asked = ",".join(endpoints or self.outputs["endpoints"])
+        command = [str(self._etcdctl), "--endpoints", asked, "--command-timeout", "5s"]
         if self.outputs["clientKey"]:
             for flag, name in (("cacert", "caCertificate"), ("cert", "clientCertificate"), ("key", "clientKey")):
                 command += [f"--{flag}", str(self.file(name))]

@@ -155,7 +155,8 @@ def test_with_one_of_three_lost_and_another_slow_to_start_nothing_is_lost(cluste
 
 def test_a_restored_snapshot_after_destroy_becomes_one_cluster(cluster: Cluster, tmp_path: Path) -> None:
     cluster.etcdctl("put", "greeting", "hello")
-    cluster.etcdctl("--endpoints", cluster.outputs["endpoints"][0], "snapshot", "save", str(tmp_path / "backup.db"))
+    etcdctl = cluster.etcdctl_command(cluster.outputs["endpoints"][:1])  # a snapshot is one member's
+    cluster.lab.run([*etcdctl, "snapshot", "save", tmp_path / "backup.db"])
     cluster.stack.destroy()
     on_all(cluster.hosts, lambda host: host.run("cd /data/etcd; mv data data.lost; rm -f history"))
     configure(cluster, restoreFrom=str(tmp_path / "backup.db"))
