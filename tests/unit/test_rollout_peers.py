@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.rollout.observed import BrokenPair, Observation, with_reached
+from etcd_cluster.rollout.observed import BrokenPair, Observation, PeerTest, with_peer_tests
 from etcd_cluster.rollout.planner import differences, next_action, quorum
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, DriftKind, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.messages import describe
@@ -97,7 +97,8 @@ def test_a_count_that_stays_too_low_breaks_no_pair_whose_port_answers() -> None:
     model.machines["c"].peer_port_closed = True
     seen = observe(model)
     urls = {member.name: member.peer_url for member in seen.members}
-    assert with_reached(seen, {"a": {urls["c"]}, "b": {urls["a"]}}).broken_pairs == [BrokenPair("b", "c")]
+    tests = {name: PeerTest(frozenset([urls[peer]]), frozenset()) for name, peer in (("a", "c"), ("b", "a"))}
+    assert with_peer_tests(seen, tests).broken_pairs == [BrokenPair("b", "c")]
 
 
 def test_members_that_do_not_run_or_were_removed_are_in_no_pair() -> None:
