@@ -25,25 +25,25 @@ async def wrong_names(records: Sequence[Mapping[str, Any]]) -> Explanation | Non
     Args:
         records: As `documents` of machines/records.py returns them.
     """
-    wanted: dict[str, list[str]] = {}
+    targets: dict[str, list[str]] = {}
     for record in records:
         if record["type"] != "SRV":
-            wanted.setdefault(record["name"], []).extend(value.rstrip(".") for value in record["values"])
-    found = await _look_up({*wanted, *(value for values in wanted.values() for value in values)})
-    return compared(wanted, found)
+            targets.setdefault(record["name"], []).extend(value.rstrip(".") for value in record["values"])
+    found = await _look_up({*targets, *(value for values in targets.values() for value in values)})
+    return compared(targets, found)
 
 
-def compared(wanted: Mapping[str, Sequence[str]], found: Mapping[str, Addresses]) -> Explanation | None:
+def compared(targets: Mapping[str, Sequence[str]], found: Mapping[str, Addresses]) -> Explanation | None:
     """Returns which names have other addresses than they are to have; None for none.
 
     Args:
-        wanted: Name -> addresses, or names of hosts.
+        targets: Name -> addresses, or names of hosts.
         found: Each of all of those -> what it resolves to; an address is its own.
     """
-    expected = {name: frozenset[Any]().union(*(found[value] for value in values)) for name, values in wanted.items()}
+    expected = {name: frozenset[Any]().union(*(found[value] for value in values)) for name, values in targets.items()}
     members = frozenset[Any]().union(*expected.values())
     wrong = [
-        f"{name} ({_text(found[name])}, not {', '.join(wanted[name])})"
+        f"{name} ({_text(found[name])}, not {', '.join(targets[name])})"
         for name, addresses in expected.items()
         if not found[name] or addresses - found[name] or found[name] - members
     ]

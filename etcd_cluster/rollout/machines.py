@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -320,14 +321,14 @@ class MemberMachines:
         These are the ones that it calls broken, and those with a member that was restarted. Not where the member may
         have been started before its files were written: it may not reach what they reach.
         """
-        broken = set(observation.broken_pairs)
+        healthy = [member for member in observation.members if observation.is_healthy(member.name)]
         urls: dict[str, list[str]] = {}
-        for name, host in observation.hosts.items():
-            if host.live and not host.pending and observation.is_healthy(name):
-                for peer in observation.members:
-                    is_doubtful = BrokenPair(name, peer.name) in broken or not {name, peer.name}.isdisjoint(restarted)
-                    if peer.name != name and peer.peer_url and is_doubtful and observation.is_healthy(peer.name):
-                        urls.setdefault(name, []).append(peer.peer_url)
+        for member, peer in permutations(healthy, 2):
+            host = observation.hosts.get(member.name)
+            is_broken = BrokenPair(member.name, peer.name) in observation.broken_pairs
+            is_doubtful = is_broken or member.name in restarted or peer.name in restarted
+            if is_doubtful and peer.peer_url and host and host.live and not host.pending:
+                urls.setdefault(member.name, []).append(peer.peer_url)
         if not urls:
             return observation
 
