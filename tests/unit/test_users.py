@@ -115,6 +115,32 @@ def test_members_that_lost_their_users_get_them_back_before_anything_else(lackin
     assert all(model.users[name] == {"root", OURS} for name in "abc")
 
 
+@pytest.mark.parametrize("down", ["", "c"])
+def test_a_leader_is_waited_for_before_members_get_their_users_back(down: str) -> None:
+    """As after a restore: a member answers that its certificate may do nothing before it is elected."""
+    model = Model.running(WITH_USERS)
+    for name in "abc":
+        del model.users[name]
+    if down:
+        model.machines[down].process = None
+    seen = model.observe(list(model.machines))
+    without_leader = {
+        name: replace(host, live=host.live and replace(host.live, leads=False, has_leader=False))
+        for name, host in seen.hosts.items()
+    }
+    observation = replace(seen, hosts=without_leader, status_source=None, members=(), healthy=frozenset())
+    observation = replace(observation, users=None, authentication=None)
+    found = next_action(WITH_USERS.desired, observation, RunContext())
+    if down:
+        assert isinstance(found, Action)
+        assert found.kind is ActionKind.START
+    else:
+        assert isinstance(found, WaitFor)
+        assert found.reason is WaitReason.NO_LEADER
+    with pytest.raises(RefusedError, match="b, c may not change" if down else "a, b, c may not change"):
+        next_action(GOAL.desired, observation, RunContext())
+
+
 def test_permissions_are_exact_whoever_changed_them() -> None:
     model = Model.running(WITH_USERS)
     model.roles["app"] |= {

@@ -17,7 +17,9 @@ def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
     """Returns a wait while it is unknown whether a member may change the cluster; None if every member may.
 
     This is a precondition of every change, for members that are to join or to leave as well. Actions that restore what
-    a member needs in order to answer are exempt from the wait, and those that are about users from all of it.
+    a member needs in order to answer are exempt from the wait, and those that are about users from all of it. Where the
+    stack names users, all goes on until a leader answers: members get their users back then, and nothing that is done
+    before asks etcd.
 
     Raises:
         RefusedError: A member may not change the cluster.
@@ -25,6 +27,8 @@ def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
     if isinstance(action, Action) and action.kind in OF_USERS:
         return None
     if found := denied(view):
+        if view.desired.users is not None and view.observation.status_source is None:
+            return None
         raise refusal(view, found)
     return None if isinstance(action, Action) and action.only_restores else await_answers(view)
 
