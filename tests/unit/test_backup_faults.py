@@ -383,3 +383,28 @@ def test_a_local_copy_that_fails_too_hides_no_failure_of_the_store(folder: Folde
     noted = (folder.path / "state/backup").read_text()
     assert "the store does not answer" in noted
     assert "local=\n" in noted
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        ("write /x/.new.db.part: no space left on device", "/x is full: the snapshot had no room"),
+        (
+            "rpc error: code = Unavailable",
+            "the snapshot could not be taken: Error: rpc error: code = Unavailable. Look",
+        ),
+    ],
+    ids=["no room", "another reason"],
+)
+def test_the_reason_of_a_snapshot_that_failed_is_not_lost_behind_etcdctls_log(
+    error: str, sentence: str, folder: Folder
+) -> None:
+    log = '{"level":"warn","caller":"v3@v3.6.16/maintenance.go:304","msg":"failed to receive from snapshot stream"}'
+    played = f"""
+        find_client_url() {{ url=u; }}
+        etcdctl_at() {{ for _ in 1 2 3 4; do echo '{log}' >&2; done; echo 'Error: {error}' >&2; return 1; }}
+        save_snapshot /x/.new.db 60
+    """
+    done = call(folder, played)
+    assert done.returncode == 70
+    assert sentence in done.stderr

@@ -19,7 +19,11 @@ take_snapshot() {
 save_snapshot() {
   local url said
   find_client_url
-  said=$(patience=$2 answer_within=${2}s etcdctl_at "$url" snapshot save "$1" 2>&1 >/dev/null) || fail "the snapshot could not be taken: $(last_words "$said"). Look at the member's log (journalctl -u etcd-cluster) and run again"
+  said=$(patience=$2 answer_within=${2}s etcdctl_at "$url" snapshot save "$1" 2>&1 >/dev/null) || {
+    [[ $said != *"no space left"* ]] || fail "${1%/*} is full: the snapshot had no room. Expected: more free space there. Free some space, and run again"
+    # Its error is the last line; lines of its log are before that.
+    fail "the snapshot could not be taken: $(last_words "${said##*$'\n'}"). Look at the member's log (journalctl -u etcd-cluster) and run again"
+  }
 }
 
 # accept_snapshot FILE SECONDS VERSION
