@@ -253,6 +253,13 @@ def test_credentials_are_in_a_file_of_this_user_alone_and_gone_at_the_end(tmp_pa
     assert path.startswith("/dev/shm/") or not os.access("/dev/shm", os.W_OK)
 
 
+def test_a_file_that_the_stores_disk_damaged_does_not_fail_the_request_for_all(tmp_path: Path) -> None:
+    """A real S3 server answers with the changed bytes and with the sum of those that were written."""
+    damaged = "case $* in *--ignore-checksum*) ;; *) echo 'corrupted on transfer: md5 hashes differ'; exit 1 ;; esac"
+    with StoreFolder(StoreUrl.parse("s3://bucket/p"), "s3://bucket/p", GIVEN, fake_rclone(tmp_path, damaged)) as store:
+        assert store.texts("TOKEN", ["json"]) == {}
+
+
 @pytest.mark.parametrize(
     ("said", "code", "sentence"),
     [
