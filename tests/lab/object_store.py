@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +19,7 @@ from tests.lab.hosts import OPERATOR_ADDRESS, Lab, cache_dir, locked
 
 MODULE, VERSION = "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"
 PORT = 7070
+REGION = "us-east-1"
 ACCESS_KEY, SECRET_KEY = "lab-access-key", "lab-secret-key-5f1e"
 
 
@@ -47,7 +51,8 @@ def program(module: str = MODULE, version: str = VERSION) -> Path:
 
 
 class ObjectStore:
-    """One server, with one bucket. A folder is a bucket, and a file an object."""
+    """One server, with one bucket. A folder is a bucket, and a file an object. Its root user may do everything; what
+    others may is for `allow` to say, and counts at once."""
 
     def __init__(self, lab: Lab, folder: Path, bucket: str = "backups") -> None:
         self.lab, self.folder, self.bucket = lab, folder, bucket
@@ -56,8 +61,11 @@ class ObjectStore:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        users = self.folder.parent / "users"
+        users.mkdir(exist_ok=True)
         command: list[str | Path] = ["env", f"ROOT_ACCESS_KEY={ACCESS_KEY}", f"ROOT_SECRET_KEY={SECRET_KEY}", program()]
-        command += ["--port", f"{OPERATOR_ADDRESS}:{PORT}", "--region", "us-east-1", "posix", self.folder]
+        command += ["--port", f"{OPERATOR_ADDRESS}:{PORT}", "--region", REGION]
+        command += ["--iam-dir", users, "--iam-cache-disable", "posix", self.folder]
         log = (self.folder.parent / "store.log").open("a")
         self.process = self.lab.popen(command, stdout=log, stderr=log)
         eventually(self._answers, "the store answers")
@@ -66,6 +74,30 @@ class ObjectStore:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def pause(self) -> None:
+        """It takes connections, and neither reads nor answers any more (SIGSTOP)."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def admin(self, *arguments: str) -> None:
+        """Runs the server's own command for its users."""
+        root = {"ADMIN_ACCESS_KEY": ACCESS_KEY, "ADMIN_SECRET_KEY": SECRET_KEY}
+        where = {"ADMIN_ENDPOINT_URL": self.url, "ADMIN_REGION": REGION}
+        self.lab.run([program(), "admin", *arguments], env={**os.environ, **root, **where})
+
+    def allow(self, user: str, *actions: str) -> None:
+        """From now on, the user may do these to the bucket and the objects in it."""
+        resources = [f"arn:aws:s3:::{self.bucket}", f"arn:aws:s3:::{self.bucket}/*"]
+        statement = {"Effect": "Allow", "Principal": {"AWS": [user]}, "Action": actions, "Resource": resources}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        command = ["curl", "-fsS", "--aws-sigv4", f"aws:amz:{REGION}:s3", "--user", f"{ACCESS_KEY}:{SECRET_KEY}"]
+        command += ["-H", f"x-amz-content-sha256: {hashlib.sha256(policy.encode()).hexdigest()}"]
+        self.lab.run([*command, "-X", "PUT", "--data-binary", policy, f"{self.url}/{self.bucket}?policy="])
 
     def objects(self, ending: str = "") -> list[Path]:
         return sorted(path for path in (self.folder / self.bucket).rglob(f"*{ending}") if path.is_file())
