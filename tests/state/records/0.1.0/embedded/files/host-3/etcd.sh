@@ -1,4 +1,4 @@
-# etcd-cluster: 9110724ef9be9a457dcc684934f337a0
+# etcd-cluster: 926084d62bc8f95f93bb895a838d43e1
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
