@@ -1,7 +1,5 @@
 """The program: this stack's config -> one etcd cluster -> its endpoints."""
 
-from pathlib import Path
-
 import pulumi
 
 from etcd_cluster import ConfigurationError, EtcdCluster
@@ -27,4 +25,4 @@ if args.dns is not None:
     pulumi.export("dnsRecords", cluster.dns_records)
 if cluster.monitoring is not None:
     pulumi.export("monitoring", cluster.monitoring)
-pulumi.export("readme", Path(__file__).with_name("Pulumi.README.md").read_text())
+pulumi.export("readme", cluster.readme)

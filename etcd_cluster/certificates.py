@@ -40,6 +40,7 @@ class ClusterCertificates:
         client: The client certificate that the stack exports.
         users: User -> its certificate, which the stack exports as well.
         root: Certificate of etcd's user root, which leaves the stack to repair users alone; None without users.
+        authorities: What a CA that is made here signs, such as "clients" -> that CA.
     """
 
     ca: CA
@@ -49,6 +50,7 @@ class ClusterCertificates:
     client: Certificate
     users: Mapping[str, Certificate]
     root: Certificate | None
+    authorities: Mapping[str, CertificateAuthority]
 
     @property
     def trusted_pem(self) -> pulumi.Output[str]:
@@ -102,12 +104,15 @@ def issue_certificates(
         names: DNS names for clients; None for none. Members show one another addresses alone.
         users: etcd's users; None without any.
     """
-    ca = own_ca or _made_ca(cluster, "ca", "etcd CA", opts, rotation, overlap_hours)
-    peer_ca = _made_ca(cluster, "peer-ca", "etcd peer CA", opts, rotation, overlap_hours)
+    authorities: dict[str, CertificateAuthority] = {}
+    if own_ca is None:
+        authorities["clients"] = _made_ca(cluster, "ca", "etcd CA", opts, rotation, overlap_hours)
+    authorities["members"] = _made_ca(cluster, "peer-ca", "etcd peer CA", opts, rotation, overlap_hours)
+    ca, peer_ca = own_ca or authorities["clients"].ca, authorities["members"].ca
 
     def issued(machine: Machine, profile: Profile, signed_by: CA) -> Certificate:
-        of_clients = names.of(machine.name) if names and profile == "server" else []
-        return _of_machine(f"{cluster}-{machine.name}-{profile}", machine, profile, signed_by, opts, of_clients)
+        dns_names = names.of(machine.name) if names and profile == "server" else []
+        return _of_machine(f"{cluster}-{machine.name}-{profile}", machine, profile, signed_by, opts, dns_names)
 
     # A client is signed by the CA's client pair: during an overlap, by the new CA.
     def for_client(name: str, user: str) -> Certificate:
@@ -121,6 +126,7 @@ def issue_certificates(
         client=for_client("client", CLIENT),
         users={name: for_client(f"{name}-user", name) for name in (users.with_certificates if users else ())},
         root=for_client("root-user", ROOT) if users else None,
+        authorities=authorities,
     )
 
 
@@ -135,7 +141,7 @@ def issue_monitoring_certificates(
 
     A CA that also signs etcd's clients would make each certificate for metrics one that may read and write all keys.
     """
-    ca = _made_ca(cluster, "monitoring-ca", "etcd monitoring CA", opts, rotation, overlap_hours)
+    ca = _made_ca(cluster, "monitoring-ca", "etcd monitoring CA", opts, rotation, overlap_hours).ca
     servers = {
         machine.name: _of_machine(f"{cluster}-{machine.name}-monitoring", machine, "server", ca, opts)
         for machine in machines
@@ -146,10 +152,10 @@ def issue_monitoring_certificates(
 
 def _made_ca(
     cluster: str, name: str, purpose: str, opts: pulumi.ResourceOptions, rotation: int, overlap_hours: int
-) -> CA:
+) -> CertificateAuthority:
     common_name = f"{shortened(cluster, MAX_COMMON_NAME - len(purpose) - 1)} {purpose}"
     args = CertificateAuthorityArgs(common_name=common_name, rotation=rotation, overlap_hours=overlap_hours)
-    return CertificateAuthority(f"{cluster}-{name}", args, opts).ca
+    return CertificateAuthority(f"{cluster}-{name}", args, opts)
 
 
 def _of_machine(

@@ -34,6 +34,7 @@ from etcd_cluster.rollout.inputs import (
 )
 from etcd_cluster.settings import EtcdClusterArgs, Settings, validate_arguments
 from etcd_cluster.ssh.missing_key import with_keys_kept
+from etcd_cluster.stack_readme import stack_readme
 from etcd_cluster.users import CLIENT
 
 
@@ -52,6 +53,8 @@ class EtcdCluster(pulumi.ComponentResource):
             (JSON): for a role of yours. Else None.
         kubeadm: The part of kubeadm's ClusterConfiguration (v1beta4) that has a control plane use this cluster, YAML;
             where it expects the certificates, `etcd-cluster kubeadm` tells.
+        readme: A page about the cluster as the last change left it, Markdown: members, ends of certificates, backups.
+            Pulumi Cloud shows a stack's output of this name.
         dns_records: Records of the names in `dns`, each with name, type, ttl and values; empty without names.
         monitoring: What a Prometheus and a Grafana need: "targets" (member name -> URL), "caCertificate",
             "clientCertificate", "clientKey" (secret), "scrapeConfig", "rules" and "dashboard"; None if not asked for.
@@ -70,6 +73,7 @@ class EtcdCluster(pulumi.ComponentResource):
     backup_policy: pulumi.Output[str] | None
     dns_records: pulumi.Output[list[dict[str, Any]]]
     kubeadm: pulumi.Output[str]
+    readme: pulumi.Output[str]
     monitoring: dict[str, pulumi.Output[Any]] | None
 
     def __init__(self, name: str, args: EtcdClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -229,6 +233,7 @@ class EtcdCluster(pulumi.ComponentResource):
         self.backup_policy = bucket.rights if bucket else None
         self.dns_records = after_health(proven, [] if records is None else records)
         self.kubeadm = self.endpoints.apply(external_etcd)
+        self.readme = stack_readme(self.version, self.members, certificates, settings.backup)
         self.register_outputs(
             {
                 "endpoints": self.endpoints,

@@ -18,7 +18,7 @@ from tests.lab import binaries
 from tests.lab.hosts import Host, Lab
 
 PROJECT = Path(__file__).parents[2]
-PROGRAM_FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.README.md", "etcd_cluster", "embedded_engine")
+PROGRAM_FILES = ("__main__.py", "Pulumi.yaml", "etcd_cluster", "embedded_engine")
 STACK = "lab"
 PASSPHRASE = "correct horse battery staple"
 NOT_PACKED = "0" * 64

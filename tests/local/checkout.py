@@ -15,7 +15,6 @@ PROJECT = Path(__file__).parents[2]
 FILES = (
     "Pulumi.yaml",
     "Pulumi.dev.yaml",
-    "Pulumi.README.md",
     "__main__.py",
     "etcd_cluster",
     "embedded_engine",
