@@ -11,7 +11,8 @@ from etcd_cluster.backup.arguments import Backup
 from etcd_cluster.certificates import ClusterCertificates
 
 _NO_BACKUPS = (
-    "None are scheduled. Wherever the data is, it can be lost: set `backup.to`; on this machine, run `scripts/backup now`."
+    "None are scheduled. Wherever the data is, it can be lost: set `backup.to`; of members on this machine, run "
+    "`scripts/backup now`."
 )
 _PAGE = """\
 # etcd {version}
