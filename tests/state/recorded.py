@@ -23,6 +23,8 @@ from tests.lab.stack import PASSPHRASE, PROGRAM_FILES, PROJECT, STACK
 
 FOLDER = Path(__file__).parent / "records"
 CONFIG, STATE, FILES, TIME = f"Pulumi.{STACK}.yaml", "state.json", "files", "recorded_at"
+WITH_ADDITIONS = "embedded-with-additions"
+"""The record, beside those of both engines, of a stack with backups, users and metrics."""
 KEY_FILE = "id_ed25519"
 """Of the operator, in the project: a preview reads it, and the state holds what was in it."""
 
@@ -72,9 +74,9 @@ def without_positions(state: str) -> str:
     return f"{json.dumps(exported, indent=4)}\n"
 
 
-def records(engine: str) -> list[Record]:
-    """Those of one engine, "embedded" or "pulumi", the oldest release first."""
-    return [Record(path) for path in sorted(FOLDER.glob(f"*/{engine}"))]
+def records(name: str) -> list[Record]:
+    """Those of one name, "embedded", "pulumi" or `WITH_ADDITIONS`, the oldest release first."""
+    return [Record(path) for path in sorted(FOLDER.glob(f"*/{name}"))]
 
 
 def _is_provider(resource: Mapping[str, Any]) -> bool:

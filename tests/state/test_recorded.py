@@ -22,7 +22,18 @@ from etcd_cluster.errors import is_private_key
 from etcd_cluster.member.line import Line
 from etcd_cluster.rollout import host_record_lifecycle, lifecycle
 from tests.lab.stack import PASSPHRASE, STACK
-from tests.state.recorded import CONFIG, FILES, KEY_FILE, STATE, Record, embedded_state, outputs, records, started_files
+from tests.state.recorded import (
+    CONFIG,
+    FILES,
+    KEY_FILE,
+    STATE,
+    WITH_ADDITIONS,
+    Record,
+    embedded_state,
+    outputs,
+    records,
+    started_files,
+)
 
 AT_THE_TIME = """
 import runpy, sys
@@ -34,8 +45,14 @@ runpy.run_module("embedded_engine", run_name="__main__", alter_sys=True)
 """
 """Runs the engine as if it were then: certificates fall due later."""
 
-ONLY_A_SCRIPT = re.compile(r"  ~ command:remote:Command etcd-host-[123]-(check|prepare): update \[stdin\]")
+ONLY_A_SCRIPT = re.compile(
+    r"  ~ (command:remote:Command etcd-host-[123]-(check|prepare): update \[stdin\]"
+    r"|cluster:(BackupSchedule etcd-backups|MetricsEndpoints etcd-metrics): update \[members(, unknown, schema)?\])"
+)
 """A later release may have other scripts. They run again, compare, and do nothing where nothing differs."""
+EACH = pytest.mark.parametrize(
+    "record", [*records("embedded"), *records(WITH_ADDITIONS)], ids=lambda record: record.name
+)
 EMBEDDED = pytest.mark.parametrize("record", records("embedded"), ids=lambda record: record.name)
 
 
@@ -55,7 +72,7 @@ def test_there_is_a_record_and_no_key_in_it_can_be_read_and_no_path_of_the_machi
     [(False, True), (True, True), (False, False)],
     ids=["", "without schema numbers", "no key"],
 )
-@EMBEDDED
+@EACH
 def test_a_preview_shows_no_difference(record: Record, older: bool, has_key_file: bool, tmp_path: Path) -> None:
     project = record.project(tmp_path)
     state = tmp_path / "state" / "etcd-cluster" / f"{STACK}.json"
@@ -84,7 +101,7 @@ def test_a_preview_shows_no_difference(record: Record, older: bool, has_key_file
     assert f"{len(changes)} to update" in said if changes else "no changes" in said, said
 
 
-@EMBEDDED
+@EACH
 def test_a_release_alone_changes_nothing_that_a_member_starts_from(record: Record) -> None:
     """If it has to, the changelog says so, and the record's files are taken anew."""
     found = {

@@ -1,0 +1,8 @@
+# etcd-cluster: 411a1a0251af5203ae2da6bbe8415c90
+export PATH="$PATH:/opt/etcd/bin"
+export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
+export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
+export ETCDCTL_CERT=/etc/etcd/pki/server.crt
+export ETCDCTL_KEY=/etc/etcd/pki/server.key
+export NO_PROXY="${NO_PROXY:-${no_proxy:-}},"10.77.0.11
+export no_proxy="$NO_PROXY"
