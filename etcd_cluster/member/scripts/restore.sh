@@ -137,7 +137,7 @@ put_restored() {
 # try_restore file=PATH version=X.Y.Z [bare=yes]: proves a snapshot apart from any cluster, and prints what it holds.
 try_restore() {
   read_spec "$@"
-  # shellcheck disable=SC2034  # for backup.sh
+  # shellcheck disable=SC2034  # for proof.sh
   binaries_path=$versions_path/${spec[version]}
   prove_file "${spec[file]}"
   printf 'revision=%s\nkeys=%s\n' "$(scratch_revision)" "$(scratch_metric etcd_debugging_mvcc_keys_total)"
@@ -164,7 +164,7 @@ begin_restoring() {
   rm -rf "$restoring_path"
   must mkdir -p -m 700 "$restoring_path"
   at_exit remove_unfinished
-  # shellcheck disable=SC2034  # for backup.sh
+  # shellcheck disable=SC2034  # for proof.sh
   binaries_path=$versions_path/${spec[version]}
 }
 remove_unfinished() { rm -rf "$restoring_path"; }
@@ -175,7 +175,7 @@ make_restored_data() {
   local file=$3 said revision bump=()
   if [[ -n ${spec[backup]:-} ]]; then
     open_store
-    # shellcheck disable=SC2034  # for backup.sh
+    # shellcheck disable=SC2034  # for proof.sh
     backup_store=$backup_parent/${spec[backup]%/*}
     restored_equal "${spec[backup]##*/}"
     file=$scratch/db

@@ -56,6 +56,9 @@ store_problem() {
 
 is_other_encryption() { [[ $1 == *"bad password"* || $1 == *"bad magic"* || $1 == *"too short to be encrypted"* ]]; }
 
+# time_of SECONDS: prints a time as the names of backups begin with it.
+time_of() { date -u -d "@$1" +%Y%m%dT%H%M%SZ; }
+
 # names: prints the names in the cluster's folder.
 names() {
   local said status=0
