@@ -129,7 +129,7 @@ def test_a_timer_that_was_removed_comes_back(cluster: Cluster) -> None:
     host = cluster.hosts[1]
     host.run(f"systemctl disable --now {TIMER}; rm /etc/systemd/system/{TIMER}; systemctl daemon-reload")
     run = cluster.up()
-    assert f"{host.name}: backups: {TIMER} differs" in run.output
+    assert f"{host.name}: backups: /etc/systemd/system/{TIMER} differs" in run.output
     assert host.run(f"systemctl is-active {TIMER}").stdout == "active\n"
     assert_converged(cluster)
 

@@ -15,36 +15,24 @@ backup_setup() {
   fi
 }
 
-# MODE NAME CONTENT(base64) lines of the files in the folder. Only the configuration holds credentials.
+# MODE NAME CONTENT(base64) lines.
 backup_files() {
-  printf '%s\n' "500 program $file_program" "400 rclone.conf $file_configuration"
-  [[ -z $file_store_ca ]] || printf '444 ca.crt %s\n' "$file_store_ca"
-  [[ -z $file_known_hosts ]] || printf '444 known_hosts %s\n' "$file_known_hosts"
+  echo "500 program $file_program"
+  store_files
 }
-backup_units() { printf '%s\n' "etcd-cluster-backup.service $file_service" "etcd-cluster-backup.timer $file_timer"; }
-
-write_backup_files() {
-  local mode name content
-  must mkdir -p "$backup_path"
-  must chmod 700 "$backup_path"
-  while read -r mode name content; do
-    put_file "$mode" "$(id -un)" "$backup_path/$name" "$content" || true
-  done < <(backup_files)
-  [[ -n $rclone_placed ]] || return 0
-  ln -sfn "$rclone_placed" "$rclone_program"
-  [[ $("$rclone_program" version 2>/dev/null) == rclone* ]] || fail "$rclone_placed does not run here. Expected: rclone for this machine. Set backup.rclone to a program that runs here"
-}
+backup_units() { printf '%s\n' "644 etcd-cluster-backup.service $file_service" "644 etcd-cluster-backup.timer $file_timer"; }
 
 set_up() {
-  local name content is_new=no
+  local is_new=no
   lock
-  write_backup_files
+  private_folder "$backup_path"
+  place_files "$backup_path" < <(backup_files) || true
+  [[ -z $rclone_placed ]] || ln -sfn "$rclone_placed" "$rclone_program"
+  require_rclone_runs
   try_store
   remove_other_versions
   if [[ $supervisor == systemd ]]; then
-    while read -r name content; do
-      if put_file 644 root "/etc/systemd/system/$name" "$content"; then is_new=yes; fi
-    done < <(backup_units)
+    if place_files "$UNITS_PATH" < <(backup_units); then is_new=yes; fi
     if [[ $is_new == yes ]] || ! timer_runs; then
       must systemctl daemon-reload
       must systemctl enable --quiet etcd-cluster-backup.timer
@@ -55,15 +43,10 @@ set_up() {
 timer_runs() { systemctl --quiet is-enabled etcd-cluster-backup.timer && systemctl --quiet is-active etcd-cluster-backup.timer; }
 
 differing() {
-  local mode name content
-  while read -r mode name content; do
-    if file_differs "$backup_path/$name" "$content" || [[ $(stat -c '%a %U' "$backup_path/$name") != "$mode $(id -un)" ]]; then echo "$backup_path/$name differs"; fi
-  done < <(backup_files)
+  differing_files "$backup_path" < <(backup_files)
   [[ $backup_parent == /* || -x $rclone_program ]] || echo "$rclone_program is missing"
   [[ $supervisor == systemd ]] || return 0
-  while read -r name content; do
-    ! file_differs "/etc/systemd/system/$name" "$content" || echo "$name differs"
-  done < <(backup_units)
+  differing_files "$UNITS_PATH" < <(backup_units)
   timer_runs || echo "etcd-cluster-backup.timer does not run"
 }
 
@@ -115,7 +98,7 @@ remove_backup() {
   if [[ $supervisor == systemd ]]; then
     systemctl disable --quiet --now etcd-cluster-backup.timer 2>/dev/null || true
     systemctl stop etcd-cluster-backup.service 2>/dev/null || true
-    rm -f /etc/systemd/system/etcd-cluster-backup.{service,timer}
+    rm -f "$UNITS_PATH"/etcd-cluster-backup.{service,timer}
     must systemctl daemon-reload
   fi
   rm -rf "$backup_path" "$state_path/backup"

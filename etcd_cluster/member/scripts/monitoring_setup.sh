@@ -16,34 +16,29 @@ monitoring_setup() {
   fi
 }
 
-# MODE NAME CONTENT(base64) lines of the files in the folder. nginx opens them as root.
+# MODE NAME CONTENT(base64) lines. nginx opens these files as root.
 monitoring_files() {
   printf '%s\n' "400 server.key $file_key" "444 server.crt $file_certificate" "444 ca.crt $file_ca" "444 nginx.conf $file_configuration" \
     "500 program $file_program"
-  [[ -z $file_hook ]] || printf '500 on-failure %s\n' "$file_hook"
+  [[ -z $file_hook ]] || echo "500 on-failure $file_hook"
 }
 monitoring_units() {
-  printf '%s\n' "$MONITORING_SERVICE $file_service" "etcd-cluster-metrics.service $file_metrics_service" "$METRICS_TIMER $file_timer"
+  printf '%s\n' "644 $MONITORING_SERVICE $file_service" "644 etcd-cluster-metrics.service $file_metrics_service" "644 $METRICS_TIMER $file_timer"
 }
 
 set_up() {
-  local mode name content changed=no units=no said
+  local changed=no is_new=no said
   lock
   require_port
   [[ -z $textfile_folder || -d $textfile_folder ]] || fail "monitoring.textfileFolder: $textfile_folder is no folder here. Expected: the one that node_exporter's textfile collector reads. Make it, or correct the key"
   install_nginx
-  must mkdir -p "$monitoring_path"
-  must chmod 700 "$monitoring_path"
-  while read -r mode name content; do
-    if put_file "$mode" root "$monitoring_path/$name" "$content"; then changed=yes; fi
-  done < <(monitoring_files)
+  private_folder "$monitoring_path"
+  if place_files "$monitoring_path" < <(monitoring_files); then changed=yes; fi
   [[ -n $file_hook ]] || rm -f "$hook_path"
-  while read -r name content; do
-    if put_file 644 root "/etc/systemd/system/$name" "$content"; then units=yes; fi
-  done < <(monitoring_units)
-  [[ $units == no ]] || must systemctl daemon-reload
+  if place_files "$UNITS_PATH" < <(monitoring_units); then is_new=yes; fi
+  [[ $is_new == no ]] || must systemctl daemon-reload
   must systemctl enable --quiet "$MONITORING_SERVICE" "$METRICS_TIMER"
-  if [[ $units == yes ]] || ! systemctl --quiet is-active "$MONITORING_SERVICE"; then
+  if [[ $is_new == yes ]] || ! systemctl --quiet is-active "$MONITORING_SERVICE"; then
     said=$(systemctl restart "$MONITORING_SERVICE" 2>&1) || fail "$MONITORING_SERVICE does not start: $(last_words "$(journalctl --unit "$MONITORING_SERVICE" --no-pager --output cat --lines 5 2>/dev/null || echo "$said")"). Expected: nginx with $monitoring_path/nginx.conf. Fix it, then run \`pulumi up\` again"
   elif [[ $changed == yes ]]; then
     must systemctl reload "$MONITORING_SERVICE"
@@ -83,22 +78,18 @@ missing_packages() {
 proxy_url() { printf '%s' "$proxy"; }
 
 differing() {
-  local mode name content
-  while read -r mode name content; do
-    if file_differs "$monitoring_path/$name" "$content" || [[ $(stat -c '%a %U' "$monitoring_path/$name") != "$mode root" ]]; then echo "$monitoring_path/$name differs"; fi
-  done < <(monitoring_files)
-  while read -r name content; do
-    ! file_differs "/etc/systemd/system/$name" "$content" || echo "$name differs"
-  done < <(monitoring_units)
-  for name in "$MONITORING_SERVICE" "$METRICS_TIMER"; do
-    systemctl --quiet is-active "$name" || echo "$name does not run"
+  local unit
+  differing_files "$monitoring_path" < <(monitoring_files)
+  differing_files "$UNITS_PATH" < <(monitoring_units)
+  for unit in "$MONITORING_SERVICE" "$METRICS_TIMER"; do
+    systemctl --quiet is-active "$unit" || echo "$unit does not run"
   done
 }
 
 remove_monitoring() {
   lock
   systemctl disable --quiet --now "$MONITORING_SERVICE" "$METRICS_TIMER" 2>/dev/null || true
-  rm -f /etc/systemd/system/{"$MONITORING_SERVICE","$METRICS_TIMER",etcd-cluster-metrics.service}
+  rm -f "$UNITS_PATH"/{"$MONITORING_SERVICE","$METRICS_TIMER",etcd-cluster-metrics.service}
   must systemctl daemon-reload
   rm -rf "$monitoring_path" "${metrics_path%/*}" "$state_path"/failure-of-*
   [[ -z $textfile_folder ]] || rm -f "$textfile_folder/etcd-cluster.prom"

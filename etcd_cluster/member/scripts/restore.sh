@@ -28,12 +28,9 @@ open_store() {
   rclone_program=$rclone_placed rclone_configuration=$store_path/rclone.conf
   remove_store_files
   at_exit remove_store_files
-  must mkdir -p -m 700 "$store_path"
-  put_file 400 "$(id -un)" "$store_path/rclone.conf" "$file_configuration" || true
-  [[ -z $file_store_ca ]] || put_file 444 "$(id -un)" "$store_path/ca.crt" "$file_store_ca" || true
-  [[ -z $file_known_hosts ]] || put_file 444 "$(id -un)" "$store_path/known_hosts" "$file_known_hosts" || true
-  [[ -n $rclone_placed ]] || return 0
-  [[ $("$rclone_program" version 2>/dev/null) == rclone* ]] || fail "$rclone_program does not run here. Expected: rclone for this machine. Set backup.rclone to a program that runs here"
+  private_folder "$store_path"
+  place_files "$store_path" < <(store_files) || true
+  require_rclone_runs
 }
 remove_store_files() { rm -rf "$store_path"; }
 

@@ -19,6 +19,17 @@ rclone() {
     --contimeout 15s --timeout 60s --retries "${store_attempts:-2}" --low-level-retries 2 --s3-no-check-bucket --azureblob-no-check-container "$@"
 }
 
+# store_files: prints MODE NAME CONTENT(base64) lines of rclone's configuration, of which the first one holds credentials.
+store_files() {
+  echo "400 rclone.conf $file_configuration"
+  [[ -z $file_store_ca ]] || echo "444 ca.crt $file_store_ca"
+  [[ -z $file_known_hosts ]] || echo "444 known_hosts $file_known_hosts"
+}
+
+require_rclone_runs() {
+  [[ -z $rclone_placed || $("$rclone_placed" version 2>/dev/null) == rclone* ]] || fail "$rclone_placed does not run here. Expected: rclone for this machine. Set backup.rclone to a program that runs here"
+}
+
 # to_store ARGUMENTS...: runs rclone; if it fails, the step fails with the reason.
 to_store() {
   local said
