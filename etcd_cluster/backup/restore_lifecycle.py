@@ -14,7 +14,7 @@ from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.etcd.versions import Version
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member.lines import FindBackup
-from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
+from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
 
 INPUTS = ("cluster", "token", "backup", "version", "to", "member", "place", "credentials", "rclone", "connection")
 COMPARED = ("token", "backup", "to", "member", "place", "credentials")
@@ -50,7 +50,7 @@ class BackupSourceLifecycle(Lifecycle):
 
 
 def _find(props: Properties) -> dict[str, Any]:
-    name, host = props["member"], FormerHost.parse(props["place"])
+    name, host = props["member"], RecordedPlace.parse(props["place"])
     connection: Mapping[str, Any] | None = props.get("connection")
     given = _variables(props, placed_rclone(props, connection))
     line = FindBackup(props["backup"], Version.parse(props["version"]).series)
@@ -60,7 +60,7 @@ def _find(props: Properties) -> dict[str, Any]:
 
 
 def _variables(props: Properties, placed: str) -> dict[str, str]:
-    host, store = FormerHost.parse(props["place"]), StoreUrl.of(props["to"], props["credentials"] or {})
+    host, store = RecordedPlace.parse(props["place"]), StoreUrl.of(props["to"], props["credentials"] or {})
     member = MemberPlace(props["member"], host.layout, host.ports)
     return restore_variables(props["cluster"], props["token"], member, store, props["to"], props["credentials"], placed)
 

@@ -19,8 +19,8 @@ from etcd_cluster.etcd.sizes import size_text
 from etcd_cluster.etcd.versions import Version
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member.lines import FindBackup
+from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
 from etcd_cluster.member.render import encode
-from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 from etcd_cluster.ssh.connection import SshError
 
 INPUTS = (
@@ -101,7 +101,7 @@ def _find_backup(props: Properties) -> dict[str, Any]:
     """Asks the machines in turn: the first of them may be lost."""
     connections: Mapping[str, Any] = props["connections"] or {}
     line = FindBackup(props["wanted"], Version.parse(props["version"]).series, props["key"])
-    places = {name: FormerHost.parse(place) for name, place in props["places"].items()}
+    places = {name: RecordedPlace.parse(place) for name, place in props["places"].items()}
     found, unreachable = "", dict[str, EtcdClusterError]()
     variables: dict[str, dict[str, str]] = {}
     with MemberMachines(places, connections) as machines:
@@ -122,7 +122,7 @@ def _find_backup(props: Properties) -> dict[str, Any]:
 
 
 def _variables(props: Properties, name: str, placed: str) -> dict[str, str]:
-    host = FormerHost.parse(props["places"][name])
+    host = RecordedPlace.parse(props["places"][name])
     store = StoreUrl.of(props["to"], props["credentials"] or {}) if props["to"] else None
     place = MemberPlace(name, host.layout, host.ports)
     return restore_variables(

@@ -12,7 +12,7 @@ from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.errors import ConfigurationError, EtcdClusterError
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member.lines import SetUpBackups
-from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
+from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
 from etcd_cluster.ssh.connection import parse_connection
 
 COMPARED = ("token", "to", "every", "keep", "test", "append_only", "members", "credentials", "rclone", "connections")
@@ -144,12 +144,12 @@ def run_variables(props: Mapping[str, Any], name: str) -> dict[str, str]:
 
 
 def _place(props: Mapping[str, Any], name: str) -> MemberPlace:
-    host = FormerHost.parse(props["members"][name])
+    host = RecordedPlace.parse(props["members"][name])
     return MemberPlace(name, host.layout, host.ports)
 
 
 def _machines(props: Properties, *, passing: bool = False) -> MemberMachines:
-    places = {name: FormerHost.parse(host) for name, host in props["members"].items()}
+    places = {name: RecordedPlace.parse(host) for name, host in props["members"].items()}
     return MemberMachines(places, props["connections"] or {}, passing=passing)
 
 

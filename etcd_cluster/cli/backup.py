@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from etcd_cluster.backup.transport import StoreFolder
     from etcd_cluster.backup.verification import Verification
     from etcd_cluster.member.lines import BackUp
-    from etcd_cluster.rollout.machines import MemberMachines
+    from etcd_cluster.rollout.machines import ClusterMachines
 
 LATEST = "latest"
 PROGRESS_SECONDS = 10.0
@@ -125,7 +125,7 @@ def _recorded_source(props: Mapping[str, Any]) -> Source:
 def rclone_program(where: Source) -> str:
     """Returns rclone on this machine: it comes from where the machines' own comes from."""
     from etcd_cluster.install.rclone import place_rclone
-    from etcd_cluster.rollout.machines import say
+    from etcd_cluster.member.machines import say
 
     return place_rclone(None, where.rclone, say)
 
@@ -224,7 +224,8 @@ def _on_a_machine(options: argparse.Namespace, props: Mapping[str, Any], line: B
     from etcd_cluster.backup.files import RUN_SECONDS
     from etcd_cluster.backup.schedule_lifecycle import run_variables
     from etcd_cluster.member.answers import answered_facts
-    from etcd_cluster.rollout.machines import FormerHost, MemberMachines, StepFailedError, say
+    from etcd_cluster.member.machines import RecordedPlace, StepFailedError, say
+    from etcd_cluster.rollout.machines import ClusterMachines
     from etcd_cluster.ssh.connection import SshError
 
     shown: list[str] = []
@@ -233,10 +234,10 @@ def _on_a_machine(options: argparse.Namespace, props: Mapping[str, Any], line: B
         shown.append(line)
         say(line)
 
-    places = {name: FormerHost.parse(host) for name, host in props["members"].items()}
+    places = {name: RecordedPlace.parse(host) for name, host in props["members"].items()}
     connections = with_few_attempts(props["connections"])
     reasons: list[str] = []
-    with interruptible(), MemberMachines(places, connections) as machines:
+    with interruptible(), ClusterMachines(places, connections) as machines:
         for name in _in_order(machines, places):
             try:
                 answer = machines.run(name, line, run_variables(props, name), timeout_seconds=RUN_SECONDS, say=show)
@@ -261,7 +262,7 @@ def _on_a_machine(options: argparse.Namespace, props: Mapping[str, Any], line: B
     )
 
 
-def _in_order(machines: MemberMachines, names: Mapping[str, object]) -> list[str]:
+def _in_order(machines: ClusterMachines, names: Mapping[str, object]) -> list[str]:
     """Returns the members whose machines answer: followers that are healthy, then the leader, then the others."""
     observation = machines.observe()
     for name, why in observation.unreachable.items():

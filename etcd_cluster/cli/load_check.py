@@ -43,14 +43,15 @@ def run(options: argparse.Namespace) -> ExitCode:
     """
     from etcd_cluster.load_check.load import Load
     from etcd_cluster.load_check.run import LoadCheckRefusedError, check, clean
-    from etcd_cluster.rollout.machines import MemberMachines, say
+    from etcd_cluster.member.machines import say
+    from etcd_cluster.rollout.machines import ClusterMachines
 
     cluster = selected_cluster(options, secrets=True)
     desired = cluster.desired()
     load = Load.of(size_named(options.size or str(cluster.rollout.get("size") or "small")), options.seconds)
     if not options.clean:
         _require_yes(options, load)
-    with interruptible(), MemberMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
+    with interruptible(), ClusterMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
         if options.clean:
             clean(machines, list(desired.members), say)
             return ExitCode.SUCCESS
@@ -90,8 +91,8 @@ def _require_yes(options: argparse.Namespace, load: Load) -> None:
 def _plan(options: argparse.Namespace, cluster: Cluster, load: Load) -> Plan:
     from etcd_cluster.install.load_generator import place_benchmark
     from etcd_cluster.load_check.run import Plan
+    from etcd_cluster.member.machines import say
     from etcd_cluster.member.render import url
-    from etcd_cluster.rollout.machines import say
     from etcd_cluster.ssh.connection import parse_connection
 
     install: dict[str, Any] = {"source": "archive", "archive": options.archive} if options.archive else {}

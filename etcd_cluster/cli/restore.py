@@ -66,7 +66,7 @@ def run_restore(options: argparse.Namespace) -> ExitCode:
     Args:
         options: The global ones, those of the store, `dry_run`, `source` and `output`.
     """
-    from etcd_cluster.rollout.machines import StepFailedError
+    from etcd_cluster.member.machines import StepFailedError
 
     if not options.dry_run:
         raise CommandError(
@@ -178,8 +178,8 @@ def _try(snapshot: Snapshot, folder: Path) -> dict[str, str]:
     from etcd_cluster.member.answers import answered_facts
     from etcd_cluster.member.layout import Layout
     from etcd_cluster.member.lines import TryRestore
+    from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
     from etcd_cluster.member.render import encode
-    from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 
     programs = local_binaries(snapshot.version, say=say, demo_fallback=False)
     layout = Layout.below(str(folder))
@@ -189,7 +189,7 @@ def _try(snapshot: Snapshot, folder: Path) -> dict[str, str]:
     os.symlink(programs.directory, f"{layout.versions}/{snapshot.version}")
     line = TryRestore(str(snapshot.path.resolve()), snapshot.version, bare=snapshot.is_bare)
     given = {"file_manifest": encode(snapshot.manifest)}
-    with MemberMachines({"restore": FormerHost(layout, Ports())}, {}) as machines:
+    with MemberMachines({"restore": RecordedPlace(layout, Ports())}, {}) as machines:
         printed = machines.run("restore", line, given, timeout_seconds=TRY_SECONDS, say=say)
     return answered_facts(printed)
 

@@ -134,11 +134,11 @@ def look(cluster: Cluster) -> ClusterStatus:
     Raises:
         EtcdClusterError: Nothing can be asked: there is no `ssh` here, or the state is not that of a cluster.
     """
-    from etcd_cluster.rollout.machines import MemberMachines
+    from etcd_cluster.rollout.machines import ClusterMachines
     from etcd_cluster.rollout.status import cluster_status
 
     desired = cluster.desired()
-    with MemberMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
+    with ClusterMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
         observation = machines.observe(disk=True, users=desired.users is not None)
     now = datetime.now(timezone.utc)
     return cluster_status(desired, observation, schedules(cluster), now, backup_plan(cluster))

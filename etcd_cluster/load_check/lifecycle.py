@@ -15,7 +15,8 @@ from etcd_cluster.load_check import text
 from etcd_cluster.load_check.files import keep, kept_page
 from etcd_cluster.load_check.load import Load
 from etcd_cluster.load_check.run import Plan, check, summary
-from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
+from etcd_cluster.member.machines import RecordedPlace, say
+from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.ssh.connection import parse_connection
 
 INPUTS = ("cluster", "mode", "size", "members", "urls", "generator", "connections")
@@ -66,14 +67,14 @@ def _check(props: Properties) -> dict[str, Any]:
 
 def _load(props: Properties, *, is_required: bool) -> dict[str, Any]:
     connections: Mapping[str, Mapping[str, Any]] = props["connections"] or {}
-    places = {name: FormerHost.parse(host) for name, host in props["members"].items()}
+    places = {name: RecordedPlace.parse(host) for name, host in props["members"].items()}
 
     def place(name: str) -> str:
         connection = parse_connection(connections[name]) if name in connections else None
         return place_benchmark(connection, props["generator"] or {}, say)
 
     plan = Plan(Load.of(size_named(props["size"])), props["urls"], place, only_without_keys=True, compact=True)
-    with MemberMachines(places, connections) as machines:
+    with ClusterMachines(places, connections) as machines:
         measured, verdict = check(machines, list(places), plan, say)
     project, stack, name = props["cluster"].split("/")
     page = keep(measured, verdict, props["cluster"], kept_page(project, stack, name))

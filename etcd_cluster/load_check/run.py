@@ -15,7 +15,7 @@ from etcd_cluster.load_check.samples import DATABASE, IS_LEADER, QUOTA, Sample
 from etcd_cluster.load_check.verdict import Limits, Measured, Verdict, judge
 from etcd_cluster.member.answers import answered_facts
 from etcd_cluster.member.lines import RunLoad, SampleLoad
-from etcd_cluster.rollout.machines import MemberMachines
+from etcd_cluster.rollout.machines import ClusterMachines
 
 SAMPLE_SECONDS = 5.0
 SAMPLE_LIMIT_SECONDS = 60
@@ -53,7 +53,7 @@ class Plan:
     compact: bool = False
 
 
-def check(machines: MemberMachines, names: Sequence[str], plan: Plan, say: Say) -> tuple[Measured, Verdict]:
+def check(machines: ClusterMachines, names: Sequence[str], plan: Plan, say: Say) -> tuple[Measured, Verdict]:
     """Loads a cluster and judges it. What it wrote is gone when it returns, and when it is killed as well.
 
     Args:
@@ -101,7 +101,7 @@ def check(machines: MemberMachines, names: Sequence[str], plan: Plan, say: Say) 
     return measured, judge(measured, LIMITS)
 
 
-def clean(machines: MemberMachines, names: Sequence[str], say: Say) -> None:
+def clean(machines: ClusterMachines, names: Sequence[str], say: Say) -> None:
     """Removes what a load check left that was killed.
 
     Raises:
@@ -122,7 +122,7 @@ def _around(began: float, ended: float, samples: Sequence[Sample]) -> list[Sampl
 _FACTS = ("holds=", "began=", "ended=", "writes_status=", "reads_status=")
 
 
-def _load(machines: MemberMachines, generator: str, program: str, plan: Plan, say: Say) -> str:
+def _load(machines: ClusterMachines, generator: str, program: str, plan: Plan, say: Say) -> str:
     load = plan.load
     line = RunLoad(
         urls=",".join(plan.urls),
@@ -145,7 +145,7 @@ def _requests(answer: str, name: str, wanted: int, facts: Mapping[str, str]) -> 
     return Requests.parse(report, wanted, ended=facts[f"{name}_status"] == "0")
 
 
-def _require_health(machines: MemberMachines, names: Sequence[str]) -> None:
+def _require_health(machines: ClusterMachines, names: Sequence[str]) -> None:
     observation = machines.observe()
     ill = [name for name in names if not observation.is_healthy(name)]
     if ill or observation.alarms or observation.alarms is None:
@@ -176,7 +176,7 @@ def _generator(samples: Mapping[str, Sample]) -> str:
     return min(samples, key=lambda name: (samples[name].numbers.get(IS_LEADER, 0.0), name))
 
 
-def _sample(machines: MemberMachines, names: Sequence[str]) -> dict[str, Sample]:
+def _sample(machines: ClusterMachines, names: Sequence[str]) -> dict[str, Sample]:
     def sample(name: str) -> Sample:
         before = time.time()
         text = machines.run(name, SampleLoad(), timeout_seconds=SAMPLE_LIMIT_SECONDS)
@@ -190,7 +190,7 @@ def _sample(machines: MemberMachines, names: Sequence[str]) -> dict[str, Sample]
     return found
 
 
-def _while_sampling(machines: MemberMachines, samples: dict[str, list[Sample]], load: Callable[[], str]) -> str:
+def _while_sampling(machines: ClusterMachines, samples: dict[str, list[Sample]], load: Callable[[], str]) -> str:
     """Returns what `load` returns; meanwhile, and once at the end, samples all members."""
     over = threading.Event()
 

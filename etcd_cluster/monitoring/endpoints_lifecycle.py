@@ -11,8 +11,8 @@ from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, Up
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member.lines import SetUpMonitoring
+from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
 from etcd_cluster.monitoring.files import Exposure, MonitoringFiles, set_up_variables
-from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 
 COMPARED = (
     "cluster",
@@ -103,7 +103,7 @@ def _on_all(props: Properties, line: SetUpMonitoring, seconds: int) -> None:
 
 
 def _answers(props: Properties, line: SetUpMonitoring, seconds: int, *, passing: bool = False) -> dict[str, Any]:
-    places = {name: FormerHost.parse(host) for name, host in props["members"].items()}
+    places = {name: RecordedPlace.parse(host) for name, host in props["members"].items()}
     with MemberMachines(places, props["connections"] or {}, passing=passing) as machines:
 
         def run(name: str) -> str:
@@ -114,7 +114,7 @@ def _answers(props: Properties, line: SetUpMonitoring, seconds: int, *, passing:
 
 def variables_of(props: Mapping[str, Any], name: str) -> dict[str, str]:
     """Returns the shell variables of monitoring_setup.sh on the machine of a member."""
-    member, host = props["members"][name], FormerHost.parse(props["members"][name])
+    member, host = props["members"][name], RecordedPlace.parse(props["members"][name])
     certificate = props["certificates"][name]
     return set_up_variables(
         Exposure(name, member["address"], host.layout, host.ports, int(props["port"])),

@@ -13,8 +13,8 @@ from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Record
+from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
 from etcd_cluster.rollout.lifecycle import NotRemovedError, remove
-from etcd_cluster.rollout.machines import FormerHost, MemberMachines, say
 
 INPUTS = ("cluster", "token", "hosts", "connections", "delete_data")
 RECORD_SECONDS = 60
@@ -103,7 +103,7 @@ def _place(host: Mapping[str, Any]) -> tuple[str, str]:
 
 def _machines(hosts: Mapping[str, Mapping[str, Any]], *, leaving: bool = False) -> MemberMachines:
     connections = {name: connection for name, host in hosts.items() if (connection := host.get("connection"))}
-    places = {name: FormerHost.parse(host) for name, host in hosts.items()}
+    places = {name: RecordedPlace.parse(host) for name, host in hosts.items()}
     return MemberMachines(places, connections, places if leaving else ())
 
 

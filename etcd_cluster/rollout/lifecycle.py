@@ -39,17 +39,10 @@ from etcd_cluster.member.lines import (
     Restore,
     SetUsers,
 )
+from etcd_cluster.member.machines import STEP_SECONDS, MemberMachines, Place, RecordedPlace, StepFailedError, say
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.desired import DesiredCluster, DesiredMember
-from etcd_cluster.rollout.machines import (
-    OBSERVATION_SECONDS,
-    STEP_SECONDS,
-    FormerHost,
-    MemberMachines,
-    Place,
-    StepFailedError,
-    say,
-)
+from etcd_cluster.rollout.machines import OBSERVATION_SECONDS, ClusterMachines
 from etcd_cluster.rollout.observed import BrokenPair, Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action, users
 from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, Refusal, WaitFor
@@ -142,7 +135,7 @@ class RolloutLifecycle(Lifecycle):
             return
         desired = DesiredCluster.parse(props["desired"])
         staying = [name for name, member in desired.members.items() if member.outlives_destroy]
-        with MemberMachines(desired.members, props["connections"]) as machines:
+        with ClusterMachines(desired.members, props["connections"]) as machines:
             remove(
                 staying,
                 machines,
@@ -157,7 +150,7 @@ class RolloutLifecycle(Lifecycle):
         return ReadResult(id_, props, _inputs(props))
 
 
-def roll_out(desired: DesiredCluster, machines: MemberMachines, context: RunContext) -> Observation:
+def roll_out(desired: DesiredCluster, machines: ClusterMachines, context: RunContext) -> Observation:
     """Observes, carries out the next action, and observes again, until nothing is left to do.
 
     Args:
@@ -214,7 +207,7 @@ def require_claimed(observation: Observation, run: str, token: str = "") -> None
         raise RefusedError(Refusal.TAKEN_OVER, {"members": lost})
 
 
-def prove(desired: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext) -> None:
+def prove(desired: DesiredCluster, observation: Observation, machines: ClusterMachines, context: RunContext) -> None:
     """Checks that a write works at every member, as clients do it: with the exported certificate, at the exported URL.
 
     Each member is asked on its own machine, all at once.
@@ -250,7 +243,7 @@ def prove(desired: DesiredCluster, observation: Observation, machines: MemberMac
 
 
 def _wait(
-    wait: WaitFor, observation: Observation, machines: MemberMachines, context: RunContext, passed: float
+    wait: WaitFor, observation: Observation, machines: ClusterMachines, context: RunContext, passed: float
 ) -> None:
     waited = context.waited.get(wait.limit, 0.0) + passed + LOOK_AGAIN_SECONDS
     context.waited[wait.limit] = waited
@@ -263,7 +256,7 @@ def _wait(
     time.sleep(LOOK_AGAIN_SECONDS)
 
 
-def _log_of(member: str | None, observation: Observation, machines: MemberMachines) -> str:
+def _log_of(member: str | None, observation: Observation, machines: ClusterMachines) -> str:
     if member is None or member not in observation.hosts:
         return ""
     with contextlib.suppress(EtcdClusterError):
@@ -271,7 +264,7 @@ def _log_of(member: str | None, observation: Observation, machines: MemberMachin
     return ""
 
 
-def _logs_on(pairs: Sequence[BrokenPair], observation: Observation, machines: MemberMachines) -> str:
+def _logs_on(pairs: Sequence[BrokenPair], observation: Observation, machines: ClusterMachines) -> str:
     """Returns the last line on the other member from the log of each one, for the first pairs."""
     both_ways = dict.fromkeys(way for pair in pairs for way in ((pair.member, pair.peer), (pair.peer, pair.member)))
     ids = {name: host.live.id for name, host in observation.hosts.items() if host.live}
@@ -286,7 +279,7 @@ def _logs_on(pairs: Sequence[BrokenPair], observation: Observation, machines: Me
 
 
 def _carry_out(
-    action: Action, desired: DesiredCluster, observation: Observation, machines: MemberMachines, context: RunContext
+    action: Action, desired: DesiredCluster, observation: Observation, machines: ClusterMachines, context: RunContext
 ) -> None:
     """Runs all steps of an action at once; then raises the first failure, or goes on with what follows it."""
     steps = {step.member: step for step in action.steps}
@@ -366,7 +359,7 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
         if host.get("moved") and not context.forming:
             continue  # the cluster was formed: its members know where each of them is
         if name not in desired.members and not same(handled.get(name), host):
-            leaving[name] = FormerHost.parse(host)
+            leaving[name] = RecordedPlace.parse(host)
             if host.get("connection"):
                 connections[name] = host["connection"]
     if olds:
@@ -378,7 +371,7 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
                 leaving[name] = member
                 if name in olds["connections"]:
                     connections[name] = olds["connections"][name]
-    with MemberMachines({**leaving, **desired.members}, connections, leaving, token=desired.token) as machines:
+    with ClusterMachines({**leaving, **desired.members}, connections, leaving, token=desired.token) as machines:
         observation = roll_out(desired, machines, context)
         staying = [
             name
@@ -514,7 +507,7 @@ def drift(news: Properties) -> list[str]:
     """
     desired = DesiredCluster.parse(news["desired"])
     try:
-        with MemberMachines(desired.members, news["connections"]) as machines:
+        with ClusterMachines(desired.members, news["connections"]) as machines:
             observation = machines.observe(users=desired.users is not None)
         _warn(news, desired, observation)
         action = next_action(desired, observation, _context(news))

@@ -16,8 +16,9 @@ from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Membership, MembershipChange
+from etcd_cluster.member.machines import STEP_SECONDS, say
 from etcd_cluster.rollout.lifecycle import LOOK_AGAIN_SECONDS, require_claimed
-from etcd_cluster.rollout.machines import STEP_SECONDS, MemberMachines, say
+from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.rollout.observed import CORRUPT, FULL, Host, Observation
 from etcd_cluster.rollout.planner import messages, quorum
 from etcd_cluster.rollout.planner.actions import CHANGE_SECONDS, ActionKind, Details, Refusal
@@ -69,7 +70,7 @@ class MachineReplacementLifecycle(Lifecycle):
             members = {name: _CloudMachine(Layout.system()) for name in news["connections"]}
             # The old connections worked until now: a key or bastion may change in this same `up`.
             before: Mapping[str, Any] = olds.get("connections") or {}
-            with MemberMachines(members, news["connections"], passing=True, before=before) as machines:
+            with ClusterMachines(members, news["connections"], passing=True, before=before) as machines:
                 prepare_replacement(
                     news["replace_member"],
                     machines,
@@ -89,7 +90,7 @@ def _refused_at_first(news: Properties) -> RefusedError | None:
     return RefusedError(Refusal.REPLACEMENT_IN_FIRST_UP, {"member": member}) if member else None
 
 
-def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool = False, quota_bytes: int = 0) -> None:
+def prepare_replacement(member: str, machines: ClusterMachines, *, is_dead: bool = False, quota_bytes: int = 0) -> None:
     """Returns once the machine of `member` may be replaced, and that member does not lead.
 
     Precondition of a replacement: every other voter is healthy, they reach one another, and are a majority; or the
@@ -121,7 +122,7 @@ def prepare_replacement(member: str, machines: MemberMachines, *, is_dead: bool 
         _hand_over(member, observation, machines, run)
 
 
-def _hand_over(member: str, observation: Observation, machines: MemberMachines, run: str) -> None:
+def _hand_over(member: str, observation: Observation, machines: ClusterMachines, run: str) -> None:
     """Moves the leadership to another member, also to one whose machine is out of reach from here.
 
     Raises:

@@ -39,6 +39,7 @@ from etcd_cluster.member.lines import (
     UsersChange,
     V2Store,
 )
+from etcd_cluster.member.machines import StepFailedError
 from etcd_cluster.member.render import CertificatePair, PeerSecurity, Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.desired import (
@@ -50,7 +51,6 @@ from etcd_cluster.rollout.desired import (
     Restoration,
     series,
 )
-from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import (
     CORRUPT,
     Alarm,

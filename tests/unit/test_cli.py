@@ -26,7 +26,7 @@ from etcd_cluster.cli import backup, clusters, completion, env, main, stacks, st
 from etcd_cluster.cli.command import CommandError, ExitCode
 from etcd_cluster.cli.stacks import HIDDEN, Project, Stack, StackResource
 from etcd_cluster.member.render import Transport
-from etcd_cluster.rollout.machines import MemberMachines
+from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.state_folder import state_folder
 from tests.unit.test_cluster import build
 from tests.unit.test_status import INPUTS, NAMES, desired_json, observation
@@ -102,7 +102,7 @@ class Cli:
         monkeypatch.setenv("HOME", str(folder))
         monkeypatch.setenv("PATH", "/usr/bin:/bin")
         monkeypatch.setenv("ETCD_CLUSTER_STATE_DIR", str(folder / "state"))
-        monkeypatch.setattr(MemberMachines, "observe", lambda _self, **_asked: observation())
+        monkeypatch.setattr(ClusterMachines, "observe", lambda _self, **_asked: observation())
 
     def install(self, resources: Sequence[Mapping[str, Any]], selected: str = "") -> Cli:
         programs = self.folder / "programs"
@@ -174,7 +174,7 @@ def test_status_as_json_is_for_programs(cli: Cli, capsys: pytest.CaptureFixture[
 
 def test_a_cluster_that_is_not_well_has_an_exit_code_of_its_own(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     sick = replace(observation(), healthy=frozenset("12"))
-    monkeypatch.setattr(MemberMachines, "observe", lambda _self, **_asked: sick)
+    monkeypatch.setattr(ClusterMachines, "observe", lambda _self, **_asked: sick)
     assert cli.install(ONE).run("status", "--stack", "prod") == ExitCode.NOT_HEALTHY
 
 
@@ -189,7 +189,7 @@ def test_watch_answers_again_until_a_signal_and_ends_with_the_last_answer(
 ) -> None:
     looks: list[int] = []
 
-    def observe(_self: MemberMachines, **_asked: str) -> Any:
+    def observe(_self: ClusterMachines, **_asked: str) -> Any:
         looks.append(1)
         if len(looks) == 2:
             raise CommandError("a state that cannot be read for a moment")
@@ -197,7 +197,7 @@ def test_watch_answers_again_until_a_signal_and_ends_with_the_last_answer(
             os.kill(os.getpid(), signal.SIGINT)
         return observation()
 
-    monkeypatch.setattr(MemberMachines, "observe", observe)
+    monkeypatch.setattr(ClusterMachines, "observe", observe)
     before = signal.getsignal(signal.SIGINT)
     options = parsed("--cwd", str(cli.install(ONE).project), "--stack", "prod", "status", "--output", "json")
     options.watch = 0.01
@@ -221,12 +221,12 @@ def test_schedules_are_of_the_clusters_own_ca() -> None:
 def test_a_machine_that_does_not_answer_is_not_waited_for_long(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     dialled: list[Mapping[str, Any]] = []
 
-    class Machines(MemberMachines):
+    class Machines(ClusterMachines):
         def __init__(self, members: Any, connections: Mapping[str, Mapping[str, Any]]) -> None:
             dialled.extend(connections.values())
             super().__init__(members, connections)
 
-    monkeypatch.setattr("etcd_cluster.rollout.machines.MemberMachines", Machines)
+    monkeypatch.setattr("etcd_cluster.rollout.machines.ClusterMachines", Machines)
     cli.install(ONE).run("status", "--stack", "prod")
     assert [each["dialErrorLimit"] for each in dialled] == [clusters.DIAL_ATTEMPTS] * 3
 

@@ -19,7 +19,8 @@ from etcd_cluster.install import sources
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.line import Line
-from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
+from etcd_cluster.member.machines import MemberMachines, StepFailedError
+from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.ssh.connection import SshUnreachableError
 from tests.unit.test_backup_store import RCLONE, needs_rclone, put_backup
 from tests.unit.test_cli import MEMBERS, ONE, Cli, secret, urn
@@ -137,7 +138,7 @@ def test_a_backup_is_made_by_a_follower(
 def test_a_machine_that_does_not_answer_is_passed_over_and_the_leader_comes_after_followers(
     cli: Cli, machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(MemberMachines, "observe", lambda _: observation())
+    monkeypatch.setattr(ClusterMachines, "observe", lambda _: observation())
     machines.answers = {name: SshUnreachableError(f"cannot reach {name}") for name in ("etcd-1", "etcd-3")}
     install(cli, monkeypatch, [*ONE, schedule("s3://bucket/p")])
     assert cli.run("backup", "now", "--stack", "prod", "--test", "--output", "json") == ExitCode.SUCCESS

@@ -16,7 +16,7 @@ from etcd_cluster.cli import backup
 from etcd_cluster.cli.command import ExitCode
 from etcd_cluster.install.sources import Binaries
 from etcd_cluster.member.lines import TryRestore
-from etcd_cluster.rollout.machines import StepFailedError
+from etcd_cluster.member.machines import StepFailedError
 from tests.unit.test_backup_store import RCLONE, needs_rclone, put_backup
 from tests.unit.test_cli import ONE, Cli
 from tests.unit.test_cli_backup import NOW, Machines, schedule

@@ -13,10 +13,10 @@ from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.line import Line
+from etcd_cluster.member.machines import Place
 from etcd_cluster.rollout import host_record_lifecycle
 from etcd_cluster.rollout.host_record_lifecycle import HostRecordLifecycle
 from etcd_cluster.rollout.lifecycle import NotRemovedError
-from etcd_cluster.rollout.machines import Place
 from etcd_cluster.ssh.connection import SshAuthenticationError, SshNoAnswerError
 from etcd_cluster.ssh.processes import CommandTimeoutError
 

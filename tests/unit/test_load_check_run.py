@@ -17,7 +17,8 @@ from etcd_cluster.load_check.run import HoldsKeysError, LoadCheckRefusedError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Line, RunLoad, SampleLoad
-from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
+from etcd_cluster.member.machines import MemberMachines, StepFailedError
+from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.rollout.observed import Observation
 from tests.unit.test_cli import ONE, Cli
 from tests.unit.test_load_check import REPORT, SAMPLE
@@ -43,7 +44,7 @@ class Machines:
         self.free_mib = 5000
         self.samples = 0
         monkeypatch.setattr(MemberMachines, "run", lambda _, *words, **named: self.run(*words, **named))
-        monkeypatch.setattr(MemberMachines, "observe", lambda _, **__: self.observed)
+        monkeypatch.setattr(ClusterMachines, "observe", lambda _, **__: self.observed)
         for module in ("etcd_cluster.load_check.lifecycle", "etcd_cluster.install.load_generator"):
             monkeypatch.setattr(f"{module}.place_benchmark", lambda *_: "/opt/etcd/benchmark")
 

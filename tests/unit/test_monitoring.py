@@ -26,9 +26,9 @@ from etcd_cluster.machines.machine import Machines, Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Line
+from etcd_cluster.member.machines import MemberMachines
 from etcd_cluster.monitoring.endpoints_lifecycle import MetricsEndpointsLifecycle, variables_of
 from etcd_cluster.pki import x509
-from etcd_cluster.rollout.machines import MemberMachines
 from etcd_cluster.settings import Settings, validate_arguments
 from tests.unit.test_cli import MEMBERS, ONE, Cli, secret, urn
 from tests.unit.test_cluster import HOSTS, build

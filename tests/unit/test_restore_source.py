@@ -15,7 +15,7 @@ from etcd_cluster.backup import restore_source_lifecycle
 from etcd_cluster.backup.restore_source_lifecycle import NoMachineError, RestoreSourceLifecycle
 from etcd_cluster.backup.snapshot_file import SnapshotFileError, read_snapshot_file
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.rollout.machines import MemberMachines, StepFailedError
+from etcd_cluster.member.machines import MemberMachines, StepFailedError
 from etcd_cluster.ssh.connection import SshUnreachableError
 
 PAGE = 4096

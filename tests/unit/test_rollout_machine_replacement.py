@@ -24,7 +24,7 @@ from tests.unit.test_rollout_resource import GOAL, Machines
 def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     """Those of a healthy cluster; its members are a, b and c."""
     found = Machines(Model.running(), GOAL)
-    monkeypatch.setattr(machine_replacement_lifecycle, "MemberMachines", found)
+    monkeypatch.setattr(machine_replacement_lifecycle, "ClusterMachines", found)
     monkeypatch.setattr(machine_replacement_lifecycle, "PATIENCE_SECONDS", -1)
     return found
 

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from etcd_cluster.machines.machine import Ports
-from etcd_cluster.member import runner
+from etcd_cluster.member import machines, runner
 from etcd_cluster.member.answers import BUSY
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.line import Line
-from etcd_cluster.rollout import machines
-from etcd_cluster.rollout.machines import MemberMachines
+from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.rollout.observed import BrokenPair
 from etcd_cluster.ssh.connection import (
     Connection,
@@ -78,8 +77,8 @@ def connection(host: str) -> dict[str, str]:
     return {"host": host, "hostKey": "ssh-ed25519 AAAA"}
 
 
-def looking(before: str) -> MemberMachines:
-    return MemberMachines(
+def looking(before: str) -> ClusterMachines:
+    return ClusterMachines(
         {"a": Place()}, {"a": connection("new")}, passing=True, before={"a": connection(before), "gone": {"host": "x"}}
     )
 
@@ -171,7 +170,7 @@ def test_a_machine_that_leaves_and_is_another_clusters_by_now_has_no_member_of_t
     ssh.answer = f"token={token}\nowner=a\ndata=yes\npid=7\nclock=1\n"
     both: dict[str, Any] = {"a": Place(), "b": Place()}
     connections = {name: connection(name) for name in both}
-    with MemberMachines(both, connections, ["a"], passing=True, token="one") as found:
+    with ClusterMachines(both, connections, ["a"], passing=True, token="one") as found:
         hosts = found.observe().hosts
     assert (bool(hosts["a"].pid), hosts["a"].data) == (runs, runs)
     assert hosts["b"].pid == "7", "it stays: whoever is on it is refused, not overlooked"
@@ -183,13 +182,13 @@ def ask(
     """Member -> how many peers its machine was asked to test, all with that answer; the pairs that are broken then."""
     asked: dict[str, int] = {}
 
-    def run(_: MemberMachines, name: str, line: Line, **__: object) -> str:
+    def run(_: ClusterMachines, name: str, line: Line, **__: object) -> str:
         urls: list[str] = vars(line)["urls"].split(",")
         asked[name] = len(urls)
         return "".join(f"{answer}={url}\n" for url in urls)
 
-    monkeypatch.setattr(MemberMachines, "run", run)
-    with MemberMachines({}, {}) as found:
+    monkeypatch.setattr(ClusterMachines, "run", run)
+    with ClusterMachines({}, {}) as found:
         return asked, found._test_peers(model.observe(list(model.machines)), restarted).broken_pairs
 
 

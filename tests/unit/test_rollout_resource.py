@@ -17,10 +17,10 @@ from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.line import Line
 from etcd_cluster.member.lines import Apply, ApplyAction, Log, PeerLog, Probe, Remove
+from etcd_cluster.member.machines import Place, StepFailedError, say
 from etcd_cluster.rollout import changes, lifecycle
 from etcd_cluster.rollout.desired import DesiredCluster, File
 from etcd_cluster.rollout.lifecycle import INPUTS, NotRemovedError, RolloutLifecycle
-from etcd_cluster.rollout.machines import Place, StepFailedError, say
 from etcd_cluster.rollout.observed import History, HostBackups, Observation, PeerTest, Question, with_peer_tests
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, Refusal, WaitReason
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -83,7 +83,7 @@ def inputs(goal: Goal, **changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Machines:
-    """In place of MemberMachines: a model does what it is asked. gone: members whose machines raise instead."""
+    """In place of ClusterMachines: a model does what it is asked. gone: members whose machines raise instead."""
 
     model: Model
     goal: Goal
@@ -201,7 +201,7 @@ def history(encoded: str) -> History | None:
 def machines(monkeypatch: pytest.MonkeyPatch) -> Machines:
     """Those of a healthy cluster that is as GOAL asks."""
     found = Machines(Model.running(), GOAL)
-    monkeypatch.setattr(lifecycle, "MemberMachines", found)
+    monkeypatch.setattr(lifecycle, "ClusterMachines", found)
     return found
 
 
@@ -279,7 +279,7 @@ def nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(*_: object) -> None:
         raise AssertionError("a preview asks no machine")
 
-    monkeypatch.setattr(lifecycle, "MemberMachines", opened)
+    monkeypatch.setattr(lifecycle, "ClusterMachines", opened)
 
 
 @pytest.mark.usefixtures("nobody_is_asked")
@@ -432,7 +432,7 @@ def test_a_machine_that_cannot_be_asked_is_drift_too_and_the_update_says_why(mac
 
 def test_creating_forms_the_cluster_and_keeps_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = Machines(Model.blank(GOAL), GOAL)
-    monkeypatch.setattr(lifecycle, "MemberMachines", machines)
+    monkeypatch.setattr(lifecycle, "ClusterMachines", machines)
     news = check({}, inputs(GOAL), looks=True)
     created = RolloutLifecycle().create(news)
     assert created.id == GOAL.desired.token
@@ -552,7 +552,7 @@ def test_where_a_member_was_before_is_of_interest_while_the_cluster_is_formed(
 ) -> None:
     machines = Machines(Model.blank(GOAL) if forming else Model.running(), GOAL)
     machines.model.add_machine("a-before-1", usual_address("d"), GOAL.version)
-    monkeypatch.setattr(lifecycle, "MemberMachines", machines)
+    monkeypatch.setattr(lifecycle, "ClusterMachines", machines)
     news = inputs(GOAL, former={"a-before-1": {**left("d"), "moved": True}})
     if forming:
         RolloutLifecycle().create(news)
@@ -564,7 +564,7 @@ def test_where_a_member_was_before_is_of_interest_while_the_cluster_is_formed(
 def test_creating_looks_at_former_hosts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = Machines(Model.blank(GOAL), GOAL)
     machines.model.add_machine("d", usual_address("d"), GOAL.version).reachable = False
-    monkeypatch.setattr(lifecycle, "MemberMachines", machines)
+    monkeypatch.setattr(lifecycle, "ClusterMachines", machines)
     with pytest.raises(RefusedError) as refused:
         RolloutLifecycle().create(inputs(GOAL, former={"d": left("d")}))
     assert refused.value.kind is Refusal.FORMING_UNREACHABLE

@@ -20,12 +20,12 @@ from etcd_cluster.etcd.versions import Version, unsupported_change
 from etcd_cluster.formation_lifecycle import agree_on_token, founders
 from etcd_cluster.formation_refusals import FormationError
 from etcd_cluster.member import render
+from etcd_cluster.member.machines import StepFailedError
 from etcd_cluster.member.render import Security
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout import changes, observed
 from etcd_cluster.rollout.desired import PROFILE_PATH, UNIT_PATH, series
 from etcd_cluster.rollout.inputs import shown_roles
-from etcd_cluster.rollout.machines import StepFailedError
 from etcd_cluster.rollout.observed import KeyRange, Missing, MissingKind
 from etcd_cluster.rollout.planner import differences, next_action
 from etcd_cluster.rollout.planner.actions import Refusal, WaitReason
