@@ -1,9 +1,10 @@
-"""Compares the clocks of two machines: one comparison, one tolerance. Writes lengths of time."""
+"""Compares the clocks of two machines: one comparison, one tolerance. Writes times, and lengths of time."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
+_RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 CLOCK_TOLERANCE_SECONDS = 5.0
 """Chosen between two limits. Below it: a loaded machine delays an answer by seconds. Above it: leases and certificates
 (which are dated back by 5 minutes) suffer from clocks that are minutes apart. Machines with time synchronisation are
@@ -38,3 +39,13 @@ def length_text(passed: timedelta) -> str:
     if minutes < 120:
         return f"{max(minutes, 0)} min"
     return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"
+
+
+def rfc3339(moment: datetime) -> str:
+    """Returns a time in UTC as RFC 3339 writes it, to the second."""
+    return moment.strftime(_RFC_3339)
+
+
+def from_rfc3339(text: str) -> datetime:
+    """Reads a time that `rfc3339` wrote."""
+    return datetime.strptime(text, _RFC_3339).replace(tzinfo=timezone.utc)

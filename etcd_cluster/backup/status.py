@@ -10,8 +10,7 @@ from typing import Any
 
 from etcd_cluster.backup.arguments import TEST_SECONDS, interval_seconds
 from etcd_cluster.backup.catalog import parse_slot
-from etcd_cluster.clocks import length_text
-from etcd_cluster.pki.x509 import rfc3339
+from etcd_cluster.clocks import length_text, rfc3339
 from etcd_cluster.rollout.observed import Host, Observation
 
 CLOCK_SLACK = timedelta(hours=1)

@@ -18,7 +18,7 @@ from etcd_cluster.cli.command import OUTPUT, Command, CommandError, CommandGroup
 from etcd_cluster.cli.members import table
 from etcd_cluster.cli.signals import interruptible
 from etcd_cluster.cli.stacks import read_stack
-from etcd_cluster.clocks import length_text
+from etcd_cluster.clocks import length_text, rfc3339
 from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.sizes import size_text
 
@@ -318,7 +318,7 @@ def _catalog_json(catalog: Catalog, retention: Retention | None) -> dict[str, An
     backups = [
         {
             "name": each.name,
-            "time": each.slot.isoformat().replace("+00:00", "Z"),
+            "time": rfc3339(each.slot),
             "revision": each.revision,
             "bytes": each.bytes if each.bytes >= 0 else None,
             "sha256": each.sha256 or None,
@@ -465,7 +465,7 @@ def run_keep(options: argparse.Namespace) -> ExitCode:
         if options.undo and backup.marked:
             folder.delete(backup.token, f"{backup.name}.{MARK}")
         elif not options.undo and not backup.marked:
-            folder.put(backup.token, f"{backup.name}.{MARK}", f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}\n")
+            folder.put(backup.token, f"{backup.name}.{MARK}", f"{rfc3339(datetime.now(timezone.utc))}\n")
     if options.undo:
         print(f"{backup.name} is kept no longer than others")
     else:

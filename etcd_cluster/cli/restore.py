@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from etcd_cluster.cli.backup import IN_THE_STORE, LATEST, STORE_OPTIONS, find, opened, reading_progress, source
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Option
 from etcd_cluster.cli.env import write_private
-from etcd_cluster.clocks import length_text
+from etcd_cluster.clocks import from_rfc3339, length_text, rfc3339
 from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.sizes import size_text
 
@@ -125,7 +125,7 @@ def _file(text: str) -> Snapshot:
 
 def _time(text: str) -> datetime | None:
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        return from_rfc3339(text)
     except ValueError:
         return None
 
@@ -259,7 +259,7 @@ def _json(snapshot: Snapshot, facts: Mapping[str, str], problem: str, now: datet
         "from": snapshot.name,
         "in": snapshot.where,
         "cluster": snapshot.cluster or None,
-        "taken": snapshot.taken.isoformat().replace("+00:00", "Z") if snapshot.taken else None,
+        "taken": rfc3339(snapshot.taken) if snapshot.taken else None,
         "ageSeconds": int((now - snapshot.taken).total_seconds()) if snapshot.taken else None,
         "version": snapshot.version,
         "revision": number("revision") or snapshot.revision,

@@ -13,6 +13,7 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
+from etcd_cluster.clocks import rfc3339
 from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.pki import limits, rotation, x509
 from etcd_cluster.pki.limits import PkiError
@@ -90,7 +91,7 @@ class CertificateAuthorityLifecycle(Lifecycle):
         """Returns what is stored; for a state from before there were rotations, with `rotate_after`."""
         inputs = _only(_CA_INPUTS, props)
         if "rotate_after" not in inputs:
-            inputs["rotate_after"] = x509.rfc3339(x509.validity_of(props["certificate_pem"]).renewal)
+            inputs["rotate_after"] = rfc3339(x509.validity_of(props["certificate_pem"]).renewal)
         return ReadResult(id_, props, inputs)
 
 
@@ -190,10 +191,10 @@ def _renew_after(olds: Properties, inputs: Properties, now: datetime) -> str:
     ends_with_ca = validity.not_after == x509.validity_of(ca_pem).not_after
     due = validity.not_after if ends_with_ca else validity.renewal
     # Due later than a certificate issued now: its issuer's clock was ahead, so it may not be valid yet.
-    latest = x509.rfc3339(due + _CLOCK_TOLERANCE)
-    if x509.rfc3339(now) < before <= latest and not _differing(olds, inputs, _CERTIFICATE_CONTENT):
+    latest = rfc3339(due + _CLOCK_TOLERANCE)
+    if rfc3339(now) < before <= latest and not _differing(olds, inputs, _CERTIFICATE_CONTENT):
         return before
-    return x509.rfc3339(due)
+    return rfc3339(due)
 
 
 def _schedule(olds: Properties, inputs: Properties, now: datetime) -> Properties:
@@ -247,7 +248,7 @@ def _outputs(pair: KeyPair) -> Properties:
     values = (
         pair.certificate_pem,
         pair.private_key_pem,
-        x509.rfc3339(x509.validity_of(pair.certificate_pem).not_after),
+        rfc3339(x509.validity_of(pair.certificate_pem).not_after),
         x509.fingerprint(pair.certificate_pem),
     )
     return dict(zip(OUTPUTS, values, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from etcd_cluster.clocks import from_rfc3339, rfc3339
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.limits import PkiError
 
@@ -40,7 +41,7 @@ def first(rotation: int, validity_hours: int, now: datetime) -> Schedule:
 
 def of_unknown_age(validity_hours: int, now: datetime) -> Schedule:
     """Returns the state of a CA from before there were rotations, whose age is unknown: early rather than late."""
-    return Schedule(0, x509.rfc3339(now + timedelta(hours=validity_hours) / 3))
+    return Schedule(0, rfc3339(now + timedelta(hours=validity_hours) / 3))
 
 
 def following(before: Schedule, *, rotation: int, overlap_hours: int, validity_hours: int, now: datetime) -> Schedule:
@@ -56,17 +57,17 @@ def following(before: Schedule, *, rotation: int, overlap_hours: int, validity_h
         if rotation != before.rotation:
             raise _under_way(before, rotation)
         drop_after = _end_of_overlap(before.rotated_at, overlap_hours, before.previous_not_after)
-        over = x509.rfc3339(now) >= drop_after
+        over = rfc3339(now) >= drop_after
         return replace(before, drop_after="", previous_not_after="") if over else replace(before, drop_after=drop_after)
     if rotation < before.rotation:
         raise PkiError(
             f"rotation (caRotation) is {rotation}, and was {before.rotation}: a CA that was dropped "
             f"does not come back; put {before.rotation} back, or raise it to rotate again"
         )
-    if rotation == before.rotation and x509.rfc3339(now) < before.rotate_after:
+    if rotation == before.rotation and rfc3339(now) < before.rotate_after:
         return before
-    started = x509.rfc3339(now)
-    expires = x509.rfc3339(x509.from_rfc3339(before.rotate_after) + timedelta(hours=validity_hours) / 3)
+    started = rfc3339(now)
+    expires = rfc3339(from_rfc3339(before.rotate_after) + timedelta(hours=validity_hours) / 3)
     drop_after = _end_of_overlap(started, overlap_hours, expires)
     overlaps = started < drop_after
     return Schedule(
@@ -79,7 +80,7 @@ def following(before: Schedule, *, rotation: int, overlap_hours: int, validity_h
 
 
 def _renewal(validity_hours: int, now: datetime) -> str:
-    return x509.rfc3339(x509.ca_validity(validity_hours, now).renewal)
+    return rfc3339(x509.ca_validity(validity_hours, now).renewal)
 
 
 def _end_of_overlap(started: str, overlap_hours: int, expires: str) -> str:
@@ -87,9 +88,9 @@ def _end_of_overlap(started: str, overlap_hours: int, expires: str) -> str:
 
     Only an `up` ends an overlap.
     """
-    start = x509.from_rfc3339(started)
-    left = x509.from_rfc3339(expires) - start
-    return x509.rfc3339(start + min(timedelta(hours=overlap_hours), left / 2))
+    start = from_rfc3339(started)
+    left = from_rfc3339(expires) - start
+    return rfc3339(start + min(timedelta(hours=overlap_hours), left / 2))
 
 
 def _under_way(before: Schedule, rotation: int) -> PkiError:

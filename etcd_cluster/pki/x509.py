@@ -6,7 +6,7 @@ No Pulumi, no clock and no files here: times come in as arguments, PEM goes in a
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar, get_args
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from etcd_cluster.clocks import rfc3339
 from etcd_cluster.pki.limits import (
     CA_VALIDITY_HOURS,
     CERTIFICATE_VALIDITY_HOURS,
@@ -38,7 +39,6 @@ _KEY_ALGORITHMS: tuple[KeyAlgorithm, ...] = get_args(KeyAlgorithm)
 _MIN_RSA_BITS = 2048
 _MAX_DNS_NAME = 253
 _MAX_SHOWN = 80
-_RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SERVER_AND_CLIENT = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
 # A server is a client too: etcd's HTTP gateway dials its own gRPC port with the server certificate.
@@ -216,16 +216,6 @@ def validity_of(certificate_pem: str) -> Validity:
 def renewal_due(certificate_pem: str, now: datetime) -> bool:
     """Returns whether a third of the certificate's lifetime is left, or less."""
     return now >= validity_of(certificate_pem).renewal
-
-
-def rfc3339(moment: datetime) -> str:
-    """Returns a time in UTC as RFC 3339 writes it, to the second."""
-    return moment.strftime(_RFC_3339)
-
-
-def from_rfc3339(text: str) -> datetime:
-    """Reads a time that `rfc3339` wrote."""
-    return datetime.strptime(text, _RFC_3339).replace(tzinfo=timezone.utc)
 
 
 def verify_ca(certificate_pem: str, now: datetime) -> None:

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from etcd_cluster.backup.status import BackupPlan, BackupStatus, backup_status, status_json, status_lines
+from etcd_cluster.clocks import rfc3339
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.etcd.sizes import size_text
 from etcd_cluster.member.render import Transport
@@ -272,7 +273,7 @@ def _due(
     due = [member.name for member in members if member.certificates_due]
     if due:
         yield f"{', '.join(due)}: {messages.text(ActionKind.RENEW_CERTIFICATES, {})}"
-    moment = x509.rfc3339(now)
+    moment = rfc3339(now)
     for transport in Transport:
         schedule, which = schedules.get(transport, _NO_SCHEDULE), _LABELS[transport]
         if "" < schedule.drop_after <= moment:
@@ -311,7 +312,7 @@ def _ca_as_json(
 ) -> dict[str, Any]:
     schedule = status.schedules.get(transport, _NO_SCHEDULE)
     return {
-        until: [x509.rfc3339(each) for each in status.cas_until[transport]],
+        until: [rfc3339(each) for each in status.cas_until[transport]],
         rotates_after: schedule.rotate_after or None,
         overlap_until: schedule.drop_after or None,
     }
@@ -327,7 +328,7 @@ def _member_as_json(member: MemberStatus) -> dict[str, Any]:
         "entriesBehind": member.behind,
         "diskUsedBytes": used,
         "diskBytes": size,
-        "certificatesUntil": x509.rfc3339(member.certificates_until) if member.certificates_until else None,
+        "certificatesUntil": rfc3339(member.certificates_until) if member.certificates_until else None,
         "certificatesDue": member.certificates_due,
         "drift": list(member.drift),
         "unreachable": member.unreachable or None,

@@ -20,6 +20,7 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 from pulumi.runtime.rpc import UNKNOWN, deserialize_properties
 
 from etcd_cluster.certificates import issue_certificates
+from etcd_cluster.clocks import rfc3339
 from etcd_cluster.lifecycle import Lifecycle
 from etcd_cluster.machines.machine import Machine
 from etcd_cluster.pki import lifecycles, x509
@@ -131,9 +132,9 @@ def test_a_ca_stays_the_same_for_two_thirds_of_its_life(clock: Clock) -> None:
     stack = Stack(CertificateAuthorityLifecycle())
     assert stack.up(CA_INPUTS) == "create"
     made = dict(stack.outs)
-    assert made["not_after"] == x509.rfc3339(START - x509.BACKDATE + 10 * YEAR)
+    assert made["not_after"] == rfc3339(START - x509.BACKDATE + 10 * YEAR)
     assert made["fingerprint"] == x509.fingerprint(made["certificate_pem"])
-    assert (made["rotate_after"], made["drop_after"]) == (x509.rfc3339(START - x509.BACKDATE + DUE * HOUR), "")
+    assert (made["rotate_after"], made["drop_after"]) == (rfc3339(START - x509.BACKDATE + DUE * HOUR), "")
     assert made["trusted_pem"] == made["client_certificate_pem"] == made["certificate_pem"]
     assert made["client_private_key_pem"] == made["private_key_pem"]
     x509.verify_key(made["certificate_pem"], made["private_key_pem"])
@@ -215,7 +216,7 @@ class Walk:
         x509.verify_key(outs["certificate_pem"], outs["private_key_pem"])
         x509.verify_key(outs["client_certificate_pem"], outs["client_private_key_pem"])
         assert outs["fingerprint"] == x509.fingerprint(outs["certificate_pem"])
-        assert outs["not_after"] == x509.rfc3339(x509.validity_of(outs["certificate_pem"]).not_after)
+        assert outs["not_after"] == rfc3339(x509.validity_of(outs["certificate_pem"]).not_after)
         trusted = x509.split_bundle(outs["trusted_pem"])
         assert bool(outs["drop_after"]) is (len(trusted) > 1)
         letters = map(self._letter, (outs["certificate_pem"], outs["client_certificate_pem"], *reversed(trusted)))
@@ -337,7 +338,7 @@ def test_a_preview_shows_the_rotation_and_its_end_as_dates(clock: Clock) -> None
     assert changed() == {
         "rotation": 1,
         "rotated_at": "2030-01-02T00:00:00Z",
-        "rotate_after": x509.rfc3339(clock.now - x509.BACKDATE + DUE * HOUR),
+        "rotate_after": rfc3339(clock.now - x509.BACKDATE + DUE * HOUR),
         "drop_after": "2030-02-01T00:00:00Z",
         "previous_not_after": stack.outs["not_after"],
     }
@@ -615,7 +616,7 @@ def test_a_renewal_is_due_at_a_third_of_the_lifetime_and_the_preview_says_so(clo
     stack = Stack(CertificateLifecycle())
     stack.up(CERTIFICATE_INPUTS)
     renew_after = stack.outs["renew_after"]
-    assert renew_after == x509.rfc3339(START - x509.BACKDATE + 29_200 * HOUR)
+    assert renew_after == rfc3339(START - x509.BACKDATE + 29_200 * HOUR)
 
     clock.now = START - x509.BACKDATE + 29_200 * HOUR
     assert x509.renewal_due(stack.outs["certificate_pem"], clock.now)
@@ -626,7 +627,7 @@ def test_a_renewal_is_due_at_a_third_of_the_lifetime_and_the_preview_says_so(clo
     serial = x509.parse_certificate(stack.outs["certificate_pem"]).serial_number
     assert stack.up(CERTIFICATE_INPUTS) == "update"
     assert x509.parse_certificate(stack.outs["certificate_pem"]).serial_number != serial
-    assert stack.outs["not_after"] == x509.rfc3339(clock.now - x509.BACKDATE + 5 * YEAR)
+    assert stack.outs["not_after"] == rfc3339(clock.now - x509.BACKDATE + 5 * YEAR)
     assert stack.up(CERTIFICATE_INPUTS) == "same"
 
 
@@ -638,7 +639,7 @@ def test_the_renewal_date_is_the_issued_certificates_own(clock: Clock) -> None:
         validity = x509.validity_of(stack.outs["certificate_pem"])
         ca_end = x509.validity_of(OWN.certificate_pem).not_after
         expected = validity.not_after if validity.not_after == ca_end else validity.renewal
-        assert stack.outs["renew_after"] == x509.rfc3339(expected)
+        assert stack.outs["renew_after"] == rfc3339(expected)
 
 
 def test_a_change_of_an_input_sets_the_renewal_date_anew(clock: Clock) -> None:
@@ -646,7 +647,7 @@ def test_a_change_of_an_input_sets_the_renewal_date_anew(clock: Clock) -> None:
     stack.up(CERTIFICATE_INPUTS)
     clock.now = START + YEAR
     stack.up({**CERTIFICATE_INPUTS, "common_name": "m2"})
-    assert stack.outs["renew_after"] == x509.rfc3339(START + YEAR - x509.BACKDATE + 29_200 * HOUR)
+    assert stack.outs["renew_after"] == rfc3339(START + YEAR - x509.BACKDATE + 29_200 * HOUR)
 
 
 def test_a_certificate_that_was_issued_by_a_clock_that_was_ahead_is_issued_again(clock: Clock) -> None:
@@ -666,14 +667,14 @@ def test_an_expired_certificate_is_renewed(clock: Clock) -> None:
     stack.up(CERTIFICATE_INPUTS)
     clock.now = START + 6 * YEAR
     assert stack.up(CERTIFICATE_INPUTS) == "update"
-    assert stack.outs["not_after"] > x509.rfc3339(clock.now)
+    assert stack.outs["not_after"] > rfc3339(clock.now)
 
 
 def test_a_certificate_that_ends_with_its_ca_is_not_renewed_again_and_again(clock: Clock) -> None:
     stack = Stack(CertificateLifecycle())
     clock.now = START + 6 * YEAR
     stack.up(CERTIFICATE_INPUTS)
-    assert stack.outs["not_after"] == x509.rfc3339(x509.validity_of(OWN.certificate_pem).not_after)
+    assert stack.outs["not_after"] == rfc3339(x509.validity_of(OWN.certificate_pem).not_after)
     for hours in range(100, 4 * 8_760, 500):
         clock.now = START + 6 * YEAR + hours * HOUR
         assert stack.up(CERTIFICATE_INPUTS) == "same"

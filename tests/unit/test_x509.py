@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from etcd_cluster.clocks import from_rfc3339, rfc3339
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.limits import KeyAlgorithm, PkiError, Profile
 from etcd_cluster.pki.x509 import KeyPair
@@ -463,7 +464,7 @@ def test_what_is_no_host_is_not_merely_uncovered() -> None:
 
 @pytest.mark.parametrize("moment", [NOW, datetime(2030, 1, 31, 23, 59, 59, tzinfo=timezone.utc)])
 def test_a_moment_survives_its_text(moment: datetime) -> None:
-    assert x509.from_rfc3339(x509.rfc3339(moment)) == moment
+    assert from_rfc3339(rfc3339(moment)) == moment
 
 
 # Other TLS stacks

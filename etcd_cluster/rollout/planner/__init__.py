@@ -16,7 +16,7 @@ Rules that every decision keeps (each function names its own preconditions):
 
 from __future__ import annotations
 
-from etcd_cluster.clocks import CLOCK_TOLERANCE_SECONDS, are_apart, describe
+from etcd_cluster.clocks import CLOCK_TOLERANCE_SECONDS, are_apart, describe, rfc3339
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.desired import DesiredCluster
@@ -149,5 +149,5 @@ def _require_valid_certificates(view: ClusterView) -> None:
             pair = view.desired.members[name].pair(transport)
             starts = x509.validity_of(pair.certificate).not_before if pair else None
             if starts and starts.timestamp() > host.clock:
-                details = {"member": name, "starts": x509.rfc3339(starts)}
+                details = {"member": name, "starts": rfc3339(starts)}
                 raise RefusedError(Refusal.CERTIFICATE_NOT_VALID_YET, details)
