@@ -21,6 +21,8 @@ NAME = re.compile(
 LATEST_SLOT = datetime(9999, 12, 31, tzinfo=timezone.utc)
 SLOT = "%Y%m%dT%H%M%SZ"
 MANIFEST, DATA, TESTED, FAILED, MARK = "json", "db", "tested", "failed", "keep"
+CLOCK_SLACK = timedelta(hours=1)
+"""A backup further in the future is of a clock that was ahead: it says nothing of how old the data in the store are."""
 MOST_BYTES = 2**63
 RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -159,8 +159,7 @@ def find(folder: StoreFolder, where: Source, chosen: str) -> StoredBackup:
         CommandError: There is none, or there are several clusters and none was named.
         StoreError: The store cannot be read.
     """
-    from etcd_cluster.backup.catalog import read_catalogs
-    from etcd_cluster.backup.status import CLOCK_SLACK
+    from etcd_cluster.backup.catalog import CLOCK_SLACK, read_catalogs
 
     token, _, name = chosen.rpartition("/")
     catalogs = read_catalogs(folder, token or where.token)

@@ -17,7 +17,7 @@ from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Op
 from etcd_cluster.errors import EtcdClusterError
 
 if TYPE_CHECKING:
-    from etcd_cluster.backup.status import BackupPlan
+    from etcd_cluster.rollout.backup_status import DesiredBackups
     from etcd_cluster.rollout.status import CASchedule, ClusterStatus, Schedules
 
 WATCH_SECONDS = 5.0
@@ -141,15 +141,15 @@ def look(cluster: Cluster) -> ClusterStatus:
     with ClusterMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
         observation = machines.observe(disk=True, users=desired.users is not None)
     now = datetime.now(timezone.utc)
-    return cluster_status(desired, observation, schedules(cluster), now, backup_plan(cluster))
+    return cluster_status(desired, observation, schedules(cluster), now, desired_backups(cluster))
 
 
-def backup_plan(cluster: Cluster) -> BackupPlan | None:
+def desired_backups(cluster: Cluster) -> DesiredBackups | None:
     """Returns where and when backups are to be made; None for a cluster without any."""
-    from etcd_cluster.backup.status import BackupPlan
+    from etcd_cluster.rollout.backup_status import DesiredBackups
 
     props = recorded_backups(cluster.stack, cluster.name)
-    return None if props is None else BackupPlan.parse(props)
+    return None if props is None else DesiredBackups.parse(props)
 
 
 def schedules(cluster: Cluster) -> Schedules:

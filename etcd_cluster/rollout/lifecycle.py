@@ -21,7 +21,6 @@ from pulumi.dynamic import (
 )
 
 from etcd_cluster.backup.files import MemberPlace, schedule_of, variables
-from etcd_cluster.backup.status import BackupPlan, warnings
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
@@ -41,12 +40,12 @@ from etcd_cluster.member.lines import (
 )
 from etcd_cluster.member.machines import STEP_SECONDS, MemberMachines, Place, RecordedPlace, StepFailedError, say
 from etcd_cluster.rollout import changes
+from etcd_cluster.rollout.backup_status import DesiredBackups, warnings
 from etcd_cluster.rollout.desired import DesiredCluster, DesiredMember
 from etcd_cluster.rollout.machines import OBSERVATION_SECONDS, ClusterMachines
 from etcd_cluster.rollout.observed import BrokenPair, Observation
-from etcd_cluster.rollout.planner import differences, messages, next_action, users
-from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, Refusal, WaitFor
-from etcd_cluster.rollout.planner.alarms import ROOM, database_of, mib
+from etcd_cluster.rollout.planner import alarms, differences, messages, next_action, users
+from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Action, HostStep, Refusal, WaitFor, WarningKind
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
@@ -389,35 +388,18 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
             record=news.get("record") or "",
         )
     _warn(news, desired, observation)
-    _warn_of_unlisted_users(desired, context)
-
-
-def _warn_of_unlisted_users(desired: DesiredCluster, context: RunContext) -> None:
-    found = users.unlisted(desired, context.authentication)
-    if found:
-        say(
-            f"warning: etcd has users that this stack does not name: {', '.join(found)}. They stay; remove them with "
-            "etcdctl user delete, or name them in users"
-        )
+    if names := users.unlisted(desired, context.authentication):
+        say(messages.text(WarningKind.UNLISTED_USERS, {"names": names}))
 
 
 def _warn(news: Properties, desired: DesiredCluster, observation: Observation) -> None:
     """Tells of late and failed backups, and of databases that are about to end all writes."""
     if news.get("backups"):
-        plan, now = BackupPlan.parse(news["backups"]), datetime.now(timezone.utc)
-        for line in warnings(plan, observation, desired.by_systemd, now):
+        backups, now = DesiredBackups.parse(news["backups"]), datetime.now(timezone.utc)
+        for line in warnings(backups, observation, desired.by_systemd, now):
             say(line)
-    for line in _crowded(observation):
-        say(line)
-
-
-def _crowded(observation: Observation) -> list[str]:
-    return [
-        f"warning: {name}: its database has {mib(database_of(host))} of a quota of {mib(host.quota_bytes)}; once it is "
-        "full, etcd refuses every write (docs/space.md)"
-        for name, host in observation.hosts.items()
-        if host.quota_bytes and database_of(host) > ROOM * host.quota_bytes
-    ]
+    for details in alarms.nearly_full(observation):
+        say(messages.text(WarningKind.DATABASE_NEARLY_FULL, details))
 
 
 def _is_a_members(name: str, desired: DesiredCluster, observation: Observation) -> bool:

@@ -10,13 +10,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from etcd_cluster.backup.status import BackupPlan, BackupStatus, backup_status, status_json, status_lines
 from etcd_cluster.clocks import rfc3339
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.etcd.sizes import size_text
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
 from etcd_cluster.pki.limits import PkiError
+from etcd_cluster.rollout.backup_status import BackupStatus, DesiredBackups, backup_status, status_json, status_lines
 from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import FULL, Alarm, BrokenPair, Host, Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action
@@ -151,7 +151,7 @@ def cluster_status(
     observation: Observation,
     schedules: Schedules,
     now: datetime,
-    backups: BackupPlan | None = None,
+    backups: DesiredBackups | None = None,
 ) -> ClusterStatus:
     """Returns the status of the cluster."""
     members = [_member(desired, observation, name, now) for name in desired.members]

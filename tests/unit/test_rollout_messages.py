@@ -28,6 +28,7 @@ KINDS: list[type[Enum]] = [
     actions.DriftKind,
     actions.Blocked,
     actions.TrustScope,
+    actions.WarningKind,
     MissingKind,
 ]
 

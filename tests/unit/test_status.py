@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.backup.status import BackupPlan, warnings
 from etcd_cluster.etcd import options
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Transport
 from etcd_cluster.pki import x509
+from etcd_cluster.rollout.backup_status import DesiredBackups, warnings
 from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import (
     Alarm,
@@ -380,7 +380,7 @@ def test_no_key_is_shown_in_any_form() -> None:
     assert "BEGIN" not in said
 
 
-PLAN = BackupPlan("s3://bucket/etcd", "1h", 3600, "daily")
+BACKUPS = DesiredBackups("s3://bucket/etcd", "1h", 3600, "daily")
 
 
 def name_of(hours: float) -> str:
@@ -403,9 +403,9 @@ def with_backups(**changes: Any) -> Observation:
     return observation({name: host(name, n, backups=reports[name]) for n, name in enumerate(NAMES, 1)})
 
 
-def backups_of(observed: Observation, plan: BackupPlan = PLAN) -> tuple[bool, list[str]]:
+def backups_of(observed: Observation, desired: DesiredBackups = BACKUPS) -> tuple[bool, list[str]]:
     """Whether all is well, and the lines on backups."""
-    status = cluster_status(DESIRED, observed, SCHEDULES, NOW, plan)
+    status = cluster_status(DESIRED, observed, SCHEDULES, NOW, desired)
     assert as_json(status)["backups"]["ok"] == status.ok
     lines = as_text(status).splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("backups "))
@@ -418,7 +418,7 @@ def test_backups_that_are_in_order_take_one_line() -> None:
         True,
         ["s3://bucket/etcd, every 1h; newest 30 min ago; tested 9 h ago; next in 31 min"],
     )
-    found = as_json(cluster_status(DESIRED, with_backups(), SCHEDULES, NOW, PLAN))["backups"]
+    found = as_json(cluster_status(DESIRED, with_backups(), SCHEDULES, NOW, BACKUPS))["backups"]
     assert found == {
         "to": "s3://bucket/etcd",
         "every": "1h",
@@ -433,23 +433,27 @@ def test_backups_that_are_in_order_take_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "plan", "line"),
+    ("changes", "desired", "line"),
     [
-        ({"newest": name_of(1.9)}, PLAN, ""),
-        ({"newest": name_of(2.1)}, PLAN, "late: the newest is 2 h old, and one is made every 1h"),
-        ({"newest": ""}, PLAN, "none was made yet, though a timer ran"),
-        ({"newest": "", "tested": "", "attempt": 0}, PLAN, ""),
-        ({"tested": name_of(47)}, PLAN, ""),
-        ({"tested": name_of(49)}, PLAN, "the last test is 2 days old, and one is tested daily"),
-        ({"tested": name_of(49)}, replace(PLAN, test="weekly"), ""),
-        ({"tested": ""}, PLAN, "none was tested, and one is tested daily"),
-        ({"tested": ""}, replace(PLAN, test="never"), ""),
-        ({"failure": "the store is full. Expected: room"}, PLAN, "etcd-1: its last backup failed: the store is full"),
-        ({"has_timer": False}, PLAN, "etcd-1: no timer makes backups there; the next `up` sets it up"),
+        ({"newest": name_of(1.9)}, BACKUPS, ""),
+        ({"newest": name_of(2.1)}, BACKUPS, "late: the newest is 2 h old, and one is made every 1h"),
+        ({"newest": ""}, BACKUPS, "none was made yet, though a timer ran"),
+        ({"newest": "", "tested": "", "attempt": 0}, BACKUPS, ""),
+        ({"tested": name_of(47)}, BACKUPS, ""),
+        ({"tested": name_of(49)}, BACKUPS, "the last test is 2 days old, and one is tested daily"),
+        ({"tested": name_of(49)}, replace(BACKUPS, test="weekly"), ""),
+        ({"tested": ""}, BACKUPS, "none was tested, and one is tested daily"),
+        ({"tested": ""}, replace(BACKUPS, test="never"), ""),
+        (
+            {"failure": "the store is full. Expected: room"},
+            BACKUPS,
+            "etcd-1: its last backup failed: the store is full",
+        ),
+        ({"has_timer": False}, BACKUPS, "etcd-1: no timer makes backups there; the next `up` sets it up"),
     ],
 )
-def test_backups_that_are_not_in_order_say_how(changes: dict[str, Any], plan: BackupPlan, line: str) -> None:
-    ok, (_, *problems) = backups_of(with_backups(**changes), plan)
+def test_backups_that_are_not_in_order_say_how(changes: dict[str, Any], desired: DesiredBackups, line: str) -> None:
+    ok, (_, *problems) = backups_of(with_backups(**changes), desired)
     assert ok == (not line)
     assert len(problems) == (1 if line else 0), problems
     assert line in "".join(problems)
@@ -476,16 +480,16 @@ def test_a_backup_of_a_clock_that_was_ahead_hides_no_late_one() -> None:
     ids=["fine", "late", "untested", "failed", "no timer"],
 )
 def test_an_up_that_looks_at_the_machines_warns_of_what_it_does_not_fix(changes: dict[str, Any], warning: str) -> None:
-    said = warnings(PLAN, with_backups(**changes), by_timer=True, now=NOW)
+    said = warnings(BACKUPS, with_backups(**changes), by_timer=True, now=NOW)
     assert len(said) == bool(warning)
     assert not warning or said[0].startswith(f"warning: backups: {warning}")
     assert "run `etcd-cluster backup" in said[0] if changes.keys() & {"newest", "tested"} else True
 
 
 def test_a_late_backup_is_red() -> None:
-    late = cluster_status(DESIRED, with_backups(newest=name_of(9)), SCHEDULES, NOW, PLAN)
+    late = cluster_status(DESIRED, with_backups(newest=name_of(9)), SCHEDULES, NOW, BACKUPS)
     assert "\x1b[31mbackups     s3://bucket/etcd" in as_text(late, colours=True)
-    fine = cluster_status(DESIRED, with_backups(), SCHEDULES, NOW, PLAN)
+    fine = cluster_status(DESIRED, with_backups(), SCHEDULES, NOW, BACKUPS)
     assert "\x1b" not in as_text(fine, colours=True)
 
 
@@ -495,7 +499,7 @@ def test_where_people_make_the_backups_none_is_late() -> None:
     for name, member in here["members"].items():
         member["layout"] = vars(Layout.below(f"/here/{name}"))
     told = with_backups(newest=name_of(900), tested="", has_timer=False, next_run=0)
-    status = cluster_status(DesiredCluster.parse(json.dumps(here)), told, SCHEDULES, NOW, PLAN)
+    status = cluster_status(DesiredCluster.parse(json.dumps(here)), told, SCHEDULES, NOW, BACKUPS)
     assert status.backups is not None
     assert not status.backups.problems
     assert "backups     s3://bucket/etcd, by hand; newest 37 days ago; next: `etcd-cluster backup now`" in as_text(

@@ -254,6 +254,13 @@ class DriftKind(Enum):
     UNIT_CHANGED = auto()
 
 
+class WarningKind(Enum):
+    """What an `up` warns of, as it neither fixes nor refuses it."""
+
+    DATABASE_NEARLY_FULL = auto()
+    UNLISTED_USERS = auto()
+
+
 @dataclass(frozen=True)
 class Drift:
     """One difference between a member and the desired state."""

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 
 from etcd_cluster.etcd.sizes import MIB
 from etcd_cluster.member.lines import Membership, MembershipChange
-from etcd_cluster.rollout.observed import Alarm, Host
+from etcd_cluster.rollout.observed import Alarm, Host, Observation
 from etcd_cluster.rollout.planner import quorum
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
     HEALTH_SECONDS,
     Action,
     ActionKind,
+    Details,
     HostStep,
     Refusal,
     WaitFor,
@@ -77,6 +78,15 @@ def no_room(hosts: Mapping[str, Host], quota: int, *, is_full: bool) -> RefusedE
 def crowded(view: ClusterView) -> list[str]:
     """Returns the members whose databases have no room in the quota that they run with."""
     return [name for name in view.hosts if database(view, name) > ROOM * quota(view, name)]
+
+
+def nearly_full(observation: Observation) -> list[Details]:
+    """Returns, for the warning of each, the databases that have no room in the quota that their members run with."""
+    return [
+        {"member": name, "database": mib(database_of(host)), "quota": mib(host.quota_bytes)}
+        for name, host in observation.hosts.items()
+        if host.quota_bytes and database_of(host) > ROOM * host.quota_bytes
+    ]
 
 
 def standing(view: ClusterView) -> WaitFor | None:

@@ -1,4 +1,4 @@
-"""Makes the texts of actions, waits, refusals and drift from their kinds, last. No decision depends on a text."""
+"""Makes the texts of actions, waits, refusals, warnings and drift, last. No decision depends on a text."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from etcd_cluster.rollout.planner.actions import (
     TrustScope,
     WaitFor,
     WaitReason,
+    WarningKind,
 )
 
 TEXTS: dict[Enum, str] = {
@@ -107,6 +108,10 @@ TEXTS: dict[Enum, str] = {
     DriftKind.NOT_MASKED: "etcd.service is not masked, so a package may start another etcd beside it",
     DriftKind.OTHER_SERVICE: "{service}",
     DriftKind.UNIT_CHANGED: "{paths} changes its unit",
+    WarningKind.DATABASE_NEARLY_FULL: "warning: {member}: its database has {database} of a quota of {quota}; once it "
+    "is full, etcd refuses every write (docs/space.md)",
+    WarningKind.UNLISTED_USERS: "warning: etcd has users that this stack does not name: {names}. They stay; remove "
+    "them with etcdctl user delete, or name them in users",
     MissingKind.USER: "user etcd",
     MissingKind.DISK: "the data disk at {detail}",
     MissingKind.MOUNT_ON_BOOT: "the mount of the data disk on boot",

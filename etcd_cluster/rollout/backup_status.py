@@ -9,19 +9,17 @@ from enum import Enum
 from typing import Any
 
 from etcd_cluster.backup.arguments import TEST_SECONDS, interval_seconds
-from etcd_cluster.backup.catalog import parse_slot
+from etcd_cluster.backup.catalog import CLOCK_SLACK, parse_slot
 from etcd_cluster.clocks import length_text, rfc3339
 from etcd_cluster.rollout.observed import Host, Observation
 
-CLOCK_SLACK = timedelta(hours=1)
-"""A backup further in the future is of a clock that was ahead: it says nothing of how old the data in the store are."""
 MOST_INTERVALS = 2
 """A backup, or a test, is late once the one before is older than that many intervals."""
 
 
 @dataclass(frozen=True)
-class BackupPlan:
-    """Where and when backups are to be made.
+class DesiredBackups:
+    """Where and when backups are to be made, as the stack has it.
 
     Args:
         to: The store.
@@ -36,10 +34,10 @@ class BackupPlan:
     test: str
 
     @staticmethod
-    def parse(properties: Mapping[str, Any]) -> BackupPlan:
-        """Reads a plan from "to" (default ""), "every" and "test"."""
+    def parse(properties: Mapping[str, Any]) -> DesiredBackups:
+        """Reads them from "to" (default ""), "every" and "test"."""
         every = properties["every"]
-        return BackupPlan(properties.get("to", ""), every, interval_seconds(every), properties["test"])
+        return DesiredBackups(properties.get("to", ""), every, interval_seconds(every), properties["test"])
 
 
 class BackupProblemKind(Enum):
@@ -72,7 +70,7 @@ class BackupStatus:
     """How the backups stand.
 
     Args:
-        plan: Where and when they are to be made.
+        desired: Where and when they are to be made.
         by_timer: Timers make them; False on platform local, where people do.
         name: Name of the newest; "" for none.
         newest: Its time; None for none, or if no machine knows.
@@ -81,7 +79,7 @@ class BackupStatus:
         problems: What is wrong.
     """
 
-    plan: BackupPlan
+    desired: DesiredBackups
     by_timer: bool
     name: str
     newest: datetime | None
@@ -90,11 +88,11 @@ class BackupStatus:
     problems: Sequence[BackupProblem]
 
 
-def backup_status(plan: BackupPlan, observation: Observation, by_timer: bool, now: datetime) -> BackupStatus:
+def backup_status(desired: DesiredBackups, observation: Observation, by_timer: bool, now: datetime) -> BackupStatus:
     """Returns how the backups stand.
 
     Args:
-        plan: Where and when they are to be made.
+        desired: Where and when they are to be made.
         observation: What the machines report.
         by_timer: Timers make them.
         now: The time.
@@ -110,9 +108,9 @@ def backup_status(plan: BackupPlan, observation: Observation, by_timer: bool, no
         ]
         problems = [BackupProblem(BackupProblemKind.NO_TIMER, stopped)] if stopped else []
         problems += _failures(observation.hosts)
-        problems += _late(plan, newest, tested, now, has_run=any(each.attempt for each in reports))
+        problems += _late(desired, newest, tested, now, has_run=any(each.attempt for each in reports))
     return BackupStatus(
-        plan=plan,
+        desired=desired,
         by_timer=by_timer,
         name=name,
         newest=newest,
@@ -134,23 +132,23 @@ def _failures(hosts: Mapping[str, Host]) -> Iterator[BackupProblem]:
 
 
 def _late(
-    plan: BackupPlan, newest: datetime | None, tested: datetime | None, now: datetime, *, has_run: bool
+    desired: DesiredBackups, newest: datetime | None, tested: datetime | None, now: datetime, *, has_run: bool
 ) -> Iterator[BackupProblem]:
     """Yields what is late. Of a cluster that has just got its timers, nothing is."""
     if newest is None:
         if has_run:
             yield BackupProblem(BackupProblemKind.NONE)
         return
-    if now - newest > timedelta(seconds=MOST_INTERVALS * plan.every_seconds):
+    if now - newest > timedelta(seconds=MOST_INTERVALS * desired.every_seconds):
         yield BackupProblem(BackupProblemKind.LATE, detail=length_text(now - newest))
-    between = TEST_SECONDS.get(plan.test)
+    between = TEST_SECONDS.get(desired.test)
     if between and tested is None:
         yield BackupProblem(BackupProblemKind.UNTESTED)
     elif between and tested and now - tested > timedelta(seconds=MOST_INTERVALS * between):
         yield BackupProblem(BackupProblemKind.UNTESTED, detail=length_text(now - tested))
 
 
-def problem_text(problem: BackupProblem, plan: BackupPlan) -> str:
+def problem_text(problem: BackupProblem, desired: DesiredBackups) -> str:
     """Returns a problem in words, with what to do."""
     members = ", ".join(problem.members)
     if problem.kind is BackupProblemKind.FAILED:
@@ -160,10 +158,10 @@ def problem_text(problem: BackupProblem, plan: BackupPlan) -> str:
     if problem.kind is BackupProblemKind.NONE:
         return "none was made yet, though a timer ran; run `etcd-cluster backup now`, which says why"
     if problem.kind is BackupProblemKind.LATE:
-        late = f"late: the newest is {problem.detail} old, and one is made every {plan.every}"
+        late = f"late: the newest is {problem.detail} old, and one is made every {desired.every}"
         return f"{late}; run `etcd-cluster backup now`"
     last = f"the last test is {problem.detail} old" if problem.detail else "none was tested"
-    return f"{last}, and one is tested {plan.test}; run `etcd-cluster backup test latest`"
+    return f"{last}, and one is tested {desired.test}; run `etcd-cluster backup test latest`"
 
 
 def failure_text(member: str, failure: str) -> str:
@@ -171,44 +169,44 @@ def failure_text(member: str, failure: str) -> str:
     return f"{member}: its last backup failed: {failure}"
 
 
-def warnings(plan: BackupPlan, observation: Observation, by_timer: bool, now: datetime) -> list[str]:
+def warnings(desired: DesiredBackups, observation: Observation, by_timer: bool, now: datetime) -> list[str]:
     """Returns a line for each problem that an `up` does not fix itself. It has observed the machines anyway.
 
     Args:
-        plan: When backups are to be made.
+        desired: When backups are to be made.
         observation: What the machines report.
         by_timer: Timers make them.
         now: The time.
     """
-    problems = backup_status(plan, observation, by_timer, now).problems
+    problems = backup_status(desired, observation, by_timer, now).problems
     left = [each for each in problems if each.kind is not BackupProblemKind.NO_TIMER]
-    return [f"warning: backups: {problem_text(each, plan)}" for each in left]
+    return [f"warning: backups: {problem_text(each, desired)}" for each in left]
 
 
 def status_lines(status: BackupStatus, now: datetime) -> list[str]:
     """Returns what people read: one line, then one for each problem."""
     newest = f"newest {length_text(now - status.newest)} ago" if status.newest else "none yet"
-    parts = [f"{status.plan.to}, {f'every {status.plan.every}' if status.by_timer else 'by hand'}", newest]
+    parts = [f"{status.desired.to}, {f'every {status.desired.every}' if status.by_timer else 'by hand'}", newest]
     if status.tested:
         parts.append(f"tested {length_text(now - status.tested)} ago")
     if status.next_run:
         parts.append(f"next in {length_text(status.next_run - now)}")
     elif not status.by_timer:
         parts.append("next: `etcd-cluster backup now`")
-    return ["; ".join(parts), *(problem_text(each, status.plan) for each in status.problems)]
+    return ["; ".join(parts), *(problem_text(each, status.desired) for each in status.problems)]
 
 
 def status_json(status: BackupStatus) -> dict[str, Any]:
     """Returns the same for programs."""
     return {
-        "to": status.plan.to,
-        "every": status.plan.every if status.by_timer else None,
+        "to": status.desired.to,
+        "every": status.desired.every if status.by_timer else None,
         "newest": status.name or None,
         "newestTime": _time(status.newest),
         "testedTime": _time(status.tested),
         "nextRun": _time(status.next_run),
         "ok": not status.problems,
-        "problems": [problem_text(each, status.plan) for each in status.problems],
+        "problems": [problem_text(each, status.desired) for each in status.problems],
     }
 
 
