@@ -9,7 +9,7 @@ import pulumi
 from pulumi_command.remote import ConnectionArgs
 
 from etcd_cluster.backup.bucket import make_bucket
-from etcd_cluster.backup.restores import restored_at_start, restored_in_place
+from etcd_cluster.backup.restores import restored_at_start, restored_in_place, shown_restoration
 from etcd_cluster.backup.schedule import schedule_backups
 from etcd_cluster.binaries import provide_binaries
 from etcd_cluster.certificates import issue_certificates
@@ -28,7 +28,6 @@ from etcd_cluster.rollout.inputs import (
     describe,
     desired_json,
     places,
-    shown_restoration,
     shown_roles,
     size_in_force,
 )

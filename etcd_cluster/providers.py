@@ -162,7 +162,7 @@ class MachineReplacementProvider(_Provider):
 class BackupSourceProvider(_Provider):
     """Serves `BackupSource`."""
 
-    implementation = "backup.restore_lifecycle:BackupSourceLifecycle"
+    implementation = "backup.restore_source_lifecycle:BackupSourceLifecycle"
 
 
 class RestoreSourceProvider(_Provider):

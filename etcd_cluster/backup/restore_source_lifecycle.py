@@ -1,4 +1,7 @@
-"""Finds a RestoreSource: a backup in its store, from the first machine that answers, or a file on this machine."""
+"""Finds what is restored: a backup in its store, from the first machine that answers, or a file on this machine.
+
+A BackupSource, what a new cluster starts with, is read as the RestoreSource of that one member.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,19 @@ INPUTS = (
 )
 IDENTITY = ("token", "request", "kind", "wanted")
 COMPARED = (*IDENTITY, "to", "credentials", "places")
+BACKUP_INPUTS = (
+    "cluster",
+    "token",
+    "backup",
+    "version",
+    "to",
+    "member",
+    "place",
+    "credentials",
+    "rclone",
+    "connection",
+)
+BACKUP_COMPARED = ("token", "backup", "to", "member", "place", "credentials")
 FIND_SECONDS = 300
 
 
@@ -77,6 +93,66 @@ class RestoreSourceLifecycle(Lifecycle):
     def read(self, id_: str, props: Properties) -> ReadResult:
         """Returns the recorded properties; no machine is asked."""
         return ReadResult(id_, props, _inputs(props))
+
+
+class BackupSourceLifecycle(Lifecycle):
+    """Finds the backup once. Later runs that go on with a restore that was cut short take the same one."""
+
+    schema: ClassVar[Schema] = Schema(defaults={"credentials": {}, "rclone": {}, "connection": None})
+
+    def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
+        """Reports a change if another backup is asked for, or if its restore needs other credentials or paths."""
+        return DiffResult(
+            changes=any(not same(olds.get(name), news.get(name)) for name in BACKUP_COMPARED), replaces=[]
+        )
+
+    def create(self, props: Properties) -> CreateResult:
+        """Finds the backup, and checks its manifest."""
+        found = _find_backup(as_restore_source(props))
+        return CreateResult(found["backup"], _with_restored(props, found["backup"], found["variables"]))
+
+    def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
+        """Finds the other backup; the same one stays, and no machine is asked."""
+        source, member = as_restore_source(news), news["member"]
+        if olds["backup"] != news["backup"]:
+            found = _find_backup(source)
+            return UpdateResult(_with_restored(news, found["backup"], found["variables"]))
+        before = json.loads(olds["restored"])
+        given = {member: _variables(source, member, before["variables"]["rclone_placed"])}
+        return UpdateResult(_with_restored(news, before["backup"], given))
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        """Returns the recorded properties; no machine is asked."""
+        return ReadResult(id_, props, _backup_inputs(props))
+
+
+def as_restore_source(props: Properties) -> Properties:
+    """Returns the properties of a BackupSource as those of a RestoreSource."""
+    member, connection = props["member"], props.get("connection")
+    return {
+        "cluster": props["cluster"],
+        "token": props["token"],
+        "key": "restoreFrom",
+        "request": props["backup"],
+        "kind": SourceKind.STORE.value,
+        "wanted": props["backup"],
+        "version": props["version"],
+        "to": props["to"],
+        "credentials": props["credentials"],
+        "rclone": props["rclone"],
+        "places": {member: props["place"]},
+        "connections": {member: connection} if connection else {},
+    }
+
+
+def _with_restored(props: Properties, backup: str, variables: Mapping[str, Mapping[str, str]]) -> Properties:
+    member = props["member"]
+    restored = {"backup": backup, "member": member, "variables": variables[member]}
+    return {**_backup_inputs(props), "restored": json.dumps(restored)}
+
+
+def _backup_inputs(props: Mapping[str, Any]) -> Properties:
+    return {name: props.get(name) for name in BACKUP_INPUTS}
 
 
 def _find(props: Properties) -> dict[str, Any]:

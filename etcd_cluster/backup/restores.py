@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
 
-from etcd_cluster.backup.restore import find_backup
-from etcd_cluster.backup.restore_arguments import SourceKind
-from etcd_cluster.backup.restore_source import find_source
+from etcd_cluster.backup.arguments import Backup
+from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace, SourceKind
+from etcd_cluster.backup.restore_source import find_backup, find_source
 from etcd_cluster.machines.machine import Machine
-from etcd_cluster.rollout.inputs import restoration_of, restored_file, shown_restoration
 from etcd_cluster.settings import Settings
+
+
+def shown_restoration(asked: RestoreInPlace | Recover | None) -> dict[str, Any] | None:
+    """Returns a restore in the place of a cluster's data as reviewers see it; None for none."""
+    if asked is None:
+        return None
+    lost = list(asked.lost) if isinstance(asked, Recover) else []
+    key = "recover" if isinstance(asked, Recover) else "restoreInPlace"
+    return {"key": key, "cluster": asked.cluster, "from": asked.source or "", "lost": lost}
 
 
 def restored_at_start(
@@ -50,7 +58,7 @@ def restored_at_start(
             machines=[machine],
             opts=opts,
         )
-        return restored_file(source.found, machine.name)
+        return _restored_file(source.found, machine.name)
     if not wanted or settings.restore_store is None:
         return None
     return find_backup(
@@ -102,4 +110,38 @@ def restored_in_place(
             machines=machines,
             opts=opts,
         ).found.apply(json.loads)
-    return restoration_of(shown, found, settings.backup, of_a_member=settings.restoration_kind is SourceKind.MEMBER)
+    return _restoration(shown, found, settings.backup, of_a_member=settings.restoration_kind is SourceKind.MEMBER)
+
+
+def _restored_file(found: pulumi.Output[str], member: str) -> pulumi.Output[dict[str, Any]]:
+    """Returns a file that a new cluster starts with, as `DesiredCluster.parse` reads it."""
+
+    def restored(text: str) -> dict[str, Any]:
+        known = json.loads(text)
+        file = {key: known[key] for key in ("file", "sha256", "bare")}
+        return {**file, "member": member, "variables": known["variables"][member]}
+
+    return found.apply(restored)
+
+
+def _restoration(
+    shown: Mapping[str, Any], found: pulumi.Input[Any], backup: Backup | None, *, of_a_member: bool
+) -> pulumi.Output[dict[str, Any]]:
+    """Returns a restore in the place of a cluster's data, as `DesiredCluster.parse` reads it."""
+    schedule = backup and {
+        "to": backup.to,
+        "every": backup.every,
+        "keep": dict(vars(backup.keep)),
+        "test": backup.test,
+        "append_only": True,  # what the restore may go back to stays
+        "encrypted": backup.encryption_password is not None,
+    }
+    return pulumi.Output.all(found=found, schedule=schedule).apply(
+        lambda known: {
+            "cluster": shown["cluster"],
+            "quorum_lost": shown["key"] == "recover",
+            "member": shown["from"] if of_a_member else "",
+            "lost": shown["lost"],
+            **known,
+        }
+    )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
 
-from etcd_cluster.backup.arguments import Backup
-from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
 from etcd_cluster.certificates import ClusterCertificates
 from etcd_cluster.dns import ClusterNames
 from etcd_cluster.etcd.sizes import SIZES
@@ -68,49 +65,6 @@ def desired_json(
         "client": certificate_pair(certificates.client).apply(_pems) if certificates else None,
     }
     return pulumi.Output.json_dumps(everything, sort_keys=True)
-
-
-def shown_restoration(asked: RestoreInPlace | Recover | None) -> dict[str, Any] | None:
-    """Returns a restore in the place of a cluster's data as reviewers see it; None for none."""
-    if asked is None:
-        return None
-    lost = list(asked.lost) if isinstance(asked, Recover) else []
-    key = "recover" if isinstance(asked, Recover) else "restoreInPlace"
-    return {"key": key, "cluster": asked.cluster, "from": asked.source or "", "lost": lost}
-
-
-def restored_file(found: pulumi.Output[str], member: str) -> pulumi.Output[dict[str, Any]]:
-    """Returns a file that a new cluster starts with, as `DesiredCluster.parse` reads it."""
-
-    def restored(text: str) -> dict[str, Any]:
-        known = json.loads(text)
-        file = {key: known[key] for key in ("file", "sha256", "bare")}
-        return {**file, "member": member, "variables": known["variables"][member]}
-
-    return found.apply(restored)
-
-
-def restoration_of(
-    shown: Mapping[str, Any], found: pulumi.Input[Any], backup: Backup | None, *, of_a_member: bool
-) -> pulumi.Output[dict[str, Any]]:
-    """Returns a restore in the place of a cluster's data, as `DesiredCluster.parse` reads it."""
-    schedule = backup and {
-        "to": backup.to,
-        "every": backup.every,
-        "keep": dict(vars(backup.keep)),
-        "test": backup.test,
-        "append_only": True,  # what the restore may go back to stays
-        "encrypted": backup.encryption_password is not None,
-    }
-    return pulumi.Output.all(found=found, schedule=schedule).apply(
-        lambda known: {
-            "cluster": shown["cluster"],
-            "quorum_lost": shown["key"] == "recover",
-            "member": shown["from"] if of_a_member else "",
-            "lost": shown["lost"],
-            **known,
-        }
-    )
 
 
 def _users(users: Users | None, certificates: ClusterCertificates | None) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.backup import restore_lifecycle
-from etcd_cluster.backup.restore_lifecycle import BackupSourceLifecycle
+from etcd_cluster.backup import restore_source_lifecycle
+from etcd_cluster.backup.restore_source_lifecycle import BackupSourceLifecycle, as_restore_source
 from etcd_cluster.member.layout import Layout
 
 NAME = "a" * 32 + "/20201127T100000Z-7-etcd-1"
@@ -36,9 +36,11 @@ def inputs(**changes: Any) -> dict[str, Any]:
 
 def test_new_credentials_reach_a_restore_that_was_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The credentials had expired, and every later run took them from the state. The same backup stays."""
-    monkeypatch.setattr(restore_lifecycle, "_find", lambda _: pytest.fail("latest may be another backup by now"))
+    monkeypatch.setattr(restore_source_lifecycle, "_find_backup", lambda _: pytest.fail("latest may be another by now"))
     lifecycle = BackupSourceLifecycle()
-    before = restore_lifecycle._variables(inputs(), "/opt/etcd/rclone")  # pyright: ignore[reportPrivateUsage]
+    before = restore_source_lifecycle._variables(  # pyright: ignore[reportPrivateUsage]
+        as_restore_source(inputs()), "etcd-1", "/opt/etcd/rclone"
+    )
     olds = {**inputs(), "restored": json.dumps({"backup": NAME, "member": "etcd-1", "variables": before})}
     news = inputs(credentials={"access_key": "NEW", "secret_key": "new"})
     assert not lifecycle.diff(NAME, olds, inputs()).changes

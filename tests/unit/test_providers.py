@@ -164,7 +164,7 @@ def test_state_of_a_newer_release_is_refused_before_anything_is_touched(lamp: _P
 
 def test_resources_are_of_these_types() -> None:
     """A type is part of every URN: one that is renamed needs an alias."""
-    from etcd_cluster.backup.restore import BackupSource
+    from etcd_cluster.backup.restore_source import BackupSource
     from etcd_cluster.backup.schedule import BackupSchedule
     from etcd_cluster.formation import Formation
     from etcd_cluster.install.resources import DeliveredBinaries, LocalBinaries
