@@ -31,8 +31,8 @@ class Monitoring:
     port: Port = MONITORING_PORT
     """Port on each member's address, default 2382. On AWS and Google Cloud it is always that one."""
     textfile_folder: Annotated[str, require_folder] | None = None
-    """Folder on every host that node_exporter's textfile collector reads. What etcd has no metric for is written there,
-    too; default none.
+    """Folder on every host that the textfile collector of Prometheus's node exporter reads. What etcd has no metric for
+    is written there, too; default none.
     """
     on_failure: pulumi.Input[Line] | None = None
     """Shell command that a host runs as root, within a minute, after etcd or a backup failed there: `$1` is the unit,
