@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from tests.lab.test_backup import backup_config
 
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="no Prometheus (Debian package prometheus)")
 
+OLDER, NEWER = "3.6.14", "3.6.16"
+MIRROR_VERSIONS = [OLDER, NEWER]
 PORT = 2382
 FOLDER = "/etc/etcd/monitoring"
 SERVICES = "etcd-cluster-monitoring.service etcd-cluster-metrics.timer"
@@ -70,6 +74,7 @@ def cluster(lab: Lab, store: ObjectStore, mirror_url: str, tmp_path_factory: pyt
         hosts,
         mirror_url,
         allowUndersized=True,
+        version=OLDER,
         etcd={"quota-backend-bytes": QUOTA, "metrics": "extensive"},
         backup=backup_config(store, every="24h"),
         monitoring={"textfileFolder": "/var/lib/node-exporter", "onFailure": 'echo "$1 $2" >> /var/log/etcd-failures'},
@@ -289,6 +294,19 @@ def test_a_learner_is_told_of_until_the_next_up(cluster: Cluster, prometheus: Pr
     )
     prometheus.wait_for_alert("EtcdLearnerForLong")
     cluster.up()
+    assert_converged(cluster)
+
+
+@pytest.mark.exhaustive
+def test_an_upgrade_that_was_cut_short_is_told_of_until_the_next_up(cluster: Cluster, prometheus: Prometheus) -> None:
+    cluster.stack.config["version"] = NEWER
+    run = cluster.stack.popen(cluster.stack.up_command())
+    prometheus.wait_for(f'etcd_server_version{{server_version="{NEWER}"}}')
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    prometheus.wait_for_alert("EtcdVersionsDiffer")
+    cluster.up()
+    eventually(lambda: "EtcdVersionsDiffer" not in prometheus.firing(), "the alert ends")
     assert_converged(cluster)
 
 
