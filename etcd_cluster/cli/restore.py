@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etcd_cluster.cli.backup import IN_THE_STORE, LATEST, STORE_OPTIONS, find, opened, reading_progress, source
+from etcd_cluster.cli.backup_store import IN_THE_STORE, LATEST, STORE_OPTIONS, find, opened, reading_progress, source
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Option
 from etcd_cluster.cli.env import write_private
 from etcd_cluster.clocks import from_rfc3339, length_text, rfc3339

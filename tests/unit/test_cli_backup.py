@@ -13,7 +13,7 @@ import pytest
 
 from etcd_cluster.backup.arguments import Backup
 from etcd_cluster.backup.files import RUN_SECONDS
-from etcd_cluster.cli import backup, clusters, restore
+from etcd_cluster.cli import backup_store, clusters, restore
 from etcd_cluster.cli.command import ExitCode
 from etcd_cluster.install import sources
 from etcd_cluster.machines.machine import Ports
@@ -92,7 +92,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 
 def install(cli: Cli, monkeypatch: pytest.MonkeyPatch, resources: Sequence[Mapping[str, Any]]) -> Cli:
-    monkeypatch.setattr(backup, "rclone_program", lambda _: RCLONE)
+    monkeypatch.setattr(backup_store, "rclone_program", lambda _: RCLONE)
     return cli.install(resources)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from etcd_cluster.cli import backup
+from etcd_cluster.cli import backup_store
 from etcd_cluster.cli.command import ExitCode
 from etcd_cluster.install.sources import Binaries
 from etcd_cluster.member.lines import TryRestore
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Path:
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     cli = Cli(tmp_path, monkeypatch)
-    monkeypatch.setattr(backup, "rclone_program", lambda _: RCLONE)
+    monkeypatch.setattr(backup_store, "rclone_program", lambda _: RCLONE)
     programs = tmp_path / "programs-of-etcd"
     programs.mkdir()
     monkeypatch.setattr("etcd_cluster.install.sources.local_binaries", lambda version, **_: Binaries(programs, version))
