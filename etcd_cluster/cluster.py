@@ -13,12 +13,12 @@ from etcd_cluster.backup.restores import restored_at_start, restored_in_place, s
 from etcd_cluster.backup.schedule import schedule_backups
 from etcd_cluster.binaries import provide_binaries
 from etcd_cluster.certificates import issue_certificates
+from etcd_cluster.dns_records import publish_names
 from etcd_cluster.formation import Formation, machine_identity, preflight_report
 from etcd_cluster.kubernetes import external_etcd
 from etcd_cluster.load_check.resource import check_load
 from etcd_cluster.machines.machine import Machine, Machines, ReplaceableMachines, checked_machines
 from etcd_cluster.member.commands import MemberCommands
-from etcd_cluster.name_records import publish_names
 from etcd_cluster.names import require_cluster_name
 from etcd_cluster.pki.resources import Certificate
 from etcd_cluster.rollout import MachineReplacement, Rollout

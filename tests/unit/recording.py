@@ -15,8 +15,8 @@ from pulumi.runtime.settings import is_dry_run
 from pulumi.runtime.stack import run_in_stack
 from pulumi.runtime.sync_await import _ensure_event_loop
 
-from etcd_cluster import name_lookup, names
-from etcd_cluster.name_lookup import Addresses
+from etcd_cluster import dns_lookup, names
+from etcd_cluster.dns_lookup import Addresses
 
 PROJECT, STACK = "etcd-cluster", "test"
 
@@ -126,7 +126,7 @@ def record(
     async def addresses_of(name: str) -> Addresses:
         return frozenset(map(ip_address, resolves.get(name, [name] if names.ip_address(name) else [])))
 
-    with _event_loop() as loop, mock.patch.object(name_lookup, "addresses_of", addresses_of):
+    with _event_loop() as loop, mock.patch.object(dns_lookup, "addresses_of", addresses_of):
         settings.configure(
             settings.Settings(
                 project=project,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster import Dns, EtcdCluster, EtcdClusterArgs, name_lookup
+from etcd_cluster import Dns, EtcdCluster, EtcdClusterArgs, dns_lookup
 from etcd_cluster.dns import ClusterNames, validate_dns
+from etcd_cluster.dns_lookup import compared
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.records import documents, in_zone
-from etcd_cluster.name_lookup import compared
 from etcd_cluster.rollout import changes
 from tests.unit.recording import Recording, record
 from tests.unit.test_cluster import HOSTS, MEMBERS, build, results
@@ -186,13 +186,13 @@ def test_a_resolver_without_an_answer_ends_nothing(monkeypatch: pytest.MonkeyPat
     async def endless(name: str) -> Any:
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(name_lookup, "addresses_of", endless)
-    monkeypatch.setattr(name_lookup, "LOOKUP_SECONDS", 0.05)
-    found = asyncio.run(name_lookup.wrong_names([{"name": "etcd.test", "type": "A", "values": ["10.0.0.1"]}]))
+    monkeypatch.setattr(dns_lookup, "addresses_of", endless)
+    monkeypatch.setattr(dns_lookup, "LOOKUP_SECONDS", 0.05)
+    found = asyncio.run(dns_lookup.wrong_names([{"name": "etcd.test", "type": "A", "values": ["10.0.0.1"]}]))
     assert found is not None
     assert "etcd.test (no address, not 10.0.0.1)" in found.problem
 
 
 def test_names_are_resolved_as_the_machine_does_it() -> None:
-    assert asyncio.run(name_lookup.addresses_of("127.0.0.1")) == frozenset([ip_address("127.0.0.1")])
-    assert asyncio.run(name_lookup.addresses_of("a" * 64 + ".test")) == name_lookup.NONE
+    assert asyncio.run(dns_lookup.addresses_of("127.0.0.1")) == frozenset([ip_address("127.0.0.1")])
+    assert asyncio.run(dns_lookup.addresses_of("a" * 64 + ".test")) == dns_lookup.NONE

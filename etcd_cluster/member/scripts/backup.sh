@@ -3,7 +3,6 @@
 # is made once, by the first member that can. $backup_store: rclone's name of the cluster's folder, such as store:bucket/prefix/TOKEN.
 # In it, SLOT-REVISION-MEMBER.db is a snapshot, and .json its manifest, which is written last: what has one is a backup.
 # .tested or .failed holds the result of a restore; .keep marks a backup that is never deleted; .begun is a run's note to the others.
-# Facts and figures are in docs/backup.md.
 # shellcheck disable=SC2154
 TAKE_SECONDS=1800   # limit for a snapshot
 TURN_SECONDS=60     # a member waits that long for each member that comes before it

@@ -8,9 +8,9 @@ from typing import Any
 import pulumi
 
 from etcd_cluster.dns import ClusterNames
+from etcd_cluster.dns_lookup import wrong_names
 from etcd_cluster.machines.machine import Machine, Machines
 from etcd_cluster.machines.records import RecordingMachines, documents
-from etcd_cluster.name_lookup import wrong_names
 
 
 def publish_names(
