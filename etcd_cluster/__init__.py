@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from etcd_cluster.arguments import Defragment, EtcdClusterArgs, Install
     from etcd_cluster.backup.arguments import Backup, Keep
     from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
     from etcd_cluster.cluster import EtcdCluster
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         CertificateAuthority,
         CertificateAuthorityArgs,
     )
-    from etcd_cluster.settings import Defragment, EtcdClusterArgs, Install
     from etcd_cluster.ssh.login import Bastion, Ssh
     from etcd_cluster.ssh.proxy_command import ProxyCommand
     from etcd_cluster.users import Permission, User

@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 from pulumi_command.remote import ConnectionArgs
 
+from etcd_cluster.arguments import EtcdClusterArgs
 from etcd_cluster.backup.bucket import make_bucket
 from etcd_cluster.backup.restores import restored_at_start, restored_in_place, shown_restoration
 from etcd_cluster.backup.schedule import schedule_backups
@@ -31,7 +32,7 @@ from etcd_cluster.rollout.inputs import (
     shown_roles,
     size_in_force,
 )
-from etcd_cluster.settings import EtcdClusterArgs, Settings, validate_arguments
+from etcd_cluster.settings import Settings, validate_arguments
 from etcd_cluster.ssh.missing_key import with_keys_kept
 from etcd_cluster.stack_readme import stack_readme
 from etcd_cluster.users import CLIENT

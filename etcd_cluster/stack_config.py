@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
 
+from etcd_cluster.arguments import Defragment, EtcdClusterArgs, Install
 from etcd_cluster.backup.arguments import Backup, Keep
 from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
 from etcd_cluster.dns import Dns
@@ -23,7 +24,6 @@ from etcd_cluster.machines.machine import Machines
 from etcd_cluster.monitoring.arguments import Monitoring
 from etcd_cluster.names import nearest, require_file
 from etcd_cluster.rclone import RcloneInstall
-from etcd_cluster.settings import Defragment, EtcdClusterArgs, Install
 from etcd_cluster.ssh.key_texts import require_private_key
 from etcd_cluster.ssh.login import Bastion, Ssh
 from etcd_cluster.ssh.missing_key import MissingKey

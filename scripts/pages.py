@@ -11,6 +11,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
+from etcd_cluster.arguments import Defragment, EtcdClusterArgs, Install
 from etcd_cluster.backup.arguments import Backup, Keep
 from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
 from etcd_cluster.dns import Dns
@@ -22,7 +23,6 @@ from etcd_cluster.machines.hosts import Host
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.monitoring.arguments import Monitoring
 from etcd_cluster.rclone import RcloneInstall
-from etcd_cluster.settings import Defragment, EtcdClusterArgs, Install
 from etcd_cluster.ssh.login import Bastion, Ssh
 from etcd_cluster.ssh.proxy_command import ProxyCommand
 from etcd_cluster.stack_config import config_name

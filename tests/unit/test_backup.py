@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pulumi
 import pytest
 
+from etcd_cluster.arguments import EtcdClusterArgs
 from etcd_cluster.backup.arguments import Backup, Interval, validate_backup
 from etcd_cluster.backup.files import MemberPlace, Schedule, service_unit, set_up_variables, timer_unit, variables
 from etcd_cluster.backup.store import StoreUrl, obscured, rclone_configuration
@@ -19,7 +20,7 @@ from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.settings import EtcdClusterArgs, validate_arguments
+from etcd_cluster.settings import validate_arguments
 from etcd_cluster.ssh.login import Ssh
 
 TOKEN = "0123456789abcdef0123456789abcdef"

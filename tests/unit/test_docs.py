@@ -106,7 +106,7 @@ def test_refusals_on_pages_are_what_the_program_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["Pulumi.yaml", "docs/configuration.md", "docs/changes.md", "etcd_cluster/settings.py"]
+    "file", ["Pulumi.yaml", "docs/configuration.md", "docs/changes.md", "etcd_cluster/arguments.py"]
 )
 def test_the_newest_minor_is_named_where_versions_are(file: str) -> None:
     named = re.findall(r"3\.4\.9 to (\d+\.\d+)\b(?!\.\d)", (PROJECT / file).read_text())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from etcd_cluster.arguments import EtcdClusterArgs
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.etcd.sizes import GIB, MIB, SIZES
 from etcd_cluster.load_check import text
@@ -31,7 +32,7 @@ from etcd_cluster.load_check.samples import (
 from etcd_cluster.load_check.verdict import Limits, Quantity, Verdict, as_json, judge
 from etcd_cluster.load_generator import LoadGenerator, validate_load_generator
 from etcd_cluster.machines.local import LocalMachines
-from etcd_cluster.settings import EtcdClusterArgs, validate_arguments
+from etcd_cluster.settings import validate_arguments
 from tests.unit.load_check_model import BEGAN, measured, requests, sample
 
 METRICS = Path(__file__).parent / "golden" / "metrics"
