@@ -12,12 +12,8 @@ from etcd_cluster.clocks import offset
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member.lines import HashKeys, Health, Observe, Reach
 from etcd_cluster.member.machines import MemberMachines, Place, StepFailedError, say
-from etcd_cluster.rollout.observed import (
-    CORRUPT,
-    BrokenPair,
-    Host,
-    KeyHash,
-    Observation,
+from etcd_cluster.rollout.observed import CORRUPT, BrokenPair, Host, KeyHash, Observation
+from etcd_cluster.rollout.reports import (
     PeerTest,
     combine,
     connected_without_report,

@@ -13,7 +13,7 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import framed_answer
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.rollout.observed import PeerTest
+from etcd_cluster.rollout.reports import PeerTest
 from tests.lab.changes import assert_converged, changing, configure, started
 from tests.lab.clusters import Cluster, eventually
 from tests.lab.faults import followers, leader

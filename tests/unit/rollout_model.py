@@ -66,15 +66,13 @@ from etcd_cluster.rollout.observed import (
     Observation,
     ObservedFile,
     Question,
-    unanswered,
-    with_announced,
-    with_answers,
 )
 from etcd_cluster.rollout.planner import messages, next_action
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, UsersRequest, WaitFor
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
 from etcd_cluster.rollout.repetitions import MOST_REPETITIONS, Repetitions
+from etcd_cluster.rollout.reports import unanswered, with_announced, with_answers
 from etcd_cluster.users import ROOT, Users
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)

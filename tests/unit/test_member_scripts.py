@@ -25,7 +25,8 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member import render
 from etcd_cluster.member.answers import BUSY, framed_answer
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.rollout.observed import History, HostBackups, PeerTest, parse_host
+from etcd_cluster.rollout.observed import History, HostBackups
+from etcd_cluster.rollout.reports import PeerTest, parse_host
 
 CLUSTER, TOKEN = "project/stack/etcd", "the-token"
 # In place of etcd: one that makes data and listens on a port, and one that ends at once.

@@ -13,7 +13,7 @@ import pytest
 
 from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.rollout.observed import parse_host
+from etcd_cluster.rollout.reports import parse_host
 
 OURS = "# etcd-cluster: the-token\n[Unit]\n"
 ENVIRONMENT = {

@@ -22,6 +22,9 @@ from etcd_cluster.rollout.observed import (
     MissingKind,
     ObservedFile,
     Question,
+)
+from etcd_cluster.rollout.planner.run_context import RunContext
+from etcd_cluster.rollout.reports import (
     combine,
     connected_without_report,
     parse_answers,
@@ -31,7 +34,6 @@ from etcd_cluster.rollout.observed import (
     unanswered,
     with_answers,
 )
-from etcd_cluster.rollout.planner.run_context import RunContext
 from tests.unit.rollout_model import Goal, Model
 
 CONFIGURATION = (

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from etcd_cluster.rollout.observed import BrokenPair, Observation, PeerTest, with_peer_tests
+from etcd_cluster.rollout.observed import BrokenPair, Observation
 from etcd_cluster.rollout.planner import differences, next_action, quorum
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, DriftKind, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.messages import describe
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
+from etcd_cluster.rollout.reports import PeerTest, with_peer_tests
 from tests.unit.rollout_model import CONFIGURATION, Goal, Model, usual_address
 
 GOAL = Goal()

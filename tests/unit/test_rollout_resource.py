@@ -21,10 +21,11 @@ from etcd_cluster.member.machines import Place, StepFailedError, say
 from etcd_cluster.rollout import changes, lifecycle
 from etcd_cluster.rollout.desired import DesiredCluster, File
 from etcd_cluster.rollout.lifecycle import INPUTS, NotRemovedError, RolloutLifecycle
-from etcd_cluster.rollout.observed import History, HostBackups, Observation, PeerTest, Question, with_peer_tests
+from etcd_cluster.rollout.observed import History, HostBackups, Observation, Question
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, Refusal, WaitReason
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext, V2Data
+from etcd_cluster.rollout.reports import PeerTest, with_peer_tests
 from etcd_cluster.ssh.connection import (
     SshAuthenticationError,
     SshConfigurationError,

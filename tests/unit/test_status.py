@@ -29,9 +29,8 @@ from etcd_cluster.rollout.observed import (
     MissingKind,
     Observation,
     ObservedFile,
-    combine,
-    parse_host,
 )
+from etcd_cluster.rollout.reports import combine, parse_host
 from etcd_cluster.rollout.status import (
     WIDTH,
     CASchedule,

@@ -14,11 +14,12 @@ from etcd_cluster.cli.command import CommandError
 from etcd_cluster.member.lines import SetUsers, UsersChange
 from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.inputs import shown_roles
-from etcd_cluster.rollout.observed import KeyRange, parse_authentication
+from etcd_cluster.rollout.observed import KeyRange
 from etcd_cluster.rollout.planner import next_action, users
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, Refusal, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
+from etcd_cluster.rollout.reports import parse_authentication
 from etcd_cluster.users import OURS, Permission, Users
 from tests.unit.rollout_model import Goal, Model
 

@@ -21,7 +21,7 @@ from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.render import Member, MemberSpec, Security
 from etcd_cluster.names import require_cluster_name
-from etcd_cluster.rollout.observed import parse_host
+from etcd_cluster.rollout.reports import parse_host
 from etcd_cluster.settings import validate_arguments
 from etcd_cluster.ssh.client import _host_block
 from etcd_cluster.ssh.connection import Connection, SshError
