@@ -112,13 +112,13 @@ class EtcdClusterArgs:
     dns: Dns | None = None
     """DNS names for clients; default none: they use addresses."""
     backup: Backup | None = None
-    """Where backups go, how often, and what is kept; default none, with a warning in every `up`. Of members on this
-    machine people make them, by default into `~/.local/share/etcd-cluster-backups` (XDG_DATA_HOME is honoured).
+    """Where backups go, how often, and what is kept; default none, with a warning in every `up`. For members on
+    this machine, people make them, by default into `~/.local/share/etcd-cluster-backups` (XDG_DATA_HOME is honoured).
     """
     restore_from: Line | None = None
     """What a new cluster starts with: a backup in `backup.to` (`latest`, its name, or TOKEN/NAME for one of several
-    clusters), or the path of a file here, such as ./backup.db; default none. Once the cluster is formed, it counts no
-    more.
+    clusters), or the path of a file here, such as ./backup.db; default none. Once the cluster is formed, it has no
+    effect.
     """
     restore_in_place: RestoreInPlace | None = None
     """A restore that takes the place of all data of the running cluster; default none. It is done once."""
@@ -133,9 +133,9 @@ class EtcdClusterArgs:
     monitoring: Monitoring | None = None
     """Where metrics are exposed for a Prometheus on another machine; default none: they are on loopback alone."""
     users: Mapping[Name, User] = field(default_factory=dict[str, User])
-    """Users of etcd: each is known by a certificate of its own, which the stack exports. Default none: whoever has a
-    certificate of the CA may do everything. With users, nobody else may do anything; the client certificate may still
-    do everything, unless `client` is one of the users.
+    """Users of etcd: each is known by a certificate of its own, which the stack exports. Default none: a client with
+    a certificate of the CA may do everything. With users, no other client may do anything, except with the exported
+    client certificate, which may do everything unless `client` is one of the users.
     """
     roles: Mapping[Name, Sequence[Permission]] = field(default_factory=dict[str, Sequence[Permission]])
     """What users may do: role -> a list of {prefix or key, access}."""

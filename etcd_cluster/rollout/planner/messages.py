@@ -366,7 +366,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.RESTORE_OF_RUNNING_CLUSTER: Explanation(
         "restoreFrom is {backup}, and this cluster runs, with data of its own",
         "a new cluster, which starts with the backup",
-        "take restoreFrom out; restoreInPlace restores into a cluster that runs (docs/recover.md)",
+        "take restoreFrom out (restoreInPlace restores into a cluster that runs: docs/recover.md)",
     ),
     Refusal.RESTORE_WITH_OTHER_CHANGES: Explanation(
         "{key}: {changed} changes in the same `pulumi up`",
@@ -374,14 +374,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "undo that change, run `pulumi up`, make the change again",
     ),
     Refusal.RESTORE_DONE: Explanation(
-        "{key}.cluster is {cluster}, whose data were given up already: the cluster has another id since",
+        "{key}.cluster is {cluster}, whose data were given up already: the cluster has had another id since then",
         "the id that the cluster has now",
         "set {key}.cluster to the id that `etcd-cluster status` shows, or take {key} out",
     ),
     Refusal.RESTORE_OF_NEW_CLUSTER: Explanation(
         "{key}: this stack has no cluster yet",
         "a cluster whose data are given up",
-        "take {key} out; restoreFrom is for a new cluster",
+        "take {key} out (restoreFrom restores into a new cluster)",
     ),
     Refusal.RESTORE_OF_ANOTHER_CLUSTER: Explanation(
         "{key}.cluster is {cluster}, and the cluster here has the id {found}",
@@ -391,46 +391,46 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.RESTORE_WITHOUT_DATA: Explanation(
         "restoreInPlace.cluster is {cluster}, and no machine holds data of any cluster",
         "data that are given up",
-        "write recover in place of restoreInPlace",
+        "set recover instead of restoreInPlace",
     ),
     Refusal.RESTORE_WITH_UNLISTED: Explanation(
-        "{members} belongs to the cluster and is not in the stack, and would go on with the data that are given up",
+        "the cluster has members that are not in the stack, and would go on with the data that are given up: {members}",
         "members on the machines of the stack alone",
-        "remove it (etcdctl member remove), or put it into the stack",
+        "remove them (etcdctl member remove), or put them into the stack",
     ),
     Refusal.RESTORE_NOWHERE: Explanation(
-        "the store was asked when none of {members} answered, so none of them can read the backup",
-        "a machine that reads the store",
+        "none of {members} answered when the store was asked, so none of them can fetch the backup",
+        "a machine that can read the store",
         "take the key out, run `pulumi up`, set it again",
     ),
     Refusal.RESTORE_CUT_SHORT: Explanation(
-        "{members}: a restore in the place of the data of cluster {cluster} was cut short here, and nothing asks for "
-        "it any more",
+        "{members}: a restore in the place of the data of cluster {cluster} was cut short here, and the stack does not "
+        "ask for it any more",
         "the restore done to its end",
-        "set restoreInPlace or recover again as it was; the data before are beside, under another name",
+        "set restoreInPlace or recover again as it was (the earlier data are kept beside, under another name)",
     ),
     Refusal.RECOVER_WITH_QUORUM: Explanation(
         "recover: the quorum is not known to be lost: {having} may serve ({count} of {all} members are there)",
         "the data of a majority of the members gone, or their machines gone for good and named in recover.lost",
-        "take recover out and run `pulumi up`, which says what is missing; for other data than these, use "
-        "restoreInPlace; a machine that gives no answer may serve all the same: power it off, and name it in "
+        "take recover out and run `pulumi up`, which says what is missing (to go on with other data, set "
+        "restoreInPlace), or, if machines that give no answer are gone for good, power them off and name them in "
         "recover.lost",
     ),
     Refusal.RECOVER_OF_ANSWERING: Explanation(
-        "recover.lost: {members}: something answers there",
-        "machines that are gone for good, and that nothing answers on",
-        "take it out of recover.lost, or power its machine off",
+        "recover.lost: something answers at the addresses of {members}",
+        "machines that are gone for good, at whose addresses nothing answers",
+        "take these members out of recover.lost, or power their machines off",
     ),
     Refusal.RECOVER_OF_NONE: Explanation(
-        "recover: the data of {member} are not there; those of {left} are",
+        "recover: there are no data of {member} (members with data: {left})",
         "a member whose data are there",
-        "set recover.from to one of these, or to a backup",
+        "set recover.from to a member whose data are there, or to a backup",
     ),
     Refusal.RECOVERED_WITHOUT: Explanation(
-        "the cluster serves again, with {members}; {missing} gives no answer, and its data are of the cluster that was "
-        "given up",
+        "the cluster serves again, with {members}; these members give no answer, and hold data of the cluster that was "
+        "given up: {missing}",
         "an answer from the machines of all members",
-        "give it another machine (docs/replace-a-member.md), and keep the old one off until its disk is wiped",
+        "give them other machines (docs/replace-a-member.md), and keep the old ones off until their disks are wiped",
     ),
     Refusal.UNREACHABLE: Explanation(
         "no answer from the machines of these members: {unreachable}",

@@ -245,7 +245,7 @@ def _require_survivor(view: ClusterView, request: Restoration) -> None:
     """Raises `RefusedError` if the member that it is to go on with has no data."""
     having = [name for name, host in view.observation.hosts.items() if host.data]
     if request.of_a_member and not any(request.member in ("", name) for name in having):
-        details = {"member": request.member or "any member", "left": having}
+        details = {"member": request.member or "any member", "left": having or ["none"]}
         raise RefusedError(Refusal.RECOVER_OF_NONE, details)
 
 
