@@ -254,8 +254,8 @@ def dropped_names(olds: Inputs, news: Inputs) -> list[str]:
     if not dropped or not (olds["tls"] and news["tls"]):
         return []
     return [
-        f"{_names(dropped)}: members' certificates hold this no more: clients that use it fail when they next connect "
-        "(dns.otherNames keeps a name of the cluster, and those below it)"
+        f"{_names(dropped)}: taken out of members' certificates: clients that use these names fail when they next "
+        "connect (dns.otherNames keeps a name of the cluster, and those below it)"
     ]
 
 
@@ -447,7 +447,7 @@ def _users(olds: Inputs, news: Inputs) -> list[str]:
     )
     if not after:
         return [
-            "etcd's authentication is turned off, without a restart: whoever has a certificate of the CA may do "
+            "etcd's authentication is turned off, without a restart: every client with a certificate of the CA may do "
             "everything; then users and roles that the stack made are removed"
         ]
     steps = [
@@ -464,8 +464,8 @@ def _users(olds: Inputs, news: Inputs) -> list[str]:
     ]
     if not before:
         steps.append(
-            "etcd's authentication is turned on, without a restart: a client without the certificate of one of these "
-            f"users may do nothing from then on, and that which is exported as clientCertificate is {CLIENT}, with "
+            "etcd's authentication is turned on, without a restart: from then on, a client may do nothing without the "
+            f"certificate of one of these users; the exported clientCertificate is that of user {CLIENT}, with "
             f"{_names(after[CLIENT])}; JSON requests (/v3/...) with a certificate are refused"
         )
     return steps

@@ -133,7 +133,7 @@ def test_a_name_that_is_kept_works_beside_its_successor_and_one_that_is_taken_ou
     assert etcdctl.finds(other)
     records = cluster.outputs["dnsRecords"]
     configure(cluster, dns={"name": other})
-    dropped = f"{NAME}, host-1.{NAME}, host-2.{NAME}, host-3.{NAME}: members' certificates hold this no more"
+    dropped = f"{NAME}, host-1.{NAME}, host-2.{NAME}, host-3.{NAME}: taken out of members' certificates"
     assert dropped in cluster.stack.preview().output
     change(cluster, restarts=())
     names.serve(records)

@@ -84,7 +84,7 @@ def test_users_are_turned_on_under_writes_and_nobody_restarts(cluster: Cluster) 
     configure(cluster, users=USERS, roles=ROLES)
     preview = cluster.stack.preview().output
     assert "etcd's authentication is turned on, without a restart" in preview
-    assert "that which is exported as clientCertificate is client, with root" in preview
+    assert "the exported clientCertificate is that of user client, with root" in preview
     done = change(cluster, restarts=())
     said = steps(done.run)
     assert [line.partition(": ")[2] for line in said if "turning etcd" in line] == ["turning etcd's authentication on"]

@@ -161,4 +161,5 @@ def test_what_others_send_just_now_stays_if_a_clock_was_ahead_once() -> None:
 def test_a_backup_whose_data_is_gone_is_not_the_newest_that_passed() -> None:
     passed, gone = NOW - timedelta(days=40), NOW - timedelta(days=30)
     names = [*backup(passed, "tested"), *backup(gone, "tested")[1:], *backup(NOW)]
-    assert all(slot(passed) not in name for name in deleted(names, last=1, daily=0, weekly=0))
+    stem = f"{slot(gone)}-5-etcd-1"
+    assert deleted(names, last=1, daily=0, weekly=0) == [f"{stem}.json", f"{stem}.tested"]

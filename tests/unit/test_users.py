@@ -280,7 +280,7 @@ def test_a_preview_says_who_may_do_what_from_then_on() -> None:
     before = {key: value for key, value in inputs(GOAL).items() if key not in ("users", "roles")}
     first = changes.steps(before, inputs(WITH_USERS))
     assert first[:2] == ["user app: added, with app", "user client: added, with root"]
-    assert "that which is exported as clientCertificate is client, with root" in first[2]
+    assert "the exported clientCertificate is that of user client, with root" in first[2]
     other = Users({"client": ["app"]}, {"app": [Permission("read", "/app/")]})
     assert changes.steps(inputs(WITH_USERS), inputs(replace(GOAL, users=other))) == [
         "user client: with app",
