@@ -141,8 +141,8 @@ def test_everything_is_deleted_and_members_are_taken_off_their_hosts(
     record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Machines.steps = []
-    for module in (lifecycle, host_record_lifecycle):
-        monkeypatch.setattr(module, "MemberMachines", Machines)
+    monkeypatch.setattr(lifecycle, "ClusterMachines", Machines)
+    monkeypatch.setattr(host_record_lifecycle, "MemberMachines", Machines)
     found = outputs(embedded_state(record.folder / STATE))
     dynamic = {name: each for name, each in found.items() if each["type"].startswith("pulumi-python:dynamic/")}
     assert len(dynamic) > 10

@@ -155,8 +155,8 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     model.log.clear()
     model.restarts.clear()
     machines = RecordedMachines(model, goal)
-    for module in (lifecycle, host_record_lifecycle):
-        monkeypatch.setattr(module, "MemberMachines", machines)
+    monkeypatch.setattr(lifecycle, "ClusterMachines", machines)
+    monkeypatch.setattr(host_record_lifecycle, "MemberMachines", machines)
 
     def as_before(_self: object, _command: str, _inputs: Values, previous: Values, _options: object) -> Completed:
         return Completed(0, str(previous["stdout"]), str(previous["stderr"]), "")
