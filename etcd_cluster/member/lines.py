@@ -91,10 +91,21 @@ class HashKeys(Line):
 
     Args:
         timeout_seconds: Limit for the answer.
+        revision: Up to which revision keys count; None for the last one.
     """
 
     step = "hash_keys"
     timeout_seconds: int
+    revision: int | None = None
+
+
+@dataclass(frozen=True)
+class HashData(Line):
+    """Stops a member that does not stay up, and tells the hash of its keys: a copy of its database starts apart."""
+
+    step = "hash_data"
+    needs_run = True
+    has_progress_text = True
 
 
 class ApplyAction(Enum):
@@ -128,6 +139,7 @@ class Apply(Line):
         archive_old_data: Keeps the data of an earlier membership in another folder, where etcd does not find them.
         pending: Marks that the process may be older than the files from now on.
         defragment_mib: Defragments the database while the member is stopped, which takes this space; None leaves it.
+        may_end: If etcd ends again and again, the member is stopped, and that is no failure of the step.
     """
 
     step = "apply"
@@ -142,6 +154,7 @@ class Apply(Line):
     archive_old_data: bool = False
     pending: bool = False
     defragment_mib: int | None = None
+    may_end: bool = False
 
 
 class MembershipChange(Enum):
@@ -523,6 +536,7 @@ LINES: Mapping[str, type[Line]] = {
         Health,
         Reach,
         HashKeys,
+        HashData,
         Apply,
         Membership,
         SetUsers,

@@ -434,6 +434,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "health": ("observe",),
     "reach": ("observe",),
     "hash_keys": ("observe",),
+    "hash_data": ("snapshot", "proof", "hash_data"),
     "probe": ("client", "probe"),
     "users": ("client", "users"),
 }

@@ -13,6 +13,7 @@ from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.member.lines import HashKeys, Health, Observe, Reach
 from etcd_cluster.member.machines import MemberMachines, Place, StepFailedError, say
 from etcd_cluster.rollout.observed import CORRUPT, BrokenPair, Host, KeyHash, Observation
+from etcd_cluster.rollout.planner.actions import HASH_SECONDS
 from etcd_cluster.rollout.reports import (
     PeerTest,
     combine,
@@ -29,8 +30,6 @@ from etcd_cluster.ssh.connection import SshError, SshNoAnswerError
 from etcd_cluster.ssh.processes import CommandTimeoutError
 
 OBSERVATION_SECONDS = 60
-HASH_SECONDS = 120
-"""Limit for the hash of a member's keys: etcd reads its whole database for it."""
 
 
 class ClusterMachines(MemberMachines):

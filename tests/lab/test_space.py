@@ -128,6 +128,57 @@ def is_defragmented(cluster: Cluster) -> None:
     assert max(cluster.database_bytes()) < 16 * MIB
 
 
+@pytest.mark.parametrize(
+    "start", [True, pytest.param(False, marks=pytest.mark.exhaustive)], ids=["systemd starts it", "stopped"]
+)
+def test_a_member_that_ends_at_start_as_its_data_were_changed_is_replaced(cluster: Cluster, start: bool) -> None:
+    """etcd's own check ends it, before it serves anybody, so no alarm stands. Its data stay under another name."""
+    cluster.etcdctl("put", "changed", "by-nobody")
+    member = leader(cluster)
+    identity = cluster.cluster_ids()
+    with writing(cluster.lab, Access.of(cluster.outputs), give_up_seconds=600) as writes:
+        member.run(CHANGE_BY_HAND, timeout=120)
+        if start:
+            eventually(lambda: int(member.run("systemctl show -P NRestarts etcd-cluster").stdout) > 2, "three restarts")
+        else:
+            member.run("systemctl stop etcd-cluster")
+        done = steps(cluster.up())
+        writes.await_more()
+    writes.assert_nothing_lost()
+    for text in (f"removing {member.name}, whose data differ", f"promoting {member.name}"):
+        assert any(text in each for each in done), done
+    assert "CORRUPT" not in " ".join(done)
+    assert int(member.run("cat /data/etcd/data.removed-*/member/snap/db | grep -ac by-a-hand").stdout)
+    for url in cluster.outputs["endpoints"]:
+        assert cluster.etcdctl("--endpoints", url, "get", "changed", "--print-value-only").strip() == "by-nobody"
+    assert cluster.cluster_ids() == identity
+    assert_converged(cluster)
+
+
+SPOIL = {
+    "database cut short": ("cp {db} /tmp/db; truncate -s 8192 {db}", "cp /tmp/db {db}"),
+    "program ends": ("cp {etcd} /tmp/etcd; printf '#!/bin/sh\nexit 3\n' > {etcd}", "cp /tmp/etcd {etcd}"),
+}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("spoilt", SPOIL)
+def test_a_member_that_ends_at_start_for_another_reason_stays_a_member(cluster: Cluster, spoilt: str) -> None:
+    """The run fails, with its log. Its data stay, and it goes on once somebody has put that right."""
+    member, ids = leader(cluster), cluster.etcdctl("member", "list")
+    paths = {"db": "/data/etcd/data/member/snap/db", "etcd": "$(readlink -f /opt/etcd/bin)/etcd"}
+    break_it, mend = (each.format(**paths) for each in SPOIL[spoilt])
+    member.run(f"systemctl stop etcd-cluster; {break_it}")
+    run = cluster.stack.up(check=False)
+    assert run.returncode != 0, run.output
+    assert f"{member.name}: asking what its data hold" in run.output, run.output
+    assert "removing" not in run.output, run.output
+    assert cluster.etcdctl("member", "list") == ids
+    member.run(f"systemctl stop etcd-cluster; {mend}")
+    cluster.up()
+    assert_converged(cluster)
+
+
 def test_a_member_whose_data_were_changed_by_hand_is_found_and_replaced(cluster: Cluster) -> None:
     differing_leader_is_replaced(cluster)
 

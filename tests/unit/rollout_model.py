@@ -27,6 +27,8 @@ from etcd_cluster.member.lines import (
     ApplyAction,
     BackUp,
     Compact,
+    HashData,
+    HashKeys,
     Membership,
     MembershipChange,
     PrepareAgain,
@@ -250,7 +252,8 @@ class Machine:
     all the same. frozen: its process is there, and does nothing. second_address: one that it has besides; connections
     that name no address of their own come from the first one. peer_port_closed: a firewall lets nobody in there.
     database_bytes: its own database's, since it was defragmented; 0 before. differs: what its data hold beside those of
-    the others; 0 for nothing.
+    the others; 0 for nothing: with such data, etcd does not start beside others. broken: nor with these files.
+    unreadable: nor does any program read its database.
     """
 
     name: str
@@ -286,6 +289,8 @@ class Machine:
     database_bytes: int = 0
     defragmented: Defragmented | None = None
     differs: int = 0
+    broken: bool = False
+    unreadable: bool = False
     second_address: str = ""
     peer_port_closed: bool = False
     mute: int = 0
@@ -833,6 +838,11 @@ class Model:
                 yield from self._put_restored(machine, line)
             case RaftPosition():
                 yield lambda: printed.append(f"2 {self.index + machine.ahead}\n")
+            case HashData():
+                yield lambda: self.stop(machine.name)
+                yield lambda: printed.append("" if machine.unreadable else f"{machine.differs} 1 {self.revision}\n")
+            case HashKeys():
+                yield lambda: printed.append(self._hash_keys(machine))
             case BackUp():
                 yield lambda: self.snapshots.append("backup")
             case _:
@@ -893,6 +903,12 @@ class Model:
             raise BrokenError(f"{machine.name}: snapshot: permission denied")
         self.snapshots.append(line.version)
 
+    def _hash_keys(self, machine: Machine) -> str:
+        if not self.serves(machine):
+            raise BrokenError(f"the hash of the keys of {machine.name}, which does not serve")
+        header = {"member_id": 1, "revision": self.revision + 7}  # writes go on
+        return json.dumps([{"HashKV": {"header": header, "hash": machine.differs, "compact_revision": 1}}])
+
     def _v2store(self, machine: Machine) -> str:
         if series(machine.programs) != "3.5":
             raise BrokenError("only etcdutl of 3.5 knows `check v2store`")
@@ -943,7 +959,7 @@ class Model:
         if machine.data and listed:
             raise BrokenError(f"the data of {machine.name}, which is a member, archived")
         machine.archived += machine.data
-        machine.differs = 0
+        machine.differs, machine.unreadable = 0, False
         machine.data, machine.data_id, machine.history = False, "", History()
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = ""
@@ -1015,6 +1031,9 @@ class Model:
         if machine.data and self.member(machine.name) is None:
             machine.process = None
             return None  # removed: it ends by itself
+        if machine.data and (machine.broken or machine.unreadable or (machine.differs and self.leader)):
+            machine.process = None
+            return None
         peers = PeerSecurity.READY if "peer-transport-security" in settings else PeerSecurity.PLAINTEXT
         if settings["initial-advertise-peer-urls"].startswith("https:"):
             peers = PeerSecurity.TLS
@@ -1109,7 +1128,9 @@ class Model:
 
     def _await(self, machine: Machine, line: Apply) -> None:
         if machine.process is None:
-            raise StepFailedError(f"{machine.name}: etcd ended at once: it is no member any more")
+            if line.may_end:
+                return
+            raise StepFailedError(f"{machine.name}: etcd ended at once")
         if line.until is Until.SERVING and not self.serves(machine):
             if any(each.peer_port_closed or each.second_address for each in self.machines.values()):
                 raise StepFailedError(f"{machine.name}: not in the cluster: the network is wrong, not the order")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,8 @@ from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import (
     Apply,
     ApplyAction,
+    HashData,
+    HashKeys,
     Membership,
     MembershipChange,
     Restore,
@@ -27,6 +29,7 @@ from etcd_cluster.member.lines import (
     Until,
     V2Store,
 )
+from etcd_cluster.member.machines import StepFailedError
 from etcd_cluster.member.render import PeerSecurity, Security, Transport
 from etcd_cluster.rollout.desired import (
     PROFILE_PATH,
@@ -35,7 +38,7 @@ from etcd_cluster.rollout.desired import (
     DesiredDefragmentation,
     RestoredBackup,
 )
-from etcd_cluster.rollout.observed import Alarm, Defragmented, History, Missing, MissingKind, Observation
+from etcd_cluster.rollout.observed import Alarm, Defragmented, History, KeyHash, Missing, MissingKind, Observation
 from etcd_cluster.rollout.planner import data, differences, messages, next_action
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
@@ -1732,6 +1735,119 @@ def test_killed_at_every_piece_of_every_step_the_next_run_replaces_the_member_th
             model.run(GOAL, stop_after=action, cut=lambda _, piece=piece: piece)
             log(model, GOAL)
             assert not model.alarms
+            assert not any(machine.differs for machine in model.machines.values())
+            assert model.machines["a"].archived == 1
+            assert {each.name for each in model.voters()} == {"a", "b", "c"}
+
+
+def ended(*names: str, of: Sequence[str] = ("a", "b", "c"), **changes: Any) -> Model:
+    """A cluster in which these members do not run; each has data of its own, if nothing else is said."""
+    model = Model.running(replace(GOAL, names=tuple(of), founders=tuple(of)))
+    for number, name in enumerate(names, 1):
+        model.stop(name)
+        for key, value in (changes or {"differs": number}).items():
+            setattr(model.machines[name], key, value)
+    return model
+
+
+@pytest.mark.parametrize("name", ["a", "c"])
+@pytest.mark.parametrize("alarm", [False, True])
+def test_a_member_that_ends_at_start_as_its_data_differ_is_replaced_and_they_are_archived(
+    name: str, alarm: bool
+) -> None:
+    model = ended(name)
+    if alarm:
+        model.alarms.add(("CORRUPT", ""))
+    before = model.machines[name].data_id
+    done = [each.partition(" (")[0] for each in log(model, GOAL)]
+    assert done[0] == f"{name}: starting"
+    assert done[1].startswith(f"{name}: asking what its data hold")
+    assert done[2].startswith(", ".join(sorted({*GOAL.names} - {name})) + ": asking for the hash of its keys")
+    assert f"removing {name}, whose data differ" in done[3], done
+    assert any(f"{name}: joining as a learner" in each for each in done[4:])
+    assert model.machines[name].archived == 1
+    assert model.machines[name].data_id != before
+    assert {each.name for each in model.voters()} == {"a", "b", "c"}
+    assert not model.alarms
+    assert decide(model, GOAL) is None
+
+
+@pytest.mark.parametrize("change", ["broken", "unreadable"])
+def test_a_member_that_ends_at_start_for_another_reason_is_not_removed_and_the_run_says_what_its_log_says(
+    change: str,
+) -> None:
+    model = ended("c", differs=0)
+    setattr(model.machines["c"], change, True)
+    with pytest.raises(StepFailedError):
+        log(model, GOAL)
+    assert not [each for each in model.log if "removing" in each]
+    assert model.machines["c"].archived == 0
+    assert model.log[-1].startswith("c: starting")
+
+
+def test_a_member_that_starts_again_is_not_asked_what_its_data_hold() -> None:
+    model = ended("c", differs=0)
+    assert log(model, GOAL) == ["c: starting"]
+
+
+@pytest.mark.parametrize(
+    ("differing", "of"),
+    [("bc", "abc"), ("b", "ab"), ("bc", "abcde")],
+    ids=["two of three", "one of two", "two of five"],
+)
+def test_without_all_others_and_at_least_two_nobody_that_ends_at_start_is_removed(differing: str, of: str) -> None:
+    model = ended(*differing, of=of)
+    with suppress(StepFailedError):  # where others lead
+        log(model, replace(GOAL, names=tuple(of), founders=tuple(of)))
+    assert not [each for each in model.log if "removing" in each]
+
+
+@pytest.mark.parametrize("change", ["the others differ", "one gives none", "another compaction", "the same"])
+def test_nobody_is_removed_by_hashes_that_tell_nothing(change: str) -> None:
+    model, context = ended("c"), RunContext(may_have_ended={"c"})
+    own, other = KeyHash(9, 1, 7), KeyHash(12, 1, 8)
+    context.hashes_of_data["c"] = own
+    one = {"the others differ": replace(other, hash=9), "one gives none": None}.get(change, other)
+    context.hashes = {("a", 9): other, ("b", 9): one}
+    if change == "another compaction":
+        context.hashes = {name: replace(other, compact_revision=2) for name in context.hashes}
+    if change == "the same":
+        context.hashes = {name: replace(other, hash=7) for name in context.hashes}
+    decided = action(model, GOAL, context)
+    assert (decided.kind, applied(decided.steps[0]).may_end) == (ActionKind.START, False)
+    context.hashes = {("a", 9): other, ("b", 9): other}
+    assert action(model, GOAL, context).kind is ActionKind.REMOVE_DIFFERING
+
+
+def test_data_of_another_member_or_cluster_are_not_compared() -> None:
+    for key, value in (("data_of", "other"), ("data_id", "f00"), ("history", History())):
+        model, context = ended("c"), RunContext(may_have_ended={"c"})
+        assert action(model, GOAL, context).kind is ActionKind.ASK_HASH_OF_DATA
+        setattr(model.machines["c"], key, value)
+        if key == "data_id":
+            model.machines["c"].history = replace(model.machines["c"].history, id="f00")
+        decided = decide(model, GOAL, context)
+        assert not isinstance(decided, Action) or decided.kind is not ActionKind.ASK_HASH_OF_DATA
+
+
+def test_what_is_no_hash_tells_nothing() -> None:
+    context = RunContext()
+    for printed in ("", "\n", "1 2\n", "1 x 3\n", " 1 3\n"):
+        context.note(HostStep("c", HashData()), printed, index=0)
+        assert context.hashes_of_data["c"] is None
+        context.note(HostStep("a", HashKeys(120, 3)), printed, index=0)
+        assert context.hashes["a", 3] is None
+    context.note(HostStep("c", HashData()), "4120 -1 3\n", index=0)
+    assert context.hashes_of_data["c"] == KeyHash(3, -1, 4120)
+
+
+def test_killed_at_every_piece_of_every_step_the_next_run_replaces_the_member_that_ended() -> None:
+    started = ended("a")
+    for action, pieces in ((1, 14), (2, 3), (3, 4), (4, 2), (5, 2), (6, 14), (7, 2)):
+        for piece in range(pieces):
+            model = deepcopy(started)
+            model.run(GOAL, stop_after=action, cut=lambda _, piece=piece: piece)
+            log(model, GOAL)
             assert not any(machine.differs for machine in model.machines.values())
             assert model.machines["a"].archived == 1
             assert {each.name for each in model.voters()} == {"a", "b", "c"}

@@ -166,7 +166,7 @@ archive_old_data() {
 await_member() {
   local timeout=${spec[timeout-seconds]}
   case ${spec[until]} in
-    listening) wait_until "$timeout" listens_or_fail || fail_with_log "etcd does not listen on its peer port after $timeout seconds" ;;
+    listening) wait_until "$timeout" listens_or_ends || fail_with_log "etcd does not listen on its peer port after $timeout seconds" ;;
     flushed)
       wait_until "$timeout" serves_or_fail || fail_with_log "not in the cluster, or behind the leader, after $timeout seconds"
       wait_until "$timeout" flushed || fail "its newest snapshot (index $(newest_snapshot)) did not pass index ${spec[index]} within $timeout seconds"
@@ -175,8 +175,12 @@ await_member() {
   esac
 }
 
-listens_or_fail() {
-  { has_data && ! is_unused_log && listening "${spec[peer-port]}"; } || { service_failed && fail_with_log "etcd does not start"; }
+listens_or_ends() {
+  ! has_data || is_unused_log || ! listening "${spec[peer-port]}" || return 0
+  service_failed || return 1
+  [[ ${spec[may-end]:-} == yes ]] || fail_with_log "etcd does not start"
+  say "etcd ends after each start, and is stopped"
+  service_stop
 }
 
 # The member has a leader or leads, has applied everything that the cluster had when this step began, and listens on its

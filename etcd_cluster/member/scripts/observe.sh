@@ -254,14 +254,15 @@ describe_process() {
   [[ $state == [RS]* ]] || printf ', state %s' "$state"
 }
 
-# Prints the hash of the member's keys as etcd tells it, or nothing: another member's differs if its data do.
+# Prints the hash of the member's keys, up to revision=REVISION if that is given, as etcd tells it, or nothing: another member's differs
+# if its data do.
 hash_keys() {
   local url
   read_spec "$@"
   find_sockets "$(service_pid)"
   # shellcheck disable=SC2034  # for etcdctl_at
   patience=$((spec[timeout-seconds] + 5)) answer_within=${spec[timeout-seconds]}s
-  url=$(own_client_url) && etcdctl_at "$url" endpoint hashkv --write-out json 2>/dev/null || true
+  url=$(own_client_url) && etcdctl_at "$url" endpoint hashkv --rev "${spec[revision]:-0}" --write-out json 2>/dev/null || true
 }
 
 # Reports the health of members whose machines give no report: asks at their client ports from this machine (urls=URL,...). Also

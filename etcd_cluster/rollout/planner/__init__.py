@@ -88,6 +88,7 @@ def _next(view: ClusterView) -> Action | WaitFor | None:
         or quorum.await_one_cluster(view)
         or repair.prepare(view)
         or repair.repair_certificates(view)
+        or membership.replace_ended(view)
         or start.start(view)
         or start.await_leader(view)
         or membership.go_on(view)

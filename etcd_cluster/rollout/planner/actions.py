@@ -19,6 +19,8 @@ SYNC_SECONDS = 900
 """Limit for a learner to get all data."""
 LEADER_SECONDS = 30
 HEALTH_SECONDS = 120
+HASH_SECONDS = 120
+"""Limit for the hash of a member's keys: etcd reads its whole database for it."""
 
 Details = Mapping[str, object]
 """Name -> value that the text of a record contains: members, versions, reasons."""
@@ -40,6 +42,8 @@ class ActionKind(Enum):
     PUT_RESTORED = auto()
     START_ALONE = auto()
     ASK_POSITION = auto()
+    ASK_HASH_OF_DATA = auto()
+    ASK_HASHES = auto()
     START = auto()
     JOIN = auto()
     PROMOTE = auto()

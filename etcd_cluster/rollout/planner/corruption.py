@@ -1,13 +1,28 @@
-"""Finds members whose data differ from the majority's, under etcd's alarm CORRUPT. membership.py replaces them."""
+"""Finds members whose data differ from the majority's. membership.py replaces them.
+
+Under etcd's alarm CORRUPT, running members tell the hash of their keys. A member that starts with such data ends at
+once, because etcd compares them with the others' first. Its log alone says so, and text decides nothing: so a copy of
+its data, started apart, tells the hash.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
+from etcd_cluster.member.lines import HashData, HashKeys
 from etcd_cluster.rollout.observed import CORRUPT, MemberEntry
 from etcd_cluster.rollout.planner import alarms
-from etcd_cluster.rollout.planner.actions import HEALTH_SECONDS, Refusal, WaitFor, WaitReason
+from etcd_cluster.rollout.planner.actions import (
+    HASH_SECONDS,
+    HEALTH_SECONDS,
+    Action,
+    ActionKind,
+    HostStep,
+    Refusal,
+    WaitFor,
+    WaitReason,
+)
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
 
@@ -53,3 +68,64 @@ def differing(view: ClusterView) -> Sequence[MemberEntry]:
 def _names_only_removed_members(view: ClusterView) -> bool:
     current = {member.id for member in view.observation.members}
     return all(alarm.id and alarm.id not in current for alarm in alarms.of_kind(view, CORRUPT))
+
+
+def may_judge(view: ClusterView, name: str) -> bool:
+    """Returns whether, if a member ends after its start, its data may be compared with the others'. Once a run."""
+    return name not in view.context.hashes_of_data and _judged_by_others(view, name) is not None
+
+
+def ended(view: ClusterView, name: str) -> MemberEntry | None:
+    """Returns a member that this run has started, and that does not run; None if it runs, or may not be judged."""
+    if name not in view.context.may_have_ended or view.hosts[name].pid:
+        return None
+    return _judged_by_others(view, name)
+
+
+def _judged_by_others(view: ClusterView, name: str) -> MemberEntry | None:
+    """Returns a voter whose data are those of that member of this cluster; None unless all others are healthy.
+
+    With fewer than two others, nobody could tell which data are right.
+    """
+    host, listed, source = view.hosts[name], view.observation.of(name), view.observation.status_source
+    if source is None or listed is None or listed.learner or not host.data or host.history.id != listed.id:
+        return None
+    if host.data_of != view.observation.hosts[source].data_of:
+        return None
+    others = _others(view, name)
+    are_there = all(other.name in view.hosts and other.id in view.observation.healthy for other in others)
+    return listed if are_there and len(others) > 1 else None
+
+
+def ask(view: ClusterView, name: str) -> Action | None:
+    """Returns the next question about the data of such a member, first on its own machine; None if all were asked.
+
+    The others take writes meanwhile, so they are asked for its last revision.
+    """
+    if name not in view.context.hashes_of_data:
+        return Action(ActionKind.ASK_HASH_OF_DATA, [HostStep(name, HashData())])
+    own = view.context.hashes_of_data[name]
+    if own is None:
+        return None
+    missing = [other.name for other in _others(view, name) if (other.name, own.revision) not in view.context.hashes]
+    steps = [HostStep(other, HashKeys(HASH_SECONDS, own.revision)) for other in missing]
+    return Action(ActionKind.ASK_HASHES, steps, {"member": name}) if steps else None
+
+
+def differs_from_majority(view: ClusterView, name: str) -> bool:
+    """Returns whether a majority of all voters holds the same keys, and that member others. False if nobody can tell.
+
+    Only hashes with the same compacted history can be compared. etcd compares no others either.
+
+    Precondition: `ask` has no question.
+    """
+    own = view.context.hashes_of_data[name]
+    if own is None:
+        return False
+    found = [view.context.hashes[other.name, own.revision] for other in _others(view, name)]
+    hashes = Counter(each.hash for each in found if each and each.compact_revision == own.compact_revision)
+    return any(hash_ != own.hash and count > len(view.observation.voters) // 2 for hash_, count in hashes.items())
+
+
+def _others(view: ClusterView, name: str) -> list[MemberEntry]:
+    return [voter for voter in view.observation.voters if voter.name != name]

@@ -108,6 +108,27 @@ def _replace_differing(view: ClusterView) -> Action | WaitFor:
     return _remove(view, differing[0], ActionKind.REMOVE_DIFFERING, name, asked=True)
 
 
+def replace_ended(view: ClusterView) -> Action | WaitFor | None:
+    """Removes a member that ends after its start, as its data differ from the majority's; None if there is none.
+
+    It joins again as every member without data does, and its data are archived then. If they do not differ, or nobody
+    can tell, it is started once more, and the run ends with what its log says.
+
+    Preconditions, checked in corruption.py: it does not run, this run has started it, all other voters are healthy, and
+    a majority of all voters holds the same other keys, up to its own last revision.
+    """
+    for name in view.hosts:
+        listed = corruption.ended(view, name)
+        if listed is None:
+            continue
+        asking = corruption.ask(view, name)
+        if asking is not None:
+            return asking
+        if corruption.differs_from_majority(view, name):
+            return _remove(view, listed, ActionKind.REMOVE_DIFFERING, name)
+    return None
+
+
 def _is_its_data(host: Host, listed: MemberEntry) -> bool:
     known = host.live.id if host.live else host.history.id
     return host.data and known in ("", listed.id)

@@ -38,6 +38,9 @@ TEXTS: dict[Enum, str] = {
     ActionKind.PUT_RESTORED: "putting the restored data in the place of those of cluster {cluster}",
     ActionKind.START_ALONE: "starting, to see what its data hold",
     ActionKind.ASK_POSITION: "asking how far its data go",
+    ActionKind.ASK_HASH_OF_DATA: "asking what its data hold, by a copy that starts apart: with them, etcd ends "
+    "after each start",
+    ActionKind.ASK_HASHES: "asking for the hash of its keys, to compare the data of {member}",
     ActionKind.START: "starting",
     ActionKind.JOIN: "joining as a learner",
     ActionKind.PROMOTE: "promoting {member}, once it has all data",
@@ -46,8 +49,8 @@ TEXTS: dict[Enum, str] = {
     ActionKind.REMOVE_CUT_SHORT: "ending the joining of {member} that was cut short",
     ActionKind.REMOVE_UNANSWERING: "removing {member}, which does not answer",
     ActionKind.REMOVE_UNLISTED: "removing {member}",
-    ActionKind.REMOVE_DIFFERING: "removing {member}, whose data differ from the majority's (alarm CORRUPT); it joins "
-    "again without them, and they stay on its disk under another name",
+    ActionKind.REMOVE_DIFFERING: "removing {member}, whose data differ from the majority's (it joins again without "
+    "them, and they stay on its disk under another name)",
     ActionKind.STOP_REMOVED: "stopping etcd, which was removed from the cluster and has not heard of it",
     ActionKind.UPDATE_PEER_URL: "telling the cluster that {member} is at {url}",
     ActionKind.MOVE_LEADER: "handing leadership over to {successor}",

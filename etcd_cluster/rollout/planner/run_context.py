@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass, field
 from enum import Enum
 
 from etcd_cluster.member.lines import (
+    Apply,
     BackUp,
+    HashData,
+    HashKeys,
     Membership,
     MembershipChange,
     PrepareAgain,
@@ -20,9 +24,10 @@ from etcd_cluster.member.lines import (
     V2Store,
 )
 from etcd_cluster.rollout.desired import DesiredCluster
-from etcd_cluster.rollout.observed import Authentication, Observation
+from etcd_cluster.rollout.observed import Authentication, KeyHash, Observation
 from etcd_cluster.rollout.planner.actions import HostStep, Limit, Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
+from etcd_cluster.rollout.reports import parse_hash
 
 
 class V2Data(Enum):
@@ -51,6 +56,9 @@ class RunContext:
         prepared_restores: Members beside whose data the run has made restored ones.
         backed_up: The run has backed up what that restore takes the place of.
         positions: Member -> the revision of its keys, and the index up to which it has applied entries of raft's log.
+        may_have_ended: Members that the run has started, and that may have ended since.
+        hashes_of_data: Such a member -> the hash of what its data hold; None if nobody can tell.
+        hashes: Another member, revision -> the hash of its keys up to that revision; None if it gave none.
         had_users: The stack named users of etcd before, so that they are removed if it names none any more.
         authentication: etcd's users and roles since they were changed last; None if they are to be asked for.
     """
@@ -68,6 +76,9 @@ class RunContext:
     prepared_restores: set[str] = field(default_factory=set[str])
     backed_up: bool = False
     positions: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    may_have_ended: set[str] = field(default_factory=set[str])
+    hashes_of_data: dict[str, KeyHash | None] = field(default_factory=dict[str, KeyHash | None])
+    hashes: dict[tuple[str, int], KeyHash | None] = field(default_factory=dict[tuple[str, int], KeyHash | None])
     had_users: bool = False
     authentication: Authentication | None = None
 
@@ -98,6 +109,13 @@ class RunContext:
                 self.prepared.add(step.member)
             case Membership(change=MembershipChange.ADD, name=name):
                 self.added.add(name)
+            case Apply(may_end=True):
+                self.may_have_ended.add(step.member)
+            case HashData():
+                self.hashes_of_data[step.member] = _hash_of_data(printed)
+            case HashKeys(revision=int(revision)):
+                answer = parse_hash(printed)
+                self.hashes[step.member, revision] = answer[1] if answer else None
             case Snapshot():
                 self.snapshot_taken = self.backed_up = True
             case BackUp():
@@ -123,6 +141,15 @@ def _position(printed: str) -> tuple[int, int]:
     """Reads REVISION INDEX; the least there is, where a member did not say."""
     words = (printed.split() or [""])[-2:]
     return (int(words[0]), int(words[1])) if len(words) == 2 and all(word.isdigit() for word in words) else (0, 0)
+
+
+def _hash_of_data(printed: str) -> KeyHash | None:
+    """Reads HASH COMPACTED REVISION; None, where a machine could not tell."""
+    words = printed.split()
+    if len(words) != 3 or not all(re.fullmatch(r"-?\d+", word) for word in words):
+        return None
+    hash_, compacted, revision = map(int, words)
+    return KeyHash(revision, compacted, hash_)
 
 
 def _v2_data(member: str, printed: str) -> V2Data:

@@ -8,7 +8,7 @@ from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import ApplyAction, Restore, Until
 from etcd_cluster.rollout.desired import series
 from etcd_cluster.rollout.observed import History
-from etcd_cluster.rollout.planner import forming, quorum, rights, rolling_restart
+from etcd_cluster.rollout.planner import corruption, forming, quorum, rights, rolling_restart
 from etcd_cluster.rollout.planner.actions import (
     LEADER_SECONDS,
     Action,
@@ -96,6 +96,7 @@ def _start_call(view: ClusterView, name: str) -> HostStep:
     target = rolling_restart.target_now(view, name)
     _require_own_series(view, name, target.version)
     line = rolling_restart.apply_line(view, name, ApplyAction.START, target.version, Until.LISTENING)
+    line = replace(line, may_end=corruption.may_judge(view, name))
     return HostStep(name, line, rolling_restart.files_for(view, name, target))
 
 
