@@ -25,10 +25,12 @@ WITH_FOLDERS = ("file", "sftp")
 PIECE_BYTES = 1024 * 1024
 MOST_SMALL_BYTES = 64 * 1024
 """More than any file beside the data takes."""
-OPTIONS = (
-    *("--log-level", "ERROR", "--stats", "0", "--contimeout", "15s", "--timeout", "60s"),
-    *("--retries", "2", "--low-level-retries", "3"),
-)
+OPTIONS = ("--log-level", "ERROR", "--stats", "0", "--contimeout", "15s", "--retries", "1")
+SMALL = ("--timeout", "12s", "--low-level-retries", "2")
+"""For what is answered at once. Such retries count twice, in rclone and in the library for the store: an answer of one
+that hangs is awaited four times, 48 seconds."""
+LARGE = ("--timeout", "60s", "--low-level-retries", "3")
+"""For the data of a backup, which may stall for a while."""
 
 
 class StoreError(EtcdClusterError):
@@ -145,7 +147,7 @@ class StoreFolder:
             StoreError: The store cannot be read.
         """
         with tempfile.TemporaryFile() as said:
-            process = self._start(["cat", f"{self._path(token)}/{name}"], stdout=subprocess.PIPE, stderr=said)
+            process = self._start([*LARGE, "cat", f"{self._path(token)}/{name}"], stdout=subprocess.PIPE, stderr=said)
             out = cast("IO[bytes]", process.stdout)
             try:
                 while piece := out.read(PIECE_BYTES):
@@ -171,7 +173,7 @@ class StoreFolder:
         return self._store.folder(token) if token else self._store.root
 
     def _run(self, words: Sequence[str], *, stdin: str = "", missing_is_empty: bool = False) -> str:
-        process = self._start(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = self._start([*SMALL, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             out, said = process.communicate(stdin.encode())
         except BaseException:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.changes import assert_converged, configure
 from tests.lab.clusters import Cluster, eventually
 from tests.lab.faults import VOLUME, clock_ahead
 from tests.lab.hosts import OPERATOR_ADDRESS, Host, Lab
@@ -283,6 +284,21 @@ def test_a_store_that_fails_in_mid_upload(
             noted = await_end(host)
         assert f". The newest local copy is {noted['local']}, in {VOLUME}/backups" in noted["failure"]
         assert local_copies(host) == [noted["local"]]
+
+
+def test_a_store_that_hangs_ends_an_up_which_tries_it_and_the_next_one_goes_on(
+    cluster: Cluster, store: ObjectStore
+) -> None:
+    before = cluster.stack.config
+    configure(cluster, backup=backup_config(store, keep={"last": 99}))
+    with hung(store, cluster.hosts[0]):
+        run = cluster.stack.up(check=False)
+    assert run.returncode != 0, run.output
+    assert "the store does not answer" in run.output, run.output
+    cluster.up()
+    cluster.stack.config = before
+    cluster.up()
+    assert_converged(cluster)
 
 
 @pytest.mark.exhaustive

@@ -269,6 +269,7 @@ def test_a_file_that_the_stores_disk_damaged_does_not_fail_the_request_for_all(t
         ('Put "http://store/x": EOF', 1, "the store does not answer"),
         ("dial tcp 10.0.0.2:443: connect: network is unreachable", 1, "the store does not answer"),
         ("net/http: TLS handshake timeout", 1, "the store does not answer"),
+        ('Put "http://store/x": net/http: timeout awaiting response headers', 1, "the store does not answer"),
         ("error listing: directory not found", 3, "there is no such bucket"),
         ("something new", 1, "it failed"),
         ("", 1, "it did not end in time"),

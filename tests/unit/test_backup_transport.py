@@ -118,7 +118,7 @@ class Member:
         (self.waiting / f"{NAME}.json").write_text(f"{text}\n")
 
     def run(self, code: str) -> subprocess.CompletedProcess[str]:
-        begin = f"backup_folder={shlex.quote(str(self.waiting))}; listed=''; store_attempts=1\n"
+        begin = f"backup_folder={shlex.quote(str(self.waiting))}; listed=''; store_trial=yes\n"
         functions, found, _ = render.script("backup", self.folder.layout, self.variables).rpartition('\nanswer "$@"')
         assert found
         script = f"{functions}\nspec[member]=etcd-1\n{begin}{code}\nexit\n"

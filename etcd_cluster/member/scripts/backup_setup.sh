@@ -54,7 +54,7 @@ differing() {
 try_store() {
   local object=.trial-${spec[member]} text said newest
   # shellcheck disable=SC2034  # for rclone: people wait for this
-  store_attempts=1
+  store_trial=yes
   text="$object $RANDOM$RANDOM"
   # A role that was made just now has no rights yet.
   ((role_seconds == 0)) || pause=5 wait_until "$role_seconds" role_counts || true

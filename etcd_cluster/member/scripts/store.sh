@@ -3,12 +3,15 @@
 # shellcheck disable=SC2154
 STORE_SECONDS=7200  # limit for the transport of one file
 REQUEST_SECONDS=120 # limit for any other request: a store that hangs answers none
+TRIAL_SECONDS=60    # limit for that where people wait: store_trial=yes
 # shellcheck disable=SC2034  # the status of timeout(1), for the steps
 TIMED_OUT=124
 
-# rclone ARGUMENTS...: its credentials are in a file that only root can read.
+# rclone ARGUMENTS...: its credentials are in a file that only root can read. --timeout is a limit for silence. --low-level-retries counts
+# twice, in rclone and in the library for that store: of a store that hangs, each answer is awaited up to four times an attempt.
 rclone() {
-  local trusted=() limit=$REQUEST_SECONDS
+  local trusted=() limit=$REQUEST_SECONDS silence=60s attempts=2
+  [[ -z ${store_trial:-} ]] || limit=$TRIAL_SECONDS silence=12s attempts=1
   [[ $1 != copyto ]] || limit=$STORE_SECONDS
   if [[ $backup_parent == /* ]]; then
     in_folder "$limit" "$@"
@@ -16,7 +19,7 @@ rclone() {
   fi
   [[ ! -f ${rclone_configuration%/*}/ca.crt ]] || trusted=(--ca-cert "${rclone_configuration%/*}/ca.crt")
   timeout "$limit" "$rclone_program" --config "$rclone_configuration" "${trusted[@]}" --log-level ERROR --stats 0 \
-    --contimeout 15s --timeout 60s --retries "${store_attempts:-2}" --low-level-retries 2 --s3-no-check-bucket --azureblob-no-check-container "$@"
+    --contimeout 15s --timeout "$silence" --retries "$attempts" --low-level-retries 2 --s3-no-check-bucket --azureblob-no-check-container "$@"
 }
 
 # store_files: prints MODE NAME CONTENT(base64) lines of rclone's configuration, of which the first one holds credentials.
@@ -57,7 +60,7 @@ store_problem() {
     *AccessDenied* | *Forbidden* | *"Error 403"* | *AuthorizationPermissionMismatch*) problem="the credentials may not do that. Expected: the rights to list, read and write below that prefix (docs/backup.md). Grant them" ;;
     *"ermission denied"* | *"ead-only file system"*) problem="that folder may not be written. Expected: one that etcd-cluster on the machine may write (an NFS export with root_squash refuses root). Change its rights" ;;
     *InsufficientStorage* | *QuotaExceeded* | *"o space left"* | *"quota exceeded"* | *"StatusCode: 507"*) problem="the store is full. Expected: room for a snapshot. Free some space there, or keep fewer backups (backup.keep)" ;;
-    *"no such host"* | *"connection refused"* | *"i/o timeout"* | *"no route to host"* | *"etwork is unreachable"* | *"deadline exceeded"* | *"connection reset"* | *"connection timed out"* | *"broken pipe"* | *": EOF"* | *"unexpected EOF"* | *"handshake timeout"*) problem="the store does not answer. Expected: a store that this machine reaches. Check backup.endpoint, the network and the firewall" ;;
+    *"no such host"* | *"connection refused"* | *"i/o timeout"* | *"no route to host"* | *"etwork is unreachable"* | *"deadline exceeded"* | *"connection reset"* | *"connection timed out"* | *"broken pipe"* | *": EOF"* | *"unexpected EOF"* | *"handshake timeout"* | *"timeout awaiting response headers"*) problem="the store does not answer. Expected: a store that this machine reaches. Check backup.endpoint, the network and the firewall" ;;
     *"certificate signed by unknown authority"* | *x509*) problem="the store's certificate is not trusted. Expected: one of a known CA. Set backup.ca" ;;
     '') problem="it did not end in time. Expected: a store that answers. Check it, and the network" ;;
     *) problem="it failed. Expected: a store that takes the backup. Fix the cause" ;;
