@@ -43,15 +43,15 @@ def restored_at_start(
         machine: Where it is restored; the other members join.
         opts: Pulumi's resource options.
     """
-    wanted, version = settings.restore_from, settings.version
-    if wanted and settings.restore_kind is SourceKind.FILE:
+    named, version = settings.restore_from, settings.version
+    if named and settings.restore_kind is SourceKind.FILE:
         source = find_source(
             f"{name}-restore-file",
             SourceKind.FILE,
-            wanted,
+            named,
             None,
             key="restoreFrom",
-            request=wanted,
+            request=named,
             cluster=cluster,
             token=token,
             version=version,
@@ -59,11 +59,11 @@ def restored_at_start(
             opts=opts,
         )
         return _restored_file(source.found, machine.name)
-    if not wanted or settings.restore_store is None:
+    if not named or settings.restore_store is None:
         return None
     return find_backup(
         name,
-        wanted,
+        named,
         settings.restore_store,
         cluster=cluster,
         token=token,

@@ -54,7 +54,7 @@ def change(view: ClusterView) -> Action | WaitFor | None:
         return WaitFor(WaitReason.USERS_UNKNOWN, LEADER_SECONDS, source, {"source": source})
     if view.desired.users is not None and _runs_other_versions(view):
         return _before_joining(view, view.desired.users, found)
-    requests = [*_requests(found, _wanted_users(view, found), _wanted_roles(view.desired.users))]
+    requests = [*_requests(found, _desired_users(view, found), _desired_roles(view.desired.users))]
     is_on = view.desired.users is not None
     if found.enabled and not is_on:
         return _waiting(view) or _action(view, ActionKind.DISABLE_AUTHENTICATION, UsersChange.DISABLE)
@@ -134,7 +134,7 @@ def _require_rights(view: ClusterView) -> WaitFor | None:
     return rights.await_answers(view)
 
 
-def _wanted_users(view: ClusterView, found: Authentication) -> Members:
+def _desired_users(view: ClusterView, found: Authentication) -> Members:
     """Returns user -> roles: those that the stack names, root, and members, also such as are yet to leave.
 
     A user root that somebody else made stays theirs.
@@ -148,7 +148,7 @@ def _wanted_users(view: ClusterView, found: Authentication) -> Members:
     return {**{name: frozenset({*roles, OURS}) for name, roles in view.desired.users.users.items()}, **own}
 
 
-def _wanted_roles(users: Users | None) -> Roles:
+def _desired_roles(users: Users | None) -> Roles:
     if users is None:
         return {}
     named = {name: {_range(each): each.access for each in permissions} for name, permissions in users.roles.items()}
@@ -156,7 +156,7 @@ def _wanted_roles(users: Users | None) -> Roles:
 
 
 def _requests(found: Authentication, users: Members, roles: Roles) -> Iterator[UsersRequest]:
-    """Yields what makes users and roles as wanted: first what is added, then what is taken away.
+    """Yields what makes users and roles as desired: first what is added, then what is taken away.
 
     A role belongs to this package if a user of it has the role, and nobody else.
     """
@@ -166,11 +166,11 @@ def _requests(found: Authentication, users: Members, roles: Roles) -> Iterator[U
         for range_, access in permissions.items():
             if found.roles.get(name, {}).get(range_) != access:
                 yield _grant(name, range_, access)
-    for name, wanted in users.items():
+    for name, user_roles in users.items():
         if name not in found.users:
-            yield from _new_user(name, wanted)
+            yield from _new_user(name, user_roles)
         else:
-            yield from _granted(name, wanted - found.users[name])
+            yield from _granted(name, user_roles - found.users[name])
     ours = {name: each for name, each in found.users.items() if OURS in each}
     kept = {role for name, each in found.users.items() if name not in ours for role in each}
     removed = sorted({role for each in ours.values() for role in each} - kept - roles.keys() - {OURS})
