@@ -126,7 +126,7 @@ def record(
     async def addresses_of(name: str) -> Addresses:
         return frozenset(map(ip_address, resolves.get(name, [name] if names.ip_address(name) else [])))
 
-    with _event_loop() as loop, mock.patch.object(dns_lookup, "addresses_of", addresses_of):
+    with event_loop() as loop, mock.patch.object(dns_lookup, "addresses_of", addresses_of):
         settings.configure(
             settings.Settings(
                 project=project,
@@ -146,7 +146,7 @@ def _discard(_: object) -> None:
 
 
 @contextmanager
-def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -14,9 +15,10 @@ from etcd_cluster.dns_lookup import compared
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.machines.records import documents, in_zone
 from etcd_cluster.rollout import changes
-from tests.unit.recording import Recording, record
+from tests.unit.recording import Recording, event_loop, record
 from tests.unit.test_cluster import HOSTS, MEMBERS, build, results
 
+Result = TypeVar("Result")
 DNS = Dns("Etcd.Example.com", member_names={"host-3": "db-3.example.com"}, other_names=["old.example.org"])
 CLIENT_PORTS: dict[str, int] = dict.fromkeys(MEMBERS, 2379)
 ADDRESSES = {name: f"10.0.0.{number}" for number, name in enumerate(MEMBERS, 1)}
@@ -182,17 +184,22 @@ def test_a_name_of_a_host_that_has_a_name_leads_where_that_leads() -> None:
     assert "etcd-2.example.com (10.0.0.3, not db.internal)" in wrong.problem
 
 
+def finished(task: Coroutine[Any, Any, Result]) -> Result:
+    with event_loop() as loop:
+        return loop.run_until_complete(task)
+
+
 def test_a_resolver_without_an_answer_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async def endless(name: str) -> Any:
         await asyncio.sleep(3600)
 
     monkeypatch.setattr(dns_lookup, "addresses_of", endless)
     monkeypatch.setattr(dns_lookup, "LOOKUP_SECONDS", 0.05)
-    found = asyncio.run(dns_lookup.wrong_names([{"name": "etcd.test", "type": "A", "values": ["10.0.0.1"]}]))
+    found = finished(dns_lookup.wrong_names([{"name": "etcd.test", "type": "A", "values": ["10.0.0.1"]}]))
     assert found is not None
     assert "etcd.test (no address, not 10.0.0.1)" in found.problem
 
 
 def test_names_are_resolved_as_the_machine_does_it() -> None:
-    assert asyncio.run(dns_lookup.addresses_of("127.0.0.1")) == frozenset([ip_address("127.0.0.1")])
-    assert asyncio.run(dns_lookup.addresses_of("a" * 64 + ".test")) == dns_lookup.NONE
+    assert finished(dns_lookup.addresses_of("127.0.0.1")) == frozenset([ip_address("127.0.0.1")])
+    assert finished(dns_lookup.addresses_of("a" * 64 + ".test")) == dns_lookup.NONE
