@@ -27,7 +27,8 @@ the log's syncs and 25 ms for 99 % of the database's commits, as etcd needs them
 
 A cluster in production is slowed down by it, so --yes is asked for. Its own keys are removed at the end, also if it is
 interrupted; the space that they took is used again after etcd's next compaction. It is refused where the quota or a
-disk would not bear it. Everything is on a page, and beside it as JSON.
+disk would not bear it. With --check-perf, etcd's own `check perf` follows, whose verdict decides nothing. Everything is
+on a page, and beside it as JSON.
 
 exit codes:
   0  all limits were kept
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     """Loads the cluster.
 
     Args:
-        options: The global ones, `size`, `seconds`, `yes`, `clean`, `html`, `archive` and `output`.
+        options: The global ones, `size`, `seconds`, `check_perf`, `yes`, `clean`, `html`, `archive` and `output`.
     """
     from etcd_cluster.load_check.load import Load
     from etcd_cluster.load_check.run import LoadCheckRefusedError, check, clean
@@ -48,7 +49,8 @@ def run(options: argparse.Namespace) -> ExitCode:
 
     cluster = selected_cluster(options, secrets=True)
     desired = cluster.desired()
-    load = Load.of(size_named(options.size or str(cluster.rollout.get("size") or "small")), options.seconds)
+    size = size_named(options.size or str(cluster.rollout.get("size") or "small"))
+    load = Load.of(size, options.seconds, with_check_perf=options.check_perf)
     if not options.clean:
         _require_yes(options, load)
     with interruptible(), ClusterMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
@@ -134,6 +136,10 @@ def _print(options: argparse.Namespace, measured: Measured, verdict: Verdict, fi
         for each in verdict.judgements
     ]
     print(table((("WHAT", "LIMIT", "MEASURED", "RESULT"), *rows)))
+    if measured.check_perf is not None:
+        print(f"\n{text.check_perf(measured.check_perf)}")
+        for line in measured.check_perf.lines:
+            print(f"  {line}")
     print(f"\npage  {file}")
     print(f"passed: {text.success(measured)}" if verdict.passed else f"failed: {text.failure(measured, verdict)}")
     sys.stdout.flush()
@@ -158,6 +164,11 @@ COMMAND = Command(
             "--seconds",
             "length (default: 60); longer shows a disk, or a processor, whose credit runs out",
             {"metavar": "SECONDS", "type": length, "default": None},
+        ),
+        Option(
+            "--check-perf",
+            "then run etcd's own `check perf` of that size as well, for comparison",
+            {"action": "store_true"},
         ),
         Option("--yes", "load it: its clients get slower for a minute", {"action": "store_true"}),
         Option(

@@ -22,6 +22,10 @@ LOG_BYTES = 256 * MIB
 """For segments of the write-ahead log, 64 MiB each, that etcd may begin meanwhile."""
 QUOTA_SHARE = 0.8
 """Of the quota: what the database may take once the load has been. etcd stops writes at the whole."""
+CHECK_PERF = {"small": ("s", 150), "medium": ("m", 1_000), "large": ("l", 8_000), "xlarge": ("xl", 15_000)}
+"""Row -> workload of etcd's own `check perf` of that name, and its writes a second."""
+CHECK_PERF_SECONDS = 60
+"""Its length, which cannot be chosen."""
 LIMIT_FACTOR = 4
 """A load that takes that many times as long is ended."""
 
@@ -37,6 +41,7 @@ class Load:
         reads: Linearizable reads a second.
         seconds: Length.
         value_bytes: Size of a value.
+        check_perf: Workload of etcd's own `check perf`, which follows; "" for none.
     """
 
     size: str
@@ -45,17 +50,20 @@ class Load:
     reads: int
     seconds: int
     value_bytes: int
+    check_perf: str = ""
 
     @staticmethod
-    def of(size: Size, seconds: int | None = None) -> Load:
+    def of(size: Size, seconds: int | None = None, *, with_check_perf: bool = False) -> Load:
         """Returns the load of a row: all of its clients and requests; for xlarge, the lower bound.
 
         Args:
             size: The row.
             seconds: Length; default 60.
+            with_check_perf: etcd's own `check perf` follows, with the workload of that row.
         """
         writes, reads = (round(size.requests_per_second * share) for share in (WRITE_SHARE, 1 - WRITE_SHARE))
-        return Load(size.name, size.clients, writes, reads, seconds or SECONDS, VALUE_BYTES)
+        check_perf = CHECK_PERF[size.name][0] if with_check_perf else ""
+        return Load(size.name, size.clients, writes, reads, seconds or SECONDS, VALUE_BYTES, check_perf)
 
     @property
     def requests(self) -> int:
@@ -70,7 +78,8 @@ class Load:
     @property
     def growth_bytes(self) -> int:
         """What the database grows by, at most."""
-        return self.writes * self.seconds * BYTES_PER_WRITE
+        check_perf = CHECK_PERF[self.size][1] * CHECK_PERF_SECONDS if self.check_perf else 0
+        return (self.writes * self.seconds + check_perf) * BYTES_PER_WRITE
 
     @property
     def text(self) -> str:
@@ -90,13 +99,14 @@ def quota_problem(load: Load, database_bytes: float, quota_bytes: float) -> Expl
         quota_bytes: etcd's quota.
     """
     allowed = quota_bytes * QUOTA_SHARE
+    less = "check a smaller --size, or without --check-perf" if load.check_perf else "check a smaller --size"
     if database_bytes + load.growth_bytes <= allowed:
         return None
     return Explanation(
         f"the load of {load.size} could leave {size_text(load.growth_bytes)} in a database of "
         f"{size_text(int(database_bytes))}, and etcd's quota is {size_text(int(quota_bytes))}",
         f"{size_text(int(allowed))} at most afterwards: etcd stops all writes at its quota",
-        "defragment the members (docs/load-check.md), raise etcd.quota-backend-bytes, or check a smaller --size",
+        f"defragment the members (docs/load-check.md), raise etcd.quota-backend-bytes, or {less}",
     )
 
 

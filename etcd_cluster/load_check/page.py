@@ -55,6 +55,7 @@ def page(measured: Measured, verdict: Verdict, cluster: str) -> str:
             numbers=range(2, 8),
         ),
         "</section>",
+        *_check_perf(measured),
         f"<section><h2>Facts</h2>\n{facts(_facts(measured))}</section>",
     ]
     return document(title, "\n".join(parts))
@@ -70,6 +71,19 @@ def _verdict(measured: Measured, verdict: Verdict) -> str:
         '<div class="verdict bad"><p><strong>Failed</strong></p>'
         f"{''.join(f'<p>{escape(line)}</p>' for line in lines)}</div>"
     )
+
+
+def _check_perf(measured: Measured) -> list[str]:
+    found = measured.check_perf
+    if found is None:
+        return []
+    line = text.check_perf(found)
+    return [
+        "<section><h2>etcd's own check</h2>",
+        f'<p class="faint">{escape(f"{line[:1].upper()}{line[1:]}")}</p>',
+        table(("It printed",), [(each,) for each in found.lines]),
+        "</section>",
+    ]
 
 
 def _limit_row(each: Judgement) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.load_check.generator import Requests
-from etcd_cluster.load_check.load import Load, disk_problem, quota_problem
+from etcd_cluster.load_check.load import CHECK_PERF_SECONDS, Load, disk_problem, quota_problem
 from etcd_cluster.load_check.samples import DATABASE, IS_LEADER, QUOTA, Sample
-from etcd_cluster.load_check.verdict import Limits, Measured, Verdict, judge
+from etcd_cluster.load_check.verdict import CheckPerf, Limits, Measured, Verdict, judge
 from etcd_cluster.member.answers import answered_facts
 from etcd_cluster.member.lines import RunLoad, SampleLoad
 from etcd_cluster.rollout.machines import ClusterMachines
@@ -97,6 +97,7 @@ def check(machines: ClusterMachines, names: Sequence[str], plan: Plan, say: Say)
         reads=_requests(answer, "reads", load.reads * load.seconds, facts),
         clock_ahead=ahead,
         samples={name: _around(began - ahead, ended - ahead, samples[name]) for name in sorted(samples)},
+        check_perf=_check_perf(load, answer, facts),
     )
     return measured, judge(measured, LIMITS)
 
@@ -119,7 +120,7 @@ def _around(began: float, ended: float, samples: Sequence[Sample]) -> list[Sampl
     return list(samples[first : last + 1])
 
 
-_FACTS = ("holds=", "began=", "ended=", "writes_status=", "reads_status=")
+_FACTS = ("holds=", "began=", "ended=", "writes_status=", "reads_status=", "check_perf_status=")
 
 
 def _load(machines: ClusterMachines, generator: str, program: str, plan: Plan, say: Say) -> str:
@@ -135,13 +136,24 @@ def _load(machines: ClusterMachines, generator: str, program: str, plan: Plan, s
         value_bytes=load.value_bytes,
         only_without_keys=plan.only_without_keys,
         compact=plan.compact,
+        check_perf=load.check_perf,
     )
-    return machines.run(generator, line, timeout_seconds=load.limit_seconds + SPARE_SECONDS, say=say)
+    limit = load.limit_seconds + (2 * CHECK_PERF_SECONDS if load.check_perf else 0) + SPARE_SECONDS
+    return machines.run(generator, line, timeout_seconds=limit, say=say)
+
+
+def _check_perf(load: Load, answer: str, facts: Mapping[str, str]) -> CheckPerf | None:
+    if not load.check_perf:
+        return None
+    return CheckPerf(load.check_perf, facts["check_perf_status"] == "0", _lines_of(answer, "check_perf"))
+
+
+def _lines_of(answer: str, name: str) -> list[str]:
+    return [line.removeprefix(f"{name}:") for line in answer.splitlines() if line.startswith(f"{name}:")]
 
 
 def _requests(answer: str, name: str, wanted: int, facts: Mapping[str, str]) -> Requests:
-    prefix = f"{name}:"
-    report = "\n".join(line.removeprefix(prefix) for line in answer.splitlines() if line.startswith(prefix))
+    report = "\n".join(_lines_of(answer, name))
     return Requests.parse(report, wanted, ended=facts[f"{name}_status"] == "0")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from etcd_cluster.errors import Explanation
-from etcd_cluster.load_check.verdict import Judgement, Measured, Quantity, Verdict
+from etcd_cluster.load_check.verdict import CheckPerf, Judgement, Measured, Quantity, Verdict
 
 LATENCIES = (
     Quantity.WRITE_LATENCY,
@@ -89,6 +89,15 @@ def _advice(first: Judgement) -> str:
     if first.quantity in DISK:
         return "give the members a faster disk, for etcd alone"
     return "see on the page what was busy, and give the machines what the size asks for"
+
+
+def check_perf(found: CheckPerf) -> str:
+    """Returns what etcd's own check said, in a line."""
+    fault = " Its workload l is known to fail on clusters that pass xl." if found.load == "l" else ""
+    return (
+        f"for comparison, `etcdctl check perf --load={found.load}` {'passed' if found.passed else 'failed'}. It "
+        f"decides nothing here: it only writes, and one request over 500 ms fails it.{fault}"
+    )
 
 
 def success(measured: Measured) -> str:

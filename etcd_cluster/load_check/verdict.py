@@ -87,6 +87,21 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class CheckPerf:
+    """What etcd's own `check perf` said, for comparison: it decides nothing.
+
+    Args:
+        load: Its workload: s, m, l or xl.
+        passed: Whether it ended as one that was passed.
+        lines: Its verdict, as it printed it.
+    """
+
+    load: str
+    passed: bool
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Measured:
     """All that a load check measured.
 
@@ -99,6 +114,7 @@ class Measured:
         reads: What the reading clients saw.
         clock_ahead: Seconds by which that clock is ahead of the clock of the samples, which is this machine's.
         samples: Member name -> its samples, in order: the first one just before the load, the last one just after it.
+        check_perf: What etcd's own check said afterwards; None if it was not asked for.
     """
 
     load: Load
@@ -109,6 +125,7 @@ class Measured:
     reads: Requests
     clock_ahead: float
     samples: Mapping[str, Sequence[Sample]]
+    check_perf: CheckPerf | None = None
 
     def whole(self, member: str) -> Interval:
         """Returns what a member did over all."""
@@ -325,6 +342,7 @@ def as_json(measured: Measured, verdict: Verdict) -> dict[str, Any]:
             for each in verdict.judgements
         ],
         "busy": {name: list(found) for name, found in verdict.busy.items()},
+        "checkPerf": None if measured.check_perf is None else {**vars(measured.check_perf)},
         "writes": {**measured.writes.as_json(), "served": _served_json(measured, PUT)},
         "reads": {**measured.reads.as_json(), "served": _served_json(measured, RANGE)},
         "members": {name: _member_json(measured, name) for name in measured.samples},

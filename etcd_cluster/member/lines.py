@@ -481,6 +481,7 @@ class RunLoad(Line):
         value_bytes: Size of a value.
         only_without_keys: Loads nothing if the cluster holds keys, but prints how many.
         compact: Drops the keys' history at the end.
+        check_perf: Workload of etcd's own `check perf`, which then runs as well: s, m, l or xl; "" for none.
     """
 
     step = "load_check"
@@ -495,6 +496,7 @@ class RunLoad(Line):
     value_bytes: int | None = None
     only_without_keys: bool = False
     compact: bool = False
+    check_perf: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from etcd_cluster.load_check.page import page
-from etcd_cluster.load_check.verdict import Limits, judge
+from etcd_cluster.load_check.verdict import CheckPerf, Limits, judge
 from tests.browser import chromium
 from tests.browser.chromium import CONTRAST, OUTSIDE
 from tests.unit.load_check_model import measured
@@ -45,7 +45,8 @@ def made(**changes: object) -> str:
     return page(found, judge(found, Limits()), "shop/prod/orders")
 
 
-GOOD, BAD = made(), made(slow={"etcd-2": 20})
+OWN = CheckPerf("l", passed=False, lines=[f"FAIL: ERROR({'context deadline exceeded ' * 9}) -> 12", "FAIL"])
+GOOD, BAD = made(check_perf=OWN), made(slow={"etcd-2": 20})
 
 
 def test_the_page_needs_no_other_file() -> None:
@@ -96,6 +97,15 @@ def test_the_verdict_and_the_numbers_are_those_that_were_measured(tab: chromium.
     assert ["Writes a second", "at least 95", "100", "kept"] in rows
     assert ["Writes", "6,000", "100", "1.80 ms", "3.00 ms", "9.00 ms", "20 ms", "80 ms"] in rows
     assert ["etcd-2", "3.6.16", "2", "31 ms", "1.99 ms", "1.99 ms", "30 %", "20 %"] in rows
+
+
+def test_etcds_own_check_stands_beside_it_with_its_known_fault(tab: chromium.Page) -> None:
+    tab.show(GOOD, width=360)
+    assert tab.evaluate('document.querySelector(".verdict").innerText').startswith("Passed")
+    said = tab.evaluate("document.body.innerText")
+    assert "check perf --load=l` failed. It decides nothing here" in said
+    assert "known to fail on clusters that pass xl" in said
+    assert "context deadline exceeded" in said
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -170,10 +170,13 @@ def test_a_cluster_with_keys_is_loaded_by_the_command_alone(cluster: Cluster) ->
     cluster.etcdctl("put", "kept", "value")
     assert load_check(cluster).returncode == 2, "nobody has agreed"
     with writing(cluster.lab, Access.of(cluster.outputs)) as writes:
-        done = load_check(cluster, "--yes", "--seconds", "10")
+        done = load_check(cluster, "--yes", "--seconds", "10", "--check-perf")
     writes.assert_nothing_lost(expect_downtime=False)
     assert done.returncode in (0, 1), done.stderr
-    assert 0 < json.loads(done.stdout)["writes"]["answered"] <= 10 * 100
+    found = json.loads(done.stdout)
+    assert 0 < found["writes"]["answered"] <= 10 * 100
+    assert found["checkPerf"]["load"] == "s"
+    assert found["checkPerf"]["lines"][-1] == ("PASS" if found["checkPerf"]["passed"] else "FAIL")
     assert not cluster.etcdctl("get", "/etcd-cluster/", "--prefix", "--keys-only")
     assert cluster.etcdctl("get", "kept", "--print-value-only") == "value\n"
     assert not any("\0" in key for key in cluster.etcdctl("get", "", "--from-key", "--keys-only").splitlines())

@@ -121,11 +121,12 @@ def test_settings_roll_and_certificates_are_renewed(cluster: Cluster) -> None:
 @pytest.mark.exhaustive
 def test_a_load_check_is_made_as_the_member_that_it_runs_on(cluster: Cluster) -> None:
     benchmark_for(this_architecture())
-    done = load_check(cluster, "--yes", "--seconds", "10")
+    done = load_check(cluster, "--yes", "--seconds", "10", "--check-perf")
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)
     assert min(found["writes"]["answered"], found["reads"]["answered"]) > 0
     assert found["writes"]["failed"] == 0, found["writes"]["errors"]
+    assert not [line for line in found["checkPerf"]["lines"] if "rror" in line]
     assert cluster.etcdctl("get", "/etcd-cluster/", "--prefix", "--keys-only") == ""
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,10 @@ class Member:
     @property
     def folder(self) -> Path:
         return Path(self.layout.state, "load-check")
+
+    def is_checking(self) -> bool:
+        """Whether etcd's own check writes."""
+        return (self.folder / "check_perf.pid").exists() and "load-check/check-perf/" in self.all_keys()
 
     def is_loading(self) -> bool:
         return all((self.folder / f"{name}.pid").exists() for name in ("writes", "reads"))
@@ -277,3 +282,44 @@ def test_one_that_takes_too_long_is_ended(newest: Member, benchmark: str) -> Non
     answer = newest.run(load(newest, benchmark, seconds=60, limit_seconds=3))
     assert "writes_status=137" in answer
     assert newest.all_keys() == ""
+
+
+def checkers(one: Member) -> str:
+    """Processes of etcd's own check at this member."""
+    pattern = f"{re.escape(one.url)} .*[c]heck perf"
+    return subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.exhaustive  # on 3.6.16 it is made in the lab
+@pytest.mark.parametrize("version", VERSIONS)
+def test_etcds_own_check_says_what_it_thinks_and_leaves_nothing(version: str, tmp_path: Path, benchmark: str) -> None:
+    with contextmanager(member)(version, tmp_path) as one:
+        one.client("put", "kept", "value")
+        answer = one.run(load(one, benchmark, check_perf="s"))
+        assert re.search(r"^check_perf_status=[01]\n(check_perf:.*\n){3,}check_perf:(PASS|FAIL)$", answer, re.MULTILINE)
+        assert one.all_keys().split() == ["kept"]
+        assert not one.folder.exists()
+        assert checkers(one) == ""
+
+
+@pytest.mark.parametrize(
+    "how", ["ended", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in ("killed", "etcdctl killed"))]
+)
+def test_etcds_own_check_is_ended_with_the_step_and_nothing_is_left(how: str, newest: Member, benchmark: str) -> None:
+    run = newest.start(load(newest, benchmark, check_perf="s"))
+    eventually(lambda: run.poll() is not None or newest.is_checking(), "etcd's own check writes")
+    assert run.poll() is None
+    if how == "ended":
+        for pid in step_of(run):
+            kill(pid, signal.SIGTERM)
+    elif how == "killed":
+        os.killpg(run.pid, signal.SIGKILL)  # `timeout` and etcdctl are in a group of their own, and go on
+    else:
+        for pid in checkers(newest).split():
+            kill(int(pid), signal.SIGKILL)
+    run.wait(120)
+    if how == "killed":
+        eventually(lambda: checkers(newest) == "", "etcdctl ends by itself, and holds the lock until then")
+        newest.run(RunLoad(clean=True))
+    eventually(lambda: newest.all_keys() == "" and not newest.folder.exists(), "nothing is left")
+    assert checkers(newest) == ""

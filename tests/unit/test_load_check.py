@@ -29,7 +29,7 @@ from etcd_cluster.load_check.samples import (
     Interval,
     Sample,
 )
-from etcd_cluster.load_check.verdict import Limits, Quantity, Verdict, as_json, judge
+from etcd_cluster.load_check.verdict import CheckPerf, Limits, Quantity, Verdict, as_json, judge
 from etcd_cluster.load_generator import LoadGenerator, validate_load_generator
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.settings import validate_arguments
@@ -135,6 +135,41 @@ def test_a_quota_that_would_not_bear_it_is_named() -> None:
         "etcd.quota-backend-bytes, or check a smaller --size."
     )
     assert str(disk_problem(load, "etcd-2", 900)).startswith("etcd-2 has 900 MiB free for its data. Expected: 1427 MiB")
+
+
+def test_a_quota_bears_etcds_own_check_as_well_or_it_is_refused() -> None:
+    both = Load.of(SIZES["large"], with_check_perf=True)
+    assert (both.check_perf, both.growth_bytes) == ("l", (5_000 + 8_000) * 60 * 4096)
+    assert {name: Load.of(size, with_check_perf=True).check_perf for name, size in SIZES.items()} == {
+        "small": "s",
+        "medium": "m",
+        "large": "l",
+        "xlarge": "xl",
+    }
+    assert quota_problem(Load.of(SIZES["large"]), 4 * GIB, 8 * GIB) is None
+    problem = quota_problem(both, 4 * GIB, 8 * GIB)
+    assert problem is not None
+    assert problem.fix.endswith("or check a smaller --size, or without --check-perf")
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_an_empty_cluster_of_each_size_bears_etcds_own_check(name: str) -> None:
+    size = SIZES[name]
+    assert quota_problem(Load.of(size, with_check_perf=True), 25_000, size.quota_bytes) is None
+
+
+def test_what_etcds_own_check_says_stands_beside_the_verdict_and_decides_nothing() -> None:
+    said = CheckPerf("l", passed=False, lines=["FAIL: Throughput too low: 5005 <writes>/s", "FAIL"])
+    found = measured(check_perf=said)
+    verdict = judge(found, Limits())
+    assert verdict.passed
+    assert as_json(found, verdict)["checkPerf"] == {"load": "l", "passed": False, "lines": list(said.lines)}
+    assert as_json(measured(), verdict)["checkPerf"] is None
+    html = page(found, verdict, "shop/prod/orders")
+    assert "FAIL: Throughput too low: 5005 &lt;writes&gt;/s" in html
+    assert "known to fail on clusters that pass xl" in html
+    assert "known to fail" not in text.check_perf(CheckPerf("s", passed=True, lines=["PASS"]))
+    assert "check perf" not in page(measured(), verdict, "shop/prod/orders")
 
 
 # --- what is read ---

@@ -247,3 +247,22 @@ def test_what_a_killed_one_left_is_removed(cli: Cli, machines: Machines) -> None
     machines.load = ""
     assert cli.run("load-check", "--stack", "prod", "--clean") == ExitCode.SUCCESS
     assert machines.loads == [("etcd-1", RunLoad(clean=True))]
+
+
+def test_etcds_own_check_runs_afterwards_and_decides_nothing(
+    cli: Cli, machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = "check_perf_status=1\ncheck_perf:FAIL: Throughput too low: 90 writes/s\ncheck_perf:FAIL\n"
+    machines.load = f"{machines.answer()}\n{own}"
+    assert cli.run("load-check", "--stack", "prod", "--yes", "--check-perf") == ExitCode.SUCCESS
+    assert [line.check_perf for _, line in machines.loads] == ["s"]
+    said = capsys.readouterr().out
+    assert "`etcdctl check perf --load=s` failed" in said
+    assert "  FAIL: Throughput too low: 90 writes/s\n" in said
+    assert "passed: the cluster bears the load of size small" in said
+
+
+def test_etcds_own_check_is_not_run_unasked(cli: Cli, machines: Machines) -> None:
+    assert cli.run("load-check", "--stack", "prod", "--yes") == ExitCode.SUCCESS
+    ((_, line),) = machines.loads
+    assert "check-perf" not in line.text("etcd-1")

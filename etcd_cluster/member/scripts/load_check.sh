@@ -3,17 +3,19 @@
 # left that was killed outright, or whose machine was lost, the next one removes before it begins.
 # `benchmark` chooses its keys itself: a number, as Go's binary.PutVarint writes it, and zeros. All of them are known, and removed one
 # by one: no key of another program is touched. Everything else is below $load_prefix: `keys` says that keys of `benchmark` may be
-# there; `running` names the machine that is at work, and expires by itself; `value` is what is read.
+# there; `running` names the machine that is at work, and expires by itself; `value` is what is read; below `check-perf/` are the keys
+# of etcd's own check.
 # shellcheck disable=SC2154
 load_prefix=/etcd-cluster/load-check
 KEY_BYTES=64 KEYS=1000 # the keys that are written; 64 bytes are more than the numbers take, and as long as a key of Kubernetes
 GROUPS_OF_FOUR=256     # what is read is 1 KiB of base64
 BATCH=100              # of them in a request; etcd takes 128
+CHECK_PERF_SECONDS=150 # etcd's own check takes 60 seconds, and cleans up in 30
 CLEAN_SECONDS=120      # for as long as that, cleaning up is tried again: the cluster may just have borne too much
 
 # load_check urls=URL,... program=FILE writes=N reads=N clients=N seconds=N limit-seconds=N value-bytes=N [only-without-keys=yes]
-# [compact=yes]: loads the cluster for that many seconds, and prints what `benchmark` reports. With only-without-keys=yes, prints the
-# number of keys instead, if others have any. Or load_check clean=yes: only removes what an earlier one left.
+# [compact=yes] [check-perf=s|m|l|xl]: loads the cluster for that many seconds, and prints what `benchmark` reports; with check-perf,
+# then also what etcd's own check says. With only-without-keys=yes, prints the number of keys instead, if others have any. Or load_check clean=yes: only removes what an earlier one left.
 load_check() {
   local found
   read_spec "$@"
@@ -38,6 +40,7 @@ load_check() {
   at_exit end_load
   begin_load
   generate_load
+  [[ -z ${spec[check-perf]:-} ]] || check_perf
 }
 
 count_keys() { at_cluster get '' --from-key --keys-only --limit 1 --write-out fields | sed -n 's/^"Count" : //p'; }
@@ -108,8 +111,9 @@ remove_keys() {
 }
 
 begin_load() {
-  local granted value
-  granted=$(at_cluster lease grant "${spec[limit-seconds]}" --write-out json)
+  local granted value length=${spec[limit-seconds]}
+  [[ -z ${spec[check-perf]:-} ]] || length=$((length + CHECK_PERF_SECONDS))
+  granted=$(at_cluster lease grant "$length" --write-out json)
   [[ $granted =~ \"ID\":([0-9]+) ]]
   lease=$(printf '%x' "${BASH_REMATCH[1]}")
   value=$(head -c "$((GROUPS_OF_FOUR * 3))" /dev/urandom | base64 -w 0)
@@ -132,6 +136,9 @@ end_load() {
     [[ ! -s $load_folder/$program.pid ]] || kill "$(<"$load_folder/$program.pid")" 2>/dev/null || true
     wait_until 10 is_over "$program" || true
   done
+  # On SIGINT alone, it waits for its requests that are under way: none writes after the keys were removed here.
+  [[ ! -s $load_folder/check_perf.pid ]] || kill -s INT "$(<"$load_folder/check_perf.pid")" 2>/dev/null || true
+  wait_until "$CLEAN_SECONDS" is_over check_perf || true
   pause=1 wait_until "$CLEAN_SECONDS" remove_keys || { say "keys of the load check are left: the cluster takes no writes. The next load check removes them" || true; }
   [[ -z ${lease:-} ]] || etcdctl_at "$url" lease revoke "$lease" >/dev/null 2>&1 || true
   [[ ${spec[compact]:-} != yes ]] || drop_history >/dev/null 2>&1 || true
@@ -167,10 +174,41 @@ generate_load() {
 
 now() { date +%s%3N; }
 
+# check_perf: runs etcd's own check, and prints its status and its verdict. It removes its keys in one request, which may fail: end_load
+# removes them as well, since they are below $load_prefix. Its --auto-defrag would defragment the leader while it serves.
+check_perf() {
+  local tls status=0 told=$SECONDS
+  set_tls_arguments
+  timeout --signal INT --kill-after 60 "$CHECK_PERF_SECONDS" "$binaries_path/etcdctl" --endpoints "${spec[urls]}" --dial-timeout 10s \
+    "${tls[@]}" check perf --load "${spec[check-perf]}" --prefix "$load_prefix/check-perf/" >"$load_folder/check_perf.report" 2>&1 &
+  echo $! >"$load_folder/check_perf.pid"
+  while at_work check_perf; do
+    sleep 0.2
+    if ((SECONDS >= told + 10)); then
+      told=$SECONDS
+      say "load: etcdctl check perf --load=${spec[check-perf]} is at work"
+    fi
+  done
+  wait "$(<"$load_folder/check_perf.pid")" || status=$?
+  rm -f "$load_folder/check_perf.pid"
+  # Its progress is drawn into the first line of its verdict.
+  tr '\r' '\n' <"$load_folder/check_perf.report" | grep -aoE '(PASS|FAIL)(:.*)?$|(Slowest request|Stddev) .*$' >"$load_folder/check_perf.verdict" || true
+  # It ends with the same status if it checked nothing.
+  [[ $(tail -n 1 "$load_folder/check_perf.verdict") =~ ^(PASS|FAIL)$ ]] || fail "etcdctl check perf ended with $status and without a verdict: $(last_words "$(tr '\r' '\n' <"$load_folder/check_perf.report")")"
+  printf 'check_perf_status=%s\n' "$status"
+  sed 's/^/check_perf:/' "$load_folder/check_perf.verdict"
+}
+
+# set_tls_arguments: sets `tls` to what the programs need to be clients of the cluster.
+set_tls_arguments() {
+  tls=()
+  [[ ${spec[urls]} != *https:* ]] || tls=(--cacert "$pki_path/ca.crt" --cert "$pki_path/server.crt" --key "$pki_path/server.key")
+}
+
 # generate NAME RATE COMMAND ARGUMENTS...: starts `benchmark`, as NAME, with that many requests a second.
 generate() {
-  local tls=() rate=$2 clients=$(((spec[clients] + 1) / 2))
-  [[ ${spec[urls]} != *https:* ]] || tls=(--cacert "$pki_path/ca.crt" --cert "$pki_path/server.crt" --key "$pki_path/server.key")
+  local tls rate=$2 clients=$(((spec[clients] + 1) / 2))
+  set_tls_arguments
   timeout --signal KILL "${spec[limit-seconds]}" "${spec[program]}" --endpoints "${spec[urls]}" "${tls[@]}" --conns "$clients" \
     --clients "$clients" --precise --sample "${@:3}" --rate "$rate" --total "$((rate * spec[seconds]))" \
     >"$load_folder/$1.report" 2>"$load_folder/$1.errors" &
