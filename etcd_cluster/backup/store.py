@@ -108,7 +108,9 @@ def require_store(key: str, to: str) -> StoreUrl:
             "it holds a password or a query",
             "leave it out, and give credentials by accessKey and secretKey",
         )
-    path = unquote(parts.path).strip("/")
+    path, user = unquote(parts.path).strip("/"), unquote(parts.username or "")
+    if not is_one_line(path + user) or ".." in path.split("/"):
+        raise ConfigurationError(key, to, "it holds .. or a control character", f"write one of {EXAMPLES}")
     if parts.scheme in ("s3", "gs"):
         if not BUCKET.fullmatch(parts.netloc):
             raise ConfigurationError(key, to, "its bucket is not usable as a bucket's name", f"write {EXAMPLES}")
@@ -120,16 +122,21 @@ def require_store(key: str, to: str) -> StoreUrl:
             )
         return StoreUrl("azure", path, account=parts.netloc)
     if parts.scheme == "sftp":
-        if not parts.username or not is_host(parts.hostname or "") or not path:
+        if not user or not is_host(parts.hostname or "") or not path:
             raise ConfigurationError(key, to, "lacks a user, a host or a folder", "write sftp://USER@HOST:PORT/FOLDER")
-        return StoreUrl("sftp", f"/{path}", unquote(parts.username), parts.hostname or "", port or 22)
+        return StoreUrl("sftp", f"/{path}", user, parts.hostname or "", port or 22)
     raise ConfigurationError(key, to, f"{parts.scheme or 'nothing'}:// is no kind of store", f"write one of {EXAMPLES}")
 
 
 def require_endpoint(key: str, endpoint: str) -> str:
     """Returns the URL of a store; raises `ConfigurationError` for what is none, or shows a password."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not is_host(parts.hostname or "") or parts.username or parts.query:
+    try:
+        parts = urlsplit(endpoint)
+        is_whole = is_one_line(endpoint) and parts.port != 0  # reading a port checks it
+    except ValueError:
+        raise ConfigurationError(key, HIDDEN, "not a URL", "write it like https://s3.example.net") from None
+    is_web = parts.scheme in ("http", "https") and is_host(parts.hostname or "")
+    if not is_whole or not is_web or parts.username or parts.query:
         raise ConfigurationError(
             key,
             HIDDEN if "@" in endpoint else endpoint,

@@ -14,7 +14,7 @@ import pytest
 from etcd_cluster.arguments import EtcdClusterArgs
 from etcd_cluster.backup.arguments import Backup, Interval, validate_backup
 from etcd_cluster.backup.files import MemberPlace, Schedule, service_unit, set_up_variables, timer_unit, variables
-from etcd_cluster.backup.store import StoreUrl, obscured, rclone_configuration
+from etcd_cluster.backup.store import StoreUrl, obscured, rclone_configuration, require_endpoint
 from etcd_cluster.errors import ConfigurationError, SecretText
 from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
@@ -68,6 +68,13 @@ def test_a_store_has_a_folder_for_each_cluster(to: str, folder: str) -> None:
         "/mnt/../etc",
         "/mnt\n/x",
         " s3://bucket",
+        "s3://bucket/a%0Ab",
+        "s3://bucket/a/%2e%2e/other",
+        "gs://bucket/../other",
+        "azure://account/container/a%0Ab",
+        "sftp://u%0Dx@host/folder",
+        "sftp://user@host/../etc",
+        "sftp://user@host/a%00b",
     ],
 )
 def test_what_names_no_store_is_refused_by_its_key(to: str) -> None:
@@ -97,6 +104,16 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], key: str) -
     with pytest.raises(ConfigurationError) as refused:
         validate_backup(Backup(**{"to": "s3://bucket/a", **given}))
     assert refused.value.key == key
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://[::1", "https://s3.example.net:99999", "https://s3.example.net:port", "https://s3.exam\nple.net"],
+)
+def test_what_is_no_endpoint_is_refused_by_its_key(endpoint: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        require_endpoint("backup.endpoint", endpoint)
+    assert refused.value.key == "backup.endpoint"
 
 
 HOSTS = HostMachines({"a": Host("10.0.0.1", HOST_KEY)}, Ssh(user="admin"))
