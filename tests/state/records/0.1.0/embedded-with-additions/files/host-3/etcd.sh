@@ -1,4 +1,4 @@
-# etcd-cluster: 411a1a0251af5203ae2da6bbe8415c90
+# etcd-cluster: b5366552c1e90fc83f01cb5528985373
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt

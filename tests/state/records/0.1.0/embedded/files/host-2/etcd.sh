@@ -1,4 +1,4 @@
-# etcd-cluster: 926084d62bc8f95f93bb895a838d43e1
+# etcd-cluster: cb3f9a15d1d8c4bc1db3892e4c32799f
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
