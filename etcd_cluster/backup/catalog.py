@@ -18,7 +18,6 @@ from etcd_cluster.names import is_one_line
 NAME = re.compile(
     r"(?P<slot>[0-9]{8}T[0-9]{6}Z)-(?P<revision>[0-9]+)-(?P<member>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
 )
-LATEST_SLOT = datetime(9999, 12, 31, tzinfo=timezone.utc)
 SLOT = "%Y%m%dT%H%M%SZ"
 MANIFEST, DATA, TESTED, FAILED, MARK = "json", "db", "tested", "failed", "keep"
 CLOCK_SLACK = timedelta(hours=1)
@@ -236,16 +235,15 @@ def next_retention(catalog: Catalog, schedule: Schedule, now: datetime) -> Reten
     Raises:
         StoreError: There is no `awk` here, which the rule is for.
     """
-    newest = max((each.slot for each in catalog.backups), default=now)
-    made = max(_next_slot(now, schedule.every_seconds), min(newest, LATEST_SLOT) + timedelta(seconds=1))
-    stem = f"{made.strftime(SLOT)}-0-next"
+    made = _next_slot(now, schedule.every_seconds).strftime(SLOT)
+    stem = f"{made}-0-next"
     names = [*catalog.names, f"{stem}.{DATA}", f"{stem}.{MANIFEST}"]
     kept: dict[str, Sequence[str]] = {}
-    for line in _apply_rule(names, schedule, explain=True):
+    for line in _apply_rule(names, schedule, made, explain=True):
         name, _, reasons = line.partition(" ")
         if name != stem:
             kept[name] = reasons.split(",")
-    deleted = [] if schedule.append_only else _apply_rule(names, schedule)
+    deleted = [] if schedule.append_only else _apply_rule(names, schedule, made)
     return Retention(kept, [name for name in deleted if not name.startswith(f"{stem}.")])
 
 
@@ -254,12 +252,13 @@ def _next_slot(now: datetime, every_seconds: int) -> datetime:
     return datetime.fromtimestamp(moment - moment % every_seconds + every_seconds, timezone.utc)
 
 
-def _apply_rule(names: Collection[str], schedule: Schedule, *, explain: bool = False) -> list[str]:
-    given = {"last": schedule.last, "daily": schedule.daily, "weekly": schedule.weekly, "explain": int(explain)}
-    counts = [word for name, number in given.items() for word in ("-v", f"{name}={number}")]
+def _apply_rule(names: Collection[str], schedule: Schedule, made: str, *, explain: bool = False) -> list[str]:
+    counts = {"last": schedule.last, "daily": schedule.daily, "weekly": schedule.weekly}
+    given = {**counts, "made": made, "explain": int(explain)}
+    variables = [word for name, value in given.items() for word in ("-v", f"{name}={value}")]
     text = "".join(f"{name}\n" for name in names)
     try:
-        done = subprocess.run(["awk", *counts, retention()], input=text, capture_output=True, text=True, check=True)
+        done = subprocess.run(["awk", *variables, retention()], input=text, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise StoreError(f"awk does not run on this machine: {error}. Expected: any awk. Install mawk") from None
     return done.stdout.splitlines()

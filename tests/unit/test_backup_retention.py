@@ -20,13 +20,12 @@ def slot(moment: datetime) -> str:
     return moment.strftime("%Y%m%dT%H%M%SZ")
 
 
-def deleted(names: Collection[str], last: int = 24, daily: int = 14, weekly: int = 8, awk: str = "awk") -> list[str]:
+def deleted(
+    names: Collection[str], last: int = 24, daily: int = 14, weekly: int = 8, awk: str = "awk", made: str = ""
+) -> list[str]:
     command = [awk, *(["awk"] if awk == "busybox" else [])]
-    counts = [
-        word
-        for name, number in (("last", last), ("daily", daily), ("weekly", weekly))
-        for word in ("-v", f"{name}={number}")
-    ]
+    given = {"last": last, "daily": daily, "weekly": weekly, "made": made}
+    counts = [word for name, value in given.items() for word in ("-v", f"{name}={value}")]
     done = subprocess.run(
         [*command, *counts, retention()],
         input="".join(f"{name}\n" for name in names),
@@ -153,9 +152,26 @@ def test_what_others_send_just_now_stays_if_a_clock_was_ahead_once() -> None:
     """A backup of next year made every upload that runs look like one that was cut off long ago."""
     ahead, sent = NOW + timedelta(days=365), f"{slot(NOW)}-6-etcd-2.db"
     names = [*backup(ahead), *backup(NOW), sent]
-    command = ["awk", "-v", "last=24", "-v", "daily=1", "-v", "weekly=1", "-v", f"made={slot(NOW)}", retention()]
-    done = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, check=True)
-    assert done.stdout == ""
+    assert deleted(names, daily=1, weekly=1, made=slot(NOW)) == []
+
+
+@pytest.mark.parametrize("counts", [(1, 0, 0), (3, 0, 0), (3, 2, 1), (1, 3, 3)], ids=str)
+def test_a_clock_that_was_ahead_makes_no_run_delete_what_it_has_made(counts: tuple[int, int, int]) -> None:
+    """Nor anything else that would stay without those backups, of which each stays until its time has come."""
+    passed = NOW - timedelta(days=40)
+    usual = [*backup(passed, "tested"), *(name for hour in range(9) for name in backup(NOW - timedelta(hours=hour)))]
+    ahead = [name for day in range(1, 30) for name in backup(NOW + timedelta(days=day), "tested")]
+    gone = deleted([*ahead, *usual], *counts, made=slot(NOW))
+    assert gone == deleted(usual, *counts)
+    assert not {*gone} & {*backup(NOW), *backup(passed)}
+    later = deleted([*ahead, *usual], *counts, made=slot(NOW + timedelta(days=30)))
+    assert {*later} & {*ahead}, "once its time has come, it is one as others"
+
+
+def test_a_clock_that_is_behind_deletes_nothing_that_is_newer_than_it_knows() -> None:
+    behind = NOW - timedelta(days=1)
+    newer = [name for hour in range(1, 24) for name in backup(behind + timedelta(hours=hour))]
+    assert deleted([*newer, *backup(behind)], last=1, daily=0, weekly=0, made=slot(behind)) == []
 
 
 def test_a_backup_whose_data_is_gone_is_not_the_newest_that_passed() -> None:

@@ -2,7 +2,8 @@
 # cut off half-way leaves data without a manifest, which the next run deletes. No clock is asked: ages count from the newest backup.
 # A backup is what has a manifest. Kept are the newest `last`, the newest of each of the newest `daily` days and `weekly` weeks, the
 # newest of all, the newest that passed a restore, and what is marked to be kept. Names that do not parse are never printed.
-# made: the time of the run that asks. A backup of a clock that was ahead does not make what others send just now look old.
+# made: the time of the run that asks; "" for that of the newest backup. What is dated after it, by a clock that was ahead, stays, but
+# takes no place of others: else a run would delete what it has made itself.
 # With explain=1 it prints instead why the others stay: NAME REASON,... lines.
 function days_of(slot,   year, month, day) {
   year = substr(slot, 1, 4) + 0
@@ -34,9 +35,14 @@ END {
   }
   for (place = 1; place <= count; place++) {
     name = backups[place]
+    if (made != "" && substr(name, 1, 16) > made) {
+      if (explain) print name, "ahead"
+      continue
+    }
     day = days_of(name)
     week = int((day + 1) / 7)
-    keep = place == 1 || place <= last ? ",last" : ""
+    counted++
+    keep = counted == 1 || counted <= last ? ",last" : ""
     if (exists(name, "keep")) keep = keep ",marked"
     if (day != newest_day && days < daily) {
       days++
