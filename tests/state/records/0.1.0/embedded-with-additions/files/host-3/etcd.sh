@@ -1,4 +1,4 @@
-# etcd-cluster: b5366552c1e90fc83f01cb5528985373
+# etcd-cluster: 2f05860b1e614e8a882e4f2066ad0414
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt

@@ -1,4 +1,4 @@
-# etcd-cluster: cb3f9a15d1d8c4bc1db3892e4c32799f
+# etcd-cluster: 793502e8ca27d541cc4743703609596b
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
