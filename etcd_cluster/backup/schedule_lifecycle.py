@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pulumi.dynamic import CheckFailure
@@ -11,6 +11,7 @@ from etcd_cluster.backup.files import MemberPlace, schedule_of, set_up_variables
 from etcd_cluster.backup.store import StoreUrl
 from etcd_cluster.errors import ConfigurationError
 from etcd_cluster.lifecycle import Properties, Schema
+from etcd_cluster.member.line import Line
 from etcd_cluster.member.lines import SetUpBackups
 from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
 from etcd_cluster.member.set_up_lifecycle import SetUpLifecycle
@@ -39,8 +40,8 @@ class BackupScheduleLifecycle(SetUpLifecycle):
             "drift": [],
         }
     )
-    subject = "backups"
-    compared = (
+    subject: ClassVar[str] = "backups"
+    compared: ClassVar[Sequence[str]] = (
         "token",
         "to",
         "every",
@@ -52,9 +53,9 @@ class BackupScheduleLifecycle(SetUpLifecycle):
         "rclone",
         "connections",
     )
-    others = ("cluster", "make_bucket")
-    look = SetUpBackups(look=True)
-    remove = SetUpBackups(remove=True)
+    others: ClassVar[Sequence[str]] = ("cluster", "make_bucket")
+    look: ClassVar[Line] = SetUpBackups(look=True)
+    remove: ClassVar[Line] = SetUpBackups(remove=True)
 
     def failures(self, news: Properties) -> list[CheckFailure]:
         """Refuses a store that is none."""

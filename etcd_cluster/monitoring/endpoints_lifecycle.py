@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
 from etcd_cluster.lifecycle import Properties, Schema
+from etcd_cluster.member.line import Line
 from etcd_cluster.member.lines import SetUpMonitoring
 from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
 from etcd_cluster.member.set_up_lifecycle import SetUpLifecycle
@@ -32,14 +33,14 @@ class MetricsEndpointsLifecycle(SetUpLifecycle):
             "drift": [],
         }
     )
-    subject = "metrics"
-    compared = (
+    subject: ClassVar[str] = "metrics"
+    compared: ClassVar[Sequence[str]] = (
         *("cluster", "token", "port", "textfile_folder", "on_failure", "backup_seconds", "test_seconds"),
         *("ca", "certificates", "client_ends", "members", "connections"),
     )
-    others = ("proxy", "no_proxy")
-    look = SetUpMonitoring(look=True)
-    remove = SetUpMonitoring(remove=True)
+    others: ClassVar[Sequence[str]] = ("proxy", "no_proxy")
+    look: ClassVar[Line] = SetUpMonitoring(look=True)
+    remove: ClassVar[Line] = SetUpMonitoring(remove=True)
 
     def variables(self, props: Properties, name: str) -> dict[str, str]:
         """Returns the shell variables of monitoring_setup.sh on the machine of a member."""
