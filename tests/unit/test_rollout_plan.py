@@ -1830,6 +1830,18 @@ def test_data_of_another_member_or_cluster_are_not_compared() -> None:
         assert not isinstance(decided, Action) or decided.kind is not ActionKind.ASK_HASH_OF_DATA
 
 
+def test_data_are_not_compared_while_members_run_several_versions() -> None:
+    for versions in (("3.6.14", GOAL.version), ("3.6.14", "3.6.14")):
+        model, context = ended("c"), RunContext(may_have_ended={"c"})
+        for name, version in zip("ab", versions, strict=True):
+            machine = model.machines[name]
+            assert machine.process is not None
+            machine.process = replace(machine.process, version=version)
+            machine.versions.add(version)
+        decided = action(model, GOAL, context)
+        assert (decided.kind, applied(decided.steps[0]).may_end) == (ActionKind.START, False)
+
+
 def test_what_is_no_hash_tells_nothing() -> None:
     context = RunContext()
     for printed in ("", "\n", "1 2\n", "1 x 3\n", " 1 3\n"):

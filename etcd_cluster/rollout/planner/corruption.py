@@ -85,7 +85,8 @@ def ended(view: ClusterView, name: str) -> MemberEntry | None:
 def _judged_by_others(view: ClusterView, name: str) -> MemberEntry | None:
     """Returns a voter whose data are those of that member of this cluster; None unless all others are healthy.
 
-    With fewer than two others, nobody could tell which data are right.
+    With fewer than two others, nobody could tell which data are right. All run the version that a copy of its data is
+    started by: releases do not promise one another's hashes.
     """
     host, listed, source = view.hosts[name], view.observation.of(name), view.observation.status_source
     if source is None or listed is None or listed.learner or not host.data or host.history.id != listed.id:
@@ -94,7 +95,9 @@ def _judged_by_others(view: ClusterView, name: str) -> MemberEntry | None:
         return None
     others = _others(view, name)
     are_there = all(other.name in view.hosts and other.id in view.observation.healthy for other in others)
-    return listed if are_there and len(others) > 1 else None
+    if not are_there or len(others) < 2:
+        return None
+    return listed if {view.hosts[other.name].running for other in others} == {view.desired.version} else None
 
 
 def ask(view: ClusterView, name: str) -> Action | None:
