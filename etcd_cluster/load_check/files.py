@@ -13,7 +13,8 @@ from etcd_cluster.state_folder import state_folder
 
 def kept_page(project: str, stack: str, name: str) -> Path:
     """Returns where `up` and the command write the page of a cluster, among the project's data on this machine."""
-    return state_folder(os.environ, project) / "load-checks" / f"{stack}-{name}.html"
+    # A program may give a cluster a name with slashes.
+    return state_folder(os.environ, project) / "load-checks" / f"{stack}-{name.replace('/', '%2F')}.html"
 
 
 def keep(measured: Measured, verdict: Verdict, cluster: str, file: Path) -> Path:

@@ -76,7 +76,7 @@ def _load(props: Properties, *, is_required: bool) -> dict[str, Any]:
     plan = Plan(Load.of(size_named(props["size"])), props["urls"], place, only_without_keys=True, compact=True)
     with ClusterMachines(places, connections) as machines:
         measured, verdict = check(machines, list(places), plan, say)
-    project, stack, name = props["cluster"].split("/")
+    project, stack, name = props["cluster"].split("/", 2)
     page = keep(measured, verdict, props["cluster"], kept_page(project, stack, name))
     say(f"load check: its page is {page}")
     if verdict.passed:

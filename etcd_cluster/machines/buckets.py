@@ -34,7 +34,7 @@ class Owner:
     @staticmethod
     def parse(identity: str) -> Owner:
         """Reads PROJECT/STACK/NAME."""
-        return Owner(*identity.split("/"))
+        return Owner(*identity.split("/", 2))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def test_a_bucket_that_nobody_can_make_is_refused(machines: Any, backup: dict[st
 
 def test_a_cluster_is_known_by_its_identity() -> None:
     assert Owner.parse("shop/prod/etcd") == Owner("shop", "prod", "etcd")
+    assert Owner.parse("shop/prod/team/etcd") == Owner("shop", "prod", "team/etcd")
 
 
 def build(preview: bool, **backup: Any) -> Recording:

@@ -100,6 +100,15 @@ def props(mode: str = "require", **changes: Any) -> dict[str, Any]:
     }
 
 
+def test_the_page_of_a_cluster_with_a_slash_in_its_name_is_in_the_same_folder(
+    machines: Machines, tmp_path: Path
+) -> None:
+    LoadCheckLifecycle().create(props(cluster="shop/prod/team/../orders"))
+    folder = tmp_path / "kept" / "shop" / "load-checks"
+    names = ["prod-team%2F..%2Forders.html", "prod-team%2F..%2Forders.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+
+
 def test_a_new_cluster_is_loaded_from_a_follower_and_passes(machines: Machines, tmp_path: Path) -> None:
     made = LoadCheckLifecycle().create(props())
     ((name, line),) = machines.loads
