@@ -101,7 +101,11 @@ remove_earlier_load() {
   }
   rm -rf "${load_folder:?}"/*
 }
-nobody_runs() { [[ -z $(etcdctl_at "$url" get "$load_prefix/running" --print-value-only) ]]; }
+# Without an answer, one may be at work.
+nobody_runs() {
+  local holder
+  holder=$(etcdctl_at "$url" get "$load_prefix/running" --print-value-only) && [[ -z $holder ]]
+}
 
 # remove_keys: the note that they may be there goes last.
 remove_keys() {
