@@ -27,22 +27,25 @@ monitoring_units() {
 }
 
 set_up() {
-  local changed=no is_new=no said
+  local is_new=no said
   lock
   require_port
   [[ -z $textfile_folder || -d $textfile_folder ]] || fail "monitoring.textfileFolder: $textfile_folder is no folder here. Expected: the one that node_exporter's textfile collector reads. Make it, or correct the key"
   install_nginx
   private_folder "$monitoring_path"
-  if place_files "$monitoring_path" < <(monitoring_files); then changed=yes; fi
+  place_files "$monitoring_path" < <(monitoring_files) || true
   [[ -n $file_hook ]] || rm -f "$hook_path"
   if place_files "$UNITS_PATH" < <(monitoring_units); then is_new=yes; fi
-  [[ $is_new == no ]] || must systemctl daemon-reload
+  # Also without a change: the step that placed these files may have been cut off there.
+  must systemctl daemon-reload
   must systemctl enable --quiet "$MONITORING_SERVICE" "$METRICS_TIMER"
   if [[ $is_new == yes ]] || ! systemctl --quiet is-active "$MONITORING_SERVICE"; then
     said=$(systemctl restart "$MONITORING_SERVICE" 2>&1) || fail "$MONITORING_SERVICE does not start: $(last_words "$(journalctl --unit "$MONITORING_SERVICE" --no-pager --output cat --lines 5 2>/dev/null || echo "$said")"). Expected: nginx with $monitoring_path/nginx.conf. Fix it, then run \`pulumi up\` again"
-  elif [[ $changed == yes ]]; then
+  else
     must systemctl reload "$MONITORING_SERVICE"
   fi
+  # nginx that cannot have the port goes on with the one before, and calls that no failure.
+  wait_until 10 listening "$monitoring_port" || fail "port $monitoring_port is not served. Expected: nginx with $monitoring_path/nginx.conf. Look at its log (journalctl -u $MONITORING_SERVICE), then run \`pulumi up\` again"
   must systemctl restart "$METRICS_TIMER"
   must systemctl start etcd-cluster-metrics.service
   say "metrics: served at port $monitoring_port to certificates of the monitoring CA"
@@ -51,11 +54,17 @@ set_up() {
 # Before anything is written: the port may be another program's.
 require_port() {
   local pid program
-  ! systemctl --quiet is-active "$MONITORING_SERVICE" || return 0
   listening "$monitoring_port" || return 0
   pid=$(ss -Hltnp "sport = :$monitoring_port" 2>/dev/null | sed -n 's/.*pid=\([0-9]*\).*/\1/p' | head -n 1)
+  ! serves_metrics "$pid" || return 0
   program=${pid:+process $pid$(describe_program "$pid")}
   fail "monitoring.port: port $monitoring_port is taken by ${program:-another program}. Expected: a free one. Stop that program, or choose another port"
+}
+
+# serves_metrics PID: whether the process is nginx of our own; one that nobody can name is, if that runs.
+serves_metrics() {
+  systemctl --quiet is-active "$MONITORING_SERVICE" || return 1
+  [[ -z $1 ]] || grep -q "/$MONITORING_SERVICE\$" "/proc/$1/cgroup" 2>/dev/null
 }
 
 # The package's own service would serve a page of its own at port 80: it is neither started nor enabled, unless it was there before.
