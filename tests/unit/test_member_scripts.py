@@ -558,6 +558,18 @@ def test_files_are_this_clusters_by_its_token_or_as_before_the_first_release_by_
     assert folder.has("pki") == {"pki": False}
 
 
+def test_a_removed_member_leaves_no_figures_with_node_exporter(folder: Folder) -> None:
+    configured(folder)
+    (folder.path / "configuration" / "monitoring").mkdir(exist_ok=True)
+    program = f"x=1\ntextfile_folder={shlex.quote(str(folder.path))}\n"
+    (folder.path / "configuration" / "monitoring" / "program").write_text(program)
+    for name in ("etcd-cluster.prom", "other.prom"):
+        (folder.path / name).write_text("figures")
+    folder.run("record", record="one")
+    folder.run("remove", run="run", members="1", record="one")
+    assert folder.has("etcd-cluster.prom", "other.prom") == {"etcd-cluster.prom": False, "other.prom": True}
+
+
 def test_an_etcd_that_nothing_says_is_this_clusters_is_left_alone(folder: Folder) -> None:
     """A host that was unlisted long ago: its member was taken off, and somebody else's etcd has moved in."""
     configured(folder)

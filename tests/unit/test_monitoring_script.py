@@ -20,15 +20,20 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def set_up(self, *, taken_by: str = "", **plays: str) -> subprocess.CompletedProcess[str]:
+    def set_up(
+        self, *, textfile_folder: str = "", taken_by: str = "", **plays: str
+    ) -> subprocess.CompletedProcess[str]:
         """Runs the step.
 
         Args:
+            textfile_folder: Folder of node_exporter's textfile collector; "" for none.
             taken_by: Process that listens on the port; "" for nginx of our own, which does from its start or reload on.
             plays: Functions of the script -> what they do instead.
         """
-        paths = {"monitoring_path": f"{self.folder}/monitoring", "hook_path": f"{self.folder}/monitoring/on-failure"}
-        variables = variables_of(props(textfile_folder=""), "etcd-1") | paths
+        own = Path(Layout.below(str(self.folder)).configuration, "monitoring")
+        own.parent.mkdir(exist_ok=True)
+        paths = {"monitoring_path": str(own), "hook_path": f"{own}/on-failure"}
+        variables = variables_of(props(textfile_folder=textfile_folder), "etcd-1") | paths
         script = render.script("monitoring_setup", Layout.below(str(self.folder)), variables)
         functions, call, _ = script.rpartition('\nanswer "$@"')
         assert call
@@ -62,7 +67,7 @@ def test_a_port_of_another_program_is_refused_also_while_metrics_are_served_at_a
         done = host.set_up(taken_by=str(other.pid))
         other.kill()
     assert f"monitoring.port: port 2382 is taken by process {other.pid}" in done.stderr
-    assert not (host.folder / "monitoring").exists()
+    assert not (host.folder / "configuration" / "monitoring").exists()
 
 
 def test_what_an_earlier_step_has_placed_is_served_although_it_was_cut_off(host: Host) -> None:
@@ -77,3 +82,18 @@ def test_a_port_that_is_not_served_in_the_end_fails_the_step(host: Host) -> None
     done = host.set_up(listening="false", wait_until='shift; "$@"')
     assert done.returncode == 70
     assert "port 2382 is not served" in done.stderr
+
+
+def test_another_folder_for_node_exporter_leaves_no_figures_in_the_one_before(host: Host) -> None:
+    """They would stay the newest ones that node_exporter serves of this host, and raise EtcdHostMetricsOld for ever."""
+    before, after = host.folder / "it's $one", host.folder / "two"
+    for folder in (before, after):
+        folder.mkdir()
+        (folder / "etcd-cluster.prom").write_text("figures")
+        (folder / "other.prom").write_text("of others")
+    for given in (before, after):
+        assert host.set_up(textfile_folder=str(given)).returncode == 0
+    assert [path.name for path in before.iterdir()] == ["other.prom"]
+    assert (after / "etcd-cluster.prom").exists()
+    assert host.set_up().returncode == 0
+    assert [path.name for path in after.iterdir()] == ["other.prom"]

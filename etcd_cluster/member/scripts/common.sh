@@ -115,6 +115,13 @@ wait_until() {
   done
 }
 
+# figures_of_metrics: prints the file that the metrics' program placed here writes for node_exporter; nothing without one.
+figures_of_metrics() {
+  local textfile_folder='' program=$configuration_path/monitoring/program
+  [[ ! -f $program ]] || eval "$(grep -a -m 1 '^textfile_folder=' "$program")"
+  [[ -z $textfile_folder ]] || printf '%s\n' "$textfile_folder/etcd-cluster.prom"
+}
+
 # file_differs PATH CONTENT(base64): true also if the file does not exist.
 file_differs() {
   [[ ! -f $1 ]] || ! printf '%s' "$2" | base64 -d | cmp -s - "$1"

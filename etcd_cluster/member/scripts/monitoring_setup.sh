@@ -27,12 +27,14 @@ monitoring_units() {
 }
 
 set_up() {
-  local is_new=no said
+  local is_new=no said figures
   lock
   require_port
   [[ -z $textfile_folder || -d $textfile_folder ]] || fail "monitoring.textfileFolder: $textfile_folder is no folder here. Expected: the one that node_exporter's textfile collector reads. Make it, or correct the key"
   install_nginx
   private_folder "$monitoring_path"
+  figures=$(figures_of_metrics)
+  [[ $figures == "$textfile_folder/etcd-cluster.prom" ]] || rm -f "$figures"
   place_files "$monitoring_path" < <(monitoring_files) || true
   [[ -n $file_hook ]] || rm -f "$hook_path"
   if place_files "$UNITS_PATH" < <(monitoring_units); then is_new=yes; fi

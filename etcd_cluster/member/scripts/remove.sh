@@ -65,6 +65,7 @@ remove() {
   else
     say "stopped; the data stays in $volume_path"
   fi
+  rm -f "$(figures_of_metrics)"
   rm -rf "$configuration_path"
   rm -f "$state_path/record" # last: without it, nothing here is this cluster's
 }
