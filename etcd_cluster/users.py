@@ -23,6 +23,8 @@ NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.@-]{0,62}[A-Za-z0-9_])?")
 """At most the 64 characters of a certificate's subject."""
 MOST = 100
 """Users, and roles. Each of them is asked for on its own."""
+LONGEST_KEY_BYTES = 65_536
+"""Linux takes no word of a command that has 128 KiB, and etcdctl gets keys as words."""
 
 Access = Literal["read", "write", "readwrite"]
 
@@ -183,6 +185,10 @@ def _require_permission(key: str, permission: Permission) -> None:
     if permission.key == "":
         raise ConfigurationError(f"{key}.key", "", "no key is empty", 'give a key, or prefix: "" for all keys')
     text = permission.key if permission.prefix is None else permission.prefix
+    if text and len(text.encode(errors="replace")) > LONGEST_KEY_BYTES:
+        raise ConfigurationError(
+            key, f"{text[:20]}...", f"longer than {LONGEST_KEY_BYTES:,} bytes", "choose a prefix that is shorter"
+        )
     if text and not is_one_line(text):
         raise ConfigurationError(
             key, text, "it holds a control character or the end of a line", "choose keys whose names have none"

@@ -418,6 +418,8 @@ USERS = [
           {"access": "read", "prefix": "/a\nb"}, {"access": "read", "key": "a\0"}),
     *each("roles.app[0].access", role, {"access": "all", "prefix": "/a"}, {"access": "", "prefix": "/a"}),
     ("roles.app[0].key", role({"access": "read", "key": ""})),
+    ("roles.app[0]", role({"access": "read", "prefix": "/" * 65_537})),
+    ("roles.app[0]", role({"access": "read", "key": "\N{EURO SIGN}" * 22_000})),
     ("roles.app[1]", role({"access": "read", "prefix": "/a"}, {"access": "write", "prefix": "/a"})),
     ("roles.app", role()),
 ]  # fmt: skip

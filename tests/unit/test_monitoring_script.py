@@ -50,7 +50,9 @@ class Host:
         (self.folder / "units").mkdir(exist_ok=True)
         (self.folder / "calls").write_text("")
         tail = f"UNITS_PATH={shlex.quote(str(self.folder / 'units'))}\nmonitoring_setup monitoring_setup\nexit"
-        return subprocess.run(["bash"], input=f"{functions}\n{stubs}\n{tail}", text=True, capture_output=True, check=False)
+        return subprocess.run(
+            ["bash"], input=f"{functions}\n{stubs}\n{tail}", text=True, capture_output=True, check=False
+        )
 
     def did(self, call: str) -> bool:
         return call in (self.folder / "calls").read_text().splitlines()
