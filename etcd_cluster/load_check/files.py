@@ -6,9 +6,14 @@ import json
 import os
 from pathlib import Path
 
+from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.load_check.page import page
 from etcd_cluster.load_check.verdict import Measured, Verdict, as_json
 from etcd_cluster.state_folder import state_folder
+
+
+class PageNotWrittenError(EtcdClusterError):
+    """The page of a load check cannot be written."""
 
 
 def kept_page(project: str, stack: str, name: str) -> Path:
@@ -25,10 +30,19 @@ def keep(measured: Measured, verdict: Verdict, cluster: str, file: Path) -> Path
         verdict: The verdict.
         cluster: PROJECT/STACK/NAME, for people.
         file: Where the page is written.
+
+    Raises:
+        PageNotWrittenError: It cannot be written there.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _write(file.with_suffix(".json"), f"{json.dumps(as_json(measured, verdict), indent=1)}\n")
-    _write(file, page(measured, verdict, cluster))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figures = file.with_name(f"{file.name.removesuffix('.html')}.json")
+        _write(figures, f"{json.dumps(as_json(measured, verdict), indent=1)}\n")
+        _write(file, page(measured, verdict, cluster))
+    except OSError as error:
+        raise PageNotWrittenError(
+            str(Explanation(f"{file}: {error.strerror}", "a place for the page", "make room there, or name another"))
+        ) from None
     return file
 
 

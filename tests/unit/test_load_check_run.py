@@ -12,14 +12,17 @@ import pytest
 from etcd_cluster.cli.command import ExitCode
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.load_check import lifecycle
+from etcd_cluster.load_check.files import keep
 from etcd_cluster.load_check.lifecycle import LoadCheckFailedError, LoadCheckLifecycle
 from etcd_cluster.load_check.run import HoldsKeysError, LoadCheckRefusedError
+from etcd_cluster.load_check.verdict import Limits, judge
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Line, RunLoad, SampleLoad
 from etcd_cluster.member.machines import MemberMachines, StepFailedError
 from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.rollout.observed import Observation
+from tests.unit.load_check_model import measured
 from tests.unit.test_cli import ONE, Cli
 from tests.unit.test_load_check import REPORT, SAMPLE
 from tests.unit.test_status import NAMES, observation
@@ -107,6 +110,25 @@ def test_the_page_of_a_cluster_with_a_slash_in_its_name_is_in_the_same_folder(
     folder = tmp_path / "kept" / "shop" / "load-checks"
     names = ["prod-team%2F..%2Forders.html", "prod-team%2F..%2Forders.json"]
     assert sorted(path.name for path in folder.iterdir()) == names
+
+
+def test_figures_are_beside_the_page_whatever_its_name(tmp_path: Path) -> None:
+    found = measured()
+    page = keep(found, judge(found, Limits()), "shop/prod/orders", tmp_path / "page.json")
+    assert page.read_text().startswith("<!doctype html>")
+    assert json.loads((tmp_path / "page.json.json").read_text())["load"]["size"] == "small"
+
+
+def test_a_page_that_cannot_be_written_does_not_end_an_up_that_asks_for_a_report(
+    machines: Machines, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept").write_text("a file in the place of the folder")
+    made = LoadCheckLifecycle().create(props("report"))
+    assert made.outs is not None
+    assert made.outs["result"] == {"passed": False}
+    assert "prod-orders.html: Not a directory" in capsys.readouterr().err
+    with pytest.raises(EtcdClusterError, match=r"prod-orders\.html: Not a directory"):
+        LoadCheckLifecycle().create(props())
 
 
 def test_a_new_cluster_is_loaded_from_a_follower_and_passes(machines: Machines, tmp_path: Path) -> None:
