@@ -177,6 +177,25 @@ def test_a_cluster_without_a_leader_is_no_reason_for_silence(folder: Folder) -> 
     assert "result=failed\nfailure=etcd does not tell its members" in (folder.path / "state" / "backup").read_text()
 
 
+def test_a_member_without_a_leader_stores_no_backup(folder: Folder) -> None:
+    """Cut off from the others, it still gives snapshots, and etcd 3.4 its member list: without what they wrote since."""
+    played = """
+        learn_metrics() { declare -gA measured=([server_is_leader]=0 [server_has_leader]=$leads [server_id]=a); }
+        wait_until() { "${@:2}"; }
+        voters() { echo 'a http://127.0.0.1:1 etcd-1'; }
+        sleep() { :; }
+        take_backup() { name=$slot-7-etcd-1 revision=7; }
+        send() { say "sent $1"; }
+        forget_old() { :; }
+        prove() { :; }
+    """
+    for words in ("", "now=yes"):
+        done = call(folder_of(folder, f"cut off {words}"), f"leads=0\n{played}\nanswer backup {words}")
+        assert "sent" not in done.stderr
+        assert "this member has no leader" in done.stderr
+    assert "sent" in call(folder_of(folder, "following"), f"leads=1\n{played}\nanswer backup now=yes").stderr
+
+
 def test_a_learner_leaves_the_backup_to_others(folder: Folder) -> None:
     played = "learn_metrics() { declare -gA measured=([server_is_learner]=1 [server_is_leader]=0 [server_id]=a); }"
     done = call(folder, f"{played}\nanswer backup")

@@ -132,6 +132,7 @@ keep_local_copy() {
 }
 
 make_backup() {
+  wait_until 30 follows || fail "this member has no leader, so others may have taken writes that it does not know; no backup was made. Expected: a member that reaches a majority. Run \`pulumi up\`, which says what is wrong (docs/recover.md)"
   take_backup
   say "a snapshot of revision $revision is in $backup_folder; sends it to $backup_shown"
   send "$name"
@@ -142,6 +143,9 @@ make_backup() {
   forget_old
   if test_is_due; then prove "$name"; fi
 }
+
+# follows: true of a member with a leader. One that is cut off still gives snapshots, of how it was then.
+follows() { learn_metrics && [[ ${measured[server_has_leader]:-1} == 1 ]]; }
 
 # take_backup: makes a snapshot and its manifest in the folder of local copies. Sets `name` and `revision`.
 take_backup() {
