@@ -178,7 +178,7 @@ def test_a_cluster_without_a_leader_is_no_reason_for_silence(folder: Folder) -> 
 
 
 def test_a_member_without_a_leader_stores_no_backup(folder: Folder) -> None:
-    """Cut off from the others, it still gives snapshots, and etcd 3.4 its member list: without what they wrote since."""
+    """Cut off from the others, it gives snapshots still, and etcd 3.4 its member list, as it all was then."""
     played = """
         learn_metrics() { declare -gA measured=([server_is_leader]=0 [server_has_leader]=$leads [server_id]=a); }
         wait_until() { "${@:2}"; }
@@ -194,6 +194,18 @@ def test_a_member_without_a_leader_stores_no_backup(folder: Folder) -> None:
         assert "sent" not in done.stderr
         assert "this member has no leader" in done.stderr
     assert "sent" in call(folder_of(folder, "following"), f"leads=1\n{played}\nanswer backup now=yes").stderr
+
+
+def test_a_backup_that_fails_its_test_passes_for_proven_no_longer(folder: Folder) -> None:
+    """With both results beside it, the later one counts: that of a clock that was ahead would for as long as it was."""
+    played = """
+        restored_equal() { unfit 'other data'; }
+        to_store() { [[ $1 != rcat ]] || echo "wrote ${2##*.}" >>"$state_path/asked"; }
+        rclone() { echo "$1 ${2##*.}" >>"$state_path/asked"; }
+    """
+    done = call(folder, f"{played}\nlisted=$'{NAME}.json\\n{NAME}.tested'\nprove {NAME}")
+    assert "does not restore: other data" in done.stderr
+    assert (folder.path / "state" / "asked").read_text().splitlines() == ["wrote failed", "deletefile tested"]
 
 
 def test_a_learner_leaves_the_backup_to_others(folder: Folder) -> None:

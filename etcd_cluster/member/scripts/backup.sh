@@ -273,6 +273,7 @@ prove() {
     failed)
       # With the time: where nothing may be deleted, the later result counts.
       to_store rcat "$backup_store/$1.failed" < <(date -u +%FT%TZ && cat "$problem")
+      [[ $listed != *"$1.tested"* ]] || rclone deletefile "$backup_store/$1.tested" >/dev/null 2>&1 || true
       fail "backup $1 does not restore: $(last_words "$(cat "$problem")")"
       ;;
     *) fail "backup $1 could not be tested: $(last_words "$(cat "$problem" 2>/dev/null || echo "the test was stopped. Run it again")")" ;;
