@@ -1727,6 +1727,29 @@ def test_the_alarm_of_a_member_whose_data_are_gone_is_ended_once_the_others_agre
     assert {each.name for each in model.voters()} == {"a", "b", "c"}
 
 
+def test_a_dead_member_that_is_to_leave_does_not_block_the_end_of_the_alarm() -> None:
+    """It would never tell its hash, and no member could leave or join before all had."""
+    names = ("a", "b", "c", "d", "e")
+    goal = replace(GOAL, names=names[:4], founders=names)
+    model = corrupt("d", of=names)
+    model.stop("e")
+    done = [each.partition(" (")[0] for each in log(model, goal)]
+    assert [each.partition(",")[0] for each in done[:3]] == [
+        "a: removing e",
+        "a: removing d",
+        "a: ending the alarm CORRUPT",
+    ]
+    assert {each.name for each in model.voters()} == {*goal.names}
+
+
+def test_a_dead_member_that_may_be_the_one_that_is_right_stays_a_member() -> None:
+    model = corrupt("b")
+    model.stop("c")
+    with pytest.raises(RefusedError, match="c gives no hash of its keys"):
+        log(model, replace(GOAL, names=("a", "b"), founders=GOAL.names))
+    assert {each.name for each in model.voters()} == {"a", "b", "c"}
+
+
 def test_killed_at_every_piece_of_every_step_the_next_run_replaces_the_member_that_differs() -> None:
     started = corrupt("a")
     for action, pieces in ((1, 2), (2, 2), (3, 2), (4, 2), (5, 14), (6, 2)):

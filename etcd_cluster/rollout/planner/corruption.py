@@ -45,6 +45,13 @@ def await_hashes(view: ClusterView) -> WaitFor | None:
     return None
 
 
+def majority_agrees(view: ClusterView) -> bool:
+    """Returns whether a majority of all voters has told the same hash: what the others hold decides nothing then."""
+    hashes, voters = view.observation.hashes, view.observation.voters
+    told = Counter(hashes[voter.id] for voter in voters if voter.id in hashes)
+    return any(count > len(voters) // 2 for count in told.values())
+
+
 def differing(view: ClusterView) -> Sequence[MemberEntry]:
     """Returns the members that hold other data than the majority of the voters.
 

@@ -30,7 +30,9 @@ def go_on(view: ClusterView) -> Action | WaitFor | None:
     All other changes wait until every voter is healthy: see `change`.
     """
     if alarms.of_kind(view, CORRUPT):
-        return _remove_lost(view) or _replace_differing(view)
+        # Without a hash, a dead member that is to leave would block the end of the alarm for good.
+        leaving = _remove_unlisted_members_that_are_down(view) if corruption.majority_agrees(view) else None
+        return _remove_lost(view) or leaving or _replace_differing(view)
     return (
         _promote_running(view)
         or _remove_lost(view)
