@@ -1,4 +1,4 @@
-# etcd-cluster: 2f05860b1e614e8a882e4f2066ad0414
+# etcd-cluster: 7205271ed695628bc93c900238baeba4
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt

@@ -1,4 +1,4 @@
-# etcd-cluster: 793502e8ca27d541cc4743703609596b
+# etcd-cluster: e954a64cbc8b29fe93b77a5d5d01039d
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
