@@ -225,7 +225,7 @@ def parse_slot(text: str) -> datetime | None:
 
 
 def next_retention(catalog: Catalog, schedule: Schedule, now: datetime) -> Retention:
-    """Returns what the next run keeps and deletes, if nothing else changes until then.
+    """Returns what the next run keeps and deletes, if nothing else changes until then, and the same member makes it.
 
     Args:
         catalog: The backups of one cluster.
@@ -236,14 +236,15 @@ def next_retention(catalog: Catalog, schedule: Schedule, now: datetime) -> Reten
         StoreError: There is no `awk` here, which the rule is for.
     """
     made = _next_slot(now, schedule.every_seconds).strftime(SLOT)
-    stem = f"{made}-0-next"
+    member = max(catalog.backups, key=lambda each: each.slot).member if catalog.backups else "next"
+    stem = f"{made}-0-{member}"
     names = [*catalog.names, f"{stem}.{DATA}", f"{stem}.{MANIFEST}"]
     kept: dict[str, Sequence[str]] = {}
-    for line in _apply_rule(names, schedule, made, explain=True):
+    for line in _apply_rule(names, schedule, made, member, explain=True):
         name, _, reasons = line.partition(" ")
         if name != stem:
             kept[name] = reasons.split(",")
-    deleted = [] if schedule.append_only else _apply_rule(names, schedule, made)
+    deleted = [] if schedule.append_only else _apply_rule(names, schedule, made, member)
     return Retention(kept, [name for name in deleted if not name.startswith(f"{stem}.")])
 
 
@@ -252,9 +253,11 @@ def _next_slot(now: datetime, every_seconds: int) -> datetime:
     return datetime.fromtimestamp(moment - moment % every_seconds + every_seconds, timezone.utc)
 
 
-def _apply_rule(names: Collection[str], schedule: Schedule, made: str, *, explain: bool = False) -> list[str]:
+def _apply_rule(
+    names: Collection[str], schedule: Schedule, made: str, member: str, *, explain: bool = False
+) -> list[str]:
     counts = {"last": schedule.last, "daily": schedule.daily, "weekly": schedule.weekly}
-    given = {**counts, "made": made, "explain": int(explain)}
+    given = {**counts, "made": made, "member": member, "explain": int(explain)}
     variables = [word for name, value in given.items() for word in ("-v", f"{name}={value}")]
     text = "".join(f"{name}\n" for name in names)
     try:

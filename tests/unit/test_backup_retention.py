@@ -21,10 +21,10 @@ def slot(moment: datetime) -> str:
 
 
 def deleted(
-    names: Collection[str], last: int = 24, daily: int = 14, weekly: int = 8, awk: str = "awk", made: str = ""
+    names: Collection[str], last: int = 24, daily: int = 14, weekly: int = 8, awk: str = "awk", **about: str
 ) -> list[str]:
     command = [awk, *(["awk"] if awk == "busybox" else [])]
-    given = {"last": last, "daily": daily, "weekly": weekly, "made": made}
+    given = {"last": last, "daily": daily, "weekly": weekly, **about}
     counts = [word for name, value in given.items() for word in ("-v", f"{name}={value}")]
     done = subprocess.run(
         [*command, *counts, retention()],
@@ -166,6 +166,30 @@ def test_a_clock_that_was_ahead_makes_no_run_delete_what_it_has_made(counts: tup
     assert not {*gone} & {*backup(NOW), *backup(passed)}
     later = deleted([*ahead, *usual], *counts, made=slot(NOW + timedelta(days=30)))
     assert {*later} & {*ahead}, "once its time has come, it is one as others"
+
+
+def test_a_member_whose_clock_is_ahead_for_weeks_deletes_no_backup_of_others() -> None:
+    """By its clock all of them are old, and its own would be all that is kept; an upload of another looks cut off."""
+    of_others = [name for hour in range(30) for name in backup(NOW - timedelta(hours=hour), member="etcd-2")]
+    sent = f"{slot(NOW)}-6-etcd-3.db"
+    ahead = NOW + timedelta(days=400)
+    own = [name for day in range(90) for name in backup(ahead - timedelta(days=day))]
+    gone = deleted([*of_others, sent, *own], made=slot(ahead), member="etcd-1")
+    assert gone
+    assert not {*gone} & {*of_others, sent}
+    right = deleted([*of_others, sent, *own], last=3, daily=0, weekly=0, made=slot(NOW), member="etcd-2")
+    assert {*right} == {*of_others[6:]}, "one whose clock is right keeps its own"
+
+
+def test_a_member_that_others_work_beside_deletes_theirs_as_its_own() -> None:
+    both = [
+        *backup(NOW),
+        *backup(NOW - timedelta(hours=24), member="etcd-2"),
+        *backup(NOW - timedelta(days=9), member="etcd-2"),
+    ]
+    stem = f"{slot(NOW - timedelta(days=9))}-5-etcd-2"
+    gone = deleted(both, last=1, daily=2, weekly=0, made=slot(NOW), member="etcd-1")
+    assert gone == [f"{stem}.json", f"{stem}.db"]
 
 
 def test_a_clock_that_is_behind_deletes_nothing_that_is_newer_than_it_knows() -> None:

@@ -252,7 +252,7 @@ forget_old() {
   done < <(names | expired)
   ((refused == 0)) || say "the store refused to delete $refused files; they stay there: $(last_words "$said")"
 }
-expired() { awk -v made="$slot" -v last="$keep_last" -v daily="$keep_daily" -v weekly="$keep_weekly" "$retention"; }
+expired() { awk -v made="$slot" -v member="${spec[member]}" -v last="$keep_last" -v daily="$keep_daily" -v weekly="$keep_weekly" "$retention"; }
 
 # prove NAME: fetches a backup from the store, restores it into a member that only this machine reaches, and compares all keys. The
 # result is beside the manifest. A test that could not be made, as of a store that does not answer, is no result.

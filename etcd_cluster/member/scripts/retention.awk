@@ -4,6 +4,8 @@
 # newest of all, the newest that passed a restore, and what is marked to be kept. Names that do not parse are never printed.
 # made: the time of the run that asks; "" for that of the newest backup. What is dated after it, by a clock that was ahead, stays, but
 # takes no place of others: else a run would delete what it has made itself.
+# member: the member that asks; "" for one that is not known. What other members made stays if all of it is dated more than a day
+# before the run: this member's clock may be ahead, and all of it be new.
 # With explain=1 it prints instead why the others stay: NAME REASON,... lines.
 function days_of(slot,   year, month, day) {
   year = substr(slot, 1, 4) + 0
@@ -16,6 +18,12 @@ function days_of(slot,   year, month, day) {
   return 365 * year + int(year / 4) - int(year / 100) + int(year / 400) + int((153 * month - 457) / 5) + day
 }
 function minutes_of(slot) { return days_of(slot) * 1440 + substr(slot, 10, 2) * 60 + substr(slot, 12, 2) }
+function maker_of(name,   found) {
+  found = name
+  sub(/^[^-]*-[^-]*-/, "", found)
+  return found
+}
+function is_anothers(name) { return made != "" && member != "" && maker_of(name) != member }
 function exists(name, kind) { return (name "." kind) in present }
 /^[0-9][0-9][0-9][0-9][0-1][0-9][0-3][0-9]T[0-2][0-9][0-5][0-9][0-5][0-9]Z-[0-9]+-[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.(db|json|tested|failed|keep|begun)$/ {
   name = kind = $0
@@ -33,6 +41,9 @@ END {
     for (before = place - 1; before >= 1 && older(backups[before], name); before--) backups[before + 1] = backups[before]
     backups[before + 1] = name
   }
+  for (place = 1; place <= count && newest_of_others == ""; place++)
+    if (is_anothers(backups[place]) && substr(backups[place], 1, 16) <= made) newest_of_others = backups[place]
+  spares = newest_of_others != "" && minutes_of(made) - minutes_of(newest_of_others) > 1440
   for (place = 1; place <= count; place++) {
     name = backups[place]
     if (made != "" && substr(name, 1, 16) > made) {
@@ -58,6 +69,7 @@ END {
       proven = 1
       keep = keep ",tested"
     }
+    if (spares && is_anothers(name)) keep = keep ",others"
     if (explain && keep != "") print name, substr(keep, 2)
     if (explain || keep != "") continue
     print name ".json"
@@ -73,6 +85,7 @@ END {
     kind = name
     sub(/\.[a-z]+$/, "", name)
     if (kind ~ /\.db$/ && exists(name, "json")) continue
+    if (spares && is_anothers(name)) continue
     if (minutes_of(until) - minutes_of(name) >= 1440) print kind
   }
 }
