@@ -1,4 +1,4 @@
-# etcd-cluster: 7205271ed695628bc93c900238baeba4
+# etcd-cluster: 5c67d71cce24c0737fa967208a4f8ed5
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt

@@ -1,4 +1,4 @@
-# etcd-cluster: e954a64cbc8b29fe93b77a5d5d01039d
+# etcd-cluster: e7d236aa604360303d321ab054a939b2
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
