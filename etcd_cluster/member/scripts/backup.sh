@@ -283,6 +283,7 @@ judge() {
   restored_equal "$1"
   echo passed >"$state_path/test-verdict"
 }
+
 # apart FILE COMMAND...: runs it as a step of its own, in a shell of its own; the reason of its failure is in FILE then.
 apart() {
   # shellcheck disable=SC2034  # for end_step

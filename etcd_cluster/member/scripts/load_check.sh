@@ -198,7 +198,7 @@ check_perf() {
   # Its progress is drawn into the first line of its verdict.
   tr '\r' '\n' <"$load_folder/check_perf.report" | grep -aoE '(PASS|FAIL)(:.*)?$|(Slowest request|Stddev) .*$' >"$load_folder/check_perf.verdict" || true
   # It ends with the same status if it checked nothing.
-  [[ $(tail -n 1 "$load_folder/check_perf.verdict") =~ ^(PASS|FAIL)$ ]] || fail "etcdctl check perf ended with $status and without a verdict: $(last_words "$(tr '\r' '\n' <"$load_folder/check_perf.report")")"
+  [[ $(tail -n 1 "$load_folder/check_perf.verdict") =~ ^(PASS|FAIL)$ ]] || fail "etcdctl check perf ended with $status and without a verdict: $(last_words "$(tr '\r' '\n' <"$load_folder/check_perf.report")"). Expected: PASS or FAIL at its end. Run again, without --check-perf for our own verdict alone"
   printf 'check_perf_status=%s\n' "$status"
   sed 's/^/check_perf:/' "$load_folder/check_perf.verdict"
 }

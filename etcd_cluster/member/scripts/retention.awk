@@ -1,5 +1,5 @@
 # Decides what a store no longer needs. Reads the names in the folder of one cluster; prints those to delete, in that order: what is
-# cut off half-way leaves data without a manifest, which the next run deletes. No clock is asked: ages count from the newest backup.
+# cut off half-way leaves data without a manifest, which the next run deletes. Ages count from the newest backup.
 # A backup is what has a manifest. Kept are the newest `last`, the newest of each of the newest `daily` days and `weekly` weeks, the
 # newest of all, the newest that passed a restore, and what is marked to be kept. Names that do not parse are never printed.
 # made: the time of the run that asks; "" for that of the newest backup. What is dated after it, by a clock that was ahead, stays, but
