@@ -1,4 +1,4 @@
-# etcd-cluster: 5c67d71cce24c0737fa967208a4f8ed5
+# etcd-cluster: c3c2fea5f2dd68875df6f56410af75fc
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt

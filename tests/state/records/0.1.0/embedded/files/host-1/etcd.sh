@@ -1,4 +1,4 @@
-# etcd-cluster: e7d236aa604360303d321ab054a939b2
+# etcd-cluster: 32444ded1d378d508aca5ee2604210d6
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
