@@ -11,6 +11,11 @@ CLOCK_TOLERANCE_SECONDS = 5.0
 within 0.1 s of each other."""
 
 
+def current_time() -> datetime:
+    """Returns the time of this machine, in UTC."""
+    return datetime.now(timezone.utc)
+
+
 def offset(clock: float, before: float, after: float, resolution: float = 0.0) -> float:
     """Returns the seconds by which another machine's clock is surely ahead of this one's; negative if it is behind.
 

@@ -22,9 +22,10 @@ SLOT = "%Y%m%dT%H%M%SZ"
 MANIFEST, DATA, TESTED, FAILED, MARK = "json", "db", "tested", "failed", "keep"
 CLOCK_SLACK = timedelta(hours=1)
 """A backup further in the future is of a clock that was ahead: it says nothing of how old the data in the store are."""
-MOST_BYTES = 2**63
+MOST = 2**63
 RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}", re.ASCII)
 
 
 class Test(Enum):
@@ -36,9 +37,20 @@ class Test(Enum):
     NONE = "none"
 
 
+class HashMissing(Enum):
+    """Why a backup has no hash over its members' keys; values are those of the manifest."""
+
+    NOT_ASKED = "notAsked"
+    UNANSWERED = "unanswered"
+    DIFFERED = "differed"
+    UNKNOWN = "unknown"
+    """The manifest is of a release that did not say why."""
+
+
 class Problem(Enum):
     """Why a backup that has a manifest is none."""
 
+    NAME = "its name holds no time that there is"
     MANIFEST = "its manifest is damaged"
     NO_DATA = "its data is gone"
     SIZE = "its data has another size than its manifest says"
@@ -58,6 +70,7 @@ class StoredBackup:
         version: Version of etcd.
         bytes: Size of the snapshot; -1 if the manifest is damaged.
         sha256: Its sum, hexadecimal.
+        hash_missing: Why there is no hash over its members' keys; None if there is one, or the manifest is damaged.
         test: What came of its restore.
         test_text: When it passed, or why it failed.
         marked: It is marked to be kept.
@@ -73,6 +86,7 @@ class StoredBackup:
     version: str
     bytes: int
     sha256: str
+    hash_missing: HashMissing | None
     test: Test
     test_text: str
     marked: bool
@@ -154,28 +168,35 @@ def _backup(
     token: str, found: re.Match[str], sizes: Mapping[str, int], texts: Mapping[tuple[str, str], str]
 ) -> StoredBackup:
     name = found[0]
-    manifest = _manifest(texts.get((token, f"{name}.{MANIFEST}"), ""), name)
+    slot = parse_slot(found["slot"])
+    manifest = _manifest(texts.get((token, f"{name}.{MANIFEST}"), ""), name, int(found["revision"]))
+    hash_missing = _hash_missing(manifest) if manifest else None
     data = sizes.get(f"{name}.{DATA}")
     size = manifest["bytes"] if manifest else -1
     problem = None
     if manifest is None:
         problem = Problem.MANIFEST
+    elif slot is None:
+        problem = Problem.NAME
     elif data is None:
         problem = Problem.NO_DATA
     elif data != size:
         problem = Problem.SIZE
     test = _test(name, token, sizes, texts)
+    if test is Test.PASSED and hash_missing is HashMissing.DIFFERED:
+        test = Test.NONE  # by a machine that still has an earlier release's program
     kind = {Test.FAILED: FAILED, Test.PASSED: TESTED}.get(test, "")
     return StoredBackup(
         name=name,
         token=token,
-        slot=parse_slot(found["slot"]) or datetime.min.replace(tzinfo=timezone.utc),
+        slot=slot or datetime.min.replace(tzinfo=timezone.utc),
         revision=int(found["revision"]),
         member=found["member"],
         cluster=str(manifest["cluster"]) if manifest else "",
         version=str(manifest["version"]) if manifest else "",
         bytes=size,
         sha256=str(manifest["sha256"]) if manifest else "",
+        hash_missing=hash_missing,
         test=test,
         test_text=_shown(texts.get((token, f"{name}.{kind}"), "")),
         marked=f"{name}.{MARK}" in sizes,
@@ -197,8 +218,8 @@ def _shown(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
-def _manifest(text: str, name: str) -> Mapping[str, Any] | None:
-    """Returns a manifest; None if it is damaged, or that of another backup."""
+def _manifest(text: str, name: str, revision: int) -> Mapping[str, Any] | None:
+    """Returns a manifest; None if it is damaged, or that of another backup than the name's."""
     try:
         found: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -206,14 +227,31 @@ def _manifest(text: str, name: str) -> Mapping[str, Any] | None:
     if not isinstance(found, dict):
         return None
     manifest = cast("dict[str, Any]", found)
+    texts = [manifest.get(key) for key in ("cluster", "version", "sha256")]
+    hashed: Any = manifest.get("hash")
     is_whole = (
         manifest.get("name") == name
-        and isinstance(manifest.get("bytes"), int)
-        and 0 <= manifest["bytes"] <= MOST_BYTES
-        and SHA256.fullmatch(str(manifest.get("sha256")))
-        and all(isinstance(manifest.get(key), str) and is_one_line(manifest[key]) for key in ("cluster", "version"))
+        and _is_count(manifest.get("bytes"))
+        and _is_count(manifest.get("revision"))
+        and manifest["revision"] == revision
+        and all(isinstance(each, str) and is_one_line(each) for each in texts)
+        and SHA256.fullmatch(manifest["sha256"])
+        and VERSION.fullmatch(manifest["version"])
+        and (hashed is None or (isinstance(hashed, dict) and _is_count(cast("dict[str, Any]", hashed).get("value"))))
     )
     return manifest if is_whole else None
+
+
+def _is_count(value: object) -> bool:
+    """Returns whether a value is a whole number that bytes or revisions can have. True is an int to Python."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST
+
+
+def _hash_missing(manifest: Mapping[str, Any]) -> HashMissing | None:
+    if manifest.get("hash") is not None:
+        return None
+    why = manifest.get("hashMissing")
+    return next((each for each in HashMissing if each.value == why), HashMissing.UNKNOWN)
 
 
 def parse_slot(text: str) -> datetime | None:

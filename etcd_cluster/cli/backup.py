@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from etcd_cluster.cli.backup_list import run_list
@@ -24,7 +23,7 @@ from etcd_cluster.cli.clusters import with_few_attempts
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, CommandGroup, ExitCode, Option
 from etcd_cluster.cli.members import table
 from etcd_cluster.cli.signals import interruptible
-from etcd_cluster.clocks import rfc3339
+from etcd_cluster.clocks import current_time, rfc3339
 from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.sizes import size_text
 
@@ -197,7 +196,7 @@ def run_keep(options: argparse.Namespace) -> ExitCode:
         if options.undo and backup.marked:
             folder.delete(backup.token, f"{backup.name}.{MARK}")
         elif not options.undo and not backup.marked:
-            folder.put(backup.token, f"{backup.name}.{MARK}", f"{rfc3339(datetime.now(timezone.utc))}\n")
+            folder.put(backup.token, f"{backup.name}.{MARK}", f"{rfc3339(current_time())}\n")
     if options.undo:
         print(f"{backup.name} is kept no longer than others")
     else:
@@ -249,10 +248,12 @@ Lists the backups of a cluster, the newest first.
 {IN_THE_STORE}
 
 columns:
-  AGE       since the time in its name, which is UTC
+  AGE       since the time in its name, which is UTC; ahead: that is still to come, as a clock was wrong
   REVISION  etcd's revision that it holds
   MEMBER    the member that took it
-  TEST      passed: it was restored from the store, and held the same keys; failed, with the reason below
+  TEST      passed: it was restored from the store, and held the same keys; restored: there was no hash of the
+            members to compare keys with; failed, with the reason below; differed: members held different keys
+            when it was made, so no test can prove it
   NEXT RUN  keeps, and by which part of backup.keep: last, daily, weekly; tested: the newest that passed a
             restore; marked: by `keep`. Or deletes
   damaged, unfinished  below the table: what cannot be restored, and data without a manifest""",

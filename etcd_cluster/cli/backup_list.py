@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from etcd_cluster.cli.backup_store import Source, opened, source
 from etcd_cluster.cli.command import ExitCode
 from etcd_cluster.cli.members import table
-from etcd_cluster.clocks import length_text, rfc3339
+from etcd_cluster.clocks import current_time, length_text, rfc3339
 from etcd_cluster.etcd.sizes import size_text
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def run_list(options: argparse.Namespace) -> ExitCode:
     """
     from etcd_cluster.backup.catalog import next_retention, read_catalogs
 
-    where, now = source(options), datetime.now(timezone.utc)
+    where, now = source(options), current_time()
     with opened(where) as folder:
         catalogs = read_catalogs(folder, None if options.all else where.token)
     own = next((each for each in catalogs if each.token == where.token), None)
@@ -54,6 +54,7 @@ def _catalog_json(catalog: Catalog, retention: Retention | None) -> dict[str, An
             "sha256": each.sha256 or None,
             "member": each.member,
             "version": each.version or None,
+            "hashMissing": each.hash_missing.value if each.hash_missing else None,
             "test": each.test.value,
             "testText": each.test_text or None,
             "marked": each.marked,
@@ -72,7 +73,7 @@ def _catalog_json(catalog: Catalog, retention: Retention | None) -> dict[str, An
 
 
 def _catalog_text(catalog: Catalog, retention: Retention | None, where: Source, now: datetime) -> Iterator[str]:
-    from etcd_cluster.backup.catalog import Test
+    from etcd_cluster.backup.catalog import HashMissing, Test
 
     total = size_text(sum(max(each.bytes, 0) for each in catalog.backups))
     count = "1 backup" if len(catalog.backups) == 1 else f"{len(catalog.backups)} backups"
@@ -84,6 +85,8 @@ def _catalog_text(catalog: Catalog, retention: Retention | None, where: Source, 
     for each in catalog.backups:
         if each.problem:
             yield f"damaged     {each.name}: {each.problem.value}"
+        if each.hash_missing is HashMissing.DIFFERED:
+            yield f"differed    {each.name}: members differed when it was made, so no test can prove it"
         if each.test is Test.FAILED:
             yield f"failed      {each.name}: {each.test_text}"
     for name in catalog.unfinished:
@@ -96,7 +99,7 @@ def _catalog_text(catalog: Catalog, retention: Retention | None, where: Source, 
 
 
 def _row(backup: StoredBackup, retention: Retention | None, where: Source, now: datetime) -> tuple[str, ...]:
-    from etcd_cluster.backup.catalog import Test
+    from etcd_cluster.backup.catalog import CLOCK_SLACK
 
     reasons = ", ".join(retention.kept.get(backup.name, ())) if retention else "marked" if backup.marked else ""
     fate = f"keeps: {reasons}" if reasons else "-"
@@ -104,11 +107,19 @@ def _row(backup: StoredBackup, retention: Retention | None, where: Source, now: 
         fate = "keeps: append-only" if where.schedule and where.schedule.append_only else "deletes"
     return (
         backup.name,
-        length_text(now - backup.slot),
+        "ahead" if backup.slot > now + CLOCK_SLACK else length_text(now - backup.slot),
         str(backup.revision),
         size_text(backup.bytes) if backup.bytes >= 0 else "-",
         backup.member,
         backup.version or "-",
-        "-" if backup.test is Test.NONE else backup.test.value,
+        _test_text(backup),
         fate,
     )
+
+
+def _test_text(backup: StoredBackup) -> str:
+    from etcd_cluster.backup.catalog import HashMissing, Test
+
+    if backup.test is Test.NONE:
+        return "differed" if backup.hash_missing is HashMissing.DIFFERED else "-"
+    return "restored" if backup.test is Test.PASSED and backup.hash_missing else backup.test.value

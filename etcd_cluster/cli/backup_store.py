@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from etcd_cluster.cli.clusters import recorded_backups
 from etcd_cluster.cli.command import CommandError, Option
 from etcd_cluster.cli.signals import interruptible
 from etcd_cluster.cli.stacks import read_stack
+from etcd_cluster.clocks import current_time
 from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.sizes import size_text
 
@@ -177,7 +177,7 @@ def find(folder: StoreFolder, where: Source, chosen: str) -> StoredBackup:
         )
     if found:
         # One of the future is of a clock that was ahead.
-        latest = datetime.now(timezone.utc) + CLOCK_SLACK
+        latest = current_time() + CLOCK_SLACK
         return next((each for each in found if each.slot <= latest), found[0])
     what = "no backup of this cluster" if chosen == LATEST else f"no backup {chosen}"
     raise CommandError(

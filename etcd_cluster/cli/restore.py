@@ -8,16 +8,17 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etcd_cluster.cli.backup_store import IN_THE_STORE, LATEST, STORE_OPTIONS, find, opened, reading_progress, source
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Option
 from etcd_cluster.cli.env import write_private
-from etcd_cluster.clocks import from_rfc3339, length_text, rfc3339
+from etcd_cluster.clocks import current_time, from_rfc3339, length_text, rfc3339
 from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.sizes import size_text
+from etcd_cluster.names import is_one_line
 
 if TYPE_CHECKING:
     from etcd_cluster.backup.catalog import StoredBackup
@@ -85,7 +86,7 @@ def run_restore(options: argparse.Namespace) -> ExitCode:
             facts, problem = _try(snapshot, Path(folder)), ""
         except StepFailedError as error:
             facts, problem = {}, str(error).partition(": ")[2] or str(error)
-    now = datetime.now(timezone.utc)
+    now = current_time()
     if options.output == "json":
         print(json.dumps(_json(snapshot, facts, problem, now), indent=2, ensure_ascii=False))
     else:
@@ -109,11 +110,12 @@ def _file(text: str) -> Snapshot:
     found = read_snapshot_file(path, "restore", newest.series)
     version = NEWEST_KNOWN.get(Version.parse(found.version).series if found.version else "", str(newest))
     said: Mapping[str, Any] = json.loads(found.manifest) if found.manifest else {}
+    cluster = said.get("cluster")
     return Snapshot(
         name=str(path),
         where="this machine",
         path=path,
-        cluster=str(said.get("cluster", "")),
+        cluster=cluster if isinstance(cluster, str) and is_one_line(cluster) else "",
         taken=_time(str(said.get("taken", ""))),
         version=version,
         revision=None,
@@ -198,7 +200,7 @@ def _write_certificate(folder: Path) -> None:
     """Writes what the member that is tried asks clients for, so that no other user of this machine reads the keys."""
     from etcd_cluster.pki import x509
 
-    now = datetime.now(timezone.utc)
+    now = current_time()
     ca = x509.create_ca("restore", now=now, validity_hours=24, key_algorithm="ECDSA-P256")
     pair = x509.issue_certificate(
         ca, common_name="restore", profile="server", hosts=["127.0.0.1"], now=now, validity_hours=24
@@ -243,9 +245,17 @@ def _lines(snapshot: Snapshot, facts: Mapping[str, str], problem: str, now: date
     yield "", "revisions are raised, and watches start anew"
 
 
+def _differed(snapshot: Snapshot) -> bool:
+    from etcd_cluster.backup.catalog import HashMissing
+
+    return bool(snapshot.manifest) and json.loads(snapshot.manifest).get("hashMissing") == HashMissing.DIFFERED.value
+
+
 def _compared(snapshot: Snapshot, facts: Mapping[str, str]) -> str:
     if facts.get("hash") == "equal":
         return "all keys are those that the members had at that revision"
+    if _differed(snapshot):
+        return "its members differed when it was made, so it holds what one of them held"
     if snapshot.is_bare:
         return "it is a bare copy of a database, so that alone shows that it is whole"
     return "its SHA-256 fits, and there is no hash of its members to compare with"
@@ -268,6 +278,7 @@ def _json(snapshot: Snapshot, facts: Mapping[str, str], problem: str, now: datet
         "restores": not problem,
         "problem": problem or None,
         "hashCompared": facts.get("hash") == "equal",
+        "membersDiffered": _differed(snapshot),
         "newerBackups": snapshot.newer,
         "revisionsLostAtLeast": max(0, snapshot.newest_revision - (snapshot.revision or 0)),
     }

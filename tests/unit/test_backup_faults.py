@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 from pathlib import Path
@@ -25,7 +26,7 @@ def call(folder: Folder, code: str, step: str = "backup", **variables: str) -> A
     functions, found, _ = render.script(step, folder.layout, known).rpartition('\nanswer "$@"')
     assert found
     script = f"{functions}\nspec[member]=etcd-1\n{code}\nexit\n"
-    return subprocess.run(["bash"], input=script, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(["bash"], input=script, capture_output=True, text=True, check=False, timeout=600)
 
 
 @pytest.mark.parametrize(
@@ -103,15 +104,24 @@ PLAYED = """
     to_store() {
       if [[ $2 == *.json ]]; then printf '%s' "$given" >"$3"; else printf data >"$3"; fi
     }
-    at_scratch() { [[ -z ${refuses:-} && $1 == compaction && $2 == --physical ]] && compact=$3; }
-    scratch_hash() { if [[ $2 == hash ]]; then echo "$((1000 + ${compact:-1}))"; else echo "${compact:--1}"; fi; }
+    at_scratch() {
+      [[ -z ${refuses:-} && $1 == compaction && $2 == --physical ]] || { echo "Error: ${refuses:-}" && return 1; }
+      echo "$3" >"$state_path/compacted"
+    }
+    scratch_hash() {
+      local at=-1
+      [[ ! -f $state_path/compacted ]] || at=$(cat "$state_path/compacted")
+      echo "$((1000 + (at > 0 ? at : 1))) $at"
+    }
     hash_of_data=$(printf data | sha256sum | cut -d ' ' -f 1)
 """
 
 
-def manifest(name: str = NAME, revision: int = 31, value: int = 1025, compacted: int = 25) -> str:
-    hashed = f'{{"value": {value}, "compactRevision": {compacted}, "members": "etcd-1"}}'
-    text = f'{{"name": "{name}", "revision": {revision}, "bytes": 4, "sha256": "SUM", "hash": {hashed}}}'
+def manifest(name: str = NAME, value: int = 1025, missing: str | None = None) -> str:
+    hashed = f'{{"value": {value}, "compactRevision": 25, "members": "etcd-1"}}'
+    if missing is not None:
+        hashed = f'null, "hashMissing": "{missing}"' if missing else "null"
+    text = f'{{"name": "{name}", "revision": 31, "bytes": 4, "sha256": "SUM", "hash": {hashed}}}'
     return f"given={shlex.quote(text)}; given=${{given/SUM/$hash_of_data}}\n"
 
 
@@ -130,9 +140,97 @@ def test_other_keys_are_found_after_a_compaction_too(folder: Folder) -> None:
 
 def test_data_that_this_machine_may_not_compact_are_not_condemned(folder: Folder) -> None:
     """With etcd's authentication on, a member's certificate may not compact, and hashes of other compactions differ."""
-    done = call(folder, f"refuses=yes\n{PLAYED}{manifest()}restored_equal {NAME} && echo equal")
+    done = call(folder, f"refuses='permission denied'\n{PLAYED}{manifest()}restored_equal {NAME} && echo equal")
     assert "equal" in done.stdout, done.stderr
     assert "is not compared" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("played", "what"),
+    [
+        ("refuses='context deadline exceeded'", "compaction (Error: context deadline exceeded)"),
+        ("scratch_hash() { :; }", "hash over its keys"),
+        ("scratch_revision() { :; }", "revision"),
+    ],
+    ids=["no compaction", "no hash", "no revision"],
+)
+def test_a_test_without_an_answer_neither_proves_nor_condemns(played: str, what: str, folder: Folder) -> None:
+    """A busy machine passed for authentication that is on, and its silence for other keys."""
+    done = call(folder, f"listed=''\n{PLAYED}{manifest()}{played}\nprove {NAME}")
+    assert f"backup {NAME} could not be tested: the member that was started from it gave no {what} in" in done.stderr
+    assert not (folder.path / "state" / "result").exists()
+
+
+WRITES = 'eval "played_$(declare -f to_store)"; '
+WRITES += (
+    'to_store() { if [[ $1 == rcat ]]; then echo "${2##*.}" >"$state_path/result"; else played_to_store "$@"; fi; }\n'
+)
+
+
+def test_a_backup_that_was_made_while_members_differed_is_proof_of_nothing(folder: Folder) -> None:
+    """Without a hash to compare with, it passed, was kept as the proven one, and ended the alert."""
+    done = call(folder, f"listed=''\n{PLAYED}{WRITES}{manifest(missing='differed')}prove {NAME}")
+    assert done.returncode == 70
+    assert f"error: etcd-1: backup {NAME} proves nothing: members differed when it was made" in done.stderr
+    assert not (folder.path / "state" / "result").exists(), "no result is beside it"
+
+
+@pytest.mark.parametrize("missing", ["", "notAsked", "unanswered"], ids=["earlier release", "not asked", "unanswered"])
+def test_a_backup_without_a_hash_for_another_reason_can_pass(missing: str, folder: Folder) -> None:
+    done = call(folder, f"listed=''\n{PLAYED}{WRITES}{manifest(missing=missing)}prove {NAME}")
+    assert done.returncode == 0, done.stderr
+    assert (folder.path / "state" / "result").read_text() == "tested\n"
+    assert "it restores; there is no hash of its members" in done.stderr
+
+
+def test_what_a_proof_shows_is_said(folder: Folder) -> None:
+    done = call(folder, f"listed=''\n{PLAYED}{WRITES}{manifest()}prove {NAME}")
+    assert "it restores, and holds the keys that members had" in done.stderr
+
+
+def test_a_backup_that_was_made_while_members_differed_can_be_restored(folder: Folder) -> None:
+    """It may be the only one there is."""
+    done = call(folder, f"{PLAYED}{manifest(missing='differed')}restored_equal {NAME} && echo restored")
+    assert done.stdout == "restored\n"
+    assert "members differed when it was made: it holds what one of them held" in done.stderr
+
+
+ASKED = """
+    declare -A measured=([server_is_leader]=0 [server_id]=a)
+    mkdir -p "$state_path" "$volume_path/backups"
+    save_snapshot() { printf data >"$1"; }
+    accept_snapshot() { checked='hash 1, revision 8, 2 keys'; }
+    programs_version() { echo 3.6.16; }
+    require_space() { :; }
+    stat() { [[ $* == *snap/db ]] && echo 4096 || command stat "$@"; }
+    voters() { printf '%s\\n' 'a http://a etcd-1' 'b http://b etcd-2'; }
+    slot=20261127T100000Z listed=
+    hash_is() { echo "[{\\"HashKV\\":{\\"header\\":{},\\"hash\\":$1,\\"compact_revision\\":$2}}]"; }
+"""
+
+
+HASH = {"value": 5, "compactRevision": 3, "members": "etcd-1,etcd-2"}
+
+
+@pytest.mark.parametrize(
+    ("played", "given", "expected"),
+    [
+        ("etcdctl_at() { hash_is 5 3; }", "yes", {"hash": HASH}),
+        ("etcdctl_at() { hash_is ${#1}$RANDOM 3; }", "yes", {"hash": None, "hashMissing": "differed"}),
+        ("etcdctl_at() { hash_is 5 $RANDOM; }", "yes", {"hash": None, "hashMissing": "unanswered"}),
+        ("etcdctl_at() { return 1; }", "yes", {"hash": None, "hashMissing": "unanswered"}),
+        ("backup_test=never", "", {"hash": None, "hashMissing": "notAsked"}),
+    ],
+    ids=["agree", "differ", "compact", "no answer", "not asked"],
+)
+def test_the_manifest_says_why_it_has_no_hash(
+    played: str, given: str, expected: dict[str, object], folder: Folder
+) -> None:
+    done = call(folder, f"spec[test]={given}\nbackup_folder=$volume_path/backups\n{ASKED}{played}\ntake_backup")
+    assert done.returncode == 0, done.stderr
+    (file,) = (folder.path / "volume/backups").glob("*.json")
+    made = json.loads(file.read_text())
+    assert {name: made[name] for name in made if name.startswith("hash")} == expected
 
 
 def test_leases_that_end_meanwhile_are_no_damage(folder: Folder) -> None:
@@ -168,9 +266,7 @@ def test_the_alarm_of_a_full_database_in_a_snapshot_is_no_damage(folder: Folder)
 
 def test_a_cluster_without_a_leader_is_no_reason_for_silence(folder: Folder) -> None:
     """Every member took itself for a learner, and its run for a success."""
-    played = (
-        "learn_metrics() { declare -gA measured=([server_is_leader]=0 [server_id]=a); }; etcdctl_at() { return 1; }"
-    )
+    played = "ask_metrics() { declare -gA measured=([server_is_leader]=0 [server_id]=a); }; etcdctl_at() { return 1; }"
     done = call(folder, f"{played}\nanswer backup")
     assert "etcd does not tell its members" in done.stderr
     assert "no voter" not in done.stderr
@@ -180,7 +276,7 @@ def test_a_cluster_without_a_leader_is_no_reason_for_silence(folder: Folder) -> 
 def test_a_member_without_a_leader_stores_no_backup(folder: Folder) -> None:
     """Cut off from the others, it gives snapshots still, and etcd 3.4 its member list, as it all was then."""
     played = """
-        learn_metrics() { declare -gA measured=([server_is_leader]=0 [server_has_leader]=$leads [server_id]=a); }
+        ask_metrics() { declare -gA measured=([server_is_leader]=0 [server_has_leader]=$leads [server_id]=a); }
         wait_until() { "${@:2}"; }
         voters() { echo 'a http://127.0.0.1:1 etcd-1'; }
         sleep() { :; }
@@ -196,6 +292,26 @@ def test_a_member_without_a_leader_stores_no_backup(folder: Folder) -> None:
     assert "sent" in call(folder_of(folder, "following"), f"leads=1\n{played}\nanswer backup now=yes").stderr
 
 
+def test_a_machine_that_is_too_busy_to_answer_at_once_makes_its_backup(folder: Folder) -> None:
+    """One look at etcd's metrics that took more than three seconds ended the run."""
+    played = """
+        service_pid() { echo 1; }
+        find_sockets() { :; }
+        sleep() { :; }
+        metrics() {
+          echo asked >>"$state_path/asked"
+          (($(wc -l <"$state_path/asked") % 3 == 0)) || return 1
+          declare -gA measured=([server_is_leader]=0 [server_has_leader]=1 [server_id]=a)
+        }
+        take_backup() { name=$slot-7-etcd-1 revision=7; }
+        send() { say "sent $1"; }
+        forget_old() { :; }
+        prove() { :; }
+    """
+    done = call(folder, f"{played}\nanswer backup now=yes")
+    assert "sent" in done.stderr, done.stderr
+
+
 def test_a_backup_that_fails_its_test_passes_for_proven_no_longer(folder: Folder) -> None:
     """With both results beside it, the later one counts: that of a clock that was ahead would for as long as it was."""
     played = """
@@ -209,7 +325,7 @@ def test_a_backup_that_fails_its_test_passes_for_proven_no_longer(folder: Folder
 
 
 def test_a_learner_leaves_the_backup_to_others(folder: Folder) -> None:
-    played = "learn_metrics() { declare -gA measured=([server_is_learner]=1 [server_is_leader]=0 [server_id]=a); }"
+    played = "ask_metrics() { declare -gA measured=([server_is_learner]=1 [server_is_leader]=0 [server_id]=a); }"
     done = call(folder, f"{played}\nanswer backup")
     assert "this member is no voter; others make the backup" in done.stderr
     assert "result=success" in (folder.path / "state" / "backup").read_text()
@@ -362,11 +478,11 @@ def test_what_a_new_cluster_starts_with_is_named_and_noted(folder: Folder, words
 COPIED = """
     save_snapshot() { printf data >"$1"; }
     accept_snapshot() { checked='hash 1, revision 8, 2 keys'; }
-    hash_of_members() { echo 'asked the members' >&2; echo null; }
+    hash_of_members() { echo 'asked the members' >&2; no_hash unanswered; }
     programs_version() { echo 3.6.16; }
     require_space() { :; }
     sleep() { :; }
-    learn_metrics() { declare -gA measured=([server_is_leader]=0 [server_id]=a); }
+    ask_metrics() { declare -gA measured=([server_is_leader]=0 [server_id]=a); }
     etcdctl_at() { echo 'a, started, etcd-1, u, u, false'; }
     mkdir -p "$data_path/member/snap" "$volume_path/backups" && : >"$data_path/member/snap/db"
 """

@@ -45,7 +45,7 @@ class FolderStore:
         assert found
         played = f"rclone_path={RCLONE}{BY_RCLONE}" if self.by_rclone else ""
         script = f"{functions}\nspec[member]=etcd-1\nroot=${{backup_parent%/*}}\n{played}\n{code}\nexit\n"
-        return subprocess.run(["bash"], input=script, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(["bash"], input=script, capture_output=True, text=True, check=False, timeout=600)
 
 
 @pytest.fixture(

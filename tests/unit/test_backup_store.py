@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from etcd_cluster.backup.catalog import Problem, Test, next_retention, read_catalogs
+from etcd_cluster.backup.catalog import HashMissing, Problem, Test, next_retention, read_catalogs
 from etcd_cluster.backup.files import Schedule
 from etcd_cluster.backup.plain_folder import PlainFolder
 from etcd_cluster.backup.store import StoreUrl
@@ -293,20 +293,73 @@ def test_what_rclone_says_is_explained_as_on_machines(said: str, code: int, sent
         {"cluster": "\x1b[2Jshop"},
         {"cluster": None},
         {"version": 3},
+        {"version": "3.6.x"},
+        {"version": "3.6.16\n"},
+        {"version": ""},
+        {"bytes": True},
+        {"bytes": 4128.0},
+        {"bytes": "4128"},
+        {"revision": -7},
+        {"revision": True},
+        {"revision": 8},
+        {"revision": None},
+        {"sha256": 7},
+        {"sha256": "0" * 64 + "\n"},
+        {"name": None},
+        {"hash": True},
+        {"hash": {"value": "1025"}},
     ],
     ids=str,
 )
 def test_a_manifest_that_says_what_none_says_is_damaged(
     open_store: Opener, changed: dict[str, object], tmp_path: Path
 ) -> None:
-    name = put_backup(tmp_path, hours_ago(1), "failed")
+    name, whole = put_backup(tmp_path, hours_ago(1), "failed"), put_backup(tmp_path, hours_ago(2))
     file = tmp_path / "TOKEN" / f"{name}.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
     (tmp_path / "TOKEN" / f"{name}.failed").write_text("its sum\x1b[2J\nis another")
     with open_store(tmp_path) as store:
         (catalog,) = read_catalogs(store, "TOKEN")
-    assert [each.problem for each in catalog.backups] == [Problem.MANIFEST]
+    assert {each.name: each.problem for each in catalog.backups} == {name: Problem.MANIFEST, whole: None}
     assert catalog.backups[0].test_text == "its sum [2J is another"
+
+
+def test_a_name_with_a_time_that_there_is_not_is_one_damaged_backup(open_store: Opener, tmp_path: Path) -> None:
+    whole = put_backup(tmp_path, hours_ago(1))
+    for kind in ("db", "json"):
+        file = tmp_path / "TOKEN" / f"{whole}.{kind}"
+        strange = file.with_name(file.name.replace(whole[:16], "20261399T256161Z"))
+        strange.write_bytes(file.read_bytes().replace(whole[:16].encode(), b"20261399T256161Z"))
+    with open_store(tmp_path) as store:
+        (catalog,) = read_catalogs(store, "TOKEN")
+    assert [each.problem for each in catalog.backups] == [None, Problem.NAME]
+
+
+@pytest.mark.parametrize(
+    ("changed", "missing", "test"),
+    [
+        ({"hash": {"value": 1025, "compactRevision": -1, "members": "etcd-1"}}, None, Test.PASSED),
+        ({}, HashMissing.UNKNOWN, Test.PASSED),
+        ({"hashMissing": "of a later release"}, HashMissing.UNKNOWN, Test.PASSED),
+        ({"hashMissing": "notAsked"}, HashMissing.NOT_ASKED, Test.PASSED),
+        ({"hashMissing": "unanswered"}, HashMissing.UNANSWERED, Test.PASSED),
+        ({"hashMissing": "differed"}, HashMissing.DIFFERED, Test.NONE),
+    ],
+    ids=["a hash", "earlier release", "later release", "not asked", "unanswered", "differed"],
+)
+def test_why_there_is_no_hash_is_read_and_what_differed_is_not_proven(
+    open_store: Opener,
+    changed: dict[str, object],
+    missing: HashMissing | None,
+    test: Test,
+    tmp_path: Path,
+) -> None:
+    name = put_backup(tmp_path, hours_ago(1), "tested")
+    file = tmp_path / "TOKEN" / f"{name}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+    with open_store(tmp_path) as store:
+        ((backup,),) = [each.backups for each in read_catalogs(store, "TOKEN")]
+    assert (backup.hash_missing, backup.test, backup.problem) == (missing, test, None)
 
 
 def test_deep_manifests_and_far_times_end_no_list(open_store: Opener, tmp_path: Path) -> None:

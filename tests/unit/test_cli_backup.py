@@ -13,7 +13,7 @@ import pytest
 
 from etcd_cluster.backup.arguments import Backup
 from etcd_cluster.backup.files import RUN_SECONDS
-from etcd_cluster.cli import backup_store, clusters, restore
+from etcd_cluster.cli import backup_list, backup_store, clusters, restore
 from etcd_cluster.cli.command import ExitCode
 from etcd_cluster.install import sources
 from etcd_cluster.machines.machine import Ports
@@ -28,7 +28,13 @@ from tests.unit.test_cluster import build
 from tests.unit.test_status import NAMES, observation
 
 SECRET = "no eye sees this"
-NOW = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+NOW = datetime(2026, 11, 27, 10, tzinfo=timezone.utc)
+"""The start of an hour, of which half has passed: whatever the machine's clock says, and when this was imported."""
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (backup_list, backup_store, restore):
+        monkeypatch.setattr(module, "current_time", lambda: NOW + timedelta(minutes=30))
 
 
 def schedule(to: str, cluster: str = "orders", token: str = "TOKEN", **changes: Any) -> dict[str, Any]:
@@ -88,6 +94,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    set_clock(monkeypatch)
     return Cli(tmp_path, monkeypatch)
 
 
@@ -201,14 +208,47 @@ def test_the_list_shows_what_is_kept_why_and_what_goes_next(
     assert rows["NAME"].split() == ["NAME", "AGE", "REVISION", "SIZE", "MEMBER", "ETCD", "TEST", "NEXT", "RUN"]
     assert rows[names[0]].endswith("keeps: last")
     assert rows[names[2]].endswith("deletes")
-    assert rows[tested].endswith("passed  keeps: tested")
-    assert rows[failed].endswith("failed  keeps: marked")
+    assert rows[tested].endswith("restored  keeps: tested")
+    assert rows[failed].split()[-3:] == ["failed", "keeps:", "marked"]
     assert rows["failed"] == f"failed      {failed}: failed"
     assert (
         rows["next"]
         == f"next run    deletes {', '.join(f'{name}.{kind}' for name in names[1:] for kind in ('json', 'db'))}"
     )
     assert max(map(len, said.splitlines()[:8])) <= 120
+
+
+@needs_rclone
+def test_the_list_says_what_was_compared_and_what_was_made_while_members_differed(
+    cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = {"": ["tested"], "unanswered": ["tested"], "differed": ["tested"], "notAsked": []}
+    names = {why: put_backup(store, NOW - timedelta(hours=hours), *kinds[why]) for hours, why in enumerate(kinds)}
+    for why, name in names.items():
+        file = store / "TOKEN" / f"{name}.json"
+        hashed = {"hash": None, "hashMissing": why} if why else {"hash": {"value": 5, "compactRevision": 3}}
+        file.write_text(json.dumps({**json.loads(file.read_text()), **hashed}))
+    ahead = put_backup(store, NOW + timedelta(days=400))
+    install(cli, monkeypatch, [*ONE, schedule(str(store))])
+    assert cli.run("backup", "list", "--to", str(store)) == ExitCode.SUCCESS
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: line.split() for line in said.splitlines() if line.strip()}
+    assert {why: rows[name][8:-1] for why, name in names.items()} == {
+        "": ["passed"],
+        "unanswered": ["restored"],
+        "differed": ["differed"],
+        "notAsked": ["-"],
+    }
+    assert [rows[names["differed"]][1:3], rows[ahead][1]] == [["2", "h"], "ahead"]
+    assert f"differed    {names['differed']}: members differed when it was made, so no test can prove it" in said
+    assert cli.run("backup", "list", "--to", str(store), "--output", "json") == ExitCode.SUCCESS
+    ((_, *found),) = [each["backups"] for each in json.loads(capsys.readouterr().out)["clusters"]]
+    assert [(each["hashMissing"] or "", each["test"]) for each in found] == [
+        ("", "passed"),
+        ("unanswered", "passed"),
+        ("differed", "none"),
+        ("notAsked", "none"),
+    ]
 
 
 @needs_rclone

@@ -6,7 +6,6 @@ A real one is in tests/local.
 from __future__ import annotations
 
 import json
-import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from etcd_cluster.member.lines import TryRestore
 from etcd_cluster.member.machines import StepFailedError
 from tests.unit.test_backup_store import RCLONE, needs_rclone, put_backup
 from tests.unit.test_cli import ONE, Cli
-from tests.unit.test_cli_backup import NOW, Machines, schedule
+from tests.unit.test_cli_backup import NOW, Machines, schedule, set_clock
 from tests.unit.test_restore_source import database, snapshot
 
 EQUAL = "revision=7\nkeys=3\nhash=equal\n"
@@ -33,6 +32,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    set_clock(monkeypatch)
     cli = Cli(tmp_path, monkeypatch)
     monkeypatch.setattr(backup_store, "rclone_program", lambda _: RCLONE)
     programs = tmp_path / "programs-of-etcd"
@@ -65,12 +65,26 @@ def test_the_newest_backup_says_what_it_brings_back_and_what_is_given_up(
     assert said["cluster"] == "shop/prod/token"
     assert said["revision"] == "7, 3 keys"
     assert "all keys are those that the members had at that revision" in said["restores"]
-    assert re.fullmatch(r"every write since then \(\d+ (min|h)\)", said["given up"])
+    assert said["given up"] == "every write since then (90 min)"
     ((member, line, given, _),) = tried.ran
     assert isinstance(line, TryRestore)
     assert (member, line.version, line.bare) == ("restore", "3.6.16", False)
     assert given["file_manifest"], "the hash of the members is compared"
     assert not Path(line.file).exists(), "what was fetched is gone"
+
+
+@needs_rclone
+def test_what_was_made_while_members_differed_is_told(
+    cli: Cli, store: Path, tried: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = put_backup(store, NOW)
+    file = store / "TOKEN" / f"{name}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "hashMissing": "differed"}))
+    tried.answers = {"restore": UNCOMPARED}
+    assert cli.run("restore", "--dry-run", "--stack", "prod") == ExitCode.SUCCESS
+    assert "its members differed when it was made" in rows(capsys.readouterr().out)["restores"]
+    assert cli.run("restore", "--dry-run", "--stack", "prod", "--output", "json") == ExitCode.SUCCESS
+    assert json.loads(capsys.readouterr().out)["membersDiffered"] is True
 
 
 @needs_rclone

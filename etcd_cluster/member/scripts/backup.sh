@@ -105,7 +105,7 @@ rank() {
 
 # voters: prints ID URL NAME lines of the voters, by their ids. One that has not told its name yet has its turn as well, without URL.
 voters() {
-  etcdctl_at "$(own_client_url)" member list | awk -F ', ' '$6 != "true" { sub(/,.*/, "", $5); print $1, $5, $3 }' | sort
+  patience=30 answer_within=25s etcdctl_at "$(own_client_url)" member list | awk -F ', ' '$6 != "true" { sub(/,.*/, "", $5); print $1, $5, $3 }' | sort
 }
 
 begun_by_others() { printf '%s\n' "$listed" | grep "^$slot-0-.*\.begun$" | grep -vxF -- "$slot-0-${spec[member]}.begun" || true; }
@@ -132,7 +132,7 @@ keep_local_copy() {
 }
 
 make_backup() {
-  wait_until 30 follows || fail "this member has no leader, so others may have taken writes that it does not know; no backup was made. Expected: a member that reaches a majority. Run \`pulumi up\`, which says what is wrong (docs/recover.md)"
+  pause=1 wait_until 60 follows || fail "this member has no leader, so others may have taken writes that it does not know; no backup was made. Expected: a member that reaches a majority. Run \`pulumi up\`, which says what is wrong (docs/recover.md)"
   take_backup
   say "a snapshot of revision $revision is in $backup_folder; sends it to $backup_shown"
   send "$name"
@@ -145,11 +145,11 @@ make_backup() {
 }
 
 # follows: true of a member with a leader. One that is cut off still gives snapshots, of how it was then.
-follows() { learn_metrics && [[ ${measured[server_has_leader]:-1} == 1 ]]; }
+follows() { ask_metrics && [[ ${measured[server_has_leader]:-1} == 1 ]]; }
 
 # take_backup: makes a snapshot and its manifest in the folder of local copies. Sets `name` and `revision`.
 take_backup() {
-  local file database sum hash=null
+  local file database sum hash
   database=$(stat -c %s "$data_path/member/snap/db")
   must mkdir -p "$backup_folder"
   must chmod 700 "$backup_folder"
@@ -165,6 +165,7 @@ take_backup() {
   accept_snapshot "$file" "$TAKE_SECONDS" "$(programs_version)"
   [[ $checked =~ revision\ ([0-9]+) ]] && revision=${BASH_REMATCH[1]}
   rm -f "$state_path/members-differ"
+  hash=$(no_hash notAsked)
   if test_is_due; then hash=$(hash_of_members "$revision"); fi
   name=$slot-$revision-${spec[member]}
   manifest "$name" "$revision" "$file" "$(cat <&"$sum")" "$hash" >"$backup_folder/.new-$name.json"
@@ -184,9 +185,9 @@ send() {
   for kind in db json; do to_store copyto "$backup_folder/$1.$kind" "$backup_store/$1.$kind" --no-check-dest; done
 }
 
-# manifest NAME REVISION FILE SHA256 HASH: prints it. HASH is JSON.
+# manifest NAME REVISION FILE SHA256 HASH: prints it. HASH is its fields of the hash, as JSON.
 manifest() {
-  printf '{"schema": 1, "name": "%s", "cluster": "%s", "token": "%s", "member": "%s", "version": "%s", "taken": "%s", "revision": %s, "bytes": %s, "sha256": "%s", "hash": %s}\n' \
+  printf '{"schema": 1, "name": "%s", "cluster": "%s", "token": "%s", "member": "%s", "version": "%s", "taken": "%s", "revision": %s, "bytes": %s, "sha256": "%s", %s}\n' \
     "$1" "$(json_text "$cluster")" "$token" "${spec[member]}" "$(programs_version)" "$(date -u +%FT%TZ)" "$2" \
     "$(stat -c %s "$3")" "$4" "$5"
 }
@@ -203,9 +204,9 @@ test_is_due() {
   ! awk -v since="$since" -v slot="$slot" '/\.tested$/ && substr($0, 1, 8) >= since && substr($0, 1, 16) <= slot { found = 1 } END { exit !found }' < <(printf '%s\n' "$listed")
 }
 
-# hash_of_members REVISION: prints, as JSON, the hash over all keys that every healthy member has at that revision. Fails if they
-# differ. Members are asked in turn, the leader last: each stops applying writes meanwhile. Hashes of different compactions do not
-# compare; then all are asked again.
+# hash_of_members REVISION: prints a manifest's fields of the hash over all keys that every healthy member has at that revision, or why
+# there is none. Members are asked in turn, the leader last: each stops applying writes meanwhile. Hashes of different compactions do
+# not compare; then all are asked again.
 hash_of_members() {
   local id url name said hash compacted members='' first first_compacted
   for _ in 1 2 3; do
@@ -221,15 +222,17 @@ hash_of_members() {
       [[ $hash == "$first" ]] || differ "members differ: at revision $1, $name has other keys than ${members%%,*}. Expected: the same keys on all members. Find the one that differs (etcdctl endpoint hashkv --cluster), and let it join anew (docs/space.md)"
       members+=${members:+,}$name
     done < <(voters_leader_last)
-    [[ -z $first ]] || { printf '{"value": %s, "compactRevision": %s, "members": "%s"}' "$first" "${first_compacted:-0}" "$members" && return; }
+    [[ -z $first ]] || { printf '"hash": {"value": %s, "compactRevision": %s, "members": "%s"}' "$first" "${first_compacted:-0}" "$members" && return; }
     break
   done
-  echo null
+  no_hash unanswered
 }
+# no_hash WHY: notAsked, as no test was due; unanswered, as no member answered, or they compacted meanwhile; differed.
+no_hash() { printf '"hash": null, "hashMissing": "%s"' "$1"; }
 # differ TEXT: the backup is made all the same, without a hash, and the run fails then.
 differ() {
   printf '%s\n' "$1" >"$state_path/members-differ"
-  echo null
+  no_hash differed
   exit 0
 }
 voters_leader_last() {
@@ -255,20 +258,25 @@ forget_old() {
 expired() { awk -v made="$slot" -v member="${spec[member]}" -v last="$keep_last" -v daily="$keep_daily" -v weekly="$keep_weekly" "$retention"; }
 
 # prove NAME: fetches a backup from the store, restores it into a member that only this machine reaches, and compares all keys. The
-# result is beside the manifest. A test that could not be made, as of a store that does not answer, is no result.
+# result is beside the manifest. A test that could not be made, as of a store that does not answer, is no result; nor is one refused.
 prove() {
-  local problem=$state_path/test-failure
+  local problem=$state_path/test-failure verdict
   say "restores $1 to test it"
   rm -f "$problem" "$state_path/test-verdict"
   set +e # within `if` or `||`, `set -e` would count for nothing in there
   (apart "$problem" judge "$1") >/dev/null 2>&1
   set -e
-  case $(cat "$state_path/test-verdict" 2>/dev/null) in
-    passed)
+  verdict=$(cat "$state_path/test-verdict" 2>/dev/null) || true
+  case $verdict in
+    passed*)
       to_store rcat "$backup_store/$1.tested" < <(date -u +%FT%TZ)
       [[ $listed != *"$1.failed"* ]] || rclone deletefile "$backup_store/$1.failed" >/dev/null 2>&1 || true
       proven=$1
-      say "backup $1 is proven: it restores, and holds what its manifest says"
+      if [[ $verdict == *equal ]]; then
+        say "backup $1 is proven: it restores, and holds the keys that members had"
+      else
+        say "backup $1 is proven: it restores; there is no hash of its members that its keys could be compared with"
+      fi
       ;;
     failed)
       # With the time: where nothing may be deleted, the later result counts.
@@ -276,12 +284,19 @@ prove() {
       [[ $listed != *"$1.tested"* ]] || rclone deletefile "$backup_store/$1.tested" >/dev/null 2>&1 || true
       fail "backup $1 does not restore: $(last_words "$(cat "$problem")")"
       ;;
+    refused)
+      # By a machine that still has an earlier release's program.
+      [[ $listed != *"$1.tested"* ]] || rclone deletefile "$backup_store/$1.tested" >/dev/null 2>&1 || true
+      fail "backup $1 proves nothing: $(cat "$problem")"
+      ;;
     *) fail "backup $1 could not be tested: $(last_words "$(cat "$problem" 2>/dev/null || echo "the test was stopped. Run it again")")" ;;
   esac
 }
 judge() {
+  # shellcheck disable=SC2034  # for proof.sh
+  as_proof=yes
   restored_equal "$1"
-  echo passed >"$state_path/test-verdict"
+  echo "passed${equal:+, equal}" >"$state_path/test-verdict"
 }
 
 # apart FILE COMMAND...: runs it as a step of its own, in a shell of its own; the reason of its failure is in FILE then.

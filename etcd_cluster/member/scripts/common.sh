@@ -224,6 +224,9 @@ http_get() {
   timeout "$3" bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && printf "GET %s HTTP/1.0\r\n\r\n" "$1" >&3 && exec cat <&3' "$1" "$2" 2>/dev/null
 }
 
+# is_refusal TEXT: true if etcd refused it to this user, and not for another reason.
+is_refusal() { [[ $1 == *"permission denied"* || $1 == *"user not found"* || $1 == *"user name not found"* || $1 == *"user name is empty"* ]]; }
+
 # own_client_url [SCHEME]: prints the URL of `sockets` at which the member answers clients on loopback; every member listens there.
 # Without SCHEME, it is https unless the member answers plain HTTP. That test leaves a line in etcd's log.
 own_client_url() {
@@ -292,11 +295,15 @@ metrics() {
   return 1
 }
 
-# learn_metrics: sets `measured` to the metrics of the member that runs here, or fails.
-learn_metrics() {
+# ask_metrics: sets `measured` to the metrics of the member that runs here; false if it gives none.
+ask_metrics() {
   find_sockets "$(service_pid)"
   # shellcheck disable=SC2046  # a list of ports
-  metrics $(loopback_ports "$metrics_port") || fail "etcd gives no metrics here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster), and run \`pulumi up\`"
+  metrics $(loopback_ports "$metrics_port")
+}
+# learn_metrics: as ask_metrics, or fails. On a busy machine, one attempt is not enough.
+learn_metrics() {
+  pause=1 wait_until 30 ask_metrics || fail "etcd gives no metrics here. Expected: a member that runs. Look at its log (journalctl -u etcd-cluster), and run \`pulumi up\`"
 }
 
 # owner_of FILE: prints the token of the cluster that a file belongs to, from the first line of files by etcd-cluster.

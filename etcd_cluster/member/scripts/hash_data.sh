@@ -33,5 +33,6 @@ hash_apart() {
   at_exit remove_scratch
   restore_from "$file" "$scratch/data"
   start_scratch
-  printf '%s %s %s\n' "$(scratch_hash "$revision" hash)" "$(scratch_hash "$revision" compact_revision)" "$revision"
+  said=$(scratch_hash "$revision")
+  [[ -z $said ]] || echo "$said $revision"
 }

@@ -178,10 +178,11 @@ observe_rights() {
   local said
   choose_url || return 0
   said=$(etcdctl_at "$url" endpoint hashkv --rev 9223372036854775807 2>&1) || true
-  case $said in
-    *"future revision"*) fact rights yes ;;
-    *"permission denied"* | *"user not found"* | *"user name not found"* | *"user name is empty"*) fact rights no ;;
-  esac
+  if [[ $said == *"future revision"* ]]; then
+    fact rights yes
+  elif is_refusal "$said"; then
+    fact rights no
+  fi
 }
 
 # Reports the users if authentication is on. etcd 3.4 does not report whether it is.

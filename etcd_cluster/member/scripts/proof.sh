@@ -17,6 +17,7 @@ restored_equal() {
   bytes=$(field bytes) expected=$(field sha256) revision=$(field revision)
   [[ $bytes =~ ^[0-9]+$ && $revision =~ ^[0-9]+$ && $expected =~ ^[0-9a-f]{64}$ ]] || unfit "its manifest is damaged. Expected: bytes, revision and sha256. Take another backup"
   is_manifest_of "$1" || unfit "its manifest is that of another backup. Expected: its own, with its name. Take another backup"
+  require_agreement
   # What does not decrypt is damaged, as its manifest did with the same password.
   if_undecrypted="its data does not decrypt, and its manifest does. Expected: both, by one password. The store changed it: take another backup" \
     to_store copyto "$backup_store/$1.db" "$scratch/db" --ignore-checksum
@@ -25,29 +26,48 @@ restored_equal() {
   serves_equal "$scratch/db" "$revision"
 }
 
+# require_agreement: what one member held proves nothing where others held other keys. It may be restored all the same.
+require_agreement() {
+  [[ $(field hashMissing) == differed ]] || return 0
+  [[ -z ${as_proof:-} ]] || refuse_proof "members differed when it was made, so that it restores shows what one of them held. Expected: a backup that all members agree on. Let the one that differs join anew (docs/space.md), and take another backup"
+  say "members differed when it was made: it holds what one of them held, and others may have held other keys"
+}
+# refuse_proof TEXT: fails, as no test can prove that backup.
+refuse_proof() {
+  echo refused >"$state_path/test-verdict"
+  fail "$1"
+}
+
 # serves_equal FILE REVISION: a member that starts from it serves, at that revision, with the hash that $manifest has, if it has one.
 serves_equal() {
-  local revision=$2 found hash compacted
+  local revision=$2 found hash compacted own='' said
   restore_from "$1" "$scratch/data"
   start_scratch
   found=$(scratch_revision)
   # An empty database is at revision 1 once it serves. Leases that end are later revisions.
-  ((found >= (revision > 1 ? revision : 1))) || unfit "its revision is ${found:-unknown}. Expected: $revision, as in its manifest. Take another backup"
+  [[ -n $found ]] || gave_nothing revision
+  ((found >= (revision > 1 ? revision : 1))) || unfit "its revision is $found. Expected: $revision, as in its manifest. Take another backup"
   hash=$(sed -n 's/.*"hash": {"value": \([0-9]*\).*/\1/p' < <(printf '%s\n' "$manifest"))
   # Without a hash, there is nothing of the members to compare with.
   [[ -n $hash ]] || return 0
   # Members may have compacted between the snapshot and their hash, which depends on that.
   compacted=$(sed -n 's/.*"compactRevision": \(-\{0,1\}[0-9]*\).*/\1/p' < <(printf '%s\n' "$manifest"))
-  found=$(scratch_hash "$revision" compact_revision)
-  if ((${compacted:-0} > ${found:-0})) && ! at_scratch compaction --physical "$compacted" >/dev/null 2>&1; then
-    say "the hash over its keys is not compared: etcd's authentication is on in it, so this machine may not compact it as the members had"
-    return
+  read -r found own < <(scratch_hash "$revision") || true
+  if ((${compacted:-0} > ${own:-0})); then
+    said=$(at_scratch compaction --physical "$compacted" 2>&1) || {
+      is_refusal "$said" || gave_nothing "compaction ($(last_words "$said"))"
+      say "the hash over its keys is not compared: etcd's authentication is on in it, so this machine may not compact it as the members had"
+      return
+    }
+    read -r found own < <(scratch_hash "$revision") || true
   fi
-  found=$(scratch_hash "$revision" hash)
-  [[ $found == "$hash" ]] || unfit "the hash over its keys is ${found:-unknown}. Expected: $hash, as the members had it. Take another backup"
-  # shellcheck disable=SC2034  # for restore.sh
+  [[ -n $found ]] || gave_nothing "hash over its keys"
+  [[ $found == "$hash" ]] || unfit "the hash over its keys is $found. Expected: $hash, as the members had it. Take another backup"
+  # shellcheck disable=SC2034  # for the steps
   equal=yes
 }
+# gave_nothing WHAT: no answer is none about the backup.
+gave_nothing() { fail "the member that was started from it gave no $1 in time. Expected: an answer, from a machine with time to spare. Run it again (etcd-cluster backup test)"; }
 field() { sed -n "s/.*\"$1\": \"\{0,1\}\([0-9a-zA-Z.:-]*\).*/\1/p" < <(printf '%s\n' "$manifest"); }
 # is_manifest_of NAME: a copy of another backup over this one would pass for it.
 is_manifest_of() { [[ $manifest == *"\"name\": \"$1\""* ]]; }
@@ -156,9 +176,14 @@ scratch_metric() {
 }
 scratch_revision() { scratch_metric etcd_debugging_mvcc_current_revision; }
 at_scratch() { patience=120 answer_within=100s etcdctl_at "$scheme://127.0.0.1:$scratch_client_port" "$@"; }
-# scratch_hash REVISION FIELD: prints a field of the answer: hash, or compact_revision.
+# scratch_hash REVISION: prints HASH COMPACTED: the hash of its keys up to that revision, and up to where their history was compacted
+# for it. Both are of one answer: a compaction between two would make a pair that no member ever had.
 scratch_hash() {
+  local said
   # shellcheck disable=SC2016  # that shell's own
-  timeout 100 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && printf "GET /members/hashkv HTTP/1.0\r\nContent-Length: %s\r\n\r\n%s" "${#1}" "$1" >&3 && exec cat <&3' \
-    "$scratch_peer_port" "{\"revision\":$1}" 2>/dev/null | sed -n "s/.*\"$2\":\(-\{0,1\}[0-9]*\).*/\1/p"
+  said=$(timeout 100 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && printf "GET /members/hashkv HTTP/1.0\r\nContent-Length: %s\r\n\r\n%s" "${#1}" "$1" >&3 && exec cat <&3' \
+    "$scratch_peer_port" "{\"revision\":$1}" 2>/dev/null) || true
+  [[ $said =~ \"hash\":([0-9]+) ]] || return 0
+  printf '%s ' "${BASH_REMATCH[1]}"
+  if [[ $said =~ \"compact_revision\":(-?[0-9]+) ]]; then echo "${BASH_REMATCH[1]}"; else echo 0; fi
 }

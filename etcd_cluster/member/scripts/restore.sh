@@ -146,6 +146,7 @@ prove_file() {
   local said
   [[ ${spec[bare]:-} != yes ]] || unsummed=(--skip-hash-check)
   manifest=$(printf '%s' "${file_manifest:-}" | base64 -d)
+  require_agreement
   scratch=$(scratch_folder "$(stat -c %s "$1")")
   at_exit remove_scratch
   said=$(snapshot_status "$1" "$SNAPSHOT_SECONDS" "${spec[version]}") || fail "it is no database of etcd, or a damaged one: $said. Expected: a snapshot, or a copy of member/snap/db. Take another one"
@@ -261,9 +262,7 @@ has_applied() {
 }
 applied() { own_metrics && echo "${measured[debugging_mvcc_current_revision]} ${measured[server_proposals_applied_total]}"; }
 own_metrics() {
-  find_sockets "$(service_pid)"
-  # shellcheck disable=SC2046  # a list of ports
-  metrics $(loopback_ports "$metrics_port") && [[ -n ${measured[debugging_mvcc_current_revision]:-} && -n ${measured[server_proposals_applied_total]:-} ]]
+  ask_metrics && [[ -n ${measured[debugging_mvcc_current_revision]:-} && -n ${measured[server_proposals_applied_total]:-} ]]
 }
 
 # take_own_snapshot FILE: of this member as it runs without a leader. One that answers no client is stopped, its database copied, and
