@@ -208,14 +208,18 @@ class EtcdCluster(pulumi.ComponentResource):
         endpoints = described.apply(_client_urls)
         proven: pulumi.CustomResource = rollout
         if settings.load_check != "off":
+            by_address = describe(machines, settings.tls, names=None).apply(_client_urls)
             loaded = check_load(
                 name,
                 settings.load_check,
                 settings.load_generator,
                 cluster=identity,
                 size=settings.size.name,
-                urls=describe(machines, settings.tls, names=None).apply(_client_urls),
+                version=settings.version,
+                # By address on a member's machine: names are for clients.
+                urls=endpoints if settings.load_generator.client else by_address,
                 machines=machines,
+                certificates=certificates,
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[rollout]),
             )
             proven = loaded if settings.load_check == "require" else rollout

@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 import pulumi
 
 from etcd_cluster.errors import HIDDEN, ConfigurationError
-from etcd_cluster.names import FilePath
+from etcd_cluster.names import FilePath, HostAddress, UserName
 from etcd_cluster.releases import Project, require_go_proxy
 from etcd_cluster.secrecy import as_input
+from etcd_cluster.ssh.key_texts import HostKey, PrivateKey
+from etcd_cluster.typed import Port
 
 BENCHMARK = Project("benchmark", "loadGenerator", "", "", "program", other_sources="archive")
 """It is in no release of etcd's: only in its source, and in its Go module."""
@@ -19,6 +21,22 @@ MODULE = "go.etcd.io/etcd/v3"
 PACKAGE = f"{MODULE}/tools/benchmark"
 VERSION = "3.6.8"
 """The release of etcd that it is from. It loads every version of etcd: what it asks for is in all of them."""
+
+
+@dataclass(frozen=True)
+class ClientMachine:
+    """A machine that runs no member, and from which the cluster is loaded. It is reached as the members' machines."""
+
+    address: pulumi.Input[HostAddress]
+    """Its IP address or DNS name, for SSH."""
+    host_key: pulumi.Input[HostKey]
+    """Its public SSH host key (ed25519 or ECDSA), pinned like every other."""
+    port: Port = 22
+    """Its SSH port, default 22."""
+    user: UserName | None = None
+    """User to log in as, default that of the members' machines; any but root needs sudo without a password."""
+    private_key: pulumi.Input[PrivateKey] | None = None
+    """Text of an unencrypted private key; default that of the members' machines."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,8 @@ class LoadGenerator:
     """Path of the program: static, for Linux, of the architecture of the hosts."""
     go_proxy: pulumi.Input[Annotated[str, require_go_proxy]] | None = None
     """GOPROXY for `build`; default: the value of `go env`. A secret stays one."""
+    client: ClientMachine | None = None
+    """Machine that runs no member and loads the cluster, as its clients will; default the machine of a follower."""
 
 
 def validate_load_generator(given: LoadGenerator) -> LoadGenerator:
@@ -57,7 +77,10 @@ def validate_load_generator(given: LoadGenerator) -> LoadGenerator:
                 f"nothing uses it, since benchmark comes from {given.source}",
                 f"take it out, or change {_key('from')}",
             )
-    return replace(given, go_proxy=as_input(given.go_proxy))
+    client = given.client
+    if client is not None:
+        client = replace(client, address=as_input(client.address), private_key=as_input(client.private_key))
+    return replace(given, go_proxy=as_input(given.go_proxy), client=client)
 
 
 def _key(name: str) -> str:

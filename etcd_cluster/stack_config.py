@@ -17,7 +17,7 @@ from etcd_cluster.backup.arguments import Backup, Keep
 from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
 from etcd_cluster.dns import Dns
 from etcd_cluster.errors import HIDDEN, ConfigurationError, SecretText, is_private_key, shown
-from etcd_cluster.load_generator import LoadGenerator
+from etcd_cluster.load_generator import ClientMachine, LoadGenerator
 from etcd_cluster.machines.hosts import Host, HostMachines
 from etcd_cluster.machines.local import LocalMachines
 from etcd_cluster.machines.machine import Machines
@@ -58,7 +58,7 @@ def args_from_stack_config() -> EtcdClusterArgs:
         backup=_backup(keys.section("backup")),
         restore_in_place=_block(RestoreInPlace, keys.section("restoreInPlace")),
         recover=_block(Recover, keys.section("recover")),
-        load_generator=read(LoadGenerator, keys.section("loadGenerator")),
+        load_generator=_load_generator(keys.section("loadGenerator")),
         monitoring=_monitoring(keys),
         users=_users(keys.section("users")),
         roles=_roles(keys.section("roles")),
@@ -131,6 +131,12 @@ def _login(ssh: Keys) -> dict[str, Any]:
         "bastion": _bastion(ssh),
         "proxy_command": read(ProxyCommand, command) if command.names() else None,
     }
+
+
+def _load_generator(keys: Keys) -> LoadGenerator:
+    client = keys.section("client")
+    given = read(ClientMachine, client, private_key=_private_key(client)) if client.names() else None
+    return read(LoadGenerator, keys, client=given)
 
 
 def _bastion(ssh: Keys) -> Bastion | None:

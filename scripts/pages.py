@@ -16,7 +16,7 @@ from etcd_cluster.backup.arguments import Backup, Keep
 from etcd_cluster.backup.restore_arguments import Recover, RestoreInPlace
 from etcd_cluster.dns import Dns
 from etcd_cluster.etcd import options
-from etcd_cluster.load_generator import LoadGenerator
+from etcd_cluster.load_generator import ClientMachine, LoadGenerator
 from etcd_cluster.machines.aws.arguments import AwsMachines
 from etcd_cluster.machines.gcp.arguments import GcpMachines
 from etcd_cluster.machines.hosts import Host
@@ -64,7 +64,8 @@ BLOCKS: tuple[Block, ...] = (
     ("install.", Install, ()),
     ("defragment.", Defragment, ()),
 )
-LOAD_CHECK_BLOCKS: tuple[Block, ...] = (("loadGenerator.", LoadGenerator, ()),)
+LOAD_CHECK_BLOCKS: tuple[Block, ...] = (("loadGenerator.", LoadGenerator, ("client",)),)
+LOAD_CLIENT_BLOCKS: tuple[Block, ...] = (("loadGenerator.client.", ClientMachine, ()),)
 DNS_BLOCKS: tuple[Block, ...] = (("dns.", Dns, ()),)
 BACKUP_BLOCKS: tuple[Block, ...] = (
     ("backup.", Backup, ("keep", "rclone")),
@@ -155,6 +156,7 @@ TABLES: Mapping[str, str] = {
     "recover.md": keys_table(RESTORE_BLOCKS),
     "names.md": keys_table(DNS_BLOCKS),
     "load-check.md": keys_table(LOAD_CHECK_BLOCKS),
+    "load-from-a-client.md": keys_table(LOAD_CLIENT_BLOCKS),
     "monitoring.md": keys_table(MONITORING_BLOCKS),
     "etcd-settings.md": settings_table(),
     "users.md": keys_table(USERS_BLOCKS),

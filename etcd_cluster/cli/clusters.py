@@ -21,6 +21,7 @@ ROLLOUT_TYPE = "pulumi-python:dynamic/cluster:Rollout"
 BACKUPS_TYPE = "pulumi-python:dynamic/cluster:BackupSchedule"
 METRICS_TYPE = "pulumi-python:dynamic/cluster:MetricsEndpoints"
 CA_TYPE = "pulumi-python:dynamic/pki:CertificateAuthority"
+CERTIFICATE_TYPE = "pulumi-python:dynamic/pki:Certificate"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Cluster:
         outputs: Outputs of the component: endpoints, members, caCertificate, clientCertificate, clientKey, version.
         rollout: The inputs of its rollout.
         cas: Name -> inputs, of the CAs that Pulumi made and that belong to no other cluster.
+        certificates: Name -> inputs, of its certificates.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Cluster:
     outputs: Mapping[str, Any] = field(repr=False)
     rollout: Mapping[str, Any] = field(repr=False)
     cas: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    certificates: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
     def desired(self) -> DesiredCluster:
         """Returns the desired state. The stack must have been read with its secrets."""
@@ -115,7 +118,8 @@ def _cluster(stack: Stack, component: StackResource, components: Sequence[StackR
         )
     others = {each.urn for each in components} - {component.urn}
     cas = {each.name: each.inputs for each in stack.resources if each.type == CA_TYPE and each.parent not in others}
-    return Cluster(component.name, stack, component.outputs, rollout.inputs, cas)
+    certificates = {each.name: each.inputs for each in children if each.type == CERTIFICATE_TYPE}
+    return Cluster(component.name, stack, component.outputs, rollout.inputs, cas, certificates)
 
 
 def with_few_attempts(connections: Mapping[str, Any]) -> dict[str, Any]:

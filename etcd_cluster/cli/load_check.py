@@ -10,25 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from etcd_cluster.cli.clusters import Cluster, selected_cluster, with_few_attempts
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Option
+from etcd_cluster.cli.load_client import OPTIONS, client_of, require_use
 from etcd_cluster.cli.signals import interruptible
 from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.sizes import SIZES, size_named
 
 if TYPE_CHECKING:
+    from etcd_cluster.load_check.client import LoadClient
     from etcd_cluster.load_check.load import Load
     from etcd_cluster.load_check.run import Plan
     from etcd_cluster.load_check.verdict import Measured, Verdict
 
 DESCRIPTION = """\
 Loads a cluster for a minute with the clients and requests of its size's row in the hardware table, half writes and half
-linearizable reads, by etcd's own `benchmark` on the machine of a follower. Meanwhile it reads the members' metrics, and
-what processors and disks do. Then it says which limits were kept: requests a second and latencies; 10 ms for 99 % of
-the log's syncs and 25 ms for 99 % of the database's commits, as etcd needs them of a disk; no change of the leader.
+linearizable reads, by etcd's own `benchmark` on the machine of a follower, or on one that --from names. Then it says
+which limits were kept: requests a second and latencies; 10 ms for 99 % of the log's syncs and 25 ms for 99 % of the
+database's commits, as etcd needs them of a disk; no change of the leader.
 
 A cluster in production is slowed down by it, so --yes is asked for. Its own keys are removed at the end, also if it is
 interrupted; the space that they took is used again after etcd's next compaction. It is refused where the quota or a
-disk would not bear it. With --check-perf, etcd's own `check perf` follows, whose verdict decides nothing. Everything is
-on a page, and beside it as JSON.
+disk would not bear it. Everything is on a page, and beside it as JSON.
 
 exit codes:
   0  all limits were kept
@@ -40,28 +41,34 @@ def run(options: argparse.Namespace) -> ExitCode:
     """Loads the cluster.
 
     Args:
-        options: The global ones, `size`, `seconds`, `check_perf`, `yes`, `clean`, `html`, `archive` and `output`.
+        options: The global ones, `size`, `seconds`, `check_perf`, `yes`, `clean`, `place`, `host_key`, `identity`,
+            `html`, `archive` and `output`.
     """
+    from etcd_cluster.load_check.files import keep, require_writable
     from etcd_cluster.load_check.load import Load
     from etcd_cluster.load_check.run import LoadCheckRefusedError, check, clean
     from etcd_cluster.member.machines import say
     from etcd_cluster.rollout.machines import ClusterMachines
 
+    require_use(options)
     cluster = selected_cluster(options, secrets=True)
-    desired = cluster.desired()
+    desired, file = cluster.desired(), _file(options, cluster)
     size = size_named(options.size or str(cluster.rollout.get("size") or "small"))
     load = Load.of(size, options.seconds, with_check_perf=options.check_perf)
     if not options.clean:
         _require_yes(options, load)
+        require_writable(file)
     with interruptible(), ClusterMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
         if options.clean:
             clean(machines, list(desired.members), say)
             return ExitCode.SUCCESS
         try:
-            measured, verdict = check(machines, list(desired.members), _plan(options, cluster, load), say)
+            with client_of(options, cluster) as client:
+                plan = _plan(options, cluster, load, client)
+                measured, verdict = check(machines, list(desired.members), plan, say)
         except LoadCheckRefusedError as error:
             raise CommandError(f"not loaded: {error}") from None
-    file = _keep(options, cluster, measured, verdict)
+    keep(measured, verdict, _title(cluster), file)
     _print(options, measured, verdict, file)
     return ExitCode.SUCCESS if verdict.passed else ExitCode.NOT_HEALTHY
 
@@ -90,7 +97,7 @@ def _require_yes(options: argparse.Namespace, load: Load) -> None:
         )
 
 
-def _plan(options: argparse.Namespace, cluster: Cluster, load: Load) -> Plan:
+def _plan(options: argparse.Namespace, cluster: Cluster, load: Load, client: LoadClient | None) -> Plan:
     from etcd_cluster.install.load_generator import place_benchmark
     from etcd_cluster.load_check.run import Plan
     from etcd_cluster.member.machines import say
@@ -100,22 +107,26 @@ def _plan(options: argparse.Namespace, cluster: Cluster, load: Load) -> Plan:
     install: dict[str, Any] = {"source": "archive", "archive": options.archive} if options.archive else {}
 
     def place(name: str) -> str:
-        connection = cluster.connections.get(name)
+        connection = client.connection if client else cluster.connections.get(name)
         return place_benchmark(parse_connection(connection) if connection else None, install, say)
 
     desired = cluster.desired()
     # By address: names are for clients elsewhere.
-    return Plan(load, [url(each.address, each.ports.client, desired.tls) for each in desired.members.values()], place)
+    urls = [url(each.address, each.ports.client, desired.tls) for each in desired.members.values()]
+    return Plan(load, cluster.outputs["endpoints"] if client else urls, place, client)
 
 
-def _keep(options: argparse.Namespace, cluster: Cluster, measured: Measured, verdict: Verdict) -> Path:
-    from etcd_cluster.load_check.files import keep, kept_page
+def _file(options: argparse.Namespace, cluster: Cluster) -> Path:
+    from etcd_cluster.load_check.files import kept_page
 
-    stack = cluster.stack
+    project, stack, name = _title(cluster).split("/", 2)
+    file: Path = options.html or kept_page(project, stack, name)
+    return file.absolute()
+
+
+def _title(cluster: Cluster) -> str:
     # The Pulumi CLI takes OWNER/PROJECT/STACK as well.
-    name = stack.name.rpartition("/")[2]
-    file = options.html or kept_page(stack.project.name, name, cluster.name)
-    return keep(measured, verdict, f"{stack.project.name}/{name}/{cluster.name}", file.absolute())
+    return f"{cluster.stack.project.name}/{cluster.stack.name.rpartition('/')[2]}/{cluster.name}"
 
 
 def _print(options: argparse.Namespace, measured: Measured, verdict: Verdict, file: Path) -> None:
@@ -152,6 +163,7 @@ COMMAND = Command(
     examples=(
         ("etcd-cluster load-check --stack prod --yes", "its own size, before it goes into production"),
         ("etcd-cluster load-check --size medium --yes", "would it bear the next size?"),
+        ("etcd-cluster load-check --from app-1.example --yes", "as clients on that machine see it"),
         ("etcd-cluster load-check --clean", "removes what a check left that was killed"),
     ),
     options=(
@@ -165,6 +177,7 @@ COMMAND = Command(
             "length (default: 60); longer shows a disk, or a processor, whose credit runs out",
             {"metavar": "SECONDS", "type": length, "default": None},
         ),
+        *OPTIONS,
         Option(
             "--check-perf",
             "then run etcd's own `check perf` of that size as well, for comparison",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import mmap
 import re
@@ -10,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from etcd_cluster.install.archives import sha256_of
-from etcd_cluster.install.cache import Say, discard, make_once
+from etcd_cluster.install.cache import Say, cache_directory, discard, make_once
 from etcd_cluster.install.errors import InstallError, excerpt
 from etcd_cluster.releases import Architecture, parse_architecture
 from etcd_cluster.ssh.client import OpenSsh
@@ -127,6 +128,35 @@ class Destination:
             say(f"{name} {version}: sending it to {self._connection.host}")
             self._put(compressed, directory, name, digest, receive="gzip --decompress --stdout", mode="0755")
         return path
+
+    def receive_program(self, path: str) -> Path:
+        """Returns a copy, in the cache, of a program on the host. Any user may ask.
+
+        Args:
+            path: Its absolute path on the host.
+
+        Raises:
+            InstallError: It is not there, or cannot be read.
+        """
+        digest = self._last_line(f"sha256sum -- {shlex.quote(path)}", path)[:64]
+
+        def make(partial: Path) -> None:
+            packed = self._last_line(f"gzip --stdout -- {shlex.quote(path)} | base64 --wrap 0", path)
+            try:
+                partial.write_bytes(gzip.decompress(base64.b64decode(packed)))
+            except (ValueError, EOFError, OSError) as error:
+                raise InstallError(f"{path} of {self._connection.host} did not arrive: {error}; run again") from None
+            if sha256_of(partial) != digest:
+                raise InstallError(f"{path} of {self._connection.host} changed while it was read; run again")
+
+        return make_once(cache_directory() / "received" / digest[:16] / path.rpartition("/")[2], make)
+
+    def _last_line(self, command: str, path: str) -> str:
+        """Returns the last line of what a command prints: a login file may print others before it."""
+        done = self._ssh.run(self._connection, command, timeout_seconds=SEND_TIMEOUT_SECONDS)
+        if done.returncode != 0 or not done.stdout.strip():
+            raise InstallError(f"{self._connection.host} does not give {path}: {excerpt(done.stderr)}")
+        return done.stdout.splitlines()[-1]
 
     def send_file(self, file: Path, path: str, sha256: str) -> None:
         """Sends a file that root alone reads there, unless the host holds it already.

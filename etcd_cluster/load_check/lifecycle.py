@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, UpdateResult
 
@@ -12,14 +13,17 @@ from etcd_cluster.etcd.sizes import size_named
 from etcd_cluster.install.load_generator import place_benchmark
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.load_check import text
-from etcd_cluster.load_check.files import keep, kept_page
+from etcd_cluster.load_check.files import keep, kept_page, require_writable
 from etcd_cluster.load_check.load import Load
 from etcd_cluster.load_check.run import Plan, check, summary
 from etcd_cluster.member.machines import RecordedPlace, say
 from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.ssh.connection import parse_connection
 
-INPUTS = ("cluster", "mode", "size", "members", "urls", "generator", "connections")
+if TYPE_CHECKING:
+    from etcd_cluster.load_check.client import LoadClient
+
+INPUTS = ("cluster", "mode", "size", "members", "urls", "generator", "connections", "client")
 REQUIRE = "require"
 NOT_DONE = {"passed": False}
 
@@ -32,7 +36,15 @@ class LoadCheckLifecycle(Lifecycle):
     """Loads the cluster when it is formed. A verdict is kept; one that is required is a passed one."""
 
     schema: ClassVar[Schema] = Schema(
-        defaults={"mode": "report", "members": {}, "urls": [], "generator": {}, "connections": {}, "result": NOT_DONE}
+        defaults={
+            "mode": "report",
+            "members": {},
+            "urls": [],
+            "generator": {},
+            "connections": {},
+            "client": None,
+            "result": NOT_DONE,
+        }
     )
 
     def diff(self, id_: str, olds: Properties, news: Properties) -> DiffResult:
@@ -69,15 +81,18 @@ def _load(props: Properties, *, is_required: bool) -> dict[str, Any]:
     connections: Mapping[str, Mapping[str, Any]] = props["connections"] or {}
     places = {name: RecordedPlace.parse(host) for name, host in props["members"].items()}
 
-    def place(name: str) -> str:
-        connection = parse_connection(connections[name]) if name in connections else None
-        return place_benchmark(connection, props["generator"] or {}, say)
+    def place(name: str, client: LoadClient | None) -> str:
+        connection = client.connection if client else connections.get(name)
+        return place_benchmark(parse_connection(connection) if connection else None, props["generator"] or {}, say)
 
-    plan = Plan(Load.of(size_named(props["size"])), props["urls"], place, only_without_keys=True, compact=True)
-    with ClusterMachines(places, connections) as machines:
-        measured, verdict = check(machines, list(places), plan, say)
     project, stack, name = props["cluster"].split("/", 2)
-    page = keep(measured, verdict, props["cluster"], kept_page(project, stack, name))
+    file = kept_page(project, stack, name)
+    require_writable(file)
+    load = Load.of(size_named(props["size"]))
+    with ClusterMachines(places, connections) as machines, _client(props, places) as client:
+        plan = Plan(load, props["urls"], lambda name: place(name, client), client, only_without_keys=True, compact=True)
+        measured, verdict = check(machines, list(places), plan, say)
+    page = keep(measured, verdict, props["cluster"], file)
     say(f"load check: its page is {page}")
     if verdict.passed:
         say(f"load check: passed: {text.success(measured)}")
@@ -86,6 +101,27 @@ def _load(props: Properties, *, is_required: bool) -> dict[str, Any]:
     else:
         say(f"load check: failed: {text.failure(measured, verdict)}")
     return summary(measured, verdict)
+
+
+@contextmanager
+def _client(props: Properties, places: Mapping[str, RecordedPlace]) -> Generator[LoadClient | None, None, None]:
+    """Returns the machine that loads the cluster in a member's place; None for none."""
+    given: Mapping[str, Any] | None = props.get("client")
+    if given is None:
+        yield None
+        return
+    from etcd_cluster.load_check.client import Issuer, ProgramOfMember, load_client  # lazily: few need cryptography
+    from etcd_cluster.pki.x509 import KeyPair
+
+    connections: Mapping[str, Mapping[str, Any]] = props["connections"] or {}
+    name, member = next(iter(places.items()))
+    program = ProgramOfMember(connections.get(name), member.layout.binaries, given["version"])
+    found = given["issuer"]
+    issuer = found and Issuer(
+        KeyPair(found["certificate_pem"], found["private_key_pem"]), found["common_name"], found["trusted"]
+    )
+    with load_client(given["connection"], program, issuer) as client:
+        yield client
 
 
 def _passed(olds: Properties) -> bool:

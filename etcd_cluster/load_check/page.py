@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from html import escape
 
@@ -135,7 +135,7 @@ def _facts(measured: Measured) -> list[tuple[str, str]]:
     return [
         ("Size", f"{size.name}: {size.clients:,} clients, {size.requests_per_second:,} requests a second"),
         ("Members", str(len(measured.samples))),
-        ("Load generated on", measured.generator),
+        ("Load generated on", _generated_on(measured)),
         ("Clients", f"{measured.load.clients:,}, each with its own connection"),
         ("Value", size_text(measured.load.value_bytes)),
         ("Time", f"{measured.ended - measured.began:.0f} s"),
@@ -144,6 +144,13 @@ def _facts(measured: Measured) -> list[tuple[str, str]]:
         ("Quota", size_text(int(min(each.get(QUOTA, 0.0) for each in ends)))),
         ("Least free disk", size_text(int(min(each[-1].free_mib for each in measured.samples.values()) * MIB))),
     ]
+
+
+def _generated_on(measured: Measured) -> str:
+    if not measured.of_client:
+        return measured.generator
+    whole = measured.whole(measured.generator)
+    return f"{measured.generator}, whose {whole.end.processors} processors were at work {_share_text(whole.cpu_share)}"
 
 
 def _length(measured: Measured) -> float:
@@ -215,7 +222,7 @@ def _plots(measured: Measured, verdict: Verdict) -> list[Plot]:
         Plot(
             "Processors",
             "part of their time at work; all of the machine",
-            _by_member(measured, lambda each: each.cpu_share),
+            _by_machine(measured, lambda each: each.cpu_share),
             _share_text,
             most=1.0,
         ),
@@ -251,8 +258,16 @@ def _by_second(measured: Measured, value: Callable[[Second], float | None]) -> l
 
 
 def _by_member(measured: Measured, value: Callable[[Interval], float | None]) -> list[Line]:
+    return _lines(measured, list(measured.samples), value)
+
+
+def _by_machine(measured: Measured, value: Callable[[Interval], float | None]) -> list[Line]:
+    return _lines(measured, list(measured.machines), value)
+
+
+def _lines(measured: Measured, names: Sequence[str], value: Callable[[Interval], float | None]) -> list[Line]:
     lines: list[Line] = []
-    for name in measured.samples:
+    for name in names:
         points = [(at, found) for at, each in measured.intervals(name) if (found := value(each)) is not None]
         lines.append(Line(name, points))
     return lines

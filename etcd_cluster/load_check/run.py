@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.load_check.generator import Requests
@@ -15,7 +15,11 @@ from etcd_cluster.load_check.samples import DATABASE, IS_LEADER, QUOTA, Sample
 from etcd_cluster.load_check.verdict import CheckPerf, Limits, Measured, Verdict, judge
 from etcd_cluster.member.answers import answered_facts
 from etcd_cluster.member.lines import RunLoad, SampleLoad
+from etcd_cluster.member.machines import MemberMachines
 from etcd_cluster.rollout.machines import ClusterMachines
+
+if TYPE_CHECKING:
+    from etcd_cluster.load_check.client import LoadClient
 
 SAMPLE_SECONDS = 5.0
 SAMPLE_LIMIT_SECONDS = 60
@@ -41,7 +45,8 @@ class Plan:
     Args:
         load: The load.
         urls: Client URLs of all members.
-        place: Puts `benchmark` on the machine of a member, and returns its path there.
+        place: Puts `benchmark` on the machine of a member, or on the client, and returns its path there.
+        client: The machine that generates the load; None for that of a follower.
         only_without_keys: Refuses a cluster that holds keys.
         compact: Drops the history of the cluster's keys at the end.
     """
@@ -49,6 +54,7 @@ class Plan:
     load: Load
     urls: Sequence[str]
     place: Callable[[str], str]
+    client: LoadClient | None = None
     only_without_keys: bool = False
     compact: bool = False
 
@@ -66,15 +72,17 @@ def check(machines: ClusterMachines, names: Sequence[str], plan: Plan, say: Say)
         LoadCheckRefusedError: The cluster is not loaded, for a reason.
         EtcdClusterError: A machine cannot be asked, or a step failed on it.
     """
-    load = plan.load
+    load, client = plan.load, plan.client
     _require_health(machines, names)
     first = _sample(machines, names)
     _require_room(load, first)
-    generator = _generator(first)
+    generator = client.name if client else _generator(first)
     program = plan.place(generator)
     say(f"{generator}: loads the cluster: {load.text}")
+    if client:
+        first[generator] = _sample_client(client)
     samples: dict[str, list[Sample]] = {name: [sample] for name, sample in first.items()}
-    answer = _while_sampling(machines, samples, lambda: _load(machines, generator, program, plan, say))
+    answer = _while_sampling(machines, client, samples, lambda: _load(machines, generator, program, plan, say))
     facts = answered_facts("\n".join(line for line in answer.splitlines() if line.startswith(_FACTS)))
     if "holds" in facts:
         raise HoldsKeysError(
@@ -88,6 +96,8 @@ def check(machines: ClusterMachines, names: Sequence[str], plan: Plan, say: Say)
         )
     began, ended = int(facts["began"]) / 1000, int(facts["ended"]) / 1000
     ahead = first[generator].clock - first[generator].seconds
+    around = {name: _around(began - ahead, ended - ahead, samples[name]) for name in sorted(samples)}
+    of_client = around.pop(client.name) if client else ()
     measured = Measured(
         load=load,
         generator=generator,
@@ -96,7 +106,8 @@ def check(machines: ClusterMachines, names: Sequence[str], plan: Plan, say: Say)
         writes=_requests(answer, "writes", load.writes * load.seconds, facts),
         reads=_requests(answer, "reads", load.reads * load.seconds, facts),
         clock_ahead=ahead,
-        samples={name: _around(began - ahead, ended - ahead, samples[name]) for name in sorted(samples)},
+        samples=around,
+        of_client=of_client,
         check_perf=_check_perf(load, answer, facts),
     )
     return measured, judge(measured, LIMITS)
@@ -137,8 +148,11 @@ def _load(machines: ClusterMachines, generator: str, program: str, plan: Plan, s
         only_without_keys=plan.only_without_keys,
         compact=plan.compact,
         check_perf=load.check_perf,
+        client=plan.client is not None,
     )
     limit = load.limit_seconds + (2 * CHECK_PERF_SECONDS if load.check_perf else 0) + SPARE_SECONDS
+    if plan.client:
+        return plan.client.machines.run(generator, line, plan.client.variables, timeout_seconds=limit, say=say)
     return machines.run(generator, line, timeout_seconds=limit, say=say)
 
 
@@ -189,26 +203,39 @@ def _generator(samples: Mapping[str, Sample]) -> str:
 
 
 def _sample(machines: ClusterMachines, names: Sequence[str]) -> dict[str, Sample]:
-    def sample(name: str) -> Sample:
-        before = time.time()
-        text = machines.run(name, SampleLoad(), timeout_seconds=SAMPLE_LIMIT_SECONDS)
-        return Sample.parse(text, (before + time.time()) / 2)
-
     found: dict[str, Sample] = {}
-    for name, answer in machines.on_all(names, sample).items():
+    for name, answer in machines.on_all(names, lambda name: _sample_of(machines, name, SampleLoad())).items():
         if isinstance(answer, EtcdClusterError):
             raise answer
         found[name] = answer
     return found
 
 
-def _while_sampling(machines: ClusterMachines, samples: dict[str, list[Sample]], load: Callable[[], str]) -> str:
-    """Returns what `load` returns; meanwhile, and once at the end, samples all members."""
+def _sample_client(client: LoadClient) -> Sample:
+    return _sample_of(client.machines, client.name, SampleLoad(client=True))
+
+
+def _sample_of(machines: MemberMachines, name: str, line: SampleLoad) -> Sample:
+    before = time.time()
+    text = machines.run(name, line, timeout_seconds=SAMPLE_LIMIT_SECONDS)
+    return Sample.parse(text, (before + time.time()) / 2)
+
+
+def _while_sampling(
+    machines: ClusterMachines,
+    client: LoadClient | None,
+    samples: dict[str, list[Sample]],
+    load: Callable[[], str],
+) -> str:
+    """Returns what `load` returns; meanwhile, and once at the end, samples all members, and the client."""
     over = threading.Event()
+
+    def sample(name: str) -> Sample:
+        return _sample_client(client) if client and name == client.name else _sample_of(machines, name, SampleLoad())
 
     def keep_sampling() -> None:
         while not over.wait(SAMPLE_SECONDS):
-            for name, answer in machines.on_all(list(samples), lambda name: _sample(machines, [name])[name]).items():
+            for name, answer in machines.on_all(list(samples), sample).items():
                 if isinstance(answer, Sample):  # a member that gives none is asked again
                     samples[name].append(answer)
 
@@ -219,8 +246,10 @@ def _while_sampling(machines: ClusterMachines, samples: dict[str, list[Sample]],
     finally:
         over.set()
         thread.join()
-    for name, sample in _sample(machines, list(samples)).items():
-        samples[name].append(sample)
+    for name, last in machines.on_all(list(samples), sample).items():
+        if isinstance(last, EtcdClusterError):
+            raise last
+        samples[name].append(last)
     return answer
 
 

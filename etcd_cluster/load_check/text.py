@@ -77,17 +77,20 @@ def failure(measured: Measured, verdict: Verdict) -> Explanation:
     more = f"; {len(others) - SHOWN} more" if len(others) > SHOWN else ""
     also = f"; then {'; '.join(map(_sentence, others[:SHOWN]))}{more}" if others else ""
     busy = ", ".join(f"{' and '.join(found)} of {name}" for name, found in verdict.busy.items())
+    client_busy = bool(measured.of_client) and measured.generator in verdict.busy
     return Explanation(
         f"the cluster does not bear the load of size {measured.load.size} ({measured.load.text}): "
         f"{_sentence(first)}{also}{f'. At work nearly all of the time: {busy}' if busy else ''}",
         f"{first.quantity.value} {limit_text(first)}",
-        f"{_advice(first)} ({PLACE})",
+        f"{_advice(first, client_busy=client_busy)} ({PLACE})",
     )
 
 
-def _advice(first: Judgement) -> str:
+def _advice(first: Judgement, *, client_busy: bool) -> str:
     if first.quantity in DISK:
         return "give the members a faster disk, for etcd alone"
+    if client_busy:
+        return "load from a machine with more processors: those of the client were the limit"
     return "see on the page what was busy, and give the machines what the size asks for"
 
 

@@ -107,7 +107,7 @@ class Measured:
 
     Args:
         load: The load.
-        generator: Member on whose machine it was generated.
+        generator: Member on whose machine it was generated, or client HOST.
         began: Unix time, by the clock of that machine.
         ended: Likewise.
         writes: What the writing clients saw.
@@ -115,6 +115,7 @@ class Measured:
         clock_ahead: Seconds by which that clock is ahead of the clock of the samples, which is this machine's.
         samples: Member name -> its samples, in order: the first one just before the load, the last one just after it.
         check_perf: What etcd's own check said afterwards; None if it was not asked for.
+        of_client: Samples of the client's machine, likewise; empty if a member's generated the load.
     """
 
     load: Load
@@ -126,14 +127,20 @@ class Measured:
     clock_ahead: float
     samples: Mapping[str, Sequence[Sample]]
     check_perf: CheckPerf | None = None
+    of_client: Sequence[Sample] = ()
 
-    def whole(self, member: str) -> Interval:
-        """Returns what a member did over all."""
-        return Interval(self.samples[member][0], self.samples[member][-1])
+    @property
+    def machines(self) -> Mapping[str, Sequence[Sample]]:
+        """Name -> samples, of all members and then of the client."""
+        return {**self.samples, self.generator: self.of_client} if self.of_client else self.samples
 
-    def intervals(self, member: str) -> list[tuple[float, Interval]]:
-        """Returns what a member did between two samples, each with the seconds from the load's begin to its end."""
-        samples = self.samples[member]
+    def whole(self, name: str) -> Interval:
+        """Returns what a member, or the client, did over all."""
+        return Interval(self.machines[name][0], self.machines[name][-1])
+
+    def intervals(self, name: str) -> list[tuple[float, Interval]]:
+        """Returns what it did between two samples, each with the seconds from the load's begin to its end."""
+        samples = self.machines[name]
         return [(self.seconds_of(after), Interval(before, after)) for before, after in pairwise(samples)]
 
     def served(self, kind: str, quantile: float) -> list[tuple[float, float]]:
@@ -183,7 +190,7 @@ class Verdict:
 
     Args:
         judgements: Every limit.
-        busy: Member name -> what of its machine was busy nearly all of the time: "processors", "disk".
+        busy: Member name, or the client's -> what of its machine was busy nearly all of the time: "processors", "disk".
     """
 
     judgements: Sequence[Judgement]
@@ -217,7 +224,7 @@ def judge(measured: Measured, limits: Limits) -> Verdict:
         *(each for member in measured.samples for each in _member(measured, member, limits)),
         _leader_changes(measured),
     ]
-    return Verdict(judgements, {name: found for name in measured.samples if (found := _busy(measured.whole(name)))})
+    return Verdict(judgements, {name: found for name in measured.machines if (found := _busy(measured.whole(name)))})
 
 
 def _requests(measured: Measured, limits: Limits) -> Iterator[Judgement]:
@@ -346,6 +353,7 @@ def as_json(measured: Measured, verdict: Verdict) -> dict[str, Any]:
         "writes": {**measured.writes.as_json(), "served": _served_json(measured, PUT)},
         "reads": {**measured.reads.as_json(), "served": _served_json(measured, RANGE)},
         "members": {name: _member_json(measured, name) for name in measured.samples},
+        "client": _client_json(measured) if measured.of_client else None,
     }
 
 
@@ -368,6 +376,14 @@ def _member_json(measured: Measured, name: str) -> dict[str, Any]:
         **_figures(whole),
         "over": [{"until": round(at, 1), **_figures(each)} for at, each in measured.intervals(name)],
     }
+
+
+def _client_json(measured: Measured) -> dict[str, Any]:
+    whole = measured.whole(measured.generator)
+    over = [
+        {"until": round(at, 1), "cpu": round(each.cpu_share, 3)} for at, each in measured.intervals(measured.generator)
+    ]
+    return {"processors": whole.end.processors, "cpu": round(whole.cpu_share, 3), "over": over}
 
 
 def _figures(interval: Interval) -> dict[str, Any]:

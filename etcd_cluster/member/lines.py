@@ -467,7 +467,7 @@ class RaftPosition(Line):
 
 @dataclass(frozen=True)
 class RunLoad(Line):
-    """Loads the cluster, from the machine of a member, and removes what was written for that.
+    """Loads the cluster, and removes what was written for that.
 
     Args:
         clean: Only removes what an earlier one left, which was killed. Then no other word counts.
@@ -482,6 +482,7 @@ class RunLoad(Line):
         only_without_keys: Loads nothing if the cluster holds keys, but prints how many.
         compact: Drops the keys' history at the end.
         check_perf: Workload of etcd's own `check perf`, which then runs as well: s, m, l or xl; "" for none.
+        client: The machine runs no member: it acts as a client, with the certificate in the script's variables.
     """
 
     step = "load_check"
@@ -497,13 +498,19 @@ class RunLoad(Line):
     only_without_keys: bool = False
     compact: bool = False
     check_perf: str = ""
+    client: bool = False
 
 
 @dataclass(frozen=True)
 class SampleLoad(Line):
-    """Prints what a member, and its machine's processor and disk, have done so far."""
+    """Prints what a member, and its machine's processor and disk, have done so far.
+
+    Args:
+        client: The machine runs no member: only what the machine has done.
+    """
 
     step = "load_sample"
+    client: bool = False
 
 
 @dataclass(frozen=True)

@@ -423,7 +423,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "try_restore": ("set_up", "snapshot", "folder", "store", "proof", "restore"),
     "put_restored": ("apply", "restore"),
     "raft_position": ("restore",),
-    "load_check": ("load_check",),
+    "load_check": ("client", "load_check"),
     "load_sample": ("load_check",),
     "metrics_file": ("metrics",),
     "monitoring_setup": ("packages", "set_up", "monitoring_setup"),

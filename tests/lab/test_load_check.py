@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from etcd_cluster.install.load_generator import benchmark_for
 from etcd_cluster.install.sources import this_architecture
-from tests.lab.clusters import Cluster, changes_nothing, eventually
+from tests.lab.clusters import Cluster, changes_nothing, eventually, traces, watched_processes
 from tests.lab.faults import frozen
 from tests.lab.hosts import Host, Lab, LabError
 from tests.lab.stack import STACK, UP_TIMEOUT_SECONDS, Stack, host_config
@@ -52,14 +53,17 @@ def keys(cluster: Cluster) -> str:
     return cluster.hosts[0].run(f"bash -c {json.dumps(command)}").stdout
 
 
-def generators(cluster: Cluster) -> list[Host]:
-    """Hosts on which `benchmark` runs."""
-    return [host for host in cluster.hosts if host.run("pgrep -x benchmark", check=False).stdout]
+def generators(hosts: Sequence[Host]) -> list[Host]:
+    """Those on which `benchmark` runs."""
+    return [host for host in hosts if host.run("pgrep -x benchmark", check=False).stdout]
 
 
-def is_clean(cluster: Cluster) -> bool:
+def is_clean(cluster: Cluster, *own: str) -> bool:
+    """Whether no load check has left anything, where these keys are others'."""
     left = "ls -A /var/lib/etcd-cluster/load-check 2>/dev/null"
-    return not (keys(cluster) or generators(cluster) or any(cluster.each_host(f"{left} || true").values()))
+    return keys(cluster).split() == list(own) and not (
+        generators(cluster.hosts) or any(cluster.each_host(f"{left} || true").values())
+    )
 
 
 def healthy_members(cluster: Cluster) -> int:
@@ -72,6 +76,14 @@ def started(cluster: Cluster) -> subprocess.Popen[str]:
     return cluster.stack.popen(cluster.stack.up_command())
 
 
+def await_load(cluster: Cluster, run: subprocess.Popen[str], by: Sequence[Host] = ()) -> None:
+    """Waits until `benchmark` runs on one of these hosts, default the members'. Shows why a run ended before."""
+    hosts = by or cluster.hosts
+    eventually(lambda: run.poll() is not None or generators(hosts), "the cluster is loaded")
+    if run.poll() is not None:
+        pytest.fail(f"it ended before it loaded: {run.communicate()}")
+
+
 def kill(run: subprocess.Popen[str]) -> None:
     """SIGKILL for everything that the run consists of on this machine."""
     os.killpg(run.pid, signal.SIGKILL)
@@ -81,8 +93,7 @@ def kill(run: subprocess.Popen[str]) -> None:
 def test_a_slow_disk_ends_the_up_before_anything_is_exported(cluster: Cluster) -> None:
     host = cluster.hosts[1]
     run = started(cluster)
-    eventually(lambda: host.run("pgrep -x etcd", check=False).stdout, "etcd starts")
-    eventually(lambda: generators(cluster), "the cluster is loaded")
+    await_load(cluster, run)
     try:
         host.throttle_disk(SLOW)
     except LabError as error:
@@ -111,10 +122,12 @@ def test_a_slow_disk_ends_the_up_before_anything_is_exported(cluster: Cluster) -
 )
 def test_a_killed_one_leaves_nothing(when: str, cluster: Cluster) -> None:
     run = started(cluster)
-    eventually(lambda: run.poll() is not None or "load-check" in keys(cluster) or generators(cluster), "it begins")
+    eventually(
+        lambda: run.poll() is not None or "load-check" in keys(cluster) or generators(cluster.hosts), "it begins"
+    )
     who, _, what = when.partition(", ")
     if what != "before it loads":
-        eventually(lambda: generators(cluster), "the cluster is loaded")
+        await_load(cluster, run)
     if who == "the run":
         kill(run)
         eventually(lambda: is_clean(cluster), "the step cleans up by itself")
@@ -123,20 +136,20 @@ def test_a_killed_one_leaves_nothing(when: str, cluster: Cluster) -> None:
     step, benchmark = "-f '[b]ash -s -- load_check'", "-x benchmark"
     with ExitStack() as faults:
         if what == "while it cleans up":
-            (at_work,) = generators(cluster)
+            (at_work,) = generators(cluster.hosts)
             for host in cluster.hosts:
                 if host is not at_work:
                     faults.enter_context(frozen(host))
             at_work.run(f"pkill -KILL {benchmark}")  # without a quorum the step has to clean up until it is killed
-            eventually(lambda: not generators(cluster), "the load ends")
+            eventually(lambda: not generators(cluster.hosts), "the load ends")
         for host in cluster.hosts:
             host.run(f"pkill -KILL {benchmark if who == 'the generators' else step}", check=False)
         output, _ = run.communicate()
     assert run.returncode != 0, output
     eventually(lambda: healthy_members(cluster) == len(cluster.hosts), "every member healthy")
-    eventually(lambda: not generators(cluster), "what the step had started ends")
+    eventually(lambda: not generators(cluster.hosts), "what the step had started ends")
     again = started(cluster)
-    eventually(lambda: generators(cluster), "the next one cleans up and loads")
+    await_load(cluster, again)
     kill(again)
     eventually(lambda: is_clean(cluster), "the step cleans up by itself")
 
@@ -182,10 +195,117 @@ def test_a_cluster_with_keys_is_loaded_by_the_command_alone(cluster: Cluster) ->
     assert not any("\0" in key for key in cluster.etcdctl("get", "", "--from-key", "--keys-only").splitlines())
 
 
+# --- a machine that runs no member ---
+
+KEY_ON_CLIENT = "/run/etcd-cluster-client/load-check/client.key"
+
+
+@pytest.fixture(scope="module")
+def client(cluster: Cluster) -> Host:
+    return cluster.lab.host("client", disk_gib=None)
+
+
+def from_client(client: Host, *options: str) -> list[str]:
+    return ["--from", client.address, "--host-key", client.host_key, "--yes", "--seconds", "10", *options]
+
+
+def client_is_clean(client: Host) -> bool:
+    left = "find /run/etcd-cluster-client/load-check /run/*/client.key /dev/shm/* 2>/dev/null; pgrep -x benchmark"
+    return not client.run(left, check=False).stdout
+
+
+def test_a_machine_that_runs_no_member_loads_the_cluster_as_a_client(cluster: Cluster, client: Host) -> None:
+    cluster.etcdctl("put", "kept", "value")
+    with watched_processes() as processes:
+        run = started_check(cluster, *from_client(client, "--check-perf"))
+        await_load(cluster, run, [client])
+        assert not generators(cluster.hosts)
+        key = client.read(KEY_ON_CLIENT)
+        assert client.run(f"stat -c '%a %U' {KEY_ON_CLIENT}; stat -f -c %T {KEY_ON_CLIENT}").stdout == (
+            "400 root\ntmpfs\n"
+        )
+        output, errors = run.communicate()
+    assert run.returncode in (0, 1), errors
+    found = json.loads(output)
+    assert found["generatedOn"] == f"client {client.address}"
+    assert found["client"]["processors"]
+    assert found["writes"]["answered"]
+    assert found["checkPerf"]["lines"]
+    assert f"client {client.address}" in Path(found["page"]).read_text()
+    assert not cluster.etcdctl("get", "/etcd-cluster/", "--prefix", "--keys-only")
+    assert cluster.etcdctl("get", "kept", "--print-value-only") == "value\n"
+    assert client_is_clean(client)
+    for trace in traces(key):
+        assert not [seen for seen in processes if trace.encode() in seen]
+        assert trace not in output + errors + Path(found["page"]).read_text()
+        assert not client.run(f"grep -rlF -- {trace} /etc /opt /root /home /tmp /var", check=False).stdout
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        "the command",
+        pytest.param("the step", marks=pytest.mark.exhaustive),
+        pytest.param("the machine", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_whatever_is_lost_a_client_leaves_nothing(who: str, cluster: Cluster, client: Host) -> None:
+    run = started_check(cluster, *from_client(client))
+    await_load(cluster, run, [client])
+    if who == "the command":
+        kill(run)
+        eventually(lambda: client_is_clean(client) and is_clean(cluster, "kept"), "the step cleans up by itself")
+        return
+    if who == "the step":
+        client.run("pkill -KILL -f '[b]ash -s -- load_check'", check=False)
+    else:
+        client.kill()
+    _, errors = run.communicate()
+    assert run.returncode == 2, errors
+    if who == "the machine":
+        client.start()
+        assert load_check(cluster, "--clean").returncode == 0, "once the note of the lost one has expired"
+    else:
+        eventually(lambda: not generators([client]), "the load ends by itself")
+        again = load_check(cluster, *from_client(client))
+        assert again.returncode in (0, 1), again.stderr
+    assert is_clean(cluster, "kept")
+    assert client_is_clean(client)
+
+
+def test_a_client_that_cannot_reach_a_member_is_told_which(cluster: Cluster, client: Host) -> None:
+    client.drop_traffic(cluster.hosts[2])
+    try:
+        done = load_check(cluster, *from_client(client))
+    finally:
+        client.restore_traffic()
+    assert done.returncode == 2
+    assert re.search(
+        rf"client {client.address}: no answer from https://{cluster.hosts[2].address}:2379.*Expected: a machine that",
+        done.stderr,
+    )
+    assert client_is_clean(client)
+    assert is_clean(cluster, "kept")
+
+
+def started_check(cluster: Cluster, *options: str) -> subprocess.Popen[str]:
+    return cluster.lab.popen(
+        check_command(*options),
+        cwd=cluster.stack.folder,
+        env=cluster.stack.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def check_command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "etcd_cluster.cli", "--stack", STACK, "load-check", "--output", "json", *options]
+
+
 def load_check(cluster: Cluster, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "etcd_cluster.cli", "--stack", STACK, "load-check", "--output", "json", *options]
     return cluster.lab.run(
-        command,
+        check_command(*options),
         cwd=cluster.stack.folder,
         env=cluster.stack.environment,
         check=False,

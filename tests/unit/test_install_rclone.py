@@ -464,6 +464,26 @@ def test_another_program_under_the_same_path_is_not_sent_from_an_old_file(host: 
     assert Path(destination().send_program(sent, "rclone", VERSION)).read_bytes() == program("1.70.0")
 
 
+def test_a_program_of_a_host_is_copied_into_the_cache_once(host: Path, sent: Path, cache: Path) -> None:
+    path = destination().send_program(sent, "rclone", VERSION)
+    LocalShell.commands.clear()
+    for _ in range(2):
+        copy = destination().receive_program(path)
+        assert cache in copy.parents
+        assert copy.read_bytes() == sent.read_bytes()
+    assert [command.split()[0] for command in LocalShell.commands] == ["sha256sum", "gzip", "sha256sum"]
+    with pytest.raises(InstallError, match=r"10\.0\.0\.1 does not give /none: .*No such file"):
+        destination().receive_program("/none")
+
+
+def test_half_a_program_of_a_host_is_not_kept(host: Path, sent: Path, on_path: Callable[[str, str], None]) -> None:
+    path = destination().send_program(sent, "rclone", VERSION)
+    on_path("base64", "head -c 1000 | /usr/bin/base64 --wrap 0")
+    for _ in range(2):
+        with pytest.raises(InstallError, match=r"did not arrive: .*; run again"):
+            destination().receive_program(path)
+
+
 def test_a_broken_transfer_leaves_the_host_as_it_was(host: Path, sent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     destination().send_program(sent, "rclone", VERSION)
     (host / "rclone" / VERSION / "rclone").write_bytes(b"before")

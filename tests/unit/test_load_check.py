@@ -343,6 +343,30 @@ def test_a_leader_that_changed_and_processors_that_were_busy_are_told() -> None:
     assert "At work nearly all of the time: processors of etcd-1" in text.failure(found, verdict).problem
 
 
+def test_a_client_whose_processors_were_the_limit_is_named_and_judged_by_no_other_limit() -> None:
+    busy = [sample(at, histograms={}, cpu_busy=198.0 * (at + 5)) for at in range(-5, 65, 5)]
+    slow = requests(100, percentiles={99.0: 0.8})
+    found = measured(generator="client app-1", of_client=busy, writes=slow)
+    verdict = judge(found, Limits())
+    assert broken(verdict) == [(Quantity.WRITE_LATENCY, "", None)]
+    assert verdict.busy == {"client app-1": ["processors"]}
+    why = text.failure(found, verdict)
+    assert "At work nearly all of the time: processors of client app-1" in why.problem
+    assert why.fix.startswith("load from a machine with more processors")
+    document = as_json(found, verdict)
+    assert document["client"]["cpu"] == pytest.approx(0.99, abs=0.02)
+    assert document["members"].keys() == {"etcd-1", "etcd-2", "etcd-3"}
+    html = page(found, verdict, "a/b/c")
+    assert "client app-1, whose 2 processors were at work 99 %" in html
+    assert html.count("client app-1</li>") == 1, "in the plot of processors alone"
+
+
+def test_a_slow_disk_is_blamed_before_the_client() -> None:
+    busy = [sample(at, histograms={}, cpu_busy=198.0 * (at + 5)) for at in range(-5, 65, 5)]
+    found = measured(slow={"etcd-3": 0}, generator="client app-1", of_client=busy)
+    assert "faster disk" in text.failure(found, judge(found, Limits())).fix
+
+
 def test_without_any_sync_the_disk_is_not_proven() -> None:
     idle = [sample(at, histograms={}) for at in (-5, 60)]
     verdict = judge(measured(samples={"etcd-1": idle}), Limits())

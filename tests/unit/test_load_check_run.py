@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
+import base64
 import json
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from etcd_cluster.cli import clusters
 from etcd_cluster.cli.command import ExitCode
+from etcd_cluster.cli.load_client import Place, place
 from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.install.delivery import Destination
+from etcd_cluster.install.sources import this_architecture
+from etcd_cluster.load_check import client as load_client
 from etcd_cluster.load_check import lifecycle
 from etcd_cluster.load_check.files import keep
 from etcd_cluster.load_check.lifecycle import LoadCheckFailedError, LoadCheckLifecycle
@@ -20,10 +31,14 @@ from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Line, RunLoad, SampleLoad
 from etcd_cluster.member.machines import MemberMachines, StepFailedError
+from etcd_cluster.pki import x509
 from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.rollout.observed import Observation
+from etcd_cluster.ssh.connection import Connection
+from etcd_cluster.users import Users
+from tests.unit.keys import host_key, private_key
 from tests.unit.load_check_model import measured
-from tests.unit.test_cli import ONE, Cli
+from tests.unit.test_cli import KEY, ONE, Cli, secret, urn
 from tests.unit.test_load_check import REPORT, SAMPLE
 from tests.unit.test_status import NAMES, observation
 
@@ -46,10 +61,16 @@ class Machines:
         self.observed: Observation = observation()
         self.free_mib = 5000
         self.samples = 0
+        self.given: Mapping[str, str] = {}
+        self.placed: list[str] = []
         monkeypatch.setattr(MemberMachines, "run", lambda _, *words, **named: self.run(*words, **named))
         monkeypatch.setattr(ClusterMachines, "observe", lambda _, **__: self.observed)
         for module in ("etcd_cluster.load_check.lifecycle", "etcd_cluster.install.load_generator"):
-            monkeypatch.setattr(f"{module}.place_benchmark", lambda *_: "/opt/etcd/benchmark")
+            monkeypatch.setattr(f"{module}.place_benchmark", self.place)
+
+    def place(self, connection: Connection | None, *_: Any) -> str:
+        self.placed.append(connection.host if connection else "")
+        return "/opt/etcd/benchmark"
 
     @staticmethod
     def answer(rate: int = 100, status: int = 0) -> str:
@@ -57,13 +78,16 @@ class Machines:
         facts = ["began=1795753500000", "ended=1795753560000", f"writes_status={status}", "reads_status=0"]
         return "\n".join([*facts, *lines])
 
-    def run(self, name: str, line: Line, *_: Any, timeout_seconds: int, say: Any = None) -> str:
+    def run(self, name: str, line: Line, given: Any = None, *, timeout_seconds: int, say: Any = None) -> str:
         self.ran.append((name, line))
+        self.given = given or self.given
         if isinstance(line, RunLoad):
             if isinstance(self.load, Exception):
                 raise self.load
             return self.load
         assert isinstance(line, SampleLoad)
+        if line.client:
+            return f"clock 1795753500000\ncpu {100 * len(self.ran)} 0 0 50 0 0 0 0\nprocessors 8\nfree_mib 1\n"
         self.samples += 1
         done = 100 * self.samples
         text = SAMPLE.replace("free_mib 5000", f"free_mib {self.free_mib}") + QUOTA
@@ -126,8 +150,8 @@ def test_a_page_that_cannot_be_written_does_not_end_an_up_that_asks_for_a_report
     made = LoadCheckLifecycle().create(props("report"))
     assert made.outs is not None
     assert made.outs["result"] == {"passed": False}
-    assert "prod-orders.html: Not a directory" in capsys.readouterr().err
-    with pytest.raises(EtcdClusterError, match=r"prod-orders\.html: Not a directory"):
+    assert "load-checks: Not a directory" in capsys.readouterr().err
+    with pytest.raises(EtcdClusterError, match="load-checks: Not a directory"):
         LoadCheckLifecycle().create(props())
 
 
@@ -233,7 +257,7 @@ def test_a_disk_without_room_is_not_loaded(machines: Machines) -> None:
 
 def test_the_lifecycle_is_what_the_engine_gets() -> None:
     assert issubclass(LoadCheckFailedError, EtcdClusterError)
-    assert lifecycle.INPUTS == ("cluster", "mode", "size", "members", "urls", "generator", "connections")
+    assert lifecycle.INPUTS == ("cluster", "mode", "size", "members", "urls", "generator", "connections", "client")
 
 
 # --- the command ---
@@ -297,3 +321,196 @@ def test_etcds_own_check_is_not_run_unasked(cli: Cli, machines: Machines) -> Non
     assert cli.run("load-check", "--stack", "prod", "--yes") == ExitCode.SUCCESS
     ((_, line),) = machines.loads
     assert "check-perf" not in line.text("etcd-1")
+
+
+def test_a_page_that_cannot_be_written_is_found_before_the_load(
+    cli: Cli, machines: Machines, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "page.html"
+    for file, why in ((below, f"{below.parent}: File exists"), (tmp_path, f"{tmp_path}: Is a directory")):
+        assert cli.run("load-check", "--stack", "prod", "--yes", "--html", str(file)) == ExitCode.NO_ANSWER
+        assert f"{why}. Expected: a place for the page" in capsys.readouterr().err
+    assert machines.ran == []
+
+
+# --- from a machine that runs no member ---
+
+CA = x509.create_ca("etcd CA", now=datetime.now(timezone.utc), key_algorithm="ECDSA-P256")
+CLIENT = "client app-1.example"
+
+
+def certificate(name: str, common_name: str) -> dict[str, Any]:
+    return {
+        "type": clusters.CERTIFICATE_TYPE,
+        "urn": urn(clusters.CERTIFICATE_TYPE, name),
+        "parent": urn(clusters.CLUSTER_TYPE, "orders"),
+        "inputs": {
+            "ca_certificate_pem": CA.certificate_pem,
+            "ca_private_key_pem": secret(CA.private_key_pem),
+            "common_name": common_name,
+        },
+    }
+
+
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch, cli: Cli, tmp_path: Path) -> list[Connection]:
+    """Connections over which the client was prepared."""
+    found: list[Connection] = []
+    program = shutil.copy(sys.executable, tmp_path / "etcdctl")
+
+    def send(destination: Destination, file: Path, *_: Any) -> str:
+        assert file == Path(program)
+        found.append(destination._connection)
+        return "/opt/etcd/etcdctl/3.6.16/etcdctl"
+
+    monkeypatch.setattr(Destination, "architecture", lambda _: "amd64")
+    monkeypatch.setattr(Destination, "receive_program", lambda *_: Path(program))
+    monkeypatch.setattr(Destination, "send_program", send)
+    monkeypatch.setattr(load_client, "require_linux_program", lambda *_: None)
+    cli.install([*ONE, certificate("orders-client", "client"), certificate("other", "other")])
+    return found
+
+
+def load_from(cli: Cli, *options: str) -> int:
+    named = () if "--from" in options else ("--from", "app-1.example")
+    return cli.run("load-check", "--stack", "prod", "--yes", *named, "--host-key", host_key(1), *options)
+
+
+def test_a_machine_that_is_named_loads_the_cluster_as_a_client(
+    cli: Cli, machines: Machines, reached: list[Connection], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_from(cli, "--output", "json") == ExitCode.SUCCESS
+    ((name, line),) = machines.loads
+    assert (name, line.client) == (CLIENT, True)
+    assert line.urls == "https://192.0.2.1:2379,https://192.0.2.2:2379,https://192.0.2.3:2379"
+    (connection,) = reached
+    assert (connection.host, connection.user, connection.port, connection.host_key) == (
+        "app-1.example",
+        "admin",
+        22,
+        host_key(1),
+    )
+    assert connection.private_key == KEY, "it is logged in to as the members are"
+    assert machines.placed == ["app-1.example"]
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["generatedOn"] == CLIENT
+    assert found["client"]["processors"] == 8
+    assert found["members"].keys() == set(NAMES)
+    assert CLIENT in Path(found["page"]).read_text()
+    held = base64.b64decode(machines.given["file_client_key"]).decode()
+    assert not any(each in said.out + said.err for each in held.splitlines()[1:-1])
+
+
+def test_its_certificate_is_made_for_it_and_ends_soon(cli: Cli, machines: Machines, reached: list[Connection]) -> None:
+    load_from(cli)
+    given = {name: base64.b64decode(text).decode() for name, text in machines.given.items()}
+    pair = x509.KeyPair(given["file_client_certificate"], given["file_client_key"])
+    x509.verify_certificate(pair, CA.certificate_pem, datetime.now(timezone.utc))
+    assert x509.parse_certificate(pair.certificate_pem).subject.rfc4514_string() == "CN=client"
+    left = x509.validity_of(pair.certificate_pem).not_after - datetime.now(timezone.utc)
+    assert timedelta(hours=22) < left <= timedelta(hours=24)
+
+
+def test_with_users_it_is_root_as_other_steps_are(
+    cli: Cli, machines: Machines, reached: list[Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.install([*ONE, certificate("orders-client", "client"), certificate("orders-root-user", "root")])
+    desired = clusters.Cluster.desired
+    with_users = replace(desired(cluster_of(cli)), users=Users({"app": ["root"]}, {}))
+    monkeypatch.setattr(clusters.Cluster, "desired", lambda _: with_users)
+    load_from(cli)
+    pem = base64.b64decode(machines.given["file_client_certificate"]).decode()
+    assert x509.parse_certificate(pem).subject.rfc4514_string() == "CN=root"
+
+
+def cluster_of(cli: Cli) -> clusters.Cluster:
+    return clusters.selected_cluster(argparse.Namespace(stack="prod", cluster=None, cwd=cli.project), secrets=True)
+
+
+def test_where_it_is_logged_in_to_can_be_said(
+    cli: Cli, machines: Machines, reached: list[Connection], tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(private_key())
+    load_from(cli, "--from", "me@[2001:db8::9]:2222", "--identity", str(file))
+    (connection,) = reached
+    assert (connection.host, connection.user, connection.port) == ("2001:db8::9", "me", 2222)
+    assert connection.private_key == private_key()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--from", "app-1.example"], "--from: no host key is known for app-1.example. Expected: one in ~/.ssh/known"),
+        (["--from", "app-1.example", "--host-key", "AAAA"], '--host-key: "AAAA": not an ed25519 or ECDSA public'),
+        (["--from", "a", "--host-key", host_key(1), "--identity", "/none"], '--identity: "/none": cannot be read'),
+        (["--host-key", host_key(1)], "--host-key: nothing uses it without --from"),
+        (["--identity", "/none"], "--identity: nothing uses it without --from"),
+        (["--clean", "--from", "a"], "--clean: a member removes what is left"),
+    ],
+)
+def test_what_cannot_be_used_is_told_before_any_machine_is_asked(
+    options: Sequence[str], said: str, cli: Cli, machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run("load-check", "--stack", "prod", "--yes", *options) == ExitCode.NO_ANSWER
+    assert said in capsys.readouterr().err
+    assert machines.ran == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("app-1.example", Place("app-1.example", "", 22)),
+        ("me@10.0.0.9", Place("10.0.0.9", "me", 22)),
+        ("App-1:2222", Place("app-1", "", 2222)),
+        ("[2001:db8::9]", Place("2001:db8::9", "", 22)),
+        ("me@[2001:db8::9]:22", Place("2001:db8::9", "me", 22)),
+        *(
+            (text, None)
+            for text in ("", "2001:db8::9", "a b", "ssh://a", "a:b", "a:0", "a:70000", "@a", "a/b", "-oX@a")
+        ),
+        *((text, None) for text in ("me:secret@a", "a?x", "a#x", "10.0.0.300", "a\nb", "-a")),
+    ],
+)
+def test_a_machine_to_log_in_to(text: str, expected: Place | None) -> None:
+    if expected is None:
+        with pytest.raises(argparse.ArgumentTypeError):
+            place(text)
+    else:
+        assert place(text) == expected
+
+
+def test_a_machine_of_another_architecture_is_refused(
+    cli: Cli,
+    machines: Machines,
+    reached: list[Connection],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from etcd_cluster.install.elf import require_linux_program
+
+    monkeypatch.setattr(load_client, "require_linux_program", require_linux_program)
+    monkeypatch.setattr(Destination, "architecture", lambda _: "arm64" if this_architecture() == "amd64" else "amd64")
+    assert load_from(cli) == ExitCode.NO_ANSWER
+    assert "Expected: a machine of the members' architecture, as it runs their etcdctl" in capsys.readouterr().err
+    assert machines.loads == []
+
+
+def test_an_up_can_load_from_a_client_too(cli: Cli, machines: Machines, reached: list[Connection]) -> None:
+    connection = {"host": "app-1.example", "user": "admin", "hostKey": host_key(1), "privateKey": KEY}
+    issuer = {
+        "certificate_pem": CA.certificate_pem,
+        "private_key_pem": CA.private_key_pem,
+        "common_name": "client",
+        "trusted": CA.certificate_pem,
+    }
+    given = {"connection": connection, "version": "3.6.16", "issuer": issuer}
+    of_members = {name: {"host": name, "hostKey": host_key(1)} for name in NAMES}
+    made = LoadCheckLifecycle().create(props(client=given, connections=of_members))
+    ((name, line),) = machines.loads
+    assert (name, line.client, line.only_without_keys, line.compact) == (CLIENT, True, True, True)
+    assert [each.host for each in reached] == machines.placed == ["app-1.example"]
+    assert made.outs is not None
+    assert made.outs["result"]["passed"] is True

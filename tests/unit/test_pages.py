@@ -25,8 +25,8 @@ def test_a_page_has_the_table_that_the_code_declares(name: str) -> None:
 
 @pytest.mark.parametrize(
     "blocks",
-    [pages.BLOCKS, pages.BACKUP_BLOCKS, pages.LOAD_CHECK_BLOCKS, pages.MONITORING_BLOCKS],
-    ids=["configuration.md", "backup.md", "load-check.md", "monitoring.md"],
+    [pages.BLOCKS, pages.BACKUP_BLOCKS, pages.LOAD_CHECK_BLOCKS, pages.LOAD_CLIENT_BLOCKS, pages.MONITORING_BLOCKS],
+    ids=["configuration.md", "backup.md", "load-check.md", "load-from-a-client.md", "monitoring.md"],
 )
 def test_every_field_has_a_key_in_the_table(blocks: Sequence[pages.Block]) -> None:
     table = pages.keys_table(blocks)

@@ -23,6 +23,8 @@ SECRET_HOSTS = {
     f"h{number}": {"address": f"hunter2-{number}.example", "hostKey": host_key(number), "device": "/dev/hunter2"}
     for number in (1, 2, 3)
 }
+CLIENT = {"address": "10.0.0.9", "hostKey": host_key(9), "privateKey": OWN_KEY}
+LOADED = {"loadCheck": "report", "loadGenerator": {"client": CLIENT}}
 
 
 def configure(secrets: tuple[str, ...], **values: Any) -> None:
@@ -73,6 +75,8 @@ def shown(recording: Recording) -> str:
         (("hosts",), {"hosts": SECRET_HOSTS}),
         (("ssh",), {"ssh": {"user": "hunter2", "privateKey": OWN_KEY}}),
         ((), {"ssh": {"privateKey": OWN_KEY}}),
+        ((), LOADED),
+        (("loadGenerator",), {**LOADED, "loadGenerator": {"client": {**CLIENT, "address": "hunter2.example"}}}),
         (
             ("etcd",),
             {
@@ -84,7 +88,10 @@ def shown(recording: Recording) -> str:
             },
         ),
     ],
-    ids=["mirror", "pinned", "download proxy", "proxy", "archive", "local", "hosts", "ssh", "key", "etcd"],
+    ids=[
+        *("mirror", "pinned", "download proxy", "proxy", "archive", "local", "hosts", "ssh", "key"),
+        *("client's key", "client", "etcd"),
+    ],
 )
 def test_a_secret_stands_nowhere_in_the_clear(secrets: tuple[str, ...], values: Any, preview: bool) -> None:
     recording = run(*secrets, preview=preview, **values)
@@ -233,3 +240,29 @@ def test_http_needs_a_sum(install: Install, refused: bool) -> None:
         return
     with pytest.raises(ConfigurationError, match=r"^install\."):
         validate_arguments(arguments)
+
+
+def test_a_client_that_loads_the_cluster_is_reached_as_the_members_and_gets_a_certificate_of_their_ca() -> None:
+    ssh = {"user": "admin", "port": 2222, "privateKey": OWN_KEY, "bastion": {"address": "b", "hostKey": host_key(8)}}
+    named = {"address": "10.0.0.9", "hostKey": host_key(9)}
+    recording = run(ssh=ssh, loadCheck="require", loadGenerator={"client": named})
+    loaded = recording.resources["etcd-load-check"]
+    client = loaded.value("client")
+    connection = client["connection"]
+    assert (connection["host"], connection["user"], connection["port"]) == ("10.0.0.9", "admin", 22)
+    assert (connection["hostKey"], connection["privateKey"]) == (host_key(9), OWN_KEY)
+    assert connection["proxy"]["host"] == "b"
+    assert (client["version"], client["issuer"]["common_name"]) == ("3.6.16", "client")
+    assert loaded.value("generator") == {"source": "build"}
+    members = {connection["host"] for connection in loaded.value("connections").values()}
+    assert members == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}, "theirs stay as they were"
+    other = {**named, "user": "me", "port": 2200, "privateKey": private_key()}
+    recording = run(loadCheck="require", loadGenerator={"client": other}, users={"app": {"roles": ["root"]}})
+    client = recording.resources["etcd-load-check"].value("client")
+    assert (client["connection"]["user"], client["connection"]["port"]) == ("me", 2200)
+    assert client["issuer"]["common_name"] == "root"
+
+
+def test_without_a_client_the_state_has_none() -> None:
+    recording = run(loadCheck="report")
+    assert "client" not in recording.resources["etcd-load-check"].inputs

@@ -28,6 +28,7 @@ from etcd_cluster import (
 from etcd_cluster.errors import SecretText, shown
 from etcd_cluster.etcd.options import KNOWN
 from etcd_cluster.etcd.versions import Version, within
+from etcd_cluster.load_generator import ClientMachine, LoadGenerator
 from etcd_cluster.machines.machine import checked_machines
 from etcd_cluster.names import require_cluster_name
 from etcd_cluster.rollout.desired import DesiredCluster
@@ -122,6 +123,19 @@ def fields() -> list[tuple[str, Any, Any]]:
         lambda **it: hosts(bastion=Bastion(**cast(Any, {"address": "b", "host_key": host_key(9), **it}))),
         [(TEXTS, ["address", "host_key", "private_key"]), ([*NUMBERS, None], ["port"]), ([*TEXTS, LATER], ["user"])],
     )
+    client = {"address": "10.0.0.9", "host_key": KEY}
+    for values, names in (
+        ([*TEXTS, LATER], ["user"]),
+        (TEXTS, ["address", "host_key", "private_key"]),
+        ([*NUMBERS, None], ["port"]),
+    ):
+        for name in names:
+
+            def load_from(value: Any, name: str = name) -> Any:
+                machine = ClientMachine(**cast(Any, {**client, name: value}))
+                return args(load_check="report", load_generator=LoadGenerator(client=machine))
+
+            rows += [(f"loadGenerator.client.{name}", load_from, value) for value in values]
     platform(
         "aws.",
         aws,

@@ -8,11 +8,16 @@ act_as_client() {
   folder=$(memory_folder)
   client_folder=$(mktemp -d "$folder/etcd-cluster-XXXXXX")
   at_exit remove_client_folder
-  put_file 400 "$(id -un)" "$client_folder/ca.crt" "$file_ca"
-  put_file 400 "$(id -un)" "$client_folder/client.crt" "$file_client_certificate"
-  put_file 400 "$(id -un)" "$client_folder/client.key" "$file_client_key"
+  use_client_files "$client_folder"
+}
+
+# use_client_files FOLDER: puts certificate and key there, and makes etcdctl_at use them.
+use_client_files() {
+  put_file 400 "$(id -un)" "$1/ca.crt" "$file_ca"
+  put_file 400 "$(id -un)" "$1/client.crt" "$file_client_certificate"
+  put_file 400 "$(id -un)" "$1/client.key" "$file_client_key"
   # shellcheck disable=SC2034  # for etcdctl_at
-  credentials_path=$client_folder credentials=client
+  credentials_path=$1 credentials=client
 }
 
 remove_client_folder() { rm -rf "$client_folder"; }

@@ -14,33 +14,49 @@ CHECK_PERF_SECONDS=150 # etcd's own check takes 60 seconds, and cleans up in 30
 CLEAN_SECONDS=120      # for as long as that, cleaning up is tried again: the cluster may just have borne too much
 
 # load_check urls=URL,... program=FILE writes=N reads=N clients=N seconds=N limit-seconds=N value-bytes=N [only-without-keys=yes]
-# [compact=yes] [check-perf=s|m|l|xl]: loads the cluster for that many seconds, and prints what `benchmark` reports; with check-perf,
-# then also what etcd's own check says. With only-without-keys=yes, prints the number of keys instead, if others have any. Or load_check clean=yes: only removes what an earlier one left.
+# [compact=yes] [check-perf=s|m|l|xl] [client=yes]: loads the cluster for that many seconds, and prints what `benchmark` reports; with
+# check-perf, then also what etcd's own check says. With only-without-keys=yes, prints the number of keys instead, if others have any.
+# With client=yes, this machine runs no member. Or load_check clean=yes: only removes what an earlier one left.
 load_check() {
   local found
   read_spec "$@"
   lock
-  find_client_url
+  # Not left to how bash ends by a signal of its own accord.
+  trap 'exit "$FAILED"' HUP INT PIPE TERM
   load_folder=$state_path/load-check
+  at_exit remove_load_folder
+  # What a killed one left.
+  must rm -rf "$load_folder"
   must mkdir -p "$load_folder"
+  if [[ ${spec[client]:-} == yes ]]; then reach_members; else find_client_url; fi
   remove_earlier_load
-  if [[ ${spec[clean]:-} == yes ]]; then
-    rmdir "$load_folder"
-    return
-  fi
+  [[ ${spec[clean]:-} != yes ]] || return 0
   found=$(count_keys)
   if [[ ${spec[only-without-keys]:-} == yes ]] && ((found > 0)); then
     printf 'holds=%s\n' "$found"
-    rmdir "$load_folder"
     return
   fi
   ! generated_keys_exist || fail "the cluster holds keys that \`benchmark\` writes, and no load check of ours wrote them. Expected: none, as they would be removed with those of the load check. Remove them, then run again"
-  # Not left to how bash ends by a signal of its own accord.
-  trap 'exit "$FAILED"' HUP INT PIPE TERM
   at_exit end_load
   begin_load
   generate_load
   [[ -z ${spec[check-perf]:-} ]] || check_perf
+}
+
+remove_load_folder() { rm -rf "$load_folder"; }
+
+# reach_members: sets `url` to the URLs of all members, after each of them has answered; with TLS, to the certificate that this script
+# was given, whose files are in memory for the length of the step.
+reach_members() {
+  local each said
+  url=${spec[urls]}
+  if [[ $url == *https:* ]]; then
+    [[ $(stat -f -c %T "$load_folder") =~ ^(tmpfs|ramfs)$ ]] || fail "$load_folder is not in memory ($(stat -f -c %T "$load_folder")), and a private key would be on a disk. Expected: a /run in memory, as systemd mounts it. Load from another machine"
+    use_client_files "$load_folder"
+  fi
+  for each in ${url//,/ }; do
+    said=$(etcdctl_at "$each" get "$load_prefix/running" 2>&1) || fail "no answer from $each: $(last_words "$said"). Expected: a machine that reaches the client port of every member, as clients do. Open the way (\`clientCidrs\`, a firewall, a route), then run again"
+  done
 }
 
 count_keys() { at_cluster get '' --from-key --keys-only --limit 1 --write-out fields | sed -n 's/^"Count" : //p'; }
@@ -99,7 +115,6 @@ remove_earlier_load() {
     say "removes what an earlier load check left"
     remove_keys || fail "keys of an earlier load check cannot be removed. Expected: a cluster that takes writes. Run \`etcd-cluster status\`, which says what it lacks"
   }
-  rm -rf "${load_folder:?}"/*
 }
 # Without an answer, one may be at work.
 nobody_runs() {
@@ -146,7 +161,6 @@ end_load() {
   pause=1 wait_until "$CLEAN_SECONDS" remove_keys || { say "keys of the load check are left: the cluster takes no writes. The next load check removes them" || true; }
   [[ -z ${lease:-} ]] || etcdctl_at "$url" lease revoke "$lease" >/dev/null 2>&1 || true
   [[ ${spec[compact]:-} != yes ]] || drop_history >/dev/null 2>&1 || true
-  rm -rf "$load_folder"
 }
 
 # drop_history: of the keys, so that their space is used again.
@@ -206,7 +220,7 @@ check_perf() {
 # set_tls_arguments: sets `tls` to what the programs need to be clients of the cluster.
 set_tls_arguments() {
   tls=()
-  [[ ${spec[urls]} != *https:* ]] || tls=(--cacert "$pki_path/ca.crt" --cert "$pki_path/server.crt" --key "$pki_path/server.key")
+  [[ ${spec[urls]} != *https:* ]] || tls=(--cacert "$credentials_path/ca.crt" --cert "$credentials_path/$credentials.crt" --key "$credentials_path/$credentials.key")
 }
 
 # generate NAME RATE COMMAND ARGUMENTS...: starts `benchmark`, as NAME, with that many requests a second.
@@ -231,18 +245,12 @@ report() {
   sed "s/^/$1:/" "$load_folder/$1.report"
 }
 
-# load_sample: prints what this machine and its member have done so far: metrics of etcd, processor and disk of the kernel.
+# load_sample [client=yes]: prints what this machine and its member have done so far: metrics of etcd, processor and disk of the
+# kernel. With client=yes, it runs no member.
 load_sample() {
-  local port found='' device
+  local device
   read_spec "$@"
-  find_sockets "$(service_pid)"
-  for port in $(loopback_ports "$metrics_port"); do
-    found=$(http_get "$port" /metrics 5 | grep -aE '^(etcd_disk_(wal_fsync|backend_commit)_duration_seconds_|etcd_network_peer_round_trip_time_seconds_|(etcd_server_request_duration|grpc_server_handling)_seconds_bucket\{[^}]*(type|grpc_method)="(Put|Range)"|etcd_server_(leader_changes_seen_total|is_leader|version|quota_backend_bytes|proposals_failed_total)|etcd_mvcc_db_total_size_in|process_resident_memory_bytes)') || true
-    # etcd sorts metrics by name: an answer with the process's is complete.
-    [[ $found != *process_resident_memory_bytes* ]] || break
-  done
-  [[ $found == *process_resident_memory_bytes* ]] || fail "etcd gives no metrics here. Expected: a member that runs. Run \`pulumi up\`, which starts it"
-  printf '%s\n' "$found"
+  [[ ${spec[client]:-} == yes ]] || member_metrics
   # Numbers of the device, as Linux packs them.
   device=$(stat -L -c %d "$data_path")
   printf 'clock %s\n' "$(now)"
@@ -251,4 +259,16 @@ load_sample() {
     '$1 == major && $2 == minor { print "disk", $4, $6, $8, $10, $13 }' /proc/diskstats
   printf 'processors %s\n' "$(nproc)"
   printf 'free_mib %s\n' "$(($(df --output=avail -k "$data_path" | tail -n 1) / 1024))"
+}
+
+member_metrics() {
+  local port found=''
+  find_sockets "$(service_pid)"
+  for port in $(loopback_ports "$metrics_port"); do
+    found=$(http_get "$port" /metrics 5 | grep -aE '^(etcd_disk_(wal_fsync|backend_commit)_duration_seconds_|etcd_network_peer_round_trip_time_seconds_|(etcd_server_request_duration|grpc_server_handling)_seconds_bucket\{[^}]*(type|grpc_method)="(Put|Range)"|etcd_server_(leader_changes_seen_total|is_leader|version|quota_backend_bytes|proposals_failed_total)|etcd_mvcc_db_total_size_in|process_resident_memory_bytes)') || true
+    # etcd sorts metrics by name: an answer with the process's is complete.
+    [[ $found != *process_resident_memory_bytes* ]] || break
+  done
+  [[ $found == *process_resident_memory_bytes* ]] || fail "etcd gives no metrics here. Expected: a member that runs. Run \`pulumi up\`, which starts it"
+  printf '%s\n' "$found"
 }

@@ -1,0 +1,139 @@
+"""A machine that runs no member and loads a cluster, as its clients will: what that takes is placed there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from etcd_cluster.errors import EtcdClusterError, Explanation
+from etcd_cluster.install.archives import sha256_of
+from etcd_cluster.install.cache import cache_directory, make_once
+from etcd_cluster.install.delivery import Destination
+from etcd_cluster.install.elf import require_linux_program
+from etcd_cluster.install.errors import InstallError
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member.layout import Layout
+from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
+from etcd_cluster.member.render import CertificatePair, client_variables
+from etcd_cluster.pki import x509
+from etcd_cluster.ssh.client import OpenSsh
+from etcd_cluster.ssh.connection import parse_connection
+
+ETCDCTL = "etcdctl"
+FOLDER = "/run/etcd-cluster-client"
+"""What a step has there is in memory, and gone with the step."""
+VALIDITY_HOURS = 24
+"""Of the certificate that a load check gets there: the shortest there is, and longer than any load check."""
+
+
+class NoLoadClientError(EtcdClusterError):
+    """The machine cannot load the cluster."""
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """Who signs the certificate of a client that loads a cluster.
+
+    Args:
+        ca: The CA that signs clients.
+        common_name: The client's name, which is its user of etcd.
+        trusted: Every CA to trust, PEM.
+    """
+
+    ca: x509.KeyPair = field(repr=False)
+    common_name: str
+    trusted: str
+
+
+@dataclass(frozen=True)
+class ProgramOfMember:
+    """The `etcdctl` of a member, which is sent to the client: it is of the cluster's own version.
+
+    Args:
+        connection: How to reach the member's machine, in the form of pulumi-command; None for this machine.
+        binaries: Folder of its programs there.
+        version: Version of etcd.
+    """
+
+    connection: Mapping[str, Any] | None = field(repr=False)
+    binaries: str
+    version: str
+
+    def fetch(self, ssh: OpenSsh) -> Path:
+        """Returns a copy of it, in the cache."""
+        path = f"{self.binaries}/{ETCDCTL}"
+        if self.connection is not None:
+            return Destination(ssh, parse_connection(self.connection)).receive_program(path)
+        file = Path(path)
+
+        def copy(partial: Path) -> None:
+            shutil.copyfile(file, partial)
+
+        return make_once(cache_directory() / "received" / sha256_of(file)[:16] / ETCDCTL, copy)
+
+
+@dataclass(frozen=True)
+class LoadClient:
+    """A machine that is ready to load the cluster.
+
+    Args:
+        name: What it is called, where members have their names.
+        machines: Runs steps on it.
+        connection: How to reach it.
+        variables: Shell variables of the step that loads: the certificate.
+    """
+
+    name: str
+    machines: MemberMachines
+    connection: Mapping[str, Any] = field(repr=False)
+    variables: Mapping[str, str] = field(repr=False)
+
+
+@contextmanager
+def load_client(
+    connection: Mapping[str, Any], program: ProgramOfMember, issuer: Issuer | None
+) -> Generator[LoadClient, None, None]:
+    """Returns a machine that is ready to load a cluster, for as long as the context lasts.
+
+    Args:
+        connection: How to reach it, in the form of pulumi-command.
+        program: The `etcdctl` that it gets.
+        issuer: Who signs its certificate; None for a cluster without TLS.
+
+    Raises:
+        SshError: It cannot be reached.
+        EtcdClusterError: It cannot load the cluster, or does not take what that needs.
+    """
+    name = f"client {connection['host']}"
+    with OpenSsh.for_one_task() as ssh:
+        destination = Destination(ssh, parse_connection(connection))
+        architecture, etcdctl = destination.architecture(), program.fetch(ssh)
+        try:
+            require_linux_program(etcdctl, architecture)
+        except InstallError as error:
+            expected = f"a machine of the members' architecture, as it runs their {ETCDCTL}"
+            problem = Explanation(f"{name}: {error}", expected, "load from another machine")
+            raise NoLoadClientError(str(problem)) from None
+        path = destination.send_program(etcdctl, ETCDCTL, program.version, say)
+    # The step has no data; of the file system of that path it tells how much is free.
+    layout = replace(Layout.system(), binaries=str(PurePosixPath(path).parent), state=FOLDER, data="/run")
+    with MemberMachines({name: RecordedPlace(layout, Ports())}, {name: connection}) as machines:
+        yield LoadClient(name, machines, connection, _certificate(issuer))
+
+
+def _certificate(issuer: Issuer | None) -> dict[str, str]:
+    if issuer is None:
+        return client_variables("", None)
+    pair = x509.issue_certificate(
+        issuer.ca,
+        common_name=issuer.common_name,
+        profile="client",
+        validity_hours=VALIDITY_HOURS,
+        now=datetime.now(timezone.utc),
+    )
+    return client_variables(issuer.trusted, CertificatePair(pair.certificate_pem, pair.private_key_pem))

@@ -1,0 +1,39 @@
+"""Finds the host keys that this user, or this machine, has accepted before: OpenSSH's known_hosts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from etcd_cluster.ssh.connection import Connection
+from etcd_cluster.ssh.key_texts import host_key_blob
+
+FILES = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
+REVOKED = "@revoked"
+LIMIT_SECONDS = 10
+
+
+def known_host_key(host: str, port: int = Connection.port, files: Sequence[str] = FILES) -> str | None:
+    """Returns the public host key that is known for a machine; None for none that can be pinned.
+
+    Args:
+        host: Its address or name, as it was connected to.
+        port: Its SSH port.
+        files: The files, the first one first.
+    """
+    program = shutil.which("ssh-keygen")
+    found: list[str] = []
+    revoked: set[bytes | None] = set()
+    for file in (Path(each).expanduser() for each in files) if program else ():
+        command = [str(program), "-F", host if port == Connection.port else f"[{host}]:{port}", "-f", str(file)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+        for line in done.stdout.splitlines():
+            *before, kind, key = line.split(" ")[:4] if line.startswith("@") else line.split(" ")[:3]
+            if before[:1] == [REVOKED]:
+                revoked.add(host_key_blob(f"{kind} {key}"))
+            elif len(before) == 1 and before != ["#"]:  # other marks are of authorities
+                found.append(f"{kind} {key}")
+    # Unknown kinds cannot be pinned.
+    return next((each for each in found if host_key_blob(each) not in {None, *revoked}), None)
