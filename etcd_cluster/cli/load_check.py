@@ -18,7 +18,7 @@ from etcd_cluster.etcd.sizes import SIZES, size_named
 if TYPE_CHECKING:
     from etcd_cluster.load_check.client import LoadClient
     from etcd_cluster.load_check.load import Load
-    from etcd_cluster.load_check.run import Plan
+    from etcd_cluster.load_check.run import LoadSettings
     from etcd_cluster.load_check.verdict import Measured, Verdict
 
 DESCRIPTION = """\
@@ -64,8 +64,8 @@ def run(options: argparse.Namespace) -> ExitCode:
             return ExitCode.SUCCESS
         try:
             with client_of(options, cluster) as client:
-                plan = _plan(options, cluster, load, client)
-                measured, verdict = check(machines, list(desired.members), plan, say)
+                settings = _settings(options, cluster, load, client)
+                measured, verdict = check(machines, list(desired.members), settings, say)
         except LoadCheckRefusedError as error:
             raise CommandError(f"not loaded: {error}") from None
     keep(measured, verdict, _title(cluster), file)
@@ -97,9 +97,9 @@ def _require_yes(options: argparse.Namespace, load: Load) -> None:
         )
 
 
-def _plan(options: argparse.Namespace, cluster: Cluster, load: Load, client: LoadClient | None) -> Plan:
+def _settings(options: argparse.Namespace, cluster: Cluster, load: Load, client: LoadClient | None) -> LoadSettings:
     from etcd_cluster.install.load_generator import place_benchmark
-    from etcd_cluster.load_check.run import Plan
+    from etcd_cluster.load_check.run import LoadSettings
     from etcd_cluster.member.machines import say
     from etcd_cluster.member.render import url
     from etcd_cluster.ssh.connection import parse_connection
@@ -113,7 +113,7 @@ def _plan(options: argparse.Namespace, cluster: Cluster, load: Load, client: Loa
     desired = cluster.desired()
     # By address: names are for clients elsewhere.
     urls = [url(each.address, each.ports.client, desired.tls) for each in desired.members.values()]
-    return Plan(load, cluster.outputs["endpoints"] if client else urls, place, client)
+    return LoadSettings(load, cluster.outputs["endpoints"] if client else urls, place, client)
 
 
 def _file(options: argparse.Namespace, cluster: Cluster) -> Path:

@@ -15,7 +15,7 @@ from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.load_check import text
 from etcd_cluster.load_check.files import keep, kept_page, require_writable
 from etcd_cluster.load_check.load import Load
-from etcd_cluster.load_check.run import Plan, check, summary
+from etcd_cluster.load_check.run import LoadSettings, check, summary
 from etcd_cluster.member.machines import RecordedPlace, say
 from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.ssh.connection import parse_connection
@@ -90,8 +90,10 @@ def _load(props: Properties, *, is_required: bool) -> dict[str, Any]:
     require_writable(file)
     load = Load.of(size_named(props["size"]))
     with ClusterMachines(places, connections) as machines, _client(props, places) as client:
-        plan = Plan(load, props["urls"], lambda name: place(name, client), client, only_without_keys=True, compact=True)
-        measured, verdict = check(machines, list(places), plan, say)
+        settings = LoadSettings(
+            load, props["urls"], lambda name: place(name, client), client, only_without_keys=True, compact=True
+        )
+        measured, verdict = check(machines, list(places), settings, say)
     page = keep(measured, verdict, props["cluster"], file)
     say(f"load check: its page is {page}")
     if verdict.passed:

@@ -39,8 +39,8 @@ class HoldsKeysError(LoadCheckRefusedError):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A load check that is to be.
+class LoadSettings:
+    """How a cluster is loaded.
 
     Args:
         load: The load.
@@ -59,30 +59,32 @@ class Plan:
     compact: bool = False
 
 
-def check(machines: ClusterMachines, names: Sequence[str], plan: Plan, say: Say) -> tuple[Measured, Verdict]:
+def check(
+    machines: ClusterMachines, names: Sequence[str], settings: LoadSettings, say: Say
+) -> tuple[Measured, Verdict]:
     """Loads a cluster and judges it. What it wrote is gone when it returns, and when it is killed as well.
 
     Args:
         machines: The machines of all members.
         names: Names of the members.
-        plan: What is to be done.
+        settings: What is to be done.
         say: Called with each line of progress.
 
     Raises:
         LoadCheckRefusedError: The cluster is not loaded, for a reason.
         EtcdClusterError: A machine cannot be asked, or a step failed on it.
     """
-    load, client = plan.load, plan.client
+    load, client = settings.load, settings.client
     _require_health(machines, names)
     first = _sample(machines, names)
     _require_room(load, first)
     generator = client.name if client else _generator(first)
-    program = plan.place(generator)
+    program = settings.place(generator)
     say(f"{generator}: loads the cluster: {load.text}")
     if client:
         first[generator] = _sample_client(client)
     samples: dict[str, list[Sample]] = {name: [sample] for name, sample in first.items()}
-    answer = _while_sampling(machines, client, samples, lambda: _load(machines, generator, program, plan, say))
+    answer = _while_sampling(machines, client, samples, lambda: _load(machines, generator, program, settings, say))
     facts = answered_facts("\n".join(line for line in answer.splitlines() if line.startswith(_FACTS)))
     if "holds" in facts:
         raise HoldsKeysError(
@@ -134,10 +136,10 @@ def _around(began: float, ended: float, samples: Sequence[Sample]) -> list[Sampl
 _FACTS = ("holds=", "began=", "ended=", "writes_status=", "reads_status=", "check_perf_status=")
 
 
-def _load(machines: ClusterMachines, generator: str, program: str, plan: Plan, say: Say) -> str:
-    load = plan.load
+def _load(machines: ClusterMachines, generator: str, program: str, settings: LoadSettings, say: Say) -> str:
+    load = settings.load
     line = RunLoad(
-        urls=",".join(plan.urls),
+        urls=",".join(settings.urls),
         program=program,
         writes=load.writes,
         reads=load.reads,
@@ -145,14 +147,14 @@ def _load(machines: ClusterMachines, generator: str, program: str, plan: Plan, s
         seconds=load.seconds,
         limit_seconds=load.limit_seconds,
         value_bytes=load.value_bytes,
-        only_without_keys=plan.only_without_keys,
-        compact=plan.compact,
+        only_without_keys=settings.only_without_keys,
+        compact=settings.compact,
         check_perf=load.check_perf,
-        client=plan.client is not None,
+        client=settings.client is not None,
     )
     limit = load.limit_seconds + (2 * CHECK_PERF_SECONDS if load.check_perf else 0) + SPARE_SECONDS
-    if plan.client:
-        return plan.client.machines.run(generator, line, plan.client.variables, timeout_seconds=limit, say=say)
+    if settings.client:
+        return settings.client.machines.run(generator, line, settings.client.variables, timeout_seconds=limit, say=say)
     return machines.run(generator, line, timeout_seconds=limit, say=say)
 
 

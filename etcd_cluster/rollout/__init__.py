@@ -1,6 +1,6 @@
 """Brings a running cluster to its desired state, one member at a time, from whatever state it is found in.
 
-observe (what is there) -> plan (what to do next, a pure decision) -> carry out that one action -> again, until nothing
+observe (what is there) -> decide (what to do next; pure) -> carry out that one action -> again, until nothing
 is left to do. If a run is cut short, the next one finishes the work, because it observes again.
 """
 

@@ -58,10 +58,10 @@ def generators(hosts: Sequence[Host]) -> list[Host]:
     return [host for host in hosts if host.run("pgrep -x benchmark", check=False).stdout]
 
 
-def is_clean(cluster: Cluster, *own: str) -> bool:
-    """Whether no load check has left anything, where these keys are others'."""
+def is_clean(cluster: Cluster, held: str = "") -> bool:
+    """Whether no load check has left anything, where those are the keys of others."""
     left = "ls -A /var/lib/etcd-cluster/load-check 2>/dev/null"
-    return keys(cluster).split() == list(own) and not (
+    return keys(cluster).split() == held.split() and not (
         generators(cluster.hosts) or any(cluster.each_host(f"{left} || true").values())
     )
 
@@ -250,11 +250,12 @@ def test_a_machine_that_runs_no_member_loads_the_cluster_as_a_client(cluster: Cl
     ],
 )
 def test_whatever_is_lost_a_client_leaves_nothing(who: str, cluster: Cluster, client: Host) -> None:
+    held = keys(cluster)
     run = started_check(cluster, *from_client(client))
     await_load(cluster, run, [client])
     if who == "the command":
         kill(run)
-        eventually(lambda: client_is_clean(client) and is_clean(cluster, "kept"), "the step cleans up by itself")
+        eventually(lambda: client_is_clean(client) and is_clean(cluster, held), "the step cleans up by itself")
         return
     if who == "the step":
         client.run("pkill -KILL -f '[b]ash -s -- load_check'", check=False)
@@ -269,11 +270,12 @@ def test_whatever_is_lost_a_client_leaves_nothing(who: str, cluster: Cluster, cl
         eventually(lambda: not generators([client]), "the load ends by itself")
         again = load_check(cluster, *from_client(client))
         assert again.returncode in (0, 1), again.stderr
-    assert is_clean(cluster, "kept")
+    assert is_clean(cluster, held)
     assert client_is_clean(client)
 
 
 def test_a_client_that_cannot_reach_a_member_is_told_which(cluster: Cluster, client: Host) -> None:
+    held = keys(cluster)
     client.drop_traffic(cluster.hosts[2])
     try:
         done = load_check(cluster, *from_client(client))
@@ -285,7 +287,7 @@ def test_a_client_that_cannot_reach_a_member_is_told_which(cluster: Cluster, cli
         done.stderr,
     )
     assert client_is_clean(client)
-    assert is_clean(cluster, "kept")
+    assert is_clean(cluster, held)
 
 
 def started_check(cluster: Cluster, *options: str) -> subprocess.Popen[str]:

@@ -22,7 +22,7 @@ from tests.lab.faults import leader
 from tests.lab.hosts import Lab
 from tests.lab.operator import Operator
 from tests.lab.stack import Stack, host_config
-from tests.lab.test_load_check import load_check
+from tests.lab.test_load_check import from_client, load_check
 
 MIRROR_VERSIONS = ["3.5.35", "3.6.14", "3.6.16", "3.7.3"]
 USERS = {"app": {"roles": ["app"]}, "reader": {"roles": ["reader"]}}
@@ -119,9 +119,13 @@ def test_settings_roll_and_certificates_are_renewed(cluster: Cluster) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_load_check_is_made_as_the_member_that_it_runs_on(cluster: Cluster) -> None:
+@pytest.mark.parametrize("who", ["a member", "a client"])
+def test_a_load_check_may_do_all_that_it_needs(who: str, cluster: Cluster) -> None:
     benchmark_for(this_architecture())
-    done = load_check(cluster, "--yes", "--seconds", "10", "--check-perf")
+    options = (
+        ["--yes", "--seconds", "10"] if who == "a member" else from_client(cluster.lab.host("client", disk_gib=None))
+    )
+    done = load_check(cluster, *options, "--check-perf")
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)
     assert min(found["writes"]["answered"], found["reads"]["answered"]) > 0
