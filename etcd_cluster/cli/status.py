@@ -135,11 +135,12 @@ def look(cluster: Cluster) -> ClusterStatus:
         EtcdClusterError: Nothing can be asked: there is no `ssh` here, or the state is not that of a cluster.
     """
     from etcd_cluster.rollout.machines import ClusterMachines
+    from etcd_cluster.rollout.planner.run_context import RunContext
     from etcd_cluster.rollout.status import cluster_status
 
     desired = cluster.desired()
     with ClusterMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
-        observation = machines.observe(disk=True, users=desired.users is not None)
+        observation = machines.observe(disk=True, users=RunContext().users_to_ask(desired))
     now = datetime.now(timezone.utc)
     return cluster_status(desired, observation, schedules(cluster), now, desired_backups(cluster))
 

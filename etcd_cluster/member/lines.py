@@ -31,6 +31,18 @@ class PrepareAgain(Line):
         return self.line
 
 
+class UsersAsked(Enum):
+    """What is asked for of etcd's users and roles.
+
+    Attributes:
+        OWN: Whether authentication is on; and all users and roles, where this package has made some.
+        ALL: Whether authentication is on, and all users and roles.
+    """
+
+    OWN = "own"
+    ALL = "all"
+
+
 @dataclass(frozen=True)
 class Observe(Line):
     """Reports what is on the machine.
@@ -40,7 +52,7 @@ class Observe(Line):
         device: Block device of the data.
         rights: Also asks whether the member's certificate may change the cluster.
         disk: Also asks for the space on the disk.
-        users: Also asks for etcd's users and roles, where the member reports on the cluster.
+        users: Also asks for etcd's users and roles, where the member reports on the cluster; None not to ask.
         as_status_source: Reports on the cluster, even if the member does not lead.
         claim: Id of the run that takes the machine over; "" for none.
         token: Token of the cluster: a machine with data of another cluster is not claimed.
@@ -51,7 +63,7 @@ class Observe(Line):
     device: str = ""
     rights: bool = False
     disk: bool = False
-    users: bool = False
+    users: UsersAsked | None = None
     as_status_source: bool = False
     claim: str = ""
     token: str = ""

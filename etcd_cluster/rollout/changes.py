@@ -57,7 +57,7 @@ def refusals(olds: Inputs, news: Inputs) -> list[RefusedError]:
             and before.get("from") != news["restoration"]["from"]
         ):
             found.append(RefusedError(Refusal.RESTORE_DONE, news["restoration"]))
-    found += _with_users(olds, news)
+    found += [*_with_users(olds, news), *_named_as_members(olds, news)]
     unsupported = unsupported_change(olds["version"], news["version"])
     return [*found, *_misplaced(olds, news), *([RefusedError(*unsupported)] if unsupported else [])]
 
@@ -93,6 +93,14 @@ def _with_users(olds: Inputs, news: Inputs) -> list[RefusedError]:
     elif _differ(olds.get("ca_fingerprints"), news.get("ca_fingerprints")):
         found.append(RefusedError(Refusal.USERS_AND_CA_CHANGED))
     return found
+
+
+def _named_as_members(olds: Inputs, news: Inputs) -> list[RefusedError]:
+    """Returns the refusal for a user that has the name of a leaving member, and for a member with that of a user."""
+    users = [{*(each.get("users") or {})} for each in (olds, news)]
+    members = [{*each["members"]} for each in (olds, news)]
+    names = (users[1] & (members[0] - members[1])) | (users[0] & (members[1] - members[0]))
+    return [RefusedError(Refusal.USER_NAMED_AS_MEMBER, {"names": sorted(names)})] if names else []
 
 
 def _users_differ(olds: Inputs, news: Inputs) -> bool:

@@ -168,7 +168,7 @@ def roll_out(desired: DesiredCluster, machines: ClusterMachines, context: RunCon
     context.permitted = set()
     machines.observe(claim=context.run)
     # Observe again: another run may claim one machine while this one claims the others.
-    observation = machines.observe(rights=True, users=context.lacks_users(desired))
+    observation = machines.observe(rights=True, users=context.users_to_ask(desired))
     require_claimed(observation, context.run, desired.token)
     context.learn(observation)
     while (action := next_action(desired, observation, context)) is not None:
@@ -182,7 +182,7 @@ def roll_out(desired: DesiredCluster, machines: ClusterMachines, context: RunCon
             restarted |= {step.member for step in action.steps if not step.only_restores}
         looked_at = time.monotonic()
         observation = machines.observe(
-            rights=context.lacks_rights(observation), users=context.lacks_users(desired), restarted=restarted
+            rights=context.lacks_rights(observation), users=context.users_to_ask(desired), restarted=restarted
         )
         restarted -= observation.connected_both_ways
         require_claimed(observation, context.run, desired.token)
@@ -363,7 +363,7 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
                 connections[name] = host["connection"]
     if olds:
         before = DesiredCluster.parse(olds["desired"])
-        context.had_users = before.users is not None
+        context.users_before = before.users
         count = len(before.members)
         for name, member in before.members.items():
             if name not in desired.members and name not in leaving:
@@ -387,19 +387,19 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
             left_out=True,
             record=news.get("record") or "",
         )
-    _warn(news, desired, observation)
-    if names := users.unlisted(desired, context.authentication):
-        say(messages.text(WarningKind.UNLISTED_USERS, {"names": names}))
+    _warn(news, desired, observation, context)
 
 
-def _warn(news: Properties, desired: DesiredCluster, observation: Observation) -> None:
-    """Tells of late and failed backups, and of databases that are about to end all writes."""
+def _warn(news: Properties, desired: DesiredCluster, observation: Observation, context: RunContext) -> None:
+    """Tells of late and failed backups, databases that are about to end all writes, and what others made of users."""
     if news.get("backups"):
         backups, now = DesiredBackups.parse(news["backups"]), datetime.now(timezone.utc)
         for line in warnings(backups, observation, desired.by_systemd, now):
             say(line)
     for details in alarms.nearly_full(observation):
         say(messages.text(WarningKind.DATABASE_NEARLY_FULL, details))
+    for kind, details in users.of_others(desired, context.authentication):
+        say(messages.text(kind, details))
 
 
 def _is_a_members(name: str, desired: DesiredCluster, observation: Observation) -> bool:
@@ -490,9 +490,11 @@ def drift(news: Properties) -> list[str]:
     desired = DesiredCluster.parse(news["desired"])
     try:
         with ClusterMachines(desired.members, news["connections"]) as machines:
-            observation = machines.observe(users=desired.users is not None)
-        _warn(news, desired, observation)
-        action = next_action(desired, observation, _context(news))
+            context = replace(_context(news), users_before=desired.users)
+            observation = machines.observe(users=context.users_to_ask(desired))
+        context.learn(observation)
+        _warn(news, desired, observation, context)
+        action = next_action(desired, observation, context)
     except RefusedError as error:
         return [error.explanation.problem]  # the update says what to do
     except EtcdClusterError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from etcd_cluster.clocks import offset
 from etcd_cluster.errors import EtcdClusterError
-from etcd_cluster.member.lines import HashKeys, Health, Observe, Reach
+from etcd_cluster.member.lines import HashKeys, Health, Observe, Reach, UsersAsked
 from etcd_cluster.member.machines import MemberMachines, Place, StepFailedError, say
 from etcd_cluster.rollout.observed import CORRUPT, BrokenPair, Host, KeyHash, Observation
 from etcd_cluster.rollout.planner.actions import HASH_SECONDS
@@ -64,7 +64,7 @@ class ClusterMachines(MemberMachines):
         claim: str = "",
         rights: bool = False,
         disk: bool = False,
-        users: bool = False,
+        users: UsersAsked | None = None,
         restarted: Collection[str] = (),
     ) -> Observation:
         """Returns what is there now.
@@ -73,7 +73,7 @@ class ClusterMachines(MemberMachines):
             claim: Id of the run that takes all machines over; "" for none.
             rights: Also asks whether members' certificates may change the cluster.
             disk: Also asks for the space on the disks.
-            users: Also asks for etcd's users and roles.
+            users: Also asks for etcd's users and roles; None not to ask.
             restarted: Members of which is tested whether they and the others reach one another.
         """
         asked = Observe(claim=claim, rights=rights, disk=disk, users=users)

@@ -404,7 +404,7 @@ class KeyRange:
 
 @dataclass(frozen=True)
 class Authentication:
-    """etcd's users and roles.
+    """etcd's users and roles. Both are empty where only this package's were asked for, and there are none.
 
     Args:
         enabled: etcd's authentication is on.

@@ -19,7 +19,7 @@ from etcd_cluster.pki.limits import PkiError
 from etcd_cluster.rollout.backup_status import BackupStatus, DesiredBackups, backup_status, status_json, status_lines
 from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import FULL, Alarm, BrokenPair, Host, Observation
-from etcd_cluster.rollout.planner import differences, messages, next_action
+from etcd_cluster.rollout.planner import differences, messages, next_action, users
 from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, Refusal, WaitFor
 from etcd_cluster.rollout.planner.alarms import database_of, mib
 from etcd_cluster.rollout.planner.quorum import CAUGHT_UP_ENTRIES
@@ -120,6 +120,7 @@ class ClusterStatus:
         next: What `up` would do first, with an unchanged stack; empty for nothing.
         backups: How its backups stand; None for a cluster without any.
         data_of: Id of the cluster that all data are of, by etcd's own logs; "" if they differ, or are unreadable.
+        user_warnings: What somebody else made of etcd's users and its authentication.
     """
 
     cluster: str
@@ -137,6 +138,7 @@ class ClusterStatus:
     next: Sequence[str]
     backups: BackupStatus | None = None
     data_of: str = ""
+    user_warnings: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:
@@ -173,6 +175,7 @@ def cluster_status(
         schedules=schedules,
         next=[*_next(desired, observation), *_due(desired, members, schedules, now)],
         data_of=_data_of(observation),
+        user_warnings=[messages.text(*each) for each in users.of_others(desired, observation.authentication)],
         backups=backup_status(backups, observation, desired.by_systemd, now) if backups else None,
     )
 
@@ -259,7 +262,7 @@ def _next(desired: DesiredCluster, observation: Observation) -> list[str]:
         names = [*observation.unreachable]  # the reasons have lines of their own
         return [f"refused: {messages.explain(Refusal.UNREACHABLE, {'unreachable': names})}"]
     try:
-        action = next_action(desired, observation, RunContext())
+        action = next_action(desired, observation, RunContext(users_before=desired.users))
     except EtcdClusterError as error:
         return [f"refused: {error.explanation if isinstance(error, RefusedError) else error}"]
     if isinstance(action, WaitFor):
@@ -303,6 +306,7 @@ def as_json(status: ClusterStatus) -> dict[str, Any]:
         **_ca_as_json(status, Transport.CLIENT, "casUntil", "caRotatesAfter", "caOverlapUntil"),
         **_ca_as_json(status, Transport.PEER, "peerCasUntil", "peerCaRotatesAfter", "peerCaOverlapUntil"),
         "backups": status_json(status.backups) if status.backups else None,
+        "userWarnings": list(status.user_warnings),
         "next": list(status.next),
     }
 
@@ -417,6 +421,7 @@ def notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
         "peers": [f"{pair.member} does not reach {pair.peer} at its peer port" for pair in status.broken_pairs],
         "cluster id": [status.id or _id_of_data(status)],
         "endpoints": ["  ".join(status.endpoints)],
+        "users": [each.removeprefix("warning: ") for each in status.user_warnings],
         "quota": [f"{size_text(status.quota_bytes)} for the database; once it is full, etcd takes no more writes"],
         "alarms": status.alarms or (["none"] if status.id else ["unknown"]),
         **{label: _ca(status, transport) for transport, label in _LABELS.items()},

@@ -170,3 +170,64 @@ def test_without_users_in_the_stack_such_a_snapshot_is_refused_before_anything_s
     up(checkout)
     assert checkout.processes() == before
     assert cluster_id(checkout) == old
+
+
+def as_if_cut_off(checkout: Checkout) -> None:
+    """What a run leaves that turned users on and ended before it was noted: here by hand, in the same order."""
+    members = ("etcd-1", "etcd-2", "etcd-3")
+    users = [("root", "root"), ("client", "root"), *((name, "root") for name in members)]
+    added = [f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} etcd-cluster" for name, _ in users]
+    granted = [f"etcdctl user grant-role {name} {role}" for name, role in users]
+    checkout.shell("; ".join(["etcdctl role add etcd-cluster", *added, "etcdctl role add root", *granted]))
+    checkout.shell("etcdctl auth enable")
+
+
+def test_what_a_run_that_was_cut_off_began_ends_without_users_in_the_stack(checkout: Checkout) -> None:
+    """Nothing in the stack tells of it: etcd's users do."""
+    configure(checkout, users=None, roles=None)
+    up(checkout)
+    as_if_cut_off(checkout)
+    before = checkout.processes()
+    assert "turning etcd's authentication off" in checkout.script("status", check=False).stdout
+    assert "turning etcd's authentication off" in up(checkout)
+    assert checkout.shell("etcdctl auth status; etcdctl user list; etcdctl role list").stdout.splitlines() == [
+        "Authentication Status: false",
+        "AuthRevision: " + checkout.shell("etcdctl auth status").stdout.rpartition(" ")[2].strip(),
+    ]
+    assert "no drift" in checkout.script("status").stdout
+    assert checkout.processes() == before
+
+
+def test_authentication_that_somebody_else_turned_on_stays_and_is_told(checkout: Checkout) -> None:
+    names = ("root", "client", "etcd-1", "etcd-2", "etcd-3")
+    added = [f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in names]
+    checkout.shell("; ".join(["etcdctl role add root", *added, "etcdctl auth enable"]))
+    said = up(checkout)
+    assert "warning: etcd's authentication is on, this stack names no users" in said
+    assert "setting" not in said
+    assert "authentication is on, this stack names no users" in checkout.script("status").stdout
+    checkout.shell("etcdctl user revoke-role etcd-2 root")
+    refused = checkout.script("up", check=False)
+    assert refused.returncode != 0
+    assert "etcd's authentication is on, and etcd-2 may not change the cluster" in refused.stdout + refused.stderr
+    assert "Status: true" in checkout.shell("etcdctl auth status").stdout
+
+
+def test_a_user_of_somebody_else_is_refused_until_it_is_handed_over(checkout: Checkout) -> None:
+    """Users of role root with the names of the cluster's certificates are taken."""
+    checkout.shell("etcdctl user grant-role etcd-2 root; etcdctl user add app --no-password; etcdctl role add theirs")
+    checkout.shell("etcdctl role grant-permission theirs read theirs; etcdctl user grant-role app theirs")
+    configure(checkout, users={"app": {"roles": ["app"]}, "client": {"roles": ["root"]}}, roles=ROLES)
+    refused = checkout.script("up", check=False)
+    assert refused.returncode != 0
+    said = " ".join(f"{refused.stdout}{refused.stderr}".split())
+    assert "did not make them: app (roles: theirs)" in said
+    assert checkout.shell("etcdctl user get app").stdout.split() == ["User:", "app", "Roles:", "theirs"]
+    (commands,) = set(re.findall(r"run `(etcdctl role add [^`]*)`", said))
+    checkout.shell(commands)
+    up(checkout)
+    assert checkout.shell("etcdctl user get app").stdout.split() == ["User:", "app", "Roles:", "app", "etcd-cluster"]
+    assert "no drift" in checkout.script("status").stdout
+    configure(checkout, users=None, roles=None)
+    up(checkout)
+    assert checkout.shell("etcdctl user list").stdout.split() == ["root"]

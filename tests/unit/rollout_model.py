@@ -429,7 +429,7 @@ class Model:
         elif line.change is UsersChange.DISABLE:
             yield permitted(lambda: setattr(self, "is_guarded", False))
         for request in step.requests:
-            yield permitted(partial(self._request, request))
+            yield permitted(partial(self.request, request))
 
     def _enable(self) -> None:
         lacking = {ROOT, *(each.name for each in self.members)} - {
@@ -439,7 +439,7 @@ class Model:
             raise BrokenError(f"authentication is turned on, and {sorted(lacking)} may do nothing")
         self.is_guarded = True
 
-    def _request(self, request: UsersRequest) -> None:
+    def request(self, request: UsersRequest) -> None:
         """What is done already counts as done; what cannot be is an error."""
         arguments = request.arguments
         match request.command.split():

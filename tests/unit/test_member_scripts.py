@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -844,6 +845,54 @@ def functions(folder: Folder, call: str, step: str = "check") -> str:
     done = subprocess.run(["bash"], input=f"{script}\n{call}\n", capture_output=True, text=True, check=False)
     assert not done.stderr
     return done.stdout.strip()
+
+
+def asked_of_users(folder: Folder, revision: str, asked: str, *answers: str) -> tuple[list[str], dict[str, str]]:
+    """What etcdctl is asked about users, and what is reported, where it answers so."""
+    stub = (
+        "etcdctl_at() { shift; printf '%s\\n' \"$*\" >&3; case $* in " + " ".join(answers) + " *) return 1 ;; esac; }"
+    )
+    printed = functions(
+        folder,
+        f"{stub}\ndeclare -A spec=([users]={asked}) measured=([debugging_auth_revision]={revision}); url=u\n"
+        "{ observe_authentication; } 3>&1",
+        "observe",
+    ).splitlines()
+    facts = dict(line.partition("=")[::2] for line in printed if re.match("(users|authentication)=", line))
+    decoded = base64.b64decode(facts.get("authentication", "")).decode()
+    return [line for line in printed if line.partition("=")[0] not in facts], {**facts, "authentication": decoded}
+
+
+OFF = "'--user etcd-cluster:- user list') echo app ;;"
+ON = "'--user etcd-cluster:- user list') echo authentication failed; return 1 ;; 'user list') printf 'app\\nroot\\n' ;;"
+EMPTY = "*' get '*) echo '{}' ;;"
+
+
+@pytest.mark.parametrize("asked", ["own", "all"])
+def test_where_users_were_never_touched_etcd_is_asked_nothing_about_them(folder: Folder, asked: str) -> None:
+    assert asked_of_users(folder, "1", asked) == ([], {"authentication": "off\nasked\n"})
+    assert asked_of_users(folder, "2", asked)[0] == ["--user etcd-cluster:- user list"]
+
+
+def test_without_users_in_the_stack_those_of_others_are_not_asked_for(folder: Folder) -> None:
+    roles = "'role list') printf 'app\\netcd-cluster-x\\n' ;;"
+    asked, found = asked_of_users(folder, "2", "own", ON, roles, EMPTY)
+    assert found == {"authentication": "on\nasked\n", "users": "app,root"}
+    assert len(asked) == 3
+    asked, found = asked_of_users(folder, "2", "own", OFF, roles, EMPTY)
+    assert found == {"authentication": "off\nasked\n"}
+
+
+def test_users_that_this_package_made_are_asked_for_although_the_stack_names_none(folder: Folder) -> None:
+    roles = "'role list') printf 'app\\netcd-cluster\\n' ;;"
+    _, found = asked_of_users(folder, "2", "own", ON, roles, EMPTY)
+    lines = ["on", "user\tapp\t{}", "user\troot\t{}", "role\tapp\t{}", "role\tetcd-cluster\t{}", "asked", ""]
+    assert found["authentication"].split("\n") == lines
+
+
+def test_a_member_that_may_not_ask_for_users_tells_that_authentication_is_on_and_no_more(folder: Folder) -> None:
+    _, found = asked_of_users(folder, "2", "own", ON.partition(" 'user list'")[0])
+    assert found == {"authentication": ""}
 
 
 def test_a_login_file_that_starts_another_shell_in_place_of_the_step_is_named() -> None:

@@ -191,6 +191,14 @@ OF_ONE_REASON: dict[messages.Reason, dict[str, object]] = {
     actions.WaitReason.HASHES_OF_OTHER_REVISIONS: {"found": {"etcd-1": "5102, 4000", "etcd-2": "5100, 4000"}},
     actions.Refusal.NO_MEMBER_STAYS: {"old": ["etcd-1"], "new": ["etcd-4"]},
     actions.Refusal.USERS_AND_VERSION_CHANGED: {"old": "3.5.35", "new": "3.6.16"},
+    actions.Refusal.USER_NAMED_AS_MEMBER: {"names": ["etcd-3"]},
+    actions.Refusal.AUTHENTICATION_OF_OTHERS: {"names": ["app", "client", "etcd-1"]},
+    actions.Refusal.USERS_OF_OTHERS: {
+        "users": ["app (roles: x)"],
+        "commands": "etcdctl role add etcd-cluster; etcdctl user grant-role app etcd-cluster",
+    },
+    actions.Refusal.ROLES_OF_OTHERS: {"roles": ["app (of other)"]},
+    actions.Refusal.ROLE_OURS_WITH_KEYS: {"role": "etcd-cluster", "count": 1},
     actions.Refusal.DIRECTORY_CHANGED_WITH_CLUSTER: {"cluster": "etcd"},
     **{
         unsupported[0]: {**unsupported[1]}

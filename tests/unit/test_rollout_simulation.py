@@ -382,7 +382,7 @@ class Story:
         """As the stack asks. What is refused or fails with an advice, is done once more after that was heeded."""
         self.prepare()
         done = len(self.model.log)
-        context = RunContext(had_users=self.done.users is not None)
+        context = RunContext(users_before=self.done.users)
         try:
             self.model.run(self.goal, context=context, **cut_short)
         except (RefusedError, StepFailedError) as error:

@@ -20,6 +20,7 @@ from etcd_cluster.rollout.backup_status import DesiredBackups, warnings
 from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import (
     Alarm,
+    Authentication,
     History,
     Host,
     HostBackups,
@@ -104,6 +105,7 @@ def desired_json(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any]
 
 INPUTS = json.dumps(desired_json())
 DESIRED = DesiredCluster.parse(INPUTS)
+NO_USERS = Authentication(False, {}, {})
 
 
 def host(name: str, number: int, **changes: Any) -> Host:
@@ -154,7 +156,9 @@ def observation(hosts: Mapping[str, Host] | None = None, **changes: Any) -> Obse
         for number, name in enumerate(NAMES, 1)
     ]
     all_hosts = {name: host(name, number) for number, name in enumerate(NAMES, 1)} | dict(hosts or {})
-    healthy = Observation(all_hosts, {}, "etcd-2", members, frozenset("123"), cluster_id="cdf818194e3a8c32")
+    healthy = Observation(
+        all_hosts, {}, "etcd-2", members, frozenset("123"), authentication=NO_USERS, cluster_id="cdf818194e3a8c32"
+    )
     return replace(healthy, **changes)
 
 
@@ -509,3 +513,12 @@ def test_where_people_make_the_backups_none_is_late() -> None:
 def test_what_a_machine_says_of_its_disk_is_read() -> None:
     observed, _ = parse_host("machine=one\ndisk_bytes=21474836480\ndisk_free_bytes=16106127360\n")
     assert (observed.disk_bytes, observed.disk_free_bytes) == (20 * GIB, 15 * GIB)
+
+
+def test_authentication_that_somebody_else_turned_on_is_told_by_those_who_look() -> None:
+    theirs = replace(observation(), authentication=Authentication(True, {}, {}))
+    status = cluster_status(DESIRED, theirs, SCHEDULES, NOW)
+    assert status.ok
+    assert "users       etcd's authentication is on, this stack names no users" in as_text(status)
+    assert as_json(status)["userWarnings"][0].startswith("warning: etcd's authentication is on")
+    assert as_json(cluster_status(DESIRED, observation(), SCHEDULES, NOW))["userWarnings"] == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +18,18 @@ from etcd_cluster.rollout import changes
 from etcd_cluster.rollout.inputs import shown_roles
 from etcd_cluster.rollout.observed import KeyRange
 from etcd_cluster.rollout.planner import next_action, users
-from etcd_cluster.rollout.planner.actions import Action, ActionKind, Refusal, WaitFor, WaitReason
+from etcd_cluster.rollout.planner.actions import (
+    Action,
+    ActionKind,
+    Refusal,
+    UsersRequest,
+    WaitFor,
+    WaitReason,
+    WarningKind,
+)
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
+from etcd_cluster.rollout.planner.users_requests import range_of, requests
 from etcd_cluster.rollout.reports import parse_authentication
 from etcd_cluster.users import OURS, Permission, Users
 from tests.unit.rollout_model import Goal, Model
@@ -64,20 +75,13 @@ def test_users_that_go_go_with_their_roles_and_those_of_others_stay() -> None:
     model = Model.running(WITH_USERS)
     model.users |= {"theirs": {"of-theirs", "app"}}
     model.roles |= {"of-theirs": {}}
-    assert log(model, GOAL, had_users=True) == [
+    assert log(model, GOAL, users_before=NAMED) == [
         "a: turning etcd's authentication off",
         "a: setting etcd's users and roles: a, app, b, c, client, etcd-cluster, root",
     ]
     assert model.users == {"theirs": {"of-theirs", "app"}}
     assert model.roles.keys() == {"of-theirs", "app"}
-    assert log(model, GOAL, had_users=True) == []
-
-
-def test_without_users_in_the_stack_those_of_somebody_else_are_not_looked_at() -> None:
-    model = Model.running()
-    model.root = {"a", "b", "c"}
-    assert log(model, GOAL) == []
-    assert users.unlisted(GOAL.desired, model.authentication("a")) == ()
+    assert log(model, GOAL, users_before=NAMED) == []
 
 
 def test_a_user_root_that_somebody_made_before_stays_when_users_go() -> None:
@@ -86,7 +90,7 @@ def test_a_user_root_that_somebody_made_before_stays_when_users_go() -> None:
     model.roles["root"] = {}
     log(model, WITH_USERS)
     assert model.users["root"] == {"root"}
-    log(model, GOAL, had_users=True)
+    log(model, GOAL, users_before=NAMED)
     assert model.users == {"root": {"root"}}
 
 
@@ -219,7 +223,308 @@ def test_once_authentication_is_on_every_member_is_asked_again_whether_it_may_ch
 def test_users_of_others_are_told() -> None:
     model = Model.running(WITH_USERS)
     model.users["theirs"] = set()
-    assert users.unlisted(WITH_USERS.desired, model.authentication("a")) == ["theirs"]
+    told = users.of_others(WITH_USERS.desired, model.authentication("a"))
+    assert told == [(WarningKind.UNLISTED_USERS, {"names": ["theirs"]})]
+
+
+# --- what others made, and what a run that was cut off left ---
+
+
+def test_authentication_that_somebody_else_turned_on_stays_on_and_is_told() -> None:
+    model = Model.running()
+    model.root = {"a", "b", "c"}
+    assert log(model, GOAL) == []
+    assert model.is_guarded
+    told = users.of_others(GOAL.desired, model.authentication("a"))
+    assert [kind for kind, _ in told] == [WarningKind.AUTHENTICATION_OF_OTHERS]
+
+
+def test_authentication_that_locks_a_member_out_is_refused_before_anything_is_due() -> None:
+    model = Model.running()
+    for named in ({"a", "b"}, {"b"}, set[str]()):
+        model.root = named
+        with pytest.raises(RefusedError) as refused:
+            decide(model, GOAL)
+        assert (refused.value.kind, refused.value.details["members"]) == (
+            Refusal.NO_ROOT_USER,
+            [name for name in "abc" if name not in named],
+        )
+
+
+def cuts(goal: Goal) -> Iterator[Model]:
+    """Yields a cluster without users after each request of each action that leads to `goal`."""
+    formed = Model.running()
+    for actions in range(1, 10):
+        for most in range(60):
+            model, count = deepcopy(formed), 0
+
+            def cut(steps: int, most: int = most) -> int:
+                nonlocal count
+                count = steps
+                return most
+
+            if model.run(goal, stop_after=actions, cut=cut):
+                return
+            if most >= count:
+                break
+            yield model
+
+
+def test_what_a_run_that_was_cut_off_began_ends_when_users_are_taken_out_again() -> None:
+    """No rollout with users has ended well, so only what etcd has tells of it."""
+    models = [*cuts(WITH_USERS), Model.running(WITH_USERS)]
+    assert len(models) > 20
+    for model in models:
+        was_guarded = model.is_guarded
+        done = log(model, GOAL)
+        assert ("a: turning etcd's authentication off" in done, model.is_guarded) == (was_guarded, False)
+        assert not any([*model.users.values(), *model.roles.values()]), "who was just added has nothing"
+        assert len(model.users) + len(model.roles) <= 1
+        assert log(model, GOAL) == []
+    assert was_guarded
+
+
+def test_users_that_were_begun_go_although_somebody_else_made_root_but_authentication_stays() -> None:
+    model = Model.running()
+    model.users, model.roles = {"root": {"root"}}, {"root": {}}
+    log(model, WITH_USERS)
+    with pytest.raises(RefusedError) as refused:
+        log(model, GOAL)
+    assert refused.value.kind is Refusal.AUTHENTICATION_OF_OTHERS
+    assert model.is_guarded
+    model.is_guarded = False
+    log(model, GOAL)
+    assert model.users == {"root": {"root"}}
+
+
+def test_a_role_of_the_same_name_as_ours_with_keys_is_no_mark() -> None:
+    model = Model.running()
+    model.roles, model.users = {OURS: {KeyRange(b"a", b""): "read"}}, {"theirs": {OURS}}
+    assert log(model, GOAL) == []
+    assert model.users == {"theirs": {OURS}}
+    with pytest.raises(RefusedError) as refused:
+        log(model, WITH_USERS)
+    assert refused.value.kind is Refusal.ROLE_OURS_WITH_KEYS
+    assert model.users == {"theirs": {OURS}}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "kind"),
+    [
+        ({"app": {"x"}}, Refusal.USERS_OF_OTHERS),
+        ({"app": {"root"}}, Refusal.USERS_OF_OTHERS),
+        ({"client": {"root", "x"}}, Refusal.USERS_OF_OTHERS),
+        ({"b": {"x"}}, Refusal.USERS_OF_OTHERS),
+        ({"x": {"app"}}, Refusal.ROLES_OF_OTHERS),
+    ],
+)
+def test_a_user_and_a_role_of_somebody_else_are_not_taken_over(theirs: dict[str, set[str]], kind: Refusal) -> None:
+    model = Model.running()
+    model.users |= theirs
+    model.roles |= {role: {KeyRange(b"k", b""): "read"} for roles in theirs.values() for role in roles}
+    model.add_machine("d", GOAL.address("d"), GOAL.version)
+    with pytest.raises(RefusedError) as refused:
+        log(model, replace(WITH_USERS, names=("a", "b", "c", "d")))
+    assert refused.value.kind is kind
+    assert ", ".join(theirs) in str(refused.value)
+    assert (model.users, model.log) == (theirs, [])
+
+
+def test_a_role_that_nobody_has_is_somebody_elses_if_it_has_keys() -> None:
+    model = Model.running()
+    model.roles["app"] = {KeyRange(b"/other/", b"/other0"): "read"}
+    with pytest.raises(RefusedError, match=r"did not make them: app \(of no user\)"):
+        log(model, WITH_USERS)
+
+
+def test_users_that_were_handed_over_are_the_stacks_and_leave_with_it() -> None:
+    model = Model.running()
+    model.users = {"app": {"x", OURS}, "App": {"x"}}
+    model.roles = {"x": {KeyRange(b"k", b""): "read"}, OURS: {}}
+    log(model, WITH_USERS)
+    assert model.users["app"] == {"app", OURS}
+    log(model, GOAL, users_before=NAMED)
+    assert (model.users, [*model.roles]) == ({"App": {"x"}}, ["x"])
+
+
+def test_a_user_without_roles_is_made_anew_as_it_may_have_a_password() -> None:
+    model = Model.running()
+    model.users["app"] = set()
+    action = decide(model, WITH_USERS)
+    assert isinstance(action, Action)
+    of_app = [each.command for each in action.steps[0].requests if each.arguments[0] == "app"]
+    assert of_app[:2] == ["user delete", "user add"]
+
+
+def test_users_of_role_root_with_names_of_the_clusters_certificates_are_taken_as_they_are() -> None:
+    """As the page on settings asks for them where authentication is turned on by hand."""
+    model = Model.running()
+    model.root = {"a", "b", "c", "client"}
+    log(model, WITH_USERS)
+    assert model.users["a"] == model.users["client"] == {"root", OURS}
+    assert model.users["root"] == {"root"}
+
+
+def test_what_the_stack_named_before_is_its_own_whatever_was_changed_by_hand() -> None:
+    model = Model.running(WITH_USERS)
+    model.users["app"] = {"x"}
+    assert log(model, WITH_USERS, users_before=NAMED) != []
+    assert model.users["app"] == {"app", OURS}
+    model.users["app"] = {OURS}
+    assert log(model, WITH_USERS, users_before=NAMED) != []
+    assert model.users["app"] == {"app", OURS}
+
+
+def test_a_user_with_the_name_of_a_leaving_member_is_refused() -> None:
+    """Wherever the run that lets the member leave is cut off, and before it."""
+    goal = replace(WITH_USERS, names=("a", "b"), users=Users({**NAMED.users, "c": ["app"]}, NAMED.roles))
+    model = Model.running(WITH_USERS)
+    with pytest.raises(RefusedError) as refused:
+        log(model, goal)
+    assert (refused.value.kind, refused.value.details["names"]) == (Refusal.USER_NAMED_AS_MEMBER, ["c"])
+    assert model.log == []
+    log(model, replace(WITH_USERS, names=("a", "b")))
+    log(model, goal)
+    assert model.users["c"] == {"app", OURS}
+
+
+def test_a_joining_member_with_the_name_of_a_user_is_refused() -> None:
+    named = replace(WITH_USERS, users=Users({**NAMED.users, "d": ["app"]}, NAMED.roles))
+    model = Model.running(named)
+    goal = replace(WITH_USERS, names=("a", "b", "c", "d"))
+    model.add_machine("d", goal.address("d"), goal.version)
+    with pytest.raises(RefusedError) as refused:
+        log(model, goal)
+    assert (refused.value.kind, model.log) == (Refusal.USER_NAMED_AS_MEMBER, [])
+
+
+# --- what users may do while users and roles change ---
+
+A, B, C = "/a/", "/b/", "/c/"
+KEYS = [b"/a/", b"/a/1", b"/a/own/1", b"/b/1", b"/c/1", b"one", b"z"]
+
+
+def may(model: Model) -> dict[str, frozenset[tuple[bytes, str]]]:
+    """User -> the keys, of some, that it may read, and those that it may write."""
+    found: dict[str, frozenset[tuple[bytes, str]]] = {}
+    for name, roles in model.users.items():
+        allowed = [(keys, each) for role in roles for keys, each in model.roles.get(role, {}).items()]
+        allowed += [(KeyRange(b"\0", b"\0"), "readwrite")] if "root" in roles else []
+        found[name] = frozenset(
+            (key, way)
+            for key in KEYS
+            for way in ("read", "write")
+            for keys, access in allowed
+            if way in access
+            and keys.start <= key
+            and (key < keys.end or keys.end == b"\0" if keys.end else key == keys.start)
+        )
+    return found
+
+
+def named(users: dict[str, list[str]], roles: dict[str, list[tuple[str, str]]]) -> Users:
+    return Users(
+        {"client": ["root"], **users},
+        {role: [Permission(*each) for each in permissions] for role, permissions in roles.items()},  # type: ignore[arg-type]
+    )
+
+
+RW = "readwrite"
+CHANGES = {
+    "a prefix goes to another role": (
+        named({"u": ["r", "s"], "v": ["r"]}, {"r": [(RW, A), (RW, C)], "s": [(RW, B)]}),
+        named({"u": ["r", "s"], "v": ["r"]}, {"r": [(RW, C)], "s": [(RW, B), (RW, A)]}),
+    ),
+    "two roles change their prefixes": (
+        named({"u": ["r", "s"], "v": ["r"], "w": ["s"]}, {"r": [(RW, A)], "s": [(RW, B)]}),
+        named({"u": ["r", "s"], "v": ["r"], "w": ["s"]}, {"r": [(RW, B)], "s": [(RW, A)]}),
+    ),
+    "a user gets another role": (
+        named({"u": ["r"], "v": ["r"]}, {"r": [(RW, A), (RW, B)]}),
+        named({"u": ["s"], "v": ["r"]}, {"r": [(RW, A), (RW, B)], "s": [(RW, A), (RW, C)]}),
+    ),
+    "a role is renamed": (
+        named({"u": ["r"], "v": ["r"]}, {"r": [("read", A), ("write", B)]}),
+        named({"u": ["s"], "v": ["s"]}, {"s": [(RW, A), ("read", B)]}),
+    ),
+    "a wider prefix": (
+        named({"u": ["r"]}, {"r": [(RW, A)]}),
+        named({"u": ["r"]}, {"r": [("read", ""), (RW, "/a/own/")]}),
+    ),
+    "a narrower prefix": (
+        named({"u": ["r"]}, {"r": [("read", ""), ("write", A)]}),
+        named({"u": ["r"]}, {"r": [(RW, "/a/own/"), (RW, B)]}),
+    ),
+    "read becomes write": (
+        named({"u": ["r"], "v": ["r", "s"]}, {"r": [("read", A)], "s": [(RW, A)]}),
+        named({"u": ["r"], "v": ["r", "s"]}, {"r": [("write", A)], "s": [("read", A)]}),
+    ),
+    "root becomes a role": (
+        named({"client": ["root"], "u": ["r"]}, {"r": [(RW, A)]}),
+        named({"client": ["r"], "u": ["root"]}, {"r": [(RW, A), (RW, B)]}),
+    ),
+    "a user comes and one goes": (
+        named({"u": ["r"]}, {"r": [(RW, A)]}),
+        named({"v": ["r"]}, {"r": [(RW, A), (RW, B)]}),
+    ),
+}
+
+
+def due(model: Model, named: Users) -> Sequence[UsersRequest]:
+    found = model.authentication("")
+    assert found
+    ours = {"root": frozenset({"root", OURS})}
+    wanted = {name: frozenset({*roles, OURS}) for name, roles in named.users.items()}
+    keys = {role: {range_of(each): each.access for each in permissions} for role, permissions in named.roles.items()}
+    return requests(found, {**wanted, **ours}, {OURS: {}, "root": {}, **keys})
+
+
+def made(named: Users, start: Model | None = None) -> Iterator[Model]:
+    """Yields the users of a cluster after each request that leads to these."""
+    model = deepcopy(start) if start else Model()
+    for request in due(model, named):
+        model.request(request)
+        yield deepcopy(model)
+    assert due(model, named) == []
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_user_ever_lacks_what_it_may_before_and_after_or_may_more_than_either(change: str) -> None:
+    old, new = CHANGES[change]
+    *_, first = made(old)
+    *_, last = made(new)
+    before, after = may(first), may(last)
+    for model in made(new, first):
+        require_between(before, after, model)
+        end = model
+        for again in made(new, model):  # it was cut off there; the next one may be as well
+            require_between(before, after, again)
+            end = again
+        assert (end.users, end.roles) == (last.users, last.roles)
+
+
+def require_between(
+    before: Mapping[str, frozenset[tuple[bytes, str]]], after: Mapping[str, frozenset[tuple[bytes, str]]], model: Model
+) -> None:
+    nothing = frozenset[tuple[bytes, str]]()
+    now = may(model)
+    for name in before.keys() | after.keys() | now.keys():
+        then, later, has = (each.get(name, nothing) for each in (before, after, now))
+        assert has >= then & later, (name, sorted((then & later) - has), model.users, model.roles)
+        assert has <= then or has <= later, (name, sorted(has), model.users, model.roles)
+
+
+def test_a_role_that_is_made_anew_leaves_nobody_without_it() -> None:
+    """It has keys that no words of etcdctl can name, so it has to be deleted."""
+    (named, _) = CHANGES["a user comes and one goes"]
+    *_, model = made(named)
+    before = may(model)
+    model.roles["r"][KeyRange(b"a\0", b"")] = "read"
+    model.users["theirs"] = {"r"}
+    for end in made(named, model):
+        assert may(end)["u"] == before["u"]
+    assert end.users["theirs"] == {"r"}
+    assert end.roles["r"] == {KeyRange(b"/a/", b"/a0"): "readwrite"}
 
 
 # --- what etcd answers ---
@@ -305,6 +610,17 @@ def test_users_change_alone(other: dict[str, Any], kind: Refusal) -> None:
     assert [each.kind for each in changes.refusals(inputs(WITH_USERS), inputs(GOAL, **other))] == [kind]
     assert changes.refusals(inputs(WITH_USERS), inputs(WITH_USERS, **{**other, "tls": True})) == []
     assert changes.refusals(inputs(GOAL), inputs(WITH_USERS, version="3.6.17")) == []
+
+
+def test_a_user_does_not_get_the_name_of_a_member_that_leaves_nor_a_member_that_of_a_user() -> None:
+    of_user = replace(WITH_USERS, users=Users({**NAMED.users, "c": ["app"]}, NAMED.roles))
+    fewer, of_d = inputs(replace(of_user, names=("a", "b"))), Users({**NAMED.users, "d": ["app"]}, NAMED.roles)
+    for before in (inputs(WITH_USERS), inputs(GOAL)):
+        assert [each.kind for each in changes.refusals(before, fewer)] == [Refusal.USER_NAMED_AS_MEMBER]
+    more = replace(WITH_USERS, names=("a", "b", "c", "d"))
+    (refused,) = changes.refusals(inputs(replace(GOAL, users=of_d)), inputs(more))
+    assert (refused.kind, refused.details["names"]) == (Refusal.USER_NAMED_AS_MEMBER, ["d"])
+    assert changes.refusals(inputs(WITH_USERS), inputs(more)) == []
 
 
 # --- etcd-cluster env --user ---

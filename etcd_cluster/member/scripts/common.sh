@@ -287,7 +287,7 @@ metrics() {
       if [[ $name =~ ^([a-z_]+)\{[a-z_]+=\"(.*)\"\}$ ]]; then name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}; fi
       measured[${name#etcd_}]=$value
     done < <(http_get "$port" /metrics "$seconds" |
-      grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in(_use_in)?_bytes|debugging_mvcc_(current|compact)_revision|server_quota_backend_bytes|network_(active_peers|peer_received_bytes_total))[{ ]')
+      grep -aE '^etcd_(server_(id|is_leader|is_learner|has_leader|version|proposals_(applied|committed)_total)|cluster_version|mvcc_db_total_size_in(_use_in)?_bytes|debugging_(auth|mvcc_current|mvcc_compact)_revision|server_quota_backend_bytes|network_(active_peers|peer_received_bytes_total))[{ ]')
     [[ -z ${measured[server_version]:-} ]] || return 0
     seconds=1 # one that hangs does so on all of its ports
   done

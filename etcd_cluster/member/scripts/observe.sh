@@ -137,7 +137,7 @@ observe_etcd() {
     fact quota_bytes "${measured[server_quota_backend_bytes]:-}"
     echo "active_peers=${measured[active_peers]}"
     if [[ ${measured[server_has_leader]} == 1 ]]; then observe_health; fi
-    [[ ${spec[rights]:-} != yes ]] || observe_rights
+    if [[ ${spec[rights]:-} == yes ]] || { [[ ${spec[users]:-} == own ]] && had_users; }; then observe_rights; fi
     [[ ${measured[server_is_leader]} == 1 || ${spec[as-status-source]:-} == yes ]] || return 0
   else
     fact unknown "metrics its process does not tell its metrics within 3 seconds ($(describe_process "$pid"))"
@@ -151,8 +151,7 @@ observe_etcd() {
     return
   fi
   fact members "$(base64 -w 0 < <(printf '%s\n' "$answer"))"
-  [[ ${spec[rights]:-} != yes ]] || observe_users
-  [[ ${spec[users]:-} != yes ]] || observe_authentication
+  if [[ -n ${spec[users]:-} ]]; then observe_authentication; elif [[ ${spec[rights]:-} == yes ]]; then observe_users; fi
   # Since 3.5, etcd's health check includes the alarms.
   [[ $health == *'"health":true'* && ${measured[server_version]:-3.4.} != 3.4.* ]] || observe_alarms
 }
@@ -185,22 +184,38 @@ observe_rights() {
   fi
 }
 
+# Whether anything about users, roles or authentication was ever changed here: each change raises that revision, which begins at 1.
+had_users() { [[ ${measured[debugging_auth_revision]:-} != 1 ]]; }
+
 # Reports the users if authentication is on. etcd 3.4 does not report whether it is.
 observe_users() {
-  [[ $(etcdctl_at "$url" auth status 2>/dev/null) == *"Status: true"* ]] || return 0
-  fact users "$(etcdctl_at "$url" user list 2>/dev/null | paste -sd ,)"
+  had_users && [[ $(etcdctl_at "$url" auth status 2>/dev/null) == *"Status: true"* ]] || return 0
+  report_users
 }
 
-# Reports whether authentication is on, and all users and roles. It is on if etcd takes a name and a password for a wrong one; else
-# it does not look at them. The last line shows that every question was answered.
+report_users() {
+  local names
+  names=$(etcdctl_at "$url" user list 2>/dev/null) || return 0
+  fact users "$(paste -sd , < <(printf '%s\n' "$names"))"
+}
+
+# Reports whether authentication is on, and all users and roles; with users=own none of them, unless there is the role that all
+# users of this package have. It is on if etcd takes a name and a password for a wrong one; else it does not look at them. The last
+# line shows that every question was answered.
 observe_authentication() {
-  local said state
+  local said state roles
+  had_users || { fact authentication "$(printf 'off\nasked\n' | base64 -w 0)" && return; }
   if said=$(etcdctl_at "$url" --user etcd-cluster:- user list 2>&1); then
     state=off
   elif [[ $said == *"authentication failed"* ]]; then
     state=on
+    report_users
   else
     return 0
+  fi
+  if [[ ${spec[users]} == own ]]; then
+    roles=$(etcdctl_at "$url" role list 2>/dev/null) || return 0
+    [[ $'\n'$roles$'\n' == *$'\netcd-cluster\n'* ]] || { fact authentication "$(printf '%s\nasked\n' "$state" | base64 -w 0)" && return; }
   fi
   printf 'authentication=%s\n' "$({ echo "$state" && each_of user && each_of role && echo asked; } 2>/dev/null | base64 -w 0)"
 }

@@ -64,6 +64,7 @@ def next_action(desired: DesiredCluster, observation: Observation, context: RunC
     restoring = restoration.act(view)
     if restoring is None:
         data.require_one_cluster(view)
+        users.require_own(view)
     action = restoring or _next(view)
     if action is not None:
         _require_clocks_together(view)

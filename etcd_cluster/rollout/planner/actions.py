@@ -135,6 +135,7 @@ class Refusal(Enum):
     USERS_AND_VERSION_CHANGED = auto()
     USERS_AND_TLS_CHANGED = auto()
     USERS_AND_CA_CHANGED = auto()
+    USER_NAMED_AS_MEMBER = auto()
     # Found on the machines.
     UNREACHABLE = auto()
     TAKEN_OVER = auto()
@@ -185,6 +186,10 @@ class Refusal(Enum):
     ALARM_OTHER = auto()
     NO_ROOT_USER = auto()
     AUTHENTICATION_WITHOUT_TLS = auto()
+    AUTHENTICATION_OF_OTHERS = auto()
+    USERS_OF_OTHERS = auto()
+    ROLES_OF_OTHERS = auto()
+    ROLE_OURS_WITH_KEYS = auto()
     USERS_OF_MIXED_VERSIONS = auto()
     # Of a run.
     FUTILE = auto()
@@ -263,6 +268,7 @@ class WarningKind(Enum):
 
     DATABASE_NEARLY_FULL = auto()
     UNLISTED_USERS = auto()
+    AUTHENTICATION_OF_OTHERS = auto()
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,9 @@ TEXTS: dict[Enum, str] = {
     "is full, etcd refuses every write (docs/space.md)",
     WarningKind.UNLISTED_USERS: "warning: etcd has users that this stack does not name: {names}. They stay; remove "
     "them with etcdctl user delete, or name them in users",
+    WarningKind.AUTHENTICATION_OF_OTHERS: "warning: etcd's authentication is on, this stack names no users, and it did "
+    "not turn it on. It stays on, and the exported client certificate may do what its user may; name users, or turn it "
+    "off with etcdctl auth disable (docs/users.md)",
     MissingKind.USER: "user etcd",
     MissingKind.DISK: "the data disk at {detail}",
     MissingKind.MOUNT_ON_BOOT: "the mount of the data disk on boot",
@@ -319,6 +322,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "users: changed together with the CA of clients, which signs the users' certificates",
         "one of the two changes in each `pulumi up`",
         "undo the change of users and roles, run `pulumi up`, make the change again",
+    ),
+    Refusal.USER_NAMED_AS_MEMBER: Explanation(
+        "users and members: {names}: a user and a leaving or joining member of one name, and a certificate of a "
+        "member's name may do everything",
+        "names of users that no member had before this `pulumi up`, and names of members that no user had",
+        "choose another name for the user or for the member",
     ),
     # --- versions ---
     UnsupportedChange.OLDER_PATCH: Explanation(
@@ -611,6 +620,31 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "certificates",
         "no authentication without TLS",
         "turn the authentication off (etcdctl auth disable)",
+    ),
+    Refusal.AUTHENTICATION_OF_OTHERS: Explanation(
+        "etcd's authentication is on, this stack names no users, and its user root is not of this package, which made "
+        "other users ({names}): it is unknown who turned it on",
+        "users in the stack, or no authentication",
+        "set users again, or, if every client with a certificate is to do everything, turn the authentication off "
+        "(etcdctl auth disable)",
+    ),
+    Refusal.USERS_OF_OTHERS: Explanation(
+        "users: etcd has users of these names already, and this stack did not make them: {users}",
+        "names that no user of etcd has",
+        "choose other names, or delete these users (etcdctl user delete), or hand them over to this stack, which then "
+        "sets their roles, and deletes them once it does not name them: run `{commands}` (docs/users.md)",
+    ),
+    Refusal.ROLES_OF_OTHERS: Explanation(
+        "roles: etcd has roles of these names already, and this stack did not make them: {roles}",
+        "names that no role of etcd has",
+        "choose other names, or, if nobody needs these roles any more, delete them (etcdctl role delete)",
+    ),
+    Refusal.ROLE_OURS_WITH_KEYS: Explanation(
+        "etcd's role {role} has keys (permissions: {count}), so this package did not make it: its role of that name "
+        "marks its users, and has none",
+        "no role of that name, or one without keys",
+        "give its users another role, and delete it (etcdctl role delete {role}), or take its keys away (etcdctl role "
+        "revoke-permission)",
     ),
     Refusal.USERS_OF_MIXED_VERSIONS: Explanation(
         "{members}: has to be a user of etcd before it joins, and etcd's users are never changed while members run "

@@ -20,6 +20,7 @@ from etcd_cluster.member.lines import (
     RaftPosition,
     SetUsers,
     Snapshot,
+    UsersAsked,
     UsersChange,
     V2Store,
 )
@@ -28,6 +29,7 @@ from etcd_cluster.rollout.observed import Authentication, KeyHash, Observation
 from etcd_cluster.rollout.planner.actions import HostStep, Limit, Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.reports import parse_hash
+from etcd_cluster.users import Users
 
 
 class V2Data(Enum):
@@ -59,7 +61,7 @@ class RunContext:
         may_have_ended: Members that the run has started, and that may have ended since.
         hashes_of_data: Such a member -> the hash of what its data hold; None if nobody can tell.
         hashes: Another member, revision -> the hash of its keys up to that revision; None if it gave none.
-        had_users: The stack named users of etcd before, so that they are removed if it names none any more.
+        users_before: The users and roles that the stack named in its last rollout that ended well; None for none.
         authentication: etcd's users and roles since they were changed last; None if they are to be asked for.
     """
 
@@ -79,7 +81,7 @@ class RunContext:
     may_have_ended: set[str] = field(default_factory=set[str])
     hashes_of_data: dict[str, KeyHash | None] = field(default_factory=dict[str, KeyHash | None])
     hashes: dict[tuple[str, int], KeyHash | None] = field(default_factory=dict[tuple[str, int], KeyHash | None])
-    had_users: bool = False
+    users_before: Users | None = None
     authentication: Authentication | None = None
 
     def learn(self, observation: Observation) -> None:
@@ -92,9 +94,11 @@ class RunContext:
         """Returns whether it is unknown of a running member if it may change the cluster."""
         return any(host.pid and name not in (self.permitted or ()) for name, host in observation.hosts.items())
 
-    def lacks_users(self, desired: DesiredCluster) -> bool:
-        """Returns whether etcd's users and roles are to be asked for."""
-        return self.authentication is None and (self.had_users or desired.users is not None)
+    def users_to_ask(self, desired: DesiredCluster) -> UsersAsked | None:
+        """Returns what is to be asked for of etcd's users and roles; None if it is known."""
+        if self.authentication is not None:
+            return None
+        return UsersAsked.ALL if self.users_before is not None or desired.users is not None else UsersAsked.OWN
 
     def note(self, step: HostStep, printed: str, *, index: int) -> None:
         """Notes what a step did.

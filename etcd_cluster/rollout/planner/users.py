@@ -4,16 +4,18 @@ With authentication on, only a user of role root may change the cluster, and a c
 certificate is. So every member has a user of its own, before authentication is turned on and before it joins.
 
 Users that this package makes have the role `OURS` as well, and no password. Whoever has it and is not named any more is
-removed, with the roles that nobody else has; all other users are left alone.
+removed, with the roles that nobody else has; all other users are left alone, and a stack that names one is refused. In
+which order things change is in users_requests.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
+from etcd_cluster.errors import shown
 from etcd_cluster.member.lines import SetUsers, UsersChange
 from etcd_cluster.rollout.desired import DesiredCluster, series
-from etcd_cluster.rollout.observed import Authentication, KeyRange
+from etcd_cluster.rollout.observed import Authentication
 from etcd_cluster.rollout.planner import quorum, rights, rolling_restart
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
@@ -21,18 +23,19 @@ from etcd_cluster.rollout.planner.actions import (
     Action,
     ActionKind,
     Blocked,
+    Details,
     HostStep,
     Refusal,
     UsersRequest,
     WaitFor,
     WaitReason,
+    WarningKind,
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
-from etcd_cluster.users import OURS, ROOT, Permission, Users
+from etcd_cluster.rollout.planner.users_requests import BRIDGE, Members, Roles, new_user, range_of, requests
+from etcd_cluster.users import CLIENT, NAME, OURS, ROOT, Users
 
-Members = Mapping[str, frozenset[str]]
-Roles = Mapping[str, Mapping[KeyRange, str]]
 MEMBER = frozenset({ROOT, OURS})
 """Roles of a member's user."""
 
@@ -41,25 +44,33 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     """Returns what is next about users, roles and authentication; None if nothing is, or if it has to wait.
 
     Preconditions: every voter is healthy, and all members run the desired version. Until then, only a member that is to
-    join gets its user; after that, members have to be of one minor version.
+    join gets its user; after that, members have to be of one minor version. Without users in the stack, users that this
+    package made, and the authentication that it turned on, end: an earlier run may have been cut off.
 
     Raises:
-        RefusedError: A member is to join while members run several minor versions, and has no user yet.
+        RefusedError: A member is to join while members run several minor versions, and has no user yet. Or
+            authentication is on, and it is not known to be this package's, or a member may not change the cluster.
     """
-    if view.desired.users is None and not view.context.had_users:
-        return None
-    found = view.observation.authentication or view.context.authentication
+    found, is_on = _known(view), view.desired.users is not None
+    is_ours = is_on or view.context.users_before is not None or (found is not None and _is_marked(found))
+    if not is_ours and (found is None or found.enabled) and (denied := rights.denied(view)):
+        raise rights.refusal(view, denied)
     if found is None:
         source = view.observation.status_source
         return WaitFor(WaitReason.USERS_UNKNOWN, LEADER_SECONDS, source, {"source": source})
     if view.desired.users is not None and _runs_other_versions(view):
         return _before_joining(view, view.desired.users, found)
-    requests = [*_requests(found, _desired_users(view, found), _desired_roles(view.desired.users))]
-    is_on = view.desired.users is not None
+    if not is_ours:
+        return None
+    if not is_on and len(_series(view)) > 1:
+        return None
+    due = requests(found, _desired_users(view, found), _desired_roles(view.desired.users))
     if found.enabled and not is_on:
+        if view.context.users_before is None and _root_is_anothers(found):
+            raise RefusedError(Refusal.AUTHENTICATION_OF_OTHERS, {"names": _own(found)})
         return _waiting(view) or _action(view, ActionKind.DISABLE_AUTHENTICATION, UsersChange.DISABLE)
-    if requests:
-        return _waiting(view) or _action(view, ActionKind.SET_USERS, UsersChange.SET, requests)
+    if due:
+        return _waiting(view) or _action(view, ActionKind.SET_USERS, UsersChange.SET, due)
     if is_on and not found.enabled:
         return _waiting(view) or _action(view, ActionKind.ENABLE_AUTHENTICATION, UsersChange.ENABLE)
     return _require_rights(view) if found.enabled else None
@@ -75,27 +86,110 @@ def restore_rights(view: ClusterView, action: Action | WaitFor) -> Action | None
     is_next = isinstance(action, Action) and action.kind in rights.OF_USERS
     if view.desired.users is None or not lacking or source is None or is_next or len(_series(view)) > 1:
         return None
-    requests = [UsersRequest("role add", [OURS]), *(each for name in lacking for each in _new_user(name, MEMBER))]
-    return _action(view, ActionKind.SET_USERS, UsersChange.SET, requests)
+    due = [UsersRequest("role add", [OURS]), *(each for name in lacking for each in new_user(name, MEMBER))]
+    return _action(view, ActionKind.SET_USERS, UsersChange.SET, due)
 
 
-def unlisted(desired: DesiredCluster, found: Authentication | None) -> Sequence[str]:
-    """Returns the users that neither the stack names nor this package has made."""
-    if desired.users is None or found is None:
-        return ()
-    return sorted(name for name, roles in found.users.items() if OURS not in roles and name != ROOT)
+def require_own(view: ClusterView) -> None:
+    """Checks that the stack names no user and no role of somebody else, before anything is done.
+
+    A user without roles, and a role that nobody has, are taken: they give nobody anything, and a run that is cut off
+    leaves such. Before this package has made anything, such a role has no keys. A user of role root alone is taken
+    where a certificate of this cluster has its name. What the stack named before is its own, whatever was changed by
+    hand.
+
+    Raises:
+        RefusedError: It names one, or one name is a user's and a leaving or joining member's.
+    """
+    found = _known(view)
+    if view.desired.users is None or found is None:
+        return
+    _require_names_apart(view, view.desired.users, found)
+    if keys := found.roles.get(OURS):
+        raise RefusedError(Refusal.ROLE_OURS_WITH_KEYS, {"role": OURS, "count": len(keys)})
+    before, own = view.context.users_before or Users({}, {}), {CLIENT, *_members(view)}
+    theirs = {
+        name: sorted(roles)
+        for name in sorted((own | view.desired.users.users.keys()) - before.users.keys())
+        if (roles := found.users.get(name)) and OURS not in roles and not (name in own and roles == {ROOT})
+    }
+    if theirs:
+        marks = "; ".join(f"etcdctl user grant-role {name} {OURS}" for name in theirs)
+        users = [f"{name} (roles: {', '.join(map(_shown, roles))})" for name, roles in theirs.items()]
+        raise RefusedError(Refusal.USERS_OF_OTHERS, {"users": users, "commands": f"etcdctl role add {OURS}; {marks}"})
+    held = {role for roles in found.users.values() if OURS in roles for role in roles}
+    others = {
+        role: sorted(name for name, roles in found.users.items() if role in roles)
+        for role in sorted((view.desired.users.roles.keys() & found.roles.keys()) - held - before.roles.keys())
+    }
+    taken = [
+        f"{role} (of {', '.join(map(_shown, names)) or 'no user'})"
+        for role, names in others.items()
+        if names or (found.roles[role] and not _is_marked(found))
+    ]
+    if taken:
+        raise RefusedError(Refusal.ROLES_OF_OTHERS, {"roles": taken})
+
+
+def of_others(desired: DesiredCluster, found: Authentication | None) -> Sequence[tuple[WarningKind, Details]]:
+    """Returns what there is of users that neither the stack names nor this package has made."""
+    if found is None:
+        return []
+    if desired.users is None:
+        is_theirs = found.enabled and not _is_marked(found)
+        return [(WarningKind.AUTHENTICATION_OF_OTHERS, {})] if is_theirs else []
+    names = sorted(_shown(name) for name, roles in found.users.items() if OURS not in roles and name != ROOT)
+    return [(WarningKind.UNLISTED_USERS, {"names": names})] if names else []
+
+
+def _known(view: ClusterView) -> Authentication | None:
+    return view.observation.authentication or view.context.authentication
+
+
+def _is_marked(found: Authentication) -> bool:
+    """Returns whether this package has made users. Its role has no keys: one that has some is another's."""
+    return OURS in found.roles and not found.roles[OURS]
+
+
+def _own(found: Authentication) -> Sequence[str]:
+    return sorted(name for name, roles in found.users.items() if OURS in roles)
+
+
+def _root_is_anothers(found: Authentication) -> bool:
+    return bool(found.users.get(ROOT)) and OURS not in found.users[ROOT]
+
+
+def _shown(name: str) -> str:
+    """Returns a name that somebody else chose, quoted unless this package would take it."""
+    return name if NAME.fullmatch(name) else shown(name)
+
+
+def _members(view: ClusterView) -> set[str]:
+    """Returns the names of members, also of such as are yet to leave."""
+    return {*view.desired.members, *(member.name for member in view.observation.members if member.name)}
+
+
+def _require_names_apart(view: ClusterView, users: Users, found: Authentication) -> None:
+    leaving = users.users.keys() & (_members(view) - view.desired.members.keys())
+    joining = {
+        name
+        for name in view.desired.members
+        if view.listed(name) is None and OURS in found.users.get(name, ()) and found.users[name] - MEMBER
+    }
+    if leaving or joining:
+        raise RefusedError(Refusal.USER_NAMED_AS_MEMBER, {"names": sorted(leaving | joining)})
 
 
 def _waiting(view: ClusterView) -> WaitFor | None:
     return rolling_restart.await_voters(view, Blocked.USERS)
 
 
-def _action(view: ClusterView, kind: ActionKind, change: UsersChange, requests: Sequence[UsersRequest] = ()) -> Action:
+def _action(view: ClusterView, kind: ActionKind, change: UsersChange, due: Sequence[UsersRequest] = ()) -> Action:
     source = quorum.known(view, view.observation.status_source)
     is_denied = view.observation.hosts[source].may_administer is False
     line = SetUsers(change, CHANGE_SECONDS, as_root=is_denied and view.desired.root is not None)
-    names = sorted({each.arguments[0] for each in requests})
-    return Action(kind, [HostStep(source, line, requests=requests)], {"names": names} if names else {})
+    names = sorted({_shown(each.arguments[0].removeprefix(BRIDGE)) for each in due})
+    return Action(kind, [HostStep(source, line, requests=due)], {"names": names} if names else {})
 
 
 def _runs_other_versions(view: ClusterView) -> bool:
@@ -118,8 +212,8 @@ def _before_joining(view: ClusterView, users: Users, found: Authentication) -> A
     running = _series(view)
     if len(running) > 1:
         raise RefusedError(Refusal.USERS_OF_MIXED_VERSIONS, {"members": lacking, "versions": sorted(running)})
-    requests = [each for name in lacking for each in _new_user(name, MEMBER)]
-    return _waiting(view) or _action(view, ActionKind.SET_USERS, UsersChange.SET, requests)
+    due = [each for name in lacking for each in new_user(name, MEMBER)]
+    return _waiting(view) or _action(view, ActionKind.SET_USERS, UsersChange.SET, due)
 
 
 def _require_rights(view: ClusterView) -> WaitFor | None:
@@ -141,9 +235,8 @@ def _desired_users(view: ClusterView, found: Authentication) -> Members:
     """
     if view.desired.users is None:
         return {}
-    listed = {member.name for member in view.observation.members if member.name}
-    own = {name: MEMBER for name in sorted({ROOT, *view.desired.members, *listed})}
-    if OURS not in found.users.get(ROOT, {OURS}):
+    own = {name: MEMBER for name in sorted({ROOT, *_members(view)})}
+    if _root_is_anothers(found):
         own[ROOT] = found.users[ROOT] | {ROOT}
     return {**{name: frozenset({*roles, OURS}) for name, roles in view.desired.users.users.items()}, **own}
 
@@ -151,100 +244,5 @@ def _desired_users(view: ClusterView, found: Authentication) -> Members:
 def _desired_roles(users: Users | None) -> Roles:
     if users is None:
         return {}
-    named = {name: {_range(each): each.access for each in permissions} for name, permissions in users.roles.items()}
+    named = {name: {range_of(each): each.access for each in permissions} for name, permissions in users.roles.items()}
     return {OURS: {}, ROOT: {}, **named}
-
-
-def _requests(found: Authentication, users: Members, roles: Roles) -> Iterator[UsersRequest]:
-    """Yields what makes users and roles as desired: first what is added, then what is taken away.
-
-    A role belongs to this package if a user of it has the role, and nobody else.
-    """
-    for name, permissions in roles.items():
-        if name not in found.roles:
-            yield UsersRequest("role add", [name])
-        for range_, access in permissions.items():
-            if found.roles.get(name, {}).get(range_) != access:
-                yield _grant(name, range_, access)
-    for name, user_roles in users.items():
-        if name not in found.users:
-            yield from _new_user(name, user_roles)
-        else:
-            yield from _granted(name, user_roles - found.users[name])
-    ours = {name: each for name, each in found.users.items() if OURS in each}
-    kept = {role for name, each in found.users.items() if name not in ours for role in each}
-    removed = sorted({role for each in ours.values() for role in each} - kept - roles.keys() - {OURS})
-    for name in sorted(roles.keys() & found.roles.keys() - {OURS, ROOT}):
-        yield from _revoked(name, [range_ for range_ in found.roles[name] if range_ not in roles[name]])
-    for role in removed:
-        yield UsersRequest("role delete", [role])
-    for name in sorted(users.keys() & found.users.keys()):
-        for role in sorted(found.users[name] - users[name] - {*removed}):
-            yield UsersRequest("user revoke-role", [name, role])
-    for name in sorted(ours.keys() - users.keys()):
-        yield UsersRequest("user delete", [name])
-    if OURS in found.roles and OURS not in roles:
-        yield UsersRequest("role delete", [OURS])
-
-
-def _new_user(name: str, roles: frozenset[str]) -> Iterator[UsersRequest]:
-    yield UsersRequest("user add", [name], ["--no-password"])
-    yield from _granted(name, roles)
-
-
-def _granted(name: str, roles: frozenset[str]) -> Iterator[UsersRequest]:
-    """Yields the grants; `OURS` first, so that a run that is cut off leaves no user that nobody knows."""
-    for role in sorted(roles, key=lambda role: (role != OURS, role)):
-        yield UsersRequest("user grant-role", [name, role])
-
-
-def _grant(role: str, range_: KeyRange, access: str) -> UsersRequest:
-    key = range_.start.decode() if range_ != EVERYTHING else ""
-    return UsersRequest("role grant-permission", [role, access, key], ["--prefix"] if range_.end else [])
-
-
-def _revoked(role: str, ranges: Sequence[KeyRange]) -> Iterator[UsersRequest]:
-    """Yields the revocations. A range that etcdctl cannot name goes with the whole role, which is made anew."""
-    named = [(range_, _words(range_)) for range_ in ranges]
-    if any(words is None for _, words in named):
-        yield UsersRequest("role delete", [role])
-        return
-    for _, words in named:
-        if words is not None:
-            keys, flags = words
-            yield UsersRequest("role revoke-permission", [role, *keys], flags)
-
-
-EVERYTHING = KeyRange(b"\0", b"\0")
-
-
-def _words(range_: KeyRange) -> tuple[Sequence[str], Sequence[str]] | None:
-    """Returns how etcdctl names a range: its keys, and options; None if it cannot."""
-    if range_ == EVERYTHING:
-        return [""], ["--prefix"]
-    try:
-        start, end = range_.start.decode(), range_.end.decode(errors="replace")
-    except UnicodeDecodeError:
-        return None
-    if any(each in "\0\n" for each in start):
-        return None
-    if not range_.end:
-        return [start], []
-    if range_.end == _end_of(range_.start):
-        return [start], ["--prefix"]
-    if range_.end == b"\0":
-        return [start], ["--from-key"]
-    return None if any(each in "\0\n\N{REPLACEMENT CHARACTER}" for each in end) else ([start, end], [])
-
-
-def _range(permission: Permission) -> KeyRange:
-    if permission.prefix is None:
-        return KeyRange((permission.key or "").encode(), b"")
-    start = permission.prefix.encode()
-    return KeyRange(start, _end_of(start)) if start else EVERYTHING
-
-
-def _end_of(prefix: bytes) -> bytes:
-    """Returns the first key after all that begin with a prefix, as etcd has it."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\0"
