@@ -41,7 +41,12 @@ def shown(value: object) -> str:
     )
     if holds_secret(value) or is_private_key(text) or "-----BEGIN" in text or len(text) > LONGEST_SHOWN:
         text = HIDDEN
-    return json.dumps(text, ensure_ascii=False) if isinstance(value, str) else text
+    return printable(json.dumps(text, ensure_ascii=False) if isinstance(value, str) else text)
+
+
+def printable(text: str) -> str:
+    """Returns a text with an escape, as JSON has it, in the place of each character that prints nothing."""
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def _unprintable(value: object) -> str:
@@ -92,4 +97,4 @@ class ConfigurationError(EtcdClusterError):
     def __str__(self) -> str:
         end = "" if self.fix.endswith("?") else "."
         key = HIDDEN if is_private_key(self.key) or len(self.key) > LONGEST_SHOWN else self.key
-        return f"{key}: {shown(self.value)}: {self.problem}. {self.fix[:1].upper()}{self.fix[1:]}{end}"
+        return f"{printable(key)}: {shown(self.value)}: {self.problem}. {self.fix[:1].upper()}{self.fix[1:]}{end}"

@@ -409,6 +409,11 @@ USERS = [
           "", "-a", "a/b", "é", "a" * 65),
     *each("users.app.roles", lambda roles: users({"app": {"roles": roles}}), [], ["nobody"], ["app", "nobody"]),
     *each("roles", lambda name: users({"app": {"roles": ["app", name]}}, {**MAY, name: MAY["app"]}), "root", "a b"),
+    ("users.a\nb", users({"a\nb": {"roles": ["app"]}, **APP})),
+    ("users.a\u009b31m", users({"a\N{CONTROL SEQUENCE INTRODUCER}31m": {"roles": ["app"]}, **APP})),
+    ("roles.a\nb", users({"app": {"roles": ["app", "a\nb"]}}, {**MAY, "a\nb": MAY["app"]})),
+    *each("roles.app[0]", role, {"access": "read", "prefix": "/a\n"}, {"access": "read", "key": "/a\u2028b"}),
+    *each("roles.app[0].access", role, {"access": "read\x1b[31m", "prefix": "/a"}),
     ("roles.other", users(roles={**MAY, "other": MAY["app"]})),
     ("roles", hosts() | {"roles": MAY}),
     ("users", users(tls=False)),
@@ -590,4 +595,4 @@ def refused(key: str, run: Any) -> None:
     assert error.key == key or error.key.startswith((f"{key}.", f"{key}["))
     assert error.problem
     assert error.fix
-    assert "\n" not in str(error)
+    assert str(error).isprintable()
