@@ -252,6 +252,13 @@ def test_another_backup_in_its_place_does_not_pass_for_it(folder: Folder) -> Non
     assert "its manifest is that of another backup" in done.stderr
 
 
+def test_a_hash_without_its_value_is_not_taken_for_none(folder: Folder) -> None:
+    damaged = manifest().replace('"value": 1025', '"value": "1025"')
+    done = call(folder, f"{PLAYED}{damaged}restored_equal {NAME}; echo equal")
+    assert done.returncode == 70
+    assert "its manifest is damaged. Expected: a hash with its value" in done.stderr
+
+
 def test_the_alarm_of_a_full_database_in_a_snapshot_is_no_damage(folder: Folder) -> None:
     """`endpoint health` fails while an alarm stands, and alarms are part of a snapshot. Metrics know neither alarms nor
     users."""
@@ -296,7 +303,7 @@ def test_a_machine_that_is_too_busy_to_answer_at_once_makes_its_backup(folder: F
     """One look at etcd's metrics that took more than three seconds ended the run."""
     played = """
         service_pid() { echo 1; }
-        find_sockets() { :; }
+        find_sockets() { sockets=''; }
         sleep() { :; }
         metrics() {
           echo asked >>"$state_path/asked"

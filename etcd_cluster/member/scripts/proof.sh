@@ -48,6 +48,7 @@ serves_equal() {
   [[ -n $found ]] || gave_nothing revision
   ((found >= (revision > 1 ? revision : 1))) || unfit "its revision is $found. Expected: $revision, as in its manifest. Take another backup"
   hash=$(sed -n 's/.*"hash": {"value": \([0-9]*\).*/\1/p' < <(printf '%s\n' "$manifest"))
+  [[ -n $hash || $manifest != *'"hash": {'* ]] || unfit "its manifest is damaged. Expected: a hash with its value, or none. Take another backup"
   # Without a hash, there is nothing of the members to compare with.
   [[ -n $hash ]] || return 0
   # Members may have compacted between the snapshot and their hash, which depends on that.
