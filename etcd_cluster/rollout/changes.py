@@ -97,8 +97,8 @@ def _with_users(olds: Inputs, news: Inputs) -> list[RefusedError]:
 
 def _named_as_members(olds: Inputs, news: Inputs) -> list[RefusedError]:
     """Returns the refusal for a user that has the name of a leaving member, and for a member with that of a user."""
-    users = [{*(each.get("users") or {})} for each in (olds, news)]
-    members = [{*each["members"]} for each in (olds, news)]
+    users: list[set[str]] = [{*(each.get("users") or {})} for each in (olds, news)]
+    members: list[set[str]] = [{*each["members"]} for each in (olds, news)]
     names = (users[1] & (members[0] - members[1])) | (users[0] & (members[1] - members[0]))
     return [RefusedError(Refusal.USER_NAMED_AS_MEMBER, {"names": sorted(names)})] if names else []
 

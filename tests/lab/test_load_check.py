@@ -20,7 +20,7 @@ from etcd_cluster.install.sources import this_architecture
 from tests.lab.clusters import Cluster, changes_nothing, eventually, traces, watched_processes
 from tests.lab.faults import frozen
 from tests.lab.hosts import Host, Lab, LabError
-from tests.lab.stack import STACK, UP_TIMEOUT_SECONDS, Stack, host_config
+from tests.lab.stack import STACK, UP_TIMEOUT_SECONDS, Engine, Stack, host_config
 from tests.lab.writes import Access, writing
 
 PROGRAM = Path(__file__).with_name("patient_program.py")
@@ -288,6 +288,30 @@ def test_a_client_that_cannot_reach_a_member_is_told_which(cluster: Cluster, cli
     )
     assert client_is_clean(client)
     assert is_clean(cluster, held)
+
+
+def loaded_by_an_up(lab: Lab, mirror_url: str, tmp_path: Path, engine: Engine) -> None:
+    """A cluster of one member, whose stack names the machine that loads it."""
+    benchmark_for(this_architecture())
+    (host,), client = lab.hosts(1), lab.host("client", disk_gib=None)
+    named = {"address": client.address, "hostKey": client.host_key}
+    given = {"loadCheck": "report", "loadGenerator": {"client": named}}
+    config = host_config([host], mirror_url, allowUndersized=True, **given)
+    cluster = Cluster(lab, [host], Stack(lab, tmp_path, config, engine), engine)
+    cluster.up()
+    found = result(cluster)
+    assert found["generatedOn"] == f"client {client.address}"
+    assert found["writes"]["answered"]
+    assert client_is_clean(client)
+    assert is_clean(cluster)
+    kept = "".join(file.read_text(errors="replace") for file in cluster.state_files())
+    for key in cluster.private_keys_in_state():
+        assert not [trace for trace in traces(key) if trace in kept]
+    assert changes_nothing(cluster.stack.up())
+
+
+def test_an_up_loads_from_the_machine_that_the_stack_names(lab: Lab, mirror_url: str, tmp_path: Path) -> None:
+    loaded_by_an_up(lab, mirror_url, tmp_path, Engine.EMBEDDED)
 
 
 def started_check(cluster: Cluster, *options: str) -> subprocess.Popen[str]:

@@ -858,7 +858,8 @@ def asked_of_users(folder: Folder, revision: str, asked: str, *answers: str) -> 
         "{ observe_authentication; } 3>&1",
         "observe",
     ).splitlines()
-    facts = dict(line.partition("=")[::2] for line in printed if re.match("(users|authentication)=", line))
+    matches = filter(None, (re.fullmatch(r"(users|authentication)=(.*)", line) for line in printed))
+    facts = {found[1]: found[2] for found in matches}
     decoded = base64.b64decode(facts.get("authentication", "")).decode()
     return [line for line in printed if line.partition("=")[0] not in facts], {**facts, "authentication": decoded}
 

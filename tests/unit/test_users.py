@@ -274,6 +274,7 @@ def test_what_a_run_that_was_cut_off_began_ends_when_users_are_taken_out_again()
     """No rollout with users has ended well, so only what etcd has tells of it."""
     models = [*cuts(WITH_USERS), Model.running(WITH_USERS)]
     assert len(models) > 20
+    assert models[-1].is_guarded
     for model in models:
         was_guarded = model.is_guarded
         done = log(model, GOAL)
@@ -281,7 +282,6 @@ def test_what_a_run_that_was_cut_off_began_ends_when_users_are_taken_out_again()
         assert not any([*model.users.values(), *model.roles.values()]), "who was just added has nothing"
         assert len(model.users) + len(model.roles) <= 1
         assert log(model, GOAL) == []
-    assert was_guarded
 
 
 def test_users_that_were_begun_go_although_somebody_else_made_root_but_authentication_stays() -> None:
@@ -394,8 +394,18 @@ def test_a_joining_member_with_the_name_of_a_user_is_refused() -> None:
     goal = replace(WITH_USERS, names=("a", "b", "c", "d"))
     model.add_machine("d", goal.address("d"), goal.version)
     with pytest.raises(RefusedError) as refused:
-        log(model, goal)
+        log(model, goal, users_before=named.users)
     assert (refused.value.kind, model.log) == (Refusal.USER_NAMED_AS_MEMBER, [])
+
+
+def test_what_a_joining_members_user_was_given_by_hand_is_taken_back() -> None:
+    """It was a member before. Nobody has a certificate of that name but the member itself."""
+    model = Model.running(WITH_USERS)
+    model.users["d"] = {"root", "etcd-cluster", "app"}
+    goal = replace(WITH_USERS, names=("a", "b", "c", "d"))
+    model.add_machine("d", goal.address("d"), goal.version)
+    log(model, goal, users_before=NAMED)
+    assert model.users["d"] == {"root", "etcd-cluster"}
 
 
 # --- what users may do while users and roles change ---
@@ -494,6 +504,7 @@ def test_no_user_ever_lacks_what_it_may_before_and_after_or_may_more_than_either
     *_, first = made(old)
     *_, last = made(new)
     before, after = may(first), may(last)
+    end = first
     for model in made(new, first):
         require_between(before, after, model)
         end = model
@@ -521,6 +532,7 @@ def test_a_role_that_is_made_anew_leaves_nobody_without_it() -> None:
     before = may(model)
     model.roles["r"][KeyRange(b"a\0", b"")] = "read"
     model.users["theirs"] = {"r"}
+    end = model
     for end in made(named, model):
         assert may(end)["u"] == before["u"]
     assert end.users["theirs"] == {"r"}

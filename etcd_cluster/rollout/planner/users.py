@@ -111,7 +111,7 @@ def require_own(view: ClusterView) -> None:
     theirs = {
         name: sorted(roles)
         for name in sorted((own | view.desired.users.users.keys()) - before.users.keys())
-        if (roles := found.users.get(name)) and OURS not in roles and not (name in own and roles == {ROOT})
+        if (roles := found.users.get(name)) and OURS not in roles and not (name in own and {*roles} == {ROOT})
     }
     if theirs:
         marks = "; ".join(f"etcdctl user grant-role {name} {OURS}" for name in theirs)
@@ -171,10 +171,12 @@ def _members(view: ClusterView) -> set[str]:
 
 def _require_names_apart(view: ClusterView, users: Users, found: Authentication) -> None:
     leaving = users.users.keys() & (_members(view) - view.desired.members.keys())
+    # Who was one in a rollout that ended well has a certificate. What a member's user was given by hand is taken back.
+    before = (view.context.users_before or Users({}, {})).users
     joining = {
         name
         for name in view.desired.members
-        if view.listed(name) is None and OURS in found.users.get(name, ()) and found.users[name] - MEMBER
+        if view.listed(name) is None and name in before and found.users.get(name, MEMBER) - MEMBER
     }
     if leaving or joining:
         raise RefusedError(Refusal.USER_NAMED_AS_MEMBER, {"names": sorted(leaving | joining)})

@@ -173,7 +173,7 @@ class _Change:
             is_new = role not in self.found.roles or role in self.remade
             if is_new and role != OURS:
                 yield UsersRequest("role add", [role])
-            left = {} if is_new else self.low.get(role, {})
+            left: Mapping[KeyRange, str] = {} if is_new else self.low.get(role, {})
             for name in self._holders(role):
                 if is_new or name not in self.staying or role not in self.found.users[name]:
                     yield UsersRequest("user grant-role", [name, role])
