@@ -50,7 +50,7 @@ def place(text: str) -> Place:
     is_whole = rest.lower() in (f"{spelling}{end}" for spelling in (host, f"[{host}]") for end in ("", f":{port}"))
     if not is_whole or not is_host(host) or (user and not USER.fullmatch(user)) or port == 0:
         raise argparse.ArgumentTypeError(
-            f"{text}: not a machine to log in to. Write [USER@]HOST[:PORT], an IPv6 address in brackets"
+            f"{text.rpartition('@')[2]}: not a machine to log in to. Write [USER@]HOST[:PORT], IPv6 in brackets"
         )
     return Place(host, user, port or 22)
 
@@ -140,7 +140,7 @@ def _host_key(options: argparse.Namespace) -> str:
                 Explanation(
                     f"--from: no host key is known for {place.host}",
                     "one in ~/.ssh/known_hosts, of a machine that was logged in to before",
-                    f"log in to it once by `ssh {place.host}`, or add --host-key with its public key "
+                    f"log in to it once by `ssh -p {place.port} {place.host}`, or add --host-key with its public key "
                     "(/etc/ssh/ssh_host_ed25519_key.pub there)",
                 )
             )

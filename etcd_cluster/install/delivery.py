@@ -49,6 +49,11 @@ def _program_path(name: str, version: str) -> str:
     return f"{PROGRAMS_DIRECTORY}/{name}/{version}/{name}"
 
 
+def _last_line(printed: str) -> str:
+    """Returns the last line of what a command printed: a login file may print others before it."""
+    return printed.strip().rpartition("\n")[2]
+
+
 def _compress(program: Path, into: Path) -> None:
     with open(program, "rb") as content, gzip.open(into, "wb", compresslevel=6) as compressed:
         shutil.copyfileobj(content, compressed)
@@ -73,7 +78,7 @@ class Destination:
     def architecture(self) -> Architecture:
         """Returns the host's architecture, and looks at nothing else. Any user may ask."""
         done = self._ssh.run(self._connection, "uname -m", timeout_seconds=INSPECT_TIMEOUT_SECONDS)
-        return self._known_architecture(done.stdout.strip())
+        return self._known_architecture(_last_line(done.stdout))
 
     def _known_architecture(self, machine: str) -> Architecture:
         architecture = parse_architecture(machine)
@@ -104,7 +109,7 @@ class Destination:
         path = shlex.quote(_program_path(name, version))
         command = f"test -x {path} && sha256sum {path}"
         done = self._ssh.run(self._connection, command, timeout_seconds=INSPECT_TIMEOUT_SECONDS)
-        return done.returncode == 0 and done.stdout.startswith(f"{sha256} ")
+        return done.returncode == 0 and _last_line(done.stdout).startswith(f"{sha256} ")
 
     def send_program(self, program: Path, name: str, version: str, say: Say = discard) -> str:
         """Returns the program's path on the host, after sending the program if it is not there already.
@@ -138,10 +143,10 @@ class Destination:
         Raises:
             InstallError: It is not there, or cannot be read.
         """
-        digest = self._last_line(f"sha256sum -- {shlex.quote(path)}", path)[:64]
+        digest = self._printed(f"sha256sum -- {shlex.quote(path)}", path)[:64]
 
         def make(partial: Path) -> None:
-            packed = self._last_line(f"gzip --stdout -- {shlex.quote(path)} | base64 --wrap 0", path)
+            packed = self._printed(f"gzip --stdout -- {shlex.quote(path)} | base64 --wrap 0", path)
             try:
                 partial.write_bytes(gzip.decompress(base64.b64decode(packed)))
             except (ValueError, EOFError, OSError) as error:
@@ -151,12 +156,11 @@ class Destination:
 
         return make_once(cache_directory() / "received" / digest[:16] / path.rpartition("/")[2], make)
 
-    def _last_line(self, command: str, path: str) -> str:
-        """Returns the last line of what a command prints: a login file may print others before it."""
+    def _printed(self, command: str, path: str) -> str:
         done = self._ssh.run(self._connection, command, timeout_seconds=SEND_TIMEOUT_SECONDS)
         if done.returncode != 0 or not done.stdout.strip():
             raise InstallError(f"{self._connection.host} does not give {path}: {excerpt(done.stderr)}")
-        return done.stdout.splitlines()[-1]
+        return _last_line(done.stdout)
 
     def send_file(self, file: Path, path: str, sha256: str) -> None:
         """Sends a file that root alone reads there, unless the host holds it already.
@@ -169,7 +173,8 @@ class Destination:
             sha256: Its sum.
         """
         held = f"sha256sum {shlex.quote(path)} 2>/dev/null || true"
-        if not self._as_root(held, "be looked at", INSPECT_TIMEOUT_SECONDS).stdout.startswith(f"{sha256} "):
+        done = self._as_root(held, "be looked at", INSPECT_TIMEOUT_SECONDS)
+        if not _last_line(done.stdout).startswith(f"{sha256} "):
             directory, _, name = path.rpartition("/")
             self._put(file, directory, name, sha256, receive="cat", mode="0600")
 

@@ -22,7 +22,7 @@ from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
 from etcd_cluster.member.render import CertificatePair, client_variables
 from etcd_cluster.pki import x509
 from etcd_cluster.ssh.client import OpenSsh
-from etcd_cluster.ssh.connection import parse_connection
+from etcd_cluster.ssh.connection import Connection, parse_connection
 
 ETCDCTL = "etcdctl"
 FOLDER = "/run/etcd-cluster-client"
@@ -109,9 +109,11 @@ def load_client(
         SshError: It cannot be reached.
         EtcdClusterError: It cannot load the cluster, or does not take what that needs.
     """
-    name = f"client {connection['host']}"
+    reached = parse_connection(connection)
+    port = "" if reached.port == Connection.port else f":{reached.port}"
+    name = f"client {reached.host}{port}"
     with OpenSsh.for_one_task() as ssh:
-        destination = Destination(ssh, parse_connection(connection))
+        destination = Destination(ssh, reached)
         architecture, etcdctl = destination.architecture(), program.fetch(ssh)
         try:
             require_linux_program(etcdctl, architecture)

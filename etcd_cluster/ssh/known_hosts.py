@@ -28,12 +28,13 @@ def known_host_key(host: str, port: int = Connection.port, files: Sequence[str] 
     revoked: set[bytes | None] = set()
     for file in (Path(each).expanduser() for each in files) if program else ():
         command = [str(program), "-F", host if port == Connection.port else f"[{host}]:{port}", "-f", str(file)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_SECONDS)
-        for line in done.stdout.splitlines():
-            *before, kind, key = line.split(" ")[:4] if line.startswith("@") else line.split(" ")[:3]
-            if before[:1] == [REVOKED]:
-                revoked.add(host_key_blob(f"{kind} {key}"))
-            elif len(before) == 1 and before != ["#"]:  # other marks are of authorities
-                found.append(f"{kind} {key}")
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_SECONDS)
+        for line in done.stdout.decode(errors="replace").splitlines():
+            mark, *words = line.split() if line.startswith("@") else ("", *line.split())
+            key = " ".join(words[1:3])
+            if mark == REVOKED:
+                revoked.add(host_key_blob(key))
+            elif not mark and not line.startswith("#"):  # other marks are of authorities
+                found.append(key)
     # Unknown kinds cannot be pinned.
     return next((each for each in found if host_key_blob(each) not in {None, *revoked}), None)

@@ -86,7 +86,8 @@ class Cluster:
         return outputs
 
     def _state(self) -> State:
-        (file,) = (path for path in self.state_files() if path.suffix == ".json")
+        files = (path for path in self.state_files() if path.suffix == ".json")
+        (file,) = (path for path in files if path.parent.name != "load-checks")
         document = read_document(file)
         passphrase = self.stack.environment["PULUMI_CONFIG_PASSPHRASE"]
         state = State(file, Crypter(lambda: passphrase, document["encryptionsalt"], str(file)), writable=False)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -275,6 +275,77 @@ def test_one_on_another_machine_is_waited_for(newest: Member, benchmark: str) ->
     assert found
     newest.client("put", "/etcd-cluster/load-check/running", "etcd-9", f"--lease={found[1]}")
     assert "writes_status=0" in newest.run(load(newest, benchmark))
+    assert newest.all_keys() == ""
+
+
+@dataclass
+class Client(Member):
+    """A machine that runs no member, with a state of its own."""
+
+    name: str
+
+    @staticmethod
+    def beside(one: Member, name: str, folder: Path) -> Client:
+        folder.mkdir()
+        return Client(replace(one.layout, state=str(folder), data=str(folder)), one.ports, one.etcdctl, name)
+
+    def command(self, line: Line) -> tuple[list[str], str]:
+        variables = {**render.port_variables(self.ports), **render.client_variables("", None)}
+        return ["bash", "-c", line.text(self.name)], render.script(line.step, self.layout, variables)
+
+
+def ended(run: subprocess.Popen[str]) -> str:
+    """What a step that was started said. It has ended well."""
+    assert run.stdout
+    assert run.stderr
+    output, errors = run.stdout.read(), run.stderr.read()
+    assert run.wait(600) == 0, errors
+    assert "writes_status=0" in output
+    return errors
+
+
+def test_two_machines_that_have_one_name_wait_for_one_another(newest: Member, benchmark: str, tmp_path: Path) -> None:
+    one, other = (Client.beside(newest, "client 192.168.1.10", tmp_path / name) for name in ("one", "other"))
+    first = one.start(load(newest, benchmark, seconds=6, client=True))
+    eventually(one.is_loading, "the first loads")
+    second = other.start(load(newest, benchmark, client=True))
+    ended(first)
+    assert "waits for a load check on client 192.168.1.10" in ended(second)
+    assert newest.all_keys() == ""
+
+
+@pytest.mark.parametrize("another_came", [True, False], ids=["another came", "nobody came"])
+def test_a_machine_that_was_away_for_longer_than_its_note_lasts(
+    another_came: bool, newest: Member, benchmark: str, tmp_path: Path
+) -> None:
+    """It wakes up, ends its load, and removes nothing of another one's."""
+    one, other = (Client.beside(newest, f"client {name}", tmp_path / name) for name in ("one", "other"))
+    first = one.start(load(newest, benchmark, client=True))
+    eventually(one.is_loading, "the first loads")
+    os.killpg(first.pid, signal.SIGSTOP)
+    newest.client("del", "/etcd-cluster/load-check/running")  # as if it had expired
+    if another_came:
+        second = other.start(load(newest, benchmark, seconds=15, client=True))
+        eventually(other.is_loading, "the second loads")
+        os.killpg(first.pid, signal.SIGCONT)
+        ended(first)
+        assert "load-check/value" in newest.all_keys(), "what the second reads"
+        ended(second)
+    else:
+        os.killpg(first.pid, signal.SIGCONT)
+        ended(first)
+    assert newest.all_keys() == ""
+
+
+def test_a_step_that_is_killed_outright_leaves_no_file(newest: Member, benchmark: str, tmp_path: Path) -> None:
+    one = Client.beside(newest, "client one", tmp_path / "one")
+    run = one.start(load(newest, benchmark, client=True))
+    eventually(one.is_loading, "it loads")
+    for pid in step_of(run):
+        kill(pid, signal.SIGKILL)
+    run.wait(60)
+    eventually(lambda: not one.folder.exists(), "its files go, the certificate's too, once its programs have ended")
+    one.run(load(newest, benchmark, client=True))
     assert newest.all_keys() == ""
 
 

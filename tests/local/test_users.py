@@ -182,14 +182,17 @@ def as_if_cut_off(checkout: Checkout) -> None:
     checkout.shell("etcdctl auth enable")
 
 
-def test_what_a_run_that_was_cut_off_began_ends_without_users_in_the_stack(checkout: Checkout) -> None:
-    """Nothing in the stack tells of it: etcd's users do."""
+def test_what_a_run_that_was_cut_off_began_is_told_and_goes_once_authentication_is_off(checkout: Checkout) -> None:
+    """Nothing in the stack tells of it: etcd's users do. Data of a backup look the same, so nothing is opened."""
     configure(checkout, users=None, roles=None)
     up(checkout)
     as_if_cut_off(checkout)
     before = checkout.processes()
-    assert "turning etcd's authentication off" in checkout.script("status", check=False).stdout
-    assert "turning etcd's authentication off" in up(checkout)
+    assert "authentication is on, and this stack names no users" in checkout.script("status", check=False).stdout
+    assert "authentication is on, and this stack names no users" in up(checkout)
+    assert "Status: true" in checkout.shell("etcdctl auth status").stdout
+    checkout.shell("etcdctl auth disable")
+    assert "setting etcd's users and roles" in up(checkout)
     assert checkout.shell("etcdctl auth status; etcdctl user list; etcdctl role list").stdout.splitlines() == [
         "Authentication Status: false",
         "AuthRevision: " + checkout.shell("etcdctl auth status").stdout.rpartition(" ")[2].strip(),
@@ -203,9 +206,9 @@ def test_authentication_that_somebody_else_turned_on_stays_and_is_told(checkout:
     added = [f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in names]
     checkout.shell("; ".join(["etcdctl role add root", *added, "etcdctl auth enable"]))
     said = up(checkout)
-    assert "warning: etcd's authentication is on, this stack names no users" in said
+    assert "warning: etcd's authentication is on, and this stack names no users" in said
     assert "setting" not in said
-    assert "authentication is on, this stack names no users" in checkout.script("status").stdout
+    assert "authentication is on, and this stack names no users" in checkout.script("status").stdout
     checkout.shell("etcdctl user revoke-role etcd-2 root")
     refused = checkout.script("up", check=False)
     assert refused.returncode != 0

@@ -28,13 +28,18 @@ ONE, OTHER = host_key(1), host_key(2)
         ([f"@revoked app-1 {ONE}", f"app-1 {ONE}", f"app-1 {OTHER}"], 22, OTHER),
         ([f"app-1 {ONE}", f"@revoked * {ONE}"], 22, None),
         (["# nothing"], 22, None),
+        ([f"app-1\t{ONE.replace(' ', chr(9), 1)}"], 22, ONE),
+        ([f"app-1  {ONE}  M\xfcller"], 22, ONE),
     ],
-    ids=["name", "list", "another", "another port", "port", "another kind", "authority", "revoked", "for all", "none"],
+    ids=[
+        *("name", "list", "another", "another port", "port", "another kind", "authority", "revoked", "for all", "none"),
+        *("tabs", "a comment in another encoding"),
+    ],
 )
 @pytest.mark.parametrize("hashed", [False, True], ids=["plain", "hashed"])
 def test_a_known_key_is_found(lines: list[str], port: int, expected: str | None, hashed: bool, tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
-    file.write_text("".join(f"{line}\n" for line in lines))
+    file.write_bytes("".join(f"{line}\n" for line in lines).encode("latin-1"))
     if hashed:
         subprocess.run(["ssh-keygen", "-H", "-f", str(file)], check=True, capture_output=True)
     assert known_host_key("app-1", port, [str(tmp_path / "absent"), str(file)]) == expected

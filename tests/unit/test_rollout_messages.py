@@ -192,7 +192,6 @@ OF_ONE_REASON: dict[messages.Reason, dict[str, object]] = {
     actions.Refusal.NO_MEMBER_STAYS: {"old": ["etcd-1"], "new": ["etcd-4"]},
     actions.Refusal.USERS_AND_VERSION_CHANGED: {"old": "3.5.35", "new": "3.6.16"},
     actions.Refusal.USER_NAMED_AS_MEMBER: {"names": ["etcd-3"]},
-    actions.Refusal.AUTHENTICATION_OF_OTHERS: {"names": ["app", "client", "etcd-1"]},
     actions.Refusal.USERS_OF_OTHERS: {
         "users": ["app (roles: x)"],
         "commands": "etcdctl role add etcd-cluster; etcdctl user grant-role app etcd-cluster",

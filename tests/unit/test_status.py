@@ -519,6 +519,6 @@ def test_authentication_that_somebody_else_turned_on_is_told_by_those_who_look()
     theirs = replace(observation(), authentication=Authentication(True, {}, {}))
     status = cluster_status(DESIRED, theirs, SCHEDULES, NOW)
     assert status.ok
-    assert "users       etcd's authentication is on, this stack names no users" in as_text(status)
+    assert "users       etcd's authentication is on, and this stack names no users" in as_text(status)
     assert as_json(status)["userWarnings"][0].startswith("warning: etcd's authentication is on")
     assert as_json(cluster_status(DESIRED, observation(), SCHEDULES, NOW))["userWarnings"] == []

@@ -2,9 +2,9 @@
 # Loads the cluster as its clients will, with etcd's own `benchmark`, and removes what that wrote, however the step ends. What a step
 # left that was killed outright, or whose machine was lost, the next one removes before it begins.
 # `benchmark` chooses its keys itself: a number, as Go's binary.PutVarint writes it, and zeros. All of them are known, and removed one
-# by one: no key of another program is touched. Everything else is below $load_prefix: `keys` says that keys of `benchmark` may be
-# there; `running` names the machine that is at work, and expires by itself; `value` is what is read; below `check-perf/` are the keys
-# of etcd's own check.
+# by one: no key of another program is touched. Everything else is below $load_prefix: `running` is the note of the machine that is at
+# work, and expires by itself; `keys` says that keys of `benchmark` may be there; `value` is what is read; below `check-perf/` are the
+# keys of etcd's own check. Nothing is written or removed but by whoever has the note.
 # shellcheck disable=SC2154
 load_prefix=/etcd-cluster/load-check
 KEY_BYTES=64 KEYS=1000 # the keys that are written; 64 bytes are more than the numbers take, and as long as a key of Kubernetes
@@ -12,6 +12,7 @@ GROUPS_OF_FOUR=256     # what is read is 1 KiB of base64
 BATCH=100              # of them in a request; etcd takes 128
 CHECK_PERF_SECONDS=150 # etcd's own check takes 60 seconds, and cleans up in 30
 CLEAN_SECONDS=120      # for as long as that, cleaning up is tried again: the cluster may just have borne too much
+NOTE_SECONDS=60        # the note outlives the load by that, so that what ends the load ends first
 
 # load_check urls=URL,... program=FILE writes=N reads=N clients=N seconds=N limit-seconds=N value-bytes=N [only-without-keys=yes]
 # [compact=yes] [check-perf=s|m|l|xl] [client=yes]: loads the cluster for that many seconds, and prints what `benchmark` reports; with
@@ -24,20 +25,29 @@ load_check() {
   # Not left to how bash ends by a signal of its own accord.
   trap 'exit "$FAILED"' HUP INT PIPE TERM
   load_folder=$state_path/load-check
+  note="${spec[member]} $(machine_id)"
   at_exit remove_load_folder
   # What a killed one left.
   must rm -rf "$load_folder"
   must mkdir -p "$load_folder"
+  # Removes it also if this step is killed outright, once nothing of it runs any more. Until then it has the lock.
+  # shellcheck disable=SC2016  # that shell's own
+  exec 8> >(exec setsid sh -c 'trap "" HUP INT PIPE TERM; cat; rm -rf "$1"' sh "$load_folder" >/dev/null 2>&1)
   if [[ ${spec[client]:-} == yes ]]; then reach_members; else find_client_url; fi
+  await_others
+  at_exit end_load
+  take_note || {
+    not_at_exit end_load
+    fail "another load check began at the same moment, or etcd takes no writes. Expected: one at a time. Run \`etcd-cluster status\`, then run again"
+  }
   remove_earlier_load
   [[ ${spec[clean]:-} != yes ]] || return 0
-  found=$(count_keys)
+  found=$(($(count_keys) - 1)) # without the note
   if [[ ${spec[only-without-keys]:-} == yes ]] && ((found > 0)); then
     printf 'holds=%s\n' "$found"
     return
   fi
-  ! generated_keys_exist || fail "the cluster holds keys that \`benchmark\` writes, and no load check of ours wrote them. Expected: none, as they would be removed with those of the load check. Remove them, then run again"
-  at_exit end_load
+  ! generated_keys_exist || fail "the cluster holds keys that \`benchmark\` writes (64 bytes: a number, then zeros), and no load check of ours wrote them. Expected: none, as they would be removed with those of the load check. Remove what somebody's own \`benchmark\` left, then run again"
   begin_load
   generate_load
   [[ -z ${spec[check-perf]:-} ]] || check_perf
@@ -85,36 +95,33 @@ generated_keys() {
     }'
 }
 
-# on_generated_keys BEFORE FORMAT AFTER: etcdctl's transactions, with a line of that format for each of these keys between the texts.
-on_generated_keys() {
-  local keys first
-  mapfile -t keys < <(generated_keys)
-  for ((first = 0; first < ${#keys[@]}; first += BATCH)); do
-    # shellcheck disable=SC2059  # formats
-    { printf "$1" && printf "$2\n" "${keys[@]:first:BATCH}" && printf "$3"; } | etcdctl_at "$url" txn --write-out json || return
-  done
-}
-
 generated_keys_exist() {
-  local found
-  found=$(on_generated_keys '' 'create(%s) = "0"' '\n\n\n' 2>&1) || fail "etcd refuses what the load check needs (etcdctl txn): $(last_words "$found")"
-  # What did not succeed has no such field.
-  (($(grep -c '"succeeded":true' < <(printf '%s\n' "$found")) < ($(generated_keys | wc -l) + BATCH - 1) / BATCH))
+  local tests found
+  mapfile -t tests < <(generated_keys | sed 's/.*/create(&) = "0"/')
+  while ((${#tests[@]} > 0)); do
+    found=$(printf '%s\n' "${tests[@]:0:BATCH}" '' '' '' | etcdctl_at "$url" txn --write-out json 2>&1) || fail "etcd refuses what the load check needs (etcdctl txn): $(last_words "$found")"
+    # What did not succeed has no such field.
+    [[ $found == *'"succeeded":true'* ]] || return 0
+    tests=("${tests[@]:BATCH}")
+  done
+  return 1
 }
 
-# remove_earlier_load: what an earlier load check left. One at work on this machine has the lock, so whatever names this machine is over;
-# one on another machine is waited for: if it was lost, its name expires.
-remove_earlier_load() {
+# machine_id: prints what tells this machine from others that are reached by the same name.
+machine_id() {
+  local file=$state_path/load-check-id
+  [[ -s $file ]] || { head -c 8 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$file.new" && mv "$file.new" "$file"; } || fail "cannot write $file. Make room there, then run again"
+  cat "$file"
+}
+
+# await_others: one at work on this machine has the lock, so a note of this machine is of one that is over. One on another machine is
+# waited for: if it was lost, its note expires.
+await_others() {
   local holder
   holder=$(at_cluster get "$load_prefix/running" --print-value-only)
-  if [[ -n $holder && $holder != "${spec[member]}" ]]; then
-    say "waits for a load check on $holder"
-    pause=2 wait_until "${spec[limit-seconds]:-300}" nobody_runs || fail "a load check on $holder is at work. Expected: one at a time. Wait for it, then run again"
-  fi
-  [[ -z $(at_cluster get "$load_prefix/" --prefix --keys-only) ]] || {
-    say "removes what an earlier load check left"
-    remove_keys || fail "keys of an earlier load check cannot be removed. Expected: a cluster that takes writes. Run \`etcd-cluster status\`, which says what it lacks"
-  }
+  [[ -n $holder && $holder != "$note" ]] || return 0
+  say "waits for a load check on ${holder% *}"
+  pause=2 wait_until "$((${spec[limit-seconds]:-300} + NOTE_SECONDS))" nobody_runs || fail "a load check on ${holder% *} is at work. Expected: one at a time. Wait for it, then run again"
 }
 # Without an answer, one may be at work.
 nobody_runs() {
@@ -122,29 +129,60 @@ nobody_runs() {
   holder=$(etcdctl_at "$url" get "$load_prefix/running" --print-value-only) && [[ -z $holder ]]
 }
 
-# remove_keys: the note that they may be there goes last.
-remove_keys() {
-  {
-    [[ -z $(etcdctl_at "$url" get "$load_prefix/keys" --keys-only) ]] || on_generated_keys '\n' 'del %s' '\n\n'
-  } >/dev/null 2>&1 && etcdctl_at "$url" del "$load_prefix/" --prefix >/dev/null 2>&1
+# take_note: puts this machine's note there, if there is no other's. `lease` is what it expires with.
+take_note() {
+  local granted length=$((${spec[limit-seconds]:-$CLEAN_SECONDS} + NOTE_SECONDS)) test
+  [[ -z ${spec[check-perf]:-} ]] || length=$((length + CHECK_PERF_SECONDS))
+  granted=$(etcdctl_at "$url" lease grant "$length" --write-out json 2>&1) && [[ $granted =~ \"ID\":([0-9]+) ]] || return 1
+  lease=$(printf '%x' "${BASH_REMATCH[1]}")
+  for test in "create(\"$load_prefix/running\") = \"0\"" "value(\"$load_prefix/running\") = \"$note\""; do
+    ! transaction "$test" "put \"$load_prefix/running\" \"$note\" --lease=$lease" || return 0
+  done
+  return 1
 }
 
+# transaction TEST COMMAND...: carries all of them out if the test holds; 1 if it does not, or without an answer.
+transaction() {
+  local answer
+  answer=$({ printf '%s\n\n' "$1" && printf '%s\n' "${@:2}" && printf '\n\n'; } | etcdctl_at "$url" txn --write-out json 2>&1) &&
+    [[ $answer == *'"succeeded":true'* ]]
+}
+while_noted() { transaction "value(\"$load_prefix/running\") = \"$note\"" "$@"; }
+
+remove_earlier_load() {
+  [[ $(at_cluster get "$load_prefix/" --prefix --keys-only | grep -c .) -gt 1 ]] || return 0
+  say "removes what an earlier load check left"
+  remove_keys || fail "keys of an earlier load check cannot be removed. Expected: a cluster that takes writes. Run \`etcd-cluster status\`, which says what it lacks"
+}
+
+# remove_keys: all but the note. That keys of `benchmark` may be there goes last.
+remove_keys() {
+  local commands
+  if [[ -n $(etcdctl_at "$url" get "$load_prefix/keys" --keys-only 2>/dev/null) ]]; then
+    mapfile -t commands < <(generated_keys | sed 's/^/del /')
+    while ((${#commands[@]} > 0)); do
+      while_noted "${commands[@]:0:BATCH}" || return
+      commands=("${commands[@]:BATCH}")
+    done
+  fi
+  while_noted "del \"$load_prefix/check-perf/\" --prefix" "del \"$load_prefix/value\"" "del \"$load_prefix/keys\""
+}
+
+# remove_own: removes what this step wrote. Whoever has the note instead, since this machine was away for longer than its own lasts,
+# removes the same keys.
+remove_own() {
+  local holder
+  [[ -n ${lease:-} ]] || return 0
+  holder=$(etcdctl_at "$url" get "$load_prefix/running" --print-value-only 2>/dev/null) || return
+  [[ -n $holder ]] || take_note || return
+  [[ -n $holder && $holder != "$note" ]] || remove_keys
+}
+
+# begin_load: says that keys of `benchmark` may be there from now on.
 begin_load() {
-  local granted value length=${spec[limit-seconds]}
-  [[ -z ${spec[check-perf]:-} ]] || length=$((length + CHECK_PERF_SECONDS))
-  granted=$(at_cluster lease grant "$length" --write-out json)
-  [[ $granted =~ \"ID\":([0-9]+) ]]
-  lease=$(printf '%x' "${BASH_REMATCH[1]}")
+  local value
   value=$(head -c "$((GROUPS_OF_FOUR * 3))" /dev/urandom | base64 -w 0)
-  granted=$(at_cluster txn --write-out json < <(
-    printf 'create("%s/running") = "0"\n\n' "$load_prefix"
-    printf 'put "%s/running" "%s" --lease=%s\n' "$load_prefix" "${spec[member]}" "$lease"
-    printf 'put "%s/keys" "%s"\nput "%s/value" "%s"\n\n\n' "$load_prefix" "$KEYS" "$load_prefix" "$value"
-  ))
-  [[ $granted == *'"succeeded":true'* ]] || {
-    not_at_exit end_load
-    fail "another load check began at the same moment. Expected: one at a time. Wait for it, then run again"
-  }
+  while_noted "put \"$load_prefix/keys\" \"$KEYS\"" "put \"$load_prefix/value\" \"$value\"" || fail "etcd does not take what the load check begins with. Expected: a cluster that takes writes, and no other load check. Run \`etcd-cluster status\`, then run again"
 }
 
 # end_load: at the end of the step, however it ends; nobody may be there to read what is printed.
@@ -158,7 +196,7 @@ end_load() {
   # On SIGINT alone, it waits for its requests that are under way: none writes after the keys were removed here.
   [[ ! -s $load_folder/check_perf.pid ]] || kill -s INT "$(<"$load_folder/check_perf.pid")" 2>/dev/null || true
   wait_until "$CLEAN_SECONDS" is_over check_perf || true
-  pause=1 wait_until "$CLEAN_SECONDS" remove_keys || { say "keys of the load check are left: the cluster takes no writes. The next load check removes them" || true; }
+  pause=1 wait_until "$CLEAN_SECONDS" remove_own || { say "keys of the load check are left: the cluster takes no writes. The next load check removes them" || true; }
   [[ -z ${lease:-} ]] || etcdctl_at "$url" lease revoke "$lease" >/dev/null 2>&1 || true
   [[ ${spec[compact]:-} != yes ]] || drop_history >/dev/null 2>&1 || true
 }

@@ -186,7 +186,6 @@ class Refusal(Enum):
     ALARM_OTHER = auto()
     NO_ROOT_USER = auto()
     AUTHENTICATION_WITHOUT_TLS = auto()
-    AUTHENTICATION_OF_OTHERS = auto()
     USERS_OF_OTHERS = auto()
     ROLES_OF_OTHERS = auto()
     ROLE_OURS_WITH_KEYS = auto()

@@ -115,9 +115,10 @@ TEXTS: dict[Enum, str] = {
     "is full, etcd refuses every write (docs/space.md)",
     WarningKind.UNLISTED_USERS: "warning: etcd has users that this stack does not name: {names}. They stay; remove "
     "them with etcdctl user delete, or name them in users",
-    WarningKind.AUTHENTICATION_OF_OTHERS: "warning: etcd's authentication is on, this stack names no users, and it did "
-    "not turn it on. It stays on, and the exported client certificate may do what its user may; name users, or turn it "
-    "off with etcdctl auth disable (docs/users.md)",
+    WarningKind.AUTHENTICATION_OF_OTHERS: "warning: etcd's authentication is on, and this stack names no users: "
+    "somebody else turned it on, or a run that was cut off did, or it came with the data of a backup. It stays on, and "
+    "the exported client certificate may do what its user may; name users, or turn it off with etcdctl auth disable "
+    "(docs/users.md)",
     MissingKind.USER: "user etcd",
     MissingKind.DISK: "the data disk at {detail}",
     MissingKind.MOUNT_ON_BOOT: "the mount of the data disk on boot",
@@ -620,13 +621,6 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "certificates",
         "no authentication without TLS",
         "turn the authentication off (etcdctl auth disable)",
-    ),
-    Refusal.AUTHENTICATION_OF_OTHERS: Explanation(
-        "etcd's authentication is on, this stack names no users, and its user root is not of this package, which made "
-        "other users ({names}): it is unknown who turned it on",
-        "users in the stack, or no authentication",
-        "set users again, or, if every client with a certificate is to do everything, turn the authentication off "
-        "(etcdctl auth disable)",
     ),
     Refusal.USERS_OF_OTHERS: Explanation(
         "users: etcd has users of these names already, and this stack did not make them: {users}",

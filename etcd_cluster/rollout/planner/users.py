@@ -45,14 +45,16 @@ def change(view: ClusterView) -> Action | WaitFor | None:
 
     Preconditions: every voter is healthy, and all members run the desired version. Until then, only a member that is to
     join gets its user; after that, members have to be of one minor version. Without users in the stack, users that this
-    package made, and the authentication that it turned on, end: an earlier run may have been cut off.
+    package made go, as an earlier run may have been cut off; but authentication that no run of this stack is known to
+    have turned on stays on, with them: the data may be a backup's, and nobody would notice that all is open.
 
     Raises:
         RefusedError: A member is to join while members run several minor versions, and has no user yet. Or
-            authentication is on, and it is not known to be this package's, or a member may not change the cluster.
+            authentication is on, and a member may not change the cluster.
     """
     found, is_on = _known(view), view.desired.users is not None
-    is_ours = is_on or view.context.users_before is not None or (found is not None and _is_marked(found))
+    was_begun = found is not None and not found.enabled and _is_marked(found)
+    is_ours = is_on or view.context.users_before is not None or was_begun
     if not is_ours and (found is None or found.enabled) and (denied := rights.denied(view)):
         raise rights.refusal(view, denied)
     if found is None:
@@ -66,8 +68,6 @@ def change(view: ClusterView) -> Action | WaitFor | None:
         return None
     due = requests(found, _desired_users(view, found), _desired_roles(view.desired.users))
     if found.enabled and not is_on:
-        if view.context.users_before is None and _root_is_anothers(found):
-            raise RefusedError(Refusal.AUTHENTICATION_OF_OTHERS, {"names": _own(found)})
         return _waiting(view) or _action(view, ActionKind.DISABLE_AUTHENTICATION, UsersChange.DISABLE)
     if due:
         return _waiting(view) or _action(view, ActionKind.SET_USERS, UsersChange.SET, due)
@@ -105,12 +105,15 @@ def require_own(view: ClusterView) -> None:
     if view.desired.users is None or found is None:
         return
     _require_names_apart(view, view.desired.users, found)
-    if keys := found.roles.get(OURS):
-        raise RefusedError(Refusal.ROLE_OURS_WITH_KEYS, {"role": OURS, "count": len(keys)})
+    is_first = view.context.users_before is None
     before, own = view.context.users_before or Users({}, {}), {CLIENT, *_members(view)}
+    if is_first and (keys := found.roles.get(OURS)):
+        raise RefusedError(Refusal.ROLE_OURS_WITH_KEYS, {"role": OURS, "count": len(keys)})
+    # Once there were users, those of members and of the exported client are the stack's.
+    named = view.desired.users.users.keys() | own if is_first else view.desired.users.users.keys() - own
     theirs = {
         name: sorted(roles)
-        for name in sorted((own | view.desired.users.users.keys()) - before.users.keys())
+        for name in sorted(named - before.users.keys())
         if (roles := found.users.get(name)) and OURS not in roles and not (name in own and {*roles} == {ROOT})
     }
     if theirs:
@@ -136,8 +139,7 @@ def of_others(desired: DesiredCluster, found: Authentication | None) -> Sequence
     if found is None:
         return []
     if desired.users is None:
-        is_theirs = found.enabled and not _is_marked(found)
-        return [(WarningKind.AUTHENTICATION_OF_OTHERS, {})] if is_theirs else []
+        return [(WarningKind.AUTHENTICATION_OF_OTHERS, {})] if found.enabled else []
     names = sorted(_shown(name) for name, roles in found.users.items() if OURS not in roles and name != ROOT)
     return [(WarningKind.UNLISTED_USERS, {"names": names})] if names else []
 
@@ -149,10 +151,6 @@ def _known(view: ClusterView) -> Authentication | None:
 def _is_marked(found: Authentication) -> bool:
     """Returns whether this package has made users. Its role has no keys: one that has some is another's."""
     return OURS in found.roles and not found.roles[OURS]
-
-
-def _own(found: Authentication) -> Sequence[str]:
-    return sorted(name for name, roles in found.users.items() if OURS in roles)
 
 
 def _root_is_anothers(found: Authentication) -> bool:

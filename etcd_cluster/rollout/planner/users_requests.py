@@ -91,7 +91,7 @@ class _Change:
 
     @cached_property
     def _changing(self) -> Sequence[str]:
-        return sorted(self.roles.keys() & self.found.roles.keys() - {OURS, ROOT})
+        return sorted(self.roles.keys() & self.found.roles.keys() - {ROOT})
 
     @cached_property
     def low(self) -> Roles:
