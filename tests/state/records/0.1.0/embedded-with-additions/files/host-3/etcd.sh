@@ -1,4 +1,4 @@
-# etcd-cluster: c3c2fea5f2dd68875df6f56410af75fc
+# etcd-cluster: 498a18b4ad65049ddd31822041930163
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt

@@ -1,4 +1,4 @@
-# etcd-cluster: 32444ded1d378d508aca5ee2604210d6
+# etcd-cluster: fa66ecd2092c03d5bbc26e1b45737c27
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
