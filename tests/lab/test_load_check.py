@@ -293,7 +293,7 @@ def test_a_client_that_cannot_reach_a_member_is_told_which(cluster: Cluster, cli
 def loaded_by_an_up(lab: Lab, mirror_url: str, tmp_path: Path, engine: Engine) -> None:
     """A cluster of one member, whose stack names the machine that loads it."""
     benchmark_for(this_architecture())
-    (host,), client = lab.hosts(1), lab.host("client", disk_gib=None)
+    (host,), client = lab.hosts(1), lab.host("client-of-up", disk_gib=None)
     named = {"address": client.address, "hostKey": client.host_key}
     given = {"loadCheck": "report", "loadGenerator": {"client": named}}
     config = host_config([host], mirror_url, allowUndersized=True, **given)

@@ -123,7 +123,9 @@ def test_settings_roll_and_certificates_are_renewed(cluster: Cluster) -> None:
 def test_a_load_check_may_do_all_that_it_needs(who: str, cluster: Cluster) -> None:
     benchmark_for(this_architecture())
     options = (
-        ["--yes", "--seconds", "10"] if who == "a member" else from_client(cluster.lab.host("client", disk_gib=None))
+        ["--yes", "--seconds", "10"]
+        if who == "a member"
+        else from_client(cluster.lab.host("client-of-users", disk_gib=None))
     )
     done = load_check(cluster, *options, "--check-perf")
     assert done.returncode in (0, 1), done.stderr
