@@ -294,6 +294,12 @@ class Client(Member):
         return ["bash", "-c", line.text(self.name)], render.script(line.step, self.layout, variables)
 
 
+def loaders(one: Member) -> str:
+    """Processes of `benchmark` at this member."""
+    pattern = f"[b]enchmark .*{re.escape(one.url)}"
+    return subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False).stdout
+
+
 def ended(run: subprocess.Popen[str]) -> str:
     """What a step that was started said. It has ended well."""
     assert run.stdout
@@ -323,6 +329,7 @@ def test_a_machine_that_was_away_for_longer_than_its_note_lasts(
     first = one.start(load(newest, benchmark, client=True))
     eventually(one.is_loading, "the first loads")
     os.killpg(first.pid, signal.SIGSTOP)
+    eventually(lambda: not loaders(newest), "its load ends: the note lasts for longer")
     newest.client("del", "/etcd-cluster/load-check/running")  # as if it had expired
     if another_came:
         second = other.start(load(newest, benchmark, seconds=15, client=True))
