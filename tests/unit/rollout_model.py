@@ -450,8 +450,8 @@ class Model:
                 for roles in self.users.values():
                     roles.discard(arguments[0])
             case ["role", "grant-permission"]:
-                role, access, key = arguments
-                self.roles[role][_key_range([key], request.flags)] = access
+                role, access, *keys = arguments
+                self.roles[role][_key_range(keys, request.flags)] = access
             case ["role", "revoke-permission"]:
                 self.roles[arguments[0]].pop(_key_range(arguments[1:], request.flags), None)
             case ["user", "add"]:
