@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -201,7 +203,11 @@ def test_all_keys_that_benchmark_can_write_are_known(newest: Member, benchmark: 
 
 def test_a_cluster_with_keys_is_not_loaded_where_it_must_have_none(newest: Member, benchmark: str) -> None:
     newest.client("put", "kept", "value")
-    assert newest.run(load(newest, benchmark, only_without_keys=True)) == "holds=1\n"
+    found = re.search(r'"Revision" : (\d+)', newest.client("put", "kept", "later", "--write-out", "fields"))
+    assert found
+    assert newest.run(load(newest, benchmark, only_without_keys=True, compact=True)) == "holds=1\n"
+    before = newest.client("get", "kept", "--rev", str(int(found[1]) - 1), "--print-value-only")
+    assert before == "value\n", "the history of somebody's keys stays"
     newest.client("del", "kept")
 
 
@@ -267,6 +273,31 @@ def test_the_next_step_removes_what_a_killed_one_left(when: str, newest: Member,
     newest.run(RunLoad(clean=True))
     assert newest.all_keys() == ""
     assert not newest.folder.exists()
+
+
+def test_what_a_killed_one_left_is_removed_from_a_full_database_too(newest: Member, benchmark: str) -> None:
+    run = newest.start(load(newest, benchmark, seconds=2))
+    eventually(newest.is_loading, "it loads")
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait(60)
+    eventually(lambda: not loaders(newest), "its load ends")
+    with full(newest):
+        newest.run(RunLoad(clean=True))
+        assert newest.all_keys() == ""
+
+
+@contextmanager
+def full(one: Member) -> Iterator[None]:
+    """An etcd that takes no writes but deletions, by its alarm."""
+    member_id = int(
+        json.loads(one.client("endpoint", "status", "--write-out", "json"))[0]["Status"]["header"]["member_id"]
+    )
+    alarm = json.dumps({"action": "ACTIVATE", "memberID": str(member_id), "alarm": "NOSPACE"}).encode()
+    urllib.request.urlopen(f"{one.url}/v3/maintenance/alarm", alarm, timeout=60).read()
+    try:
+        yield
+    finally:
+        one.client("alarm", "disarm")
 
 
 def test_one_on_another_machine_is_waited_for(newest: Member, benchmark: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from etcd_cluster.ssh.connection import SshConfigurationError
 from etcd_cluster.ssh.known_hosts import known_host_key
 from tests.unit.keys import host_key
 
@@ -45,7 +46,8 @@ def test_a_known_key_is_found(lines: list[str], port: int, expected: str | None,
     assert known_host_key("app-1", port, [str(tmp_path / "absent"), str(file)]) == expected
 
 
-def test_without_the_program_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_program_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "known_hosts").write_text(f"app-1 {ONE}\n")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert known_host_key("app-1", files=[str(tmp_path / "known_hosts")]) is None
+    with pytest.raises(SshConfigurationError, match="ssh-keygen is not installed"):
+        known_host_key("app-1", files=[str(tmp_path / "known_hosts")])

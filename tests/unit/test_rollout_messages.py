@@ -194,6 +194,7 @@ OF_ONE_REASON: dict[messages.Reason, dict[str, object]] = {
     actions.Refusal.USER_NAMED_AS_MEMBER: {"names": ["etcd-3"]},
     actions.Refusal.USERS_OF_OTHERS: {
         "users": ["app (roles: x)"],
+        "rights": "as root, ",
         "commands": "etcdctl role add etcd-cluster; etcdctl user grant-role app etcd-cluster",
     },
     actions.Refusal.ROLES_OF_OTHERS: {"roles": ["app (of other)"]},

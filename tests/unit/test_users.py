@@ -437,6 +437,19 @@ def test_a_joining_member_with_the_name_of_a_user_is_refused() -> None:
     assert (refused.value.kind, model.log) == (Refusal.USER_NAMED_AS_MEMBER, [])
 
 
+def test_a_joining_member_does_not_take_over_somebody_elses_user() -> None:
+    """It would get the role root, and whoever made it may have given it a password."""
+    model = Model.running(WITH_USERS)
+    model.users["d"], model.roles["x"] = {"x"}, {}
+    goal = replace(WITH_USERS, names=("a", "b", "c", "d"))
+    model.add_machine("d", goal.address("d"), goal.version)
+    with pytest.raises(
+        RefusedError, match=r"did not make them: d \(roles: x\).*: as root, run `etcdctl user grant-role d"
+    ):
+        log(model, goal, users_before=NAMED)
+    assert model.users["d"] == {"x"}
+
+
 def test_what_a_joining_members_user_was_given_by_hand_is_taken_back() -> None:
     """It was a member before. Nobody has a certificate of that name but the member itself."""
     model = Model.running(WITH_USERS)

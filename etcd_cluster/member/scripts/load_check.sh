@@ -35,13 +35,19 @@ load_check() {
   exec 8> >(exec setsid sh -c 'trap "" HUP INT PIPE TERM; cat; rm -rf "$1"' sh "$load_folder" >/dev/null 2>&1)
   if [[ ${spec[client]:-} == yes ]]; then reach_members; else find_client_url; fi
   await_others
+  if [[ ${spec[clean]:-} == yes ]]; then
+    # Without a note, which a full database would not take.
+    remove_earlier_load
+    unless_anothers "del \"$load_prefix/running\"" || true
+    return
+  fi
   at_exit end_load
   take_note || {
     not_at_exit end_load
-    fail "another load check began at the same moment, or etcd takes no writes. Expected: one at a time. Run \`etcd-cluster status\`, then run again"
+    [[ -z ${lease:-} ]] || etcdctl_at "$url" lease revoke "$lease" >/dev/null 2>&1 || true
+    fail "another load check began at the same moment, or etcd takes no writes. Expected: one at a time, and a cluster that takes writes. Run \`etcd-cluster status\`, then run again"
   }
   remove_earlier_load
-  [[ ${spec[clean]:-} != yes ]] || return 0
   found=$(($(count_keys) - 1)) # without the note
   if [[ ${spec[only-without-keys]:-} == yes ]] && ((found > 0)); then
     printf 'holds=%s\n' "$found"
@@ -148,24 +154,27 @@ transaction() {
     [[ $answer == *'"succeeded":true'* ]]
 }
 while_noted() { transaction "value(\"$load_prefix/running\") = \"$note\"" "$@"; }
+# Also where nobody's note is there any more.
+unless_anothers() { while_noted "$@" || transaction "create(\"$load_prefix/running\") = \"0\"" "$@"; }
 
 remove_earlier_load() {
-  [[ $(at_cluster get "$load_prefix/" --prefix --keys-only | grep -c .) -gt 1 ]] || return 0
+  at_cluster get "$load_prefix/" --prefix --keys-only | grep -v "^$load_prefix/running$" | grep -q . || return 0
   say "removes what an earlier load check left"
   remove_keys || fail "keys of an earlier load check cannot be removed. Expected: a cluster that takes writes. Run \`etcd-cluster status\`, which says what it lacks"
 }
 
 # remove_keys: all but the note. That keys of `benchmark` may be there goes last.
 remove_keys() {
-  local commands
-  if [[ -n $(etcdctl_at "$url" get "$load_prefix/keys" --keys-only 2>/dev/null) ]]; then
+  local commands found
+  found=$(etcdctl_at "$url" get "$load_prefix/keys" --keys-only 2>/dev/null) || return
+  if [[ -n $found ]]; then
     mapfile -t commands < <(generated_keys | sed 's/^/del /')
     while ((${#commands[@]} > 0)); do
-      while_noted "${commands[@]:0:BATCH}" || return
+      unless_anothers "${commands[@]:0:BATCH}" || return
       commands=("${commands[@]:BATCH}")
     done
   fi
-  while_noted "del \"$load_prefix/check-perf/\" --prefix" "del \"$load_prefix/value\"" "del \"$load_prefix/keys\""
+  unless_anothers "del \"$load_prefix/check-perf/\" --prefix" "del \"$load_prefix/value\"" "del \"$load_prefix/keys\""
 }
 
 # remove_own: removes what this step wrote. Whoever has the note instead, since this machine was away for longer than its own lasts,
@@ -174,7 +183,6 @@ remove_own() {
   local holder
   [[ -n ${lease:-} ]] || return 0
   holder=$(etcdctl_at "$url" get "$load_prefix/running" --print-value-only 2>/dev/null) || return
-  [[ -n $holder ]] || take_note || return
   [[ -n $holder && $holder != "$note" ]] || remove_keys
 }
 
@@ -183,6 +191,7 @@ begin_load() {
   local value
   value=$(head -c "$((GROUPS_OF_FOUR * 3))" /dev/urandom | base64 -w 0)
   while_noted "put \"$load_prefix/keys\" \"$KEYS\"" "put \"$load_prefix/value\" \"$value\"" || fail "etcd does not take what the load check begins with. Expected: a cluster that takes writes, and no other load check. Run \`etcd-cluster status\`, then run again"
+  begun=yes
 }
 
 # end_load: at the end of the step, however it ends; nobody may be there to read what is printed.
@@ -198,7 +207,7 @@ end_load() {
   wait_until "$CLEAN_SECONDS" is_over check_perf || true
   pause=1 wait_until "$CLEAN_SECONDS" remove_own || { say "keys of the load check are left: the cluster takes no writes. The next load check removes them" || true; }
   [[ -z ${lease:-} ]] || etcdctl_at "$url" lease revoke "$lease" >/dev/null 2>&1 || true
-  [[ ${spec[compact]:-} != yes ]] || drop_history >/dev/null 2>&1 || true
+  [[ ${spec[compact]:-} != yes || -z ${begun:-} ]] || drop_history >/dev/null 2>&1 || true
 }
 
 # drop_history: of the keys, so that their space is used again.

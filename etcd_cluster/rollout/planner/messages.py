@@ -626,7 +626,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "users: etcd has users of these names already, and this stack did not make them: {users}",
         "names that no user of etcd has",
         "choose other names, or delete these users (etcdctl user delete), or hand them over to this stack, which then "
-        "sets their roles, and deletes them once it does not name them: run `{commands}` (docs/users.md)",
+        "sets their roles, and deletes them once it does not name them: {rights}run `{commands}` (docs/users.md)",
     ),
     Refusal.ROLES_OF_OTHERS: Explanation(
         "roles: etcd has roles of these names already, and this stack did not make them: {roles}",

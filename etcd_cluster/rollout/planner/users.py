@@ -109,17 +109,23 @@ def require_own(view: ClusterView) -> None:
     before, own = view.context.users_before or Users({}, {}), {CLIENT, *_members(view)}
     if is_first and (keys := found.roles.get(OURS)):
         raise RefusedError(Refusal.ROLE_OURS_WITH_KEYS, {"role": OURS, "count": len(keys)})
-    # Once there were users, those of members and of the exported client are the stack's.
-    named = view.desired.users.users.keys() | own if is_first else view.desired.users.users.keys() - own
+    # Once there were users, those of members that are listed, and of the exported client, are the stack's.
+    named = view.desired.users.users.keys() | own
+    if not is_first:
+        named -= {CLIENT, *(member.name for member in view.observation.members)}
     theirs = {
         name: sorted(roles)
         for name in sorted(named - before.users.keys())
         if (roles := found.users.get(name)) and OURS not in roles and not (name in own and {*roles} == {ROOT})
     }
     if theirs:
-        marks = "; ".join(f"etcdctl user grant-role {name} {OURS}" for name in theirs)
+        commands = [f"etcdctl user grant-role {name} {OURS}" for name in theirs]
+        if OURS not in found.roles:
+            commands.insert(0, f"etcdctl role add {OURS}")
         users = [f"{name} (roles: {', '.join(map(_shown, roles))})" for name, roles in theirs.items()]
-        raise RefusedError(Refusal.USERS_OF_OTHERS, {"users": users, "commands": f"etcdctl role add {OURS}; {marks}"})
+        rights = "as root, " if found.enabled else ""
+        details = {"users": users, "rights": rights, "commands": "; ".join(commands)}
+        raise RefusedError(Refusal.USERS_OF_OTHERS, details)
     held = {role for roles in found.users.values() if OURS in roles for role in roles}
     others = {
         role: sorted(name for name, roles in found.users.items() if role in roles)
