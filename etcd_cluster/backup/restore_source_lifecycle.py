@@ -79,12 +79,10 @@ class RestoreSourceLifecycle(Lifecycle):
         return CreateResult(f"{props['token']}/restore", {**_inputs(props), "found": json.dumps(_find(props))})
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
-        """Finds what another restore asks for, or the same one in another store. Else, no machine is asked."""
+        """Finds what another restore asks for. For the same one, no machine is asked."""
         if any(not same(olds.get(name), news.get(name)) for name in IDENTITY):
             return UpdateResult({**_inputs(news), "found": json.dumps(_find(news))})
         before: Mapping[str, Any] = json.loads(olds["found"])
-        if olds["to"] != news["to"] and (found := _find_in_another_store(news, before["backup"])):
-            return UpdateResult({**_inputs(news), "found": json.dumps(found)})
         given = {
             name: {**_variables(news, name, each.get("rclone_placed", "")), **_kept(each)}
             for name, each in before["variables"].items()
@@ -114,14 +112,12 @@ class BackupSourceLifecycle(Lifecycle):
         return CreateResult(found["backup"], _with_restored(props, found["backup"], found["variables"]))
 
     def update(self, id_: str, olds: Properties, news: Properties) -> UpdateResult:
-        """Finds the other backup, or the same one in another store. Else it stays, and no machine is asked."""
+        """Finds the other backup; the same one stays, and no machine is asked."""
         source, member = as_restore_source(news), news["member"]
         if olds["backup"] != news["backup"]:
             found = _find_backup(source)
             return UpdateResult(_with_restored(news, found["backup"], found["variables"]))
         before = json.loads(olds["restored"])
-        if olds["to"] != news["to"] and (again := _find_in_another_store(source, before["backup"])):
-            return UpdateResult(_with_restored(news, again["backup"], again["variables"]))
         given = {member: _variables(source, member, before["variables"]["rclone_placed"])}
         return UpdateResult(_with_restored(news, before["backup"], given))
 
@@ -161,25 +157,6 @@ def _backup_inputs(props: Mapping[str, Any]) -> Properties:
 
 def _find(props: Properties) -> dict[str, Any]:
     return _find_file(props) if props["kind"] == SourceKind.FILE.value else _find_backup(props)
-
-
-def _find_in_another_store(props: Properties, before: str) -> dict[str, Any] | None:
-    """Finds the backup that was found before, which a copied store has too; else what is wanted there.
-
-    Returns None where neither is found: a restore that was done long ago, and is still in the config, needs neither.
-    One that is still to be done fails then, before anything is stopped.
-    """
-    key, why = props["key"], ""
-    for wanted in dict.fromkeys((before, props["wanted"])):
-        try:
-            found = _find_backup({**props, "wanted": wanted})
-        except EtcdClusterError as error:
-            why = str(error)
-        else:
-            say(f"{key}: the store is another one: {found['backup']} is what is restored")
-            return found
-    say(f"{key}: {before}, of the store before, is not found in this one: {why}. Once it is restored, take {key} out")
-    return None
 
 
 def _find_file(props: Properties) -> dict[str, Any]:

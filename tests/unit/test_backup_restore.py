@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 
 from etcd_cluster.backup import restore_source_lifecycle
-from etcd_cluster.backup.restore_source_lifecycle import (
-    BackupSourceLifecycle,
-    RestoreSourceLifecycle,
-    as_restore_source,
-)
+from etcd_cluster.backup.restore_source_lifecycle import BackupSourceLifecycle, as_restore_source
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.machines import StepFailedError
 
 NAME = "a" * 32 + "/20201127T100000Z-7-etcd-1"
 
@@ -56,46 +51,3 @@ def test_new_credentials_reach_a_restore_that_was_cut_short(monkeypatch: pytest.
     assert (restored["backup"], restored["variables"]["rclone_placed"]) == (NAME, "/opt/etcd/rclone")
     configuration = base64.b64decode(restored["variables"]["file_configuration"]).decode()
     assert "access_key_id = NEW" in configuration
-
-
-LATER = "c" * 32 + "/20261128T100000Z-9-etcd-1"
-
-
-@pytest.mark.parametrize(
-    ("there", "expected", "asked"),
-    [
-        ({NAME: NAME, "latest": LATER}, NAME, [NAME]),
-        ({"latest": LATER}, LATER, [NAME, "latest"]),
-        ({}, NAME, [NAME, "latest"]),
-    ],
-    ids=["a copy of the store", "other backups", "none yet"],
-)
-@pytest.mark.parametrize("in_place", [False, True], ids=["restoreFrom", "restoreInPlace"])
-def test_in_another_store_the_same_backup_is_looked_for_and_then_what_is_wanted(
-    in_place: bool, there: dict[str, str], expected: str, asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name of the store before was looked for in the new one, by a step that only could say that its data is gone."""
-    said: list[str] = []
-    questions: list[str] = []
-
-    def find(props: dict[str, Any]) -> dict[str, Any]:
-        questions.append(props["wanted"])
-        assert props["to"] == "s3://other/etcd"
-        if props["wanted"] not in there:
-            raise StepFailedError(f"etcd-1: {props['wanted']}: there is no such backup")
-        return {"backup": there[props["wanted"]], "variables": {"etcd-1": {"rclone_placed": "/opt/etcd/rclone"}}}
-
-    monkeypatch.setattr(restore_source_lifecycle, "_find_backup", find)
-    monkeypatch.setattr(restore_source_lifecycle, "say", said.append)
-    before, news = {"rclone_placed": "/opt/etcd/rclone"}, inputs(to="s3://other/etcd")
-    if in_place:
-        olds = {**as_restore_source(inputs()), "found": json.dumps({"backup": NAME, "variables": {"etcd-1": before}})}
-        outs = RestoreSourceLifecycle().update(NAME, olds, as_restore_source(news)).outs
-    else:
-        olds = {**inputs(), "restored": json.dumps({"backup": NAME, "member": "etcd-1", "variables": before})}
-        outs = BackupSourceLifecycle().update(NAME, olds, news).outs
-    assert outs is not None
-    assert (json.loads(outs["found" if in_place else "restored"])["backup"], questions) == (expected, asked)
-    (line,) = said
-    assert expected in line
-    assert ("Once it is restored, take restoreFrom out" in line) == (not there)
