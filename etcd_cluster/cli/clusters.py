@@ -34,7 +34,7 @@ class Cluster:
         outputs: Outputs of the component: endpoints, members, caCertificate, clientCertificate, clientKey, version.
         rollout: The inputs of its rollout.
         cas: Name -> inputs, of the CAs that Pulumi made and that belong to no other cluster.
-        certificates: Name -> inputs, of its certificates.
+        certificates: Inputs of its certificates.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Cluster:
     outputs: Mapping[str, Any] = field(repr=False)
     rollout: Mapping[str, Any] = field(repr=False)
     cas: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    certificates: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    certificates: Sequence[Mapping[str, Any]] = field(repr=False)
 
     def desired(self) -> DesiredCluster:
         """Returns the desired state. The stack must have been read with its secrets."""
@@ -118,7 +118,7 @@ def _cluster(stack: Stack, component: StackResource, components: Sequence[StackR
         )
     others = {each.urn for each in components} - {component.urn}
     cas = {each.name: each.inputs for each in stack.resources if each.type == CA_TYPE and each.parent not in others}
-    certificates = {each.name: each.inputs for each in children if each.type == CERTIFICATE_TYPE}
+    certificates = [each.inputs for each in children if each.type == CERTIFICATE_TYPE]
     return Cluster(component.name, stack, component.outputs, rollout.inputs, cas, certificates)
 
 

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     """Loads the cluster.
 
     Args:
-        options: The global ones, `size`, `seconds`, `check_perf`, `yes`, `clean`, `place`, `host_key`, `identity`,
+        options: The global ones, `size`, `seconds`, `check_perf`, `yes`, `clean`, `client`, `host_key`, `identity`,
             `html`, `archive` and `output`.
     """
     from etcd_cluster.load_check.files import keep, require_writable
@@ -104,16 +104,16 @@ def _settings(options: argparse.Namespace, cluster: Cluster, load: Load, client:
     from etcd_cluster.member.render import url
     from etcd_cluster.ssh.connection import parse_connection
 
-    install: dict[str, Any] = {"source": "archive", "archive": options.archive} if options.archive else {}
+    source: dict[str, Any] = {"source": "archive", "archive": options.archive} if options.archive else {}
 
-    def place(name: str) -> str:
-        connection = client.connection if client else cluster.connections.get(name)
-        return place_benchmark(parse_connection(connection) if connection else None, install, say)
+    def install(generator: str) -> str:
+        connection = client.connection if client else cluster.connections.get(generator)
+        return place_benchmark(parse_connection(connection) if connection else None, source, say)
 
     desired = cluster.desired()
     # By address: names are for clients elsewhere.
     urls = [url(each.address, each.ports.client, desired.tls) for each in desired.members.values()]
-    return LoadSettings(load, cluster.outputs["endpoints"] if client else urls, place, client)
+    return LoadSettings(load, cluster.outputs["endpoints"] if client else urls, install, client)
 
 
 def _file(options: argparse.Namespace, cluster: Cluster) -> Path:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class ClientAddress:
     """Where that machine is.
 
     Args:
@@ -33,7 +33,7 @@ class Place:
     port: int
 
 
-def place(text: str) -> Place:
+def client_address(text: str) -> ClientAddress:
     """Returns the value of `--from`.
 
     Raises:
@@ -52,14 +52,14 @@ def place(text: str) -> Place:
         raise argparse.ArgumentTypeError(
             f"{text.rpartition('@')[2]}: not a machine to log in to. Write [USER@]HOST[:PORT], IPv6 in brackets"
         )
-    return Place(host, user, port or 22)
+    return ClientAddress(host, user, port or 22)
 
 
 OPTIONS = (
     Option(
         "--from",
         "machine that loads the cluster as a client; logged in to as to the members (default: a follower's machine)",
-        {"metavar": "[USER@]HOST[:PORT]", "dest": "place", "type": place, "default": None},
+        {"metavar": "[USER@]HOST[:PORT]", "dest": "client", "type": client_address, "default": None},
     ),
     Option(
         "--host-key",
@@ -76,10 +76,10 @@ OPTIONS = (
 
 def require_use(options: argparse.Namespace) -> None:
     """Raises `CommandError` for options of a client that nothing uses."""
-    if options.clean and options.place is not None:
+    if options.clean and options.client is not None:
         raise CommandError("--clean: a member removes what is left, wherever the load came from. Take --from out")
     for name in ("host_key", "identity"):
-        if options.place is None and getattr(options, name) is not None:
+        if options.client is None and getattr(options, name) is not None:
             raise CommandError(
                 f"--{name.replace('_', '-')}: nothing uses it without --from. Add --from, or take it out"
             )
@@ -90,14 +90,14 @@ def client_of(options: argparse.Namespace, cluster: Cluster) -> Generator[LoadCl
     """Returns the machine that `--from` names, ready to load the cluster; None without.
 
     Args:
-        options: With `place`, `host_key` and `identity`.
+        options: With `client`, `host_key` and `identity`.
         cluster: The cluster, whose stack was read with its secrets.
 
     Raises:
         CommandError: Its host key is unknown, or a file cannot be read.
         EtcdClusterError: It cannot be reached, or cannot load the cluster.
     """
-    if options.place is None:
+    if options.client is None:
         yield None
         return
     from etcd_cluster.load_check.client import load_client
@@ -110,15 +110,15 @@ def _connection(options: argparse.Namespace, cluster: Cluster) -> dict[str, Any]
     """Returns how to reach it: as the members, with what the options say."""
     from etcd_cluster.ssh.connection import Connection, parse_connection
 
-    place: Place = options.place
+    address: ClientAddress = options.client
     of_member = next(iter(cluster.connections.values()), None)
-    usual = parse_connection(of_member) if of_member else Connection(place.host)
+    usual = parse_connection(of_member) if of_member else Connection(address.host)
     key = _private_key(options.identity) if options.identity else usual.private_key
     connection = replace(
         usual,
-        host=place.host,
-        port=place.port,
-        user=place.user or usual.user,
+        host=address.host,
+        port=address.port,
+        user=address.user or usual.user,
         private_key=key,
         host_key=_host_key(options),
         dial_error_limit=DIAL_ATTEMPTS,
@@ -130,18 +130,18 @@ def _host_key(options: argparse.Namespace) -> str:
     from etcd_cluster.ssh.key_texts import require_host_key
     from etcd_cluster.ssh.known_hosts import known_host_key
 
-    place: Place = options.place
+    address: ClientAddress = options.client
     if options.host_key is not None:
         return require_host_key("--host-key", options.host_key)
-    found = known_host_key(place.host, place.port)
+    found = known_host_key(address.host, address.port)
     if found is None:
         raise CommandError(
             str(
                 Explanation(
-                    f"--from: no host key is known for {place.host}",
+                    f"--from: no host key is known for {address.host}",
                     "one in ~/.ssh/known_hosts, of a machine that was logged in to before",
-                    f"log in to it once by `ssh -p {place.port} {place.host}`, or add --host-key with its public key "
-                    "(/etc/ssh/ssh_host_ed25519_key.pub there)",
+                    f"log in to it once by `ssh -p {address.port} {address.host}`, or add --host-key with its public "
+                    "key (/etc/ssh/ssh_host_ed25519_key.pub there)",
                 )
             )
         )
@@ -164,18 +164,24 @@ def _program(cluster: Cluster) -> ProgramOfMember:
     from etcd_cluster.load_check.client import ProgramOfMember
 
     desired = cluster.desired()
-    name, member = next(iter(desired.members.items()))
-    return ProgramOfMember(cluster.connections.get(name), member.layout.binaries, desired.version)
+    return ProgramOfMember.of_first(desired.members, cluster.connections, desired.version)
 
 
 def _issuer(cluster: Cluster) -> Issuer | None:
-    """Returns who signs its certificate: the CA of the client certificate, or of the user root, that the stack has."""
+    """Returns the CA that signed the exported client's certificate, or with users that of the user root."""
     from etcd_cluster.load_check.client import Issuer
     from etcd_cluster.pki.x509 import KeyPair
+    from etcd_cluster.users import CLIENT, ROOT
 
     desired = cluster.desired()
     if not desired.tls:
         return None
-    signed = cluster.certificates[f"{cluster.name}-{'root-user' if desired.users else 'client'}"]
+    name = ROOT if desired.users else CLIENT
+    of_clients = (each for each in cluster.certificates if each["profile"] == "client")
+    signed = next((each for each in of_clients if each["common_name"] == name), None)
+    if signed is None:
+        problem = f"--from: stack {cluster.stack.name} has no certificate of {name}, whose CA would sign the client's"
+        expected, fix = "the certificates that `pulumi up` makes", "run `pulumi up`, or leave --from out"
+        raise CommandError(str(Explanation(problem, expected, fix)))
     ca = KeyPair(signed["ca_certificate_pem"], signed["ca_private_key_pem"])
-    return Issuer(ca, signed["common_name"], "".join(desired.trusted))
+    return Issuer(ca, name, "".join(desired.trusted))

@@ -9,11 +9,11 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from etcd_cluster.cli.clusters import Cluster, recorded_backups, selected_cluster, with_few_attempts
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Option
+from etcd_cluster.clocks import current_time
 from etcd_cluster.errors import EtcdClusterError
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def look(cluster: Cluster) -> ClusterStatus:
     desired = cluster.desired()
     with ClusterMachines(desired.members, with_few_attempts(cluster.connections)) as machines:
         observation = machines.observe(disk=True, users=RunContext().users_to_ask(desired))
-    now = datetime.now(timezone.utc)
+    now = current_time()
     return cluster_status(desired, observation, schedules(cluster), now, desired_backups(cluster))
 
 

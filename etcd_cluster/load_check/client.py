@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from etcd_cluster.clocks import current_time
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.install.archives import sha256_of
 from etcd_cluster.install.cache import cache_directory, make_once
@@ -18,7 +18,7 @@ from etcd_cluster.install.elf import require_linux_program
 from etcd_cluster.install.errors import InstallError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
+from etcd_cluster.member.machines import MemberMachines, Place, RecordedPlace, say
 from etcd_cluster.member.render import CertificatePair, client_variables
 from etcd_cluster.pki import x509
 from etcd_cluster.ssh.client import OpenSsh
@@ -49,6 +49,12 @@ class Issuer:
     common_name: str
     trusted: str
 
+    @staticmethod
+    def parse(properties: Mapping[str, str]) -> Issuer:
+        """Reads what resource.py declares."""
+        ca = x509.KeyPair(properties["certificate_pem"], properties["private_key_pem"])
+        return Issuer(ca, properties["common_name"], properties["trusted"])
+
 
 @dataclass(frozen=True)
 class ProgramOfMember:
@@ -63,6 +69,14 @@ class ProgramOfMember:
     connection: Mapping[str, Any] | None = field(repr=False)
     binaries: str
     version: str
+
+    @staticmethod
+    def of_first(
+        members: Mapping[str, Place], connections: Mapping[str, Mapping[str, Any]], version: str
+    ) -> ProgramOfMember:
+        """Returns that of the first member: all have the same."""
+        name, member = next(iter(members.items()))
+        return ProgramOfMember(connections.get(name), member.layout.binaries, version)
 
     def fetch(self, ssh: OpenSsh) -> Path:
         """Returns a copy of it, in the cache."""
@@ -136,6 +150,6 @@ def _certificate(issuer: Issuer | None) -> dict[str, str]:
         common_name=issuer.common_name,
         profile="client",
         validity_hours=VALIDITY_HOURS,
-        now=datetime.now(timezone.utc),
+        now=current_time(),
     )
     return client_variables(issuer.trusted, CertificatePair(pair.certificate_pem, pair.private_key_pem))

@@ -81,18 +81,17 @@ def _load(props: Properties, *, is_required: bool) -> dict[str, Any]:
     connections: Mapping[str, Mapping[str, Any]] = props["connections"] or {}
     places = {name: RecordedPlace.parse(host) for name, host in props["members"].items()}
 
-    def place(name: str, client: LoadClient | None) -> str:
-        connection = client.connection if client else connections.get(name)
-        return place_benchmark(parse_connection(connection) if connection else None, props["generator"] or {}, say)
-
     project, stack, name = props["cluster"].split("/", 2)
     file = kept_page(project, stack, name)
     require_writable(file)
     load = Load.of(size_named(props["size"]))
     with ClusterMachines(places, connections) as machines, _client(props, places) as client:
-        settings = LoadSettings(
-            load, props["urls"], lambda name: place(name, client), client, only_without_keys=True, compact=True
-        )
+
+        def install(generator: str) -> str:
+            connection = client.connection if client else connections.get(generator)
+            return place_benchmark(parse_connection(connection) if connection else None, props["generator"] or {}, say)
+
+        settings = LoadSettings(load, props["urls"], install, client, only_without_keys=True, compact=True)
         measured, verdict = check(machines, list(places), settings, say)
     page = keep(measured, verdict, props["cluster"], file)
     say(f"load check: its page is {page}")
@@ -113,15 +112,9 @@ def _client(props: Properties, places: Mapping[str, RecordedPlace]) -> Generator
         yield None
         return
     from etcd_cluster.load_check.client import Issuer, ProgramOfMember, load_client  # lazily: few need cryptography
-    from etcd_cluster.pki.x509 import KeyPair
 
-    connections: Mapping[str, Mapping[str, Any]] = props["connections"] or {}
-    name, member = next(iter(places.items()))
-    program = ProgramOfMember(connections.get(name), member.layout.binaries, given["version"])
-    found = given["issuer"]
-    issuer = found and Issuer(
-        KeyPair(found["certificate_pem"], found["private_key_pem"]), found["common_name"], found["trusted"]
-    )
+    program = ProgramOfMember.of_first(places, props["connections"] or {}, given["version"])
+    issuer = Issuer.parse(given["issuer"]) if given["issuer"] else None
     with load_client(given["connection"], program, issuer) as client:
         yield client
 

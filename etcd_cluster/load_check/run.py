@@ -45,7 +45,7 @@ class LoadSettings:
     Args:
         load: The load.
         urls: Client URLs of all members.
-        place: Puts `benchmark` on the machine of a member, or on the client, and returns its path there.
+        install: Puts `benchmark` on the machine of that name, a member's or the client, and returns its path there.
         client: The machine that generates the load; None for that of a follower.
         only_without_keys: Refuses a cluster that holds keys.
         compact: Drops the history of the cluster's keys at the end.
@@ -53,7 +53,7 @@ class LoadSettings:
 
     load: Load
     urls: Sequence[str]
-    place: Callable[[str], str]
+    install: Callable[[str], str]
     client: LoadClient | None = None
     only_without_keys: bool = False
     compact: bool = False
@@ -79,7 +79,7 @@ def check(
     first = _sample(machines, names)
     _require_room(load, first)
     generator = client.name if client else _generator(first)
-    program = settings.place(generator)
+    program = settings.install(generator)
     say(f"{generator}: loads the cluster: {load.text}")
     if client:
         first[generator] = _sample_client(client)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, cast
 from uuid import uuid4
@@ -13,7 +13,7 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
-from etcd_cluster.clocks import rfc3339
+from etcd_cluster.clocks import current_time, rfc3339
 from etcd_cluster.lifecycle import Lifecycle, Properties
 from etcd_cluster.pki import limits, rotation, x509
 from etcd_cluster.pki.limits import PkiError
@@ -32,11 +32,6 @@ _CLOCK_TOLERANCE = timedelta(minutes=1)
 # Inputs that a certificate is made of. Not the CA's key: that cannot change without the CA's certificate.
 _CERTIFICATE_CONTENT = ("ca_certificate_pem", "common_name", "profile", "hosts", "validity_hours")
 _CERTIFICATE_INPUTS = (*_CERTIFICATE_CONTENT, "ca_private_key_pem", "renew_after")
-
-
-def current_time() -> datetime:
-    """Returns the time. This is the only clock of this module, so that a test can move it."""
-    return datetime.now(timezone.utc)
 
 
 class CertificateAuthorityLifecycle(Lifecycle):

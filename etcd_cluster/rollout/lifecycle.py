@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +21,7 @@ from pulumi.dynamic import (
 
 from etcd_cluster.backup.files import MemberPlace, schedule_of, variables
 from etcd_cluster.backup.store import StoreUrl
+from etcd_cluster.clocks import current_time
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema, same
 from etcd_cluster.member import render
@@ -393,12 +393,12 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
 def _warn(news: Properties, desired: DesiredCluster, observation: Observation, context: RunContext) -> None:
     """Tells of late and failed backups, databases that are about to end all writes, and what others made of users."""
     if news.get("backups"):
-        backups, now = DesiredBackups.parse(news["backups"]), datetime.now(timezone.utc)
+        backups, now = DesiredBackups.parse(news["backups"]), current_time()
         for line in warnings(backups, observation, desired.by_systemd, now):
             say(line)
     for details in alarms.nearly_full(observation):
         say(messages.text(WarningKind.DATABASE_NEARLY_FULL, details))
-    for kind, details in users.of_others(desired, context.authentication):
+    for kind, details in users.user_warnings(desired, context.authentication):
         say(messages.text(kind, details))
 
 

@@ -175,7 +175,7 @@ def cluster_status(
         schedules=schedules,
         next=[*_next(desired, observation), *_due(desired, members, schedules, now)],
         data_of=_data_of(observation),
-        user_warnings=[messages.text(*each) for each in users.of_others(desired, observation.authentication)],
+        user_warnings=[messages.text(*each) for each in users.user_warnings(desired, observation.authentication)],
         backups=backup_status(backups, observation, desired.by_systemd, now) if backups else None,
     )
 

@@ -265,7 +265,7 @@ def test_whatever_is_lost_a_client_leaves_nothing(who: str, cluster: Cluster, cl
     assert run.returncode == 2, errors
     if who == "the machine":
         client.start()
-        assert load_check(cluster, "--clean").returncode == 0, "once the note of the lost one has expired"
+        assert load_check(cluster, "--clean").returncode == 0, "once the lease of the lost one has expired"
     else:
         eventually(lambda: client_is_clean(client), "the load ends by itself, and then its key is removed")
         again = load_check(cluster, *from_client(client))

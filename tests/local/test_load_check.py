@@ -360,7 +360,7 @@ def test_a_machine_that_was_away_for_longer_than_its_note_lasts(
     first = one.start(load(newest, benchmark, client=True))
     eventually(one.is_loading, "the first loads")
     os.killpg(first.pid, signal.SIGSTOP)
-    eventually(lambda: not loaders(newest), "its load ends: the note lasts for longer")
+    eventually(lambda: not loaders(newest), "its load ends: the lease lasts for longer")
     newest.client("del", "/etcd-cluster/load-check/running")  # as if it had expired
     if another_came:
         second = other.start(load(newest, benchmark, seconds=15, client=True))

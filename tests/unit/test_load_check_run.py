@@ -17,7 +17,7 @@ import pytest
 
 from etcd_cluster.cli import clusters
 from etcd_cluster.cli.command import ExitCode
-from etcd_cluster.cli.load_client import Place, place
+from etcd_cluster.cli.load_client import ClientAddress, client_address
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.install.delivery import Destination
 from etcd_cluster.install.sources import this_architecture
@@ -349,6 +349,7 @@ def certificate(name: str, common_name: str) -> dict[str, Any]:
             "ca_certificate_pem": CA.certificate_pem,
             "ca_private_key_pem": secret(CA.private_key_pem),
             "common_name": common_name,
+            "profile": "client",
         },
     }
 
@@ -462,11 +463,11 @@ def test_what_cannot_be_used_is_told_before_any_machine_is_asked(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("app-1.example", Place("app-1.example", "", 22)),
-        ("me@10.0.0.9", Place("10.0.0.9", "me", 22)),
-        ("App-1:2222", Place("app-1", "", 2222)),
-        ("[2001:db8::9]", Place("2001:db8::9", "", 22)),
-        ("me@[2001:db8::9]:22", Place("2001:db8::9", "me", 22)),
+        ("app-1.example", ClientAddress("app-1.example", "", 22)),
+        ("me@10.0.0.9", ClientAddress("10.0.0.9", "me", 22)),
+        ("App-1:2222", ClientAddress("app-1", "", 2222)),
+        ("[2001:db8::9]", ClientAddress("2001:db8::9", "", 22)),
+        ("me@[2001:db8::9]:22", ClientAddress("2001:db8::9", "me", 22)),
         *(
             (text, None)
             for text in ("", "2001:db8::9", "a b", "ssh://a", "a:b", "a:0", "a:70000", "@a", "a/b", "-oX@a")
@@ -474,12 +475,12 @@ def test_what_cannot_be_used_is_told_before_any_machine_is_asked(
         *((text, None) for text in ("me:secret@a", "a?x", "a#x", "10.0.0.300", "a\nb", "-a")),
     ],
 )
-def test_a_machine_to_log_in_to(text: str, expected: Place | None) -> None:
+def test_a_machine_to_log_in_to(text: str, expected: ClientAddress | None) -> None:
     if expected is None:
         with pytest.raises(argparse.ArgumentTypeError):
-            place(text)
+            client_address(text)
     else:
-        assert place(text) == expected
+        assert client_address(text) == expected
 
 
 def test_a_machine_of_another_architecture_is_refused(

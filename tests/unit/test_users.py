@@ -223,7 +223,7 @@ def test_once_authentication_is_on_every_member_is_asked_again_whether_it_may_ch
 def test_users_of_others_are_told() -> None:
     model = Model.running(WITH_USERS)
     model.users["theirs"] = set()
-    told = users.of_others(WITH_USERS.desired, model.authentication("a"))
+    told = users.user_warnings(WITH_USERS.desired, model.authentication("a"))
     assert told == [(WarningKind.UNLISTED_USERS, {"names": ["theirs"]})]
 
 
@@ -235,7 +235,7 @@ def test_authentication_that_somebody_else_turned_on_stays_on_and_is_told() -> N
     model.root = {"a", "b", "c"}
     assert log(model, GOAL) == []
     assert model.is_guarded
-    told = users.of_others(GOAL.desired, model.authentication("a"))
+    told = users.user_warnings(GOAL.desired, model.authentication("a"))
     assert [kind for kind, _ in told] == [WarningKind.AUTHENTICATION_OF_OTHERS]
 
 
@@ -279,7 +279,7 @@ def test_what_a_run_that_was_cut_off_began_ends_when_users_are_taken_out_again()
         if model.is_guarded:
             assert log(model, GOAL) == []
             assert (model.users, model.roles) == before
-            told = users.of_others(GOAL.desired, model.authentication("a"))
+            told = users.user_warnings(GOAL.desired, model.authentication("a"))
             assert [kind for kind, _ in told] == [WarningKind.AUTHENTICATION_OF_OTHERS]
             log(model, WITH_USERS)
             log(model, GOAL, users_before=NAMED)

@@ -2,9 +2,9 @@
 # Loads the cluster as its clients will, with etcd's own `benchmark`, and removes what that wrote, however the step ends. What a step
 # left that was killed outright, or whose machine was lost, the next one removes before it begins.
 # `benchmark` chooses its keys itself: a number, as Go's binary.PutVarint writes it, and zeros. All of them are known, and removed one
-# by one: no key of another program is touched. Everything else is below $load_prefix: `running` is the note of the machine that is at
-# work, and expires by itself; `keys` says that keys of `benchmark` may be there; `value` is what is read; below `check-perf/` are the
-# keys of etcd's own check. Nothing is written or removed but by whoever has the note.
+# by one: no key of another program is touched. Everything else is below $load_prefix: `running` is the lock key: it names the machine
+# that is at work, and expires with its lease; `keys` says that keys of `benchmark` may be there; `value` is what is read; below
+# `check-perf/` are the keys of etcd's own check. Keys are written under the lock, and never removed under another machine's.
 # shellcheck disable=SC2154
 load_prefix=/etcd-cluster/load-check
 KEY_BYTES=64 KEYS=1000 # the keys that are written; 64 bytes are more than the numbers take, and as long as a key of Kubernetes
@@ -12,7 +12,7 @@ GROUPS_OF_FOUR=256     # what is read is 1 KiB of base64
 BATCH=100              # of them in a request; etcd takes 128
 CHECK_PERF_SECONDS=150 # etcd's own check takes 60 seconds, and cleans up in 30
 CLEAN_SECONDS=120      # for as long as that, cleaning up is tried again: the cluster may just have borne too much
-NOTE_SECONDS=60        # the note outlives the load by that, so that what ends the load ends first
+LOCK_SPARE_SECONDS=60  # the lock outlives the load by that, so that what ends the load ends first
 
 # load_check urls=URL,... program=FILE writes=N reads=N clients=N seconds=N limit-seconds=N value-bytes=N [only-without-keys=yes]
 # [compact=yes] [check-perf=s|m|l|xl] [client=yes]: loads the cluster for that many seconds, and prints what `benchmark` reports; with
@@ -25,7 +25,7 @@ load_check() {
   # Not left to how bash ends by a signal of its own accord.
   trap 'exit "$FAILED"' HUP INT PIPE TERM
   load_folder=$state_path/load-check
-  note="${spec[member]} $(machine_id)"
+  own_name="${spec[member]} $(load_check_id)"
   at_exit remove_load_folder
   # What a killed one left.
   must rm -rf "$load_folder"
@@ -36,19 +36,19 @@ load_check() {
   if [[ ${spec[client]:-} == yes ]]; then reach_members; else find_client_url; fi
   await_others
   if [[ ${spec[clean]:-} == yes ]]; then
-    # Without a note, which a full database would not take.
+    # Without the lock, whose key a full database would not take.
     remove_earlier_load
-    unless_anothers "del \"$load_prefix/running\"" || true
+    unless_locked_elsewhere "del \"$load_prefix/running\"" || true
     return
   fi
   at_exit end_load
-  take_note || {
+  take_load_lock || {
     not_at_exit end_load
     [[ -z ${lease:-} ]] || etcdctl_at "$url" lease revoke "$lease" >/dev/null 2>&1 || true
     fail "another load check began at the same moment, or etcd takes no writes. Expected: one at a time, and a cluster that takes writes. Run \`etcd-cluster status\`, then run again"
   }
   remove_earlier_load
-  found=$(($(count_keys) - 1)) # without the note
+  found=$(($(count_keys) - 1)) # without the lock key
   if [[ ${spec[only-without-keys]:-} == yes ]] && ((found > 0)); then
     printf 'holds=%s\n' "$found"
     return
@@ -113,21 +113,21 @@ generated_keys_exist() {
   return 1
 }
 
-# machine_id: prints what tells this machine from others that are reached by the same name.
-machine_id() {
+# load_check_id: prints what tells this machine from others that are reached by the same name.
+load_check_id() {
   local file=$state_path/load-check-id
   [[ -s $file ]] || { head -c 8 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$file.new" && mv "$file.new" "$file"; } || fail "cannot write $file. Make room there, then run again"
   cat "$file"
 }
 
-# await_others: one at work on this machine has the lock, so a note of this machine is of one that is over. One on another machine is
-# waited for: if it was lost, its note expires.
+# await_others: a load check at work on this machine has the machine's lock, so a lock key with its name is of one that is over. One on
+# another machine is waited for: if that was lost, its lease expires.
 await_others() {
   local holder
   holder=$(at_cluster get "$load_prefix/running" --print-value-only)
-  [[ -n $holder && $holder != "$note" ]] || return 0
+  [[ -n $holder && $holder != "$own_name" ]] || return 0
   say "waits for a load check on ${holder% *}"
-  pause=2 wait_until "$((${spec[limit-seconds]:-300} + NOTE_SECONDS))" nobody_runs || fail "a load check on ${holder% *} is at work. Expected: one at a time. Wait for it, then run again"
+  pause=2 wait_until "$((${spec[limit-seconds]:-300} + LOCK_SPARE_SECONDS))" nobody_runs || fail "a load check on ${holder% *} is at work. Expected: one at a time. Wait for it, then run again"
 }
 # Without an answer, one may be at work.
 nobody_runs() {
@@ -135,14 +135,14 @@ nobody_runs() {
   holder=$(etcdctl_at "$url" get "$load_prefix/running" --print-value-only) && [[ -z $holder ]]
 }
 
-# take_note: puts this machine's note there, if there is no other's. `lease` is what it expires with.
-take_note() {
-  local granted length=$((${spec[limit-seconds]:-$CLEAN_SECONDS} + NOTE_SECONDS)) test
+# take_load_lock: writes the lock key with this machine's name, unless another machine has it. Sets `lease`, with which it expires.
+take_load_lock() {
+  local granted length=$((spec[limit-seconds] + LOCK_SPARE_SECONDS)) test
   [[ -z ${spec[check-perf]:-} ]] || length=$((length + CHECK_PERF_SECONDS))
   granted=$(etcdctl_at "$url" lease grant "$length" --write-out json 2>&1) && [[ $granted =~ \"ID\":([0-9]+) ]] || return 1
   lease=$(printf '%x' "${BASH_REMATCH[1]}")
-  for test in "create(\"$load_prefix/running\") = \"0\"" "value(\"$load_prefix/running\") = \"$note\""; do
-    ! transaction "$test" "put \"$load_prefix/running\" \"$note\" --lease=$lease" || return 0
+  for test in "create(\"$load_prefix/running\") = \"0\"" "value(\"$load_prefix/running\") = \"$own_name\""; do
+    ! transaction "$test" "put \"$load_prefix/running\" \"$own_name\" --lease=$lease" || return 0
   done
   return 1
 }
@@ -153,9 +153,9 @@ transaction() {
   answer=$({ printf '%s\n\n' "$1" && printf '%s\n' "${@:2}" && printf '\n\n'; } | etcdctl_at "$url" txn --write-out json 2>&1) &&
     [[ $answer == *'"succeeded":true'* ]]
 }
-while_noted() { transaction "value(\"$load_prefix/running\") = \"$note\"" "$@"; }
-# Also where nobody's note is there any more.
-unless_anothers() { while_noted "$@" || transaction "create(\"$load_prefix/running\") = \"0\"" "$@"; }
+while_locked() { transaction "value(\"$load_prefix/running\") = \"$own_name\"" "$@"; }
+# Also where no machine has the lock any more.
+unless_locked_elsewhere() { while_locked "$@" || transaction "create(\"$load_prefix/running\") = \"0\"" "$@"; }
 
 remove_earlier_load() {
   at_cluster get "$load_prefix/" --prefix --keys-only | grep -v "^$load_prefix/running$" | grep -q . || return 0
@@ -163,34 +163,34 @@ remove_earlier_load() {
   remove_keys || fail "keys of an earlier load check cannot be removed. Expected: a cluster that takes writes. Run \`etcd-cluster status\`, which says what it lacks"
 }
 
-# remove_keys: all but the note. That keys of `benchmark` may be there goes last.
+# remove_keys: all but the lock key. That keys of `benchmark` may be there goes last.
 remove_keys() {
   local commands found
   found=$(etcdctl_at "$url" get "$load_prefix/keys" --keys-only 2>/dev/null) || return
   if [[ -n $found ]]; then
     mapfile -t commands < <(generated_keys | sed 's/^/del /')
     while ((${#commands[@]} > 0)); do
-      unless_anothers "${commands[@]:0:BATCH}" || return
+      unless_locked_elsewhere "${commands[@]:0:BATCH}" || return
       commands=("${commands[@]:BATCH}")
     done
   fi
-  unless_anothers "del \"$load_prefix/check-perf/\" --prefix" "del \"$load_prefix/value\"" "del \"$load_prefix/keys\""
+  unless_locked_elsewhere "del \"$load_prefix/check-perf/\" --prefix" "del \"$load_prefix/value\"" "del \"$load_prefix/keys\""
 }
 
-# remove_own: removes what this step wrote. Whoever has the note instead, since this machine was away for longer than its own lasts,
-# removes the same keys.
+# remove_own: removes what this step wrote. If this machine was away for longer than its lease lasts, and another one has the lock, that
+# one removes the same keys.
 remove_own() {
   local holder
   [[ -n ${lease:-} ]] || return 0
   holder=$(etcdctl_at "$url" get "$load_prefix/running" --print-value-only 2>/dev/null) || return
-  [[ -n $holder && $holder != "$note" ]] || remove_keys
+  [[ -n $holder && $holder != "$own_name" ]] || remove_keys
 }
 
 # begin_load: says that keys of `benchmark` may be there from now on.
 begin_load() {
   local value
   value=$(head -c "$((GROUPS_OF_FOUR * 3))" /dev/urandom | base64 -w 0)
-  while_noted "put \"$load_prefix/keys\" \"$KEYS\"" "put \"$load_prefix/value\" \"$value\"" || fail "etcd does not take what the load check begins with. Expected: a cluster that takes writes, and no other load check. Run \`etcd-cluster status\`, then run again"
+  while_locked "put \"$load_prefix/keys\" \"$KEYS\"" "put \"$load_prefix/value\" \"$value\"" || fail "etcd does not take what the load check begins with. Expected: a cluster that takes writes, and no other load check. Run \`etcd-cluster status\`, then run again"
   begun=yes
 }
 

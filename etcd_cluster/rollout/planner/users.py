@@ -3,9 +3,9 @@
 With authentication on, only a user of role root may change the cluster, and a client is the user by whose name its
 certificate is. So every member has a user of its own, before authentication is turned on and before it joins.
 
-Users that this package makes have the role `OURS` as well, and no password. Whoever has it and is not named any more is
-removed, with the roles that nobody else has; all other users are left alone, and a stack that names one is refused. In
-which order things change is in users_requests.py.
+Users that this package makes have the role `OURS` as well, and no password. A user that has it and is not named any
+more is removed, with the roles that nobody else has; all other users are left alone, and a stack that names one is
+refused. In which order things change is in users_requests.py.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def require_own(view: ClusterView) -> None:
         raise RefusedError(Refusal.ROLES_OF_OTHERS, {"roles": taken})
 
 
-def of_others(desired: DesiredCluster, found: Authentication | None) -> Sequence[tuple[WarningKind, Details]]:
+def user_warnings(desired: DesiredCluster, found: Authentication | None) -> Sequence[tuple[WarningKind, Details]]:
     """Returns what there is of users that neither the stack names nor this package has made."""
     if found is None:
         return []
@@ -159,7 +159,7 @@ def _is_marked(found: Authentication) -> bool:
     return OURS in found.roles and not found.roles[OURS]
 
 
-def _root_is_anothers(found: Authentication) -> bool:
+def _is_root_foreign(found: Authentication) -> bool:
     return bool(found.users.get(ROOT)) and OURS not in found.users[ROOT]
 
 
@@ -242,7 +242,7 @@ def _desired_users(view: ClusterView, found: Authentication) -> Members:
     if view.desired.users is None:
         return {}
     own = {name: MEMBER for name in sorted({ROOT, *_members(view)})}
-    if _root_is_anothers(found):
+    if _is_root_foreign(found):
         own[ROOT] = found.users[ROOT] | {ROOT}
     return {**{name: frozenset({*roles, OURS}) for name, roles in view.desired.users.users.items()}, **own}
 
