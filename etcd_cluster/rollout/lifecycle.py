@@ -398,7 +398,7 @@ def _warn(news: Properties, desired: DesiredCluster, observation: Observation, c
             say(line)
     for details in alarms.nearly_full(observation):
         say(messages.text(WarningKind.DATABASE_NEARLY_FULL, details))
-    for kind, details in users.user_warnings(desired, context.authentication):
+    for kind, details in users.user_warnings(desired, observation, context.authentication):
         say(messages.text(kind, details))
 
 

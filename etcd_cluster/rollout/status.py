@@ -20,7 +20,7 @@ from etcd_cluster.rollout.backup_status import BackupStatus, DesiredBackups, bac
 from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import FULL, Alarm, BrokenPair, Host, Observation
 from etcd_cluster.rollout.planner import differences, messages, next_action, users
-from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, Refusal, WaitFor
+from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, Refusal, WaitFor, WarningKind
 from etcd_cluster.rollout.planner.alarms import database_of, mib
 from etcd_cluster.rollout.planner.quorum import CAUGHT_UP_ENTRIES
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -121,6 +121,7 @@ class ClusterStatus:
         backups: How its backups stand; None for a cluster without any.
         data_of: Id of the cluster that all data are of, by etcd's own logs; "" if they differ, or are unreadable.
         user_warnings: What somebody else made of etcd's users and its authentication.
+        locked_out: Whether authentication that somebody else turned on keeps a member from changing the cluster.
     """
 
     cluster: str
@@ -139,13 +140,18 @@ class ClusterStatus:
     backups: BackupStatus | None = None
     data_of: str = ""
     user_warnings: Sequence[str] = ()
+    locked_out: bool = False
 
     @property
     def ok(self) -> bool:
-        """True if members are well and reach one another, no alarm stands, backups are in order, and `up` is idle."""
+        """True if members are well and reach one another, no alarm stands, backups are in order, and `up` is idle.
+
+        And if `up` could change the cluster.
+        """
         are_well = all(member.is_well for member in self.members)
         has_backups = self.backups is None or not self.backups.problems
-        return are_well and has_backups and not self.broken_pairs and not self.alarms and not self.next
+        is_idle = not self.next and not self.locked_out
+        return are_well and has_backups and not self.broken_pairs and not self.alarms and is_idle
 
 
 def cluster_status(
@@ -157,6 +163,7 @@ def cluster_status(
 ) -> ClusterStatus:
     """Returns the status of the cluster."""
     members = [_member(desired, observation, name, now) for name in desired.members]
+    warnings = users.user_warnings(desired, observation, observation.authentication)
     return ClusterStatus(
         cluster=desired.cluster,
         version=desired.version,
@@ -175,7 +182,8 @@ def cluster_status(
         schedules=schedules,
         next=[*_next(desired, observation), *_due(desired, members, schedules, now)],
         data_of=_data_of(observation),
-        user_warnings=[messages.text(*each) for each in users.user_warnings(desired, observation.authentication)],
+        user_warnings=[messages.text(*each) for each in warnings],
+        locked_out=any(kind is WarningKind.MEMBERS_LOCKED_OUT for kind, _ in warnings),
         backups=backup_status(backups, observation, desired.by_systemd, now) if backups else None,
     )
 

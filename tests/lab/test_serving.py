@@ -134,6 +134,7 @@ def test_authentication_that_a_user_turned_on_is_found_before_the_first_step(clu
     cluster.etcdctl("auth", "enable")
     run = cluster.stack.up()
     assert changes_nothing(run), run.output
+    assert "warning: etcd's authentication is on, and" in run.output
     settings = cluster.stack.config["etcd"]
     configure(cluster, etcd={**settings, "max-txn-ops": 400})
     names = [host.name for host in cluster.hosts]

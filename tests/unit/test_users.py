@@ -223,7 +223,7 @@ def test_once_authentication_is_on_every_member_is_asked_again_whether_it_may_ch
 def test_users_of_others_are_told() -> None:
     model = Model.running(WITH_USERS)
     model.users["theirs"] = set()
-    told = users.user_warnings(WITH_USERS.desired, model.authentication("a"))
+    told = users.user_warnings(WITH_USERS.desired, model.observe("abc"), model.authentication("a"))
     assert told == [(WarningKind.UNLISTED_USERS, {"names": ["theirs"]})]
 
 
@@ -235,20 +235,22 @@ def test_authentication_that_somebody_else_turned_on_stays_on_and_is_told() -> N
     model.root = {"a", "b", "c"}
     assert log(model, GOAL) == []
     assert model.is_guarded
-    told = users.user_warnings(GOAL.desired, model.authentication("a"))
+    told = users.user_warnings(GOAL.desired, model.observe("abc"), model.authentication("a"))
     assert [kind for kind, _ in told] == [WarningKind.AUTHENTICATION_OF_OTHERS]
 
 
-def test_authentication_that_locks_a_member_out_is_refused_before_anything_is_due() -> None:
+@pytest.mark.parametrize("named", [("a", "b"), ("b",), ()])
+def test_authentication_that_locks_a_member_out_is_told_and_refused_once_anything_is_due(named: Sequence[str]) -> None:
+    """An `up` without changes fails nobody's deployment for what somebody did to etcd by hand."""
     model = Model.running()
-    for named in ({"a", "b"}, {"b"}, set[str]()):
-        model.root = named
-        with pytest.raises(RefusedError) as refused:
-            decide(model, GOAL)
-        assert (refused.value.kind, refused.value.details["members"]) == (
-            Refusal.NO_ROOT_USER,
-            [name for name in "abc" if name not in named],
-        )
+    model.root = {*named}
+    locked_out = [name for name in "abc" if name not in named]
+    assert decide(model, GOAL) is None
+    told = users.user_warnings(GOAL.desired, model.observe("abc"), model.authentication("a"))
+    assert [(kind, details["members"]) for kind, details in told] == [(WarningKind.MEMBERS_LOCKED_OUT, locked_out)]
+    with pytest.raises(RefusedError) as refused:
+        decide(model, replace(GOAL, version="3.6.17"))
+    assert (refused.value.kind, refused.value.details["members"]) == (Refusal.NO_ROOT_USER, locked_out)
 
 
 def cuts(goal: Goal) -> Iterator[Model]:
@@ -279,7 +281,7 @@ def test_what_a_run_that_was_cut_off_began_ends_when_users_are_taken_out_again()
         if model.is_guarded:
             assert log(model, GOAL) == []
             assert (model.users, model.roles) == before
-            told = users.user_warnings(GOAL.desired, model.authentication("a"))
+            told = users.user_warnings(GOAL.desired, model.observe("abc"), model.authentication("a"))
             assert [kind for kind, _ in told] == [WarningKind.AUTHENTICATION_OF_OTHERS]
             log(model, WITH_USERS)
             log(model, GOAL, users_before=NAMED)

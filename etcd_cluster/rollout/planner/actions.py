@@ -268,6 +268,7 @@ class WarningKind(Enum):
     DATABASE_NEARLY_FULL = auto()
     UNLISTED_USERS = auto()
     AUTHENTICATION_OF_OTHERS = auto()
+    MEMBERS_LOCKED_OUT = auto()
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,8 @@ TEXTS: dict[Enum, str] = {
     "somebody else turned it on, or a run that was cut off did, or it came with the data of a backup. It stays on, and "
     "the exported client certificate may do what its user may; name users, or turn it off with etcdctl auth disable "
     "(docs/users.md)",
+    WarningKind.MEMBERS_LOCKED_OUT: "warning: {problem}. Nothing changes now, but a change is refused, and a backup "
+    "fails. To end this, {fix} (docs/users.md)",
     MissingKind.USER: "user etcd",
     MissingKind.DISK: "the data disk at {detail}",
     MissingKind.MOUNT_ON_BOOT: "the mount of the data disk on boot",

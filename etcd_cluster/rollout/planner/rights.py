@@ -29,7 +29,7 @@ def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
     if found := denied(view):
         if view.desired.users is not None and view.observation.status_source is None:
             return None
-        raise refusal(view, found)
+        raise refusal(view.desired, found)
     return None if isinstance(action, Action) and action.only_restores else await_answers(view)
 
 
@@ -41,12 +41,12 @@ def denied(view: ClusterView) -> Sequence[str]:
     return found
 
 
-def refusal(view: ClusterView, members: Sequence[str]) -> RefusedError:
+def refusal(desired: DesiredCluster, members: Sequence[str]) -> RefusedError:
     """Returns why nothing goes on: the certificates of these members may not change the cluster."""
     commands = "; ".join(
         f"etcdctl user add {name} --no-password; etcdctl user grant-role {name} root" for name in members
     )
-    kind = Refusal.NO_ROOT_USER if view.desired.tls else Refusal.AUTHENTICATION_WITHOUT_TLS
+    kind = Refusal.NO_ROOT_USER if desired.tls else Refusal.AUTHENTICATION_WITHOUT_TLS
     return RefusedError(kind, {"members": members, "commands": commands})
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from etcd_cluster.errors import shown
 from etcd_cluster.member.lines import SetUsers, UsersChange
 from etcd_cluster.rollout.desired import DesiredCluster, series
-from etcd_cluster.rollout.observed import Authentication
+from etcd_cluster.rollout.observed import Authentication, Observation
 from etcd_cluster.rollout.planner import quorum, rights, rolling_restart
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
@@ -49,14 +49,13 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     have turned on stays on, with them: the data may be a backup's, and nobody would notice that all is open.
 
     Raises:
-        RefusedError: A member is to join while members run several minor versions, and has no user yet. Or
-            authentication is on, and a member may not change the cluster.
+        RefusedError: A member is to join while members run several minor versions, and has no user yet.
     """
     found, is_on = _known(view), view.desired.users is not None
     was_begun = found is not None and not found.enabled and _is_marked(found)
     is_ours = is_on or view.context.users_before is not None or was_begun
-    if not is_ours and (found is None or found.enabled) and (denied := rights.denied(view)):
-        raise rights.refusal(view, denied)
+    if not is_ours and rights.denied(view):
+        return None  # `user_warnings` tells; whatever else is due is refused
     if found is None:
         source = view.observation.status_source
         return WaitFor(WaitReason.USERS_UNKNOWN, LEADER_SECONDS, source, {"source": source})
@@ -140,8 +139,14 @@ def require_own(view: ClusterView) -> None:
         raise RefusedError(Refusal.ROLES_OF_OTHERS, {"roles": taken})
 
 
-def user_warnings(desired: DesiredCluster, found: Authentication | None) -> Sequence[tuple[WarningKind, Details]]:
+def user_warnings(
+    desired: DesiredCluster, observation: Observation, found: Authentication | None
+) -> Sequence[tuple[WarningKind, Details]]:
     """Returns what there is of users that neither the stack names nor this package has made."""
+    denied = [name for name, host in observation.hosts.items() if host.may_administer is False]
+    if desired.users is None and denied:
+        why = rights.refusal(desired, denied).explanation
+        return [(WarningKind.MEMBERS_LOCKED_OUT, {"members": denied, "problem": why.problem, "fix": why.fix})]
     if found is None:
         return []
     if desired.users is None:
@@ -230,7 +235,7 @@ def _require_rights(view: ClusterView) -> WaitFor | None:
     """
     denied = [name for name, host in view.hosts.items() if host.may_administer is False]
     if denied:
-        raise rights.refusal(view, denied)
+        raise rights.refusal(view.desired, denied)
     return rights.await_answers(view)
 
 
