@@ -277,12 +277,13 @@ def next_retention(catalog: Catalog, schedule: Schedule, now: datetime) -> Reten
     member = max(catalog.backups, key=lambda each: each.slot).member if catalog.backups else "next"
     stem = f"{made}-0-{member}"
     names = [*catalog.names, f"{stem}.{DATA}", f"{stem}.{MANIFEST}"]
+    unproven = [each.name for each in catalog.backups if each.hash_missing is HashMissing.DIFFERED]
     kept: dict[str, Sequence[str]] = {}
-    for line in _apply_rule(names, schedule, made, member, explain=True):
+    for line in _apply_rule(names, unproven, schedule, made, member, explain=True):
         name, _, reasons = line.partition(" ")
         if name != stem:
             kept[name] = reasons.split(",")
-    deleted = [] if schedule.append_only else _apply_rule(names, schedule, made, member)
+    deleted = [] if schedule.append_only else _apply_rule(names, unproven, schedule, made, member)
     return Retention(kept, [name for name in deleted if not name.startswith(f"{stem}.")])
 
 
@@ -292,10 +293,16 @@ def _next_slot(now: datetime, every_seconds: int) -> datetime:
 
 
 def _apply_rule(
-    names: Collection[str], schedule: Schedule, made: str, member: str, *, explain: bool = False
+    names: Collection[str],
+    unproven: Collection[str],
+    schedule: Schedule,
+    made: str,
+    member: str,
+    *,
+    explain: bool = False,
 ) -> list[str]:
     counts = {"last": schedule.last, "daily": schedule.daily, "weekly": schedule.weekly}
-    given = {**counts, "made": made, "member": member, "explain": int(explain)}
+    given = {**counts, "made": made, "member": member, "unproven": " ".join(unproven), "explain": int(explain)}
     variables = [word for name, value in given.items() for word in ("-v", f"{name}={value}")]
     text = "".join(f"{name}\n" for name in names)
     try:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
-from collections.abc import Collection
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
-from etcd_cluster.backup.files import retention
+from etcd_cluster.backup.catalog import Retention, next_retention, read_catalogs
+from etcd_cluster.backup.files import MemberPlace, Schedule, retention, variables
+from etcd_cluster.backup.plain_folder import PlainFolder
+from etcd_cluster.backup.store import StoreUrl
+from etcd_cluster.machines.machine import Ports
+from etcd_cluster.member import render
+from tests.unit.test_member_scripts import Folder
 
 AWKS = [awk for awk in ("mawk", "gawk", "original-awk", "busybox") if shutil.which(awk)] or ["awk"]
 NOW = datetime(2026, 11, 27, 10)
@@ -203,3 +211,117 @@ def test_a_backup_whose_data_is_gone_is_not_the_newest_that_passed() -> None:
     names = [*backup(passed, "tested"), *backup(gone, "tested")[1:], *backup(NOW)]
     stem = f"{slot(gone)}-5-etcd-1"
     assert deleted(names, last=1, daily=0, weekly=0) == [f"{stem}.json", f"{stem}.tested"]
+
+
+# --- what `backup list` says of the next run, and what that run does ---
+
+SCHEDULE = Schedule(86400, last=1, daily=0, weekly=0, test="daily", append_only=False)
+NEXT = NOW.replace(hour=0) + timedelta(days=1)
+TOKEN = "a" * 32
+DIFFERED = "differed"
+CASES: Mapping[str, Mapping[int, tuple[str, ...]]] = {
+    "one passed": {5: (), 4: ("tested",), 3: ()},
+    "the newest that passed differed": {5: (), 4: ("tested",), 3: ("tested", DIFFERED), 2: ()},
+    "two that passed differed": {5: ("tested",), 4: ("tested", DIFFERED), 3: ("tested", DIFFERED), 2: ()},
+    "all that passed differed": {4: ("tested", DIFFERED), 3: ("tested", DIFFERED), 2: ()},
+    "one that differed is behind one that passed": {5: ("tested", DIFFERED), 4: ("tested",), 3: ()},
+    "one that differed failed since": {5: ("tested",), 4: ("tested", "failed", DIFFERED), 3: ()},
+    "one that differed has lost its data": {5: ("tested",), 4: ("tested", DIFFERED, "no data"), 3: ()},
+    "one that differed is marked": {5: ("tested",), 4: ("tested", DIFFERED, "keep"), 3: ()},
+    "one that differed is dated ahead": {5: ("tested",), 4: (), -9: ("tested", DIFFERED)},
+    "one that passed is dated ahead": {5: ("tested",), 4: ("tested", DIFFERED), -9: ("tested",)},
+    "one that differed was not tested": {5: ("tested",), 4: (DIFFERED,), 3: ()},
+    "one that passed has a damaged manifest": {5: ("tested",), 4: ("tested", "damaged"), 3: ()},
+}
+"""Days before the next run -> files of a backup beside its data and manifest, and what is odd about it."""
+
+
+def put(root: Path, moment: datetime, about: Collection[str] = ()) -> str:
+    """Writes a backup as machines do; returns its name."""
+    name = f"{slot(moment)}-5-etcd-1"
+    known = {"name": name, "cluster": "p/s/c", "version": "3.6.16", "revision": 5, "bytes": 4, "sha256": "0" * 64}
+    text = json.dumps({**known, "hash": None, "hashMissing": DIFFERED if DIFFERED in about else "notAsked"})
+    (root / TOKEN / f"{name}.json").write_text(text[:60] if "damaged" in about else text)
+    if "no data" not in about:
+        (root / TOKEN / f"{name}.db").write_text("data")
+    for kind in ("tested", "failed", "keep"):
+        if kind in about:
+            (root / TOKEN / f"{name}.{kind}").touch()
+    return name
+
+
+def told(root: Path) -> Retention:
+    with PlainFolder(StoreUrl("file", str(root)), str(root)) as folder:
+        (catalog,) = read_catalogs(folder, TOKEN)
+        return next_retention(catalog, SCHEDULE, NOW.replace(tzinfo=timezone.utc))
+
+
+def run_of_a_machine(root: Path, machine: Folder, played: str = "", moment: datetime = NEXT) -> str:
+    """Plays the next run, from what it learns of the store to what it deletes there; returns what it prints."""
+    place = MemberPlace("etcd-1", machine.layout, Ports(client=1, peer=2, metrics=3))
+    known = variables("p/s/c", TOKEN, place, StoreUrl("file", str(root)), str(root), SCHEDULE)
+    functions, found, _ = render.script("backup", machine.layout, known).rpartition('\nanswer "$@"')
+    assert found
+    made = put(root, moment)  # the store has it before anything goes
+    code = f"""
+        spec[member]=etcd-1 slot={slot(moment)} backup_folder=$volume_path/backups result=success
+        {played}
+        listed=$(names)
+        learn_unproven
+        forget_old
+        test_is_due && echo due || echo not due
+        note_result
+    """
+    done = subprocess.run(
+        ["bash"], input=f"{functions}\n{code}\nexit\n", capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    for kind in ("db", "json"):
+        (root / TOKEN / f"{made}.{kind}").unlink()
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_list_says_what_the_run_of_a_machine_does(case: str, tmp_path: Path) -> None:
+    """What differed proves nothing, though a machine with an earlier release's program has written that it passed."""
+    (tmp_path / "store" / TOKEN).mkdir(parents=True)
+    backups = {days: put(tmp_path / "store", NEXT - timedelta(days=days), about) for days, about in CASES[case].items()}
+    before = {path.name for path in (tmp_path / "store" / TOKEN).iterdir()}
+    expected = told(tmp_path / "store")
+    run_of_a_machine(tmp_path / "store", Folder(tmp_path / "a member"))
+    assert before - {path.name for path in (tmp_path / "store" / TOKEN).iterdir()} == set(expected.deleted)
+    proofs = [
+        days
+        for days, about in CASES[case].items()
+        if days > 0 and "tested" in about and not {DIFFERED, "failed", "no data"} & {*about}
+    ]
+    assert [name for name, why in expected.kept.items() if "tested" in why] == [
+        backups[day] for day in sorted(proofs)[:1]
+    ]
+
+
+def test_a_run_that_cannot_read_whether_a_proof_counts_deletes_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    (root / TOKEN).mkdir(parents=True)
+    for days in (9, 8, 7):
+        put(root, NEXT - timedelta(days=days), ["tested"])
+    before = {path.name for path in (root / TOKEN).iterdir()}
+    played = 'eval "real_$(declare -f rclone)"; rclone() { [[ $1 != cat ]] && real_rclone "$@"; }'
+    said = run_of_a_machine(root, Folder(tmp_path / "a member"), played)
+    assert {path.name for path in (root / TOKEN).iterdir()} == before
+    assert "deletes no backup" in said
+
+
+@pytest.mark.parametrize("passed_before", [True, False])
+def test_a_proof_that_does_not_count_is_not_the_days_test_nor_the_newest(passed_before: bool, tmp_path: Path) -> None:
+    """Not even if this machine noted it once."""
+    root, machine = tmp_path / "store", Folder(tmp_path / "a member")
+    (root / TOKEN).mkdir(parents=True)
+    passed = put(root, NEXT - timedelta(days=1), ["tested"] if passed_before else [])
+    differed = put(root, NEXT + timedelta(hours=1), ["tested", DIFFERED])
+    note = tmp_path / "a member" / "state" / "backup"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(f"tested={differed}\n")
+    said = run_of_a_machine(root, machine, moment=NEXT + timedelta(hours=2))
+    assert said.splitlines() == ["due"]
+    assert f"tested={passed if passed_before else ''}\n" in note.read_text()

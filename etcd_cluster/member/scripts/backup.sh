@@ -132,6 +132,7 @@ keep_local_copy() {
 }
 
 make_backup() {
+  learn_unproven
   pause=1 wait_until 60 follows || fail "this member has no leader, so others may have taken writes that it does not know; no backup was made. Expected: a member that reaches a majority. Run \`pulumi up\`, which says what is wrong (docs/recover.md)"
   take_backup
   say "a snapshot of revision $revision is in $backup_folder; sends it to $backup_shown"
@@ -192,6 +193,19 @@ manifest() {
     "$(stat -c %s "$3")" "$4" "$5"
 }
 
+# learn_unproven: takes what proves nothing out of `listed`, and sets `unproven` to the names of these backups: members differed when they
+# were made, and a machine that still has an earlier release's program tested them. Reads manifests until one counts.
+learn_unproven() {
+  local name said
+  unproven='' proof_read=yes
+  while name=$(printf '%s\n' "$listed" | rule -v explain=1 | awk '$2 ~ /(^|,)tested(,|$)/ { print $1 }') && [[ -n $name ]]; do
+    said=$(rclone cat "$backup_store/$name.json" 2>&1) || { proof_read='' && return; }
+    [[ $said == *'"hashMissing": "differed"'* ]] || return 0
+    unproven+="$name "
+    listed=$(printf '%s\n' "$listed" | grep -vxF -e "$name.tested")
+  done
+}
+
 # test_is_due: true if no backup of this day (week) has passed a restore. One of a clock that was ahead does not count.
 test_is_due() {
   local since
@@ -247,15 +261,17 @@ voters_leader_last() {
 forget_old() {
   local name said status refused=0
   [[ $backup_append_only != yes ]] || return 0
+  [[ $proof_read == yes ]] || { say "deletes no backup: the store did not say what the newest that passed a restore proves" && return; }
   while read -r name; do
     status=0
     said=$(rclone deletefile "$backup_store/$name" 2>&1) || status=$?
     ((status == 0)) || [[ $said == *"not found"* ]] || refused=$((refused + 1))
     ((status != TIMED_OUT)) || break # it would not answer for the others either
-  done < <(names | expired)
+  done < <(names | rule)
   ((refused == 0)) || say "the store refused to delete $refused files; they stay there: $(last_words "$said")"
 }
-expired() { awk -v made="$slot" -v member="${spec[member]}" -v last="$keep_last" -v daily="$keep_daily" -v weekly="$keep_weekly" "$retention"; }
+# rule [-v NAME=VALUE]: reads names, and prints what is no longer kept.
+rule() { awk -v made="$slot" -v member="${spec[member]}" -v last="$keep_last" -v daily="$keep_daily" -v weekly="$keep_weekly" -v unproven="$unproven" "$@" "$retention"; }
 
 # prove NAME: fetches a backup from the store, restores it into a member that only this machine reaches, and compares all keys. The
 # result is beside the manifest. A test that could not be made, as of a store that does not answer, is no result; nor is one refused.
@@ -310,12 +326,14 @@ apart() {
 note_result() {
   local newest tested copy
   newest=$(latest json "${stored:-}") tested=$(latest tested "${proven:-}")
+  tested=${tested:-$(noted tested)}
+  [[ " ${unproven:-}" != *" $tested "* ]] || tested=''
   copy=$(local_copy)
   # A reader sees the whole file or the one before.
   {
     printf 'attempt=%s\nresult=%s\n' "$(date +%s)" "$result"
     [[ $result == success || ! -s $failure_path ]] || printf 'failure=%s%s\n' "$(tail -n 1 "$failure_path")" "${copy:+. The newest local copy is $copy, in $backup_folder}"
-    printf 'newest=%s\ntested=%s\nlocal=%s\n' "${newest:-$(noted newest)}" "${tested:-$(noted tested)}" "$copy"
+    printf 'newest=%s\ntested=%s\nlocal=%s\n' "${newest:-$(noted newest)}" "$tested" "$copy"
   } >"$state_path/.new-backup" && mv -f "$state_path/.new-backup" "$state_path/backup"
   # The service is no longer failed, by whatever ran before: see observe.sh.
   [[ $supervisor != systemd || $result != success ]] || systemctl reset-failed etcd-cluster-backup.service 2>/dev/null || true

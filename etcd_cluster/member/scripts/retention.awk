@@ -6,6 +6,7 @@
 # takes no place of others: else a run would delete what it has made itself.
 # member: the member that asks; "" for one that is not known. What other members made stays if all of it is dated more than a day
 # before the run: this member's clock may be ahead, and all of it be new.
+# unproven: names of backups that prove nothing, though they passed: members differed when they were made.
 # With explain=1 it prints instead why the others stay: NAME REASON,... lines.
 function days_of(slot,   year, month, day) {
   year = substr(slot, 1, 4) + 0
@@ -24,6 +25,7 @@ function maker_of(name,   found) {
   return found
 }
 function is_anothers(name) { return made != "" && member != "" && maker_of(name) != member }
+function is_unproven(name) { return index(" " unproven " ", " " name " ") > 0 }
 function exists(name, kind) { return (name "." kind) in present }
 /^[0-9][0-9][0-9][0-9][0-1][0-9][0-3][0-9]T[0-2][0-9][0-5][0-9][0-5][0-9]Z-[0-9]+-[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.(db|json|tested|failed|keep|begun)$/ {
   name = kind = $0
@@ -65,7 +67,7 @@ END {
     }
     newest_day = day
     newest_week = week
-    if (!proven && exists(name, "db") && exists(name, "tested") && !exists(name, "failed")) {
+    if (!proven && exists(name, "db") && exists(name, "tested") && !exists(name, "failed") && !is_unproven(name)) {
       proven = 1
       keep = keep ",tested"
     }
