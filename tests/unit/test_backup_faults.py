@@ -331,6 +331,47 @@ def test_a_backup_that_fails_its_test_passes_for_proven_no_longer(folder: Folder
     assert (folder.path / "state" / "asked").read_text().splitlines() == ["wrote failed", "deletefile tested"]
 
 
+BACKUP_FAILED = "attempt=5\nresult=failed\nfailure=the store is full\nnewest=\ntested=\nlocal=\n"
+TEST_FAILED = (
+    f"run=test\nattempt=5\nresult=failed\nfailure=backup {NAME} does not restore: cut\nnewest=\ntested=\nlocal=\n"
+)
+MADE = "run=backup\nattempt=5\nresult=success\nnewest=\ntested=\nlocal=\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "verdict", "result", "failure"),
+    [
+        (BACKUP_FAILED, "passed", "failed", "the store is full"),
+        (f"run=backup\n{BACKUP_FAILED}", "passed", "failed", "the store is full"),
+        (BACKUP_FAILED, "failed", "failed", "the store is full"),
+        (BACKUP_FAILED, "refused", "failed", "the store is full"),
+        (TEST_FAILED, "passed", "success", ""),
+        (MADE, "failed", "failed", f"backup {NAME} does not restore: cut"),
+        (MADE, "passed", "success", ""),
+        (MADE, "refused", "success", ""),
+    ],
+    ids=[
+        *("made none, passed", "made none since this release, passed", "made none, failed", "made none, refused"),
+        *("failed, passed", "made one, failed", "made one, passed", "made one, refused"),
+    ],
+)
+def test_a_test_by_hand_hides_no_failure_of_a_run_that_made_no_backup(
+    before: str, verdict: str, result: str, failure: str, folder: Folder
+) -> None:
+    """Members differed, and the refusal to test that backup took the place of their names in `status`."""
+    played = f"""
+        printf %s {shlex.quote(before)} >"$state_path/backup"
+        judge() {{ echo {verdict} >"$state_path/test-verdict"; [[ {verdict} == passed ]] || fail cut; }}
+        answer backup prove={NAME}
+    """
+    call(folder, played)
+    noted = dict(line.split("=", 1) for line in (folder.path / "state" / "backup").read_text().splitlines())
+    assert (noted["result"], noted.get("failure", "")) == (result, failure)
+    assert noted["newest"] == NAME
+    assert noted["tested"] == (NAME if verdict == "passed" else "")
+    assert (noted["attempt"] == "5") == (failure == "the store is full" or verdict == "refused")
+
+
 def test_a_learner_leaves_the_backup_to_others(folder: Folder) -> None:
     played = "ask_metrics() { declare -gA measured=([server_is_learner]=1 [server_is_leader]=0 [server_id]=a); }"
     done = call(folder, f"{played}\nanswer backup")

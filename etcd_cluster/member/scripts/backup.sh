@@ -301,6 +301,7 @@ prove() {
       fail "backup $1 does not restore: $(last_words "$(cat "$problem")")"
       ;;
     refused)
+      is_refused=yes
       # By a machine that still has an earlier release's program.
       [[ $listed != *"$1.tested"* ]] || rclone deletefile "$backup_store/$1.tested" >/dev/null 2>&1 || true
       fail "backup $1 proves nothing: $(cat "$problem")"
@@ -324,15 +325,24 @@ apart() {
 
 # note_result: leaves what came of this run for observe.sh. Of a store that could not be listed, what it had last time stays.
 note_result() {
-  local newest tested copy
+  local run=backup newest tested copy failure attempt
   newest=$(latest json "${stored:-}") tested=$(latest tested "${proven:-}")
   tested=${tested:-$(noted tested)}
   [[ " ${unproven:-}" != *" $tested "* ]] || tested=''
-  copy=$(local_copy)
+  copy=$(local_copy) attempt=$(date +%s)
+  failure=$(tail -n 1 "${failure_path:-}" 2>/dev/null) || true
+  failure+=${failure:+${copy:+. The newest local copy is $copy, in $backup_folder}}
+  if [[ -n ${spec[prove]:-} ]]; then
+    run=test
+    # That a backup passes, or is no proof, makes up for no run that should have made one.
+    if [[ -n ${is_refused:-} || ($(noted result) == failed && $(noted run) != test) ]]; then
+      run=$(noted run) attempt=$(noted attempt) result=$(noted result) failure=$(noted failure)
+    fi
+  fi
   # A reader sees the whole file or the one before.
   {
-    printf 'attempt=%s\nresult=%s\n' "$(date +%s)" "$result"
-    [[ $result == success || ! -s $failure_path ]] || printf 'failure=%s%s\n' "$(tail -n 1 "$failure_path")" "${copy:+. The newest local copy is $copy, in $backup_folder}"
+    printf 'run=%s\nattempt=%s\nresult=%s\n' "$run" "$attempt" "$result"
+    [[ $result == success || -z $failure ]] || printf 'failure=%s\n' "$failure"
     printf 'newest=%s\ntested=%s\nlocal=%s\n' "${newest:-$(noted newest)}" "$tested" "$copy"
   } >"$state_path/.new-backup" && mv -f "$state_path/.new-backup" "$state_path/backup"
   # The service is no longer failed, by whatever ran before: see observe.sh.
