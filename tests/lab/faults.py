@@ -112,6 +112,22 @@ def frozen(host: Host) -> Iterator[None]:
         host.run(f"kill -CONT {process}", check=False)  # it may have been killed
 
 
+def change_data(host: Host, old: str, new: str) -> None:
+    """The member holds another value in the place of `old`, which is as long, and goes on: its process stands still
+    while its database is written to. It has to hold that value, and not as what it wrote last."""
+    assert len(old) == len(new)
+    host.run(
+        f"""
+        process=$(systemctl show --property MainPID --value etcd-cluster) database={VOLUME}/data/member/snap/db
+        kill -STOP "$process"
+        grep -abo {old} $database | cut -d : -f 1 | while read -r place; do
+            printf %s {new} | dd of=$database bs=1 seek="$place" conv=notrunc status=none
+        done
+        kill -CONT "$process"
+        """
+    )
+
+
 def kill_etcd(host: Host) -> None:
     """kill -9; systemd starts it again two seconds later."""
     host.run("systemctl kill --signal KILL etcd-cluster")

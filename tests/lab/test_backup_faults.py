@@ -18,17 +18,17 @@ from typing import Any
 
 import pytest
 
-from tests.lab.changes import assert_converged, configure
+from tests.lab.changes import assert_converged, configure, steps
 from tests.lab.clusters import Cluster, eventually
-from tests.lab.faults import VOLUME, clock_ahead
+from tests.lab.faults import VOLUME, change_data, clock_ahead, followers
 from tests.lab.hosts import OPERATOR_ADDRESS, Host, Lab
 from tests.lab.object_store import PORT, ObjectStore
 from tests.lab.observed import on_all
-from tests.lab.stack import Stack, host_config
+from tests.lab.stack import STACK, Stack, host_config
 from tests.lab.test_backup import SERVICE, TIMER, result
 from tests.lab.test_backup_stores import command
 from tests.lab.test_status import status
-from tests.lab.writes import Access, writing
+from tests.lab.writes import Access, Writes, writing
 
 KEY, SECRET = "lab-backup-key", "lab-backup-secret-8d20"
 READ = ("s3:GetObject", "s3:ListBucket")
@@ -188,6 +188,7 @@ def one_failed_run(cluster: Cluster, store: ObjectStore, sentence: str, host: Ho
         if noted:
             assert noted["result"] == "failed"
             assert sentence in noted["failure"]
+            await_line(host, sentence)
             assert_nothing_left(host)
         assert f"{host.name}: its last backup failed: " in problems(cluster)
         assert sentence in problems(cluster)
@@ -221,6 +222,89 @@ def assert_no_secret(host: Host) -> None:
 
 def local_copies(host: Host) -> list[str]:
     return [Path(name).stem for name in host.run(f"ls {VOLUME}/backups").stdout.split() if name.endswith(".db")]
+
+
+# --- a member ---
+
+
+def test_a_member_that_holds_other_data_fails_the_run_and_the_next_one_is_good_once_it_has_joined_anew(
+    cluster: Cluster, store: ObjectStore
+) -> None:
+    """Its database was changed, and no alarm stands. First here: after an hour, etcd compares what members hold."""
+    *_, member = followers(cluster)
+    host = next(each for each in cluster.hosts if each is not member)
+    begin(host, "now=yes test=yes")
+    proven = await_end(host)["tested"]
+    with writing(cluster.lab, Access.of(cluster.outputs), give_up_seconds=600) as writes:
+        differ(cluster, member, writes)
+        kept = contents(store)
+        begin(host, "now=yes test=yes")
+        noted = await_end(host)
+        assert (noted["result"], noted["tested"]) == ("failed", proven)
+        name = noted["newest"]
+        assert "members differ: at revision " in noted["failure"]
+        await_line(host, "members differ: at revision ")
+        assert f"{host.name}: its last backup failed: members differ: at revision " in problems(cluster)
+        assert cluster.etcdctl("alarm", "list") == ""
+        assert_is_no_proof(cluster, store, name)
+        assert "tested" in backups(cluster)[proven]["keptFor"]
+        assert_whole(cluster, store)
+        assert_nothing_left(host)
+        assert kept.items() <= contents(store).items()
+        member.run("systemctl stop etcd-cluster")
+        run = cluster.up()  # it ends at its start, as it holds other data than its peers
+        assert "warning: backups: " in run.output
+        assert "its last backup failed: members differ: at revision " in run.output
+        assert any(f"removing {member.name}, whose data differ" in each for each in steps(run)), run.output
+        on_all(cluster.hosts, lambda each: each.run(f"systemctl stop {TIMER}"))
+        begin(host, "now=yes test=yes")
+        noted = await_end(host)
+        assert (noted["result"], noted["tested"]) == ("success", noted["newest"])
+        listed = backups(cluster)[noted["tested"]]
+        assert (listed["hashMissing"], listed["test"], listed["problem"]) == (None, "passed", None)
+        (manifest,) = store.objects(f"{noted['tested']}.json")
+        agreed = json.loads(manifest.read_text())["hash"]["members"].split(",")
+        assert sorted(agreed) == sorted(each.name for each in cluster.hosts)
+        assert "its last backup failed" not in problems(cluster)
+        assert_is_no_proof(cluster, store, name)
+        writes.await_more()
+    writes.assert_nothing_lost()
+
+
+def differ(cluster: Cluster, member: Host, writes: Writes) -> None:
+    """One key has another value on that member than on the others."""
+    url = cluster.outputs["members"][member.name]["clientUrl"]
+
+    def differs() -> bool:
+        change_data(member, "by-nobody", "by-a-hand")
+        read = [*cluster.etcdctl_command([url]), "get", "changed", "--consistency", "s", "--print-value-only"]
+        return cluster.lab.run(read, capture_output=True, text=True).stdout.strip() == "by-a-hand"
+
+    cluster.etcdctl("put", "changed", "by-nobody")
+    writes.await_more()
+    eventually(differs, f"{member.name} holds other data")
+    assert cluster.etcdctl("get", "changed", "--print-value-only").strip()
+
+
+def assert_is_no_proof(cluster: Cluster, store: ObjectStore, name: str) -> None:
+    """It is listed, can be restored, and no test is made of it."""
+    (manifest,) = store.objects(f"{name}.json")
+    assert {"hash": None, "hashMissing": "differed"}.items() <= json.loads(manifest.read_text()).items()
+    listed = backups(cluster)[name]
+    assert (listed["hashMissing"], listed["test"], listed["problem"]) == ("differed", "none", None)
+    assert "tested" not in listed["keptFor"]
+    run = cluster.lab.run(
+        [sys.executable, "-m", "etcd_cluster.cli", "--stack", STACK, "backup", "test", name],
+        cwd=cluster.stack.folder,
+        env=cluster.stack.environment,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert f"backup {name} proves nothing: members differed when it was made" in run.stderr
+    assert not store.objects(f"{name}.tested") + store.objects(f"{name}.failed")
 
 
 # --- the store ---
