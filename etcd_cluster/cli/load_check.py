@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etcd_cluster.cli.clusters import Cluster, selected_cluster, with_few_attempts
 from etcd_cluster.cli.command import OUTPUT, Command, CommandError, ExitCode, Option
@@ -16,7 +16,6 @@ from etcd_cluster.errors import Explanation
 from etcd_cluster.etcd.sizes import SIZES, size_named
 
 if TYPE_CHECKING:
-    from etcd_cluster.load_check.client import LoadClient
     from etcd_cluster.load_check.load import Load
     from etcd_cluster.load_check.run import LoadSettings
     from etcd_cluster.load_check.verdict import Measured, Verdict
@@ -63,9 +62,7 @@ def run(options: argparse.Namespace) -> ExitCode:
             clean(machines, list(desired.members), say)
             return ExitCode.SUCCESS
         try:
-            with client_of(options, cluster) as client:
-                settings = _settings(options, cluster, load, client)
-                measured, verdict = check(machines, list(desired.members), settings, say)
+            measured, verdict = check(machines, list(desired.members), _settings(options, cluster, load), say)
         except LoadCheckRefusedError as error:
             raise CommandError(f"not loaded: {error}") from None
     keep(measured, verdict, _title(cluster), file)
@@ -97,23 +94,17 @@ def _require_yes(options: argparse.Namespace, load: Load) -> None:
         )
 
 
-def _settings(options: argparse.Namespace, cluster: Cluster, load: Load, client: LoadClient | None) -> LoadSettings:
-    from etcd_cluster.install.load_generator import place_benchmark
+def _settings(options: argparse.Namespace, cluster: Cluster, load: Load) -> LoadSettings:
     from etcd_cluster.load_check.run import LoadSettings
-    from etcd_cluster.member.machines import say
     from etcd_cluster.member.render import url
-    from etcd_cluster.ssh.connection import parse_connection
-
-    source: dict[str, Any] = {"source": "archive", "archive": options.archive} if options.archive else {}
-
-    def install(generator: str) -> str:
-        connection = client.connection if client else cluster.connections.get(generator)
-        return place_benchmark(parse_connection(connection) if connection else None, source, say)
 
     desired = cluster.desired()
     # By address: names are for clients elsewhere.
     urls = [url(each.address, each.ports.client, desired.tls) for each in desired.members.values()]
-    return LoadSettings(load, cluster.outputs["endpoints"] if client else urls, install, client)
+    benchmark = {"source": "archive", "archive": options.archive} if options.archive else {}
+    return LoadSettings(
+        load, cluster.outputs["endpoints"] if options.client else urls, benchmark, client_of(options, cluster)
+    )
 
 
 def _file(options: argparse.Namespace, cluster: Cluster) -> Path:

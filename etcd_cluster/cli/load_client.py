@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import urllib.parse
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,9 +84,8 @@ def require_use(options: argparse.Namespace) -> None:
             )
 
 
-@contextmanager
-def client_of(options: argparse.Namespace, cluster: Cluster) -> Generator[LoadClient | None, None, None]:
-    """Returns the machine that `--from` names, ready to load the cluster; None without.
+def client_of(options: argparse.Namespace, cluster: Cluster) -> AbstractContextManager[LoadClient | None]:
+    """Returns the machine that `--from` names, which is not asked for anything yet; None without.
 
     Args:
         options: With `client`, `host_key` and `identity`.
@@ -95,15 +93,12 @@ def client_of(options: argparse.Namespace, cluster: Cluster) -> Generator[LoadCl
 
     Raises:
         CommandError: Its host key is unknown, or a file cannot be read.
-        EtcdClusterError: It cannot be reached, or cannot load the cluster.
     """
     if options.client is None:
-        yield None
-        return
+        return nullcontext()
     from etcd_cluster.load_check.client import load_client
 
-    with load_client(_connection(options, cluster), _program(cluster), _issuer(cluster)) as client:
-        yield client
+    return load_client(_connection(options, cluster), _program(cluster), _issuer(cluster))
 
 
 def _connection(options: argparse.Namespace, cluster: Cluster) -> dict[str, Any]:

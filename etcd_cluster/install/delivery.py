@@ -45,8 +45,13 @@ mv -f "$partial" {directory}/{name}
 """
 
 
+def program_directory(name: str, version: str) -> str:
+    """Returns the folder of a program on a host: each version has its own."""
+    return f"{PROGRAMS_DIRECTORY}/{name}/{version}"
+
+
 def _program_path(name: str, version: str) -> str:
-    return f"{PROGRAMS_DIRECTORY}/{name}/{version}/{name}"
+    return f"{program_directory(name, version)}/{name}"
 
 
 def _last_line(printed: str) -> str:
@@ -129,7 +134,7 @@ class Destination:
         if not self.has_program(name, version, digest):
             beside = program.with_name(f"{program.name}-{digest[:16]}.gz")
             compressed = make_once(beside, lambda partial: _compress(program, partial))
-            directory = path.rpartition("/")[0]
+            directory = program_directory(name, version)
             say(f"{name} {version}: sending it to {self._connection.host}")
             self._put(compressed, directory, name, digest, receive="gzip --decompress --stdout", mode="0755")
         return path

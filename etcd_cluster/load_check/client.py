@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from etcd_cluster.clocks import current_time
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.install.archives import sha256_of
 from etcd_cluster.install.cache import cache_directory, make_once
-from etcd_cluster.install.delivery import Destination
+from etcd_cluster.install.delivery import Destination, program_directory
 from etcd_cluster.install.elf import require_linux_program
 from etcd_cluster.install.errors import InstallError
 from etcd_cluster.machines.machine import Ports
@@ -93,63 +93,70 @@ class ProgramOfMember:
 
 @dataclass(frozen=True)
 class LoadClient:
-    """A machine that is ready to load the cluster.
+    """A machine that loads the cluster.
 
     Args:
         name: What it is called, where members have their names.
         machines: Runs steps on it.
         connection: How to reach it.
-        variables: Shell variables of the step that loads: the certificate.
+        program: The `etcdctl` that it gets.
+        issuer: Who signs its certificate; None for a cluster without TLS.
     """
 
     name: str
     machines: MemberMachines
     connection: Mapping[str, Any] = field(repr=False)
-    variables: Mapping[str, str] = field(repr=False)
+    program: ProgramOfMember
+    issuer: Issuer | None
+
+    def place_etcdctl(self) -> None:
+        """Sends it the `etcdctl` of a member, unless it holds that already.
+
+        Raises:
+            SshError: A machine cannot be reached.
+            EtcdClusterError: It cannot run it, or does not take it.
+        """
+        with OpenSsh.for_one_task() as ssh:
+            destination = Destination(ssh, parse_connection(self.connection))
+            architecture, etcdctl = destination.architecture(), self.program.fetch(ssh)
+            try:
+                require_linux_program(etcdctl, architecture)
+            except InstallError as error:
+                expected = f"a machine of the members' architecture, as it runs their {ETCDCTL}"
+                problem = Explanation(f"{self.name}: {error}", expected, "load from another machine")
+                raise NoLoadClientError(str(problem)) from None
+            destination.send_program(etcdctl, ETCDCTL, self.program.version, say)
+
+    def variables(self) -> dict[str, str]:
+        """Returns the shell variables of the step that loads: a certificate, made now."""
+        if self.issuer is None:
+            return client_variables("", None)
+        pair = x509.issue_certificate(
+            self.issuer.ca,
+            common_name=self.issuer.common_name,
+            profile="client",
+            validity_hours=VALIDITY_HOURS,
+            now=current_time(),
+        )
+        return client_variables(self.issuer.trusted, CertificatePair(pair.certificate_pem, pair.private_key_pem))
 
 
 @contextmanager
 def load_client(
     connection: Mapping[str, Any], program: ProgramOfMember, issuer: Issuer | None
 ) -> Generator[LoadClient, None, None]:
-    """Returns a machine that is ready to load a cluster, for as long as the context lasts.
+    """Returns a machine that loads a cluster, for as long as the context lasts. Nothing is asked of it yet.
 
     Args:
         connection: How to reach it, in the form of pulumi-command.
         program: The `etcdctl` that it gets.
         issuer: Who signs its certificate; None for a cluster without TLS.
-
-    Raises:
-        SshError: It cannot be reached.
-        EtcdClusterError: It cannot load the cluster, or does not take what that needs.
     """
     reached = parse_connection(connection)
     port = "" if reached.port == Connection.port else f":{reached.port}"
     name = f"client {reached.host}{port}"
-    with OpenSsh.for_one_task() as ssh:
-        destination = Destination(ssh, reached)
-        architecture, etcdctl = destination.architecture(), program.fetch(ssh)
-        try:
-            require_linux_program(etcdctl, architecture)
-        except InstallError as error:
-            expected = f"a machine of the members' architecture, as it runs their {ETCDCTL}"
-            problem = Explanation(f"{name}: {error}", expected, "load from another machine")
-            raise NoLoadClientError(str(problem)) from None
-        path = destination.send_program(etcdctl, ETCDCTL, program.version, say)
     # The step has no data; of the file system of that path it tells how much is free.
-    layout = replace(Layout.system(), binaries=str(PurePosixPath(path).parent), state=FOLDER, data="/run")
+    binaries = program_directory(ETCDCTL, program.version)
+    layout = replace(Layout.system(), binaries=binaries, state=FOLDER, data="/run")
     with MemberMachines({name: RecordedPlace(layout, Ports())}, {name: connection}) as machines:
-        yield LoadClient(name, machines, connection, _certificate(issuer))
-
-
-def _certificate(issuer: Issuer | None) -> dict[str, str]:
-    if issuer is None:
-        return client_variables("", None)
-    pair = x509.issue_certificate(
-        issuer.ca,
-        common_name=issuer.common_name,
-        profile="client",
-        validity_hours=VALIDITY_HOURS,
-        now=current_time(),
-    )
-    return client_variables(issuer.trusted, CertificatePair(pair.certificate_pem, pair.private_key_pem))
+        yield LoadClient(name, machines, connection, program, issuer)

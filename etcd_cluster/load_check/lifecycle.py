@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, UpdateResult
 
 from etcd_cluster.errors import EtcdClusterError
 from etcd_cluster.etcd.sizes import size_named
-from etcd_cluster.install.load_generator import place_benchmark
 from etcd_cluster.lifecycle import Lifecycle, Properties, Schema
 from etcd_cluster.load_check import text
 from etcd_cluster.load_check.files import keep, kept_page, require_writable
@@ -18,7 +17,6 @@ from etcd_cluster.load_check.load import Load
 from etcd_cluster.load_check.run import LoadSettings, check, summary
 from etcd_cluster.member.machines import RecordedPlace, say
 from etcd_cluster.rollout.machines import ClusterMachines
-from etcd_cluster.ssh.connection import parse_connection
 
 if TYPE_CHECKING:
     from etcd_cluster.load_check.client import LoadClient
@@ -85,13 +83,10 @@ def _load(props: Properties, *, is_required: bool) -> dict[str, Any]:
     file = kept_page(project, stack, name)
     require_writable(file)
     load = Load.of(size_named(props["size"]))
-    with ClusterMachines(places, connections) as machines, _client(props, places) as client:
-
-        def install(generator: str) -> str:
-            connection = client.connection if client else connections.get(generator)
-            return place_benchmark(parse_connection(connection) if connection else None, props["generator"] or {}, say)
-
-        settings = LoadSettings(load, props["urls"], install, client, only_without_keys=True, compact=True)
+    settings = LoadSettings(
+        load, props["urls"], props["generator"] or {}, _client(props, places), only_without_keys=True, compact=True
+    )
+    with ClusterMachines(places, connections) as machines:
         measured, verdict = check(machines, list(places), settings, say)
     page = keep(measured, verdict, props["cluster"], file)
     say(f"load check: its page is {page}")
@@ -104,19 +99,16 @@ def _load(props: Properties, *, is_required: bool) -> dict[str, Any]:
     return summary(measured, verdict)
 
 
-@contextmanager
-def _client(props: Properties, places: Mapping[str, RecordedPlace]) -> Generator[LoadClient | None, None, None]:
+def _client(props: Properties, places: Mapping[str, RecordedPlace]) -> AbstractContextManager[LoadClient | None]:
     """Returns the machine that loads the cluster in a member's place; None for none."""
     given: Mapping[str, Any] | None = props.get("client")
     if given is None:
-        yield None
-        return
+        return nullcontext()
     from etcd_cluster.load_check.client import Issuer, ProgramOfMember, load_client  # lazily: few need cryptography
 
     program = ProgramOfMember.of_first(places, props["connections"] or {}, given["version"])
     issuer = Issuer.parse(given["issuer"]) if given["issuer"] else None
-    with load_client(given["connection"], program, issuer) as client:
-        yield client
+    return load_client(given["connection"], program, issuer)
 
 
 def _passed(olds: Properties) -> bool:

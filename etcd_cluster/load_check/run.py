@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from etcd_cluster.errors import EtcdClusterError, Explanation
+from etcd_cluster.install.load_generator import place_benchmark
 from etcd_cluster.load_check.generator import Requests
 from etcd_cluster.load_check.load import CHECK_PERF_SECONDS, Load, disk_problem, quota_problem
 from etcd_cluster.load_check.samples import DATABASE, IS_LEADER, QUOTA, Sample
@@ -17,6 +19,7 @@ from etcd_cluster.member.answers import answered_facts
 from etcd_cluster.member.lines import RunLoad, SampleLoad
 from etcd_cluster.member.machines import MemberMachines
 from etcd_cluster.rollout.machines import ClusterMachines
+from etcd_cluster.ssh.connection import parse_connection
 
 if TYPE_CHECKING:
     from etcd_cluster.load_check.client import LoadClient
@@ -45,16 +48,16 @@ class LoadSettings:
     Args:
         load: The load.
         urls: Client URLs of all members.
-        install: Puts `benchmark` on the machine of that name, a member's or the client, and returns its path there.
-        client: The machine that generates the load; None for that of a follower.
+        benchmark: Where `benchmark` comes from: the fields of `LoadGenerator`.
+        client: The machine that generates the load, entered once the cluster bears it; None for that of a follower.
         only_without_keys: Refuses a cluster that holds keys.
         compact: Drops the history of the cluster's keys at the end.
     """
 
     load: Load
     urls: Sequence[str]
-    install: Callable[[str], str]
-    client: LoadClient | None = None
+    benchmark: Mapping[str, Any]
+    client: AbstractContextManager[LoadClient | None] = field(default_factory=nullcontext[None])
     only_without_keys: bool = False
     compact: bool = False
 
@@ -74,17 +77,38 @@ def check(
         LoadCheckRefusedError: The cluster is not loaded, for a reason.
         EtcdClusterError: A machine cannot be asked, or a step failed on it.
     """
-    load, client = settings.load, settings.client
     _require_health(machines, names)
     first = _sample(machines, names)
-    _require_room(load, first)
+    _require_room(settings.load, first)
+    with settings.client as client:
+        return _check(machines, client, first, settings, say)
+
+
+def _check(
+    machines: ClusterMachines, client: LoadClient | None, first: dict[str, Sample], settings: LoadSettings, say: Say
+) -> tuple[Measured, Verdict]:
+    """Likewise, once the cluster was found to bear the load.
+
+    Args:
+        machines: The machines of all members.
+        client: The machine that generates the load; None for that of a follower.
+        first: Member name -> its sample before the load.
+        settings: What is to be done.
+        say: Called with each line of progress.
+    """
+    load = settings.load
     generator = client.name if client else _generator(first)
-    program = settings.install(generator)
+    if client:
+        client.place_etcdctl()
+    connection = client.connection if client else machines.connection(generator)
+    program = place_benchmark(parse_connection(connection) if connection else None, settings.benchmark, say)
     say(f"{generator}: loads the cluster: {load.text}")
     if client:
         first[generator] = _sample_client(client)
     samples: dict[str, list[Sample]] = {name: [sample] for name, sample in first.items()}
-    answer = _while_sampling(machines, client, samples, lambda: _load(machines, generator, program, settings, say))
+    answer = _while_sampling(
+        machines, client, samples, lambda: _load(machines, client, generator, program, settings, say)
+    )
     facts = answered_facts("\n".join(line for line in answer.splitlines() if line.startswith(_FACTS)))
     if "holds" in facts:
         raise HoldsKeysError(
@@ -136,7 +160,14 @@ def _around(began: float, ended: float, samples: Sequence[Sample]) -> list[Sampl
 _FACTS = ("holds=", "began=", "ended=", "writes_status=", "reads_status=", "check_perf_status=")
 
 
-def _load(machines: ClusterMachines, generator: str, program: str, settings: LoadSettings, say: Say) -> str:
+def _load(
+    machines: ClusterMachines,
+    client: LoadClient | None,
+    generator: str,
+    program: str,
+    settings: LoadSettings,
+    say: Say,
+) -> str:
     load = settings.load
     line = RunLoad(
         urls=",".join(settings.urls),
@@ -150,11 +181,11 @@ def _load(machines: ClusterMachines, generator: str, program: str, settings: Loa
         only_without_keys=settings.only_without_keys,
         compact=settings.compact,
         check_perf=load.check_perf,
-        client=settings.client is not None,
+        client=client is not None,
     )
     limit = load.limit_seconds + (2 * CHECK_PERF_SECONDS if load.check_perf else 0) + SPARE_SECONDS
-    if settings.client:
-        return settings.client.machines.run(generator, line, settings.client.variables, timeout_seconds=limit, say=say)
+    if client:
+        return client.machines.run(generator, line, client.variables(), timeout_seconds=limit, say=say)
     return machines.run(generator, line, timeout_seconds=limit, say=say)
 
 

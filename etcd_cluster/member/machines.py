@@ -180,6 +180,10 @@ class MemberMachines:
         except NoAnswerError as error:
             raise StepFailedError(str(error)) from None
 
+    def connection(self, name: str) -> Mapping[str, Any] | None:
+        """Returns the SSH connection of a member's machine; None for this one."""
+        return self._connections.get(name)
+
     def deliver(self, name: str, file: Path, path: str, sha256: str) -> None:
         """Sends a file to a member's machine, unless the machine holds it already. It is complete or absent there.
 

@@ -65,8 +65,7 @@ class Machines:
         self.placed: list[str] = []
         monkeypatch.setattr(MemberMachines, "run", lambda _, *words, **named: self.run(*words, **named))
         monkeypatch.setattr(ClusterMachines, "observe", lambda _, **__: self.observed)
-        for module in ("etcd_cluster.load_check.lifecycle", "etcd_cluster.install.load_generator"):
-            monkeypatch.setattr(f"{module}.place_benchmark", self.place)
+        monkeypatch.setattr("etcd_cluster.load_check.run.place_benchmark", self.place)
 
     def place(self, connection: Connection | None, *_: Any) -> str:
         self.placed.append(connection.host if connection else "")
@@ -354,6 +353,22 @@ def certificate(name: str, common_name: str) -> dict[str, Any]:
     }
 
 
+def named_by_stack() -> dict[str, Any]:
+    """The client, as a LoadCheck gets it."""
+    connection = {"host": "app-1.example", "user": "admin", "hostKey": host_key(1), "privateKey": KEY}
+    issuer = {
+        "certificate_pem": CA.certificate_pem,
+        "private_key_pem": CA.private_key_pem,
+        "common_name": "client",
+        "trusted": CA.certificate_pem,
+    }
+    return {"connection": connection, "version": "3.6.16", "issuer": issuer}
+
+
+def of_members() -> dict[str, Any]:
+    return {name: {"host": name, "hostKey": host_key(1)} for name in NAMES}
+
+
 @pytest.fixture
 def reached(monkeypatch: pytest.MonkeyPatch, cli: Cli, tmp_path: Path) -> list[Connection]:
     """Connections over which the client was prepared."""
@@ -402,6 +417,27 @@ def test_a_machine_that_is_named_loads_the_cluster_as_a_client(
     assert CLIENT in Path(found["page"]).read_text()
     held = base64.b64decode(machines.given["file_client_key"]).decode()
     assert not any(each in said.out + said.err for each in held.splitlines()[1:-1])
+
+
+def test_nothing_is_touched_on_a_client_of_a_cluster_that_refuses_the_load(
+    cli: Cli,
+    machines: Machines,
+    reached: list[Connection],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ClusterMachines, "observe", lambda _, **__: machines.observed)
+    for observed, free_mib, said in (
+        (observation(healthy=()), 5000, "the cluster is not well"),
+        (observation(), 100, "has 100 MiB free for its data"),
+    ):
+        machines.observed, machines.free_mib = observed, free_mib
+        assert load_from(cli) == ExitCode.NO_ANSWER
+        assert said in capsys.readouterr().err
+        with pytest.raises(LoadCheckRefusedError, match=said):
+            LoadCheckLifecycle().create(props(client=named_by_stack(), connections=of_members()))
+    assert (reached, machines.placed) == ([], [])
+    assert not [name for name, _ in machines.ran if name == CLIENT]
 
 
 def test_its_certificate_is_made_for_it_and_ends_soon(cli: Cli, machines: Machines, reached: list[Connection]) -> None:
@@ -500,16 +536,7 @@ def test_a_machine_of_another_architecture_is_refused(
 
 
 def test_an_up_can_load_from_a_client_too(cli: Cli, machines: Machines, reached: list[Connection]) -> None:
-    connection = {"host": "app-1.example", "user": "admin", "hostKey": host_key(1), "privateKey": KEY}
-    issuer = {
-        "certificate_pem": CA.certificate_pem,
-        "private_key_pem": CA.private_key_pem,
-        "common_name": "client",
-        "trusted": CA.certificate_pem,
-    }
-    given = {"connection": connection, "version": "3.6.16", "issuer": issuer}
-    of_members = {name: {"host": name, "hostKey": host_key(1)} for name in NAMES}
-    made = LoadCheckLifecycle().create(props(client=given, connections=of_members))
+    made = LoadCheckLifecycle().create(props(client=named_by_stack(), connections=of_members()))
     ((name, line),) = machines.loads
     assert (name, line.client, line.only_without_keys, line.compact) == (CLIENT, True, True, True)
     assert [each.host for each in reached] == machines.placed == ["app-1.example"]
