@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SAMPLE_SECONDS = 5.0
 SAMPLE_LIMIT_SECONDS = 60
 LIMITS = Limits()
-SPARE_SECONDS = 600
-"""For what a load check waits for besides its load: a step on the machine, keys of an earlier one, cleaning up."""
+SPARE_SECONDS = 1200
+"""For what a load check waits for besides its load: another one (600 s at most), keys of an earlier one, cleaning up."""
 
 Say = Callable[[str], None]
 

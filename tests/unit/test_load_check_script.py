@@ -18,8 +18,26 @@ from etcd_cluster.member.layout import Layout
 )
 def test_only_an_answer_says_that_no_other_load_check_is_at_work(tmp_path: Path, answer: str, is_over: bool) -> None:
     """Its keys would be removed while it is at work."""
-    functions, call, _ = render.script("load_check", Layout.below(str(tmp_path)), {}).rpartition('\nanswer "$@"')
-    assert call
-    script = f"{functions}\netcdctl_at() {{ {answer}; }}\nurl=x\nif nobody_runs; then echo over; fi; exit"
+    script = f"{functions(tmp_path)}\netcdctl_at() {{ {answer}; }}\nurl=x\nif nobody_runs; then echo over; fi; exit"
     done = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=True)
     assert done.stdout == ("over\n" if is_over else "")
+
+
+@pytest.mark.parametrize("lease", ["return 1", "true", """echo '"Lease" : 0'"""], ids=["no answer", "gone", "none"])
+def test_a_lock_is_waited_for_where_etcd_does_not_tell_for_how_long_it_lasts(tmp_path: Path, lease: str) -> None:
+    answers = f'[[ $* != *fields* ]] || {{ {lease}; return; }}; [[ $* == *" lease "* ]] || echo "etcd-9 0123"'
+    script = (
+        f"{functions(tmp_path)}\netcdctl_at() {{ {answers}; }}\nurl=x own_name=etcd-1 AWAIT_SECONDS=1\nawait_others"
+    )
+    done = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=False)
+    assert "waits for a load check on etcd-9, for 1 s at most\n" in done.stderr
+    assert (
+        "a load check on etcd-9 is at work, or its machine was lost, and etcd does not tell for how long" in done.stderr
+    )
+
+
+def functions(folder: Path) -> str:
+    """The script without its last line, which runs the step."""
+    text, call, _ = render.script("load_check", Layout.below(str(folder)), {}).rpartition('\nanswer "$@"')
+    assert call
+    return text

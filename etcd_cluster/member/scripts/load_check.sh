@@ -12,6 +12,7 @@ GROUPS_OF_FOUR=256     # what is read is 1 KiB of base64
 BATCH=100              # of them in a request; etcd takes 128
 CHECK_PERF_SECONDS=150 # etcd's own check takes 60 seconds, and cleans up in 30
 CLEAN_SECONDS=120      # for as long as that, cleaning up is tried again: the cluster may just have borne too much
+AWAIT_SECONDS=600      # for as long as that, another load check is waited for; one of a minute has a lock that lasts for 300
 LOCK_SPARE_SECONDS=60  # the lock outlives the load by that, so that what ends the load ends first
 
 # load_check urls=URL,... program=FILE writes=N reads=N clients=N seconds=N limit-seconds=N value-bytes=N [only-without-keys=yes]
@@ -121,18 +122,43 @@ load_check_id() {
 }
 
 # await_others: a load check at work on this machine has the machine's lock, so a lock key with its name is of one that is over. One on
-# another machine is waited for: if that was lost, its lease expires.
+# another machine is waited for: it removes the lock key at its end, and if that machine was lost, the key's lease expires.
 await_others() {
-  local holder
+  local holder left told='' latest=$((SECONDS + AWAIT_SECONDS))
   holder=$(at_cluster get "$load_prefix/running" --print-value-only)
   [[ -n $holder && $holder != "$own_name" ]] || return 0
-  say "waits for a load check on ${holder% *}"
-  pause=2 wait_until "$((${spec[limit-seconds]:-300} + LOCK_SPARE_SECONDS))" nobody_runs || fail "a load check on ${holder% *} is at work. Expected: one at a time. Wait for it, then run again"
+  until nobody_runs; do
+    left=$(lock_seconds)
+    if ((SECONDS + left >= latest)); then
+      if ((left > 0)); then left="its lock key lasts for another $left s"; else left='etcd does not tell for how long its lock key lasts'; fi
+      fail "a load check on ${holder% *} is at work, or its machine was lost, and $left. Expected: one at a time, and $AWAIT_SECONDS s at most to wait for it. Run again when it is over"
+    fi
+    [[ -n $told ]] || if ((left > 0)); then
+      say "waits for a load check on ${holder% *}: its lock key lasts for $left s at most"
+    else
+      say "waits for a load check on ${holder% *}, for $AWAIT_SECONDS s at most"
+    fi
+    told=yes
+    sleep 2
+  done
 }
-# Without an answer, one may be at work.
+
+# nobody_runs: sets `holder` to what the lock key says. Without an answer, one may be at work.
 nobody_runs() {
-  local holder
-  holder=$(etcdctl_at "$url" get "$load_prefix/running" --print-value-only) && [[ -z $holder ]]
+  local found
+  found=$(etcdctl_at "$url" get "$load_prefix/running" --print-value-only) || return
+  holder=$found
+  [[ -z $holder ]]
+}
+
+# lock_seconds: prints for how long the lock key lasts at most; 0 if etcd does not tell, or its lease expires now.
+lock_seconds() {
+  local lease left=''
+  lease=$(etcdctl_at "$url" get "$load_prefix/running" --write-out fields 2>/dev/null | sed -n 's/^"Lease" : //p') || true
+  [[ ! $lease =~ ^[0-9]+$ ]] ||
+    left=$(etcdctl_at "$url" lease timetolive "$(printf '%x' "$lease")" --write-out fields 2>/dev/null | sed -n 's/^"TTL" : //p') || true
+  [[ $left =~ ^[0-9]+$ ]] || left=0
+  echo "$left"
 }
 
 # take_load_lock: writes the lock key with this machine's name, unless another machine has it. Sets `lease`, with which it expires.
