@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from etcd_cluster.install.elf import require_linux_program
 from etcd_cluster.install.errors import InstallError
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
-from etcd_cluster.member.machines import MemberMachines, Place, RecordedPlace, say
+from etcd_cluster.member.machines import BUSY_SECONDS, MemberMachines, Place, RecordedPlace, say
 from etcd_cluster.member.render import CertificatePair, client_variables
 from etcd_cluster.pki import x509
 from etcd_cluster.ssh.client import OpenSsh
@@ -27,8 +28,9 @@ from etcd_cluster.ssh.connection import Connection, parse_connection
 ETCDCTL = "etcdctl"
 FOLDER = "/run/etcd-cluster-client"
 """What a step has there is in memory, and gone with the step."""
-VALIDITY_HOURS = 24
-"""Of the certificate that a load check gets there: the shortest there is, and longer than any load check."""
+CERTIFICATE_SPARE = timedelta(seconds=BUSY_SECONDS) + 2 * x509.BACKDATE
+"""Lifetime of its certificate besides the step's own limit: as long as a step of another run is waited for there, and
+clocks that are some minutes off. The certificate is dated back by one half of those, and ends later by the other."""
 
 
 class NoLoadClientError(EtcdClusterError):
@@ -127,16 +129,20 @@ class LoadClient:
                 raise NoLoadClientError(str(problem)) from None
             destination.send_program(etcdctl, ETCDCTL, self.program.version, say)
 
-    def variables(self) -> dict[str, str]:
-        """Returns the shell variables of the step that loads: a certificate, made now."""
+    def variables(self, limit_seconds: int) -> dict[str, str]:
+        """Returns the shell variables of the step that loads: a certificate, made now.
+
+        Args:
+            limit_seconds: The step's limit.
+        """
         if self.issuer is None:
             return client_variables("", None)
         pair = x509.issue_certificate(
             self.issuer.ca,
             common_name=self.issuer.common_name,
             profile="client",
-            validity_hours=VALIDITY_HOURS,
             now=current_time(),
+            lifetime=timedelta(seconds=limit_seconds) + CERTIFICATE_SPARE,
         )
         return client_variables(self.issuer.trusted, CertificatePair(pair.certificate_pem, pair.private_key_pem))
 

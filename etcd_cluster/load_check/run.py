@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from etcd_cluster.clocks import CLOCK_TOLERANCE_SECONDS, are_apart, describe
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.install.load_generator import place_benchmark
 from etcd_cluster.load_check.generator import Requests
@@ -19,6 +20,7 @@ from etcd_cluster.member.answers import answered_facts
 from etcd_cluster.member.lines import RunLoad, SampleLoad
 from etcd_cluster.member.machines import MemberMachines
 from etcd_cluster.rollout.machines import ClusterMachines
+from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.ssh.connection import parse_connection
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ SAMPLE_SECONDS = 5.0
 SAMPLE_LIMIT_SECONDS = 60
 LIMITS = Limits()
 SPARE_SECONDS = 1200
-"""For what a load check waits for besides its load: another one (600 s at most), keys of an earlier one, cleaning up."""
+"""What a load check may wait for besides its load: another one (600 s at most), keys of an earlier one, cleaning up."""
 
 Say = Callable[[str], None]
 
@@ -77,38 +79,74 @@ def check(
         LoadCheckRefusedError: The cluster is not loaded, for a reason.
         EtcdClusterError: A machine cannot be asked, or a step failed on it.
     """
-    _require_health(machines, names)
-    first = _sample(machines, names)
-    _require_room(settings.load, first)
+    observation = _require_health(machines, names)
+    found = _sample(machines, names)
+    _require_room(settings.load, found)
+    generator = _generator(found)
     with settings.client as client:
-        return _check(machines, client, first, settings, say)
+        if client:
+            generator = client.name
+            _prepare_client(client, observation)
+        return _check(machines, names, client, generator, settings, say)
+
+
+def _prepare_client(client: LoadClient, observation: Observation) -> None:
+    """Places what a client needs, if it can load the cluster.
+
+    Raises:
+        LoadCheckRefusedError: A member would not take its certificate: this machine dates that.
+    """
+    for name, ahead in observation.clocks.items():
+        if client.issuer and are_apart(ahead):
+            raise LoadCheckRefusedError(
+                str(
+                    Explanation(
+                        describe(name, ahead),
+                        f"clocks that are at most {CLOCK_TOLERANCE_SECONDS:.0f} s apart: this one dates the client's "
+                        "certificate, and members judge it by theirs",
+                        "set the wrong clock (chronyc makestep), on that machine or on this one",
+                    )
+                )
+            )
+    client.place_etcdctl()
 
 
 def _check(
-    machines: ClusterMachines, client: LoadClient | None, first: dict[str, Sample], settings: LoadSettings, say: Say
+    machines: ClusterMachines,
+    names: Sequence[str],
+    client: LoadClient | None,
+    generator: str,
+    settings: LoadSettings,
+    say: Say,
 ) -> tuple[Measured, Verdict]:
-    """Likewise, once the cluster was found to bear the load.
+    """Likewise, once everything bears the load.
 
     Args:
         machines: The machines of all members.
-        client: The machine that generates the load; None for that of a follower.
-        first: Member name -> its sample before the load.
+        names: Names of the members.
+        client: The machine that generates the load; None for a member's.
+        generator: What the machine that generates the load is called.
         settings: What is to be done.
         say: Called with each line of progress.
     """
     load = settings.load
-    generator = client.name if client else _generator(first)
-    if client:
-        client.place_etcdctl()
     connection = client.connection if client else machines.connection(generator)
     program = place_benchmark(parse_connection(connection) if connection else None, settings.benchmark, say)
     say(f"{generator}: loads the cluster: {load.text}")
+    first = _sample(machines, names)  # anew: `benchmark` may have been built meanwhile
     if client:
         first[generator] = _sample_client(client)
     samples: dict[str, list[Sample]] = {name: [sample] for name, sample in first.items()}
-    answer = _while_sampling(
-        machines, client, samples, lambda: _load(machines, client, generator, program, settings, say)
-    )
+    ahead = first[generator].clock - first[generator].seconds
+    clock = describe(generator, ahead) if client and are_apart(ahead) else ""
+    line, limit = _line(settings, program, client=client is not None, clock=clock), _limit_seconds(load)
+
+    def run_load() -> str:
+        if client:
+            return client.machines.run(generator, line, client.variables(limit), timeout_seconds=limit, say=say)
+        return machines.run(generator, line, timeout_seconds=limit, say=say)
+
+    answer = _while_sampling(machines, client, samples, run_load)
     facts = answered_facts("\n".join(line for line in answer.splitlines() if line.startswith(_FACTS)))
     if "holds" in facts:
         raise HoldsKeysError(
@@ -121,7 +159,6 @@ def _check(
             )
         )
     began, ended = int(facts["began"]) / 1000, int(facts["ended"]) / 1000
-    ahead = first[generator].clock - first[generator].seconds
     around = {name: _around(began - ahead, ended - ahead, samples[name]) for name in sorted(samples)}
     of_client = around.pop(client.name) if client else ()
     measured = Measured(
@@ -160,16 +197,9 @@ def _around(began: float, ended: float, samples: Sequence[Sample]) -> list[Sampl
 _FACTS = ("holds=", "began=", "ended=", "writes_status=", "reads_status=", "check_perf_status=")
 
 
-def _load(
-    machines: ClusterMachines,
-    client: LoadClient | None,
-    generator: str,
-    program: str,
-    settings: LoadSettings,
-    say: Say,
-) -> str:
+def _line(settings: LoadSettings, program: str, *, client: bool, clock: str) -> RunLoad:
     load = settings.load
-    line = RunLoad(
+    return RunLoad(
         urls=",".join(settings.urls),
         program=program,
         writes=load.writes,
@@ -181,12 +211,14 @@ def _load(
         only_without_keys=settings.only_without_keys,
         compact=settings.compact,
         check_perf=load.check_perf,
-        client=client is not None,
+        client=client,
+        clock=clock,
     )
-    limit = load.limit_seconds + (2 * CHECK_PERF_SECONDS if load.check_perf else 0) + SPARE_SECONDS
-    if client:
-        return client.machines.run(generator, line, client.variables(), timeout_seconds=limit, say=say)
-    return machines.run(generator, line, timeout_seconds=limit, say=say)
+
+
+def _limit_seconds(load: Load) -> int:
+    """Returns how long the step that loads may last."""
+    return load.limit_seconds + (2 * CHECK_PERF_SECONDS if load.check_perf else 0) + SPARE_SECONDS
 
 
 def _check_perf(load: Load, answer: str, facts: Mapping[str, str]) -> CheckPerf | None:
@@ -204,7 +236,7 @@ def _requests(answer: str, name: str, wanted: int, facts: Mapping[str, str]) -> 
     return Requests.parse(report, wanted, ended=facts[f"{name}_status"] == "0")
 
 
-def _require_health(machines: ClusterMachines, names: Sequence[str]) -> None:
+def _require_health(machines: ClusterMachines, names: Sequence[str]) -> Observation:
     observation = machines.observe()
     ill = [name for name in names if not observation.is_healthy(name)]
     if ill or observation.alarms or observation.alarms is None:
@@ -218,6 +250,7 @@ def _require_health(machines: ClusterMachines, names: Sequence[str]) -> None:
                 )
             )
         )
+    return observation
 
 
 def _require_room(load: Load, samples: Mapping[str, Sample]) -> None:

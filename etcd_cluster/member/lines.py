@@ -495,6 +495,7 @@ class RunLoad(Line):
         compact: Drops the keys' history at the end.
         check_perf: Workload of etcd's own `check perf`, which then runs as well: s, m, l or xl; "" for none.
         client: The machine runs no member: it acts as a client, with the certificate in the script's variables.
+        clock: By how much the client's clock is off, for its errors; "" if it is not.
     """
 
     step = "load_check"
@@ -511,6 +512,7 @@ class RunLoad(Line):
     compact: bool = False
     check_perf: str = ""
     client: bool = False
+    clock: str = ""
 
 
 @dataclass(frozen=True)

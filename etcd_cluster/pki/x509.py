@@ -119,6 +119,7 @@ def issue_certificate(
     now: datetime,
     hosts: Iterable[str] = (),
     validity_hours: int = CERTIFICATE_VALIDITY_HOURS,
+    lifetime: timedelta | None = None,
 ) -> KeyPair:
     """Returns a new ECDSA P-256 key and its certificate, signed by the CA.
 
@@ -130,6 +131,7 @@ def issue_certificate(
         now: The time.
         hosts: DNS names and IP addresses, the subject alternative names.
         validity_hours: Lifetime in hours; default 43,800 (5 years), cut to the CA's end.
+        lifetime: The same for a certificate that nothing renews, however short; None for `validity_hours`.
 
     Raises:
         PkiError: A bad input, or a CA that cannot sign now.
@@ -140,7 +142,10 @@ def issue_certificate(
     verify_ca(ca.certificate_pem, now)
     verify_key(ca.certificate_pem, ca.private_key_pem)
     issuer = parse_certificate(ca.certificate_pem)
-    validity = certificate_validity(ca.certificate_pem, validity_hours, now)
+    if lifetime is None:
+        validity = certificate_validity(ca.certificate_pem, validity_hours, now)
+    else:
+        validity = _validity(ca.certificate_pem, lifetime, now)
     key = _new_key("ECDSA-P256")
     builder = _builder(_subject(common_name), issuer.subject, key, validity)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -163,6 +168,10 @@ def ca_validity(validity_hours: int, now: datetime) -> Validity:
 def certificate_validity(ca_certificate_pem: str, validity_hours: int, now: datetime) -> Validity:
     """Returns when a certificate issued now is valid: never outside its CA's own time."""
     lifetime = timedelta(hours=valid_hours(validity_hours, MAX_CERTIFICATE_VALIDITY_HOURS))
+    return _validity(ca_certificate_pem, lifetime, now)
+
+
+def _validity(ca_certificate_pem: str, lifetime: timedelta, now: datetime) -> Validity:
     ca = validity_of(ca_certificate_pem)
     not_before = max(_backdated(now), ca.not_before)
     return Validity(not_before, min(not_before + lifetime, ca.not_after))

@@ -8,12 +8,18 @@ import re
 import shutil
 import signal
 import socket
+import socketserver
+import ssl
 import subprocess
+import tempfile
+import threading
 import urllib.request
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +34,7 @@ from etcd_cluster.member.answers import framed_answer
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.line import Line
 from etcd_cluster.member.lines import RunLoad, SampleLoad
+from etcd_cluster.pki import x509
 from tests.lab import binaries
 from tests.lab.clusters import eventually
 
@@ -330,6 +337,7 @@ class Client(Member):
     """A machine that runs no member, with a state of its own."""
 
     name: str
+    certificate: Mapping[str, str] = field(default_factory=lambda: render.client_variables("", None))
 
     @staticmethod
     def beside(one: Member, name: str, folder: Path) -> Client:
@@ -337,7 +345,7 @@ class Client(Member):
         return Client(replace(one.layout, state=str(folder), data=str(folder)), one.ports, one.etcdctl, name)
 
     def command(self, line: Line) -> tuple[list[str], str]:
-        variables = {**render.port_variables(self.ports), **render.client_variables("", None)}
+        variables = {**render.port_variables(self.ports), **self.certificate}
         return ["bash", "-c", line.text(self.name)], render.script(line.step, self.layout, variables)
 
 
@@ -391,6 +399,54 @@ def test_a_machine_that_was_away_for_longer_than_its_note_lasts(
         os.killpg(first.pid, signal.SIGCONT)
         ended(first)
     assert newest.all_keys() == ""
+
+
+def test_a_client_whose_clock_is_behind_is_told_why_tls_fails(of_each_minor: Member, memory: Path) -> None:
+    """By its clock the certificates of a new cluster are of the future. Here the clock is right, and they are."""
+    later = datetime.now(timezone.utc) + timedelta(hours=2)
+    ca = x509.create_ca("etcd CA", now=later, key_algorithm="ECDSA-P256")
+    server = x509.issue_certificate(ca, common_name="server", profile="server", hosts=["127.0.0.1"], now=later)
+    own = x509.issue_certificate(ca, common_name="client", profile="client", now=later)
+    certificate = render.client_variables(
+        ca.certificate_pem, render.CertificatePair(own.certificate_pem, own.private_key_pem)
+    )
+    client = replace(Client.beside(of_each_minor, "client 192.168.1.10", memory / "one"), certificate=certificate)
+    clock = "the clock of client 192.168.1.10 is 7200 s behind this machine's"
+    with tls_server(server, memory) as url, pytest.raises(AssertionError, match="no answer from") as failed:
+        client.run(load(client, "/none", urls=url, client=True, clock=clock))
+    said = str(failed.value)
+    assert "certificate has expired or is not yet valid" in said
+    assert f"; and {clock}, by which certificates are judged. Expected: a machine that reaches" in said
+    assert "set the clock (chronyc makestep), then run again" in said
+    assert not client.folder.exists()
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def tls_server(pair: x509.KeyPair, folder: Path) -> Iterator[str]:
+    """A server of which no more is asked than to shake hands. Its URL."""
+    file = folder / "server.pem"
+    file.write_text(pair.private_key_pem + pair.certificate_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    context.set_alpn_protocols(["h2"])
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            with suppress(OSError), context.wrap_socket(request, server_side=True) as connection:
+                connection.recv(1)
+
+    with Server(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 def test_a_step_that_is_killed_outright_leaves_no_file(newest: Member, benchmark: str, tmp_path: Path) -> None:

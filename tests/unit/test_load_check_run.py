@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,18 +21,20 @@ from etcd_cluster.cli import clusters
 from etcd_cluster.cli.command import ExitCode
 from etcd_cluster.cli.load_client import ClientAddress, client_address
 from etcd_cluster.errors import EtcdClusterError
+from etcd_cluster.etcd.sizes import SIZES
 from etcd_cluster.install.delivery import Destination
 from etcd_cluster.install.sources import this_architecture
 from etcd_cluster.load_check import client as load_client
 from etcd_cluster.load_check import lifecycle
 from etcd_cluster.load_check.files import keep
 from etcd_cluster.load_check.lifecycle import LoadCheckFailedError, LoadCheckLifecycle
-from etcd_cluster.load_check.run import HoldsKeysError, LoadCheckRefusedError
+from etcd_cluster.load_check.load import Load
+from etcd_cluster.load_check.run import SPARE_SECONDS, HoldsKeysError, LoadCheckRefusedError
 from etcd_cluster.load_check.verdict import Limits, judge
 from etcd_cluster.machines.machine import Ports
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Line, RunLoad, SampleLoad
-from etcd_cluster.member.machines import MemberMachines, StepFailedError
+from etcd_cluster.member.machines import BUSY_SECONDS, MemberMachines, StepFailedError
 from etcd_cluster.pki import x509
 from etcd_cluster.rollout.machines import ClusterMachines
 from etcd_cluster.rollout.observed import Observation
@@ -60,6 +64,7 @@ class Machines:
         self.load: str | Exception = self.answer()
         self.observed: Observation = observation()
         self.free_mib = 5000
+        self.client_clock: Callable[[], float] = lambda: 1795753500.0
         self.samples = 0
         self.given: Mapping[str, str] = {}
         self.placed: list[str] = []
@@ -86,7 +91,8 @@ class Machines:
             return self.load
         assert isinstance(line, SampleLoad)
         if line.client:
-            return f"clock 1795753500000\ncpu {100 * len(self.ran)} 0 0 50 0 0 0 0\nprocessors 8\nfree_mib 1\n"
+            facts = f"cpu {100 * len(self.ran)} 0 0 50 0 0 0 0\nprocessors 8\nfree_mib 5000\n"
+            return f"clock {self.client_clock() * 1000:.0f}\n{facts}"
         self.samples += 1
         done = 100 * self.samples
         text = SAMPLE.replace("free_mib 5000", f"free_mib {self.free_mib}") + QUOTA
@@ -440,14 +446,46 @@ def test_nothing_is_touched_on_a_client_of_a_cluster_that_refuses_the_load(
     assert not [name for name, _ in machines.ran if name == CLIENT]
 
 
-def test_its_certificate_is_made_for_it_and_ends_soon(cli: Cli, machines: Machines, reached: list[Connection]) -> None:
+def test_its_certificate_is_made_for_it_and_ends_with_it(
+    cli: Cli, machines: Machines, reached: list[Connection]
+) -> None:
     load_from(cli)
     given = {name: base64.b64decode(text).decode() for name, text in machines.given.items()}
     pair = x509.KeyPair(given["file_client_certificate"], given["file_client_key"])
     x509.verify_certificate(pair, CA.certificate_pem, datetime.now(timezone.utc))
     assert x509.parse_certificate(pair.certificate_pem).subject.rfc4514_string() == "CN=client"
-    left = x509.validity_of(pair.certificate_pem).not_after - datetime.now(timezone.utc)
-    assert timedelta(hours=22) < left <= timedelta(hours=24)
+    validity = x509.validity_of(pair.certificate_pem)
+    of_step = timedelta(seconds=Load.of(SIZES["small"]).limit_seconds + SPARE_SECONDS + BUSY_SECONDS)
+    left = validity.not_after - datetime.now(timezone.utc)
+    assert timedelta(minutes=4) < left - of_step <= timedelta(minutes=5)
+    assert validity.not_after - validity.not_before == of_step + timedelta(minutes=10)
+
+
+def test_the_clock_of_a_client_is_told_where_it_is_off(cli: Cli, machines: Machines, reached: list[Connection]) -> None:
+    for ahead, clock in (
+        (0.0, ""),
+        (-7200.0, rf"the clock of {CLIENT} is 7(199|200|201) s behind this machine's"),
+        (7200.0, rf"the clock of {CLIENT} is 7(199|200|201) s ahead of this machine's"),
+    ):
+        machines.client_clock = lambda ahead=ahead: time.time() + ahead
+        load_from(cli)
+        assert re.fullmatch(clock, machines.loads[-1][1].clock)
+
+
+def test_a_certificate_that_a_member_would_not_take_is_not_made(
+    cli: Cli,
+    machines: Machines,
+    reached: list[Connection],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is dated by the clock of this machine, which is five hours off."""
+    apart = observation(clocks=dict.fromkeys(NAMES, -18000.0))
+    monkeypatch.setattr(ClusterMachines, "observe", lambda _, **__: apart)
+    assert load_from(cli) == ExitCode.NO_ANSWER
+    assert "the clock of etcd-1 is 18000 s behind this machine's. Expected: clocks that are" in capsys.readouterr().err
+    assert (reached, machines.placed) == ([], [])
+    assert cli.run("load-check", "--stack", "prod", "--yes") == ExitCode.SUCCESS, "a member has its own certificate"
 
 
 def test_with_users_it_is_root_as_other_steps_are(

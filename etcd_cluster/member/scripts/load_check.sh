@@ -16,9 +16,10 @@ AWAIT_SECONDS=600      # for as long as that, another load check is waited for; 
 LOCK_SPARE_SECONDS=60  # the lock outlives the load by that, so that what ends the load ends first
 
 # load_check urls=URL,... program=FILE writes=N reads=N clients=N seconds=N limit-seconds=N value-bytes=N [only-without-keys=yes]
-# [compact=yes] [check-perf=s|m|l|xl] [client=yes]: loads the cluster for that many seconds, and prints what `benchmark` reports; with
-# check-perf, then also what etcd's own check says. With only-without-keys=yes, prints the number of keys instead, if others have any.
-# With client=yes, this machine runs no member. Or load_check clean=yes: only removes what an earlier one left.
+# [compact=yes] [check-perf=s|m|l|xl] [client=yes] [clock=TEXT]: loads the cluster for that many seconds, and prints what `benchmark`
+# reports; with check-perf, then also what etcd's own check says. With only-without-keys=yes, prints the number of keys instead, if
+# others have any. With client=yes, this machine runs no member; with clock=TEXT, that is what is wrong with its clock. Or load_check
+# clean=yes: only removes what an earlier one left.
 load_check() {
   local found
   read_spec "$@"
@@ -72,7 +73,8 @@ reach_members() {
     use_client_files "$load_folder"
   fi
   for each in ${url//,/ }; do
-    said=$(etcdctl_at "$each" get "$load_prefix/running" 2>&1) || fail "no answer from $each: $(last_words "$said"). Expected: a machine that reaches the client port of every member, as clients do. Open the way (\`clientCidrs\`, a firewall, a route), then run again"
+    # Of a line in JSON, the cause stands last.
+    said=$(etcdctl_at "$each" get "$load_prefix/running" 2>&1) || fail "no answer from $each: $(last_words "${said##*desc = }")${spec[clock]:+; and ${spec[clock]}, by which certificates are judged}. Expected: a machine that reaches the client port of every member, as clients do${spec[clock]:+, and whose clock is right}. Open the way (\`clientCidrs\`, a firewall, a route)${spec[clock]:+ or set the clock (chronyc makestep)}, then run again"
   done
 }
 
