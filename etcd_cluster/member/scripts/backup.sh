@@ -333,7 +333,7 @@ note_result() {
   failure=$(tail -n 1 "${failure_path:-}" 2>/dev/null) || true
   failure+=${failure:+${copy:+. The newest local copy is $copy, in $backup_folder}}
   if [[ -n ${spec[prove]:-} ]]; then
-    run=test
+    run='test'
     # That a backup passes, or is no proof, makes up for no run that should have made one.
     if [[ -n ${is_refused:-} || ($(noted result) == failed && $(noted run) != test) ]]; then
       run=$(noted run) attempt=$(noted attempt) result=$(noted result) failure=$(noted failure)
