@@ -351,7 +351,7 @@ def full(store: ObjectStore, _: Host) -> Iterator[None]:
     ("fault", "sentence"),
     [
         pytest.param(killed, "the store does not answer", id="killed"),
-        # Four minutes: four attempts, each given up after a minute without a byte.
+        # Two minutes: two attempts, each given up after a minute without a byte.
         pytest.param(hung, "the store does not answer", id="hung", marks=pytest.mark.exhaustive),
         pytest.param(cut_off, "the store does not answer", id="cut off", marks=pytest.mark.exhaustive),
     ],

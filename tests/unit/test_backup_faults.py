@@ -463,6 +463,21 @@ def test_backups_of_another_encryption_in_one_folder_are_refused(folder: Folder,
     assert (why in done.stderr, done.returncode) == (True, 70 if why else 0)
 
 
+@pytest.mark.parametrize(
+    ("asked", "limit", "attempts"),
+    [('copyto a.db "$backup_store/a.db"', "18000", "1"), ('lsf "$backup_store"', "120", "2")],
+    ids=["data", "names"],
+)
+def test_a_file_has_hours_while_bytes_flow_and_one_attempt_of_those_that_make_more_of_their_own(
+    asked: str, limit: str, attempts: str, folder: Folder
+) -> None:
+    """A store that hung kept a run for four minutes, and for half an hour if the data went in parts."""
+    words = call(folder, f'timeout() {{ printf "%s " "$@"; }}\nrclone {asked}').stdout.split()
+    assert words[0] == limit
+    assert words[words.index("--retries") + 1] == attempts
+    assert words[words.index("--timeout") + 1] == "60s"
+
+
 def test_a_full_disk_here_is_told_from_a_full_store(folder: Folder) -> None:
     played = "rclone() { echo 'write /x: no space left on device'; return 1; }\n"
     here = call(folder, f'{played}to_store copyto "$backup_store/a.db" /var/x/a.db').stderr

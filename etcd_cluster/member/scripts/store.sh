@@ -1,18 +1,20 @@
 # shellcheck shell=bash
 # Carries files to and from the store of backups, with rclone, and explains what it says.
 # shellcheck disable=SC2154
-STORE_SECONDS=7200  # limit for the transport of one file
+STORE_SECONDS=18000 # limit for the transport of one file, within that of a run: 8 GiB at half a megabyte a second
 REQUEST_SECONDS=120 # limit for any other request: a store that hangs answers none
 TRIAL_SECONDS=60    # limit for that where people wait: store_trial=yes
 # shellcheck disable=SC2034  # the status of timeout(1), for the steps
 TIMED_OUT=124
 
 # rclone ARGUMENTS...: its credentials are in a file that only root can read. --timeout is a limit for silence. --low-level-retries counts
-# twice, in rclone and in the library for that store: of a store that hangs, each answer is awaited up to four times an attempt.
+# more than once, in rclone's copy, in its requests and in the library for that store, so a whole file is sent twice as it is: of a store
+# that hangs, the data of a file are given up after two minutes of silence. What is sent in parts, above 200 MB, has each part tried four
+# times, and what opens and removes them: twelve minutes. A slow store that takes bytes is never given up, but for the limit.
 rclone() {
   local trusted=() limit=$REQUEST_SECONDS silence=60s attempts=2
   [[ -z ${store_trial:-} ]] || limit=$TRIAL_SECONDS silence=12s attempts=1
-  [[ $1 != copyto ]] || limit=$STORE_SECONDS
+  [[ $1 != copyto ]] || limit=$STORE_SECONDS attempts=1
   if [[ $backup_parent == /* ]]; then
     in_folder "$limit" "$@"
     return
