@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from etcd_cluster.backup.store import StoreUrl
-from etcd_cluster.backup.transport import MOST_SMALL_BYTES, PIECE_BYTES, StoredFile, StoreError, StoreFolder
+from etcd_cluster.backup.transport import MOST_SMALL_BYTES, PIECE_BYTES, TOKEN, StoredFile, StoreError, StoreFolder
 from etcd_cluster.errors import Explanation
 
 
@@ -47,16 +49,17 @@ class PlainFolder(StoreFolder):
     def files(self, token: str | None) -> list[StoredFile]:
         """Returns the files in the folder of one cluster, or of every cluster; see `StoreFolder.files`."""
         with self._explaining():
-            return [StoredFile(path.parent.name, path.name, path.stat().st_size) for path in self._paths(token)]
+            return [StoredFile(path.parent.name, path.name, size) for path, size in self._files(token)]
 
     def texts(self, token: str | None, kinds: Sequence[str]) -> dict[tuple[str, str], str]:
         """Returns (token, name) -> text of all small files whose names end so; see `StoreFolder.texts`."""
+        found: dict[tuple[str, str], str] = {}
         with self._explaining():
-            return {
-                (path.parent.name, path.name): path.read_text(errors="replace")
-                for path in self._paths(token)
-                if path.suffix.removeprefix(".") in kinds and path.stat().st_size <= MOST_SMALL_BYTES
-            }
+            for path, size in self._files(token):
+                if path.suffix.removeprefix(".") in kinds and size <= MOST_SMALL_BYTES:
+                    with suppress(FileNotFoundError):  # a run has deleted it just now
+                        found[path.parent.name, path.name] = path.read_text(errors="replace")
+        return found
 
     def pieces(self, token: str, name: str) -> Iterator[bytes]:
         """Yields a file, piece by piece."""
@@ -82,8 +85,19 @@ class PlainFolder(StoreFolder):
         with self._explaining():
             (self._root / token / name).unlink(missing_ok=True)
 
-    def _paths(self, token: str | None) -> list[Path]:
-        return sorted(path for path in self._root.glob(f"{token or '*'}/*") if path.is_file())
+    def _files(self, token: str | None) -> Iterator[tuple[Path, int]]:
+        """Yields path and size of each file, by their paths. What cannot be read is an error, and not nothing."""
+        folders = [self._root / token] if token else sorted(filter(_is_of_a_cluster, self._root.iterdir()))
+        for folder in folders:
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                try:
+                    found = path.stat()
+                except OSError as error:
+                    if error.errno in (errno.ENOENT, errno.ELOOP):  # deleted just now, or a link to nothing
+                        continue
+                    raise
+                if stat.S_ISREG(found.st_mode):
+                    yield path, found.st_size
 
     @contextmanager
     def _explaining(self) -> Generator[None]:
@@ -91,3 +105,8 @@ class PlainFolder(StoreFolder):
             yield
         except OSError as error:
             raise self.explained(str(error)) from None
+
+
+def _is_of_a_cluster(folder: Path) -> bool:
+    """Returns whether backups may be in it. What else a disk has is of no interest, such as lost+found."""
+    return TOKEN.fullmatch(folder.name) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from etcd_cluster.backup.files import known_host, store_problem_script
 from etcd_cluster.backup.store import StoreUrl, rclone_configuration
 from etcd_cluster.errors import EtcdClusterError
 
+TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""The folder of one cluster. No such text is a path of several folders, or a pattern."""
 MEMORY = Path("/dev/shm")  # noqa: S108  a folder that only this user reads is made in it
 NO_SUCH_FOLDER = 3
 """Exit code of rclone: https://rclone.org/docs/#exit-code. Of a bucket, any error 404: no bucket, or no such key."""

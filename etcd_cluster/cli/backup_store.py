@@ -165,9 +165,11 @@ def find(folder: StoreFolder, where: Source, chosen: str) -> StoredBackup:
         StoreError: The store cannot be read.
     """
     from etcd_cluster.backup.catalog import CLOCK_SLACK, read_catalogs
+    from etcd_cluster.backup.transport import TOKEN
 
-    token, _, name = chosen.rpartition("/")
-    catalogs = read_catalogs(folder, token or where.token)
+    token, has_token, name = chosen.rpartition("/")
+    is_usable = not has_token or TOKEN.fullmatch(token)
+    catalogs = read_catalogs(folder, token or where.token) if is_usable else []
     found = [each for catalog in catalogs for each in catalog.backups if name in (LATEST, each.name)]
     tokens = {each.token for each in found}
     if len(tokens) > 1:

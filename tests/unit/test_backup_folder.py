@@ -110,5 +110,5 @@ def test_a_folder_that_may_not_be_written_says_so(tmp_path: Path) -> None:
     store = FolderStore(tmp_path, by_rclone=False)
     done = store.call("mkdir() { echo \"mkdir: cannot create directory '$2': Permission denied\" >&2; return 1; }\n"
                       'to_store rcat "$backup_store/x" </dev/null')  # fmt: skip
-    assert "that folder may not be written" in done.stderr
+    assert "that folder may not be read or written" in done.stderr
     assert "(mkdir: cannot create directory" in done.stderr

@@ -95,6 +95,42 @@ def test_a_backup_is_what_has_a_manifest(open_store: Opener, tmp_path: Path) -> 
     assert (catalog.unfinished, catalog.cluster) == ([cut.name], "shop/prod/token")
 
 
+def test_a_file_that_goes_while_a_folder_is_read_was_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that deletes what is no longer kept, or ends a file that it wrote beside, made the list fail."""
+    kept, gone = put_backup(tmp_path, hours_ago(1)), put_backup(tmp_path, hours_ago(2))
+    stat_of, read_of = Path.stat, Path.read_text
+
+    def look(path: Path, **named: bool) -> os.stat_result:
+        found = stat_of(path, **named)
+        if path.name == f"{gone}.db" and stat.S_ISREG(found.st_mode):
+            path.unlink()
+        return found
+
+    def read_text(path: Path, *words: str, **named: str) -> str:
+        if path.name == f"{gone}.json":
+            path.unlink()
+        return read_of(path, *words, **named)
+
+    monkeypatch.setattr(Path, "stat", look)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with PlainFolder(StoreUrl("file", str(tmp_path)), str(tmp_path)) as folder:
+        assert f"{kept}.db" in {file.name for file in folder.files("TOKEN")}
+        assert set(folder.texts("TOKEN", ["json"])) == {("TOKEN", f"{kept}.json")}
+
+
+def test_links_and_folders_among_backups_end_no_list(open_store: Opener, tmp_path: Path) -> None:
+    name = put_backup(tmp_path, hours_ago(1))
+    folder = tmp_path / "TOKEN"
+    (folder / f"{NOW:%Y%m%dT%H%M%SZ}-9-etcd-1.json").symlink_to(tmp_path / "nowhere")
+    (folder / f"{NOW:%Y%m%dT%H%M%SZ}-8-etcd-1.json").symlink_to(f"{NOW:%Y%m%dT%H%M%SZ}-8-etcd-1.json")
+    (folder / f"{NOW:%Y%m%dT%H%M%SZ}-7-etcd-2.json").mkdir()
+    (tmp_path / "LOOP").symlink_to(tmp_path)
+    (tmp_path / "NOWHERE").symlink_to(tmp_path / "nowhere")
+    with open_store(tmp_path) as store:
+        for token in ("TOKEN", None):
+            assert [each.name for catalog in read_catalogs(store, token) for each in catalog.backups] == [name]
+
+
 def test_clusters_below_one_prefix_are_told_apart(open_store: Opener, tmp_path: Path) -> None:
     put_backup(tmp_path, NOW, token="BLUE")
     put_backup(tmp_path, NOW, token="GREEN")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -333,8 +335,45 @@ def test_a_name_that_the_store_does_not_have_is_refused(
     )
 
 
+@pytest.mark.parametrize("token", ["/etc", "*", "..", "TOK?N", "a/b", "TOKEN/", ".", "[T]OKEN"])
+@pytest.mark.parametrize("command", ["verify", "keep"])
+def test_what_is_no_folder_of_a_cluster_is_no_pattern_and_no_path(
+    command: str, token: str, cli: Cli, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`/etc/latest` ended in a traceback, and `*/latest` found one."""
+    put_backup(store, NOW)
+    assert cli.run("backup", command, f"{token}/latest", "--to", str(store)) == ExitCode.NO_ANSWER
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{store} has no backup {token}/latest. Expected: a name that `etcd-cluster backup list` shows" in said
+
+
+def test_a_store_that_may_not_be_read_is_not_an_empty_one(
+    cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders of backups are root's alone: to others, the list said that there are none."""
+    name = put_backup(store, NOW)
+    put_backup(store, NOW, token="OTHER")
+    (store / "lost+found").mkdir()
+    scan = os.scandir
+
+    def refused(path: Any = ".") -> Any:
+        if Path(path).name in ("TOKEN", "lost+found"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    monkeypatch.setattr(os, "listdir", lambda path=".": [each.name for each in refused(path)])
+    for words in (["list"], ["verify", "latest"], ["verify", "TOKEN/latest"], ["verify", "--all-backups"]):
+        assert cli.run("backup", *words, "--to", str(store)) == ExitCode.NO_ANSWER
+        assert "that folder may not be read or written" in capsys.readouterr().err
+    assert cli.run("backup", "verify", f"OTHER/{name}", "--to", str(store)) == ExitCode.SUCCESS
+    (store / "TOKEN").rename(store / ".hidden")
+    assert cli.run("backup", "list", "--to", str(store)) == ExitCode.SUCCESS
+
+
 def test_verify_needs_to_know_what(cli: Cli, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in ([], ["latest", "--all-backups"]):
+    for words in ([], [""], ["latest", "--all-backups"], ["", "--all-backups"]):
         assert cli.run("backup", "verify", *words, "--to", str(store)) == ExitCode.NO_ANSWER
         assert "name one backup" in capsys.readouterr().err
 
