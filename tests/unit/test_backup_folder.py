@@ -112,3 +112,25 @@ def test_a_folder_that_may_not_be_written_says_so(tmp_path: Path) -> None:
                       'to_store rcat "$backup_store/x" </dev/null')  # fmt: skip
     assert "that folder may not be read or written" in done.stderr
     assert "(mkdir: cannot create directory" in done.stderr
+
+
+def test_what_was_moved_to_another_disk_and_linked_is_there(tmp_path: Path) -> None:
+    """Those who read it here followed links, and members did not: a test said that the data is gone, and condemned it."""
+    store = FolderStore(tmp_path, by_rclone=False)
+    folder, moved = store.root / TOKEN, tmp_path / "another disk"
+    (folder / f"{NAME}.db").rename(tmp_path / "data")
+    (folder / f"{NAME}.db").symlink_to(tmp_path / "data")
+    (folder / "nowhere.json").symlink_to("nothing")
+    (folder / "loop.json").symlink_to("loop.json")
+    folder.rename(moved)
+    folder.symlink_to(moved)
+    done = store.call(f'names | sort; stored_bytes {NAME}; rclone cat --include "*.json" --separator "" "$backup_store"')
+    assert (done.stdout, done.stderr) == (f"{NAME}.db\n{NAME}.json\n1000\n{{}}\n", "")
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path, by_rclone=False)
+    shutil.rmtree(store.root)
+    store.root.write_text("")
+    done = store.call('to_store rcat "$backup_store/x.begun" < <(echo now)')
+    assert "its path leads through a file. Expected: a folder" in done.stderr

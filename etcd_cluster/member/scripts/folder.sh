@@ -9,7 +9,7 @@ in_folder() {
   shift 2
   case $request in
     lsf) list_folder "$@" ;;
-    size) printf '{"bytes":%s}\n' "$("${within[@]}" stat -c %s "$path")" ;;
+    size) printf '{"bytes":%s}\n' "$("${within[@]}" stat -L -c %s "$path")" ;;
     cat) if [[ -d $path ]]; then print_all "$@"; else "${within[@]}" cat "$path"; fi ;;
     deletefile) "${within[@]}" rm -f "$path" ;;
     rcat) write_in_folder "$path" ;;
@@ -31,11 +31,13 @@ list_folder() {
     shift
   done
   [[ -d $path ]] || { echo "directory not found: $path" && return 3; }
-  "${within[@]}" find "$path" -mindepth 1 -maxdepth "$depth" -type f -name "$pattern" -printf '%P\n'
+  "${within[@]}" find -H "$path" -mindepth 1 -maxdepth "$depth" -name "$pattern" "${is_file[@]}" -printf '%P\n'
 }
 
 # print_all --include PATTERN --separator TEXT PATH
-print_all() { "${within[@]}" find "$5" -type f -name "$2" -exec cat {} \; -printf "$4"; }
+print_all() { "${within[@]}" find -H "$5" -name "$2" "${is_file[@]}" -exec cat {} \; -printf "$4"; }
+# A link to a file is one: what was moved to another disk is still there.
+is_file=('(' -type f -o -type l -exec test -f {} ';' ')')
 
 # write_in_folder PATH [FILE]: writes the file, or what is read, beside PATH first.
 write_in_folder() {
