@@ -229,8 +229,19 @@ def test_the_manifest_says_why_it_has_no_hash(
     done = call(folder, f"spec[test]={given}\nbackup_folder=$volume_path/backups\n{ASKED}{played}\ntake_backup")
     assert done.returncode == 0, done.stderr
     (file,) = (folder.path / "volume/backups").glob("*.json")
+    assert file.stat().st_mode & 0o777 == 0o600, "in a folder, it is the backup's"
     made = json.loads(file.read_text())
     assert {name: made[name] for name in made if name.startswith("hash")} == expected
+
+
+def test_a_disk_that_is_full_after_the_snapshot_is_named_and_leaves_nothing(folder: Folder) -> None:
+    full = "stat() { if [[ $* == *.new-* ]]; then return 1; elif [[ $* == *snap/db ]]; then echo 4; fi; }"
+    full += '\nmanifest() { echo half; echo "write error: No space left on device" >&2; return 1; }'
+    code = f"spec[test]=\nbackup_test=never backup_folder=$volume_path/backups\n{ASKED}{full}\nas_step take_backup"
+    done = call(folder, f"failure_path=$state_path/why\n{code}")
+    assert done.returncode == 70
+    assert "/volume/backups has no room for a manifest" in (folder.path / "state/why").read_text()
+    assert list((folder.path / "volume/backups").iterdir()) == []
 
 
 def test_leases_that_end_meanwhile_are_no_damage(folder: Folder) -> None:

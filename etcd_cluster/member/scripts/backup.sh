@@ -169,7 +169,8 @@ take_backup() {
   hash=$(no_hash notAsked)
   if test_is_due; then hash=$(hash_of_members "$revision"); fi
   name=$slot-$revision-${spec[member]}
-  manifest "$name" "$revision" "$file" "$(cat <&"$sum")" "$hash" >"$backup_folder/.new-$name.json"
+  (umask 077 && manifest "$name" "$revision" "$file" "$(cat <&"$sum")" "$hash" >"$backup_folder/.new-$name.json") ||
+    fail "$backup_folder has no room for a manifest, or cannot be written. Expected: more free space there. Free some space, and run again"
   # Only the newest local copy stays, until it is in the store.
   rm -f "$backup_folder"/*.db "$backup_folder"/*.json
   mv -f "$file" "$backup_folder/$name.db"
