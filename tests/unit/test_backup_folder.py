@@ -115,7 +115,7 @@ def test_a_folder_that_may_not_be_written_says_so(tmp_path: Path) -> None:
 
 
 def test_what_was_moved_to_another_disk_and_linked_is_there(tmp_path: Path) -> None:
-    """Those who read it here followed links, and members did not: a test said that the data is gone, and condemned it."""
+    """Commands followed links, and members did not: a test said that the data is gone, and condemned the backup."""
     store = FolderStore(tmp_path, by_rclone=False)
     folder, moved = store.root / TOKEN, tmp_path / "another disk"
     (folder / f"{NAME}.db").rename(tmp_path / "data")
@@ -124,7 +124,8 @@ def test_what_was_moved_to_another_disk_and_linked_is_there(tmp_path: Path) -> N
     (folder / "loop.json").symlink_to("loop.json")
     folder.rename(moved)
     folder.symlink_to(moved)
-    done = store.call(f'names | sort; stored_bytes {NAME}; rclone cat --include "*.json" --separator "" "$backup_store"')
+    all_of_it = 'rclone cat --include "*.json" --separator "" "$backup_store"'
+    done = store.call(f"names | sort; stored_bytes {NAME}; {all_of_it}")
     assert (done.stdout, done.stderr) == (f"{NAME}.db\n{NAME}.json\n1000\n{{}}\n", "")
 
 
