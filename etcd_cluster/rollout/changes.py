@@ -46,17 +46,7 @@ def refusals(olds: Inputs, news: Inputs) -> list[RefusedError]:
     if news.get("restore_from") and news["restore_from"] != olds.get("restore_from"):
         found.append(RefusedError(Refusal.RESTORE_OF_RUNNING_CLUSTER, {"backup": news["restore_from"]}))
     if restores(olds, news):
-        names = ("version", "tls", "size", "etcd")
-        changed = [name for name in names if _is_another(olds.get(name) or None, news.get(name) or None)]
-        if changed:
-            details = {"key": news["restoration"]["key"], "changed": changed}
-            found.append(RefusedError(Refusal.RESTORE_WITH_OTHER_CHANGES, details))
-        before: Mapping[str, Any] = olds.get("restoration") or {}
-        if (
-            before.get("cluster") == news["restoration"]["cluster"]
-            and before.get("from") != news["restoration"]["from"]
-        ):
-            found.append(RefusedError(Refusal.RESTORE_DONE, news["restoration"]))
+        found += _while_restoring(olds, news, moved)
     found += [*_with_users(olds, news), *_named_as_members(olds, news)]
     unsupported = unsupported_change(olds["version"], news["version"])
     return [*found, *_misplaced(olds, news), *([RefusedError(*unsupported)] if unsupported else [])]
@@ -78,6 +68,38 @@ def given_up(olds: Inputs, news: Inputs) -> list[str] | None:
 def restores(olds: Inputs, news: Inputs) -> bool:
     """Returns whether a restore in the place of the cluster's data is asked for that no `up` has done to its end."""
     return bool(news.get("restoration")) and news["restoration"] != olds.get("restoration")
+
+
+def _while_restoring(olds: Inputs, news: Inputs, moved: Sequence[str]) -> list[RefusedError]:
+    """Returns refusals for a restore in the place of the cluster's data.
+
+    A member whose machine changes may go on, on its former one, with the data that are given up. So may one that
+    leaves; after a lost quorum, its machine is asked, and counts as one that serves unless `lost` names it.
+    """
+    found: list[RefusedError] = []
+    asked: Mapping[str, Any] = news["restoration"]
+    names = ("version", "tls", "size", "etcd")
+    changed = [name for name in names if _is_another(olds.get(name) or None, news.get(name) or None)]
+    if asked["key"] != "recover" and olds["members"].keys() != news["members"].keys():
+        changed.append(f"the list of members (it was {', '.join(olds['members'])})")
+    changed += [f"the machine of {name}" for name in sorted({*moved, *_moved_since(olds, news)})]
+    if changed:
+        found.append(RefusedError(Refusal.RESTORE_WITH_OTHER_CHANGES, {"key": asked["key"], "changed": changed}))
+    before: Mapping[str, Any] = olds.get("restoration") or {}
+    is_same = (before.get("cluster"), before.get("from")) == (asked["cluster"], asked["from"])
+    if asked["cluster"] in (*(olds.get("given_up") or ()), before.get("cluster")) and not is_same:
+        found.append(RefusedError(Refusal.RESTORE_DONE, asked))
+    return found
+
+
+def _moved_since(olds: Inputs, news: Inputs) -> list[str]:
+    """Returns the members with another machine than at the end of the last `up` that ended well, even if they have it
+    back: an `up` in between may have moved them.
+    """
+    before, now = olds.get("former") or {}, news.get("former") or {}
+    if not (_known(before) and _known(now)):
+        return []
+    return [name.rpartition("-before-")[0] for name, host in now.items() if host.get("moved") and name not in before]
 
 
 def _with_users(olds: Inputs, news: Inputs) -> list[RefusedError]:

@@ -294,6 +294,82 @@ def test_a_file_is_read_where_it_was_sent_to() -> None:
     assert (line.backup, line.snapshot) == ("", False)
 
 
+# --- nobody goes on with the data that are given up ---
+
+
+def prepare(model: Model, goal: Goal) -> None:
+    """As the steps before the rollout do."""
+    for name in goal.names:
+        if name not in model.machines:
+            model.add_machine(name, goal.address(name), goal.version)
+        if model.machines[name].reachable:
+            model.prepare(model.machines[name], goal.version, goal.token)
+
+
+def test_a_member_that_runs_on_another_machine_than_the_one_asked_is_found_by_the_member_list() -> None:
+    """An `up` before that was cut off, or somebody by hand, moved it."""
+    model = running()
+    observation = model.observe(NAMES)
+    empty = Model.running(Goal(names=("b",), founders=("b",))).observe(["b"]).hosts["b"]
+    hosts = {**observation.hosts, "b": replace(empty, data=False, pid="", live=None, history=History(), data_of="")}
+    members = [
+        replace(each, peer_url="https://10.9.0.2:2380") if each.name == "b" else each for each in observation.members
+    ]
+    moved = replace(observation, hosts=hosts, members=members)
+    with pytest.raises(RefusedError) as refused:
+        next_action(IN_PLACE.desired, moved, RunContext(restoring=True))
+    assert refused.value.kind is Refusal.RESTORE_WITH_UNLISTED
+    assert refused.value.details["members"] == ["b (https://10.9.0.2:2380)"]
+    lost_disk = replace(moved, members=observation.members)
+    action = next_action(IN_PLACE.desired, lost_disk, RunContext(restoring=True))
+    assert isinstance(action, Action), "at its own address, without data, it cannot go on"
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "d", "e")], ids=str)
+def test_no_machine_of_a_leaving_member_may_be_silent(names: tuple[str, ...]) -> None:
+    model = running()
+    for name in "bc":
+        model.machines[name].reachable = False
+    model.machines["a"].cut_off = True
+    model.elect()
+    assert model.leader in {"b", "c"}, "they serve"
+    goal = asked(replace(IN_PLACE, names=names), variables={name: {} for name in names})
+    prepare(model, goal)
+    refused = refusal(model, goal)
+    assert (refused.kind, set(refused.details["unreachable"])) == (Refusal.UNREACHABLE, {"b", "c"})
+
+
+def test_members_that_serve_are_not_put_away_for_one_that_does_not() -> None:
+    """By hand, the earlier data are back on two of three."""
+    observation = running().observe(NAMES)
+    hosts, third = dict(observation.hosts), next(name for name in NAMES if name != observation.leader)
+    live = hosts[third].live
+    assert live
+    context = RunContext(given_up=frozenset({OLD}))
+    for serves in (False, True):
+        hosts[third] = replace(hosts[third], data_of="c2", replaced=OLD, live=replace(live, has_leader=serves))
+        found = replace(observation, hosts=hosts)
+        if serves:
+            action = next_action(Goal().desired, found, context)
+            assert isinstance(action, Action)
+            assert action.kind is ActionKind.PUT_AWAY_DATA
+        else:
+            with pytest.raises(RefusedError) as refused:
+                next_action(Goal().desired, found, context)
+            assert refused.value.kind is Refusal.RESTORE_BESIDE_SERVING
+            assert refused.value.details == {"cluster": [OLD], "restored": [third]}
+
+
+def test_a_backup_goes_where_it_is_known_which_revisions_clients_have_seen() -> None:
+    """Even where that is the leader: revisions would be used twice."""
+    goal = replace(IN_PLACE, founders=("a",))
+    model = Model.running(replace(goal, names=("a",), restoration=None))
+    model.cluster = model.machines["a"].data_of = OLD
+    prepare(model, goal)
+    assert serve(model, goal)
+    assert model.restored_from == f"{BACKUP} on a"
+
+
 # --- a lost quorum ---
 
 
@@ -411,6 +487,12 @@ def test_a_lost_machine_is_named_at_the_end_and_its_old_data_are_put_away_when_i
     assert model.run(Goal(), context=RunContext()), "whether the key is still there or not"
     assert "b: stopping, and putting the data of cluster c1 away under another name" in model.log
     assert_restored(model, archived=2)
+
+
+def test_the_survivor_of_a_lost_quorum_does_not_leave() -> None:
+    model, goal = lost("b", "c"), replace(RECOVER, names=("b", "c", "d"))
+    prepare(model, goal)
+    assert refusal(model, goal).kind is Refusal.RECOVER_OF_NONE
 
 
 def test_whose_data_are_gone_is_not_gone_on_with() -> None:

@@ -178,7 +178,48 @@ def without(*names: str) -> dict[str, str]:
                 {"version": "3.6.16", "etcd": {"heartbeat-interval": 200}},
             )
         ),
+        *(
+            (
+                {},
+                {**restoring(IN_PLACE), "members": members},
+                Refusal.RESTORE_WITH_OTHER_CHANGES,
+                {"changed": [f"the list of members (it was {ALL})"]},
+            )
+            for members in (MEMBERS | FOUR, without("host-2"), without("host-2") | FOUR)
+        ),
+        *(
+            (
+                {},
+                {**restoring(asked), **moved},
+                Refusal.RESTORE_WITH_OTHER_CHANGES,
+                {"changed": ["the machine of host-2"]},
+            )
+            for asked in (IN_PLACE, RECOVER, {**RECOVER, "lost": ["host-2"]})
+            for moved in (
+                {"members": MEMBERS | {"host-2": "10.0.9.2"}},
+                {"former": {"host-2-before-1a2b": {"moved": True}}},  # by an `up` that failed, and was undone
+            )
+        ),
+        (
+            {"former": {"host-3-before-1a2b": {"moved": True}}},
+            {
+                **restoring(IN_PLACE),
+                "former": {"host-3-before-1a2b": {"moved": True}, "host-1-before-3c4d": {"moved": True}},
+            },
+            Refusal.RESTORE_WITH_OTHER_CHANGES,
+            {"changed": ["the machine of host-1"]},
+        ),
         (restoring(IN_PLACE), restoring(IN_PLACE, **{"from": "t/b"}), Refusal.RESTORE_DONE, {"cluster": "c1"}),
+        *(
+            ({"given_up": ["c0", "c1"]}, restoring(asked), Refusal.RESTORE_DONE, {"cluster": "c1"})
+            for asked in (IN_PLACE, RECOVER)
+        ),
+        (
+            {"given_up": ["c1", "c2"], **restoring(IN_PLACE, cluster="c2")},
+            restoring(IN_PLACE),
+            Refusal.RESTORE_DONE,
+            {"cluster": "c1"},
+        ),
         (restoring(RECOVER), restoring(RECOVER, **{"from": "host-2"}), Refusal.RESTORE_DONE, {"key": "recover"}),
     ],
 )

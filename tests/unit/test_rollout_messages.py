@@ -163,6 +163,7 @@ DETAILS: dict[str, object] = {
     "quota": "2048 MiB",
     "quota_bytes": 2048 * 1024**2,
     "renamed": "database",
+    "restored": ["etcd-1"],
     "running": "3.6.16",
     "series": "3.5",
     "service": "etcd.service here is not of this cluster: it is from /usr/lib/systemd/system/etcd.service and runs",

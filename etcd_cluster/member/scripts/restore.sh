@@ -93,7 +93,7 @@ restore() {
 
 # prepare_restore SNAPSHOT cluster=ID url=PEER_URL version=X.Y.Z: makes the data that take the place of cluster ID's. Nothing is stopped.
 prepare_restore() {
-  local file
+  local file seen
   read_spec "$@"
   lock
   require_claim
@@ -105,7 +105,8 @@ prepare_restore() {
     take_own_snapshot "$file"
   fi
   # One restore after the other starts with the same token otherwise, and its cluster would have the id of the one before.
-  make_restored_data "$token-${spec[cluster]}" "$(live_revision)" "$file"
+  seen=$(live_revision)
+  make_restored_data "$token-${spec[cluster]}" "$seen" "$file"
   put_file 644 "$(id -un)" "$restoring_path/source" "$(printf '%s' "${spec[backup]:-${spec[sha256]:-snapshot}}" | base64 -w 0)" || true
   put_file 644 "$(id -un)" "$restoring_path/ready" "$(printf '%s' "${spec[cluster]}" | base64 -w 0)" || true
   sync "$restoring_path"
@@ -227,13 +228,17 @@ move_in() {
   rm -rf "$restoring_path"
 }
 
-# live_revision: prints the revision that clients have seen, as far as this member knows: from what runs, else from its database.
+# live_revision: prints the revision that clients have seen, as far as this member knows: from what runs, else from its database. 0 without
+# data, and for a database that cannot be read.
 live_revision() {
   local said=''
-  said=$(http_get "$metrics_port" /metrics 10 | awk '$1 == "etcd_debugging_mvcc_current_revision" { printf "%.0f", $2 }') || true
-  [[ -n $said || ! -f $data_path/member/snap/db || -n $(service_pid) ]] || said=$(snapshot_status "$data_path/member/snap/db" "$SNAPSHOT_SECONDS" "${spec[version]}") || said=''
-  [[ ! $said =~ revision\ ([0-9]+) ]] || said=${BASH_REMATCH[1]}
-  if [[ $said =~ ^[0-9]+$ ]]; then echo "$said"; else echo 0; fi
+  if [[ -n $(service_pid) ]]; then
+    learn_metrics
+    printf '%.0f\n' "${measured[debugging_mvcc_current_revision]:?}"
+    return
+  fi
+  [[ ! -f $data_path/member/snap/db ]] || said=$(snapshot_status "$data_path/member/snap/db" "$SNAPSHOT_SECONDS" "${spec[version]}") || said=''
+  if [[ $said =~ revision\ ([0-9]+) ]]; then echo "${BASH_REMATCH[1]}"; else echo 0; fi
 }
 
 # beyond SEEN REVISION: prints by how much a revision has to be raised, so that it is some hundred million beyond what clients have seen.

@@ -160,6 +160,7 @@ class Refusal(Enum):
     RESTORE_OF_ANOTHER_CLUSTER = auto()
     RESTORE_WITHOUT_DATA = auto()
     RESTORE_WITH_UNLISTED = auto()
+    RESTORE_BESIDE_SERVING = auto()
     RESTORE_NOWHERE = auto()
     RESTORE_CUT_SHORT = auto()
     RECOVER_WITH_QUORUM = auto()

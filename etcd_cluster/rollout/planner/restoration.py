@@ -30,7 +30,7 @@ from etcd_cluster.member.lines import (
     Until,
 )
 from etcd_cluster.rollout.desired import Restoration
-from etcd_cluster.rollout.observed import Host
+from etcd_cluster.rollout.observed import Host, MemberEntry
 from etcd_cluster.rollout.planner import data, quorum, repair, rights, rolling_restart
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
@@ -95,12 +95,25 @@ def _put_away_old_data(view: ClusterView) -> Action | None:
     """Stops members with data of a cluster that restored data took the place of, as where a lost machine is back.
 
     Precondition: another member has data of another cluster, which is none of those.
+
+    Raises:
+        RefusedError: Those serve, and no member with restored data does.
     """
     hosts = view.observation.hosts
     given_up = {host.replaced for host in hosts.values() if _has_replaced(host, host.replaced)} | view.context.given_up
     old = [name for name, host in hosts.items() if host.data and host.data_of in given_up]
-    has_another = any(host.data and host.data_of not in {*given_up, ""} for host in view.hosts.values())
-    return _put_away(old, view) if old and has_another else None
+    restored = [name for name, host in view.hosts.items() if host.data and host.data_of not in {*given_up, ""}]
+    if not old or not restored:
+        return None
+    if any(_leads(hosts[name]) for name in old) and not any(_leads(hosts[name]) for name in restored):
+        clusters = sorted({hosts[name].data_of for name in old})
+        raise RefusedError(Refusal.RESTORE_BESIDE_SERVING, {"cluster": clusters, "restored": restored})
+    return _put_away(old, view)
+
+
+def _leads(host: Host) -> bool:
+    """Returns whether the member there has a leader."""
+    return host.live is not None and host.live.has_leader
 
 
 def _put_away(names: Sequence[str], view: ClusterView) -> Action:
@@ -211,13 +224,24 @@ def _key(request: Restoration) -> str:
 
 
 def _require_all_listed(view: ClusterView) -> None:
-    """Raises `RefusedError` if the cluster has members on machines that nobody asks: they would go on without these."""
-    names = view.observation.hosts.keys()
+    """Raises `RefusedError` if a member may go on, on a machine that gives no answer or that nobody asks."""
+    if view.observation.unreachable:
+        raise RefusedError(Refusal.UNREACHABLE, {"unreachable": view.observation.unreachable})
     others = [
-        each.name or each.peer_url for each in view.observation.members if each.started and each.name not in names
+        f"{each.name} ({each.peer_url})"
+        for each in view.observation.members
+        if each.started and not _is_asked(view, each)
     ]
     if others:
         raise RefusedError(Refusal.RESTORE_WITH_UNLISTED, {"members": others})
+
+
+def _is_asked(view: ClusterView, listed: MemberEntry) -> bool:
+    """Returns whether the machine of a member was asked: that with its data, or that at its address without any."""
+    hosts = view.observation.hosts
+    if any(listed.id in (host.history.id, host.live and host.live.id) for host in hosts.values()):
+        return True
+    return listed.name in view.hosts and listed.peer_url.partition("://")[2] == view.address(listed.name)
 
 
 def _require_lost_quorum(view: ClusterView, request: Restoration) -> None:
@@ -230,7 +254,7 @@ def _require_lost_quorum(view: ClusterView, request: Restoration) -> None:
     wrong = [name for name in request.lost if name in hosts or name in view.observation.answering]
     if wrong:
         raise RefusedError(Refusal.RECOVER_OF_ANSWERING, {"members": wrong})
-    leading = [name for name, host in hosts.items() if host.live and host.live.has_leader]
+    leading = [name for name, host in hosts.items() if _leads(host)]
     having = [name for name, host in hosts.items() if host.data or host.pid]
     noted = max((_members_noted(view, hosts[name]) for name in having), default=len(view.desired.members))
     missing = may_be_missing(view)
@@ -242,8 +266,8 @@ def _require_lost_quorum(view: ClusterView, request: Restoration) -> None:
 
 
 def _require_survivor(view: ClusterView, request: Restoration) -> None:
-    """Raises `RefusedError` if the member that it is to go on with has no data."""
-    having = [name for name, host in view.observation.hosts.items() if host.data]
+    """Raises `RefusedError` if the member that it is to go on with has no data, or leaves."""
+    having = [name for name, host in view.hosts.items() if host.data]
     if request.of_a_member and not any(request.member in ("", name) for name in having):
         details = {"member": request.member or "any member", "left": having or ["none"]}
         raise RefusedError(Refusal.RECOVER_OF_NONE, details)
@@ -265,9 +289,9 @@ def _target(view: ClusterView, request: Restoration) -> str:
         raise RefusedError(Refusal.RESTORE_NOWHERE, {"members": [*view.hosts]})
 
     def rank(name: str) -> tuple[bool, bool, bool]:
-        """The leader last; a member that has data first, in whose place the restored ones come."""
+        """One that has data first: it knows which revisions clients have seen. Of those, the leader last."""
         host = view.hosts[name]
-        return name not in view.context.prepared_restores, name == view.observation.leader, not host.data
+        return name not in view.context.prepared_restores, not host.data, name == view.observation.leader
 
     return min(able, key=rank)
 
