@@ -159,8 +159,7 @@ def load_client(
         issuer: Who signs its certificate; None for a cluster without TLS.
     """
     reached = parse_connection(connection)
-    port = "" if reached.port == Connection.port else f":{reached.port}"
-    name = f"client {reached.host}{port}"
+    name = f"client {reached.host if reached.port == Connection.port else reached.address}"
     # The step has no data; of the file system of that path it tells how much is free.
     binaries = program_directory(ETCDCTL, program.version)
     layout = replace(Layout.system(), binaries=binaries, state=FOLDER, data="/run")

@@ -26,6 +26,8 @@ CHECK_PERF = {"small": ("s", 150), "medium": ("m", 1_000), "large": ("l", 8_000)
 """Row -> workload of etcd's own `check perf` of that name, and its writes a second."""
 CHECK_PERF_SECONDS = 60
 """Its length, which cannot be chosen."""
+REPORT_BYTES = 4096
+"""Of a second, that `benchmark` reports for writes and reads, at most. Measured: 2.8 KiB, nearly all of it progress."""
 LIMIT_FACTOR = 4
 """A load that takes that many times as long is ended."""
 
@@ -119,4 +121,16 @@ def disk_problem(load: Load, member: str, free_mib: float) -> Explanation | None
         f"{member} has {free_mib:.0f} MiB free for its data",
         f"{needed} MiB, which database and log could take meanwhile",
         "enlarge the disk (docs/grow-a-disk.md), or check a smaller --size",
+    )
+
+
+def client_problem(load: Load, client: str, free_mib: float) -> Explanation | None:
+    """Returns why a client's machine does not bear the load; None if it does."""
+    needed = load.limit_seconds * REPORT_BYTES // MIB + 1
+    if free_mib >= needed:
+        return None
+    return Explanation(
+        f"{client} has {free_mib:.0f} MiB free in /run",
+        f"{needed} MiB, for its certificate and what `benchmark` reports: both are kept in memory there",
+        "make room there, or load from another machine",
     )

@@ -13,7 +13,7 @@ from etcd_cluster.clocks import CLOCK_TOLERANCE_SECONDS, are_apart, describe
 from etcd_cluster.errors import EtcdClusterError, Explanation
 from etcd_cluster.install.load_generator import place_benchmark
 from etcd_cluster.load_check.generator import Requests
-from etcd_cluster.load_check.load import CHECK_PERF_SECONDS, Load, disk_problem, quota_problem
+from etcd_cluster.load_check.load import CHECK_PERF_SECONDS, Load, client_problem, disk_problem, quota_problem
 from etcd_cluster.load_check.samples import DATABASE, IS_LEADER, QUOTA, Sample
 from etcd_cluster.load_check.verdict import CheckPerf, Limits, Measured, Verdict, judge
 from etcd_cluster.member.answers import answered_facts
@@ -86,15 +86,15 @@ def check(
     with settings.client as client:
         if client:
             generator = client.name
-            _prepare_client(client, observation)
+            _prepare_client(client, settings.load, observation)
         return _check(machines, names, client, generator, settings, say)
 
 
-def _prepare_client(client: LoadClient, observation: Observation) -> None:
+def _prepare_client(client: LoadClient, load: Load, observation: Observation) -> None:
     """Places what a client needs, if it can load the cluster.
 
     Raises:
-        LoadCheckRefusedError: A member would not take its certificate: this machine dates that.
+        LoadCheckRefusedError: It has no room, or a member would not take its certificate: this machine dates that.
     """
     for name, ahead in observation.clocks.items():
         if client.issuer and are_apart(ahead):
@@ -108,6 +108,9 @@ def _prepare_client(client: LoadClient, observation: Observation) -> None:
                     )
                 )
             )
+    problem = client_problem(load, client.name, _sample_client(client).free_mib)
+    if problem:
+        raise LoadCheckRefusedError(str(problem))
     client.place_etcdctl()
 
 
@@ -138,7 +141,7 @@ def _check(
         first[generator] = _sample_client(client)
     samples: dict[str, list[Sample]] = {name: [sample] for name, sample in first.items()}
     ahead = first[generator].clock - first[generator].seconds
-    clock = describe(generator, ahead) if client and are_apart(ahead) else ""
+    clock = describe(generator, ahead) if client and client.issuer and are_apart(ahead) else ""
     line, limit = _line(settings, program, client=client is not None, clock=clock), _limit_seconds(load)
 
     def run_load() -> str:

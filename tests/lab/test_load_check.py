@@ -8,8 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ import pytest
 from etcd_cluster.install.load_generator import benchmark_for
 from etcd_cluster.install.sources import this_architecture
 from tests.lab.clusters import Cluster, changes_nothing, eventually, traces, watched_processes
-from tests.lab.faults import frozen
+from tests.lab.faults import clock_ahead, frozen
 from tests.lab.hosts import Host, Lab, LabError
 from tests.lab.stack import STACK, UP_TIMEOUT_SECONDS, Engine, Stack, host_config
 from tests.lab.writes import Access, writing
 
 PROGRAM = Path(__file__).with_name("patient_program.py")
+MIRROR_VERSIONS = ["3.4.9", "3.6.16"]
 SLOW = 15
 """Writes a second that pass to a throttled disk: each of etcd's syncs is at least one."""
 
@@ -290,12 +291,89 @@ def test_a_client_that_cannot_reach_a_member_is_told_which(cluster: Cluster, cli
     assert is_clean(cluster, held)
 
 
-def loaded_by_an_up(lab: Lab, mirror_url: str, tmp_path: Path, engine: Engine) -> None:
+@contextmanager
+def reached_by_ipv6(client: Host) -> Iterator[str]:
+    client.lab.run(["ip", "address", "replace", "fd77::1/64", "dev", "br0", "nodad"])
+    client.run("sysctl -qw net.ipv6.conf.host0.disable_ipv6=0 && ip address replace fd77::12/64 dev host0 nodad")
+    yield "[fd77::12]"
+
+
+@contextmanager
+def two_hours_off(client: Host, hours: int) -> Iterator[str]:
+    with clock_ahead(client, 60 * hours):
+        yield client.address
+
+
+UNLIKE: dict[str, Callable[[Host], AbstractContextManager[str]]] = {
+    "reached by IPv6": reached_by_ipv6,
+    "clock ahead": lambda client: two_hours_off(client, 2),
+    "clock behind": lambda client: two_hours_off(client, -2),
+}
+
+
+@pytest.mark.parametrize(
+    "how", ["reached by IPv6", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in list(UNLIKE)[1:])]
+)
+def test_a_client_that_is_unlike_members_loads_the_cluster(how: str, cluster: Cluster, client: Host) -> None:
+    held = keys(cluster)
+    with UNLIKE[how](client) as address:
+        done = load_check(cluster, "--from", address, *from_client(client)[2:])
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)
+    assert found["generatedOn"] == f"client {address.strip('[]')}"
+    assert found["writes"]["answered"]
+    for each in (found["client"], *found["members"].values()):
+        times = [interval["until"] for interval in each["over"]]
+        assert times == sorted(times)
+        assert 0 < times[-1] < 600, "by the load's own time"
+    assert client_is_clean(client)
+    assert is_clean(cluster, held)
+
+
+@contextmanager
+def full_memory(client: Host) -> Iterator[None]:
+    """Not a byte is left in /run."""
+    options = client.run("findmnt --noheadings --output OPTIONS /run").stdout.strip()
+    used = "$(df --output=used --block-size=1K /run | tail -n 1)"
+    client.run(
+        f"mount -o remount,size=$(({used} + 256))K /run; dd if=/dev/zero of=/run/filling bs=4K 2>/dev/null || true"
+    )
+    try:
+        yield
+    finally:
+        client.run(f"rm /run/filling; mount -o remount,{options} /run")
+
+
+def test_a_client_whose_memory_is_full_gets_nothing(cluster: Cluster, client: Host) -> None:
+    client.run("rm -rf /opt/etcd")
+    with full_memory(client):
+        done = load_check(cluster, *from_client(client))
+    assert done.returncode == 2
+    assert f"not loaded: client {client.address} has 0 MiB free in /run. Expected: 1 MiB, for" in done.stderr
+    assert not client.run("ls -A /opt/etcd", check=False).stdout
+    assert client_is_clean(client)
+
+
+@pytest.mark.exhaustive
+def test_a_client_whose_memory_fills_up_gives_no_verdict_of_half_a_report(cluster: Cluster, client: Host) -> None:
+    held = keys(cluster)
+    run = started_check(cluster, *from_client(client))
+    await_load(cluster, run, [client])
+    with full_memory(client):
+        _, errors = run.communicate()
+    assert run.returncode == 2, errors
+    assert f"client {client.address}: no room in /run/etcd-cluster-client/load-check" in errors
+    assert client_is_clean(client)
+    assert is_clean(cluster, held)
+
+
+def loaded_by_an_up(lab: Lab, mirror_url: str, tmp_path: Path, engine: Engine, **config_of_stack: str) -> None:
     """A cluster of one member, whose stack names the machine that loads it."""
     benchmark_for(this_architecture())
-    (host,), client = lab.hosts(1), lab.host("client-of-up", disk_gib=None)
+    (host,) = lab.hosts(1)
+    client = lab.host(f"client-of-{host.name}", disk_gib=None)
     named = {"address": client.address, "hostKey": client.host_key}
-    given = {"loadCheck": "report", "loadGenerator": {"client": named}}
+    given = {"loadCheck": "report", "loadGenerator": {"client": named}, **config_of_stack}
     config = host_config([host], mirror_url, allowUndersized=True, **given)
     cluster = Cluster(lab, [host], Stack(lab, tmp_path, config, engine), engine)
     cluster.up()
@@ -310,8 +388,11 @@ def loaded_by_an_up(lab: Lab, mirror_url: str, tmp_path: Path, engine: Engine) -
     assert changes_nothing(cluster.stack.up())
 
 
-def test_an_up_loads_from_the_machine_that_the_stack_names(lab: Lab, mirror_url: str, tmp_path: Path) -> None:
-    loaded_by_an_up(lab, mirror_url, tmp_path, Engine.EMBEDDED)
+@pytest.mark.parametrize("version", ["3.6.16", pytest.param("3.4.9", marks=pytest.mark.exhaustive)])
+def test_an_up_loads_from_the_machine_that_the_stack_names(
+    version: str, lab: Lab, mirror_url: str, tmp_path: Path
+) -> None:
+    loaded_by_an_up(lab, mirror_url, tmp_path, Engine.EMBEDDED, version=version)
 
 
 def started_check(cluster: Cluster, *options: str) -> subprocess.Popen[str]:

@@ -63,7 +63,7 @@ class Machines:
         self.ran: list[tuple[str, Line]] = []
         self.load: str | Exception = self.answer()
         self.observed: Observation = observation()
-        self.free_mib = 5000
+        self.free_mib = self.free_mib_on_client = 5000
         self.client_clock: Callable[[], float] = lambda: 1795753500.0
         self.samples = 0
         self.given: Mapping[str, str] = {}
@@ -91,7 +91,7 @@ class Machines:
             return self.load
         assert isinstance(line, SampleLoad)
         if line.client:
-            facts = f"cpu {100 * len(self.ran)} 0 0 50 0 0 0 0\nprocessors 8\nfree_mib 5000\n"
+            facts = f"cpu {100 * len(self.ran)} 0 0 50 0 0 0 0\nprocessors 8\nfree_mib {self.free_mib_on_client}\n"
             return f"clock {self.client_clock() * 1000:.0f}\n{facts}"
         self.samples += 1
         done = 100 * self.samples
@@ -513,6 +513,7 @@ def test_where_it_is_logged_in_to_can_be_said(
     (connection,) = reached
     assert (connection.host, connection.user, connection.port) == ("2001:db8::9", "me", 2222)
     assert connection.private_key == private_key()
+    assert [name for name, _ in machines.loads] == ["client [2001:db8::9]:2222"]
 
 
 @pytest.mark.parametrize(
@@ -555,6 +556,15 @@ def test_a_machine_to_log_in_to(text: str, expected: ClientAddress | None) -> No
             client_address(text)
     else:
         assert client_address(text) == expected
+
+
+def test_a_client_without_room_in_memory_gets_nothing(
+    cli: Cli, machines: Machines, reached: list[Connection], capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines.free_mib_on_client = 1
+    assert load_from(cli, "--seconds", "600") == ExitCode.NO_ANSWER
+    assert f"{CLIENT} has 1 MiB free in /run. Expected: 10 MiB, for its certificate" in capsys.readouterr().err
+    assert (reached, machines.placed, machines.loads) == ([], [], [])
 
 
 def test_a_machine_of_another_architecture_is_refused(

@@ -314,6 +314,8 @@ at_work() { [[ -s $load_folder/$1.pid ]] && kill -0 "$(<"$load_folder/$1.pid")" 
 report() {
   local status=0
   wait "$(<"$load_folder/$1.pid")" || status=$?
+  # For want of room, `benchmark` cuts its report, and does not say so.
+  printf '%s\n' "$status" 2>/dev/null >"$load_folder/$1.status" || fail "no room in $load_folder, where \`benchmark\` reports. Expected: a few MiB. Make room there, then run again"
   rm -f "$load_folder/$1.pid"
   printf '%s_status=%s\n' "$1" "$status"
   ((status == 0 || status >= 124)) || fail "benchmark $1 ended with $status: $(last_words "$(tail -c 1000 "$load_folder/$1.errors" | tr '\r' '\n')")"
