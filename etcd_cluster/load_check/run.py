@@ -83,6 +83,9 @@ def check(
     found = _sample(machines, names)
     _require_room(settings.load, found)
     generator = _generator(found)
+    if settings.only_without_keys:  # before anything is built or placed, and again under the lock of the load check
+        line = RunLoad(clean=True, only_without_keys=True)
+        _require_no_keys(_facts(machines.run(generator, line, timeout_seconds=SPARE_SECONDS, say=say)))
     with settings.client as client:
         if client:
             generator = client.name
@@ -150,17 +153,8 @@ def _check(
         return machines.run(generator, line, timeout_seconds=limit, say=say)
 
     answer = _while_sampling(machines, client, samples, run_load)
-    facts = answered_facts("\n".join(line for line in answer.splitlines() if line.startswith(_FACTS)))
-    if "holds" in facts:
-        raise HoldsKeysError(
-            str(
-                Explanation(
-                    f"the cluster holds {facts['holds']} keys, so it may be in use",
-                    "a cluster without keys, as one has just been formed",
-                    "load it by hand, at a time that suits its clients: `etcd-cluster load-check --yes`",
-                )
-            )
-        )
+    facts = _facts(answer)
+    _require_no_keys(facts)
     began, ended = int(facts["began"]) / 1000, int(facts["ended"]) / 1000
     around = {name: _around(began - ahead, ended - ahead, samples[name]) for name in sorted(samples)}
     of_client = around.pop(client.name) if client else ()
@@ -195,6 +189,23 @@ def _around(began: float, ended: float, samples: Sequence[Sample]) -> list[Sampl
     first = max((index for index, each in enumerate(samples) if each.seconds <= began), default=0)
     last = min((index for index, each in enumerate(samples) if each.seconds >= ended), default=len(samples) - 1)
     return list(samples[first : last + 1])
+
+
+def _require_no_keys(facts: Mapping[str, str]) -> None:
+    if "holds" in facts:
+        raise HoldsKeysError(
+            str(
+                Explanation(
+                    f"the cluster holds {facts['holds']} keys, so it may be in use",
+                    "a cluster without keys, as one has just been formed",
+                    "load it by hand, at a time that suits its clients: `etcd-cluster load-check --yes`",
+                )
+            )
+        )
+
+
+def _facts(answer: str) -> Mapping[str, str]:
+    return answered_facts("\n".join(line for line in answer.splitlines() if line.startswith(_FACTS)))
 
 
 _FACTS = ("holds=", "began=", "ended=", "writes_status=", "reads_status=", "check_perf_status=")

@@ -482,7 +482,8 @@ class RunLoad(Line):
     """Loads the cluster, and removes what was written for that.
 
     Args:
-        clean: Only removes what an earlier one left, which was killed. Then no other word counts.
+        clean: Only removes what an earlier one left, which was killed. Then no other word counts but
+            `only_without_keys`.
         urls: Client URLs that are loaded, comma-separated.
         program: Path of etcd's `benchmark` on the machine.
         writes: Writes a second.

@@ -214,9 +214,11 @@ def test_a_cluster_with_keys_is_not_loaded_where_it_must_have_none(newest: Membe
     found = re.search(r'"Revision" : (\d+)', newest.client("put", "kept", "later", "--write-out", "fields"))
     assert found
     assert newest.run(load(newest, benchmark, only_without_keys=True, compact=True)) == "holds=1\n"
+    assert newest.run(RunLoad(clean=True, only_without_keys=True)) == "holds=1\n"
     before = newest.client("get", "kept", "--rev", str(int(found[1]) - 1), "--print-value-only")
     assert before == "value\n", "the history of somebody's keys stays"
     newest.client("del", "kept")
+    assert newest.run(RunLoad(clean=True, only_without_keys=True)) == ""
 
 
 def test_keys_of_another_benchmark_stay(newest: Member, benchmark: str) -> None:

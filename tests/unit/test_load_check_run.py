@@ -62,6 +62,7 @@ class Machines:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ran: list[tuple[str, Line]] = []
         self.load: str | Exception = self.answer()
+        self.keys = ""
         self.observed: Observation = observation()
         self.free_mib = self.free_mib_on_client = 5000
         self.client_clock: Callable[[], float] = lambda: 1795753500.0
@@ -85,6 +86,8 @@ class Machines:
     def run(self, name: str, line: Line, given: Any = None, *, timeout_seconds: int, say: Any = None) -> str:
         self.ran.append((name, line))
         self.given = given or self.given
+        if isinstance(line, RunLoad) and line.clean:
+            return self.keys
         if isinstance(line, RunLoad):
             if isinstance(self.load, Exception):
                 raise self.load
@@ -108,7 +111,7 @@ class Machines:
 
     @property
     def loads(self) -> list[tuple[str, RunLoad]]:
-        return [(name, line) for name, line in self.ran if isinstance(line, RunLoad)]
+        return [(name, line) for name, line in self.ran if isinstance(line, RunLoad) and not line.clean]
 
 
 @pytest.fixture
@@ -215,8 +218,14 @@ def test_one_that_is_reported_ends_no_up(why: Any, machines: Machines, capsys: p
 
 def test_a_cluster_with_keys_is_not_loaded_by_an_up(machines: Machines) -> None:
     machines.load = "holds=7\n"
-    with pytest.raises(HoldsKeysError, match=r"holds 7 keys.*`etcd-cluster load-check --yes`"):
+    refused = r"holds 7 keys.*`etcd-cluster load-check --yes`"
+    with pytest.raises(HoldsKeysError, match=refused):
         LoadCheckLifecycle().create(props())
+    machines.ran, machines.placed, machines.keys = [], [], "holds=7\n"
+    with pytest.raises(HoldsKeysError, match=refused):
+        LoadCheckLifecycle().create(props(client=named_by_stack(), connections=of_members()))
+    assert machines.ran[-1] == ("etcd-1", RunLoad(clean=True, only_without_keys=True))
+    assert (machines.placed, machines.loads) == ([], []), "nothing is built or placed"
 
 
 def test_a_benchmark_that_was_ended_fails(machines: Machines) -> None:
@@ -304,9 +313,8 @@ def test_another_size_and_json(cli: Cli, machines: Machines, capsys: pytest.Capt
 
 
 def test_what_a_killed_one_left_is_removed(cli: Cli, machines: Machines) -> None:
-    machines.load = ""
     assert cli.run("load-check", "--stack", "prod", "--clean") == ExitCode.SUCCESS
-    assert machines.loads == [("etcd-1", RunLoad(clean=True))]
+    assert machines.ran[-1] == ("etcd-1", RunLoad(clean=True))
 
 
 def test_etcds_own_check_runs_afterwards_and_decides_nothing(

@@ -36,6 +36,16 @@ def test_a_lock_is_waited_for_where_etcd_does_not_tell_for_how_long_it_lasts(tmp
     )
 
 
+def test_no_answer_is_not_a_cluster_without_keys(tmp_path: Path) -> None:
+    script = (
+        f"{functions(tmp_path)}\netcdctl_at() {{ echo refused; return 1; }}\nspec[only-without-keys]=yes\n"
+        "url=x; if tell_keys 1; then echo some; else echo none; fi; exit"
+    )
+    done = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (70, "")
+    assert "error: cluster: etcd refuses what the load check needs (etcdctl get): refused" in done.stderr
+
+
 def functions(folder: Path) -> str:
     """The script without its last line, which runs the step."""
     text, call, _ = render.script("load_check", Layout.below(str(folder)), {}).rpartition('\nanswer "$@"')

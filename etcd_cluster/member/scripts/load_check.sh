@@ -19,9 +19,8 @@ LOCK_SPARE_SECONDS=60  # the lock outlives the load by that, so that what ends t
 # [compact=yes] [check-perf=s|m|l|xl] [client=yes] [clock=TEXT]: loads the cluster for that many seconds, and prints what `benchmark`
 # reports; with check-perf, then also what etcd's own check says. With only-without-keys=yes, prints the number of keys instead, if
 # others have any. With client=yes, this machine runs no member; with clock=TEXT, that is what is wrong with its clock. Or load_check
-# clean=yes: only removes what an earlier one left.
+# clean=yes: only removes what an earlier one left; with only-without-keys=yes, then prints the number of keys likewise.
 load_check() {
-  local found
   read_spec "$@"
   lock
   # Not left to how bash ends by a signal of its own accord.
@@ -41,6 +40,7 @@ load_check() {
     # Without the lock, whose key a full database would not take.
     remove_earlier_load
     unless_locked_elsewhere "del \"$load_prefix/running\"" || true
+    tell_keys 0 || true
     return
   fi
   at_exit end_load
@@ -50,11 +50,7 @@ load_check() {
     fail "another load check began at the same moment, or etcd takes no writes. Expected: one at a time, and a cluster that takes writes. Run \`etcd-cluster status\`, then run again"
   }
   remove_earlier_load
-  found=$(($(count_keys) - 1)) # without the lock key
-  if [[ ${spec[only-without-keys]:-} == yes ]] && ((found > 0)); then
-    printf 'holds=%s\n' "$found"
-    return
-  fi
+  ! tell_keys 1 || return 0
   ! generated_keys_exist || fail "the cluster holds keys that \`benchmark\` writes (64 bytes: a number, then zeros), and no load check of ours wrote them. Expected: none, as they would be removed with those of the load check. Remove what somebody's own \`benchmark\` left, then run again"
   begin_load
   generate_load
@@ -78,6 +74,14 @@ reach_members() {
   done
 }
 
+# tell_keys OWN: with only-without-keys=yes, prints the number of keys besides that many of this script; 1 if there are no others.
+tell_keys() {
+  local found
+  [[ ${spec[only-without-keys]:-} == yes ]] || return
+  found=$(count_keys) || exit "$FAILED"
+  ((found > $1)) || return
+  printf 'holds=%s\n' "$((found - $1))"
+}
 count_keys() { at_cluster get '' --from-key --keys-only --limit 1 --write-out fields | sed -n 's/^"Count" : //p'; }
 
 # at_cluster ARGUMENTS...: etcdctl at this member; its errors end the step.
