@@ -352,12 +352,15 @@ class BackUp(Line):
         now: At once, also if this slot has a backup; False is the member's turn.
         test: Restores it to test it, also if none is due.
         prove: Makes none, and restores the backup of this name to test it; "" for none.
+        before_restore_of: Id of the cluster whose data are put away next: the backup is made of them, also if members
+            differ; "" for none.
     """
 
     step = "backup"
     now: bool = False
     test: bool = False
     prove: str = ""
+    before_restore_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -403,6 +406,8 @@ class Restore(Line):
         bare: It is a copy of a member's database, without etcd's own sum at its end.
         members: NAME,... of all members, each of whom has to be a user of role root in a snapshot with etcd's
             authentication on; "" if the stack names users, and gives members theirs.
+        latest: The key of stack config that says `latest`: if the newest backup is another one by now, nothing is
+            restored; "" if a backup is named.
     """
 
     step = "restore"
@@ -415,6 +420,7 @@ class Restore(Line):
     sha256: str = ""
     bare: bool = False
     members: str = ""
+    latest: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
+from etcd_cluster.backup.restore_arguments import LATEST
 from etcd_cluster.dns import ALL
 from etcd_cluster.etcd.versions import change_warnings, unsupported_change
 from etcd_cluster.rollout.desired import series
@@ -63,6 +64,13 @@ def given_up(olds: Inputs, news: Inputs) -> list[str] | None:
     before: Sequence[str] = olds.get("given_up") or ()
     now = [news["restoration"]["cluster"]] if news.get("restoration") else []
     return [*dict.fromkeys([*before, *now])] or None
+
+
+def keys_of_latest(news: Inputs) -> frozenset[str]:
+    """Returns the keys of stack config that say `latest` in place of a backup's name."""
+    asked: Mapping[str, Any] = news.get("restoration") or {}
+    said = {"restoreFrom": news.get("restore_from"), f"{asked.get('key')}.from": asked.get("from")}
+    return frozenset(key for key, value in said.items() if value == LATEST)
 
 
 def restores(olds: Inputs, news: Inputs) -> bool:

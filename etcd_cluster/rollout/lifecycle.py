@@ -350,6 +350,7 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
         context: What this run knows.
     """
     desired, connections = DesiredCluster.parse(news["desired"]), dict[str, Any](news["connections"])
+    context.latest = changes.keys_of_latest(news)
     leaving: dict[str, Place] = {}
     count = len(desired.members)
     handled: Mapping[str, Any] = olds.get("former") or {}

@@ -4,6 +4,7 @@ snapshot that etcdctl saved forms a cluster as well."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from tests.lab import binaries
 from tests.lab.hosts import Lab
 from tests.lab.writes import Access, writing
 from tests.local.checkout import NOT_SET_UP, SET_UP, Checkout
+from tests.local.test_users import cluster_id, configure
 
 pytestmark = pytest.mark.skipif(not SET_UP, reason=NOT_SET_UP)
 
@@ -105,6 +107,62 @@ def test_backups_and_their_tests_lose_and_fail_nothing_and_bring_all_keys_back(c
     held = keys(checkout)
     assert before.items() <= held.items() <= after.items()
     assert len(held) > len(before), "what was written between the two backups is there"
+
+
+# --- the latest, days later ---
+
+BEHIND = """#!/bin/sh
+case " $* " in *" -d "*) exec /usr/bin/date "$@" ;; esac
+exec /usr/bin/date -d "-30 minutes" "$@"
+"""
+
+
+def test_what_latest_meant_in_a_run_that_was_refused_is_not_restored_once_there_is_a_newer_backup(
+    tmp_path: Path,
+) -> None:
+    """The run has found the backup, and is refused then: nothing has begun, and clients go on for days."""
+    if reasons := binaries.requirements():
+        pytest.skip(reasons[0])
+    checkout = Checkout(tmp_path / "latest")
+    checkout.use_free_ports()
+    store, programs = tmp_path / "the store", tmp_path / "programs"
+    for folder in (store, programs):
+        folder.mkdir()
+    (programs / "date").write_text(BEHIND)
+    (programs / "date").chmod(0o755)
+    install = {"from": "archive", "archive": str(binaries.archive("3.6.16"))}
+    configure(checkout, version="3.6.16", install=install, members=1, backup={"to": str(store), "test": "never"})
+    try:
+        checkout.script("up")
+        found = back_up(checkout, store, "monday")
+        configure(checkout, restoreInPlace={"from": "latest", "cluster": cluster_id(checkout)})
+        path = checkout.environment["PATH"]
+        checkout.environment["PATH"] = f"{programs}:{path}"
+        refused = checkout.script("up", check=False)
+        said = refused.stdout + refused.stderr
+        assert "Expected: clocks that are at most 5 s apart. Nothing more was changed" in said
+        checkout.environment["PATH"] = path
+        newer = back_up(checkout, store, "friday")
+        processes = checkout.processes()
+        refused = checkout.script("up", check=False)
+        said = refused.stdout + refused.stderr
+        assert refused.returncode == 1, said
+        assert re.search(rf"latest was \S+/{found}, dated .* and the newest backup is \S+/{newer}, dated ", said), said
+        assert checkout.processes() == processes, "nothing has begun"
+        configure(checkout, restoreInPlace={"from": found, "cluster": cluster_id(checkout)})
+        checkout.script("up")
+        assert checkout.shell("etcdctl get day --print-value-only").stdout == "monday\n"
+    finally:
+        checkout.script("down", "--delete-data")
+
+
+def back_up(checkout: Checkout, store: Path, value: str) -> str:
+    """Writes, and makes a backup; returns its name."""
+    before = {path.stem for path in store.rglob("*.json")}
+    checkout.shell(f"etcdctl put day {value}")
+    checkout.script("backup", "now")
+    (name,) = {path.stem for path in store.rglob("*.json")} - before
+    return name
 
 
 # --- a file ---

@@ -420,16 +420,102 @@ def test_a_name_with_a_dot_finds_no_other_backup(folder: Folder) -> None:
     assert call(folder_of(folder, "b"), f"{played}resolve {NAME}", "find_backup").stdout == f"{'a' * 32}/{NAME}\n"
 
 
-def test_the_latest_backup_is_not_that_of_a_clock_that_was_ahead(folder: Folder) -> None:
-    far = "99980101T000000Z-9-etcd-9"
-    past = NAME
-    listed = f"printf '%s\\n' {'a' * 32}/{far}.json {'b' * 32}/{past}.json"
-    manifests = (
-        f"""echo '{{"name": "{far}", "cluster": "p/s/etcd", "token": "{"a" * 32}"}}'; """
-        f"""echo '{{"name": "{past}", "cluster": "p/s/etcd", "token": "{"b" * 32}"}}'"""
+def store_of(*manifests: dict[str, str]) -> str:
+    """A store with these backups of this cluster, unless they say otherwise: what rclone answers."""
+    known = [{"name": "", "cluster": "p/s/etcd", "token": "a" * 32, **each} for each in manifests]
+    listed = " ".join(f"{each['token']}/{each['name']}.json" for each in known)
+    texts = {f"{each['token']}/{each['name']}.json": json.dumps(each) for each in known}
+    one = ";; ".join(f"*/{path}) printf '%s\\n' {shlex.quote(text)}" for path, text in texts.items())
+    every = " ".join(map(shlex.quote, texts.values()))
+    return f"""
+        rclone() {{
+          case "$*" in
+            lsf*) printf '%s\\n' {listed} ;;
+            *--include*) printf '%s\\n' {every} ;;
+            {one} ;;
+          esac
+        }}
+    """
+
+
+def clock(text: str) -> str:
+    """A machine's clock."""
+    return f'date() {{ if [[ $* == +%s ]]; then command date -u -d {text} +%s; else command date "$@"; fi; }}\n'
+
+
+FIRST, SECOND = "20261127T100000Z-7-etcd-1", "20261127T110000Z-9-etcd-2"
+TOKENED = "a" * 32 + "/"
+
+
+def test_the_latest_backup_is_the_newest_by_its_name_whatever_its_token(folder: Folder) -> None:
+    others = {"name": "20261127T120000Z-9-etcd-1", "cluster": "p/other/etcd"}
+    played = store_of({"name": FIRST, "token": "c" * 32}, {"name": SECOND, "token": "b" * 32}, others)
+    done = call(folder, f"{clock('2026-11-27T10:30:00')}{played}\nresolve latest", "find_backup")
+    assert done.stdout == f"{'b' * 32}/{SECOND}\n", "a clock that is behind by less than an hour hides nothing"
+
+
+@pytest.mark.parametrize(
+    ("now", "names", "before"),
+    [
+        ("2026-11-25T10:00:00", (FIRST, SECOND), ""),
+        ("2026-11-27T10:30:00", (FIRST, FUTURE), f"; the newest before it is {TOKENED}{FIRST}"),
+    ],
+    ids=["behind", "ahead elsewhere"],
+)
+def test_no_clock_makes_an_older_backup_the_latest(
+    now: str, names: tuple[str, ...], before: str, folder: Folder
+) -> None:
+    """With its clock two days behind, a machine took the newest backup for one of the future, and an older one."""
+    played = store_of(*({"name": name} for name in names))
+    done = call(folder, f"{clock(now)}{played}\nresolve latest", "find_backup")
+    assert (done.returncode, done.stdout) == (70, "")
+    date = f"{names[-1][:4]}-{names[-1][4:6]}-{names[-1][6:8]} {names[-1][9:11]}:00:00 UTC"
+    assert (
+        f"the newest backup is {TOKENED}{names[-1]}, dated {date}, and the clock of this machine says "
+        f"{now.replace('T', ' ')} UTC. Expected: no backup of the future. " in done.stderr
     )
-    played = f"rclone() {{ if [[ $1 == lsf ]]; then {listed}; else {manifests}; fi; }}\nresolve latest"
-    assert call(folder, played, "find_backup").stdout == f"{'b' * 32}/{past}\n"
+    assert f"set restoreFrom to the name of the one that you want{before}\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stored", "words", "is_refused"),
+    [
+        (({"name": FIRST},), "", False),
+        (({"name": FIRST}, {"name": SECOND}), "", True),
+        (({"name": FIRST}, {"name": SECOND, "cluster": "p/other/etcd"}), "", False),
+        (({"name": FIRST}, {"name": SECOND, "beforeRestoreOf": "c1"}), "cluster=c1", False),
+        (({"name": FIRST}, {"name": SECOND, "beforeRestoreOf": "c1"}), "cluster=c2", True),
+        (({"name": FIRST}, {"name": SECOND, "beforeRestoreOf": "c1"}), "", True),
+        (({"name": SECOND},), "", True),
+    ],
+    ids=["the same", "newer", "of another cluster", "its own", "of another restore", "of a new cluster", "gone"],
+)
+def test_a_backup_that_latest_meant_in_an_earlier_run_is_restored_while_it_is_the_newest(
+    stored: tuple[dict[str, str], ...], words: str, is_refused: bool, folder: Folder
+) -> None:
+    """An `up` that ended before anything began had bound it; the next one, days later, gave up all writes since."""
+    code = f"read_spec - latest=restoreInPlace.from {words}\nrequire_still_latest {TOKENED}{FIRST} && echo goes on"
+    done = call(folder, f"{clock('2026-11-27T12:00:00')}{store_of(*stored)}\n{code}", "prepare_restore")
+    assert (done.returncode, done.stdout) == ((70, "") if is_refused else (0, "goes on\n")), done.stderr
+    if is_refused:
+        assert (
+            f"restoreInPlace.from: latest was {TOKENED}{FIRST}, dated 2026-11-27 10:00:00 UTC, when an `up` read it "
+            f"first, and the newest backup is {TOKENED}{SECOND}, dated 2026-11-27 11:00:00 UTC, by now; nothing more "
+            "was stopped. Expected: the newest one, or one that is named. Set restoreInPlace.from to the name of the "
+            "one that you want" in done.stderr
+        )
+
+
+@pytest.mark.parametrize("words", ["", " latest=restoreFrom"], ids=["named", "latest"])
+@pytest.mark.parametrize("step", ["restore", "prepare_restore"])
+def test_it_is_asked_before_anything_is_fetched(step: str, words: str, folder: Folder) -> None:
+    passed = ("lock", "require_claim", "make_data_folder", "begin_restoring", "open_store")
+    played = "".join(f"{name}() {{ :; }}; " for name in passed)
+    played += 'restored_equal() { fail "fetches $1"; }\n' + clock("2026-11-27T12:00:00")
+    line = f"{step} member=etcd-1 say=x url=u version=3.6.16 cluster=c1 backup={TOKENED}{FIRST}{words}"
+    done = call(folder, f"{played}{store_of({'name': FIRST}, {'name': SECOND})}\n{line}", step)
+    assert done.returncode == 70
+    assert ("fetches" in done.stderr, "by now; nothing" in done.stderr) == (not words, bool(words)), done.stderr
 
 
 def latest_of(folder: Folder, played: str) -> Any:
@@ -559,6 +645,36 @@ COPIED = """
     etcdctl_at() { echo 'a, started, etcd-1, u, u, false'; }
     mkdir -p "$data_path/member/snap" "$volume_path/backups" && : >"$data_path/member/snap/db"
 """
+IN_THE_STORE = """
+    rclone() {
+      case $1 in copyto) [[ $2 != *.json ]] || cat "$2" >"$state_path/sent" ;; rcat) cat >/dev/null ;; esac
+    }
+"""
+DIFFER = """
+    voters_leader_last() { printf '%s u %s\\n' a etcd-1 b etcd-2; }
+    eval "$real"
+    etcdctl_at() { echo "{\\"hash\\":$BASHPID,\\"compact_revision\\":1}"; }
+"""
+
+
+@pytest.mark.parametrize("words", ["", " before-restore-of=c1"], ids=["now", "before a restore"])
+def test_a_backup_before_a_restore_is_kept_and_no_failure_where_members_differ(words: str, folder: Folder) -> None:
+    """They are restored for that, and were refused: the next `up` ended in the same way."""
+    real = 'real="$(declare -f hash_of_members)"\n'
+    played = f"{real}{COPIED}{DIFFER}{IN_THE_STORE}\nfollows() {{ :; }}\nprove() {{ echo proves >&2; }}\n"
+    done = call(folder, f"{played}answer backup now=yes member=etcd-1{words}")
+    manifest = json.loads((folder.path / "state/sent").read_text())
+    assert (manifest["hashMissing"], manifest.get("beforeRestoreOf")) == ("differed", "c1" if words else None)
+    assert "members differ: at revision 8, etcd-2 has other keys than etcd-1. " in done.stderr
+    assert "proves" not in done.stderr, "no test can prove it"
+    if not words:
+        assert (done.returncode, done.stdout) == (70, "")
+        return
+    assert done.returncode == 0, done.stderr
+    assert f"stored={manifest['name']}\n" in done.stdout
+    assert "That backup is kept, and the restore goes on" in done.stderr
+
+
 AWAY = "rclone() { echo 'dial tcp: connection refused'; return 1; }"
 READ_ONLY = 'rclone() { case $1 in lsf) ;; *) echo "AccessDenied: Access Denied"; return 1 ;; esac; }'
 

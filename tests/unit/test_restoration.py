@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from etcd_cluster.member.layout import FOUNDING
-from etcd_cluster.member.lines import PrepareRestore, PutRestored, RaftPosition, Snapshot
+from etcd_cluster.member.lines import BackUp, PrepareRestore, PutRestored, RaftPosition, Snapshot
 from etcd_cluster.rollout.desired import Restoration, RestoredFile
 from etcd_cluster.rollout.observed import History, HostBackups
 from etcd_cluster.rollout.planner import next_action
@@ -88,6 +88,7 @@ def test_what_is_there_goes_into_the_store_if_there_is_one() -> None:
     action = next_action(goal.desired, replace(observation, hosts=hosts), context)
     assert isinstance(action, Action)
     assert (action.kind, action.steps[0].member) == (ActionKind.BACK_UP, "b")
+    assert action.steps[0].line == BackUp(now=True, before_restore_of=OLD), "kept also if members differ"
 
 
 @pytest.mark.parametrize("stopped", [(), ("a", "b")])
@@ -126,6 +127,30 @@ def test_members_without_users_get_them_before_what_is_there_is_backed_up_and_be
     assert len(said) > snapshot + 1
     assert all(model.users[name] == {"root", OURS} for name in NAMES)
     assert {each.name for each in model.members} == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("goal", "key"), [(IN_PLACE, "restoreInPlace.from"), (asked(IN_PLACE, quorum_lost=True), "recover.from")]
+)
+def test_what_latest_meant_is_asked_again_before_it_is_restored(goal: Goal, key: str) -> None:
+    """An `up` that ended before anything began may have found it, days ago."""
+    model = lost("a", "b") if key == "recover.from" else running()
+    for latest in (frozenset[str](), frozenset({key}), frozenset({"restoreFrom"})):
+        action = next_action(goal.desired, model.observe(NAMES), RunContext(restoring=True, latest=latest))
+        assert isinstance(action, Action)
+        (step,) = action.steps
+        assert isinstance(step.line, PrepareRestore)
+        assert step.line.latest == (key if key in latest else "")
+
+
+def test_a_restore_whose_data_are_in_their_place_or_about_to_be_is_not_asked_about_again() -> None:
+    """All members have stopped: nobody has gone on with others."""
+    model = running()
+    serve(model, IN_PLACE, stop_after=4, cut=lambda _: 9)  # the others put away; then stopped, noted, renamed
+    context = RunContext(restoring=True, latest=frozenset({"restoreInPlace.from"}))
+    action = next_action(IN_PLACE.desired, model.observe(NAMES), context)
+    assert isinstance(action, Action)
+    assert action.kind is ActionKind.PUT_RESTORED
 
 
 def test_once_other_data_are_in_place_members_are_asked_again_what_they_may_do() -> None:

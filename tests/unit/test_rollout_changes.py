@@ -78,6 +78,19 @@ def restoring(asked: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"restoration": {**asked, **changes}}
 
 
+@pytest.mark.parametrize(
+    ("news", "keys"),
+    [
+        ({"restore_from": "", "restoration": None}, set[str]()),
+        ({"restore_from": "latest", **restoring(IN_PLACE, **{"from": "./x"})}, {"restoreFrom"}),
+        ({"restore_from": "", **restoring(IN_PLACE)}, {"restoreInPlace.from"}),
+        ({"restore_from": "latest", **restoring(RECOVER, **{"from": "latest"})}, {"restoreFrom", "recover.from"}),
+    ],
+)
+def test_the_keys_that_say_latest_are_known_by_what_the_user_set(news: dict[str, Any], keys: set[str]) -> None:
+    assert changes.keys_of_latest(news) == keys
+
+
 def without(*names: str) -> dict[str, str]:
     return {name: address for name, address in MEMBERS.items() if name not in names}
 

@@ -2128,6 +2128,16 @@ def test_the_first_member_is_restored_before_any_is_formed() -> None:
     assert (member, line) == ("a", Restore(BACKUP.backup, "https://10.0.0.1:2380", GOAL.version, members="a,b,c"))
 
 
+def test_what_latest_meant_is_asked_again_before_a_new_cluster_starts_with_it() -> None:
+    context = RunContext(forming=True, latest=frozenset({"restoreFrom"}))
+    observation = Model.blank(GOAL).observe(list(GOAL.names))
+    decided = next_action(replace(GOAL.desired, restored=BACKUP), observation, context)
+    assert isinstance(decided, Action)
+    (step,) = decided.steps
+    assert isinstance(step.line, Restore)
+    assert step.line.latest == "restoreFrom"
+
+
 def restored_model() -> Model:
     """The first machine holds restored data, which have no history, and nothing runs."""
     model = Model.blank(GOAL)

@@ -9,7 +9,8 @@ TURN_SECONDS=60     # a member waits that long for each member that comes before
 BEGUN_SECONDS=600   # and that long for one that has begun
 STORE_FAILED=2      # status of what the store did not answer, or refused
 
-# backup [now=yes] [test=yes]: makes the backup of this slot, unless there is one; with now=yes in any case, at once. Or backup
+# backup [now=yes] [test=yes] [before-restore-of=ID]: makes the backup of this slot, unless there is one; with now=yes in any case, at once.
+# before-restore-of=ID notes the cluster whose data are put away next; what is there is kept then, also if members differ. Or backup
 # prove=NAME: makes none, and restores that one to test it. Prints what was made, and what passed a restore.
 backup() {
   read_spec "$@"
@@ -140,7 +141,11 @@ make_backup() {
   rm -f "$backup_folder/$name".{db,json}
   stored=$name
   say "backup $name is in the store"
-  [[ ! -s $state_path/members-differ ]] || fail "$(cat "$state_path/members-differ")"
+  if [[ -s $state_path/members-differ ]]; then
+    [[ -n ${spec[before-restore-of]:-} ]] || fail "$(cat "$state_path/members-differ")"
+    say "$(cat "$state_path/members-differ"). That backup is kept, and the restore goes on: it takes the place of what all of them hold"
+    return
+  fi
   forget_old
   if test_is_due; then prove "$name"; fi
 }
@@ -189,9 +194,10 @@ send() {
 
 # manifest NAME REVISION FILE SHA256 HASH: prints it. HASH is its fields of the hash, as JSON.
 manifest() {
-  printf '{"schema": 1, "name": "%s", "cluster": "%s", "token": "%s", "member": "%s", "version": "%s", "taken": "%s", "revision": %s, "bytes": %s, "sha256": "%s", %s}\n' \
+  local before=${spec[before-restore-of]:-}
+  printf '{"schema": 1, "name": "%s", "cluster": "%s", "token": "%s", "member": "%s", "version": "%s", "taken": "%s", "revision": %s, "bytes": %s, "sha256": "%s", %s%s}\n' \
     "$1" "$(json_text "$cluster")" "$token" "${spec[member]}" "$(programs_version)" "$(date -u +%FT%TZ)" "$2" \
-    "$(stat -c %s "$3")" "$4" "$5"
+    "$(stat -c %s "$3")" "$4" "$5" "${before:+, \"beforeRestoreOf\": \"$before\"}"
 }
 
 # learn_unproven: takes what proves nothing out of `listed`, and sets `unproven` to the names of these backups: members differed when they

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Brings a snapshot into a member: the first one of a new cluster, or one whose cluster it takes the place of. Its data get another
 # cluster's id, so no member of the cluster that was backed up can join. Where data are, they are renamed, and none is deleted.
-# The snapshot is a backup in the store (backup=TOKEN/NAME), a file that was sent here (file=PATH sha256=SUM, with bare=yes for one
+# The snapshot is a backup in the store (backup=TOKEN/NAME, with latest=KEY if that key of the stack says `latest`), a file that was sent here (file=PATH sha256=SUM, with bare=yes for one
 # without etcd's own sum at its end), or what this member has itself (snapshot=yes).
 # shellcheck disable=SC2154
 BUMP=1000000000 # revisions: no client has seen one from there on, so every watch starts anew
@@ -34,33 +34,69 @@ open_store() {
 }
 remove_store_files() { rm -rf "$store_path"; }
 
-# resolve FROM: prints TOKEN/NAME. `latest` is the newest backup of a cluster of this name, whatever its token.
+# resolve FROM: prints TOKEN/NAME.
 resolve() {
-  local listed said found='' line key=${spec[key]:-restoreFrom}
+  local listed found key=${spec[key]:-restoreFrom}
   [[ $1 != */* ]] || { echo "$1" && return; }
+  listed=$(list_backups "$1")
+  [[ $1 != latest ]] || { newest_of_own "$listed" && return; }
+  found=$(awk -v name="/$1" 'substr($0, length($0) - length(name) + 1) == name' < <(printf '%s\n' "$listed"))
+  [[ -n $found ]] || fail "$key: $1: there is no such backup in $backup_shown. Expected: one of those there; the newest is ${listed%%$'\n'*}. Correct the name"
+  [[ $found != *$'\n'* ]] || fail "$key: $1: several clusters have a backup of that name: $(last_words "$found"). Expected: one backup. Write TOKEN/NAME"
+  echo "$found"
+}
+
+# list_backups FROM: prints TOKEN/NAME of all backups in the store, the newest first.
+list_backups() {
+  local said
   if ! said=$(rclone lsf --recursive --files-only --include '*.json' "$backup_parent" 2>&1); then fail "$(store_problem "$said")"; fi
-  listed=$(printf '%s\n' "$said" | sed -n 's|^\([0-9a-f]*/[0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.json$|\1|p' | sort -t / -k 2,2r)
-  # One of the future is of a clock that was ahead.
-  if [[ $1 == latest ]]; then listed=$(awk -F / -v now="$(time_of "$(($(date +%s) + 3600))")" 'substr($2, 1, 16) <= now' < <(printf '%s\n' "$listed")); fi
-  [[ -n $listed ]] || fail "$key: $1: there is no backup in $backup_shown. Expected: at least one. Correct backup.to"
-  if [[ $1 != latest ]]; then
-    found=$(awk -v name="/$1" 'substr($0, length($0) - length(name) + 1) == name' < <(printf '%s\n' "$listed"))
-    [[ -n $found ]] || fail "$key: $1: there is no such backup in $backup_shown. Expected: one of those there; the newest is $(head -n 1 < <(printf '%s\n' "$listed")). Correct the name"
-    [[ $found != *$'\n'* ]] || fail "$key: $1: several clusters have a backup of that name: $(last_words "$found"). Expected: one backup. Write TOKEN/NAME"
-    echo "$found"
-    return
-  fi
+  said=$(printf '%s\n' "$said" | sed -n 's|^\([0-9a-f]*/[0-9TZ]*-[0-9]*-[A-Za-z0-9._-]*\)\.json$|\1|p' | sort -t / -k 2,2r)
+  [[ -n $said ]] || fail "$key: $1: there is no backup in $backup_shown. Expected: at least one. Correct backup.to"
+  printf '%s\n' "$said"
+}
+
+# newest_of_own LISTED: prints the newest backup of a cluster of this name, whatever its token. One that is dated in the future is
+# neither taken nor passed over: whether the clock was ahead where it was made, or is behind here, nobody knows here.
+newest_of_own() {
+  local said own newest before now limit
   # All manifests by one call. What it names has to be in the list, and its own manifest is read again.
   if ! said=$(rclone cat --include '*.json' --separator $'\n' "$backup_parent" 2>&1 | tr -d '\0'); then
     # Another cluster may be there that is encrypted, and this one not, or otherwise.
     is_other_encryption "$said" || fail "$(store_problem "$said")"
   fi
-  found=$(printf '%s\n' "$said" | grep -aF "\"cluster\": \"$(json_text "$cluster")\"" | sed -n 's/.*"name": "\([^"]*\)".*"token": "\([^"]*\)".*/\2\/\1/p') || true
-  while read -r line; do
-    [[ $'\n'$found$'\n' != *$'\n'$line$'\n'* ]] || { echo "$line" && return; }
-  done < <(printf '%s\n' "$listed")
-  ! is_other_encryption "$said" || fail "$(store_problem "$said")"
-  fail "$key: latest: no backup in $backup_shown is of $cluster. Expected: at least one. Write TOKEN/NAME; the newest of another cluster is $(head -n 1 < <(printf '%s\n' "$listed"))"
+  own=$(printf '%s\n' "$said" | grep -aF "\"cluster\": \"$(json_text "$cluster")\"" | sed -n 's/.*"name": "\([^"]*\)".*"token": "\([^"]*\)".*/\2\/\1/p') || true
+  own=$(awk 'NR == FNR { own[$0]; next } $0 in own' <(printf '%s\n' "$own") <(printf '%s\n' "$1"))
+  if [[ -z $own ]]; then
+    ! is_other_encryption "$said" || fail "$(store_problem "$said")"
+    fail "$key: latest: no backup in $backup_shown is of $cluster. Expected: at least one. Write TOKEN/NAME; the newest of another cluster is ${1%%$'\n'*}"
+  fi
+  newest=${own%%$'\n'*} now=$(date +%s)
+  limit=$(time_of "$((now + 3600))") before=${newest#*/}
+  if [[ ${before:0:16} > $limit ]]; then
+    before=$(awk -F / -v limit="$limit" 'substr($2, 1, 16) <= limit { print; exit }' < <(printf '%s\n' "$own"))
+    fail "$key: latest: the newest backup is $newest, dated $(date_in "$newest"), and the clock of this machine says $(date_in "/$(time_of "$now")"). Expected: no backup of the future. If this clock is behind, set it (chronyc makestep); if the clock was ahead where that backup was made, set $key to the name of the one that you want${before:+; the newest before it is $before}"
+  fi
+  echo "$newest"
+}
+
+# date_in TOKEN/NAME: prints the time that a backup's name begins with.
+date_in() {
+  local name=${1#*/}
+  echo "${name:0:4}-${name:4:2}-${name:6:2} ${name:9:2}:${name:11:2}:${name:13:2} UTC"
+}
+
+# require_still_latest FOUND: fails if `latest` would be another backup than the run before found, which may be days ago: clients have
+# gone on since. What the restore itself has backed up, before it was cut off, is none that clients went on from.
+require_still_latest() {
+  local newest key=${spec[latest]}
+  newest=$(list_backups latest)
+  newest=$(newest_of_own "$newest")
+  [[ $newest != "$1" ]] || return 0
+  if [[ -n ${spec[cluster]:-} ]]; then
+    manifest=$(rclone cat "$backup_parent/$newest.json" 2>&1) || fail "$(store_problem "$manifest")"
+    [[ $(field beforeRestoreOf) != "${spec[cluster]}" ]] || return 0
+  fi
+  fail "$key: latest was $1, dated $(date_in "$1"), when an \`up\` read it first, and the newest backup is $newest, dated $(date_in "$newest"), by now; nothing more was stopped. Expected: the newest one, or one that is named. Set $key to the name of the one that you want, and run \`pulumi up\` again"
 }
 
 # require_restorable FOUND: $manifest is its manifest. An older minor version of etcd cannot read the data of a newer one.
@@ -73,7 +109,7 @@ require_restorable() {
   [[ $(printf '%s\n' "${version%.*}" "${spec[series]}" | sort -V | tail -n 1) == "${spec[series]}" ]] || fail "$key: $1 is of etcd $version. Expected: ${spec[series]} or older. Set version to ${version%.*} or later"
 }
 
-# restore SNAPSHOT url=PEER_URL version=X.Y.Z: the data of the first member of a new cluster. The data folder is complete or absent.
+# restore SNAPSHOT url=PEER_URL version=X.Y.Z [latest=KEY]: the data of the first member of a new cluster. The data folder is complete or absent.
 restore() {
   local source
   read_spec "$@"
@@ -91,7 +127,7 @@ restore() {
   say "restored ${source##*/}"
 }
 
-# prepare_restore SNAPSHOT cluster=ID url=PEER_URL version=X.Y.Z: makes the data that take the place of cluster ID's. Nothing is stopped.
+# prepare_restore SNAPSHOT cluster=ID url=PEER_URL version=X.Y.Z [latest=KEY]: makes the data that take the place of cluster ID's. Nothing is stopped.
 prepare_restore() {
   local file seen
   read_spec "$@"
@@ -174,6 +210,7 @@ make_restored_data() {
   local file=$3 said revision bump=()
   if [[ -n ${spec[backup]:-} ]]; then
     open_store
+    [[ -z ${spec[latest]:-} ]] || require_still_latest "${spec[backup]}"
     # shellcheck disable=SC2034  # for proof.sh
     backup_store=$backup_parent/${spec[backup]%/*}
     restored_equal "${spec[backup]##*/}"

@@ -326,6 +326,7 @@ def _prepare(view: ClusterView, request: Restoration, name: str) -> Action:
         view.spec(name, version, rolling_restart.target_now(view, name).security).peer_url,
         version,
         members=rights.required_in_data(view.desired),
+        latest=view.context.key_of_latest(f"{_key(request)}.from"),
         cluster=request.cluster,
         snapshot=request.of_a_member,
     )
@@ -350,7 +351,8 @@ def _back_up(view: ClusterView, request: Restoration, name: str) -> Action | Non
     with_store = [each for each in following if view.hosts[each].backups is not None]
     with_store.sort(key=lambda each: each != name)
     if request.has_store and with_store:
-        return Action(ActionKind.BACK_UP, [HostStep(with_store[0], BackUp(now=True))])
+        backup = BackUp(now=True, before_restore_of=request.cluster)
+        return Action(ActionKind.BACK_UP, [HostStep(with_store[0], backup)])
     source = min(following or running, key=lambda each: each != name)
     line = Snapshot(
         file=f"before-restore-of-{request.cluster}.db",

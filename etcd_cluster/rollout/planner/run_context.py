@@ -54,6 +54,7 @@ class RunContext:
         v2store: Member -> what data of the v2 API it holds, and the index of raft's log at that time.
         permitted: Members whose certificates may change the cluster; None if that is not checked.
         restoring: The stack asks for a restore in the place of a cluster's data, and no run that did it ended well.
+        latest: The keys of stack config that say `latest` in place of a backup's name.
         given_up: Ids of the clusters whose data a restore took the place of.
         prepared_restores: Members beside whose data the run has made restored ones.
         backed_up: The run has backed up what that restore takes the place of.
@@ -74,6 +75,7 @@ class RunContext:
     v2store: dict[str, tuple[V2Data, int]] = field(default_factory=dict[str, tuple[V2Data, int]])
     permitted: set[str] | None = None
     restoring: bool = False
+    latest: frozenset[str] = frozenset()
     given_up: frozenset[str] = frozenset()
     prepared_restores: set[str] = field(default_factory=set[str])
     backed_up: bool = False
@@ -89,6 +91,10 @@ class RunContext:
         if self.permitted is not None:
             self.permitted |= {name for name, host in observation.hosts.items() if host.may_administer}
         self.authentication = observation.authentication or self.authentication
+
+    def key_of_latest(self, key: str) -> str:
+        """Returns a key of stack config if it says `latest`; "" if it names what is restored."""
+        return key if key in self.latest else ""
 
     def lacks_rights(self, observation: Observation) -> bool:
         """Returns whether it is unknown of a running member if it may change the cluster."""

@@ -67,7 +67,8 @@ def _restore(view: ClusterView) -> Action | None:
         return None
     version = view.desired.version
     url = view.spec(restored.member, version, view.desired.security).peer_url
-    line = Restore(restored.backup, url, version, members=rights.required_in_data(view.desired))
+    members, latest = rights.required_in_data(view.desired), view.context.key_of_latest("restoreFrom")
+    line = Restore(restored.backup, url, version, members=members, latest=latest)
     if restored.file is not None:
         path = restored.file.place(view.desired.members[restored.member].layout.volume)
         line = replace(line, backup="", file=path, sha256=restored.file.sha256, bare=restored.file.bare)
