@@ -161,7 +161,7 @@ def test_what_a_store_refuses_is_named(
     assert store.names() == set()
 
 
-@pytest.mark.parametrize("fault", ["hangs", "is killed"])
+@pytest.mark.parametrize("fault", ["hangs", "hangs beyond the limit", "is killed"])
 def test_a_store_that_fails_in_mid_upload_holds_no_backup_and_takes_the_next(
     fault: str, member: Member, store: Store
 ) -> None:
@@ -169,6 +169,12 @@ def test_a_store_that_fails_in_mid_upload_holds_no_backup_and_takes_the_next(
     # The upload is slow enough to be met in its middle.
     slow = "eval \"$(declare -f rclone | sed 's/--log-level/--bwlimit 5M --log-level/')\"; "
     if fault == "hangs":
+        # The silence that ends an attempt is shorter here.
+        slow += "eval \"$(declare -f rclone | sed 's/silence=60s/silence=3s/')\"; "
+        done = member.run(f"{slow}(sleep 2; kill -STOP {store.process.pid}) & send {NAME}")
+        os.kill(store.process.pid, signal.SIGCONT)
+        assert "the store does not answer" in done.stderr
+    elif fault == "hangs beyond the limit":
         done = member.run(f"{slow}STORE_SECONDS=6; (sleep 2; kill -STOP {store.process.pid}) & send {NAME}")
         os.kill(store.process.pid, signal.SIGCONT)
         assert "it did not end in time" in done.stderr
