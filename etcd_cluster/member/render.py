@@ -409,7 +409,7 @@ def layout_variables(layout: Layout) -> dict[str, str]:
 STEPS: Mapping[str, Sequence[str]] = {
     "check": ("machine", "needs", "check"),
     "prepare": ("machine", "needs", "packages", "prepare"),
-    "observe": ("machine", "observe"),
+    "observe": ("machine", "read_users", "observe"),
     "apply": ("space", "apply"),
     "membership": ("membership",),
     "compact": ("space",),

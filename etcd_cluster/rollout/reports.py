@@ -177,7 +177,7 @@ def combine(
                 status_source=name,
                 members=members,
                 healthy=frozenset(member.id for member in members if member.id in serving),
-                users=frozenset(said["users"].split(",")) if "users" in said else None,
+                users=parse_users(said.get("users", "")),
                 authentication=parse_authentication(said.get("authentication", "")),
                 alarms=parse_alarms(said["alarms"]) if "alarms" in said else (),
                 cluster_id=f"{_json(said['members']).get('header', {}).get('cluster_id', 0):x}",
@@ -355,6 +355,12 @@ def parse_alarms(text: str) -> Sequence[Alarm] | None:
     return [Alarm(each[2], f"{int(each[1]):x}" if int(each[1]) else "") for each in found if each]
 
 
+def parse_users(text: str) -> frozenset[str] | None:
+    """Reads `etcdctl user list --write-out json`; returns None if there was no answer."""
+    answer: Any = _json(text)
+    return frozenset(cast("dict[str, Any]", answer).get("users", ())) if isinstance(answer, dict) else None
+
+
 _ACCESSES = {0: "read", 1: "write", 2: "readwrite"}
 
 
@@ -367,8 +373,8 @@ def parse_authentication(text: str) -> Authentication | None:
     roles: dict[str, Mapping[KeyRange, str]] = {}
     try:
         for line in lines:
-            kind, name, answer = line.split("\t", 2)
-            found: Mapping[str, Any] = json.loads(answer)
+            kind, *texts = line.split("\t")
+            name, found = map(json.loads, texts)
             if kind == "user":
                 users[name] = frozenset(found.get("roles") or ())
             else:

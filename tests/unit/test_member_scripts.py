@@ -27,7 +27,7 @@ from etcd_cluster.member import render
 from etcd_cluster.member.answers import BUSY, framed_answer
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.rollout.observed import History, HostBackups
-from etcd_cluster.rollout.reports import PeerTest, parse_host
+from etcd_cluster.rollout.reports import PeerTest, parse_authentication, parse_host, parse_users
 
 CLUSTER, TOKEN = "project/stack/etcd", "the-token"
 # In place of etcd: one that makes data and listens on a port, and one that ends at once.
@@ -865,8 +865,20 @@ def asked_of_users(folder: Folder, revision: str, asked: str, *answers: str) -> 
 
 
 OFF = "'--user etcd-cluster:- user list') echo app ;;"
-ON = "'--user etcd-cluster:- user list') echo authentication failed; return 1 ;; 'user list') printf 'app\\nroot\\n' ;;"
+ON = "'--user etcd-cluster:- user list') echo authentication failed; return 1 ;;"
 EMPTY = "*' get '*) echo '{}' ;;"
+
+
+def listed(kind: str, *names: str) -> str:
+    """What etcdctl answers as the list of users or roles: Go has escapes of its own, and leaves an empty list out."""
+    found = {"header": {"revision": 1}, **({f"{kind}s": names} if names else {})}
+    text = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+    for each in "<>&\u2028":
+        text = text.replace(each, f"\\u{ord(each):04x}")
+    return f"'{kind} list --write-out json') printf '%s\\n' {shlex.quote(text)} ;;"
+
+
+USERS = listed("user", "app", "root")
 
 
 @pytest.mark.parametrize("asked", ["own", "all"])
@@ -876,23 +888,61 @@ def test_where_users_were_never_touched_etcd_is_asked_nothing_about_them(folder:
 
 
 def test_without_users_in_the_stack_those_of_others_are_not_asked_for(folder: Folder) -> None:
-    roles = "'role list') printf 'app\\netcd-cluster-x\\n' ;;"
-    asked, found = asked_of_users(folder, "2", "own", ON, roles, EMPTY)
-    assert found == {"authentication": "on\nasked\n", "users": "app,root"}
+    roles = listed("role", "app", "etcd-cluster-x", '"etcd-cluster"', "\netcd-cluster\n")
+    asked, found = asked_of_users(folder, "2", "own", ON, USERS, roles, EMPTY)
+    assert found["authentication"] == "on\nasked\n"
+    assert parse_users(found["users"]) == {"app", "root"}
     assert len(asked) == 3
     asked, found = asked_of_users(folder, "2", "own", OFF, roles, EMPTY)
     assert found == {"authentication": "off\nasked\n"}
 
 
 def test_users_that_this_package_made_are_asked_for_although_the_stack_names_none(folder: Folder) -> None:
-    roles = "'role list') printf 'app\\netcd-cluster\\n' ;;"
-    _, found = asked_of_users(folder, "2", "own", ON, roles, EMPTY)
-    lines = ["on", "user\tapp\t{}", "user\troot\t{}", "role\tapp\t{}", "role\tetcd-cluster\t{}", "asked", ""]
+    roles = listed("role", "app", "etcd-cluster")
+    _, found = asked_of_users(folder, "2", "own", ON, USERS, roles, EMPTY)
+    lines = ["on", 'user\t"app"\t{}', 'user\t"root"\t{}', 'role\t"app"\t{}', 'role\t"etcd-cluster"\t{}', "asked", ""]
     assert found["authentication"].split("\n") == lines
 
 
+@pytest.mark.parametrize(
+    "name", ["a\nb", "\n", "a\tb", 'q","z', "back\\", "\\u003c", "<&>", "é", "a b", "-x", "a,b", "\r\x01", "*"]
+)
+def test_a_user_of_any_name_is_told_with_what_it_has(folder: Folder, name: str) -> None:
+    """Somebody may have made it with any library. etcdctl's own list would have a name on two lines, or two on one."""
+    get = f"""$'user get --write-out json -- '{shlex.quote(name)}) echo '{{"roles":["x"]}}' ;;"""
+    _, found = asked_of_users(folder, "2", "all", ON, listed("user", "app", name), listed("role", name), get, EMPTY)
+    told = parse_authentication(found["authentication"])
+    assert told
+    assert (told.users, told.roles) == ({"app": frozenset(), name: {"x"}}, {name: {}})
+    assert parse_users(found["users"]) == {"app", name}
+
+
+@pytest.mark.parametrize("name", ["app\0", "\u2028", "\\\0"])
+def test_a_name_that_no_command_can_be_given_is_told_alone(folder: Folder, name: str) -> None:
+    """And is not taken for the name that is left of it."""
+    asked, found = asked_of_users(folder, "2", "all", ON, listed("user", "app", name), listed("role"), EMPTY)
+    told = parse_authentication(found["authentication"])
+    assert told
+    assert told.users == {"app": frozenset(), name: frozenset()}
+    assert len([line for line in asked if " get " in line]) == 1
+
+
+@pytest.mark.parametrize("answer", ["app", '{"header":{},"users":["app","', ""])
+def test_a_list_of_users_that_is_cut_is_no_answer(folder: Folder, answer: str) -> None:
+    users = f"'user list --write-out json') printf '%s' {shlex.quote(answer)} ;;"
+    _, found = asked_of_users(folder, "2", "all", ON, users, listed("role"), EMPTY)
+    assert parse_authentication(found["authentication"]) is None
+
+
+def test_a_name_keeps_the_line_break_at_its_end_when_etcd_is_asked_to_change_it(folder: Folder) -> None:
+    """Or the role of another name would go."""
+    words = " ".join(render.encode(word) for word in ("role", "delete", "--", "app\n"))
+    call = f"request() {{ printf '<%s>' \"$@\"; }}; requests={shlex.quote(words)}; set_users"
+    assert functions(folder, call, "users") == "<role><delete><--><app\n>"
+
+
 def test_a_member_that_may_not_ask_for_users_tells_that_authentication_is_on_and_no_more(folder: Folder) -> None:
-    _, found = asked_of_users(folder, "2", "own", ON.partition(" 'user list'")[0])
+    _, found = asked_of_users(folder, "2", "own", ON)
     assert found == {"authentication": ""}
 
 

@@ -598,7 +598,7 @@ def test_a_role_that_is_made_anew_leaves_nobody_without_it() -> None:
 
 def answer(state: str, *lines: tuple[str, str, Any], asked: bool = True) -> str:
     return "\n".join(
-        [state, *("\t".join([kind, name, json.dumps(it)]) for kind, name, it in lines), "asked"][
+        [state, *("\t".join([kind, json.dumps(name), json.dumps(it)]) for kind, name, it in lines), "asked"][
             : None if asked else -1
         ]
     )
@@ -629,7 +629,15 @@ def test_users_and_roles_are_read_as_etcd_tells_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "on", answer("on", asked=False), "on\nuser\tapp\nasked", "on\nuser\tapp\t{\nasked"]
+    "text",
+    [
+        "",
+        "on",
+        answer("on", asked=False),
+        'on\nuser\t"app"\nasked',
+        'on\nuser\t"app"\t{\nasked',
+        "on\nuser\tapp\t{}\nasked",
+    ],
 )
 def test_a_part_of_an_answer_is_none(text: str) -> None:
     assert parse_authentication(text) is None

@@ -193,11 +193,7 @@ observe_users() {
   report_users
 }
 
-report_users() {
-  local names
-  names=$(etcdctl_at "$url" user list 2>/dev/null) || return 0
-  fact users "$(paste -sd , < <(printf '%s\n' "$names"))"
-}
+report_users() { fact users "$(etcdctl_at "$url" user list --write-out json 2>/dev/null)"; }
 
 # Reports whether authentication is on, and all users and roles; with users=own none of them, unless there is the role that all
 # users of this package have. It is on if etcd takes a name and a password for a wrong one; else it does not look at them. The last
@@ -214,21 +210,10 @@ observe_authentication() {
     return 0
   fi
   if [[ ${spec[users]} == own ]]; then
-    roles=$(etcdctl_at "$url" role list 2>/dev/null) || return 0
-    [[ $'\n'$roles$'\n' == *$'\netcd-cluster\n'* ]] || { fact authentication "$(printf '%s\nasked\n' "$state" | base64 -w 0)" && return; }
+    roles=$(etcdctl_at "$url" role list --write-out json 2>/dev/null) || return 0
+    [[ $roles == *'"etcd-cluster"'* ]] || { fact authentication "$(printf '%s\nasked\n' "$state" | base64 -w 0)" && return; }
   fi
-  printf 'authentication=%s\n' "$({ echo "$state" && each_of user && each_of role && echo asked; } 2>/dev/null | base64 -w 0)"
-}
-
-# each_of KIND: prints KIND, NAME and what etcd has of it as JSON, with tabs between, one user or role a line.
-each_of() {
-  local names name found
-  names=$(etcdctl_at "$url" "$1" list) || return
-  while read -r name; do
-    [[ -n $name ]] || continue
-    found=$(etcdctl_at "$url" "$1" get --write-out json -- "$name" </dev/null) || return
-    printf '%s\t%s\t%s\n' "$1" "$name" "$found"
-  done < <(printf '%s\n' "$names")
+  printf 'authentication=%s\n' "$({ echo "$state" && users_and_roles; } 2>/dev/null | base64 -w 0)"
 }
 
 # health_of URLS(comma-separated): prints JSON, also for unhealthy members.

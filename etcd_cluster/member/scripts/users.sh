@@ -23,7 +23,9 @@ set_users() {
   for line in "${lines[@]}"; do
     words=()
     for word in $line; do
-      if [[ $word == - ]]; then words+=(''); else words+=("$(printf '%s' "$word" | base64 -d)"); fi
+      # A name may end with a line break.
+      word=$([[ $word == - ]] || printf '%s' "$word" | base64 -d && echo .)
+      words+=("${word%.}")
     done
     ((${#words[@]} == 0)) || request "${words[@]}"
   done
