@@ -288,9 +288,21 @@ def test_what_a_run_that_was_cut_off_began_ends_when_users_are_taken_out_again()
         else:
             log(model, GOAL)
         assert not model.is_guarded
-        assert not any([*model.users.values(), *model.roles.values()]), "who was just added has nothing"
-        assert len(model.users) + len(model.roles) <= 1
+        assert (model.users, model.roles) == ({}, {})
         assert log(model, GOAL) == []
+
+
+def test_what_a_run_that_was_cut_off_had_just_made_goes_although_no_stack_names_it() -> None:
+    """And what somebody else made stays, with or without the name of something of this stack's."""
+    others = {"theirs": set[str](), "etcd-cluster": set[str]()}
+    for model in cuts(WITH_USERS):
+        if model.is_guarded:
+            continue
+        model.users |= deepcopy(others)
+        model.roles["empty"] = {}
+        assert log(model, replace(GOAL, users=Users({"client": ["root"]}, {}))) != []
+        assert model.users.keys() == {"a", "b", "c", "client", "root", *others}
+        assert model.roles.keys() == {OURS, "root", "empty"}
 
 
 def test_authentication_that_came_with_data_stays_on_in_a_stack_without_users() -> None:
@@ -395,6 +407,22 @@ def test_a_user_without_roles_is_made_anew_as_it_may_have_a_password() -> None:
     assert isinstance(action, Action)
     of_app = [each.command for each in action.steps[0].requests if each.arguments[0] == "app"]
     assert of_app[:2] == ["user delete", "user add"]
+
+
+@pytest.mark.parametrize("name", ["d", "b"])
+def test_so_is_that_of_a_member_before_others_run_the_same_patch(name: str) -> None:
+    """Of one that joins, and of one that lost its roles: it gets the role root."""
+    model = Model.running(replace(WITH_USERS, version="3.6.14"))
+    goal = replace(WITH_USERS, names=tuple(sorted({"a", "b", "c", name})))
+    if name == "d":
+        model.add_machine("d", goal.address("d"), goal.version)
+    for machine in model.machines.values():
+        machine.versions.add(goal.version)
+    model.users[name] = set()
+    action = decide(model, goal)
+    assert isinstance(action, Action)
+    of_it = [each.command for each in action.steps[0].requests if each.arguments[0] == name]
+    assert of_it[:2] == ["user delete", "user add"]
 
 
 def test_users_of_role_root_with_names_of_the_clusters_certificates_are_taken_as_they_are() -> None:

@@ -10,7 +10,7 @@ refused. In which order things change is in users_requests.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from etcd_cluster.errors import shown
 from etcd_cluster.member.lines import SetUsers, UsersChange
@@ -33,7 +33,7 @@ from etcd_cluster.rollout.planner.actions import (
 )
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
-from etcd_cluster.rollout.planner.users_requests import BRIDGE, Members, Roles, new_user, range_of, requests
+from etcd_cluster.rollout.planner.users_requests import BRIDGE, NEW_ROLE, Members, Roles, new_user, range_of, requests
 from etcd_cluster.users import CLIENT, NAME, OURS, ROOT, Users
 
 MEMBER = frozenset({ROOT, OURS})
@@ -85,7 +85,7 @@ def restore_rights(view: ClusterView, action: Action | WaitFor) -> Action | None
     is_next = isinstance(action, Action) and action.kind in rights.OF_USERS
     if view.desired.users is None or not lacking or source is None or is_next or len(_series(view)) > 1:
         return None
-    due = [UsersRequest("role add", [OURS]), *(each for name in lacking for each in new_user(name, MEMBER))]
+    due = [UsersRequest("role add", [OURS]), *_new_members(lacking, _known(view))]
     return _action(view, ActionKind.SET_USERS, UsersChange.SET, due)
 
 
@@ -199,7 +199,7 @@ def _action(view: ClusterView, kind: ActionKind, change: UsersChange, due: Seque
     source = quorum.known(view, view.observation.status_source)
     is_denied = view.observation.hosts[source].may_administer is False
     line = SetUsers(change, CHANGE_SECONDS, as_root=is_denied and view.desired.root is not None)
-    names = sorted({_shown(each.arguments[0].removeprefix(BRIDGE)) for each in due})
+    names = sorted({_shown(each.arguments[0].removeprefix(NEW_ROLE).removeprefix(BRIDGE)) for each in due})
     return Action(kind, [HostStep(source, line, requests=due)], {"names": names} if names else {})
 
 
@@ -223,8 +223,16 @@ def _before_joining(view: ClusterView, users: Users, found: Authentication) -> A
     running = _series(view)
     if len(running) > 1:
         raise RefusedError(Refusal.USERS_OF_MIXED_VERSIONS, {"members": lacking, "versions": sorted(running)})
-    due = [each for name in lacking for each in new_user(name, MEMBER)]
+    due = [*_new_members(lacking, found)]
     return _waiting(view) or _action(view, ActionKind.SET_USERS, UsersChange.SET, due)
+
+
+def _new_members(names: Sequence[str], found: Authentication | None) -> Iterator[UsersRequest]:
+    """Yields what makes the users of members. One without roles is made anew: its maker may know a password of it."""
+    for name in names:
+        if found and found.users.get(name) == frozenset():
+            yield UsersRequest("user delete", [name])
+        yield from new_user(name, MEMBER)
 
 
 def _require_rights(view: ClusterView) -> WaitFor | None:

@@ -4,8 +4,8 @@ Each request takes effect on its own, and a run may end after any of them. Until
 never lacks what it may do both before and after, and never may do more than either before or after. So everything is
 taken first, then everything is given. What a user would lack in between, a role of its own gives meanwhile (`BRIDGE`).
 
-Nothing of a user or a role that a run made and then left is without its mark: a user gets the role `OURS` as its first
-role, or is made anew, and a role gets a user before it gets keys.
+What a run made and then left is known as this package's: a user by its role `OURS`, which it gets first, and a role by
+a user that has it, before it gets keys. While one has neither, a role marks its name (`BRIDGE`, `NEW_ROLE`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from etcd_cluster.users import OURS, ROOT, Permission
 Members = Mapping[str, frozenset[str]]
 Roles = Mapping[str, Mapping[KeyRange, str]]
 BRIDGE = f"{OURS}:"
-"""What the name of such a role begins with: no name of a stack holds a colon."""
+"""What the name of such a role begins with, and that of the mark of a new user: no name of a stack holds a colon."""
+NEW_ROLE = f"{BRIDGE}role:"
+"""What the name of the mark of a new role begins with."""
 EVERYTHING = KeyRange(b"\0", b"\0")
 
 
@@ -38,10 +40,12 @@ def requests(found: Authentication, users: Members, roles: Roles) -> Sequence[Us
 
 
 def new_user(name: str, roles: Iterable[str]) -> Iterator[UsersRequest]:
-    """Yields what makes a user with its roles, which are there."""
+    """Yields what makes a user with its roles, of which `OURS` is one; they are there."""
+    yield UsersRequest("role add", [BRIDGE + name])
     yield UsersRequest("user add", [name], ["--no-password"])
     for role in sorted(roles, key=lambda role: (role != OURS, role)):
         yield UsersRequest("user grant-role", [name, role])
+    yield UsersRequest("role delete", [BRIDGE + name])
 
 
 def range_of(permission: Permission) -> KeyRange:
@@ -65,8 +69,23 @@ class _Change:
 
     @cached_property
     def unfinished(self) -> Sequence[str]:
-        """Users that may do nothing: a run was cut off, or somebody else made them, maybe with a password."""
-        return [name for name in self.users if name in self.found.users and not self.found.users[name]]
+        """Users that may do nothing: a run was cut off, or somebody else made them, maybe with a password.
+
+        Of those that the stack does not name, only such as a run had just made.
+        """
+        having_nothing = {name for name, roles in self.found.users.items() if not roles}
+        return sorted(having_nothing & {*self.users, *self._names_after(BRIDGE)})
+
+    @cached_property
+    def unfinished_roles(self) -> Sequence[str]:
+        """Roles that a run had just made, and that the stack does not name: without keys, and nobody has them."""
+        held = set[str]().union(*self.found.users.values())
+        made = self._names_after(NEW_ROLE) - held - self.roles.keys()
+        return sorted(role for role in made if self.found.roles.get(role) == {})
+
+    def _names_after(self, prefix: str) -> set[str]:
+        """Returns the names without a colon that a role consists of, after such a prefix."""
+        return {role.removeprefix(prefix) for role in self.found.roles if role.rpartition(":")[0] + ":" == prefix}
 
     @cached_property
     def staying(self) -> Sequence[str]:
@@ -136,6 +155,10 @@ class _Change:
                     yield _grant(role, range_, access)
 
     def taken(self) -> Iterator[UsersRequest]:
+        for name in self.unfinished:
+            yield UsersRequest("user delete", [name])
+        for role in self.unfinished_roles:
+            yield UsersRequest("role delete", [role])
         bridges = {BRIDGE + name: keys for name, keys in self.bridges.items()}
         for role in sorted(role for role in self.found.roles if role.startswith(BRIDGE)):
             others = [keys for keys in self.found.roles[role] if keys not in bridges.get(role, {})]
@@ -159,7 +182,7 @@ class _Change:
             for role in sorted(self.found.users[name] - self.users[name] - {*self.removed}):
                 if not role.startswith(BRIDGE):
                     yield UsersRequest("user revoke-role", [name, role])
-        for name in sorted({*self.own.keys() - self.users.keys(), *self.unfinished}):
+        for name in sorted(self.own.keys() - self.users.keys()):
             yield UsersRequest("user delete", [name])
         if OURS in self.found.roles and OURS not in self.roles:
             yield UsersRequest("role delete", [OURS])
@@ -172,11 +195,14 @@ class _Change:
         for role in self.roles:
             is_new = role not in self.found.roles or role in self.remade
             if is_new and role != OURS:
+                yield UsersRequest("role add", [NEW_ROLE + role])
                 yield UsersRequest("role add", [role])
             left: Mapping[KeyRange, str] = {} if is_new else self.low.get(role, {})
             for name in self._holders(role):
                 if is_new or name not in self.staying or role not in self.found.users[name]:
                     yield UsersRequest("user grant-role", [name, role])
+            if is_new and role != OURS:
+                yield UsersRequest("role delete", [NEW_ROLE + role])
             for keys, access in self.roles[role].items():
                 if left.get(keys) != access:
                     yield _grant(role, keys, access)
