@@ -48,8 +48,8 @@ columns:
 
 exit codes:
   0  all is well
-  1  drift, an alarm, a member that is not healthy or does not reach another one, late or failed backups,
-     or anything that the next `up` would do
+  1  drift, an alarm, a member that is not healthy, does not reach another one or may not change the cluster,
+     late or failed backups, or anything that the next `up` would do
   2  no answer: a wrong option, no such stack or cluster, a state that cannot be read
 With --watch, Ctrl-C ends with the code of the last answer."""
 

@@ -205,6 +205,7 @@ class Membership(Line):
 class UsersChange(Enum):
     """What is done about etcd's users."""
 
+    READ = "read"
     SET = "set"
     ENABLE = "enable"
     DISABLE = "disable"
@@ -212,7 +213,7 @@ class UsersChange(Enum):
 
 @dataclass(frozen=True)
 class SetUsers(Line):
-    """Changes etcd's users and roles, or turns its authentication on or off.
+    """Changes etcd's users and roles, or turns its authentication on or off, or only tells the users and roles.
 
     Args:
         change: What is done.

@@ -436,7 +436,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "hash_keys": ("observe",),
     "hash_data": ("snapshot", "proof", "hash_data"),
     "probe": ("client", "probe"),
-    "users": ("client", "users"),
+    "users": ("client", "read_users", "users"),
 }
 """Step -> the script files that it takes, besides common.sh and the supervisor's."""
 

@@ -19,8 +19,8 @@ from etcd_cluster.pki.limits import PkiError
 from etcd_cluster.rollout.backup_status import BackupStatus, DesiredBackups, backup_status, status_json, status_lines
 from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import FULL, Alarm, BrokenPair, Host, Observation
-from etcd_cluster.rollout.planner import differences, messages, next_action, users
-from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, Refusal, WaitFor, WarningKind
+from etcd_cluster.rollout.planner import differences, messages, next_action, rights, users
+from etcd_cluster.rollout.planner.actions import ActionKind, DriftKind, Refusal, WaitFor
 from etcd_cluster.rollout.planner.alarms import database_of, mib
 from etcd_cluster.rollout.planner.quorum import CAUGHT_UP_ENTRIES
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -33,6 +33,7 @@ _HEADINGS = ("MEMBER", "STATE", "ETCD", "DATABASE", "LAG", "DISK", "CERTIFICATES
 _SAID_ELSEWHERE = frozenset({DriftKind.DOWN, DriftKind.UNHEALTHY, DriftKind.LEARNER, DriftKind.BROKEN_PAIR})
 _RED, _YELLOW = "31", "33"
 _BACKUPS = "backups"
+_USERS = "users"
 _NO_BACKUPS = "none: wherever the data is, it can be lost; set backup.to"
 
 
@@ -121,7 +122,7 @@ class ClusterStatus:
         backups: How its backups stand; None for a cluster without any.
         data_of: Id of the cluster that all data are of, by etcd's own logs; "" if they differ, or are unreadable.
         user_warnings: What somebody else made of etcd's users and its authentication.
-        locked_out: Whether authentication that somebody else turned on keeps a member from changing the cluster.
+        locked_out: Members that authentication which somebody else turned on keeps from changing the cluster.
     """
 
     cluster: str
@@ -140,7 +141,7 @@ class ClusterStatus:
     backups: BackupStatus | None = None
     data_of: str = ""
     user_warnings: Sequence[str] = ()
-    locked_out: bool = False
+    locked_out: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:
@@ -183,7 +184,7 @@ def cluster_status(
         next=[*_next(desired, observation), *_due(desired, members, schedules, now)],
         data_of=_data_of(observation),
         user_warnings=[messages.text(*each) for each in warnings],
-        locked_out=any(kind is WarningKind.MEMBERS_LOCKED_OUT for kind, _ in warnings),
+        locked_out=rights.denied(desired, observation) if desired.users is None else (),
         backups=backup_status(backups, observation, desired.by_systemd, now) if backups else None,
     )
 
@@ -315,6 +316,7 @@ def as_json(status: ClusterStatus) -> dict[str, Any]:
         **_ca_as_json(status, Transport.PEER, "peerCasUntil", "peerCaRotatesAfter", "peerCaOverlapUntil"),
         "backups": status_json(status.backups) if status.backups else None,
         "userWarnings": list(status.user_warnings),
+        "lockedOut": list(status.locked_out),
         "next": list(status.next),
     }
 
@@ -357,7 +359,9 @@ def as_text(status: ClusterStatus, *, colours: bool = False) -> str:
     """
     lines = [headline(status), "", *_table(status, colours), ""]
     for label, texts in notes(status).items():
-        is_wrong = label == _BACKUPS and status.backups is not None and bool(status.backups.problems)
+        is_wrong = (label == _BACKUPS and status.backups is not None and bool(status.backups.problems)) or (
+            label == _USERS and bool(status.locked_out)
+        )
         for number, text in enumerate(texts):
             wrapped = _wrapped(text, f"{'' if number else label:<{_LABEL_WIDTH}}")
             lines += [_coloured(line, _RED) for line in wrapped] if colours and is_wrong else wrapped
@@ -429,7 +433,7 @@ def notes(status: ClusterStatus) -> Mapping[str, Sequence[str]]:
         "peers": [f"{pair.member} does not reach {pair.peer} at its peer port" for pair in status.broken_pairs],
         "cluster id": [status.id or _id_of_data(status)],
         "endpoints": ["  ".join(status.endpoints)],
-        "users": [each.removeprefix("warning: ") for each in status.user_warnings],
+        _USERS: [each.removeprefix("warning: ") for each in status.user_warnings],
         "quota": [f"{size_text(status.quota_bytes)} for the database; once it is full, etcd takes no more writes"],
         "alarms": status.alarms or (["none"] if status.id else ["unknown"]),
         **{label: _ca(status, transport) for transport, label in _LABELS.items()},

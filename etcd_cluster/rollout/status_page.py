@@ -106,6 +106,8 @@ def _wrong(status: ClusterStatus) -> Sequence[str]:
         found.append("alarms")
     if status.backups is None or status.backups.problems:
         found.append("backups")
+    if status.locked_out:
+        found.append("users")
     if status.next:
         found.append("next up")
     return found

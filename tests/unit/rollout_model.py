@@ -8,6 +8,7 @@ real cluster raises `BrokenError`, whoever asked for it.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -411,6 +412,11 @@ class Model:
             {name: dict(ranges) for name, ranges in self.roles.items()},
         )
 
+    def _read_users(self, machine: Machine, line: SetUsers) -> str:
+        if self.root is not None and not line.as_root and machine.name not in self.root:
+            raise BrokenError(f"{machine.name}: users: permission denied")
+        return users_answer("on" if self.is_guarded else "off", self.users, self.roles)
+
     def _set_users(self, machine: Machine, step: HostStep, line: SetUsers) -> Iterator[Callable[[], None]]:
         running = {series(each.process.version) for each in map(self.machine_of, self.members) if each and each.process}
 
@@ -640,6 +646,8 @@ class Model:
                 )
                 alarms = [Alarm(*each) for each in sorted(self.alarms)]
                 observation = replace(observation, alarms=alarms, authentication=self.authentication(name))
+                if self.is_guarded and name in (self.root or ()):
+                    observation = replace(observation, users=frozenset(self.users))
                 if any(kind == CORRUPT for kind, _ in self.alarms):
                     asked_ones = [each for each in asked.values() if each.name in hosts and hosts[each.name].live]
                     found = {each.data_id: KeyHash(self.revision, 1, each.differs) for each in asked_ones}
@@ -822,6 +830,8 @@ class Model:
                 yield lambda: self.prepare(machine, goal.version, goal.token)
             case Membership() as line:
                 yield lambda: self._change_membership(machine, line, goal)
+            case SetUsers(change=UsersChange.READ) as line:
+                yield lambda: printed.append(self._read_users(machine, line))
             case SetUsers() as line:
                 yield from self._set_users(machine, step, line)
             case Compact(kept=kept):
@@ -1326,6 +1336,23 @@ class Model:
         """Without its configuration, or the CAs that it names, etcd ends at once."""
         configuration = machine.content(CONFIGURATION)
         return bool(configuration) and (CA not in configuration or bool(_cas(machine.content(CA))))
+
+
+def users_answer(state: str, users: Mapping[str, Collection[str]], roles: Mapping[str, Mapping[KeyRange, str]]) -> str:
+    """What machines print of etcd's users and roles."""
+    lines = [("user", name, {"roles": sorted(of_it)}) for name, of_it in users.items()]
+    for name, keys in roles.items():
+        found = [
+            {
+                "permType": ["read", "write", "readwrite"].index(access),
+                "key": b64encode(each.start).decode(),
+                "range_end": b64encode(each.end).decode(),
+            }
+            for each, access in keys.items()
+        ]
+        lines.append(("role", name, {"perm": found}))
+    told = ["\t".join([kind, json.dumps(name), json.dumps(found)]) for kind, name, found in lines]
+    return "\n".join([state, *told, "asked", ""])
 
 
 def _key_range(keys: Sequence[str], flags: Sequence[str]) -> KeyRange:

@@ -721,6 +721,15 @@ def test_a_local_copy_that_fails_too_hides_no_failure_of_the_store(folder: Folde
     assert "local=\n" in noted
 
 
+REFUSALS = (
+    "rpc error: code = Unknown desc = auth: user not found",
+    "rpc error: code = FailedPrecondition desc = etcdserver: user name not found",
+    "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+    "rpc error: code = InvalidArgument desc = etcdserver: user name is empty",
+)
+"""What etcd 3.4 to 3.7 answers to a member that its authentication locks out: without a user, a role, TLS."""
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
@@ -729,8 +738,10 @@ def test_a_local_copy_that_fails_too_hides_no_failure_of_the_store(folder: Folde
             "rpc error: code = Unavailable",
             "the snapshot could not be taken: Error: rpc error: code = Unavailable. Look",
         ),
+        ("open /x/.new.db.part: permission denied", "the snapshot could not be taken: Error: open /x"),
+        *((error, "etcd's authentication is on, and no user of role root") for error in REFUSALS),
     ],
-    ids=["no room", "another reason"],
+    ids=["no room", "another reason", "of the folder", *REFUSALS],
 )
 def test_the_reason_of_a_snapshot_that_failed_is_not_lost_behind_etcdctls_log(
     error: str, sentence: str, folder: Folder

@@ -934,6 +934,18 @@ def test_a_list_of_users_that_is_cut_is_no_answer(folder: Folder, answer: str) -
     assert parse_authentication(found["authentication"]) is None
 
 
+def test_what_no_member_may_ask_the_user_root_is_asked_by_the_step_that_changes_users(folder: Folder) -> None:
+    """And a part of an answer, such as of a list without its roles, is none."""
+    answers = ("'user list') echo app ;;", listed("user", "app", "a\nb"), "*' get '*) echo '{\"roles\":[\"app\"]}' ;;")
+    for roles, expected in ((listed("role", "app"), {"app": {"app"}, "a\nb": {"app"}}), ("", None)):
+        stub = f"etcdctl_at() {{ shift; case $* in {' '.join((*answers, roles))} *) return 1 ;; esac; }}"
+        call = f"{stub}; declare -A spec=([timeout-seconds]=0); url=u; (read_users) 2>/dev/null || echo failed"
+        printed = functions(folder, call, "users")
+        told = parse_authentication(printed)
+        assert (told and told.users) == expected
+        assert (printed == "failed") == (expected is None)
+
+
 def test_a_name_keeps_the_line_break_at_its_end_when_etcd_is_asked_to_change_it(folder: Folder) -> None:
     """Or the role of another name would go."""
     words = " ".join(render.encode(word) for word in ("role", "delete", "--", "app\n"))

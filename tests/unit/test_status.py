@@ -41,6 +41,7 @@ from etcd_cluster.rollout.status import (
     as_text,
     cluster_status,
 )
+from etcd_cluster.rollout.status_page import as_html
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 VERSION = "3.6.16"
@@ -522,3 +523,14 @@ def test_authentication_that_somebody_else_turned_on_is_told_by_those_who_look()
     assert "users       etcd's authentication is on, and this stack names no users" in as_text(status)
     assert as_json(status)["userWarnings"][0].startswith("warning: etcd's authentication is on")
     assert as_json(cluster_status(DESIRED, observation(), SCHEDULES, NOW))["userWarnings"] == []
+
+
+def test_members_that_it_locks_out_are_named_and_no_status_that_is_well() -> None:
+    hosts = {name: replace(host, may_administer=name == "etcd-1") for name, host in observation().hosts.items()}
+    status = cluster_status(DESIRED, replace(observation(), hosts=hosts), SCHEDULES, NOW)
+    assert not status.ok
+    assert (as_json(status)["lockedOut"], as_json(status)["next"]) == (["etcd-2", "etcd-3"], [])
+    text = " ".join(as_text(status).split())
+    assert "users etcd's authentication is on, and etcd-2, etcd-3 may not change the cluster: any change" in text
+    assert "\x1b[31musers" in as_text(status, colours=True)
+    assert '<dt>users</dt><dd><p class="bad">' in as_html(status)

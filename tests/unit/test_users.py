@@ -111,12 +111,17 @@ def test_members_that_lost_their_users_get_them_back_before_anything_else(lackin
     model = Model.running(WITH_USERS)
     for name in lacking:
         del model.users[name]
-    action = decide(model, replace(WITH_USERS, user_options={"heartbeat-interval": 200, "election-timeout": 2000}))
+    goal = replace(WITH_USERS, user_options={"heartbeat-interval": 200, "election-timeout": 2000})
+    action = decide(model, goal)
     assert isinstance(action, Action)
-    assert action.kind is ActionKind.SET_USERS
     (step,) = action.steps
-    assert step.line == SetUsers(UsersChange.SET, 60, as_root="a" in lacking)
-    log(model, WITH_USERS)
+    if "a" in lacking:
+        assert step.line == SetUsers(UsersChange.READ, 60, as_root=True)
+    else:
+        assert step.line == SetUsers(UsersChange.SET, 60)
+    done = log(model, goal)
+    asked = ["a: reading etcd's users and roles as the user root"] if "a" in lacking else []
+    assert done[: len(asked) + 1] == [*asked, f"a: setting etcd's users and roles: {', '.join(lacking)}"]
     assert all(model.users[name] == {"root", OURS} for name in "abc")
 
 
@@ -142,8 +147,10 @@ def test_a_leader_is_waited_for_before_members_get_their_users_back(down: str) -
     else:
         assert isinstance(found, WaitFor)
         assert found.reason is WaitReason.NO_LEADER
-    with pytest.raises(RefusedError, match=r"\ba, b may not" if down else "a, b, c may not"):
-        next_action(GOAL.desired, observation, RunContext())
+    assert next_action(GOAL.desired, observation, RunContext()) == found, "nobody can change users before"
+    if not down:
+        with pytest.raises(RefusedError, match="etcdctl --user root auth disable"):
+            next_action(replace(GOAL, tls=False).desired, observation, RunContext())
 
 
 def test_permissions_are_exact_whoever_changed_them() -> None:
@@ -251,6 +258,52 @@ def test_authentication_that_locks_a_member_out_is_told_and_refused_once_anythin
     with pytest.raises(RefusedError) as refused:
         decide(model, replace(GOAL, version="3.6.17"))
     assert (refused.value.kind, refused.value.details["members"]) == (Refusal.NO_ROOT_USER, locked_out)
+
+
+@pytest.mark.parametrize("named", [("a", "b"), ("b",), ("client",), ()])
+def test_who_names_users_then_gets_out_of_it_by_the_certificate_of_root(named: Sequence[str]) -> None:
+    model = Model.running()
+    model.root = {*named}
+    log(model, WITH_USERS)
+    assert all(model.users[name] == {"root", OURS} for name in ("a", "b", "c", "client"))
+    assert (model.users["root"], model.users["app"]) == ({"root"}, {"app", OURS})
+    assert log(model, WITH_USERS, users_before=NAMED) == []
+
+
+@pytest.mark.parametrize("named", [("a", "b"), ("client",), ()])
+@pytest.mark.parametrize("theirs", ["a", "c", "app"])
+def test_and_a_user_of_somebody_elses_is_refused_there_before_anything_is_changed(
+    theirs: str, named: Sequence[str]
+) -> None:
+    model = Model.running()
+    model.root = {*named}
+    model.users[theirs], model.roles["x"] = {"x"}, {KeyRange(b"k", b""): "read"}
+    before = deepcopy(model.users)
+    with pytest.raises(RefusedError) as refused:
+        log(model, WITH_USERS)
+    assert (refused.value.kind, refused.value.details["users"]) == (Refusal.USERS_OF_OTHERS, [f"{theirs} (roles: x)"])
+    assert (model.users, [*model.roles]) == (before, ["root", "x"])
+    assert not [line for line in model.log if "reading" not in line]
+
+
+@pytest.mark.parametrize("down", ["c", "bc"])
+@pytest.mark.parametrize("named", [("a", "b"), ()])
+def test_a_member_that_is_down_is_started_whoever_is_locked_out(named: Sequence[str], down: str) -> None:
+    """Without a majority, nobody can give a member its user."""
+    model = Model.running()
+    model.root = {*named}
+    for name in down:
+        model.machines[name].process = None
+    assert log(model, GOAL) == [f"{', '.join(down)}: starting"]
+
+
+def test_a_member_that_could_not_be_asked_and_has_no_user_is_told_as_well() -> None:
+    model = Model.running()
+    model.root = {"a", "b"}
+    seen = model.observe("abc")
+    hosts = {name: replace(host, may_administer=None) for name, host in seen.hosts.items()}
+    ((kind, details),) = users.user_warnings(GOAL.desired, replace(seen, hosts=hosts), model.authentication("a"))
+    assert (kind, details["members"]) == (WarningKind.MEMBERS_LOCKED_OUT, ["c"])
 
 
 def cuts(goal: Goal) -> Iterator[Model]:

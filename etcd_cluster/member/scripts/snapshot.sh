@@ -22,7 +22,9 @@ save_snapshot() {
   said=$(patience=$2 answer_within=${2}s etcdctl_at "$url" snapshot save "$1" 2>&1 >/dev/null) || {
     [[ $said != *"no space left"* ]] || fail "${1%/*} is full: the snapshot had no room. Expected: more free space there. Free some space, and run again"
     # Its error is the last line; lines of its log are before that.
-    fail "the snapshot could not be taken: $(last_words "${said##*$'\n'}"). Look at the member's log (journalctl -u etcd-cluster) and run again"
+    said=${said##*$'\n'}
+    [[ $said != *"rpc error"* ]] || ! is_refusal "$said" || fail "etcd's authentication is on, and no user of role root has the name in the certificate of this member, which may not take a snapshot. Expected: such a user. Run \`pulumi up\`, which says how to make it (docs/users.md)"
+    fail "the snapshot could not be taken: $(last_words "$said"). Look at the member's log (journalctl -u etcd-cluster) and run again"
   }
 }
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Changes etcd's users and roles, or turns its authentication on or off. Each request is safe to repeat. $requests: one request a
-# line, the words of etcdctl in base64, "-" for an empty one. Uses the member's certificate, which belongs to a user of role root;
-# with as-root=yes that of the user root, where the member's may not.
+# Changes etcd's users and roles, turns its authentication on or off, or prints the users and roles that observe.sh may not ask for.
+# Each request is safe to repeat. $requests: one request a line, the words of etcdctl in base64, "-" for an empty one. Uses the member's
+# certificate, which belongs to a user of role root; with as-root=yes that of the user root, where the member's may not.
 # shellcheck disable=SC2154
 users() {
   local url error
@@ -11,11 +11,20 @@ users() {
   say "${spec[say]}"
   [[ ${spec[as-root]:-} != yes ]] || act_as_client
   case ${spec[change]} in
+    read) read_users ;;
     set) set_users ;;
     enable) enable_authentication ;;
     disable) request auth disable ;;
   esac
 }
+
+# A member that may not ask for them knows that authentication is on.
+read_users() {
+  local found
+  wait_until "${spec[timeout-seconds]}" told_users || fail "etcd does not tell its users ($(last_words "$error")). Expected: an answer to the user root. Look at the member's log (journalctl -u etcd-cluster) and run again"
+  printf 'on\n%s\n' "$found"
+}
+told_users() { error=$(etcdctl_at "$url" user list 2>&1 >/dev/null) && found=$(users_and_roles 2>/dev/null); }
 
 set_users() {
   local lines line word words

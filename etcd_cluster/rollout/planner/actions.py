@@ -74,6 +74,7 @@ class ActionKind(Enum):
     RESTART_TO_FLUSH_LOG = auto()
     SNAPSHOT = auto()
     CHECK_V2STORE = auto()
+    READ_USERS = auto()
     SET_USERS = auto()
     ENABLE_AUTHENTICATION = auto()
     DISABLE_AUTHENTICATION = auto()

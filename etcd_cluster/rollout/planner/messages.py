@@ -76,6 +76,7 @@ TEXTS: dict[Enum, str] = {
     ActionKind.RESTART_TO_FLUSH_LOG: "restarting once, so that {series} can start from its log",
     ActionKind.SNAPSHOT: "taking and checking a snapshot",
     ActionKind.CHECK_V2STORE: "checking for data of the v2 API",
+    ActionKind.READ_USERS: "reading etcd's users and roles as the user root",
     ActionKind.SET_USERS: "setting etcd's users and roles: {names}",
     ActionKind.ENABLE_AUTHENTICATION: "turning etcd's authentication on",
     ActionKind.DISABLE_AUTHENTICATION: "turning etcd's authentication off",
@@ -119,8 +120,8 @@ TEXTS: dict[Enum, str] = {
     "somebody else turned it on, or a run that was cut off did, or it came with the data of a backup. It stays on, and "
     "the exported client certificate may do what its user may; name users, or turn it off with etcdctl auth disable "
     "(docs/users.md)",
-    WarningKind.MEMBERS_LOCKED_OUT: "warning: {problem}. Nothing changes now, but a change is refused, and a backup "
-    "fails. To end this, {fix} (docs/users.md)",
+    WarningKind.MEMBERS_LOCKED_OUT: "warning: {problem}: any change is refused, and backups by {members} fail. To end "
+    "this, {fix}",
     MissingKind.USER: "user etcd",
     MissingKind.DISK: "the data disk at {detail}",
     MissingKind.MOUNT_ON_BOOT: "the mount of the data disk on boot",
@@ -625,13 +626,13 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.NO_ROOT_USER: Explanation(
         "etcd's authentication is on, and {members} may not change the cluster",
         "a user of role root by the name of every member, as in its certificate",
-        "as root on a member's machine, run `{commands}`",
+        "as a user of role root, run `{commands}`; or, in a stack without users, name them (docs/users.md)",
     ),
     Refusal.AUTHENTICATION_WITHOUT_TLS: Explanation(
         "etcd's authentication is on, and {members} may not change the cluster: without TLS, members have no "
         "certificates",
         "no authentication without TLS",
-        "turn the authentication off (etcdctl auth disable)",
+        "turn the authentication off (etcdctl --user root auth disable)",
     ),
     Refusal.USERS_OF_OTHERS: Explanation(
         "users: etcd has users of these names already, and this stack did not make them: {users}",

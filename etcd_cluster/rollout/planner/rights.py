@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from etcd_cluster.rollout.desired import DesiredCluster
+from etcd_cluster.rollout.observed import Observation
 from etcd_cluster.rollout.planner.actions import LEADER_SECONDS, Action, ActionKind, Refusal, WaitFor, WaitReason
 from etcd_cluster.rollout.planner.cluster_view import ClusterView
 from etcd_cluster.rollout.planner.refusals import RefusedError
@@ -17,27 +18,26 @@ def require(view: ClusterView, action: Action | WaitFor) -> WaitFor | None:
     """Returns a wait while it is unknown whether a member may change the cluster; None if every member may.
 
     This is a precondition of every change, for members that are to join or to leave as well. Actions that restore what
-    a member needs in order to answer are exempt from the wait, and those that are about users from all of it. Where the
-    stack names users, all goes on until a leader answers: members get their users back then, and nothing that is done
-    before asks etcd.
+    a member needs in order to answer are exempt from the wait; starts, and those that are about users, from all of it.
+    With TLS, all goes on until a leader answers: nothing that is done before asks etcd, and nobody can change users.
 
     Raises:
         RefusedError: A member may not change the cluster.
     """
-    if isinstance(action, Action) and action.kind in OF_USERS:
+    if isinstance(action, Action) and action.kind in (*OF_USERS, ActionKind.START):
         return None
-    if found := denied(view):
-        if view.desired.users is not None and view.observation.status_source is None:
+    if found := denied(view.desired, view.observation):
+        if view.desired.tls and view.observation.status_source is None:
             return None
         raise refusal(view.desired, found)
     return None if isinstance(action, Action) and action.only_restores else await_answers(view)
 
 
-def denied(view: ClusterView) -> Sequence[str]:
+def denied(desired: DesiredCluster, observation: Observation) -> Sequence[str]:
     """Returns the members whose certificates may not change the cluster, also such as are yet to join."""
-    found = [name for name, host in view.observation.hosts.items() if host.may_administer is False]
-    if view.observation.users is not None:
-        found += [name for name in view.desired.members if name not in {*view.observation.users, *found}]
+    found = [name for name, host in observation.hosts.items() if host.may_administer is False]
+    if observation.users is not None:
+        found += [name for name in desired.members if name not in {*observation.users, *found}]
     return found
 
 

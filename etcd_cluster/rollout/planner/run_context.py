@@ -28,7 +28,7 @@ from etcd_cluster.rollout.desired import DesiredCluster
 from etcd_cluster.rollout.observed import Authentication, KeyHash, Observation
 from etcd_cluster.rollout.planner.actions import HostStep, Limit, Refusal
 from etcd_cluster.rollout.planner.refusals import RefusedError
-from etcd_cluster.rollout.reports import parse_hash
+from etcd_cluster.rollout.reports import parse_authentication, parse_hash
 from etcd_cluster.users import Users
 
 
@@ -137,6 +137,8 @@ class RunContext:
                 self.prepared_restores.add(step.member)
             case RaftPosition():
                 self.positions[step.member] = _position(printed)
+            case SetUsers(change=UsersChange.READ):
+                self.authentication = parse_authentication(printed)
             case SetUsers(change=change):
                 self.authentication = None
                 if change is UsersChange.ENABLE and self.permitted is not None:

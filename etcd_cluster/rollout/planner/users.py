@@ -54,7 +54,7 @@ def change(view: ClusterView) -> Action | WaitFor | None:
     found, is_on = _known(view), view.desired.users is not None
     was_begun = found is not None and not found.enabled and _is_marked(found)
     is_ours = is_on or view.context.users_before is not None or was_begun
-    if not is_ours and rights.denied(view):
+    if not is_ours and rights.denied(view.desired, view.observation):
         return None  # `user_warnings` tells; whatever else is due is refused
     if found is None:
         source = view.observation.status_source
@@ -79,13 +79,17 @@ def restore_rights(view: ClusterView, action: Action | WaitFor) -> Action | None
     """Returns the action that gives members their users back before anything else is done; None if none lacks it.
 
     Somebody took them away by hand, or the data are a backup's, in which other members had users. The certificate of
-    the user root, who is there wherever authentication is on, may do that if no member may.
+    the user root, who is there wherever authentication is on, may do that if no member may. Unless it is known which
+    users there are, they are asked for first: a member's name may be that of somebody else's, see `require_own`.
     """
-    lacking, source = rights.denied(view), view.observation.status_source
+    lacking, source = rights.denied(view.desired, view.observation), view.observation.status_source
     is_next = isinstance(action, Action) and action.kind in rights.OF_USERS
     if view.desired.users is None or not lacking or source is None or is_next or len(_series(view)) > 1:
         return None
-    due = [UsersRequest("role add", [OURS]), *_new_members(lacking, _known(view))]
+    found = _known(view)
+    if found is None:
+        return _action(view, ActionKind.READ_USERS, UsersChange.READ)
+    due = [UsersRequest("role add", [OURS]), *_new_members(lacking, found)]
     return _action(view, ActionKind.SET_USERS, UsersChange.SET, due)
 
 
@@ -143,8 +147,7 @@ def user_warnings(
     desired: DesiredCluster, observation: Observation, found: Authentication | None
 ) -> Sequence[tuple[WarningKind, Details]]:
     """Returns what there is of users that neither the stack names nor this package has made."""
-    denied = [name for name, host in observation.hosts.items() if host.may_administer is False]
-    if desired.users is None and denied:
+    if desired.users is None and (denied := rights.denied(desired, observation)):
         why = rights.refusal(desired, denied).explanation
         return [(WarningKind.MEMBERS_LOCKED_OUT, {"members": denied, "problem": why.problem, "fix": why.fix})]
     if found is None:
@@ -227,10 +230,10 @@ def _before_joining(view: ClusterView, users: Users, found: Authentication) -> A
     return _waiting(view) or _action(view, ActionKind.SET_USERS, UsersChange.SET, due)
 
 
-def _new_members(names: Sequence[str], found: Authentication | None) -> Iterator[UsersRequest]:
+def _new_members(names: Sequence[str], found: Authentication) -> Iterator[UsersRequest]:
     """Yields what makes the users of members. One without roles is made anew: its maker may know a password of it."""
     for name in names:
-        if found and found.users.get(name) == frozenset():
+        if found.users.get(name) == frozenset():
             yield UsersRequest("user delete", [name])
         yield from new_user(name, MEMBER)
 
