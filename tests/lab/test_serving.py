@@ -161,3 +161,24 @@ def test_with_a_root_user_for_each_member_everything_works(cluster: Cluster, hos
         cluster.hosts = together
         cluster.up()
         judged.writes.use(Access.of(cluster.outputs))
+
+
+def test_who_names_users_gets_out_of_it_by_the_certificate_of_root(cluster: Cluster) -> None:
+    """Somebody's user whose name takes two lines is told, and left alone."""
+    for name in {*cluster.etcdctl("user", "list").split()} - {"root", "client"}:
+        cluster.etcdctl("user", "delete", name)
+    cluster.etcdctl("user", "add", "theirs\nroot", "--no-password")
+    cluster.etcdctl("role", "add", "app\n")
+    cluster.etcdctl("user", "grant-role", "theirs\nroot", "app\n")
+    roles = {"app": [{"prefix": "/app/", "access": "read"}]}
+    with changing(cluster, restarts=()):
+        configure(cluster, users={"app": {"roles": ["app"]}}, roles=roles)
+        run = cluster.up()
+        cluster.etcdctl("user", "delete", "theirs\nroot")
+        cluster.etcdctl("role", "delete", "app\n")
+    assert "reading etcd's users and roles as the user root" in run.output
+    assert r'etcd has users that this stack does not name: "theirs\nroot"' in run.output
+    configure(cluster, users=None, roles=None)
+    cluster.up()
+    assert cluster.etcdctl("user", "list").split() == ["root"]
+    assert cluster.etcdctl("role", "list").split() == ["root"]
