@@ -34,8 +34,15 @@ def holds_secret(value: object) -> bool:
     return isinstance(value, SecretText)
 
 
-def shown(value: object) -> str:
-    """Returns a value as an error may print it: no secret, nothing like a private key, and one short line."""
+def shown(value: object, *, bare: re.Pattern[str] | None = None) -> str:
+    """Returns a value as an error may print it: no secret, nothing like a private key, and one short line.
+
+    Args:
+        value: A text is printed in quotes, anything else as JSON.
+        bare: Texts that it matches as a whole stand without quotes.
+    """
+    if bare and isinstance(value, str) and bare.fullmatch(value) and not holds_secret(value):
+        return value
     text = (
         value if isinstance(value, str) else json.dumps(value, default=_unprintable, ensure_ascii=False, skipkeys=True)
     )
@@ -45,7 +52,10 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Returns a text with an escape, as JSON has it, in the place of each character that prints nothing."""
+    """Returns a text of somebody else's as one line that a terminal only shows.
+
+    In the place of each character that prints nothing stands an escape, as JSON has it.
+    """
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 

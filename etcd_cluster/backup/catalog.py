@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from etcd_cluster.backup.files import Schedule, retention
 from etcd_cluster.backup.transport import StoredFile, StoreError, StoreFolder
+from etcd_cluster.errors import printable
 from etcd_cluster.names import is_one_line
 
 NAME = re.compile(
@@ -198,7 +199,7 @@ def _backup(
         sha256=str(manifest["sha256"]) if manifest else "",
         hash_missing=hash_missing,
         test=test,
-        test_text=_shown(texts.get((token, f"{name}.{kind}"), "")),
+        test_text=printable(texts.get((token, f"{name}.{kind}"), "").strip()),
         marked=f"{name}.{MARK}" in sizes,
         problem=problem,
     )
@@ -211,11 +212,6 @@ def _test(name: str, token: str, names: Collection[str], texts: Mapping[tuple[st
     # Both begin with their time.
     passed, failed = (texts.get((token, f"{name}.{kind}"), "").strip()[:20] for kind in (TESTED, FAILED))
     return Test.PASSED if RFC3339.fullmatch(failed) and passed > failed else Test.FAILED
-
-
-def _shown(text: str) -> str:
-    """Returns a text of the store as one line that a terminal only shows."""
-    return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
 def _manifest(text: str, name: str, revision: int) -> Mapping[str, Any] | None:

@@ -359,7 +359,7 @@ def test_a_manifest_that_says_what_none_says_is_damaged(
     with open_store(tmp_path) as store:
         (catalog,) = read_catalogs(store, "TOKEN")
     assert {each.name: each.problem for each in catalog.backups} == {name: Problem.MANIFEST, whole: None}
-    assert catalog.backups[0].test_text == "its sum [2J is another"
+    assert catalog.backups[0].test_text == r"its sum\u001b[2J\nis another"
 
 
 def test_a_name_with_a_time_that_there_is_not_is_one_damaged_backup(open_store: Opener, tmp_path: Path) -> None:

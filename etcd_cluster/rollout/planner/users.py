@@ -125,7 +125,7 @@ def require_own(view: ClusterView) -> None:
         commands = [f"etcdctl user grant-role {name} {OURS}" for name in theirs]
         if OURS not in found.roles:
             commands.insert(0, f"etcdctl role add {OURS}")
-        users = [f"{name} (roles: {', '.join(map(_shown, roles))})" for name, roles in theirs.items()]
+        users = [f"{name} (roles: {_listed(roles)})" for name, roles in theirs.items()]
         rights = "as root, " if found.enabled else ""
         details = {"users": users, "rights": rights, "commands": "; ".join(commands)}
         raise RefusedError(Refusal.USERS_OF_OTHERS, details)
@@ -135,7 +135,7 @@ def require_own(view: ClusterView) -> None:
         for role in sorted((view.desired.users.roles.keys() & found.roles.keys()) - held - before.roles.keys())
     }
     taken = [
-        f"{role} (of {', '.join(map(_shown, names)) or 'no user'})"
+        f"{role} (of {_listed(names) or 'no user'})"
         for role, names in others.items()
         if names or (found.roles[role] and not _is_marked(found))
     ]
@@ -154,7 +154,7 @@ def user_warnings(
         return []
     if desired.users is None:
         return [(WarningKind.AUTHENTICATION_OF_OTHERS, {})] if found.enabled else []
-    names = sorted(_shown(name) for name, roles in found.users.items() if OURS not in roles and name != ROOT)
+    names = sorted(shown(name, bare=NAME) for name, roles in found.users.items() if OURS not in roles and name != ROOT)
     return [(WarningKind.UNLISTED_USERS, {"names": names})] if names else []
 
 
@@ -171,9 +171,8 @@ def _is_root_foreign(found: Authentication) -> bool:
     return bool(found.users.get(ROOT)) and OURS not in found.users[ROOT]
 
 
-def _shown(name: str) -> str:
-    """Returns a name that somebody else chose, quoted unless this package would take it."""
-    return name if NAME.fullmatch(name) else shown(name)
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(shown(name, bare=NAME) for name in names)
 
 
 def _members(view: ClusterView) -> set[str]:
@@ -202,7 +201,7 @@ def _action(view: ClusterView, kind: ActionKind, change: UsersChange, due: Seque
     source = quorum.known(view, view.observation.status_source)
     is_denied = view.observation.hosts[source].may_administer is False
     line = SetUsers(change, CHANGE_SECONDS, as_root=is_denied and view.desired.root is not None)
-    names = sorted({_shown(each.arguments[0].removeprefix(NEW_ROLE).removeprefix(BRIDGE)) for each in due})
+    names = sorted({shown(each.arguments[0].removeprefix(NEW_ROLE).removeprefix(BRIDGE), bare=NAME) for each in due})
     return Action(kind, [HostStep(source, line, requests=due)], {"names": names} if names else {})
 
 
