@@ -101,10 +101,12 @@ def _while_restoring(olds: Inputs, news: Inputs, moved: Sequence[str]) -> list[R
 
 
 def _moved_since(olds: Inputs, news: Inputs) -> list[str]:
-    """Returns the members with another machine than at the end of the last `up` that ended well, even if they have it
-    back: an `up` in between may have moved them.
+    """Returns the members whose machine changed since the last `up` that ended well.
+
+    Also those that have it back: an `up` in between may have moved them.
     """
-    before, now = olds.get("former") or {}, news.get("former") or {}
+    before: Mapping[str, Any] = olds.get("former") or {}
+    now: Mapping[str, Any] = news.get("former") or {}
     if not (_known(before) and _known(now)):
         return []
     return [name.rpartition("-before-")[0] for name, host in now.items() if host.get("moved") and name not in before]

@@ -1340,7 +1340,7 @@ class Model:
 
 def users_answer(state: str, users: Mapping[str, Collection[str]], roles: Mapping[str, Mapping[KeyRange, str]]) -> str:
     """What machines print of etcd's users and roles."""
-    lines = [("user", name, {"roles": sorted(of_it)}) for name, of_it in users.items()]
+    lines: list[tuple[str, str, object]] = [("user", name, {"roles": sorted(of_it)}) for name, of_it in users.items()]
     for name, keys in roles.items():
         found = [
             {

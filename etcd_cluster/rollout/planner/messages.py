@@ -410,8 +410,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "set recover instead of restoreInPlace",
     ),
     Refusal.RESTORE_WITH_UNLISTED: Explanation(
-        "the cluster has members on machines that the stack does not name, where they would go on with the data that are "
-        "given up: {members}",
+        "the cluster has members on machines that the stack does not name, where they would go on with the data that "
+        "are given up: {members}",
         "members on the machines of the stack alone",
         "remove them (etcdctl member remove), or put them into the stack, with these addresses",
     ),
@@ -419,8 +419,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "members serve with the data of cluster {cluster}, which restored data took the place of, and those with the "
         "restored data ({restored}) have no leader",
         "one cluster",
-        "decide whose data are right: if those that serve, put the data of {restored} out of the way (docs/recover.md); "
-        "else stop the members that serve",
+        "decide whose data are right: if those that serve, put the data of {restored} out of the way "
+        "(docs/recover.md); else stop the members that serve",
     ),
     Refusal.RESTORE_NOWHERE: Explanation(
         "none of {members} answered when the store was asked, so none of them can fetch the backup",
@@ -448,8 +448,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Refusal.RECOVER_OF_NONE: Explanation(
         "recover: there are no data of {member} (members of the stack with data: {left})",
         "a member of the stack whose data are there",
-        "set recover.from to a member whose data are there, or to a backup; a member that is to leave leaves in a later "
-        "`pulumi up`",
+        "set recover.from to a member whose data are there, or to a backup; a member that is to leave leaves in a "
+        "later `pulumi up`",
     ),
     Refusal.RECOVERED_WITHOUT: Explanation(
         "the cluster serves again, with {members}; these members give no answer, and hold data of the cluster that was "
