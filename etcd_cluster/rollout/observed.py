@@ -213,6 +213,8 @@ class Host:
             one.
         formed: Token in the note on the machine's own disk that etcd then had data here; "" without one.
         data_of: Id of the cluster that the data belong to, by etcd's own log; "" if that is unreadable.
+        data_version: Minor version that the cluster was raised to, by the database of a member that does not run; "0.0"
+            if it was to none yet, "" if that is unreadable. For a running one, see `live`.
         foreign: Database of another etcd that runs there and is not of this package; "" for none. That etcd is not
             asked anything, and `pid` is "".
         claim: Id of the run that took the machine over last.
@@ -254,6 +256,7 @@ class Host:
     forming: str = ""
     formed: str = ""
     data_of: str = ""
+    data_version: str = ""
     foreign: str = ""
     claim: str = ""
     masked: bool = True

@@ -106,6 +106,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
         quota_bytes=_integer(facts.get("quota_bytes")),
         may_administer={"yes": True, "no": False}.get(facts.get("rights", "")),
         data_of=_cluster_id(facts.get("data_of", "")),
+        data_version=_version(facts.get("data_version", "")).rpartition(".")[0],
         foreign=facts.get("foreign", ""),
         masked=facts.get("masked", "yes") == "yes",
         foreign_unit_files=foreign_unit_files,

@@ -245,7 +245,8 @@ class Process:
 class Machine:
     """One host.
 
-    ran: version that last ran on its data, since `ran_since` of the log. v2_until: where the log has a v2 request.
+    ran: version that last ran on its data, since `ran_since` of the log. raised: version of the
+    cluster that is in them. v2_until: where the log has a v2 request.
     mounted_over: what is mounted over its data, which are there all the same; nobody but a process that had them open
     sees them.
     forming, formed: tokens of the notes on its own disk. has_served: its log has more than the founders' entries.
@@ -281,6 +282,7 @@ class Machine:
     starts: int = 0
     snapshot_index: int = 0
     ran: str = ""
+    raised: str = ""
     ran_since: int = 0
     v2_until: int = 0
     v2_keys: bool = False
@@ -694,6 +696,7 @@ class Model:
             forming=machine.forming,
             restored=machine.restored,
             data_of=machine.data_of if machine.data else "",
+            data_version=(machine.raised or "0.0") if machine.data and not process and not machine.unreadable else "",
             replaced=machine.replaced,
             restoring=machine.restoring,
             restoring_source=machine.restoring_source if machine.restoring else "",
@@ -811,6 +814,9 @@ class Model:
         lowest = min((series(each.version) for each in voters if each), default="", key=lambda text: text)
         if lowest and len(voters) == len(self.voters()):
             self.cluster_version = max(self.cluster_version, lowest)
+        for machine in self.machines.values():
+            if machine.process and self.serves(machine):
+                machine.raised = self.cluster_version
 
     def raise_alarms(self) -> None:
         for machine in self.machines.values():
@@ -972,13 +978,13 @@ class Model:
         machine.differs, machine.unreadable = 0, False
         machine.data, machine.data_id, machine.history = False, "", History()
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
-        machine.ran = ""
+        machine.ran = machine.raised = ""
 
     def _put_away(self, machine: Machine) -> None:
         machine.archived += machine.data
         machine.data, machine.data_id, machine.history, machine.data_of = False, "", History(), ""
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
-        machine.ran = ""
+        machine.ran = machine.raised = ""
 
     def _prepare_restore(self, machine: Machine, line: PrepareRestore) -> None:
         if line.snapshot and machine.process is None:
@@ -1310,7 +1316,7 @@ class Model:
         machine.replaced = machine.restoring = ""
         machine.differs = 0
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
-        machine.ran = ""
+        machine.ran = machine.raised = ""
 
     def mount_over(self, name: str) -> None:
         """Something is mounted over its data; a process goes on in them."""

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from etcd_cluster.member.answers import BUSY, framed_answer
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.rollout.observed import History, HostBackups
 from etcd_cluster.rollout.reports import PeerTest, parse_authentication, parse_host, parse_users
+from tests.unit.test_restore_source import PAGE, database, inline, page
 
 CLUSTER, TOKEN = "project/stack/etcd", "the-token"
 # In place of etcd: one that makes data and listens on a port, and one that ends at once.
@@ -166,6 +168,50 @@ def test_metrics_that_are_cut_short_are_no_answer(folder: Folder) -> None:
     assert '[active_peers]="b"' in metrics(folder, METRICS)
     assert '[server_is_leader]="1"' in metrics(folder, "".join(lines[:4]), METRICS)
     assert '[active_peers]=""' in metrics(folder, "".join(lines[3:])), "no line for a peer is an answer"
+
+
+@pytest.mark.parametrize("before", ["3.5", "3.7"])
+def test_the_version_that_the_cluster_had_before_is_none_that_it_has(folder: Folder, before: str) -> None:
+    """etcd keeps the line, with 0: after an upgrade, and after a downgrade."""
+    line = f'etcd_cluster_version{{cluster_version="{before}"}} 0\n'
+    first, rest = METRICS.partition("\n")[::2]
+    for text in (f"{line}{first}\n{rest}", f"{first}\n{line}{rest}"):
+        assert '[cluster_version]="3.6"' in metrics(folder, text)
+
+
+def data_version(folder: Folder, database: bytes) -> str:
+    """As a member that does not run has it."""
+    path = Path(folder.layout.data, "member")
+    for name in ("wal", "snap"):
+        (path / name).mkdir(parents=True, exist_ok=True)
+    (path / "snap" / "db").write_bytes(database)
+    lines = folder.run("observe").stdout.splitlines()
+    return "".join(line.partition("=")[2] for line in lines if line.startswith("data_version="))
+
+
+@pytest.mark.parametrize("version", ["3.4.0", "3.6.0", "3.10.0"])
+def test_a_database_tells_the_version_that_the_cluster_was_raised_to(folder: Folder, version: str) -> None:
+    """What clients stored is no answer: that database has a value that looks like one."""
+    content = database(version)
+    assert data_version(folder, content) == version
+    # The same with its buckets on another page, as in a database that has large ones; and with a page for that bucket.
+    branch = struct.pack("<QHHIIIQ", 2, 1, 1, 0, 16, 0, 4).ljust(PAGE, b"\0")
+    moved = content[2 * PAGE : 3 * PAGE]
+    assert data_version(folder, content[: 2 * PAGE] + branch + content[3 * PAGE :] + moved) == version
+    root = page(2, {b"alarm": (1, inline({})), b"cluster": (1, struct.pack("<QQ", 4, 0))})
+    own = page(4, {b"clusterVersion": (0, version.encode()), b"downgrade": (0, b"{}")})
+    assert data_version(folder, content[: 2 * PAGE] + root + content[3 * PAGE :] + own) == version
+
+
+def test_a_database_without_that_version_is_another_answer_than_none(folder: Folder) -> None:
+    content = database("3.6.0")
+    assert data_version(folder, content.replace(b"clusterVersion3.6", b"clusterVersioN3.6")) == "0.0.0"
+    endless = struct.pack("<QHHIIIQ", 2, 1, 1, 0, 16, 0, 2).ljust(PAGE, b"\0")
+    far = struct.pack("<QHHIIIQ", 2, 1, 1, 0, 16, 0, 2**63).ljust(PAGE, b"\0")
+    for damaged in (endless, far):
+        assert data_version(folder, content[: 2 * PAGE] + damaged + content[3 * PAGE :]) == ""
+    for damaged in (b"", b"\0" * len(content), b"no database", content[:PAGE]):
+        assert data_version(folder, damaged) == ""
 
 
 REJECTED = (

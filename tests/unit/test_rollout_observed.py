@@ -138,6 +138,12 @@ def test_all_that_a_machine_tells_is_read() -> None:
     assert report["health"] == HEALTH
 
 
+@pytest.mark.parametrize(("told", "read"), [("3.6.0", "3.6"), ("0.0.0", "0.0"), ("3.6", ""), ("x", "")])
+def test_the_version_in_data_is_read(told: str, read: str) -> None:
+    assert parse_host(f"{BLANK}data=yes\ndata_version={told}\n")[0].data_version == read
+    assert parse_host(f"{BLANK}data=yes\n")[0].data_version == ""
+
+
 def test_what_a_machine_tells_of_its_backups_is_read() -> None:
     assert parse_host(BLANK)[0].backups is None
     assert parse_host(f"{BLANK}backup=yes\n")[0].backups == HostBackups()

@@ -284,6 +284,8 @@ metrics() {
         [[ ${BASH_REMATCH[1]} == 0 ]] || measured[received]+="${BASH_REMATCH[1]} $value"$'\n'
         continue
       fi
+      # The version that the cluster had before is still there, with 0.
+      [[ $name != etcd_cluster_version* || $value == 1 ]] || continue
       if [[ $name =~ ^([a-z_]+)\{[a-z_]+=\"(.*)\"\}$ ]]; then name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}; fi
       measured[${name#etcd_}]=$value
     done < <(http_get "$port" /metrics "$seconds" |

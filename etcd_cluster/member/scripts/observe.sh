@@ -119,6 +119,7 @@ observe_etcd() {
   local name url='' answer='' health=''
   if [[ -z $pid ]]; then
     fact database_bytes "$(stat -c %s "$data_path/member/snap/db" 2>/dev/null)"
+    ! has_data || fact data_version "$(data_version)"
     return
   fi
   find_sockets "$pid"
@@ -245,6 +246,72 @@ ask() {
   url=$found
   answer=$(etcdctl_at "$url" "$@" 2>&1) || { answer=${answer##*$'\n'} && return 1; }
   answer=${answer##*$'\n'}
+}
+
+# Prints the version that the cluster was raised to, 3.6.0 for 3.6, as the database of a member that does not run has it; 0.0.0 if it
+# has none yet, and nothing if it is unreadable. An older etcd does not start with it. Reads a few pages of that file.
+data_version() {
+  database=$data_path/member/snap/db awk '
+    function number(place, width,   value) {
+      while (width-- > 0) value = 256 * value + byte[place + width]
+      return value + 0
+    }
+    function text(place, size,   found) {
+      while (size-- > 0) found = found sprintf("%c", byte[place++] + 0)
+      return found
+    }
+    function fetch(begin, size,   command, line, field, fields, count) {
+      command = sprintf("od -An -v -tu1 -j %.0f -N %.0f \"$database\" 2>/dev/null", begin, size)
+      while ((command | getline line) > 0) {
+        count = split(line, fields, " ")
+        for (field = 1; field <= count; field++) byte[begin++] = fields[field]
+      }
+      close(command)
+    }
+    # A page has a header of 16 bytes, and then 16 bytes an item, which say where its name and value are. Only a damaged file
+    # has more than a few such pages, or one so far behind that an awk cannot count its bytes.
+    function look_in_page(begin, name,   size) {
+      if (begin > 1e15) exit
+      fetch(begin, 16)
+      size = page_size * (1 + number(begin + 12, 4))
+      looked_at += size + 16384
+      if (looked_at > 1048576) exit
+      fetch(begin, size)
+      look(begin, name)
+    }
+    function look(begin, name,   item, last, size, place) {
+      last = begin + 16 * number(begin + 10, 2)
+      for (item = begin + 16; item <= last; item += 16) {
+        if (number(begin + 8, 2) == 1) { # its items are on other pages
+          look_in_page(page_size * number(item + 8, 8), name)
+          continue
+        }
+        size = number(item + 8, 4)
+        place = item + number(item + 4, 4)
+        if (size == length(name) && text(place, size) == name) found(name, place + size, number(item + 12, 4))
+      }
+    }
+    function found(name, place, size) {
+      if (name == "clusterVersion") {
+        version = size < 20 ? text(place, size) : ""
+        return
+      }
+      version = "0.0.0"
+      # A small bucket is where its page would be named.
+      if (number(place, 8) > 0) look_in_page(page_size * number(place, 8), "clusterVersion")
+      else look(place + 16, "clusterVersion")
+    }
+    BEGIN {
+      magic = 3977042669
+      fetch(0, 80)
+      page_size = number(16, 4) == magic ? number(24, 4) : 4096
+      if (page_size < 1024 || page_size > 65536) exit
+      fetch(page_size, 80)
+      newer = number(64, 8) > number(page_size + 64, 8) ? 0 : page_size
+      if (number(newer + 16, 4) != magic) exit
+      look_in_page(page_size * number(newer + 32, 8), "cluster")
+      if (version ~ /^[0-9]+[.][0-9]+[.][0-9]+$/) print version
+    }'
 }
 
 # describe_process PID: prints where it listens, and its state if that is unusual, such as stopped.

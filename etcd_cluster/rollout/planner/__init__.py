@@ -11,6 +11,7 @@ Rules that every decision keeps (each function names its own preconditions):
 - A restore that takes the place of a cluster's data is done once, for the cluster that the stack names by its id: see
   restoration.py. It deletes nothing.
 - Users and roles of etcd change while all members run one version; each member has a user of its own, before it joins.
+- No member starts with an etcd of an older minor version than its data, and the cluster: see data_version.py.
 - A cluster is formed only where no machine holds anything of a member, or where forming was cut short: see forming.py.
 """
 
@@ -24,6 +25,7 @@ from etcd_cluster.rollout.observed import History, Observation
 from etcd_cluster.rollout.planner import (
     alarms,
     data,
+    data_version,
     membership,
     peers,
     quorum,
@@ -70,6 +72,8 @@ def next_action(desired: DesiredCluster, observation: Observation, context: RunC
         _require_clocks_together(view)
         _require_valid_certificates(view)
         alarms.require_room(view)
+        if isinstance(action, Action):
+            data_version.require_fitting(view, action)
         if restoring is not None:
             asks_etcd = isinstance(restoring, Action) and restoring.kind in _ASK_ETCD
             has_leader = view.observation.leader is not None
@@ -87,6 +91,7 @@ def _next(view: ClusterView) -> Action | WaitFor | None:
     return (
         data.require_visible(view)
         or quorum.await_one_cluster(view)
+        or data_version.require_desired(view)
         or repair.prepare(view)
         or repair.repair_certificates(view)
         or membership.replace_ended(view)

@@ -114,6 +114,7 @@ class WaitReason(Enum):
     HASHES_OF_OTHER_REVISIONS = auto()
     RIGHTS_UNKNOWN = auto()
     USERS_UNKNOWN = auto()
+    VERSION_MAY_RISE = auto()
 
 
 class Refusal(Enum):

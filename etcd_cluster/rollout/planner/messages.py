@@ -263,6 +263,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "an answer to these commands",
         f"find the cause in the log of {{source}} ({LOG}), and fix it",
     ),
+    WaitReason.VERSION_MAY_RISE: Explanation(
+        "version: {desired}: every member runs a newer minor version, and etcd may raise the version of the cluster to "
+        "it at any moment",
+        "the version that members run, or a newer one",
+        "set version to what members run",
+    ),
     # --- what a preview refuses ---
     Refusal.NO_MEMBER_STAYS: Explanation(
         "members: {new}: none of {old} would be left, so this would be another cluster",
@@ -358,13 +364,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "set version to {first} (in later runs: {later})",
     ),
     Refusal.CLUSTER_VERSION_UNKNOWN: Explanation(
-        "{member} runs {running}, and it is unknown whether it may go back to {desired} ({unknown})",
+        "{member} has run {running}, and it is unknown whether it may go back to {desired} ({unknown})",
         "an answer from {member} about the version of the cluster",
         f"set version to {{running}}, or find the cause in its log ({LOG}) and fix it",
     ),
     Refusal.CLUSTER_VERSION_RAISED: Explanation(
-        "version: {desired}: every member runs {running} already, and the data are in the format of {cluster_version}",
-        "the same or a newer version",
+        "version: {desired}: every member has run {cluster_version} already, and etcd {series} does not start with the "
+        "data of {cluster_version}",
+        "a version of {cluster_version}, or a newer one that may follow it",
         "set version to {running}",
     ),
     Refusal.V2_KEYS: Explanation(

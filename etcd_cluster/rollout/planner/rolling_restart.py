@@ -9,7 +9,7 @@ from etcd_cluster.etcd.versions import Version
 from etcd_cluster.member.lines import Apply, ApplyAction, Membership, MembershipChange, Until
 from etcd_cluster.member.render import Security, Transport
 from etcd_cluster.rollout.desired import File
-from etcd_cluster.rollout.planner import ca_trust, quorum
+from etcd_cluster.rollout.planner import ca_trust, data_version, quorum
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
     HEALTH_SECONDS,
@@ -256,13 +256,14 @@ def target_now(view: ClusterView, name: str) -> Target:
 def _version_now(view: ClusterView, name: str) -> str:
     """Returns the version that a member runs or would start.
 
-    It is the desired version if the member has no programs yet, or if an upgrade was given up.
+    It is the desired version if the member has no programs yet, or if an upgrade was given up. It is never older than
+    its data: see data_version.py.
     """
     host, desired = view.hosts[name], view.desired.version
     current = host.running or host.programs
     if not current or current not in host.versions or Version.parse(desired) < Version.parse(current):
-        return desired
-    return current
+        current = desired
+    return data_version.fitting(view, name, current)
 
 
 def version_of_others(view: ClusterView, name: str) -> str:

@@ -108,7 +108,7 @@ def _require_own_series(view: ClusterView, name: str, version: str) -> None:
     """
     host = view.hosts[name]
     before = host.history.series
-    if before and series(version) != before and not host.programs:
+    if before and series(version) not in (before, host.data_version) and not host.programs:
         details = {"member": name, "series": before, "version": version}
         raise RefusedError(Refusal.STOPPED_AT_ANOTHER_MINOR, details)
 

@@ -9,14 +9,13 @@ from etcd_cluster.etcd.sizes import MIB
 from etcd_cluster.etcd.versions import Version, unsupported_change
 from etcd_cluster.member.lines import Apply, ApplyAction, Snapshot, Until, V2Store
 from etcd_cluster.rollout.desired import series
-from etcd_cluster.rollout.planner import rolling_restart
+from etcd_cluster.rollout.planner import data_version, rolling_restart
 from etcd_cluster.rollout.planner.actions import (
     MEMBER_SECONDS,
     SYNC_SECONDS,
     Action,
     ActionKind,
     Blocked,
-    Details,
     HostStep,
     Refusal,
     WaitFor,
@@ -63,16 +62,11 @@ def _require_a_supported_step(view: ClusterView, behind: Sequence[str]) -> None:
     """
     for name in behind:
         host, desired = view.hosts[name], view.desired.version
-        details: Details = {"member": name, "running": host.running, "desired": desired}
         if Version.parse(host.running) < Version.parse(desired):
             if (unsupported := unsupported_change(host.running, desired)) is not None:
                 raise RefusedError(*unsupported)
-        elif not (host.live and host.live.cluster_version):
-            unknown = [*host.unknown.values()] or "no metrics"
-            raise RefusedError(Refusal.CLUSTER_VERSION_UNKNOWN, {**details, "unknown": unknown})
-        elif host.live.cluster_version > series(desired) and series(host.running) != series(desired):
-            version = host.live.cluster_version
-            raise RefusedError(Refusal.CLUSTER_VERSION_RAISED, {**details, "cluster_version": version})
+        else:
+            data_version.require_not_older(view, name, desired)
 
 
 def _snapshot(view: ClusterView) -> Action:
