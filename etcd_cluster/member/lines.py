@@ -431,11 +431,13 @@ class PrepareRestore(Restore):
     Args:
         cluster: Id of that cluster.
         snapshot: The snapshot is taken of the member itself.
+        users: Also asks for the users and roles in it.
     """
 
     step = "prepare_restore"
     cluster: str = ""
     snapshot: bool = False
+    users: bool = False
 
     @property
     def source(self) -> str:

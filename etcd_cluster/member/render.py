@@ -419,7 +419,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "backup_setup": ("set_up", "folder", "store", "backup_setup"),
     "find_backup": ("set_up", "snapshot", "folder", "store", "proof", "restore"),
     "restore": ("set_up", "snapshot", "folder", "store", "proof", "restore"),
-    "prepare_restore": ("set_up", "snapshot", "folder", "store", "proof", "restore"),
+    "prepare_restore": ("set_up", "snapshot", "folder", "store", "proof", "client", "read_users", "restore"),
     "try_restore": ("set_up", "snapshot", "folder", "store", "proof", "restore"),
     "put_restored": ("apply", "restore"),
     "raft_position": ("restore",),

@@ -314,7 +314,9 @@ def _variables(step: HostStep, desired: DesiredCluster) -> Mapping[str, str]:
     restoration = desired.restoration
     if isinstance(step.line, PrepareRestore | PutRestored | RaftPosition) and restoration is not None:
         own = {"cluster": desired.cluster, "token": desired.token}
-        return restoration.variables.get(step.member, own)
+        root = isinstance(step.line, PrepareRestore) and step.line.users
+        as_root = render.client_variables("".join(desired.trusted), desired.root) if root else {}
+        return {**restoration.variables.get(step.member, own), **as_root}
     if isinstance(step.line, BackUp) and restoration is not None and restoration.schedule is not None:
         return _backup_variables(restoration.schedule, desired, step.member)
     if isinstance(step.line, Restore) and desired.restored is not None:

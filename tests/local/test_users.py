@@ -229,6 +229,7 @@ def test_a_user_of_somebody_else_is_refused_until_it_is_handed_over(checkout: Ch
     said = " ".join(f"{refused.stdout}{refused.stderr}".split())
     assert "did not make them: app (roles: theirs)" in said
     assert checkout.shell("etcdctl user get app").stdout.split() == ["User:", "app", "Roles:", "theirs"]
+    require_refused_in_data(checkout)
     (commands,) = set(re.findall(r"run `(etcdctl role add [^`]*)`", said))
     checkout.shell(commands)
     up(checkout)
@@ -237,3 +238,17 @@ def test_a_user_of_somebody_else_is_refused_until_it_is_handed_over(checkout: Ch
     configure(checkout, users=None, roles=None)
     up(checkout)
     assert checkout.shell("etcdctl user list").stdout.split() == ["root"]
+
+
+def require_refused_in_data(checkout: Checkout) -> None:
+    """A restore would end with one member, which serves alone."""
+    file, before = checkout.home / "theirs.db", checkout.processes()
+    checkout.shell(f"ETCDCTL_ENDPOINTS=${{ETCDCTL_ENDPOINTS%%,*}} etcdctl snapshot save '{file}'")
+    configure(checkout, restoreInPlace={"from": str(file), "cluster": cluster_id(checkout)})
+    refused = checkout.script("up", check=False)
+    assert refused.returncode != 0
+    said = " ".join(f"{refused.stdout}{refused.stderr}".split())
+    assert "did not make them: app (roles: theirs)" in said
+    assert "That is in the data that are to be restored; nothing was stopped for them" in said
+    assert checkout.processes() == before
+    configure(checkout, restoreInPlace=None)

@@ -340,7 +340,8 @@ class Model:
     """A whole cluster. `machines` are all that exist; which of them are asked is the caller's. clients_only: between
     machines of members, a firewall opens the peer port alone. database_bytes: of every member's. used_bytes: what is in
     use of that. used_after: revisions that a compaction keeps -> what is in use then. alarms: (kind, id).
-    restored_from: what took the place of its data, and on which machine.
+    restored_from: what took the place of its data, and on which machine. restored_users: the users and roles in
+    that; None where they are as in its data.
     is_guarded, users, roles: etcd's authentication."""
 
     def __init__(self) -> None:
@@ -363,6 +364,7 @@ class Model:
         self.alarms: set[tuple[str, str]] = set()
         self.cluster = ""
         self.restored_from = ""
+        self.restored_users: Authentication | None = None
         self.is_guarded = False
         self.users: dict[str, set[str]] = {}
         self.roles: dict[str, dict[KeyRange, str]] = {}
@@ -849,7 +851,7 @@ class Model:
             case Apply() as line:
                 yield from self._apply(machine, step, line, kind)
             case PrepareRestore() as line:
-                yield lambda: self._prepare_restore(machine, line)
+                yield lambda: printed.append(self._prepare_restore(machine, line))
             case PutRestored() as line:
                 yield from self._put_restored(machine, line)
             case RaftPosition():
@@ -986,11 +988,14 @@ class Model:
         machine.snapshot_index = machine.ran_since = machine.v2_until = 0
         machine.ran = machine.raised = ""
 
-    def _prepare_restore(self, machine: Machine, line: PrepareRestore) -> None:
+    def _prepare_restore(self, machine: Machine, line: PrepareRestore) -> str:
         if line.snapshot and machine.process is None:
             raise BrokenError(f"a snapshot of {machine.name}, which does not run")
         machine.restoring, machine.restored_url = line.cluster, line.url
         machine.restoring_source = line.source
+        if (found := self.restored_users) is not None:
+            return users_answer("on" if found.enabled else "off", found.users, found.roles)
+        return users_answer("on" if self.is_guarded else "off", self.users, self.roles)
 
     def _put_restored(self, machine: Machine, line: PutRestored) -> Iterator[Callable[[], Any]]:
         if machine.restoring != line.cluster:
@@ -1009,6 +1014,10 @@ class Model:
         self.restored_from = f"{machine.restoring_source} on {machine.name}"
         self.members = [Listing(self._new_id(), machine.name, machine.restored_url)]
         self.leader = self.cluster_version = ""
+        if (found := self.restored_users) is not None:
+            self.is_guarded = found.enabled
+            self.users = {name: {*roles} for name, roles in found.users.items()}
+            self.roles = {name: dict(ranges) for name, ranges in found.roles.items()}
         self.alarms.clear()
         machine.data, machine.data_id, machine.data_of = True, self.members[0].id, self.cluster
         machine.programs = version

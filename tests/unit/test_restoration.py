@@ -11,12 +11,13 @@ import pytest
 from etcd_cluster.member.layout import FOUNDING
 from etcd_cluster.member.lines import BackUp, PrepareRestore, PutRestored, RaftPosition, Snapshot
 from etcd_cluster.rollout.desired import Restoration, RestoredFile
-from etcd_cluster.rollout.observed import History, HostBackups
+from etcd_cluster.rollout.observed import Authentication, History, HostBackups
 from etcd_cluster.rollout.planner import next_action
 from etcd_cluster.rollout.planner.actions import Action, ActionKind, HostStep, Refusal
+from etcd_cluster.rollout.planner.messages import IN_RESTORED_DATA
 from etcd_cluster.rollout.planner.refusals import RefusedError
 from etcd_cluster.rollout.planner.run_context import RunContext
-from etcd_cluster.users import OURS, Users
+from etcd_cluster.users import OURS, Permission, Users
 from tests.unit.rollout_model import TOKEN, Goal, Model
 
 OLD = "c1"
@@ -151,6 +152,49 @@ def test_a_restore_whose_data_are_in_their_place_or_about_to_be_is_not_asked_abo
     action = next_action(IN_PLACE.desired, model.observe(NAMES), context)
     assert isinstance(action, Action)
     assert action.kind is ActionKind.PUT_RESTORED
+
+
+APP = Users({"client": ["root"], "app": ["app"]}, {"app": [Permission("readwrite", "/app/")]})
+
+
+@pytest.mark.parametrize("how", ["in place", "recover"])
+@pytest.mark.parametrize(
+    ("held", "kind"),
+    [
+        ({"app": {"apps"}}, Refusal.USERS_OF_OTHERS),
+        ({"x": {"app"}}, Refusal.ROLES_OF_OTHERS),
+        ({"app": {OURS, "app"}, "x": {"apps"}}, None),
+    ],
+    ids=["a user", "a role", "its own"],
+)
+@pytest.mark.parametrize("is_on", [False, True], ids=["off", "on"])
+def test_users_and_roles_of_others_in_the_data_are_refused_before_anything_stops(
+    is_on: bool, held: dict[str, set[str]], kind: Refusal | None, how: str
+) -> None:
+    """They were found once all data had been replaced, and one member was left, which served alone."""
+    model, goal = (running(), IN_PLACE) if how == "in place" else (lost("a", "b"), RECOVER)
+    users = {"root": {"root"}, **{name: {"root"} for name in NAMES}, **held}
+    names = {"root", "app", "apps", *([OURS] if kind is None else [])}
+    model.restored_users = Authentication(
+        is_on, {name: frozenset(each) for name, each in users.items()}, {name: {} for name in names}
+    )
+    if kind is None:
+        assert serve(model, replace(goal, users=APP))
+        assert model.is_guarded
+        return
+    with pytest.raises(RefusedError) as refused:
+        serve(model, replace(goal, users=APP))
+    assert refused.value.kind is kind
+    assert str(refused.value).endswith(f"\n{IN_RESTORED_DATA}")
+    assert (model.cluster, len(model.log)) == (OLD, 1), "its restore was tested, and no more"
+
+
+def test_without_an_answer_about_its_users_no_backup_takes_the_place_of_data() -> None:
+    context = RunContext(restoring=True)
+    context.note(HostStep("b", PrepareRestore("x", "u", "3.6.16", users=True)), "on\n", index=1)
+    assert not context.prepared_restores
+    context.note(HostStep("b", PrepareRestore("x", "u", "3.6.16")), "", index=1)
+    assert context.prepared_restores == {"b"}
 
 
 def test_once_other_data_are_in_place_members_are_asked_again_what_they_may_do() -> None:

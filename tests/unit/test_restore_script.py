@@ -48,3 +48,42 @@ def live_revision(folder: Path, stubs: str, *, has_data: bool = True) -> str:
     script = f"{functions}\n{stubs}\nspec[version]=3.6.16\ndeclare -gA measured=()\nseen=$(live_revision)\necho $seen"
     done = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=True)
     return done.stdout
+
+
+OFF = "--user*) echo app ;;"
+ON = "--user*) echo authentication failed; return 1 ;;"
+LISTS = """
+    'user list'*) echo '{"header":{},"users":["app"]}' ;; 'role list'*) echo '{"header":{},"roles":["app"]}' ;;
+    *' get '*) echo '{}' ;;
+"""
+DENIED = '*) [[ $credentials == client ]] || { echo permission denied; return 1; }; case "$*" in ' + LISTS + " esac ;;"
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (f"{OFF} {LISTS}", "off"),
+        (f"{ON} {LISTS}", "on"),
+        (f"{ON} {DENIED}", "on"),
+        (f"{ON} *) echo permission denied; return 1 ;;", "the users in it could not be read (permission denied)"),
+        ("*) echo no answer; return 1 ;;", "gave no answer about its users in time"),
+    ],
+    ids=["off", "on", "asked as root", "denied", "silent"],
+)
+def test_the_users_in_a_snapshot_are_read_or_nothing_is_restored(tmp_path: Path, answers: str, expected: str) -> None:
+    """Its member asks first; a member of another name is no user in it, and the user root is."""
+    functions, call, _ = render.script("prepare_restore", Layout.below(str(tmp_path)), {}).rpartition('\nanswer "$@"')
+    assert call
+    played = f"""
+        etcdctl_at() {{ shift; case "$*" in {answers} esac; }}
+        act_as_client() {{ credentials=client; }}
+        credentials='' scheme=https scratch_client_port=61000
+    """
+    script = f"{functions}\n{played}\nreport_users_of_data"
+    done = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=False)
+    if expected not in ("on", "off"):
+        assert (done.returncode, done.stdout) == (70, "")
+        assert expected in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f'{expected}\nuser\t"app"\t{{}}\nrole\t"app"\t{{}}\nasked\n'

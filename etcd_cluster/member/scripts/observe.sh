@@ -197,19 +197,12 @@ observe_users() {
 report_users() { fact users "$(etcdctl_at "$url" user list --write-out json 2>/dev/null)"; }
 
 # Reports whether authentication is on, and all users and roles; with users=own none of them, unless there is the role that all
-# users of this package have. It is on if etcd takes a name and a password for a wrong one; else it does not look at them. The last
-# line shows that every question was answered.
+# users of this package have.
 observe_authentication() {
-  local said state roles
+  local state roles
   had_users || { fact authentication "$(printf 'off\nasked\n' | base64 -w 0)" && return; }
-  if said=$(etcdctl_at "$url" --user etcd-cluster:- user list 2>&1); then
-    state=off
-  elif [[ $said == *"authentication failed"* ]]; then
-    state=on
-    report_users
-  else
-    return 0
-  fi
+  state=$(authentication_state) || return 0
+  [[ $state == off ]] || report_users
   if [[ ${spec[users]} == own ]]; then
     roles=$(etcdctl_at "$url" role list --write-out json 2>/dev/null) || return 0
     [[ $roles == *'"etcd-cluster"'* ]] || { fact authentication "$(printf '%s\nasked\n' "$state" | base64 -w 0)" && return; }

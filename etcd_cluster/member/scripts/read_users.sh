@@ -2,6 +2,19 @@
 # Reads etcd's users and roles with etcdctl, at $url.
 # shellcheck disable=SC2154
 
+# authentication_state: prints whether etcd's authentication is on or off, which etcd 3.4 does not report; fails without an answer. It is
+# on if etcd takes a name and a password for a wrong one; else it does not look at them.
+authentication_state() {
+  local said
+  if said=$(etcdctl_at "$url" --user etcd-cluster:- user list 2>&1); then
+    echo off
+  elif [[ $said == *"authentication failed"* ]]; then
+    echo on
+  else
+    return 1
+  fi
+}
+
 # users_and_roles: prints "user" or "role", a name as JSON, and what etcd has of it as JSON, with tabs between, one a line. The last
 # line shows that every question was answered.
 users_and_roles() { each_of user && each_of role && echo asked; }

@@ -127,7 +127,8 @@ restore() {
   say "restored ${source##*/}"
 }
 
-# prepare_restore SNAPSHOT cluster=ID url=PEER_URL version=X.Y.Z [latest=KEY]: makes the data that take the place of cluster ID's. Nothing is stopped.
+# prepare_restore SNAPSHOT cluster=ID url=PEER_URL version=X.Y.Z [latest=KEY] [users=yes]: makes the data that take the place of cluster
+# ID's. Nothing is stopped. With users=yes it prints the users and roles in them.
 prepare_restore() {
   local file seen
   read_spec "$@"
@@ -223,6 +224,7 @@ make_restored_data() {
     prove_file "$file"
   fi
   require_members_users
+  [[ ${spec[users]:-} != yes ]] || report_users_of_data
   revision=$(scratch_revision)
   stop_scratch
   rm -rf "$scratch/data"
@@ -255,6 +257,23 @@ require_members_users() {
 # without_user NAME WHAT
 without_user() {
   fail "etcd's authentication is on in it, and the member $1 is no user of role root there ($(last_words "$2")), so no member could join; nothing was stopped. Expected: users in the stack, which gives members theirs. Set users (docs/users.md), with TLS, and run \`pulumi up\` again"
+}
+
+# report_users_of_data: prints whether authentication is on in the data, and the users and roles in them. Where authentication is on in them,
+# and the member's certificate may not ask, that of the user root may.
+report_users_of_data() {
+  # shellcheck disable=SC2034  # for etcdctl_at
+  local url said state found patience=120 answer_within=100s
+  url=$scheme://127.0.0.1:$scratch_client_port
+  state=$(authentication_state) || gave_nothing "answer about its users"
+  if ! found=$(users_and_roles 2>/dev/null); then
+    act_as_client
+    if ! found=$(users_and_roles 2>/dev/null); then
+      said=$(etcdctl_at "$url" user list 2>&1) || true
+      fail "the users in it could not be read ($(last_words "$said")); nothing was stopped. Expected: an answer to the member or to the user root. Run \`pulumi up\` again, or take another backup"
+    fi
+  fi
+  printf '%s\n' "$state" "$found"
 }
 
 # move_in: makes the restored data the data.

@@ -31,7 +31,7 @@ from etcd_cluster.member.lines import (
 )
 from etcd_cluster.rollout.desired import Restoration
 from etcd_cluster.rollout.observed import Host, MemberEntry
-from etcd_cluster.rollout.planner import data, quorum, repair, rights, rolling_restart
+from etcd_cluster.rollout.planner import data, quorum, repair, rights, rolling_restart, users
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
     SYNC_SECONDS,
@@ -178,6 +178,7 @@ def _restore(view: ClusterView, request: Restoration) -> Action | WaitFor:
         name = _target(view, request)
     if name not in view.context.prepared_restores:
         return _prepare(view, request, name)
+    users.require_own_in_data(view, name)
     others = [each for each, host in view.observation.hosts.items() if each != name and (host.data or host.pid)]
     if not others:
         return _back_up(view, request, name) or _put_restored(view, request, name)
@@ -329,6 +330,7 @@ def _prepare(view: ClusterView, request: Restoration, name: str) -> Action:
         latest=view.context.key_of_latest(f"{_key(request)}.from"),
         cluster=request.cluster,
         snapshot=request.of_a_member,
+        users=view.desired.users is not None,
     )
     file = request.file
     if file is not None:

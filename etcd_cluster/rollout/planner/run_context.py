@@ -57,6 +57,7 @@ class RunContext:
         latest: The keys of stack config that say `latest` in place of a backup's name.
         given_up: Ids of the clusters whose data a restore took the place of.
         prepared_restores: Members beside whose data the run has made restored ones.
+        users_of_data: Such a member -> the users and roles in those data, where the stack names users.
         backed_up: The run has backed up what that restore takes the place of.
         positions: Member -> the revision of its keys, and the index up to which it has applied entries of raft's log.
         may_have_ended: Members that the run has started, and that may have ended since.
@@ -78,6 +79,7 @@ class RunContext:
     latest: frozenset[str] = frozenset()
     given_up: frozenset[str] = frozenset()
     prepared_restores: set[str] = field(default_factory=set[str])
+    users_of_data: dict[str, Authentication] = field(default_factory=dict[str, Authentication])
     backed_up: bool = False
     positions: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     may_have_ended: set[str] = field(default_factory=set[str])
@@ -133,8 +135,12 @@ class RunContext:
             case PutRestored():
                 self.authentication = None  # from now on, users are as in those data
                 self.permitted = None if self.permitted is None else set()
-            case PrepareRestore():
-                self.prepared_restores.add(step.member)
+            case PrepareRestore(users=asked):
+                found = parse_authentication(printed) if asked else None
+                if found is not None:
+                    self.users_of_data[step.member] = found
+                if found is not None or not asked:  # without an answer, it is not prepared
+                    self.prepared_restores.add(step.member)
             case RaftPosition():
                 self.positions[step.member] = _position(printed)
             case SetUsers(change=UsersChange.READ):

@@ -11,12 +11,13 @@ refused. In which order things change is in users_requests.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from etcd_cluster.errors import shown
 from etcd_cluster.member.lines import SetUsers, UsersChange
 from etcd_cluster.rollout.desired import DesiredCluster, series
-from etcd_cluster.rollout.observed import Authentication, Observation
-from etcd_cluster.rollout.planner import quorum, rights, rolling_restart
+from etcd_cluster.rollout.observed import Authentication, MemberEntry, Observation
+from etcd_cluster.rollout.planner import messages, quorum, rights, rolling_restart
 from etcd_cluster.rollout.planner.actions import (
     CHANGE_SECONDS,
     LEADER_SECONDS,
@@ -141,6 +142,23 @@ def require_own(view: ClusterView) -> None:
     ]
     if taken:
         raise RefusedError(Refusal.ROLES_OF_OTHERS, {"roles": taken})
+
+
+def require_own_in_data(view: ClusterView, name: str) -> None:
+    """Checks restored data in the same way before they take the place of others: member `name` alone is listed then.
+
+    Raises:
+        RefusedError: As `require_own` does.
+    """
+    found = view.context.users_of_data.get(name)
+    if found is None:
+        return
+    restored = [MemberEntry("", name, "", "", learner=False)]
+    observation = replace(view.observation, members=restored, authentication=found)
+    try:
+        require_own(ClusterView(view.desired, observation, view.context))
+    except RefusedError as refused:
+        raise RefusedError(refused.kind, refused.details, messages.IN_RESTORED_DATA) from None
 
 
 def user_warnings(
