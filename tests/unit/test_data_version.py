@@ -173,6 +173,19 @@ def test_without_an_answer_about_the_data_no_older_version_starts() -> None:
     assert model.run(replace(ALONE, version=NEWER))
 
 
+def test_without_an_answer_of_members_none_joins_with_an_older_version() -> None:
+    """Its machine has no other programs."""
+    model, goal = upgraded(Goal(version=OLDER)), Goal(("a", "b", "c", "d", "e"), version=OLDER)
+    prepare(model, goal)
+    model.cluster_version = ""
+    model.run(goal, stop_after=1)
+    assert [line for line in model.log if line.endswith(": adding d as a learner")]
+    model.cluster_version = ""
+    with pytest.raises(RefusedError) as refused:
+        next_action(goal.desired, model.observe("abcde"), RunContext(added={"d"}))
+    assert refused.value.kind is Refusal.CLUSTER_VERSION_UNKNOWN
+
+
 def test_right_after_the_last_has_moved_it_is_awaited_what_etcd_makes_of_it() -> None:
     model = upgraded(Goal(version=OLDER))
     model.cluster_version = "3.5"

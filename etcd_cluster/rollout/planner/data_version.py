@@ -72,15 +72,18 @@ def require_not_older(view: ClusterView, name: str, version: str, *, has_own_dat
         version: Version of etcd that it is to start with.
         has_own_data: It starts with the data that it has; False if it joins without them.
     """
-    host = view.hosts[name]
-    current = host.running or host.programs
     least = _least(view, name) if has_own_data else _raised_to(view)
     if _is_older(version, least):
         raise _refused(view, least)
-    if not least and has_own_data and host.data and current and _is_older(version, series(current)):
-        unknown = [*host.unknown.values()] or ["no metrics" if host.pid else "its database is unreadable"]
-        details: Details = {"member": name, "running": current, "desired": version, "unknown": unknown}
-        raise RefusedError(Refusal.CLUSTER_VERSION_UNKNOWN, details)
+    if least:
+        return
+    own = {name: view.hosts[name]} if has_own_data else view.observation.hosts
+    for each, host in own.items():
+        current = host.running or host.programs
+        if host.data and _is_older(version, series(current)):
+            unknown = [*host.unknown.values()] or ["no metrics" if host.pid else "its database is unreadable"]
+            details: Details = {"member": each, "running": current, "desired": version, "unknown": unknown}
+            raise RefusedError(Refusal.CLUSTER_VERSION_UNKNOWN, details)
 
 
 def _started_by(line: Line) -> str:
