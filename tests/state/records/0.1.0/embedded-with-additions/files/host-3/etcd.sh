@@ -1,4 +1,4 @@
-# etcd-cluster: 498a18b4ad65049ddd31822041930163
+# etcd-cluster: 20d331d036bdb7459fb729c8b2603e5c
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.13:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt

@@ -1,4 +1,4 @@
-# etcd-cluster: fa66ecd2092c03d5bbc26e1b45737c27
+# etcd-cluster: b8f10b4393f806fb90efec15e51f1bad
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.12:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
