@@ -81,16 +81,19 @@ def restores(olds: Inputs, news: Inputs) -> bool:
 def _while_restoring(olds: Inputs, news: Inputs, moved: Sequence[str]) -> list[RefusedError]:
     """Returns refusals for a restore in the place of the cluster's data.
 
-    A member whose machine changes may go on, on its former one, with the data that are given up. So may one that
-    leaves; after a lost quorum, its machine is asked, and counts as one that serves unless `lost` names it.
+    A member that leaves, or whose machine changes, may go on, there, with the data that are given up. After a lost
+    quorum nothing of that can be done before. So each former machine is asked then, and counts as one that serves
+    unless `lost` names its member; and the version may become the one that the data are of: see data_version.py.
     """
     found: list[RefusedError] = []
     asked: Mapping[str, Any] = news["restoration"]
-    names = ("version", "tls", "size", "etcd")
+    in_place = asked["key"] != "recover"
+    names = ("version", "tls", "size", "etcd") if in_place else ("tls", "size", "etcd")
     changed = [name for name in names if _is_another(olds.get(name) or None, news.get(name) or None)]
-    if asked["key"] != "recover" and olds["members"].keys() != news["members"].keys():
+    if in_place and olds["members"].keys() != news["members"].keys():
         changed.append(f"the list of members (it was {', '.join(olds['members'])})")
-    changed += [f"the machine of {name}" for name in sorted({*moved, *_moved_since(olds, news)})]
+    if in_place:
+        changed += [f"the machine of {name}" for name in sorted(moved)]
     if changed:
         found.append(RefusedError(Refusal.RESTORE_WITH_OTHER_CHANGES, {"key": asked["key"], "changed": changed}))
     before: Mapping[str, Any] = olds.get("restoration") or {}
@@ -98,18 +101,6 @@ def _while_restoring(olds: Inputs, news: Inputs, moved: Sequence[str]) -> list[R
     if asked["cluster"] in (*(olds.get("given_up") or ()), before.get("cluster")) and not is_same:
         found.append(RefusedError(Refusal.RESTORE_DONE, asked))
     return found
-
-
-def _moved_since(olds: Inputs, news: Inputs) -> list[str]:
-    """Returns the members whose machine changed since the last `up` that ended well.
-
-    Also those that have it back: an `up` in between may have moved them.
-    """
-    before: Mapping[str, Any] = olds.get("former") or {}
-    now: Mapping[str, Any] = news.get("former") or {}
-    if not (_known(before) and _known(now)):
-        return []
-    return [name.rpartition("-before-")[0] for name, host in now.items() if host.get("moved") and name not in before]
 
 
 def _with_users(olds: Inputs, news: Inputs) -> list[RefusedError]:

@@ -14,6 +14,7 @@ from etcd_cluster.member import render
 from etcd_cluster.member.layout import Layout
 from etcd_cluster.member.lines import Record
 from etcd_cluster.member.machines import MemberMachines, RecordedPlace, say
+from etcd_cluster.rollout.former_machines import name_of_former_machine
 from etcd_cluster.rollout.lifecycle import NotRemovedError, remove
 
 INPUTS = ("cluster", "token", "hosts", "connections", "delete_data")
@@ -89,7 +90,7 @@ def _left(before: Mapping[str, Properties], after: Mapping[str, Properties]) -> 
         if name not in after:
             yield name, {**host, "mark": mark}
         elif _place(host) != _place(after[name]):
-            yield f"{name}-before-{mark}", {**host, "mark": mark, "moved": True}
+            yield name_of_former_machine(name, mark), {**host, "mark": mark, "moved": True}
 
 
 def _place(host: Mapping[str, Any]) -> tuple[str, str]:

@@ -358,7 +358,7 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
     handled: Mapping[str, Any] = olds.get("former") or {}
     former: Mapping[str, Any] = news.get("former") or {}
     for name, host in former.items():
-        if host.get("moved") and not context.forming:
+        if host.get("moved") and not context.forming and not context.restoring:
             continue  # the cluster was formed: its members know where each of them is
         if name not in desired.members and not same(handled.get(name), host):
             leaving[name] = RecordedPlace.parse(host)
@@ -379,6 +379,7 @@ def _bring_about(news: Properties, olds: Properties, context: RunContext) -> Non
             name
             for name, place in leaving.items()
             if (not isinstance(place, DesiredMember) or place.outlives_destroy)
+            and not (context.restoring and former.get(name, {}).get("moved"))
             and not _is_a_members(name, desired, observation)
         ]
         remove(

@@ -41,7 +41,7 @@ def parse_host(text: str) -> tuple[Host, Mapping[str, Any]]:
     unknown: dict[Question, str] = {}
     files: dict[str, ObservedFile] = {}
     foreign_unit_files: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a name of a user may hold what `splitlines` takes for the end of a line
         name, _, value = line.partition("=")
         if name == "missing":
             missing.append(Missing.parse(value))

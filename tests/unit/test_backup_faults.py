@@ -483,8 +483,8 @@ def test_no_clock_makes_an_older_backup_the_latest(
         (({"name": FIRST},), "", False),
         (({"name": FIRST}, {"name": SECOND}), "", True),
         (({"name": FIRST}, {"name": SECOND, "cluster": "p/other/etcd"}), "", False),
-        (({"name": FIRST}, {"name": SECOND, "beforeRestoreOf": "c1"}), "cluster=c1", False),
-        (({"name": FIRST}, {"name": SECOND, "beforeRestoreOf": "c1"}), "cluster=c2", True),
+        (({"name": FIRST}, {"name": SECOND, "beforeRestoreOf": "c1"}), "given_up=c1", False),
+        (({"name": FIRST}, {"name": SECOND, "beforeRestoreOf": "c1"}), "given_up=c2", True),
         (({"name": FIRST}, {"name": SECOND, "beforeRestoreOf": "c1"}), "", True),
         (({"name": SECOND},), "", True),
     ],
@@ -494,7 +494,7 @@ def test_a_backup_that_latest_meant_in_an_earlier_run_is_restored_while_it_is_th
     stored: tuple[dict[str, str], ...], words: str, is_refused: bool, folder: Folder
 ) -> None:
     """An `up` that ended before anything began had bound it; the next one, days later, gave up all writes since."""
-    code = f"read_spec - latest=restoreInPlace.from {words}\nrequire_still_latest {TOKENED}{FIRST} && echo goes on"
+    code = f"{words}\nread_spec - latest=restoreInPlace.from\nrequire_still_latest {TOKENED}{FIRST} && echo goes on"
     done = call(folder, f"{clock('2026-11-27T12:00:00')}{store_of(*stored)}\n{code}", "prepare_restore")
     assert (done.returncode, done.stdout) == ((70, "") if is_refused else (0, "goes on\n")), done.stderr
     if is_refused:
@@ -677,6 +677,33 @@ def test_a_backup_before_a_restore_is_kept_and_no_failure_where_members_differ(w
 
 AWAY = "rclone() { echo 'dial tcp: connection refused'; return 1; }"
 READ_ONLY = 'rclone() { case $1 in lsf) ;; *) echo "AccessDenied: Access Denied"; return 1 ;; esac; }'
+
+
+@pytest.mark.parametrize("words", ["", " before-restore-of=c1"], ids=["now", "before a restore"])
+def test_no_test_of_what_is_about_to_be_put_away_ends_a_restore(words: str, folder: Folder) -> None:
+    played = f"{COPIED}{IN_THE_STORE}\nfollows() {{ :; }}\nforget_old() {{ :; }}\ntest_is_due() {{ :; }}\n"
+    done = call(folder, f"{played}prove() {{ fail 'no room'; }}\nanswer backup now=yes member=etcd-1{words}")
+    assert done.returncode == (0 if words else 70), done.stderr
+
+
+@pytest.mark.parametrize("wanted", [FIRST, "latest"])
+def test_a_store_that_fails_is_no_store_without_that_backup(wanted: str, folder: Folder) -> None:
+    done = call(folder, f"{AWAY}\nfound=$(resolve {wanted})\necho went on", "find_backup")
+    assert (done.returncode, done.stdout) == (70, "")
+    assert done.stderr.count("the store does not answer") == 1
+    assert "no such backup" not in done.stderr
+
+
+@pytest.mark.parametrize(("wanted", "is_refused"), [("latest", True), (SECOND, False)])
+def test_data_that_a_restore_took_the_place_of_are_not_the_latest_unnamed(
+    wanted: str, is_refused: bool, folder: Folder
+) -> None:
+    sums = {"version": "3.6.16", "sha256": "0" * 64}
+    stored = store_of({"name": FIRST, **sums}, {"name": SECOND, "beforeRestoreOf": "c1", **sums})
+    played = f"{clock('2026-11-27T12:00:00')}{stored}\nlock() {{ :; }}\nopen_store() {{ :; }}\n"
+    done = call(folder, f"{played}find_backup - backup={wanted} series=3.6", "find_backup")
+    assert (done.returncode, done.stdout) == ((70, "") if is_refused else (0, TOKENED + SECOND)), done.stderr
+    assert ("of data that a restore took the place of" in done.stderr) == is_refused
 
 
 @pytest.mark.parametrize("words", ["", "now=yes"], ids=["by the timer", "by hand"])

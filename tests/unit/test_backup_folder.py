@@ -129,6 +129,14 @@ def test_what_was_moved_to_another_disk_and_linked_is_there(tmp_path: Path) -> N
     assert (done.stdout, done.stderr) == (f"{NAME}.db\n{NAME}.json\n1000\n{{}}\n", "")
 
 
+def test_a_manifest_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
+    """An older backup would be the latest."""
+    store = FolderStore(tmp_path, by_rclone=False)
+    (store.root / TOKEN / "unreadable.json").symlink_to("/proc/self/mem")
+    done = store.call('rclone cat --include "*.json" --separator "" "$backup_store" || echo failed')
+    assert done.stdout == "{}\nfailed\n"
+
+
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
     store = FolderStore(tmp_path, by_rclone=False)
     shutil.rmtree(store.root)

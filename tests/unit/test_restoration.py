@@ -560,6 +560,46 @@ def test_a_lost_machine_is_named_at_the_end_and_its_old_data_are_put_away_when_i
     assert_restored(model, archived=2)
 
 
+FORMER = {name: f"{name}-before-0a1b2c3d" for name in NAMES}
+"""As a host record names the machines that members had before."""
+
+
+def moved(*names: str, **changes: Any) -> tuple[Model, Goal]:
+    """a is left without a quorum; members of these names have other machines, and their former ones changed so."""
+    model = running()
+    goal = replace(RECOVER, addresses={name: f"10.9.0.{number}" for number, name in enumerate(names)})
+    for name in names:
+        model.machines[FORMER[name]] = former = model.machines.pop(name)
+        for key, value in {"cut_off": True, **changes}.items():
+            setattr(former, key, value)
+        model.add_machine(name, goal.address(name), goal.version, identity=f"another for {name}")
+    model.elect()
+    prepare(model, goal)
+    return model, goal
+
+
+def test_after_a_lost_quorum_a_former_machine_that_is_silent_may_serve_unless_its_member_is_named_as_lost() -> None:
+    model, goal = moved("b", "c", reachable=False)
+    assert refusal(model, goal).kind is Refusal.RECOVER_WITH_QUORUM
+    assert refusal(model, asked(goal, lost=["b"])).kind is Refusal.RECOVER_WITH_QUORUM
+    assert serve(model, asked(goal, lost=["b", "c"])), "the road of docs/replace-a-member.md, with new addresses"
+    assert {each.name for each in model.members} == set(NAMES)
+    assert all(model.healthy(name) for name in NAMES)
+
+
+def test_after_a_lost_quorum_a_former_machine_with_data_is_not_lost() -> None:
+    model, goal = moved("b", "c")
+    assert refusal(model, goal).kind is Refusal.RECOVER_WITH_QUORUM
+    assert refusal(model, asked(goal, lost=["b", "c"])).kind is Refusal.RECOVER_OF_ANSWERING
+    for name in "bc":
+        model.stop(FORMER[name])
+    assert refusal(model, goal).kind is Refusal.RECOVER_WITH_QUORUM, "they could start"
+    for name in "bc":
+        model.lose_data(FORMER[name])
+    assert serve(model, goal)
+    assert all(model.healthy(name) for name in NAMES)
+
+
 def test_the_survivor_of_a_lost_quorum_does_not_leave() -> None:
     model, goal = lost("b", "c"), replace(RECOVER, names=("b", "c", "d"))
     prepare(model, goal)

@@ -562,6 +562,17 @@ def test_where_a_member_was_before_is_of_interest_while_the_cluster_is_formed(
     assert machines.opened[0][2] == ({"a-before-1"} if forming else set())
 
 
+def test_where_members_were_before_is_asked_while_other_data_take_the_place_of_theirs(machines: Machines) -> None:
+    """Members may go on there, with the data that are given up."""
+    former = "a-before-0a1b2c3d"
+    machines.model.add_machine(former, usual_address("d"), GOAL.version)
+    asked = {"key": "recover", "cluster": "c1", "from": "", "lost": []}
+    news = inputs(GOAL, former={former: {**left("d"), "moved": True}}, restoration=asked)
+    RolloutLifecycle().update("id", inputs(GOAL), {**news, "drift": []})
+    assert machines.opened[0][2] == {former}
+    assert not [line for line in machines.lines if " remove " in line], "its host record does that"
+
+
 def test_creating_looks_at_former_hosts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = Machines(Model.blank(GOAL), GOAL)
     machines.model.add_machine("d", usual_address("d"), GOAL.version).reachable = False

@@ -147,7 +147,8 @@ make_backup() {
     return
   fi
   forget_old
-  if test_is_due; then prove "$name"; fi
+  # What is about to be put away needs no proof, and must not end for the lack of one.
+  if [[ -z ${spec[before-restore-of]:-} ]] && test_is_due; then prove "$name"; fi
 }
 
 # follows: true of a member with a leader. One that is cut off still gives snapshots, of how it was then.

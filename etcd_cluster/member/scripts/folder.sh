@@ -34,8 +34,10 @@ list_folder() {
   "${within[@]}" find -H "$path" -mindepth 1 -maxdepth "$depth" -name "$pattern" "${is_file[@]}" -printf '%P\n'
 }
 
-# print_all --include PATTERN --separator TEXT PATH
-print_all() { "${within[@]}" find -H "$5" -name "$2" "${is_file[@]}" -exec cat {} \; -printf "$4"; }
+# print_all --include PATTERN --separator TEXT PATH: fails if a file cannot be read that is there.
+print_all() { "${within[@]}" find -H "$5" -name "$2" "${is_file[@]}" -exec bash -c "$print_each" "$4" {} +; }
+# shellcheck disable=SC2016  # that shell's own
+print_each='status=0; for file; do cat "$file" || [[ ! -e $file ]] || status=1; printf "%s" "$0"; done; exit "$status"'
 # A link to a file is one: what was moved to another disk is still there.
 is_file=('(' -type f -o -type l -exec test -f {} ';' ')')
 

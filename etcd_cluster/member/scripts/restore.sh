@@ -17,6 +17,7 @@ find_backup() {
   open_store
   found=$(resolve "${spec[backup]}")
   manifest=$(rclone cat "$backup_parent/$found.json" 2>&1) || fail "$(store_problem "$manifest")"
+  [[ ${spec[backup]} != latest || -z $(field beforeRestoreOf) ]] || fail "${spec[key]:-restoreFrom}: latest: the newest backup is $found, of data that a restore took the place of. Expected: a backup of what came after, or one that is named. Set the key to the name of the one that you want"
   require_restorable "$found"
   printf '%s' "$found"
 }
@@ -38,7 +39,7 @@ remove_store_files() { rm -rf "$store_path"; }
 resolve() {
   local listed found key=${spec[key]:-restoreFrom}
   [[ $1 != */* ]] || { echo "$1" && return; }
-  listed=$(list_backups "$1")
+  listed=$(list_backups "$1") || exit "$FAILED"
   [[ $1 != latest ]] || { newest_of_own "$listed" && return; }
   found=$(awk -v name="/$1" 'substr($0, length($0) - length(name) + 1) == name' < <(printf '%s\n' "$listed"))
   [[ -n $found ]] || fail "$key: $1: there is no such backup in $backup_shown. Expected: one of those there; the newest is ${listed%%$'\n'*}. Correct the name"
@@ -92,9 +93,9 @@ require_still_latest() {
   newest=$(list_backups latest)
   newest=$(newest_of_own "$newest")
   [[ $newest != "$1" ]] || return 0
-  if [[ -n ${spec[cluster]:-} ]]; then
+  if [[ -n ${given_up:-} ]]; then
     manifest=$(rclone cat "$backup_parent/$newest.json" 2>&1) || fail "$(store_problem "$manifest")"
-    [[ $(field beforeRestoreOf) != "${spec[cluster]}" ]] || return 0
+    [[ $(field beforeRestoreOf) != "$given_up" ]] || return 0
   fi
   fail "$key: latest was $1, dated $(date_in "$1"), when an \`up\` read it first, and the newest backup is $newest, dated $(date_in "$newest"), by now; nothing more was stopped. Expected: the newest one, or one that is named. Set $key to the name of the one that you want, and run \`pulumi up\` again"
 }
@@ -141,6 +142,7 @@ prepare_restore() {
     file=$restoring_path/db
     take_own_snapshot "$file"
   fi
+  given_up=${spec[cluster]} asks_users=${spec[users]:-}
   # One restore after the other starts with the same token otherwise, and its cluster would have the id of the one before.
   seen=$(live_revision)
   make_restored_data "$token-${spec[cluster]}" "$seen" "$file"
@@ -224,7 +226,7 @@ make_restored_data() {
     prove_file "$file"
   fi
   require_members_users
-  [[ ${spec[users]:-} != yes ]] || report_users_of_data
+  [[ ${asks_users:-} != yes ]] || report_users_of_data
   revision=$(scratch_revision)
   stop_scratch
   rm -rf "$scratch/data"
@@ -289,7 +291,7 @@ move_in() {
 live_revision() {
   local said=''
   if [[ -n $(service_pid) ]]; then
-    learn_metrics
+    pause=1 wait_until 30 ask_metrics || fail "etcd runs here and gives no metrics, so nobody knows which revisions clients have seen; nothing was stopped. Expected: its metrics, or no etcd. Look at its log (journalctl -u etcd-cluster), or stop it (systemctl stop etcd-cluster), and run \`pulumi up\` again"
     printf '%.0f\n' "${measured[debugging_mvcc_current_revision]:?}"
     return
   fi

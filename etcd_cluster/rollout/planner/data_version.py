@@ -23,14 +23,15 @@ RAISED_SECONDS = 15
 def fitting(view: ClusterView, name: str, version: str) -> str:
     """Returns the version that a member starts with, in place of `version` if that is older than its data.
 
-    It is the desired version, else the newest of that minor on the machine. If neither fits, it is `version` still, and
-    `require_fitting` refuses it.
+    It is the desired version if that is of the same minor, else the newest of that minor on the machine, else the
+    desired version. If none fits, it is `version` still, and `require_fitting` refuses it.
     """
     least = _least(view, name)
     if not _is_older(version, least):
         return version
     installed = sorted(view.hosts[name].versions, key=Version.parse, reverse=True)
-    candidates = [view.desired.version, *(each for each in installed if series(each) == least)]
+    of_data = [each for each in (view.desired.version, *installed) if series(each) == least]
+    candidates = [*of_data, view.desired.version]
     return next((each for each in candidates if not _is_older(each, least)), version)
 
 
@@ -113,17 +114,17 @@ def _raised_to(view: ClusterView) -> str:
     hosts = view.observation.hosts.values()
     if view.observation.status_source is not None:
         ids = {member.id for member in view.observation.members}
-        told = [host.live.cluster_version for host in hosts if host.live and host.live.id in ids]
+        reported = [_minor(host.live.cluster_version) for host in hosts if host.live and host.live.id in ids]
     else:
         clusters = {host.data_of for host in view.hosts.values() if host.data}
-        told = [_version_of(host) for host in hosts if host.data_of in clusters]
-    return max(told, key=_order, default="")
+        reported = [_version_of(host) for host in hosts if host.data_of in clusters]
+    return max(reported, key=_order, default="")
 
 
 def _version_of(host: Host) -> str:
     if not host.data:
         return ""
-    return host.live.cluster_version if host.live else host.data_version
+    return _minor(host.live.cluster_version if host.live else host.data_version)
 
 
 def _all_are_newer(view: ClusterView) -> bool:
@@ -150,3 +151,8 @@ def _is_older(version: str, minor: str) -> bool:
 
 def _order(minor: str) -> tuple[int, ...]:
     return tuple(int(number) for number in minor.split(".") if number)
+
+
+def _minor(version: str) -> str:
+    """Returns MAJOR.MINOR of either; "" of ""."""
+    return ".".join(version.split(".")[:2])

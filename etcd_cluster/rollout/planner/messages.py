@@ -136,8 +136,9 @@ Reason = Refusal | WaitReason | UnsupportedChange
 """Why a change or a run is refused, or why a run waits."""
 
 IN_RESTORED_DATA = (
-    "That is in the data that are to be restored; nothing was stopped for them. To change it there, restore them "
-    "without users in the stack first"
+    "That is in the data that are to be restored; nothing was stopped for them. To change it there: if etcd's "
+    "authentication is off in them, restore them without users in the stack first; else restore them into another "
+    "stack (restoreFrom), and back them up there"
 )
 """What follows a refusal that is about users and roles of data that have not taken the place of others yet."""
 

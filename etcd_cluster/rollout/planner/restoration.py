@@ -30,6 +30,7 @@ from etcd_cluster.member.lines import (
     Until,
 )
 from etcd_cluster.rollout.desired import Restoration
+from etcd_cluster.rollout.former_machines import member_of
 from etcd_cluster.rollout.observed import Host, MemberEntry
 from etcd_cluster.rollout.planner import data, quorum, repair, rights, rolling_restart, users
 from etcd_cluster.rollout.planner.actions import (
@@ -60,14 +61,15 @@ def act(view: ClusterView) -> Action | WaitFor | None:
 
 
 def may_be_missing(view: ClusterView) -> frozenset[str]:
-    """Returns the members that a run goes on without, while it serves a request that names them as lost.
+    """Returns the machines that a run goes on without, while it serves a request that names their members as lost.
 
     What answers in any way is not lost.
     """
     request = view.desired.restoration if view.context.restoring else None
     if request is None or not request.quorum_lost:
         return frozenset()
-    return frozenset(request.lost) & (view.observation.unreachable.keys() - view.observation.answering)
+    silent = view.observation.unreachable.keys() - view.observation.answering
+    return frozenset(name for name in silent if member_of(name) in request.lost)
 
 
 def require_the_rest(view: ClusterView) -> Action | None:
@@ -100,7 +102,8 @@ def _put_away_old_data(view: ClusterView) -> Action | None:
         RefusedError: Those serve, and no member with restored data does.
     """
     hosts = view.observation.hosts
-    given_up = {host.replaced for host in hosts.values() if _has_replaced(host, host.replaced)} | view.context.given_up
+    replaced = {host.replaced for host in hosts.values() if host.replaced and _has_replaced(host, host.replaced)}
+    given_up = replaced | view.context.given_up
     old = [name for name, host in hosts.items() if host.data and host.data_of in given_up]
     restored = [name for name, host in view.hosts.items() if host.data and host.data_of not in {*given_up, ""}]
     if not old or not restored:
@@ -252,15 +255,20 @@ def _require_lost_quorum(view: ClusterView, request: Restoration) -> None:
     nothing answers at its address.
     """
     hosts = view.observation.hosts
-    wrong = [name for name in request.lost if name in hosts or name in view.observation.answering]
+    former = (hosts.keys() | view.observation.unreachable.keys()) - view.desired.members.keys()
+    moved = {member_of(name) for name in former}
+    # A member whose machine has changed is lost on its former one. The new one answers, and has no data yet.
+    empty = {name for name, host in hosts.items() if name in moved and not host.data}
+    wrong = [name for name in {*hosts, *view.observation.answering} - empty if member_of(name) in request.lost]
     if wrong:
-        raise RefusedError(Refusal.RECOVER_OF_ANSWERING, {"members": wrong})
+        raise RefusedError(Refusal.RECOVER_OF_ANSWERING, {"members": sorted(wrong)})
     leading = [name for name, host in hosts.items() if _leads(host)]
     having = [name for name, host in hosts.items() if host.data or host.pid]
     noted = max((_members_noted(view, hosts[name]) for name in having), default=len(view.desired.members))
     missing = may_be_missing(view)
     # Of machines that leave, too: a note of how many members there are may be older than they.
-    unasked = max(noted - len(hosts) - len(missing), len(view.observation.unreachable.keys() - missing))
+    members = {member_of(name) for name in hosts.keys() | missing}
+    unasked = max(noted - len(members), len(view.observation.unreachable.keys() - missing))
     if leading or len(having) + unasked > noted // 2:
         quorum_there = {"having": leading or having, "count": len(having), "all": noted}
         raise RefusedError(Refusal.RECOVER_WITH_QUORUM, quorum_there)
