@@ -1,4 +1,4 @@
-# etcd-cluster: 20d331d036bdb7459fb729c8b2603e5c
+# etcd-cluster: 0583848ccd8a8b162d6c6556e27f97f5
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt

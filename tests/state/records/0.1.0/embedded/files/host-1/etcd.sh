@@ -1,4 +1,4 @@
-# etcd-cluster: b8f10b4393f806fb90efec15e51f1bad
+# etcd-cluster: 91cf27b226172fe13b0f14c6c101f9ca
 export PATH="$PATH:/opt/etcd/bin"
 export ETCDCTL_ENDPOINTS=https://10.77.0.11:2379
 export ETCDCTL_CACERT=/etc/etcd/pki/ca.crt
