@@ -146,7 +146,7 @@ def run_verify(options: argparse.Namespace) -> ExitCode:
     from etcd_cluster.backup.catalog import read_catalogs
     from etcd_cluster.backup.verification import verify
 
-    if bool(options.name) == bool(options.all_backups) or options.name == "":
+    if options.name == "" or (options.name is None) == (not options.all_backups):
         raise CommandError("backup verify: name one backup, or `latest`, or give --all-backups")
     where = source(options)
     found: list[Verification] = []

@@ -204,11 +204,11 @@ def _require_no_keys(facts: Mapping[str, str]) -> None:
         )
 
 
+_FACTS = ("holds=", "began=", "ended=", "writes_status=", "reads_status=", "check_perf_status=")
+
+
 def _facts(answer: str) -> Mapping[str, str]:
     return answered_facts("\n".join(line for line in answer.splitlines() if line.startswith(_FACTS)))
-
-
-_FACTS = ("holds=", "began=", "ended=", "writes_status=", "reads_status=", "check_perf_status=")
 
 
 def _line(settings: LoadSettings, program: str, *, client: bool, clock: str) -> RunLoad:

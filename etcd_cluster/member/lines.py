@@ -213,7 +213,7 @@ class UsersChange(Enum):
 
 @dataclass(frozen=True)
 class SetUsers(Line):
-    """Changes etcd's users and roles, or turns its authentication on or off, or only tells the users and roles.
+    """Changes etcd's users and roles, or turns its authentication on or off, or only reads users and roles.
 
     Args:
         change: What is done.

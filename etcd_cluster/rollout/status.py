@@ -147,7 +147,7 @@ class ClusterStatus:
     def ok(self) -> bool:
         """True if members are well and reach one another, no alarm stands, backups are in order, and `up` is idle.
 
-        And if `up` could change the cluster.
+        Also, no member is locked out: else `up` would be idle and could change nothing.
         """
         are_well = all(member.is_well for member in self.members)
         has_backups = self.backups is None or not self.backups.problems

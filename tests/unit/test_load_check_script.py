@@ -39,7 +39,7 @@ def test_a_lock_is_waited_for_where_etcd_does_not_tell_for_how_long_it_lasts(tmp
 def test_no_answer_is_not_a_cluster_without_keys(tmp_path: Path) -> None:
     script = (
         f"{functions(tmp_path)}\netcdctl_at() {{ echo refused; return 1; }}\nspec[only-without-keys]=yes\n"
-        "url=x; if tell_keys 1; then echo some; else echo none; fi; exit"
+        "url=x; if print_other_keys 1; then echo some; else echo none; fi; exit"
     )
     done = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (70, "")

@@ -16,7 +16,11 @@ RUNS, STOPPED = "service_pid() { echo 7; }", "service_pid() { true; }"
 @pytest.mark.parametrize(
     ("stubs", "expected"),
     [
-        (f"{RUNS}; ask_metrics() {{ measured[debugging_mvcc_current_revision]=1.000000012e+09; }}", "1000000012"),
+        (
+            f"{RUNS}; ask_metrics() {{ measured=([debugging_mvcc_current_revision]=1.000000012e+09 "
+            "[server_proposals_applied_total]=9); }",
+            "1000000012",
+        ),
         (f"{STOPPED}; snapshot_status() {{ echo 'hash 1, revision 1000000009, 5 keys'; }}", "1000000009"),
         (f"{STOPPED}; snapshot_status() {{ echo broken; return 1; }}", "0"),
     ],

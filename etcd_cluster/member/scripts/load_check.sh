@@ -40,7 +40,7 @@ load_check() {
     # Without the lock, whose key a full database would not take.
     remove_earlier_load
     unless_locked_elsewhere "del \"$load_prefix/running\"" || true
-    tell_keys 0 || true
+    print_other_keys 0 || true
     return
   fi
   at_exit end_load
@@ -50,7 +50,7 @@ load_check() {
     fail "another load check began at the same moment, or etcd takes no writes. Expected: one at a time, and a cluster that takes writes. Run \`etcd-cluster status\`, then run again"
   }
   remove_earlier_load
-  ! tell_keys 1 || return 0
+  ! print_other_keys 1 || return 0
   ! generated_keys_exist || fail "the cluster holds keys that \`benchmark\` writes (64 bytes: a number, then zeros), and no load check of ours wrote them. Expected: none, as they would be removed with those of the load check. Remove what somebody's own \`benchmark\` left, then run again"
   begin_load
   generate_load
@@ -74,8 +74,8 @@ reach_members() {
   done
 }
 
-# tell_keys OWN: with only-without-keys=yes, prints the number of keys besides that many of this script; 1 if there are no others.
-tell_keys() {
+# print_other_keys OWN: with only-without-keys=yes, prints the number of keys besides that many of this script; 1 if there are no others.
+print_other_keys() {
   local found
   [[ ${spec[only-without-keys]:-} == yes ]] || return
   found=$(count_keys) || exit "$FAILED"
@@ -130,7 +130,7 @@ load_check_id() {
 # await_others: a load check at work on this machine has the machine's lock, so a lock key with its name is of one that is over. One on
 # another machine is waited for: it removes the lock key at its end, and if that machine was lost, the key's lease expires.
 await_others() {
-  local holder left told='' latest=$((SECONDS + AWAIT_SECONDS))
+  local holder left announced='' latest=$((SECONDS + AWAIT_SECONDS))
   holder=$(at_cluster get "$load_prefix/running" --print-value-only)
   [[ -n $holder && $holder != "$own_name" ]] || return 0
   until nobody_runs; do
@@ -139,12 +139,12 @@ await_others() {
       if ((left > 0)); then left="its lock key lasts for another $left s"; else left='etcd does not tell for how long its lock key lasts'; fi
       fail "a load check on ${holder% *} is at work, or its machine was lost, and $left. Expected: one at a time, and $AWAIT_SECONDS s at most to wait for it. Run again when it is over"
     fi
-    [[ -n $told ]] || if ((left > 0)); then
+    [[ -n $announced ]] || if ((left > 0)); then
       say "waits for a load check on ${holder% *}: its lock key lasts for $left s at most"
     else
       say "waits for a load check on ${holder% *}, for $AWAIT_SECONDS s at most"
     fi
-    told=yes
+    announced=yes
     sleep 2
   done
 }

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Brings a snapshot into a member: the first one of a new cluster, or one whose cluster it takes the place of. Its data get another
 # cluster's id, so no member of the cluster that was backed up can join. Where data are, they are renamed, and none is deleted.
-# The snapshot is a backup in the store (backup=TOKEN/NAME, with latest=KEY if that key of the stack says `latest`), a file that was sent here (file=PATH sha256=SUM, with bare=yes for one
-# without etcd's own sum at its end), or what this member has itself (snapshot=yes).
+# The snapshot is a backup in the store (backup=TOKEN/NAME, with latest=KEY if that key of the stack says `latest`), a file that was sent
+# here (file=PATH sha256=SUM, with bare=yes for one without etcd's own sum at its end), or what this member has itself (snapshot=yes).
 # shellcheck disable=SC2154
 BUMP=1000000000 # revisions: no client has seen one from there on, so every watch starts anew
 SNAPSHOT_SECONDS=1800
@@ -291,8 +291,8 @@ move_in() {
 live_revision() {
   local said=''
   if [[ -n $(service_pid) ]]; then
-    pause=1 wait_until 30 ask_metrics || fail "etcd runs here and gives no metrics, so nobody knows which revisions clients have seen; nothing was stopped. Expected: its metrics, or no etcd. Look at its log (journalctl -u etcd-cluster), or stop it (systemctl stop etcd-cluster), and run \`pulumi up\` again"
-    printf '%.0f\n' "${measured[debugging_mvcc_current_revision]:?}"
+    pause=1 wait_until 30 own_metrics || fail "etcd runs here and gives no metrics, so nobody knows which revisions clients have seen; nothing was stopped. Expected: its metrics, or no etcd. Look at its log (journalctl -u etcd-cluster), or stop it (systemctl stop etcd-cluster), and run \`pulumi up\` again"
+    printf '%.0f\n' "${measured[debugging_mvcc_current_revision]}"
     return
   fi
   [[ ! -f $data_path/member/snap/db ]] || said=$(snapshot_status "$data_path/member/snap/db" "$SNAPSHOT_SECONDS" "${spec[version]}") || said=''

@@ -21,10 +21,10 @@ users() {
 # A member that may not ask for them knows that authentication is on.
 read_users() {
   local found
-  wait_until "${spec[timeout-seconds]}" told_users || fail "etcd does not tell its users ($(last_words "$error")). Expected: an answer to the user root. Look at the member's log (journalctl -u etcd-cluster) and run again"
+  wait_until "${spec[timeout-seconds]}" users_answered || fail "etcd does not tell its users ($(last_words "$error")). Expected: an answer to the user root. Look at the member's log (journalctl -u etcd-cluster) and run again"
   printf 'on\n%s\n' "$found"
 }
-told_users() { error=$(etcdctl_at "$url" user list 2>&1 >/dev/null) && found=$(users_and_roles 2>/dev/null); }
+users_answered() { error=$(etcdctl_at "$url" user list 2>&1 >/dev/null) && found=$(users_and_roles 2>/dev/null); }
 
 set_users() {
   local lines line word words

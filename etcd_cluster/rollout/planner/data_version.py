@@ -7,7 +7,7 @@ older minor, or none runs there, the version stays, and an upgrade may be given 
 
 from __future__ import annotations
 
-from etcd_cluster.etcd.versions import DEFAULT_VERSION, NEWEST_KNOWN, Version
+from etcd_cluster.etcd.versions import NEWEST_KNOWN, Version
 from etcd_cluster.member.line import Line
 from etcd_cluster.member.lines import Apply, ApplyAction, PrepareRestore, PutRestored
 from etcd_cluster.rollout.desired import series
@@ -20,26 +20,26 @@ RAISED_SECONDS = 15
 """In that time, a leader raises the version of the cluster, if all members run a newer one: it looks every 4 s."""
 
 
-def fitting(view: ClusterView, name: str, version: str) -> str:
+def version_for_data(view: ClusterView, name: str, version: str) -> str:
     """Returns the version that a member starts with, in place of `version` if that is older than its data.
 
     It is the desired version if that is of the same minor, else the newest of that minor on the machine, else the
     desired version. If none fits, it is `version` still, and `require_fitting` refuses it.
     """
-    least = _least(view, name)
-    if not _is_older(version, least):
+    minor = _minor_of_data(view, name)
+    if not _is_older(version, minor):
         return version
     installed = sorted(view.hosts[name].versions, key=Version.parse, reverse=True)
-    of_data = [each for each in (view.desired.version, *installed) if series(each) == least]
+    of_data = [each for each in (view.desired.version, *installed) if series(each) == minor]
     candidates = [*of_data, view.desired.version]
-    return next((each for each in candidates if not _is_older(each, least)), version)
+    return next((each for each in candidates if not _is_older(each, minor)), version)
 
 
 def require_desired(view: ClusterView) -> WaitFor | None:
     """Returns a wait while it is open whether the desired version is older than the data; None if it is not older.
 
-    It is open after the last member has moved, until the leader has raised the version of the cluster. It does not if
-    people have enabled a downgrade (`etcdctl downgrade enable`).
+    It is open after the last member has moved, until the leader has raised the version of the cluster. The
+    version stays if people have enabled a downgrade (`etcdctl downgrade enable`).
 
     Raises:
         RefusedError: The desired version is older than the data.
@@ -65,7 +65,7 @@ def require_fitting(view: ClusterView, action: Action) -> None:
 
 
 def require_not_older(view: ClusterView, name: str, version: str, *, has_own_data: bool = True) -> None:
-    """Raises `RefusedError` if a version is older than a member's data, or may be, as nobody tells of what they are.
+    """Raises `RefusedError` if a version is older than a member's data, or may be, as their version is unknown.
 
     Args:
         view: The cluster.
@@ -73,10 +73,10 @@ def require_not_older(view: ClusterView, name: str, version: str, *, has_own_dat
         version: Version of etcd that it is to start with.
         has_own_data: It starts with the data that it has; False if it joins without them.
     """
-    least = _least(view, name) if has_own_data else _raised_to(view)
-    if _is_older(version, least):
-        raise _refused(view, least)
-    if least:
+    minor = _minor_of_data(view, name) if has_own_data else _raised_to(view)
+    if _is_older(version, minor):
+        raise _refused(view, minor)
+    if minor:
         return
     own = {name: view.hosts[name]} if has_own_data else view.observation.hosts
     for each, host in own.items():
@@ -101,15 +101,15 @@ def _started_by(line: Line) -> str:
             return ""
 
 
-def _least(view: ClusterView, name: str) -> str:
-    """Returns the oldest minor version that starts with a member's data; "" if nobody tells."""
+def _minor_of_data(view: ClusterView, name: str) -> str:
+    """Returns the oldest minor version that starts with a member's data; "" if it is unknown."""
     return max(_raised_to(view), _version_of(view.hosts[name]), key=_order)
 
 
 def _raised_to(view: ClusterView) -> str:
-    """Returns the minor version that the cluster was raised to; "" if nobody tells.
+    """Returns the minor version that the cluster was raised to; "" if it is unknown.
 
-    Members tell, and where none can answer for the cluster, the data of those that are stopped do, too.
+    Running members report it. Where none can answer for the cluster, the data of stopped members count, too.
     """
     hosts = view.observation.hosts.values()
     if view.observation.status_source is not None:
@@ -137,8 +137,8 @@ def _all_are_newer(view: ClusterView) -> bool:
 
 def _refused(view: ClusterView, raised: str) -> RefusedError:
     found = {each for host in view.hosts.values() for each in (host.running, host.programs, *host.versions)}
-    fitting_ones = [each for each in found if series(each) == raised]
-    fix = max(fitting_ones, key=Version.parse, default=NEWEST_KNOWN.get(raised, DEFAULT_VERSION))
+    of_that_minor = [each for each in found if series(each) == raised]
+    fix = max(of_that_minor, key=Version.parse, default=NEWEST_KNOWN.get(raised, f"{raised}.0"))
     desired = view.desired.version
     details = {"desired": desired, "series": series(desired), "cluster_version": raised, "running": fix}
     return RefusedError(Refusal.CLUSTER_VERSION_RAISED, details)

@@ -108,14 +108,14 @@ def _put_away_old_data(view: ClusterView) -> Action | None:
     restored = [name for name, host in view.hosts.items() if host.data and host.data_of not in {*given_up, ""}]
     if not old or not restored:
         return None
-    if any(_leads(hosts[name]) for name in old) and not any(_leads(hosts[name]) for name in restored):
+    if any(_has_leader(hosts[name]) for name in old) and not any(_has_leader(hosts[name]) for name in restored):
         clusters = sorted({hosts[name].data_of for name in old})
         raise RefusedError(Refusal.RESTORE_BESIDE_SERVING, {"cluster": clusters, "restored": restored})
     return _put_away(old, view)
 
 
-def _leads(host: Host) -> bool:
-    """Returns whether the member there has a leader."""
+def _has_leader(host: Host) -> bool:
+    """Returns whether the member on that machine has a leader."""
     return host.live is not None and host.live.has_leader
 
 
@@ -262,7 +262,7 @@ def _require_lost_quorum(view: ClusterView, request: Restoration) -> None:
     wrong = [name for name in {*hosts, *view.observation.answering} - empty if member_of(name) in request.lost]
     if wrong:
         raise RefusedError(Refusal.RECOVER_OF_ANSWERING, {"members": sorted(wrong)})
-    leading = [name for name, host in hosts.items() if _leads(host)]
+    leading = [name for name, host in hosts.items() if _has_leader(host)]
     having = [name for name, host in hosts.items() if host.data or host.pid]
     noted = max((_members_noted(view, hosts[name]) for name in having), default=len(view.desired.members))
     missing = may_be_missing(view)

@@ -263,7 +263,7 @@ def _version_now(view: ClusterView, name: str) -> str:
     current = host.running or host.programs
     if not current or current not in host.versions or Version.parse(desired) < Version.parse(current):
         current = desired
-    return data_version.fitting(view, name, current)
+    return data_version.version_for_data(view, name, current)
 
 
 def version_of_others(view: ClusterView, name: str) -> str:

@@ -126,7 +126,7 @@ def require_own(view: ClusterView) -> None:
         commands = [f"etcdctl user grant-role {name} {OURS}" for name in theirs]
         if OURS not in found.roles:
             commands.insert(0, f"etcdctl role add {OURS}")
-        users = [f"{name} (roles: {_listed(roles)})" for name, roles in theirs.items()]
+        users = [f"{name} (roles: {_quoted(roles)})" for name, roles in theirs.items()]
         rights = "as root, " if found.enabled else ""
         details = {"users": users, "rights": rights, "commands": "; ".join(commands)}
         raise RefusedError(Refusal.USERS_OF_OTHERS, details)
@@ -136,7 +136,7 @@ def require_own(view: ClusterView) -> None:
         for role in sorted((view.desired.users.roles.keys() & found.roles.keys()) - held - before.roles.keys())
     }
     taken = [
-        f"{role} (of {_listed(names) or 'no user'})"
+        f"{role} (of {_quoted(names) or 'no user'})"
         for role, names in others.items()
         if names or (found.roles[role] and not _is_marked(found))
     ]
@@ -189,7 +189,7 @@ def _is_root_foreign(found: Authentication) -> bool:
     return bool(found.users.get(ROOT)) and OURS not in found.users[ROOT]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _quoted(names: Sequence[str]) -> str:
     return ", ".join(shown(name, bare=NAME) for name in names)
 
 
