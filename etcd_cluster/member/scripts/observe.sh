@@ -242,9 +242,11 @@ ask() {
 }
 
 # Prints the version that the cluster was raised to, 3.6.0 for 3.6, as the database of a member that does not run has it; 0.0.0 if it
-# has none yet, and nothing if it is unreadable. An older etcd does not start with it. Reads a few pages of that file.
+# has none yet, and nothing if it is unreadable. An older etcd does not start with it. Reads a few pages of that file,
+# within a limit, as a damaged one may hold anything.
 data_version() {
-  database=$data_path/member/snap/db awk '
+  # shellcheck disable=SC2016  # awk's own
+  database=$data_path/member/snap/db timeout 10 awk '
     function number(place, width,   value) {
       while (width-- > 0) value = 256 * value + byte[place + width]
       return value + 0
